@@ -1,0 +1,1 @@
+"""Augmentations of waveforms or features, one file each; always applied after the split."""

@@ -1,0 +1,1 @@
+"""Encoders: one file per family turns waveforms or texts into frames."""

@@ -1,0 +1,52 @@
+"""What serkit raises, and the 'did you mean' at the end of its messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SerkitError(Exception):
+    """The input or the usage is wrong; the message is one line a user can act on.
+
+    Attributes:
+        exit_code: what the command line exits with.
+    """
+
+    exit_code = 2
+
+
+class RunFailed(SerkitError):
+    """The work was asked for correctly and failed: a full disk, a diverged loss, a dead worker."""
+
+    exit_code = 1
+
+
+class MissingExtra(SerkitError):
+    """A package of an optional extra is needed and not installed.
+
+    Args:
+        package: distribution that could not be imported, such as ``opensmile``.
+        extra: the extra of serkit that brings it.
+        purpose: what it is needed for, a few words.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed: pip install 'serkit[{extra}]'"
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or the list of all, or nothing.
+
+    >>> did_you_mean("focall", ["focal", "cross_entropy"])
+    "; did you mean 'focal'?"
+    """
+    choices = sorted(set(known))
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    if choices and len(choices) <= 20:
+        return f"; known: {', '.join(choices)}"
+    return ""

@@ -1,0 +1,1 @@
+"""Losses: one file each, (outputs, batch, *, parameters) to a scalar."""

@@ -1,0 +1,212 @@
+"""The tables that leave a network and an evaluation: scores by utterance, and measured numbers.
+
+Imports numpy only; Parquet is read and written with pyarrow, loaded where it is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from serkit.errors import SerkitError
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of one system: a row per utterance and per model that scored it.
+
+    Attributes:
+        system: name of the system.
+        labels: class of each column.
+        kind: ``logit`` (any real number) or ``prob`` (rows sum to 1).
+        ids: (rows,) utterance id. models: (rows,) which fold's model scored the row.
+        seen: (rows,) bool: that model was trained on this utterance.
+        scores: (rows, classes) float64.
+
+    Raises:
+        SerkitError: shapes differ, (id, model) twice, a score not finite, probabilities not summing to 1.
+    """
+
+    system: str
+    labels: tuple[str, ...]
+    kind: Literal["logit", "prob"]
+    ids: tuple[str, ...]
+    models: tuple[str, ...]
+    seen: np.ndarray
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "labels", tuple(self.labels))
+        set_(self, "ids", tuple(str(i) for i in self.ids))
+        set_(self, "models", tuple(str(m) for m in self.models))
+        set_(self, "seen", np.asarray(self.seen, dtype=bool).reshape(-1))
+        set_(self, "scores", np.asarray(self.scores, dtype=np.float64))
+        n = len(self.ids)
+        if self.kind not in ("logit", "prob"):
+            raise SerkitError(f"predictions '{self.system}': kind {self.kind!r} is neither 'logit' nor 'prob'")
+        if self.scores.shape != (n, len(self.labels)) or len(self.models) != n or len(self.seen) != n:
+            raise SerkitError(
+                f"predictions '{self.system}': {n} ids, {len(self.models)} models, {len(self.seen)} seen flags, "
+                f"scores {self.scores.shape}; expected ({n}, {len(self.labels)})"
+            )
+        if len(set(zip(self.ids, self.models, strict=True))) != n:
+            raise SerkitError(f"predictions '{self.system}': an utterance stands twice for the same model")
+        if not np.isfinite(self.scores).all():
+            row = int(np.flatnonzero(~np.isfinite(self.scores).all(axis=1))[0])
+            raise SerkitError(f"predictions '{self.system}': the scores of '{self.ids[row]}' are not finite")
+        if self.kind == "prob" and n:
+            off = np.abs(self.scores.sum(axis=1) - 1.0)
+            if off.max() > 1e-4 or self.scores.min() < -1e-9:
+                raise SerkitError(
+                    f"predictions '{self.system}': probabilities of '{self.ids[int(off.argmax())]}' do not sum to 1"
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pooled(self) -> Predictions:
+        """One row per utterance: the mean of its models' scores, model ``mean``, in order of first sight."""
+        order: dict[str, int] = {}
+        index = np.array([order.setdefault(i, len(order)) for i in self.ids], dtype=np.int64)
+        total = np.zeros((len(order), len(self.labels)))
+        np.add.at(total, index, self.scores)
+        count = np.bincount(index, minlength=len(order))[:, None]
+        seen = np.zeros(len(order), dtype=bool)
+        np.logical_or.at(seen, index, self.seen)
+        mean = total / np.maximum(count, 1)
+        return Predictions(self.system, self.labels, self.kind, tuple(order), ("mean",) * len(order), seen, mean)
+
+    def probabilities(self) -> np.ndarray:
+        """(rows, classes) float64: ``scores`` as they are, or their softmax where they are logits."""
+        if self.kind == "prob":
+            return self.scores
+        shifted = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+    def take(self, ids: Sequence[str]) -> Predictions:
+        """The rows of ``ids``, in that order; needs one row per utterance (see :meth:`pooled`).
+
+        Raises:
+            SerkitError: an id has no row here, or several.
+        """
+        position: dict[str, int] = {i: k for k, i in enumerate(self.ids)}
+        if len(position) != len(self.ids):
+            raise SerkitError(f"predictions '{self.system}': several models per utterance; pool them first")
+        missing = [i for i in ids if i not in position]
+        if missing:
+            raise SerkitError(
+                f"predictions '{self.system}': {len(missing)} of {len(ids)} utterances have no row, first '{missing[0]}'"
+            )
+        rows = [position[i] for i in ids]
+        return self._rows(rows)
+
+    def of_model(self, model: str) -> Predictions:
+        """The rows scored by one fold's model."""
+        return self._rows([k for k, m in enumerate(self.models) if m == model])
+
+    def _rows(self, rows: Sequence[int]) -> Predictions:
+        index = np.asarray(rows, dtype=np.int64)
+        return Predictions(
+            self.system, self.labels, self.kind, tuple(self.ids[k] for k in index),
+            tuple(self.models[k] for k in index), self.seen[index], self.scores[index],
+        )  # fmt: skip
+
+    def save(self, path: Path | str) -> None:
+        """Write Parquet: ``id, model, seen``, one double per label; system, kind, labels in the metadata."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, Any] = {"id": list(self.ids), "model": list(self.models), "seen": self.seen}
+        for k, label in enumerate(self.labels):
+            columns[label] = self.scores[:, k]
+        table = pa.table(columns)
+        meta = {"system": self.system, "kind": self.kind, "labels": json.dumps(list(self.labels))}
+        table = table.replace_schema_metadata(meta)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        pq.write_table(table, part)
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Predictions:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            SerkitError: no such file, or not a table of predictions.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+            meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+            labels = tuple(json.loads(meta["labels"]))
+            scores = np.stack([table.column(label).to_numpy() for label in labels], axis=1)
+        except FileNotFoundError:
+            raise SerkitError(f"no predictions at {path}") from None
+        except (pa.ArrowInvalid, KeyError, ValueError) as error:
+            raise SerkitError(f"{path} is not a table of predictions: {error}") from None
+        kind: Literal["logit", "prob"] = "prob" if meta["kind"] == "prob" else "logit"
+        ids, models = table.column("id").to_pylist(), table.column("model").to_pylist()
+        return cls(meta["system"], labels, kind, tuple(ids), tuple(models), table.column("seen").to_numpy(), scores)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with what it needs to be read.
+
+    Attributes:
+        value: the number. low, high: its 95 % interval, or the range that ``interval`` names.
+        n: utterances it rests on. speakers: distinct known speakers among them.
+        interval: how low and high came about, such as ``95% speaker bootstrap``; ``rough`` is part of
+            it below 20 speakers.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    speakers: int
+    interval: str
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON-able row."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One system measured on one split.
+
+    Attributes:
+        system, split: what was measured on what.
+        labels: class order of ``confusion``.
+        metrics: by name; each with its n and interval.
+        per_class: by label: ``precision, recall, f1, support``.
+        confusion: (classes, classes) counts, truth by row, answer by column.
+        draws: distribution behind an interval, by metric, such as the 100 subsets of ``bs_f1``.
+        slices: by field (gender, language, duration, corpus) and value: metrics.
+        provenance: recipe, fingerprints, versions, seed; clock and hardware apart under ``run``.
+    """
+
+    system: str
+    split: str
+    labels: tuple[str, ...]
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Mapping[str, float]]
+    confusion: tuple[tuple[int, ...], ...]
+    draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    slices: Mapping[str, Mapping[str, Mapping[str, Metric]]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON-able row."""
+        return dataclasses.asdict(self)

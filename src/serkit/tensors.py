@@ -1,0 +1,110 @@
+"""Padded batches in, network outputs out, and the masks between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some utterances, padded on the right.
+
+    Attributes:
+        ids: utterance ids, in row order.
+        features: by encoder name, (batch, time, dim) float32; zeros after each row's length.
+        lengths: by encoder name, (batch,) int64 number of real frames, at least 1.
+        labels: (batch,) int64 class, -1 where there is none.
+        targets: (batch, classes) float32 label distribution, where soft labels are asked for.
+        class_mask: (batch, classes) bool, False for a class that the utterance's corpus cannot have.
+        attributes: (batch, 3) float32 arousal, valence, dominance; NaN where unknown.
+    """
+
+    ids: tuple[str, ...]
+    features: Mapping[str, Tensor]
+    lengths: Mapping[str, Tensor]
+    labels: Tensor
+    targets: Tensor | None = None
+    class_mask: Tensor | None = None
+    attributes: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def mask(self, name: str) -> Tensor:
+        """(batch, time) bool of one modality: True where the data is real."""
+        return length_mask(self.lengths[name], self.features[name].shape[1])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+
+        def move(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            features={k: v.to(device, non_blocking=True) for k, v in self.features.items()},
+            lengths={k: v.to(device, non_blocking=True) for k, v in self.lengths.items()},
+            labels=self.labels.to(device, non_blocking=True),
+            targets=move(self.targets),
+            class_mask=move(self.class_mask),
+            attributes=move(self.attributes),
+            extra={k: v.to(device, non_blocking=True) for k, v in self.extra.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network gives for a batch.
+
+    Attributes:
+        emotion: (batch, classes) logits.
+        neutral: (batch,) logit of neutral (positive) against expressive, where the network has that head.
+        attributes: (batch, 3) arousal, valence, dominance, where it has that head.
+        embedding: (batch, dim) the vector the classifier reads.
+        frames: (batch, time, dim) frame-level features, with ``frames_mask`` (batch, time).
+    """
+
+    emotion: Tensor
+    neutral: Tensor | None = None
+    attributes: Tensor | None = None
+    embedding: Tensor | None = None
+    frames: Tensor | None = None
+    frames_mask: Tensor | None = None
+
+
+def length_mask(lengths: Tensor, time: int) -> Tensor:
+    """(batch, time) bool, True for the first ``lengths[row]`` positions of each row.
+
+    >>> length_mask(torch.tensor([1, 3]), 3).tolist()
+    [[True, False, False], [True, True, True]]
+    """
+    return torch.arange(time, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def pad_sequences(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack (time, dim) items into (batch, longest, dim), zeros on the right, with (batch,) lengths."""
+    lengths = torch.tensor([len(x) for x in items], dtype=torch.int64)
+    padded = items[0].new_zeros((len(items), int(lengths.max()), items[0].shape[1]))
+    for row, item in enumerate(items):
+        padded[row, : len(item)] = item
+    return padded, lengths
+
+
+def reverse_sequences(padded: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each row's first ``lengths[row]`` frames in place of its own padding.
+
+    Args:
+        padded: (batch, time, dim). lengths: (batch,) int64.
+
+    Returns:
+        (batch, time, dim): row ``r`` holds frames ``lengths[r]-1 .. 0``, then its padding as it was.
+    """
+    time = padded.shape[1]
+    position = torch.arange(time, device=padded.device)[None, :]
+    flipped = torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)
+    return padded.gather(1, flipped[:, :, None].expand_as(padded))

@@ -1,0 +1,282 @@
+"""The rows everything starts from: utterances, and the manifest that holds a corpus of them.
+
+Imports numpy only. Both types are frozen, checked when they are made, and open without serkit
+once written (JSONL).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint, write_text
+
+SPLITS = ("train", "dev", "test")
+CANONICAL_LABELS = (
+    "anger",
+    "boredom",
+    "calm",
+    "contempt",
+    "disgust",
+    "excitement",
+    "fear",
+    "frustration",
+    "happiness",
+    "neutral",
+    "other",
+    "sadness",
+    "surprise",
+)
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One stretch of speech by one person.
+
+    Attributes:
+        id: unique in its manifest and safe as a file name.
+        audio: path of the recording, relative to the manifest's root (or absolute).
+        start_s, end_s: the stretch within the recording in seconds; ``None`` is its begin / end.
+        speaker: who speaks; ``None`` where the corpus does not say.
+        split: ``train``, ``dev``, ``test`` or ``None`` (not used by the protocol).
+        emotion: one label of the manifest, or ``None`` where raters did not agree or nobody labelled.
+        votes: number of raters (or their share) by label.
+        arousal, valence, dominance: attribute ratings on the corpus's own scale.
+        text: the corpus's own transcript.
+        language: ISO 639 code. gender: ``female``, ``male``, ``other`` or ``None``.
+        corpus: name of the corpus; filled by :class:`Manifest`.
+        meta: whatever else the corpus says; ``meta["label"]`` is its own word for the emotion.
+
+    Raises:
+        SerkitError: a field is empty instead of ``None``, not finite, or out of range.
+    """
+
+    id: str
+    audio: str
+    start_s: float | None = None
+    end_s: float | None = None
+    speaker: str | None = None
+    split: str | None = None
+    emotion: str | None = None
+    votes: Mapping[str, float] | None = None
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    text: str | None = None
+    language: str | None = None
+    gender: str | None = None
+    corpus: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _SAFE_ID.fullmatch(self.id):
+            raise SerkitError(
+                f"utterance id {self.id!r} is not file-name safe: use letters, digits and . _ + = @ -, "
+                "at most 200, not starting with a dot"
+            )
+        for name in ("audio", "speaker", "emotion", "language", "gender", "corpus", "split"):
+            if getattr(self, name) == "":
+                raise SerkitError(f"utterance '{self.id}': {name} is empty; an absent {name} is None")
+        if self.split is not None and self.split not in SPLITS:
+            raise SerkitError(
+                f"utterance '{self.id}': split {self.split!r} is not one of train, dev, test or absent"
+                + did_you_mean(self.split, SPLITS)
+            )
+        start = self.start_s or 0.0
+        if start < 0 or not math.isfinite(start):
+            raise SerkitError(f"utterance '{self.id}': start_s is {self.start_s}, expected a time from 0 s on")
+        if self.end_s is not None and not (math.isfinite(self.end_s) and self.end_s > start):
+            raise SerkitError(f"utterance '{self.id}': end_s {self.end_s} is not after start_s {start}")
+        for name in ("arousal", "valence", "dominance"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise SerkitError(f"utterance '{self.id}': {name} is {value}; an absent rating is None")
+        if self.votes is not None:
+            weights = list(self.votes.values())
+            if not weights or any(not math.isfinite(w) or w < 0 for w in weights) or sum(weights) <= 0:
+                raise SerkitError(
+                    f"utterance '{self.id}': votes {dict(self.votes)} are not counts of raters by label; "
+                    "absent votes are None"
+                )
+
+    def to_row(self) -> dict[str, Any]:
+        """The fields that are set, as one JSON-able row."""
+        row: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if value is None or (item.name == "meta" and not value):
+                continue
+            row[item.name] = dict(value) if isinstance(value, Mapping) else value
+        return row
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A corpus as rows: what is said by whom, where the sound lies, and which split it belongs to.
+
+    Attributes:
+        corpus: its name; of several together, their names joined by ``+``.
+        labels: the label set, in the order of every score matrix made from it.
+        utterances: the rows, in a stable order.
+        root: folder that the audio paths are relative to, or one folder by corpus name.
+        speakers_shared: said aloud that speakers stand in two splits (MELD, TESS).
+        class_sets: labels that each corpus can have at all, where several are joined.
+        info: provenance: corpus version, protocol, class map, what was dropped and why.
+
+    Raises:
+        SerkitError: an id twice, an emotion outside ``labels``, a speaker in two splits.
+    """
+
+    corpus: str
+    labels: tuple[str, ...]
+    utterances: tuple[Utterance, ...]
+    root: str | Mapping[str, str] | None = None
+    speakers_shared: bool = False
+    class_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if len(set(self.labels)) != len(self.labels):
+            raise SerkitError(f"corpus '{self.corpus}': a label stands twice in {list(self.labels)}")
+        filled = tuple(
+            u if u.corpus is not None else dataclasses.replace(u, corpus=self.corpus) for u in self.utterances
+        )
+        object.__setattr__(self, "utterances", filled)
+        known = set(self.labels)
+        seen: set[str] = set()
+        for u in filled:
+            if u.id in seen:
+                raise SerkitError(f"corpus '{self.corpus}': utterance id '{u.id}' stands twice; ids must be unique")
+            seen.add(u.id)
+            if u.emotion is not None and u.emotion not in known:
+                raise SerkitError(
+                    f"corpus '{self.corpus}', utterance '{u.id}': emotion '{u.emotion}' is not among the labels"
+                    + did_you_mean(u.emotion, known)
+                )
+        if not self.speakers_shared:
+            self._refuse_shared_speakers()
+
+    def _refuse_shared_speakers(self) -> None:
+        where: dict[str, str] = {}
+        for u in self.utterances:
+            if u.speaker is None or u.split is None:
+                continue
+            first = where.setdefault(u.speaker, u.split)
+            if first != u.split:
+                raise SerkitError(
+                    f"corpus '{self.corpus}': speaker '{u.speaker}' is in {first} and in {u.split} (utterance "
+                    f"'{u.id}'); split by speaker, or say it aloud with speakers_shared"
+                )
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self.utterances)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Utterance ids in row order."""
+        return tuple(u.id for u in self.utterances)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of labels and rows; the same on every machine, whatever the root folder."""
+        return fingerprint([self.corpus, list(self.labels), [u.to_row() for u in self.utterances]])
+
+    @property
+    def split_hash(self) -> str:
+        """Hash of which id is in which split: two numbers compare only where this is equal."""
+        return fingerprint(sorted((u.id, u.split) for u in self.utterances if u.split))
+
+    def audio_path(self, utterance: Utterance) -> Path:
+        """Where the recording of ``utterance`` lies on this machine."""
+        root = self.root.get(utterance.corpus or "") if isinstance(self.root, Mapping) else self.root
+        return Path(root or ".") / utterance.audio
+
+    def split(self, name: str) -> Manifest:
+        """The rows of one split (``train``, ``dev`` or ``test``)."""
+        return self.where(lambda u: u.split == name)
+
+    def where(self, keep: Callable[[Utterance], bool]) -> Manifest:
+        """The rows for which ``keep(utterance)`` is true, in order."""
+        return dataclasses.replace(self, utterances=tuple(u for u in self.utterances if keep(u)))
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows by emotion, in the order of ``labels``; classes without a clip count 0."""
+        found = Counter(u.emotion for u in self.utterances)
+        return {label: found.get(label, 0) for label in self.labels}
+
+    def label_index(self) -> np.ndarray:
+        """(rows,) int64: position of each row's emotion in ``labels``, -1 where there is none."""
+        position = {label: k for k, label in enumerate(self.labels)}
+        return np.array([position.get(u.emotion or "", -1) for u in self.utterances], dtype=np.int64)
+
+    def votes(self) -> np.ndarray:
+        """(rows, classes) float64: rater distribution, summing to 1; one-hot of the emotion where no
+        rater is known; all NaN where there is neither."""
+        table = np.full((len(self), len(self.labels)), np.nan)
+        position = {label: k for k, label in enumerate(self.labels)}
+        for row, u in enumerate(self.utterances):
+            weights = {k: w for k, w in (u.votes or {}).items() if k in position}
+            if not weights and u.emotion is not None:
+                weights = {u.emotion: 1.0}
+            total = sum(weights.values())
+            if total > 0:
+                table[row] = 0.0
+                for label, weight in weights.items():
+                    table[row, position[label]] = weight / total
+        return table
+
+    def save(self, path: Path | str) -> None:
+        """Write JSONL: one head line under the key ``_manifest``, then one row a line."""
+        head = {
+            "corpus": self.corpus,
+            "labels": list(self.labels),
+            "root": dict(self.root) if isinstance(self.root, Mapping) else self.root,
+            "speakers_shared": self.speakers_shared,
+            "class_sets": {k: list(v) for k, v in self.class_sets.items()},
+            "info": dict(self.info),
+            "fingerprint": self.fingerprint,
+        }
+        lines = [json.dumps({"_manifest": head}, ensure_ascii=False)]
+        lines += [json.dumps(u.to_row(), ensure_ascii=False) for u in self.utterances]
+        write_text(path, "\n".join(lines) + "\n")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Manifest:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            SerkitError: no such file, not JSONL, or a row that does not hold.
+        """
+        path = Path(path)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            head = json.loads(lines[0])["_manifest"]
+            rows = [json.loads(line) for line in lines[1:] if line.strip()]
+        except FileNotFoundError:
+            raise SerkitError(f"no manifest at {path}") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError) as error:
+            raise SerkitError(f"{path} is not a manifest (JSONL with a '_manifest' head line): {error}") from None
+        try:
+            utterances = tuple(Utterance(**row) for row in rows)
+        except TypeError as error:
+            raise SerkitError(f"{path}: a row has a field no utterance has: {error}") from None
+        class_sets = {k: tuple(v) for k, v in head.get("class_sets", {}).items()}
+        return cls(
+            head["corpus"], tuple(head["labels"]), utterances, head.get("root"),
+            bool(head.get("speakers_shared")), class_sets, head.get("info", {}),
+        )  # fmt: skip
