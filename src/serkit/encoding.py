@@ -114,7 +114,8 @@ class Encoder(Protocol):
 
     spec: EncoderSpec
 
-    def __call__(self, items: Sequence[Any]) -> list[np.ndarray]: ...
+    def __call__(self, items: Sequence[Any]) -> list[np.ndarray]:
+        """Encode items; see the class."""
 
     def load(self, device: str = "cpu") -> None:
         """Bring weights into memory; called once before the first item, cheap to call again."""

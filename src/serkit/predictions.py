@@ -102,7 +102,8 @@ class Predictions:
         missing = [i for i in ids if i not in position]
         if missing:
             raise SerkitError(
-                f"predictions '{self.system}': {len(missing)} of {len(ids)} utterances have no row, first '{missing[0]}'"
+                f"predictions '{self.system}': {len(missing)} of {len(ids)} utterances have no row, "
+                f"first '{missing[0]}'"
             )
         rows = [position[i] for i in ids]
         return self._rows(rows)

@@ -1,0 +1,397 @@
+"""YAML to a frozen, validated recipe: one file is one whole system.
+
+Unknown keys and names are refused before any work, with the nearest known one. ``x-`` keys at the
+top are a shelf for YAML anchors and are ignored. PyYAML reads ``1e-5`` as a string; the loader here
+follows YAML 1.2 and reads a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from serkit import registry
+from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Named(BaseModel):
+    """A member of the file tree by name, with its parameters beside the name.
+
+    A bare string stands for a name without parameters.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything beside ``name`` (and a loss's ``weight``)."""
+        return dict(self.model_extra or {})
+
+
+class Feature(Named):
+    """An encoder with its choices: ``whisper/large-v3`` or ``{name: logmel, pool: 4}``."""
+
+    @property
+    def family(self) -> str:
+        """The file in ``encoders/``: what stands before the slash."""
+        return self.name.split("/", 1)[0]
+
+    @property
+    def key(self) -> str:
+        """Name of the modality inside a system: the name, with the parameters where there are any."""
+        if not self.parameters:
+            return self.name
+        inner = ",".join(f"{k}={_plain(v)}" for k, v in sorted(self.parameters.items()))
+        return f"{self.name}[{inner}]"
+
+
+class Loss(Named):
+    """A loss with the weight it has in the sum."""
+
+    weight: float = 1.0
+
+
+def _from_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Train(_Frozen):
+    """How one network is trained (systems.md 1.4; defaults are the published ones unless said).
+
+    Attributes:
+        epochs, batch_size, lr, weight_decay: as usual; AdamW.
+        schedule: ``cosine_epoch`` (published: one step an epoch, to ``lr_min``), ``cosine`` (every
+            step, after ``warmup_steps``), ``exponential`` (times ``decay`` each epoch), ``constant``.
+        select: metric of the whole dev set that picks the checkpoint.
+        patience: epochs without a better dev metric before stopping; ``None`` runs all epochs.
+        clip_norm: largest gradient norm. accumulate: batches per optimiser step.
+        precision: ``fp32``, ``bf16`` or ``fp16`` (AMP).
+        bucket: length-bucketed batches (same draw in expectation, less padding).
+        draw: with ``balance``, rows are drawn with ``replacement`` (published) or in shuffled ``passes``.
+        average_last: average the weights of the last so many epochs (0: none; not published).
+        loss_scale: how the sum of losses is scaled: ``fixed``, ``initial``, ``running_max``, ``uncertainty``.
+        targets: ``labels``, or ``votes`` to train on rater distributions.
+    """
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    lr: float = Field(1e-4, gt=0)
+    lr_min: float = Field(1e-6, ge=0)
+    weight_decay: float = Field(1e-6, ge=0)
+    schedule: Literal["cosine_epoch", "cosine", "exponential", "constant"] = "cosine_epoch"
+    decay: float = Field(0.9, gt=0, le=1)
+    draw: Literal["replacement", "passes"] = "replacement"
+    warmup_steps: int = Field(0, ge=0)
+    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1"] = "macro_f1"
+    patience: int | None = Field(None, ge=1)
+    clip_norm: float | None = Field(None, gt=0)
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    bucket: bool = True
+    average_last: int = Field(0, ge=0)
+    loss_scale: Literal["fixed", "initial", "running_max", "uncertainty"] = "fixed"
+    targets: Literal["labels", "votes"] = "labels"
+
+
+class System(_Frozen):
+    """One network of the ensemble: what it reads, what it is, what it minimises."""
+
+    features: Annotated[
+        tuple[Annotated[Feature, BeforeValidator(_from_name)], ...],
+        Field(min_length=1),
+    ]
+    model: Annotated[Named, BeforeValidator(_from_name)] = Named(name="cross_attention")
+    losses: Annotated[tuple[Annotated[Loss, BeforeValidator(_from_name)], ...], Field(min_length=1)] = (
+        Loss(name="cross_entropy"),
+    )
+    balance: Literal["neutral", "class", "corpus"] | None = None
+    augment: tuple[Annotated[Named, BeforeValidator(_from_name)], ...] = ()
+    train: Train = Train()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> System:
+        keys = [f.key for f in self.features]
+        if len(set(keys)) != len(keys):
+            raise ValueError(f"the same feature stands twice: {keys}")
+        return self
+
+
+class Crossfit(_Frozen):
+    """Out-of-fold scores of the base systems, by speaker.
+
+    Attributes:
+        folds: models per system. refit: train one more on all of train and use it on dev and test;
+            without it, dev and test get every fold model's scores, averaged after the stack.
+        seed: of the speaker folds.
+    """
+
+    folds: int = Field(3, ge=2)
+    refit: bool = False
+    seed: int = 0
+
+
+class Stack(_Frozen):
+    """The meta-model (systems.md 1.6: 5 folds, 200 trees, depth 8, leaf and split 10, balanced rows)."""
+
+    name: Literal["random_forest", "logistic", "auto"] = "random_forest"
+    trees: int = Field(200, ge=1)
+    max_depth: int | None = 8
+    min_leaf: int = Field(10, ge=1)
+    min_split: int = Field(10, ge=2)
+    folds: int = Field(5, ge=2)
+    per_class: int | Literal["auto"] = "auto"
+    decimals: int | None = None
+    in_sample: bool = False
+    seed: int = 42
+
+
+class Evaluate(_Frozen):
+    """How results are measured: bootstrap draws, and BS-F1's subsets and clips per class."""
+
+    draws: int = Field(1000, ge=10)
+    subsets: int = Field(100, ge=2)
+    per_class: int = Field(200, ge=1)
+    seed: int = 0
+
+
+class Recipe(_Frozen):
+    """A whole system; see the module's docstring and ``docs/recipes.md``."""
+
+    name: str
+    description: str = ""
+    labels: Literal["corpus"] | tuple[str, ...] = "corpus"
+    drop_labels: tuple[str, ...] = ()
+    map_labels: Mapping[str, str] = Field(default_factory=dict)
+    transcripts: str | None = None
+    exclude: tuple[str, ...] = ()
+    systems: Mapping[str, System] = Field(min_length=1)
+    crossfit: Crossfit | None = Crossfit()
+    stack: Stack | None = Stack()
+    evaluate: Evaluate = Evaluate()
+    seed: int = 7
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """Every feature of every system, by key, in order of first use."""
+        return {f.key: f for s in self.systems.values() for f in s.features}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that changes the numbers (not the description)."""
+        return fingerprint(self.model_dump(mode="json", exclude={"description"}))
+
+    def to_yaml(self) -> str:
+        """The resolved recipe as YAML; loading it gives an equal recipe."""
+        return str(yaml.safe_dump(_tidy(self.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=100))
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name (of the package) or path, with ``KEY=VALUE`` overrides.
+
+    Args:
+        source: ``offline12`` or ``my/recipe.yaml``.
+        overrides: ``KEY=V`` sets KEY in every system that has it (``train.epochs=3``,
+            ``model.hidden=64``), ``systems.NAME.KEY=V`` in one; top-level keys (``crossfit.folds``)
+            are set at the top. V is read as YAML.
+
+    Raises:
+        SerkitError: no such recipe, not YAML, an unknown key or name, a value out of range.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = RECIPES / f"{source}.yaml"
+        if not path.is_file():
+            known = recipe_names()
+            raise SerkitError(f"no recipe '{source}'" + did_you_mean(str(source), known))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise SerkitError(f"no recipe file at {path}") from None
+    except UnicodeDecodeError:
+        raise SerkitError(f"{path} is not a text file") from None
+    return parse_recipe(text, overrides, where=path.name)
+
+
+def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
+    """Like :func:`load_recipe`, from YAML text."""
+    tree = _yaml(text, where)
+    if not isinstance(tree, dict):
+        raise SerkitError(f"{where}: expected a mapping with name and systems, got {type(tree).__name__}")
+    tree = {k: v for k, v in tree.items() if not str(k).startswith("x-")}
+    recipe = _validate(tree, where)
+    if overrides:
+        tree = recipe.model_dump(mode="json")
+        for override in overrides:
+            _override(tree, override)
+        recipe = _validate(tree, where)
+    return recipe
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes in the package."""
+    return tuple(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
+)
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        message = " ".join(str(error).split())
+        raise SerkitError(f"{where} is not valid YAML: {message}") from None
+
+
+def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise SerkitError(f"{where}: {_explain(error, tree)}") from None
+    for name, system in recipe.systems.items():
+        at = f"{where}: systems.{name}"
+        registry.check_parameters("models", system.model.name, system.model.parameters, f"{at}.model")
+        for loss in system.losses:
+            registry.check_parameters("losses", loss.name, loss.parameters, f"{at}.losses")
+        for step in system.augment:
+            registry.check_parameters("augment", step.name, step.parameters, f"{at}.augment")
+        for feature in system.features:
+            if ":" not in feature.name:
+                registry.member("encoders", feature.family)
+    if recipe.stack is not None and recipe.crossfit is None and not recipe.stack.in_sample:
+        raise SerkitError(
+            f"{where}: a stack needs out-of-fold scores: set crossfit, or say stack.in_sample: true aloud"
+        )
+    return recipe
+
+
+def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
+    """One line for the first thing that is wrong, with the nearest known key."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
+    spot = [str(part) for part in first["loc"]]
+    at = ".".join(spot)
+    if first["type"] == "extra_forbidden":
+        parent: Any = Recipe
+        for part in spot[:-1]:
+            parent = _field_model(parent, part)
+        known = parent.model_fields if isinstance(parent, type) and issubclass(parent, BaseModel) else ()
+        return f"unknown key '{at}'" + did_you_mean(spot[-1], known)
+    value = first.get("input")
+    shown = "" if isinstance(value, dict | list) or value is None else f", got {value!r}"
+    return f"{at or 'recipe'}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
+
+
+def _field_model(parent: Any, part: str) -> Any:
+    """The model class that a step of an error's location leads to; the parent where it is a name."""
+    if not (isinstance(parent, type) and issubclass(parent, BaseModel)) or part not in parent.model_fields:
+        return parent
+    pending = [parent.model_fields[part].annotation]
+    while pending:
+        candidate = pending.pop(0)
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+        pending.extend(get_args(candidate))
+    return parent
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise SerkitError(f"--set {override!r}: expected KEY=VALUE, such as train.epochs=3")
+    value = _yaml(text, f"--set {key}") if text else None
+    parts = key.strip().split(".")
+    if parts[0] == "systems":
+        if len(parts) < 3 or parts[1] not in tree["systems"]:
+            name = parts[1] if len(parts) > 1 else ""
+            raise SerkitError(f"--set {key}: no system '{name}'" + did_you_mean(name, tree["systems"]))
+        if not _set_in_system(tree["systems"][parts[1]], parts[2:], value):
+            raise SerkitError(f"--set {key}: system '{parts[1]}' has no such key" + _nearest(tree, parts[2:]))
+        return
+    if parts[0] in Recipe.model_fields:
+        field = _field_model(Recipe, parts[0])
+        if len(parts) == 1:
+            tree[parts[0]] = value
+            return
+        if field is not Recipe and len(parts) == 2 and parts[1] in field.model_fields:
+            tree[parts[0]] = {**(tree[parts[0]] or {}), parts[1]: value}
+            return
+        known = field.model_fields if field is not Recipe else ()
+        raise SerkitError(f"--set {key}: '{parts[0]}' has no key '{parts[1]}'" + did_you_mean(parts[1], known))
+    hits = [_set_in_system(system, parts, value) for system in tree["systems"].values()]
+    if not any(hits):
+        raise SerkitError(f"--set {key}: no system has this key" + _nearest(tree, parts))
+
+
+def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any) -> bool:
+    """Set a key in one system where it has that key; say whether it has."""
+    head, rest = parts[0], list(parts[1:])
+    if head not in System.model_fields:
+        return False
+    if not rest:
+        system[head] = value
+        return True
+    if head == "train" and len(rest) == 1 and rest[0] in Train.model_fields:
+        system["train"][rest[0]] = value
+        return True
+    if head == "model" and len(rest) == 1:
+        described = registry.member("models", system["model"]["name"])
+        if rest[0] == "name" or rest[0] in described.parameters:
+            system["model"][rest[0]] = value
+            return True
+    if head in ("losses", "augment", "features") and len(rest) == 2:
+        hits = [item for item in system[head] if item["name"] == rest[0]]
+        for item in hits:
+            item[rest[1]] = value
+        return bool(hits)
+    return False
+
+
+def _nearest(tree: Mapping[str, Any], parts: Sequence[str]) -> str:
+    known = list(System.model_fields) + [f"train.{f}" for f in Train.model_fields]
+    for system in tree["systems"].values():
+        known += [f"model.{p}" for p in registry.member("models", system["model"]["name"]).parameters]
+    return did_you_mean(".".join(parts), known)
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _tidy(tree: Any) -> Any:
+    """Tuples and mappings as plain lists and dicts, for YAML."""
+    if isinstance(tree, Mapping):
+        return {k: _tidy(v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_tidy(v) for v in tree]
+    return tree

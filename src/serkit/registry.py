@@ -1,0 +1,159 @@
+"""The file tree is the registry: ``focal`` among the losses is the public callable of ``losses/focal.py``.
+
+Nothing registers itself. Names, parameters and one-line descriptions are read from the source text,
+so that a recipe is checked and a listing printed without importing torch. A dotted name
+(``mylab.losses.mine``) is imported as it stands: that is the whole plug-in system.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from serkit.errors import SerkitError, did_you_mean
+
+Kind = Literal["corpora", "augment", "encoders", "models", "losses"]
+CONTEXT = frozenset({"self", "outputs", "batch", "class_counts", "label_names", "dims", "n_classes", "dim"})
+"""Arguments that the pipeline hands in and a recipe cannot set."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a kind, as its source says.
+
+    Attributes:
+        name: as recipes write it. attribute: the public callable's own name.
+        parameters: what a recipe may set, with the source text of each default (``None``: required).
+        doc: first line of its docstring.
+        open: it takes any further keyword.
+    """
+
+    name: str
+    attribute: str
+    parameters: Mapping[str, str | None]
+    doc: str
+    open: bool = False
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """Names of all members of a kind, from the files of its folder."""
+    folder = Path(__file__).parent / kind
+    return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
+
+
+@cache
+def member(kind: Kind, name: str) -> Member:
+    """Describe one member without importing it (a dotted name is imported).
+
+    Raises:
+        SerkitError: no such name, with the nearest known one; or a file without its public callable.
+    """
+    if "." in name:
+        return _imported(kind, name)
+    path = Path(__file__).parent / kind / f"{name}.py"
+    if name not in names(kind):
+        raise SerkitError(f"no {_singular(kind)} '{name}'" + did_you_mean(name, names(kind)))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    wanted = {name, camel_case(name)}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name in wanted:
+            return _member(name, node, node)
+        if isinstance(node, ast.ClassDef) and node.name in wanted:
+            init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+            return _member(name, node, init)
+    raise SerkitError(f"{kind}/{name}.py has no public '{name}' or '{camel_case(name)}'")
+
+
+def find(kind: Kind, name: str) -> Callable[..., Any]:
+    """Import the callable that a name stands for.
+
+    Raises:
+        SerkitError: unknown name, or a dotted name that cannot be imported.
+    """
+    if "." in name:
+        module, _, attribute = name.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise SerkitError(f"{_singular(kind)} '{name}' cannot be imported: {error}") from None
+        if inspect.ismodule(found):  # mylab.losses.mine is a file: take its one public callable
+            found = getattr(found, attribute, None) or getattr(found, camel_case(attribute), None)
+        if not callable(found):
+            raise SerkitError(f"{_singular(kind)} '{name}' is not callable")
+        return found  # type: ignore[no-any-return]
+    described = member(kind, name)
+    module_found = importlib.import_module(f"serkit.{kind}.{name}")
+    return getattr(module_found, described.attribute)  # type: ignore[no-any-return]
+
+
+def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str) -> None:
+    """Refuse a parameter that the named member does not take, and a required one that is missing.
+
+    Args:
+        where: place in the recipe, for the message.
+
+    Raises:
+        SerkitError: naming the nearest known parameter.
+    """
+    described = member(kind, name)
+    for key in given:
+        if key not in described.parameters and not described.open:
+            raise SerkitError(
+                f"{where}: {_singular(kind)} '{name}' has no parameter '{key}'"
+                + did_you_mean(key, described.parameters)
+            )
+    missing = [k for k, default in described.parameters.items() if default is None and k not in given]
+    if missing:
+        raise SerkitError(f"{where}: {_singular(kind)} '{name}' needs the parameter '{missing[0]}'")
+
+
+def camel_case(name: str) -> str:
+    """``center_loss`` → ``CenterLoss``.
+
+    >>> camel_case("center_loss")
+    'CenterLoss'
+    """
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _singular(kind: Kind) -> str:
+    return {"corpora": "corpus", "augment": "augmentation", "encoders": "encoder", "models": "model", "losses": "loss"}[
+        kind
+    ]
+
+
+def _member(name: str, node: ast.ClassDef | ast.FunctionDef, signature: ast.FunctionDef | None) -> Member:
+    parameters: dict[str, str | None] = {}
+    open_ = False
+    if signature is not None:
+        args = signature.args
+        positional = args.posonlyargs + args.args
+        defaults: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
+        pairs = list(zip(positional, defaults, strict=True)) + list(zip(args.kwonlyargs, args.kw_defaults, strict=True))
+        parameters = {a.arg: ast.unparse(d) if d is not None else None for a, d in pairs if a.arg not in CONTEXT}
+        open_ = args.kwarg is not None
+    elif isinstance(node, ast.ClassDef):  # a dataclass: its annotated fields are its parameters
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                parameters[item.target.id] = ast.unparse(item.value) if item.value is not None else None
+    doc = (ast.get_docstring(node) or "").split("\n", 1)[0]
+    return Member(name, node.name, parameters, doc, open_)
+
+
+def _imported(kind: Kind, name: str) -> Member:
+    found = find(kind, name)
+    signature = inspect.signature(found)
+    parameters = {
+        k: None if p.default is p.empty else repr(p.default)
+        for k, p in signature.parameters.items()
+        if k not in CONTEXT and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
+    open_ = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    doc = (inspect.getdoc(found) or "").split("\n", 1)[0]
+    return Member(name, getattr(found, "__name__", name), parameters, doc, open_)
