@@ -1,0 +1,465 @@
+"""Sound in: a file, bytes or an array becomes ``(samples,)`` float32 mono 16 kHz, or one clear line.
+
+Decoding is libsndfile's (WAV, FLAC, OGG, MP3, AIFF and more), resampling soxr's at its HQ setting.
+M4A, MP4 and other containers go through the ``ffmpeg`` program where it is installed. Files are
+decoded block by block, so memory follows what is returned, not what a header claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+
+Source = Path | str | bytes | BinaryIO
+
+MAX_DURATION_S = 3600.0
+MAX_CHANNELS = 64
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+END_TOLERANCE_S = 0.5  # an end time this far past the end of a recording is cut, further is refused
+MAX_PEAK = 8.0  # float files overshoot 1.0 a little; beyond this they hold another scale
+_BLOCK_S = 10.0
+_MARGIN_S = 0.05  # decoded on both sides of a stretch, so that the resampling filter sees its neighbours
+_CONTAINERS = frozenset(
+    [
+        "3gp",
+        "aac",
+        "amr",
+        "asf",
+        "avi",
+        "flv",
+        "m4a",
+        "m4v",
+        "mka",
+        "mkv",
+        "mov",
+        "mp4",
+        "mpg",
+        "mpeg",
+        "webm",
+        "wma",
+        "wmv",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a recording says.
+
+    Attributes:
+        duration_s: length in seconds. rate_hz: sampling rate. channels: how many.
+        frames: samples per channel. format: container and coding, such as ``WAV/PCM_16``.
+    """
+
+    duration_s: float
+    rate_hz: int
+    channels: int
+    frames: int
+    format: str
+
+
+def load(
+    source: Source,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    max_s: float | None = MAX_DURATION_S,
+) -> np.ndarray:
+    """Read a recording, or a stretch of it, as mono 16 kHz.
+
+    Channels are averaged. Only the stretch is decoded; its length is
+    ``round(16000 end_s) - round(16000 start_s)`` and it equals that slice of the whole (exactly at
+    16 kHz, within the resampling filter's tails otherwise). Float samples beyond full scale are cut.
+    Silence is not an error (see :func:`is_silent`).
+
+    Args:
+        source: path, the bytes of a file, or an open binary file.
+        start_s, end_s: the stretch in seconds; ``None`` is begin and end.
+        max_s: refuse more than this many seconds; ``None`` is no limit.
+
+    Returns:
+        (samples,) float32 in [-1, 1].
+
+    Raises:
+        SerkitError: no such file, empty, not audio, truncated, NaN or infinite samples, too long, or
+            a stretch outside the recording.
+    """
+    parts = list(blocks(source, start_s=start_s, end_s=end_s, max_s=max_s))
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def blocks(
+    source: Source,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    max_s: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield a recording in order, about ten seconds at a time: :func:`load` in constant memory.
+
+    Args and errors as :func:`load`; errors deep in a file appear when its block is reached.
+
+    Yields:
+        (samples,) float32 mono 16 kHz in [-1, 1], never empty.
+    """
+    name = _label(source)
+    start = 0.0 if start_s is None else float(start_s)
+    if not (math.isfinite(start) and start >= 0) or (end_s is not None and not end_s > start):
+        raise SerkitError(f"{name}: the stretch {start_s} to {end_s} s is none: expected 0 <= start_s < end_s")
+    if max_s is not None and end_s is not None and end_s - start > max_s:
+        raise SerkitError(f"{name}: {end_s - start:.1f} s asked for, the limit is {max_s:g} s (max_s)")
+    if _needs_ffmpeg(source):
+        yield from _ffmpeg_blocks(source, start, end_s, max_s)
+        return
+    with _opened(source) as file:
+        yield from _decoded(file, name, start, end_s, max_s)
+
+
+def info(source: Source) -> AudioInfo:
+    """Read the header of a recording; nothing is decoded.
+
+    Raises:
+        SerkitError: no such file, empty, or not audio.
+    """
+    if _needs_ffmpeg(source):
+        return _ffprobe(source)
+    with _opened(source) as file:
+        frames = int(file.frames)
+        return AudioInfo(
+            duration_s=frames / file.samplerate,
+            rate_hz=int(file.samplerate),
+            channels=int(file.channels),
+            frames=frames,
+            format=f"{file.format}/{file.subtype}",
+        )
+
+
+def to_mono_16k(samples: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Turn an array of any rate, width and channel count into what encoders take.
+
+    Args:
+        samples: (samples,) or (samples, channels); float in [-1, 1] or integer at full scale.
+        rate_hz: its sampling rate.
+
+    Returns:
+        (samples,) float32 mono 16 kHz in [-1, 1].
+
+    Raises:
+        SerkitError: another shape, empty, not finite, far beyond full scale, or an impossible rate.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or samples.size == 0:
+        raise SerkitError(f"array of shape {samples.shape}: expected (samples,) or (samples, channels), not empty")
+    if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
+        raise SerkitError(f"array of shape {samples.shape}: expected (samples, channels); transpose it first")
+    rate = _whole_rate(rate_hz, "array")
+    if samples.dtype.kind == "u":
+        half = float(2 ** (8 * samples.dtype.itemsize - 1))
+        samples = (samples.astype(np.float64) - half) / half
+    elif samples.dtype.kind == "i":
+        samples = samples / float(2 ** (8 * samples.dtype.itemsize - 1))
+    elif samples.dtype.kind != "f":
+        raise SerkitError(f"array of dtype {samples.dtype}: expected float in [-1, 1] or integers")
+    mono = _mono(samples[:, None] if samples.ndim == 1 else samples, "array")
+    if rate != SAMPLE_RATE_HZ:
+        import soxr
+
+        mono = np.asarray(soxr.resample(mono, rate, SAMPLE_RATE_HZ, quality="HQ"), dtype=np.float32)
+        if len(mono) == 0:
+            mono = np.zeros(1, dtype=np.float32)
+    return np.asarray(np.clip(mono, -1.0, 1.0), dtype=np.float32)
+
+
+def is_silent(samples: np.ndarray, threshold_db: float = -70.0) -> bool:
+    """Whether no sample, its mean removed, exceeds ``threshold_db`` re full scale.
+
+    >>> is_silent(np.zeros(100, dtype=np.float32))
+    True
+    """
+    if len(samples) == 0:
+        return True
+    return bool(np.abs(samples - samples.mean()).max() <= 10 ** (threshold_db / 20))
+
+
+def content_hash(source: Path | str | bytes) -> str:
+    """Hash of a file's bytes: 32 hex digits of BLAKE2b, the same wherever the file lies.
+
+    Raises:
+        SerkitError: the file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(source, bytes):
+        digest.update(source)
+        return digest.hexdigest()
+    try:
+        with Path(source).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise SerkitError(f"{source}: cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()
+
+
+def _label(source: Source) -> str:
+    if isinstance(source, bytes):
+        return f"audio of {len(source)} bytes"
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "name", "audio stream"))
+
+
+def _whole_rate(rate_hz: float, name: str) -> int:
+    if not (math.isfinite(rate_hz) and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
+        raise SerkitError(f"{name}: sampling rate {rate_hz} Hz, expected a whole number {MIN_RATE_HZ} to {MAX_RATE_HZ}")
+    return int(rate_hz)
+
+
+def _mono(block: np.ndarray, name: str) -> np.ndarray:
+    """(samples, channels) float to (samples,) float32 in [-1, 1], refusing NaN and foreign scales."""
+    peak = float(np.abs(block).max(initial=0.0))  # NaN and inf come through max
+    if not math.isfinite(peak):
+        bad = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+        raise SerkitError(f"{name}: NaN or infinite samples (first at sample {bad} of its block); repair the recording")
+    if peak > MAX_PEAK:
+        raise SerkitError(f"{name}: float samples reach {peak:.6g}, expected -1 to 1; divide by full scale first")
+    mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+    return np.asarray(np.clip(mono, -1.0, 1.0), dtype=np.float32)
+
+
+def _head(source: Source, n_bytes: int = 64) -> bytes:
+    """First bytes of a source; refuses what is missing, empty or no file."""
+    name = _label(source)
+    if isinstance(source, bytes):
+        head = source[:n_bytes]
+    elif isinstance(source, (str, Path)):
+        path = Path(source)
+        try:
+            if path.is_dir():
+                raise SerkitError(f"{name}: is a folder, expected an audio file")
+            with path.open("rb") as file:
+                head = file.read(n_bytes)
+        except FileNotFoundError:
+            raise SerkitError(f"{name}: no such file") from None
+        except (OSError, ValueError) as error:
+            raise SerkitError(f"{name}: cannot be read: {error}") from None
+    else:
+        at = source.tell()
+        head = source.read(n_bytes)
+        source.seek(at)
+    if not head:
+        raise SerkitError(f"{name}: is empty (0 bytes), expected audio")
+    return head
+
+
+def _needs_ffmpeg(source: Source) -> bool:
+    """By signature: MPEG-4, Matroska, AVI, ASF, ADTS, AMR. Playlists never reach ffmpeg."""
+    head = _head(source)
+    return (
+        head[4:8] == b"ftyp"
+        or head[:4] in (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75")
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or head[:5] == b"#!AMR"
+        or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0)
+    )
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[Any]:
+    """An open ``soundfile.SoundFile`` that is audio, whole, and of sane rate and width."""
+    import soundfile
+
+    name, head = _label(source), _head(source)
+    handle: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+    if isinstance(handle, (str, Path)):
+        handle = str(handle)
+        suffix = Path(handle).suffix.lower().lstrip(".")
+        if suffix == "raw":
+            raise SerkitError(f"{name}: headerless audio has no rate or width; convert it to WAV or FLAC")
+    else:
+        suffix = ""
+    try:
+        file = soundfile.SoundFile(handle)
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+        kind = "text" if _is_text(head) else "something else"
+        hint = "; containers need ffmpeg and a known signature" if suffix in _CONTAINERS else ""
+        reason = str(getattr(error, "error_string", error)).split("\n")[0]
+        raise SerkitError(f"{name}: not audio that can be read, it looks like {kind} ({reason}){hint}") from None
+    with closing(file):
+        _whole_rate(file.samplerate, name)
+        if file.channels > MAX_CHANNELS:
+            raise SerkitError(f"{name}: {file.channels} channels, expected at most {MAX_CHANNELS}")
+        if file.frames <= 0:
+            raise SerkitError(f"{name}: the header promises no samples; the recording is empty or cut short")
+        _refuse_truncated(file, name)
+        yield file
+
+
+def _is_text(head: bytes) -> bool:
+    return all(32 <= byte < 127 or byte in (9, 10, 13) or byte > 127 for byte in head)
+
+
+def _refuse_truncated(file: Any, name: str) -> None:
+    """libsndfile quietly shortens a WAV whose data ends early; its log says what was promised."""
+    found = re.search(r"data : (\d+) \(should be (\d+)\)", str(file.extra_info))
+    if not found:
+        return
+    promised, present = int(found[1]), int(found[2])
+    if present < promised < 0x7FFF0000:  # writers of streams put 0 or a number near 2^31 or 2^32 there
+        raise SerkitError(
+            f"{name}: truncated: the header promises {promised} bytes of samples, {present} are there; "
+            "fetch the recording again"
+        )
+
+
+def _decoded(file: Any, name: str, start: float, end_s: float | None, max_s: float | None) -> Iterator[np.ndarray]:
+    """Blocks of the stretch, from an open file."""
+    rate = int(file.samplerate)
+    known = file.frames < 2**62
+    length_s = file.frames / rate if known else math.inf
+    if start >= length_s:
+        raise SerkitError(f"{name}: start_s {start:g} lies after the end of the recording at {length_s:.3f} s")
+    if end_s is not None and end_s > length_s + END_TOLERANCE_S:
+        raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
+    if max_s is not None and end_s is None and known and length_s - start > max_s:
+        raise SerkitError(f"{name}: {length_s - start:.1f} s long, the limit is {max_s:g} s (max_s)")
+    gcd = math.gcd(rate, SAMPLE_RATE_HZ)
+    up, down = SAMPLE_RATE_HZ // gcd, rate // gcd
+    margin = 0 if up == down else _MARGIN_S
+    # the first source sample lies on the grid where source and target instants meet
+    first = max(0, math.floor((start - margin) * rate / down)) * down
+    last = file.frames if end_s is None else min(file.frames, math.ceil((end_s + margin) * rate))
+    skip = round(start * SAMPLE_RATE_HZ) - first * up // down
+    whole = math.floor(length_s * SAMPLE_RATE_HZ + 0.5) if known else None
+    keep = None if end_s is None else round(end_s * SAMPLE_RATE_HZ) - round(start * SAMPLE_RATE_HZ)
+    if keep is not None and whole is not None:
+        keep = max(1, min(keep, whole - round(start * SAMPLE_RATE_HZ)))
+    limit = None if max_s is None else math.ceil(max_s * SAMPLE_RATE_HZ) + 1
+    given = 0
+    for block in _resampled(file, name, rate, first, last):
+        part = block[skip:]
+        skip -= len(block) - len(part)
+        if keep is not None:
+            part = part[: keep - given]
+        given += len(part)
+        if limit is not None and given > limit:
+            raise SerkitError(f"{name}: goes on after {max_s:g} s, the limit (max_s)")
+        if len(part):
+            yield part
+    if given == 0:
+        yield np.zeros(1, dtype=np.float32)
+
+
+def _resampled(file: Any, name: str, rate: int, first: int, last: int) -> Iterator[np.ndarray]:
+    """(samples,) float32 at 16 kHz of the source frames from ``first`` to ``last``."""
+    import soundfile
+    import soxr
+
+    stream = None
+    if rate != SAMPLE_RATE_HZ:
+        stream = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+    at, size, known = first, int(_BLOCK_S * rate), file.frames < 2**62
+    lossy = file.format in ("MP3", "OGG", "MPEG")
+    try:
+        if first:
+            file.seek(first)
+        while at < last:
+            block = file.read(min(size, last - at), dtype="float32", always_2d=True)
+            if len(block) == 0:
+                if known and not lossy:
+                    raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
+                break
+            at += len(block)
+            mono = _mono(block, name)
+            if stream is not None:
+                mono = np.clip(stream.resample_chunk(mono, last=at >= last), -1.0, 1.0)
+            yield mono
+        if stream is not None and at < last:
+            yield np.clip(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True), -1.0, 1.0)
+    except soundfile.SoundFileError as error:
+        reason = str(getattr(error, "error_string", error)).split("\n")[0]
+        raise SerkitError(f"{name}: damaged or truncated near {at / rate:.2f} s ({reason})") from None
+
+
+@contextmanager
+def _on_disk(source: Source) -> Iterator[str]:
+    """A path for ffmpeg: MPEG-4 cannot always be read from a pipe."""
+    if isinstance(source, (str, Path)):
+        yield str(Path(source).absolute())
+        return
+    with tempfile.NamedTemporaryFile(prefix="serkit-") as file:
+        file.write(source if isinstance(source, bytes) else source.read())
+        file.flush()
+        yield file.name
+
+
+def _program(name: str, source: Source) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise SerkitError(
+            f"{_label(source)}: this container (M4A, MP4, video) is read by the program '{name}', which is not "
+            "installed; install ffmpeg, or convert the recording to WAV or FLAC"
+        )
+    return found
+
+
+def _ffmpeg_blocks(source: Source, start: float, end_s: float | None, max_s: float | None) -> Iterator[np.ndarray]:
+    program, name = _program("ffmpeg", source), _label(source)
+    longest = end_s - start if end_s is not None else (None if max_s is None else max_s + 1.0)
+    with _on_disk(source) as path:
+        command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-ss", f"{start:.6f}"]
+        command += ["-i", f"file:{path}", "-map", "0:a:0", "-vn"]
+        command += [] if longest is None else ["-t", f"{longest:.6f}"]
+        command += ["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "f32le", "pipe:1"]
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+            given = 0
+            try:
+                while process.stdout is not None and (data := process.stdout.read(int(_BLOCK_S) * SAMPLE_RATE_HZ * 4)):
+                    part = _mono(np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")[:, None], name)
+                    given += len(part)
+                    if max_s is not None and given > max_s * SAMPLE_RATE_HZ + 1:
+                        raise SerkitError(f"{name}: longer than {max_s:g} s, the limit (max_s)")
+                    if len(part):
+                        yield part
+            finally:
+                process.kill() if process.poll() is None and given == 0 else None
+                if process.stdout is not None:
+                    process.stdout.close()
+                code = process.wait()
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace").strip().split("\n")[-1]
+        if code != 0 or given == 0:
+            raise SerkitError(f"{name}: ffmpeg found no sound in it ({said or f'exit {code}'})")
+
+
+def _ffprobe(source: Source) -> AudioInfo:
+    program, name = _program("ffprobe", source), _label(source)
+    with _on_disk(source) as path:
+        command = [program, "-v", "error", "-protocol_whitelist", "file", "-select_streams", "a:0", "-of", "json"]
+        command += ["-show_entries", "stream=codec_name,sample_rate,channels,duration:format=duration,format_name"]
+        done = subprocess.run([*command, f"file:{path}"], capture_output=True, text=True, check=False)
+    try:
+        answer = json.loads(done.stdout)
+        stream = answer["streams"][0]
+        duration = float(stream.get("duration") or answer["format"]["duration"])
+        rate, channels = int(stream["sample_rate"]), int(stream["channels"])
+    except (json.JSONDecodeError, KeyError, IndexError, ValueError):
+        raise SerkitError(f"{name}: ffprobe found no sound in it ({done.stderr.strip()[:200]})") from None
+    kind = f"{answer['format'].get('format_name', 'unknown')}/{stream.get('codec_name', 'unknown')}"
+    return AudioInfo(duration, rate, channels, round(duration * rate), kind)
