@@ -1,0 +1,545 @@
+"""Which speakers are train, dev and test: everything the corpora share once their rows are known.
+
+A corpus file finds its recordings with :func:`recognise`, chooses a protocol, lets one of the split
+functions say who is in which split, and hands the rows to :func:`finish`, which checks the counts
+against the card and writes down what a report has to say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from serkit.cards import Card, Protocol
+from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint
+from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64")
+"""Suffixes (lower case) of recordings, the preferred first where one clip stands in several formats."""
+
+LABEL_SYNONYMS: Mapping[str, str] = {
+    "ang": "anger", "angry": "anger", "mad": "anger", "anger": "anger",
+    "bored": "boredom", "boredem": "boredom",
+    "calmness": "calm",
+    "contemptuous": "contempt",
+    "dis": "disgust", "disgusted": "disgust",
+    "exc": "excitement", "excited": "excitement",
+    "fea": "fear", "fearful": "fear", "afraid": "fear", "scared": "fear", "anxiety": "fear", "anxious": "fear",
+    "fru": "frustration", "frustrated": "frustration",
+    "hap": "happiness", "happy": "happiness", "joy": "happiness", "joyful": "happiness",
+    "neu": "neutral", "neutrality": "neutral",
+    "oth": "other", "others": "other",
+    "sad": "sadness", "sorrow": "sadness",
+    "sur": "surprise", "surprised": "surprise", "pleasant_surprise": "surprise", "ps": "surprise",
+}  # fmt: skip
+"""Common words for an emotion, lower case, to its canonical label."""
+
+NO_AGREEMENT = frozenset({"", "xxx", "no_agreement", "no agreement", "noagreement", "nan", "none", "null"})
+"""Words (lower case) by which tables say that there is no label; they become ``None``."""
+
+
+# ---------------------------------------------------------------- names
+
+
+def canonical_label(word: str) -> str | None:
+    """The canonical label of ``word``; the word itself where there is none; ``None`` for no agreement.
+
+    >>> canonical_label("Angry"), canonical_label("pride"), canonical_label("xxx")
+    ('anger', 'pride', None)
+    """
+    word = word.strip()
+    lowered = word.lower()
+    if lowered in NO_AGREEMENT:
+        return None
+    if lowered in CANONICAL_LABELS:
+        return lowered
+    return LABEL_SYNONYMS.get(lowered.replace(" ", "_"), word)
+
+
+def order_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Each label once: the canonical ones in their order, then the others by name."""
+    found = set(labels)
+    return tuple(x for x in CANONICAL_LABELS if x in found) + tuple(sorted(found - set(CANONICAL_LABELS)))
+
+
+def safe_id(text: str) -> str:
+    """Make an utterance id of any text: what no file name should hold becomes ``_``.
+
+    A text that had to be cut to 200 characters keeps a hash of the whole, so that two stay two.
+
+    >>> safe_id("a b/ü.c")
+    'a_b__.c'
+    """
+    clean = re.sub(r"[^A-Za-z0-9._+=@-]", "_", text)
+    if not clean[:1].isalnum():
+        clean = "u" + clean
+    return clean if len(clean) <= 200 else f"{clean[:180]}_{fingerprint(text)}"
+
+
+def as_flag(value: bool | str, name: str) -> bool:
+    """Read a yes/no option that may come from the command line as text.
+
+    Raises:
+        SerkitError: neither a bool nor one of true, false, yes, no, 1, 0.
+    """
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in ("true", "yes", "1"):
+        return True
+    if word in ("false", "no", "0", ""):
+        return False
+    raise SerkitError(f"option {name} is '{value}', expected true or false")
+
+
+# ---------------------------------------------------------------- finding recordings
+
+
+def corpus_root(root: Path | str, card: Card) -> Path:
+    """The folder of a corpus, made absolute.
+
+    Raises:
+        SerkitError: there is no such folder, or it is a file.
+    """
+    folder = Path(root).expanduser().absolute()
+    if not folder.exists():
+        raise SerkitError(f"{card.name}: no folder {folder}; expected {card.layout}; give it with --root")
+    if not folder.is_dir():
+        raise SerkitError(f"{card.name}: {folder} is a file; --root is the folder that holds {card.layout}")
+    return folder
+
+
+def find_audio(root: Path, card: Card) -> list[PurePosixPath]:
+    """Paths of all recordings under ``root``, relative to it, sorted; hidden files are passed over.
+
+    Raises:
+        SerkitError: the folder is empty or holds no recording.
+    """
+    found: list[PurePosixPath] = []
+    n_files = 0
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back into the tree
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and s != "__MACOSX")
+        n_files += len(names)
+        base = Path(folder).relative_to(root)
+        found += [
+            PurePosixPath(base.as_posix(), name)
+            for name in names
+            if not name.startswith(".") and name[max(name.rfind("."), 0) :].lower() in AUDIO_SUFFIXES
+        ]
+    if not found:
+        what = f"holds {n_files} files but no recording ({', '.join(AUDIO_SUFFIXES)})" if n_files else "is empty"
+        raise SerkitError(f"{card.name}: {root} {what}; expected {card.layout}")
+    return sorted(found)
+
+
+def recognise(
+    root: Path, card: Card, parse: Callable[[PurePosixPath], Utterance | None]
+) -> tuple[list[Utterance], dict[str, Any]]:
+    """Make one row of each recording whose path ``parse`` understands.
+
+    A clip that stands twice (the same id: a second copy of the tree, or a second format) is taken once,
+    in the preferred format and then in path order.
+
+    Args:
+        root: absolute folder of the corpus. card: names what is expected.
+        parse: relative path to row, or ``None`` where the file is not of this corpus.
+
+    Returns:
+        The rows by id, and what to say about the rest: ``unrecognised_audio`` and ``duplicate_names``,
+        each ``{"count": n, "examples": [...]}``.
+
+    Raises:
+        SerkitError: no recording, or none that is recognised.
+    """
+    paths = find_audio(root, card)
+    rows: dict[str, Utterance] = {}
+    unknown: list[str] = []
+    twice: list[str] = []
+    for path in sorted(paths, key=lambda p: (AUDIO_SUFFIXES.index(p.suffix.lower()), p)):
+        row = parse(path)
+        if row is None:
+            unknown.append(str(path))
+        elif row.id in rows:
+            twice.append(str(path))
+        else:
+            rows[row.id] = row
+    if not rows:
+        raise SerkitError(
+            f"{card.name}: none of the {len(paths)} recordings under {root} has a name of this corpus (first: "
+            f"{paths[0]}); expected {card.layout}; is it another --corpus?"
+        )
+    found = {
+        "unrecognised_audio": {"count": len(unknown), "examples": sorted(unknown)[:5]},
+        "duplicate_names": {"count": len(twice), "examples": sorted(twice)[:5]},
+    }
+    return [rows[key] for key in sorted(rows)], found
+
+
+def missing_audio(root: Path | str, utterances: Iterable[Utterance]) -> list[str]:
+    """Audio paths that are listed and not on disk, each once, sorted."""
+    base = Path(root)
+    return sorted(p for p in {u.audio for u in utterances} if not (base / p).is_file())
+
+
+# ---------------------------------------------------------------- protocols and folds
+
+
+def choose_protocol(card: Card, name: str | None) -> Protocol:
+    """The protocol called ``name``, or the card's first.
+
+    Raises:
+        SerkitError: the corpus has no protocol of that name.
+    """
+    if name is None:
+        return card.protocols[0]
+    for protocol in card.protocols:
+        if protocol.name == name:
+            return protocol
+    raise SerkitError(f"{card.name} has no protocol '{name}'" + did_you_mean(name, [p.name for p in card.protocols]))
+
+
+def check_fold(fold: int, folds: int, what: str) -> None:
+    """Refuse a fold that is not among 1 … ``folds``; ``what`` says whose folds they are."""
+    if not 1 <= fold <= folds:
+        raise SerkitError(f"{what} has folds 1 to {folds}, got fold {fold}")
+
+
+def next_fold(fold: int, folds: int) -> int:
+    """The fold whose speakers are dev when ``fold`` is test: the one after it, the first after the last."""
+    return fold % folds + 1
+
+
+def fold_of_speakers(
+    speakers: Iterable[str], n_folds: int, counts: Mapping[str, Mapping[Any, int]] | None = None
+) -> dict[str, int]:
+    """Deal the speakers present into folds 1 … n.
+
+    Args:
+        speakers: those present, in any order. n_folds: at most this many; fewer speakers make fewer folds.
+        counts: clips of each speaker by stratum (gender, emotion…). Without it the folds are runs of
+            consecutive speakers in sorted order, as equal in number as they can be; with it the speakers
+            are dealt, largest first, so that every stratum is spread evenly.
+
+    Returns:
+        Fold number by speaker, speakers in sorted order.
+
+    Raises:
+        SerkitError: fewer than 3 speakers, who cannot be train, dev and test.
+
+    >>> fold_of_speakers(["c", "a", "b", "d"], 3)
+    {'a': 1, 'b': 1, 'c': 2, 'd': 3}
+    """
+    names = sorted(set(speakers))
+    if len(names) < 3:
+        raise SerkitError(
+            f"{len(names)} speaker{'s' * (len(names) != 1)} here ({', '.join(names) or 'none'}): train, dev and test "
+            "need three who differ; add speakers"
+        )
+    n = min(n_folds, len(names))
+    if counts is None:
+        size, rest = divmod(len(names), n)
+        sizes = [size + (k < rest) for k in range(n)]
+        numbers = [k + 1 for k in range(n) for _ in range(sizes[k])]
+        return dict(zip(names, numbers, strict=True))
+    order = sorted(names, key=lambda s: (-sum(counts[s].values()), s))
+    parts = _deal(order, counts, [1.0 / n] * n)
+    return {name: parts[name] + 1 for name in names}
+
+
+def _deal(order: Sequence[str], counts: Mapping[str, Mapping[Any, int]], shares: Sequence[float]) -> dict[str, int]:
+    """Give each speaker, in order, to the part whose strata it brings nearest to its share of the whole."""
+    strata = {stratum: k for k, stratum in enumerate(dict.fromkeys(s for name in order for s in counts[name]))}
+    table = np.zeros((len(order), len(strata)))
+    for row, name in enumerate(order):
+        for stratum, n in counts[name].items():
+            table[row, strata[stratum]] = n
+    total = np.maximum(table.sum(axis=0), 1.0)
+    target = np.outer(shares, table.sum(axis=0))  # (parts, strata)
+    load = np.zeros_like(target)
+    members = [0] * len(shares)
+    part_of: dict[str, int] = {}
+    for row, name in enumerate(order):
+        gain = (((load + table[row] - target) ** 2 - (load - target) ** 2) / total).sum(axis=1)
+        empty = [k for k, n in enumerate(members) if n == 0]
+        allowed = empty if len(order) - row <= len(empty) else range(len(shares))
+        part = min(allowed, key=lambda k: (round(float(gain[k]), 9), members[k], k))
+        load[part] += table[row]
+        members[part] += 1
+        part_of[name] = part
+    return part_of
+
+
+def speaker_counts(
+    utterances: Iterable[Utterance], stratum: Callable[[Utterance], Any] = lambda u: (u.gender, u.emotion)
+) -> dict[str, Counter[Any]]:
+    """Clips of every known speaker by stratum; the default stratum is (gender, emotion)."""
+    counts: dict[str, Counter[Any]] = defaultdict(Counter)
+    for u in utterances:
+        if u.speaker is not None:
+            counts[u.speaker][stratum(u)] += 1
+    return dict(counts)
+
+
+def with_split(utterance: Utterance, split: str | None) -> Utterance:
+    """The same row in another split."""
+    return utterance if utterance.split == split else dataclasses.replace(utterance, split=split)
+
+
+def split_by_speaker(utterances: Sequence[Utterance], fold: int, folds: Mapping[str, int]) -> list[Utterance]:
+    """Test is the speakers of ``fold``, dev those of the next fold, train all others.
+
+    Args:
+        utterances: rows in order. folds: number of each speaker's fold, 1 … n with n ≥ 3.
+
+    Returns:
+        The rows with their split; a row whose speaker is unknown has none.
+
+    Raises:
+        SerkitError: no such fold, or fewer than three of them.
+    """
+    n = max(folds.values(), default=0)
+    if n < 3:
+        raise SerkitError(f"{n} folds: test, dev (the next fold) and train need three")
+    check_fold(fold, n, f"the split by the {len(folds)} speakers here")
+    dev = next_fold(fold, n)
+    name_of = {fold: "test", dev: "dev"}
+    of_speaker: dict[str | None, str] = {who: name_of.get(k, "train") for who, k in folds.items()}
+    return [with_split(u, of_speaker.get(u.speaker)) for u in utterances]
+
+
+# ---------------------------------------------------------------- random splits
+
+
+def random_speaker_split(
+    utterances: Sequence[Utterance], seed: int, shares: Sequence[float] = (0.7, 0.15, 0.15)
+) -> list[Utterance]:
+    """Split by speaker at random, gender and emotions spread as evenly as whole speakers allow.
+
+    Every split has a speaker, and every class that can be is in train. Rows without a speaker get none.
+
+    Args:
+        utterances: rows in order. seed: the same seed, the same split. shares: of train, dev and test.
+
+    Raises:
+        SerkitError: fewer than three speakers.
+    """
+    counts = speaker_counts(utterances)
+    if len(counts) < 3:
+        raise SerkitError(
+            f"{len(counts)} speaker{'s' * (len(counts) != 1)} here ({', '.join(sorted(counts)) or 'none'}): a split "
+            "by speaker needs three or more; give a split column, or assume_speakers=utterance to split by utterance"
+        )
+    names = sorted(counts)
+    noise = np.random.default_rng(seed).normal(0.0, 0.5, len(names))
+    size = {name: np.log(sum(counts[name].values())) + n for name, n in zip(names, noise, strict=True)}
+    order = sorted(names, key=lambda s: (-size[s], s))
+    part_of = _deal(order, counts, shares)
+    _bring_classes_to_train(utterances, part_of)
+    return [with_split(u, SPLITS[part_of[u.speaker]] if u.speaker in part_of else None) for u in utterances]
+
+
+def _bring_classes_to_train(utterances: Sequence[Utterance], part_of: dict[str, int]) -> None:
+    """Move to train the smallest speaker of every class that train lacks, where no split is emptied by it."""
+    by_class: dict[str, Counter[str]] = defaultdict(Counter)
+    for u in utterances:
+        if u.emotion is not None and u.speaker in part_of:
+            by_class[u.emotion][u.speaker] += 1
+    for label in sorted(by_class):
+        who = by_class[label]
+        if any(part_of[s] == 0 for s in who):
+            continue
+        members = Counter(part_of.values())
+        for speaker in sorted(who, key=lambda s: (who[s], s)):
+            if members[part_of[speaker]] > 1:
+                part_of[speaker] = 0
+                break
+
+
+def random_utterance_split(
+    utterances: Sequence[Utterance], seed: int, shares: Sequence[float] = (0.7, 0.15, 0.15)
+) -> list[Utterance]:
+    """Split rows at random within each emotion, blind to speakers: only where speakers are unknown.
+
+    A class of one clip is in train; of two, in train and test; from three on in all splits.
+    """
+    rng = np.random.default_rng(seed)
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for k, u in enumerate(utterances):
+        by_class[u.emotion or ""].append(k)
+    split: dict[int, str] = {}
+    for label in sorted(by_class):
+        rows = [by_class[label][k] for k in rng.permutation(len(by_class[label]))]
+        n = len(rows)
+        n_test = max(round(shares[2] * n), 1) if n >= 2 and shares[2] > 0 else 0
+        n_dev = max(round(shares[1] * n), 1) if n >= 3 and shares[1] > 0 else 0
+        for place, row in enumerate(rows):
+            split[row] = "test" if place < n_test else "dev" if place < n_test + n_dev else "train"
+    return [with_split(u, split[k]) for k, u in enumerate(utterances)]
+
+
+def carve_dev(
+    utterances: Sequence[Utterance], seed: int, share: float = 0.15, by_utterance: bool = False
+) -> list[Utterance]:
+    """Make a dev split of whole train speakers, for data that come as train and test only.
+
+    Args:
+        share: of the train clips. by_utterance: rows instead of speakers, said aloud by the caller.
+
+    Raises:
+        SerkitError: fewer than two speakers in train.
+    """
+    train = [u for u in utterances if u.split == "train"]
+    shares = (1.0 - share, share, 0.0)
+    if by_utterance:
+        chosen = {u.id for u in random_utterance_split(train, seed, shares) if u.split == "dev"}
+        return [with_split(u, "dev") if u.id in chosen else u for u in utterances]
+    counts = speaker_counts(train)
+    if len(counts) < 2:
+        raise SerkitError(
+            f"train has {len(counts)} known speaker{'s' * (len(counts) != 1)}, and a dev split needs one of its own: "
+            "give dev rows in the split column, or assume_speakers=utterance"
+        )
+    names = sorted(counts)
+    order = [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
+    part_of = _deal(order, counts, shares[:2])
+    _bring_classes_to_train(train, part_of)
+    dev = {name for name, part in part_of.items() if part == 1}
+    return [with_split(u, "dev") if u.split == "train" and u.speaker in dev else u for u in utterances]
+
+
+# ---------------------------------------------------------------- what a report has to say
+
+
+def shared_speakers(utterances: Iterable[Utterance]) -> dict[str, int]:
+    """Number of known speakers that two splits have in common: ``train/dev``, ``train/test``, ``dev/test``."""
+    who: dict[str, set[str]] = {name: set() for name in SPLITS}
+    for u in utterances:
+        if u.speaker is not None and u.split is not None:
+            who[u.split].add(u.speaker)
+    pairs = (("train", "dev"), ("train", "test"), ("dev", "test"))
+    return {f"{a}/{b}": len(who[a] & who[b]) for a, b in pairs}
+
+
+def count_findings(card: Card, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
+    """Where the numbers here differ from the published ones: what, here, published, and the source."""
+    here_by_class = Counter(u.emotion for u in utterances)
+    here: list[tuple[str, int, Any]] = [
+        ("speakers", len({u.speaker for u in utterances if u.speaker is not None}), card.speakers),
+        ("utterances", len(utterances), card.utterances),
+    ]
+    here += [(f"utterances of {label}", here_by_class.get(label, 0), count) for label, count in card.counts.items()]
+    return [
+        {"what": what, "here": n, "published": count.value, "source": count.source}
+        for what, n, count in here
+        if count.value is not None and count.value != n
+    ]
+
+
+def class_findings(utterances: Sequence[Utterance], labels: Sequence[str]) -> list[str]:
+    """One line for every class too thin to be learned or measured: no clip in a split, or one speaker only."""
+    n_by: Counter[tuple[str, str | None]] = Counter()
+    speakers: dict[str, set[str | None]] = defaultdict(set)
+    for u in utterances:
+        if u.emotion is not None:
+            n_by[u.emotion, u.split] += 1
+            speakers[u.emotion].add(u.speaker)
+    lines = []
+    advice = "drop it (drop_labels), merge it (map_labels) or add clips"
+    for label in labels:
+        n = sum(n_by[label, split] for split in (*SPLITS, None))
+        without = [split for split in SPLITS if n_by[label, split] == 0]
+        if n < 3:
+            lines.append(f"class '{label}' has {n} clip{'s' * (n != 1)}: {advice}")
+        elif without:
+            lines.append(f"class '{label}' has no clip in {' and '.join(without)}: {advice}")
+        elif speakers[label] != {None} and len(speakers[label]) == 1:
+            lines.append(f"class '{label}' is spoken by one speaker only: {advice}")
+    return lines
+
+
+def finish(
+    card: Card,
+    utterances: Sequence[Utterance],
+    *,
+    root: Path | str,
+    protocol: Protocol,
+    fold: int,
+    folds: int,
+    seed: int | None = None,
+    version: str = "unknown",
+    labels: Sequence[str] | None = None,
+    speakers_shared: bool | None = None,
+    notes: Iterable[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Make the manifest and write into its ``info`` what a report has to say.
+
+    Args:
+        card: of the corpus. utterances: rows with their splits, in a stable order.
+        root: folder that audio paths are relative to. protocol, fold, folds: as chosen; ``folds`` is the
+            number the speakers present really make.
+        seed: where the split depends on one. version: of the corpus as far as the files tell.
+        labels: of this manifest; by default the protocol's, else the card's.
+        speakers_shared: overrides the protocol's.
+        notes: honest lines about this copy, after the card's own.
+        extra: further keys of ``info``, such as what :func:`recognise` returned.
+
+    Raises:
+        SerkitError: a row does not hold, or a speaker is in two splits unless that was said aloud.
+    """
+    names = tuple(labels if labels is not None else protocol.labels or card.labels)
+    shared = protocol.speakers_shared if speakers_shared is None else speakers_shared
+    who: dict[str, set[str]] = {name: set() for name in SPLITS}
+    for u in utterances:
+        if u.speaker is not None and u.split is not None:
+            who[u.split].add(u.speaker)
+    overlap = shared_speakers(utterances)
+    lines = [*card.notes, *notes]
+    if shared and any(overlap.values()):
+        lines.append(f"speakers shared: {', '.join(f'{n} in {pair}' for pair, n in overlap.items() if n)}")
+    present = {u.speaker for u in utterances if u.speaker is not None}
+    if card.speakers.value is not None and len(present) < card.speakers.value:
+        lines.append(
+            f"partial copy: {len(present)} of {card.speakers.value} speakers; {folds} folds made from those present"
+        )
+    n_unknown = sum(u.speaker is None for u in utterances)
+    if n_unknown:
+        lines.append(f"{n_unknown} of {len(utterances)} rows have no known speaker: intervals are by utterance")
+    info: dict[str, Any] = {
+        "corpus_version": version,
+        "protocol": protocol.name,
+        "protocol_version": protocol.version,
+        "protocol_description": protocol.description,
+        "protocol_source": protocol.source,
+        "fold": fold,
+        "folds": folds,
+        "seed": seed,
+        "label_map": dict(card.label_map),
+        "speakers": {split: sorted(who[split]) for split in SPLITS},
+        "speakers_present": len(present),
+        "speakers_shared": overlap if shared else False,
+        "rows_by_split": {str(k): n for k, n in sorted(Counter(str(u.split) for u in utterances).items())},
+        "count_findings": count_findings(card, utterances),
+        "class_findings": class_findings(utterances, names),
+        "notes": lines,
+        "licence": card.licence,
+        "citation": card.citation,
+        **(extra or {}),
+    }
+    return Manifest(
+        card.name, names, tuple(utterances), str(root), speakers_shared=shared, class_sets={card.name: names}, info=info
+    )
