@@ -35,27 +35,7 @@ END_TOLERANCE_S = 0.5  # an end time this far past the end of a recording is cut
 MAX_PEAK = 8.0  # float files overshoot 1.0 a little; beyond this they hold another scale
 _BLOCK_S = 10.0
 _MARGIN_S = 0.05  # decoded on both sides of a stretch, so that the resampling filter sees its neighbours
-_CONTAINERS = frozenset(
-    [
-        "3gp",
-        "aac",
-        "amr",
-        "asf",
-        "avi",
-        "flv",
-        "m4a",
-        "m4v",
-        "mka",
-        "mkv",
-        "mov",
-        "mp4",
-        "mpg",
-        "mpeg",
-        "webm",
-        "wma",
-        "wmv",
-    ]
-)
+_CONTAINERS = "3gp aac amr asf avi flv m4a m4v mka mkv mov mp4 mpg mpeg webm wma wmv"
 
 
 @dataclass(frozen=True)
@@ -297,7 +277,7 @@ def _opened(source: Source) -> Iterator[Any]:
         file = soundfile.SoundFile(handle)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         kind = "text" if _is_text(head) else "something else"
-        hint = "; containers need ffmpeg and a known signature" if suffix in _CONTAINERS else ""
+        hint = "; containers need ffmpeg and a known signature" if suffix in _CONTAINERS.split() else ""
         reason = str(getattr(error, "error_string", error)).split("\n")[0]
         raise SerkitError(f"{name}: not audio that can be read, it looks like {kind} ({reason}){hint}") from None
     with closing(file):
@@ -428,7 +408,7 @@ def _ffmpeg_blocks(source: Source, start: float, end_s: float | None, max_s: flo
         command += ["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "f32le", "pipe:1"]
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
-            given = 0
+            given, finished = 0, False
             try:
                 while process.stdout is not None and (data := process.stdout.read(int(_BLOCK_S) * SAMPLE_RATE_HZ * 4)):
                     part = _mono(np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")[:, None], name)
@@ -437,8 +417,10 @@ def _ffmpeg_blocks(source: Source, start: float, end_s: float | None, max_s: flo
                         raise SerkitError(f"{name}: longer than {max_s:g} s, the limit (max_s)")
                     if len(part):
                         yield part
+                finished = True
             finally:
-                process.kill() if process.poll() is None and given == 0 else None
+                if not finished:
+                    process.kill()
                 if process.stdout is not None:
                     process.stdout.close()
                 code = process.wait()
