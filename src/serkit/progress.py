@@ -1,0 +1,103 @@
+"""How far a stage is, how fast it goes, and when it will be done. Draws nothing: the command line does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a stage.
+
+    Attributes:
+        stage: what is being done, a word or two. unit: what is counted, in the plural.
+        done, total: finished and all items, failed ones included. failed: those that could not be done.
+        audio_s, total_audio_s: seconds of audio finished and in all; 0 where the stage hears none.
+        elapsed_s: since the stage began.
+    """
+
+    stage: str
+    unit: str
+    done: int
+    total: int
+    failed: int
+    audio_s: float
+    total_audio_s: float
+    elapsed_s: float
+
+    @property
+    def rate_hz(self) -> float:
+        """Items per second since the stage began."""
+        return self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def audio_h_per_h(self) -> float:
+        """Hours of audio per hour: how many times faster than listening."""
+        return self.audio_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left at the speed so far (by audio where there is any), ``None`` before the first item."""
+        done, total = (self.audio_s, self.total_audio_s) if self.total_audio_s > 0 else (self.done, self.total)
+        if self.done >= self.total:
+            return 0.0
+        return (total - done) * self.elapsed_s / done if done > 0 and self.elapsed_s > 0 else None
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class Meter:
+    """Counts, and calls back at most every ``every_s`` seconds, and at the first and the last item.
+
+    Args:
+        stage, unit, total, total_audio_s: as in :class:`Progress`.
+        callback: is handed each :class:`Progress`; ``None`` counts in silence.
+        every_s: seconds between two calls.
+
+    >>> seen = []
+    >>> meter = Meter("extract", 2, seen.append)
+    >>> meter.advance(); meter.advance(failed=1)
+    >>> [(p.done, p.failed) for p in seen][-1]
+    (2, 1)
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        total: int,
+        callback: ProgressCallback | None = None,
+        *,
+        unit: str = "utterances",
+        total_audio_s: float = 0.0,
+        every_s: float = 0.2,
+    ) -> None:
+        self.stage, self.unit, self.total, self.total_audio_s = stage, unit, total, total_audio_s
+        self.done, self.failed, self.audio_s = 0, 0, 0.0
+        self._callback, self._every_s = callback, every_s
+        self._start, self._last = time.monotonic(), float("-inf")
+        self._tell()
+
+    def advance(self, n: int = 1, *, audio_s: float = 0.0, failed: int = 0) -> None:
+        """Count ``n`` more items as done, ``failed`` of them in vain, with ``audio_s`` seconds of audio."""
+        self.done += n
+        self.failed += failed
+        self.audio_s += audio_s
+        self._tell()
+
+    def now(self) -> Progress:
+        """Where the stage is."""
+        elapsed = time.monotonic() - self._start
+        return Progress(
+            self.stage, self.unit, self.done, self.total, self.failed, self.audio_s, self.total_audio_s, elapsed
+        )
+
+    def _tell(self) -> None:
+        if self._callback is None:
+            return
+        clock = time.monotonic()
+        if self.done >= self.total or clock - self._last >= self._every_s:
+            self._last = clock
+            self._callback(self.now())
