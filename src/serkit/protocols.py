@@ -341,7 +341,8 @@ def random_speaker_split(
     if len(counts) < 3:
         raise SerkitError(
             f"{len(counts)} speaker{'s' * (len(counts) != 1)} here ({', '.join(sorted(counts)) or 'none'}): a split "
-            "by speaker needs three or more; give a split column, or assume_speakers=utterance to split by utterance"
+            "by speaker needs three or more; add speakers, give a split column, or say speakers_shared=true aloud to "
+            "split by utterance"
         )
     names = sorted(counts)
     noise = np.random.default_rng(seed).normal(0.0, 0.5, len(names))
@@ -411,7 +412,7 @@ def carve_dev(
     if len(counts) < 2:
         raise SerkitError(
             f"train has {len(counts)} known speaker{'s' * (len(counts) != 1)}, and a dev split needs one of its own: "
-            "give dev rows in the split column, or assume_speakers=utterance"
+            "give dev rows in the split column, or say speakers_shared=true aloud"
         )
     names = sorted(counts)
     order = [names[k] for k in np.random.default_rng(seed).permutation(len(names))]

@@ -1,0 +1,350 @@
+"""Any table of recordings: CSV, TSV, JSONL or Parquet with the columns ``path`` and ``emotion``."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from serkit import protocols
+from serkit.cards import Card, Protocol
+from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint
+from serkit.types import SPLITS, Manifest, Utterance
+
+CARD = Card(
+    name="table",
+    title="A table of one's own",
+    licence="the user's own",
+    url="",
+    citation="",
+    languages=(),
+    kind="any",
+    label_map=dict(protocols.LABEL_SYNONYMS),
+    labels=(),
+    protocols=(
+        Protocol(
+            name="table-as-given",
+            version=1,
+            folds=1,
+            description="The splits of the split column (dev is made of train speakers where there is none); without "
+            "that column speakers are dealt at random by the seed: 70 % of the clips train, 15 % dev, 15 % test.",
+        ),
+        Protocol(
+            name="table-5fold-speaker",
+            version=1,
+            folds=5,
+            description="Whatever the split column says: speakers dealt into 5 folds so that gender and emotions are "
+            "spread evenly; test is fold k, dev the next.",
+        ),
+    ),
+    layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion, and optionally id, speaker, "
+    "split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the file",
+)
+
+_NUMBERS = ("start_s", "end_s", "arousal", "valence", "dominance")
+_TEXTS = ("speaker", "text", "language")
+_KNOWN = ("path", "emotion", "id", "split", "gender", "votes", *_NUMBERS, *_TEXTS)
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "dev": "dev", "development": "dev", "val": "dev", "valid": "dev",
+    "validation": "dev", "test": "test", "": None,
+}  # fmt: skip
+_GENDER_WORDS = {
+    "f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male",
+    "other": "other", "o": "other", "": None, "unknown": None,
+}  # fmt: skip
+_READERS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+_Cells = list[Mapping[str, Any]]
+
+
+def _read(path: Path) -> _Cells:
+    """Rows of the file as it stands, one mapping each."""
+    kind = path.suffix.lower()
+    if kind not in _READERS:
+        raise SerkitError(f"table: {path.name} ends in '{path.suffix}', expected one of {', '.join(_READERS)}")
+    try:
+        if kind == ".parquet":
+            return _read_parquet(path)
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SerkitError(f"table: {path} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise SerkitError(f"table: {path} cannot be read: {error}") from None
+    if kind == ".jsonl":
+        return _read_jsonl(path, text)
+    first = text.split("\n", 1)[0]
+    delimiter = "\t" if kind == ".tsv" else ";" if "," not in first and ";" in first else ","
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows: _Cells = list(reader)
+    except csv.Error as error:
+        raise SerkitError(f"table: {path} is not a {kind[1:].upper()} table: {error}") from None
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise SerkitError(
+                f"table: {path}, row {number} has more cells than the header; quote the cell with the '{delimiter}'"
+            )
+    return rows
+
+
+def _read_jsonl(path: Path, text: str) -> _Cells:
+    rows: _Cells = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise SerkitError(f"table: {path}, line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise SerkitError(f"table: {path}, line {number} is not a JSON object")
+        if "_manifest" not in row:  # the head line of a manifest written by serkit
+            rows.append(row)
+    return rows
+
+
+def _read_parquet(path: Path) -> _Cells:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows: _Cells = pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise SerkitError(f"table: {path} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    return rows
+
+
+def _text(value: Any) -> str:
+    """A cell as text; absent, null and NaN are ``""``."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of numbers with gaps comes as 1.0, 2.0
+    return str(value).strip()
+
+
+def _word(value: Any, words: Mapping[str, str | None], column: str, where: str) -> str | None:
+    text = _text(value).lower()
+    if text not in words:
+        raise SerkitError(f"{where}: {column} is '{_text(value)}'" + did_you_mean(text, [w for w in words if w]))
+    return words[text]
+
+
+def _number(value: Any, column: str, where: str) -> float | None:
+    text = _text(value)
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise SerkitError(f"{where}: {column} is '{text}', expected a number with a decimal point") from None
+
+
+def _votes(value: Any, where: str) -> dict[str, float] | None:
+    """Votes as given (a JSON object, a mapping, or Parquet's list of pairs), by canonical label."""
+    if value is None or (not isinstance(value, Mapping | list) and not _text(value)):
+        return None
+    try:
+        pairs = dict(json.loads(value) if isinstance(value, str) else value)
+        out: dict[str, float] = {}
+        for word, weight in pairs.items():
+            label = protocols.canonical_label(str(word))
+            if label is not None and weight is not None:
+                out[label] = out.get(label, 0.0) + float(weight)
+    except (ValueError, TypeError):
+        raise SerkitError(
+            f'{where}: votes is {str(value)[:60]!r}, expected a JSON object such as {{"anger": 2}}'
+        ) from None
+    return out or None
+
+
+def _id_of(row: Mapping[str, Any], path: str, start: float | None, end: float | None) -> str:
+    given = _text(row.get("id"))
+    if given:
+        return protocols.safe_id(given)
+    stem = str(PurePosixPath(path).with_suffix("")) if path else ""
+    part = "" if start is None and end is None else f"_{start or 0:g}-{'end' if end is None else format(end, 'g')}"
+    return protocols.safe_id(stem.lstrip("./") + part)
+
+
+def _row(row: Mapping[str, Any], where: str) -> Utterance:
+    path = _text(row.get("path")).replace("\\", "/")
+    if not path:
+        raise SerkitError(f"{where} has no path")
+    numbers: dict[str, Any] = {name: _number(row.get(name), name, where) for name in _NUMBERS}
+    texts: dict[str, Any] = {name: _text(row.get(name)) or None for name in _TEXTS}
+    label = _text(row.get("emotion"))
+    meta: dict[str, Any] = {"label": label} if label else {}
+    given = row.get("meta")
+    if isinstance(given, Mapping):
+        meta = {**given, **meta, "label": given.get("label", label)}
+    meta.update({k: v for k, v in row.items() if k not in (*_KNOWN, "meta", "audio", "corpus") and _text(v)})
+    try:
+        return Utterance(
+            id=_id_of(row, path, numbers["start_s"], numbers["end_s"]),
+            audio=path,
+            split=_word(row.get("split"), _SPLIT_WORDS, "split", where),
+            emotion=protocols.canonical_label(label),
+            votes=_votes(row.get("votes"), where),
+            gender=_word(row.get("gender"), _GENDER_WORDS, "gender", where),
+            corpus=CARD.name,
+            meta=meta,
+            **numbers,
+            **texts,
+        )
+    except SerkitError as error:
+        raise SerkitError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+
+
+def _rows(path: Path) -> list[Utterance]:
+    cells = _read(path)
+    if not cells:
+        raise SerkitError(f"table: {path} has no rows; expected {CARD.layout}")
+    columns = list(dict.fromkeys(k for row in cells for k in row))
+    for needed in ("path", "emotion"):
+        if needed not in columns:
+            other = "audio" if needed == "path" and "audio" in columns else needed
+            raise SerkitError(
+                f"table: {path} has no column '{needed}', it has {', '.join(columns)[:200]}"
+                + did_you_mean(other, columns)
+            )
+    rows: list[Utterance] = []
+    seen: dict[str, int] = {}
+    stretch: dict[tuple[str, float | None, float | None], int] = {}
+    for number, row in enumerate(cells, 1):
+        u = _row(row, f"table: {path.name}, row {number}")
+        key = (u.audio, u.start_s, u.end_s)
+        if key in stretch:
+            raise SerkitError(
+                f"table: {path.name}, rows {stretch[key]} and {number} are the same stretch of {u.audio}: keep one, or "
+                "give start_s and end_s"
+            )
+        stretch[key] = number
+        if u.id in seen:
+            if _text(row.get("id")):
+                raise SerkitError(f"table: {path.name}, rows {seen[u.id]} and {number} have the same id '{u.id}'")
+            u = dataclasses.replace(u, id=f"{u.id[:180]}_{fingerprint(key, 8)}")
+        seen[u.id] = number
+        rows.append(u)
+    return rows
+
+
+def _check_files(path: Path, rows: list[Utterance]) -> dict[str, Any]:
+    missing = protocols.missing_audio(path.parent, rows)
+    if missing and len(missing) == len({u.audio for u in rows}):
+        raise SerkitError(
+            f"table: none of the {len(missing)} recordings exists, the first would be {path.parent / missing[0]}; "
+            "paths are relative to the folder of the table"
+        )
+    return {"missing_audio": {"count": len(missing), "examples": missing[:5]}}
+
+
+def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -> tuple[list[Utterance], str]:
+    """The rows with splits, and one line on how they came about."""
+    given = Counter(u.split for u in rows if u.split)
+    if not given:
+        known = [] if shared else [u for u in rows if u.speaker is not None]
+        if not known:
+            why = "speakers shared" if shared else "speakers unknown"
+            split_rows = protocols.random_utterance_split(rows, seed)
+            return split_rows, f"no split column: split made by utterance ({why}), with seed {seed}"
+        split = {u.id: u.split for u in protocols.random_speaker_split(known, seed)}
+        unknown = [u for u in rows if u.speaker is None]
+        split.update({u.id: u.split for u in protocols.random_utterance_split(unknown, seed)})
+        how = "by speaker" + (f", {len(unknown)} rows without one by utterance" if unknown else "")
+        out = [protocols.with_split(u, split[u.id]) for u in rows]
+        return out, f"no split column: split made {how}, with seed {seed}"
+    absent = [name for name in SPLITS if not given[name]]
+    if absent == ["dev"]:
+        alone = shared or (by_utterance and all(u.speaker is None for u in rows if u.split == "train"))
+        made = f"no dev rows: dev made of train {'rows' if alone else 'speakers'}, with seed {seed}"
+        return protocols.carve_dev(rows, seed, by_utterance=alone), made
+    if absent:
+        raise SerkitError(
+            f"table: the split column has no {' and no '.join(absent)} rows ({dict(given)}); give train and test at "
+            "least, or leave the column out"
+        )
+    return rows, "splits as given in the table"
+
+
+def _check_speakers(path: Path, rows: Iterable[Utterance], assume_speakers: str | None) -> None:
+    if assume_speakers not in (None, "utterance"):
+        raise SerkitError(f"table: assume_speakers is '{assume_speakers}', expected 'utterance' or nothing")
+    unknown = [number for number, u in enumerate(rows, 1) if u.speaker is None]
+    if unknown and assume_speakers is None:
+        raise SerkitError(
+            f"table: {len(unknown)} rows of {path.name} have no speaker (first: row {unknown[0]}), so nobody can tell "
+            "whether a test speaker was trained on: add a speaker column, or say assume_speakers=utterance aloud"
+        )
+
+
+def table(
+    root: Path,
+    *,
+    protocol: str | None = None,
+    fold: int = 1,
+    seed: int = 0,
+    assume_speakers: str | None = None,
+    speakers_shared: bool | str = False,
+) -> Manifest:
+    """Read a table; see ``CARD.layout`` for its columns. Columns it does not know are kept in ``meta``.
+
+    Args:
+        root: the file itself; audio paths are relative to its folder.
+        protocol, fold: see ``CARD.protocols``. seed: of the split where one is made.
+        assume_speakers: ``utterance`` says aloud that speakers are not known: such rows are split, and
+            later bootstrapped, by utterance.
+        speakers_shared: says aloud that speakers may stand in several splits: those of the split column are
+            taken as they are, and without one the split is made by utterance.
+
+    Raises:
+        SerkitError: the file or a row does not hold (which, what was expected), a row has no speaker and that
+            was not said aloud, fewer than three speakers to split, a speaker in two splits.
+    """
+    chosen = protocols.choose_protocol(CARD, protocol)
+    path = Path(root).expanduser().absolute()
+    if not path.exists():
+        raise SerkitError(f"table: no file {path}; --root is the table itself: {CARD.layout}")
+    if path.is_dir():
+        raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
+    shared = protocols.as_flag(speakers_shared, "speakers_shared")
+    rows = _rows(path)
+    _check_speakers(path, rows, assume_speakers)
+    found = _check_files(path, rows)
+    folds = 1
+    if chosen.name == "table-5fold-speaker":
+        of = protocols.fold_of_speakers(
+            (u.speaker for u in rows if u.speaker), chosen.folds, protocols.speaker_counts(rows)
+        )
+        folds = max(of.values())
+        rows, how = protocols.split_by_speaker(rows, fold, of), "folds by speaker"
+    else:
+        protocols.check_fold(fold, folds, chosen.name)
+        rows, how = _split(rows, seed, assume_speakers == "utterance", shared)
+    words = {u.meta["label"]: u.emotion for u in rows if u.meta.get("label")}
+    labels = protocols.order_labels(label for label in words.values() if label is not None)
+    if len(labels) < 2:
+        raise SerkitError(
+            f"table: {path.name} has {len(labels)} class ({', '.join(labels) or 'none'}); two or more are needed"
+        )
+    languages = sorted({u.language for u in rows if u.language})
+    return protocols.finish(
+        CARD,
+        rows,
+        root=path.parent,
+        protocol=chosen,
+        fold=fold,
+        folds=folds,
+        seed=seed,
+        labels=labels,
+        speakers_shared=shared,
+        notes=[how],
+        extra={**found, "table": path.name, "languages": languages, "label_map": dict(sorted(words.items()))},
+    )
