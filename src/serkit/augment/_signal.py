@@ -1,0 +1,79 @@
+"""What several augmentations share: power, full scale, mixed labels, checked parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from serkit.augment import Example
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError, did_you_mean
+
+
+def power(samples: np.ndarray) -> float:
+    """Mean square of (n,) samples, in float64; 0 of an empty array."""
+    return float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+
+
+def silent(example: Example | None) -> bool:
+    """True of a clip without samples, or with nothing but zeros."""
+    return example is None or example.samples is None or power(example.samples) == 0.0
+
+
+def full_scale(samples: np.ndarray) -> np.ndarray:
+    """(n,) float32: the samples, scaled down as a whole to a peak of 1 where they are louder."""
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    return np.asarray(samples / peak if peak > 1.0 else samples, dtype=np.float32)
+
+
+def snr_gain(signal_power: float, noise_power: float, snr_db: float) -> float:
+    """Factor on noise of ``noise_power`` that puts it ``snr_db`` below ``signal_power``.
+
+    >>> snr_gain(1.0, 0.25, 0.0)
+    2.0
+    """
+    return math.sqrt(signal_power / (noise_power * 10.0 ** (snr_db / 10.0)))
+
+
+def seconds(duration_s: float) -> int:
+    """Samples in a duration, rounded."""
+    return round(duration_s * SAMPLE_RATE_HZ)
+
+
+def mixed(example: Example, partner: Example, share: float, **changes: object) -> Example:
+    """The example with ``share`` of its label replaced by the partner's, and with ``changes``.
+
+    Attributes (arousal, valence, dominance) mix like the target; an unknown one stays unknown.
+    """
+    if example.target.shape != partner.target.shape:
+        raise SerkitError(
+            f"mixing: targets of {len(example.target)} and {len(partner.target)} classes; expected the same classes"
+        )
+    target = (1.0 - share) * example.target + share * partner.target
+    if not (example.target.any() and partner.target.any()):
+        target = np.zeros_like(target)
+    attributes = None
+    if example.attributes is not None and partner.attributes is not None:
+        attributes = (1.0 - share) * example.attributes + share * partner.attributes
+    return dataclasses.replace(example, target=target, votes=None, attributes=attributes, **changes)  # type: ignore[arg-type]
+
+
+def check_probability(name: str, probability: float) -> None:
+    """Refuse a probability outside [0, 1]."""
+    if not 0.0 <= probability <= 1.0:
+        raise SerkitError(f"augmentation '{name}': probability is {probability}, expected a number from 0 to 1")
+
+
+def check_range(name: str, what: str, low: float, high: float, at_least: float = -math.inf) -> None:
+    """Refuse a range that is empty, not finite, or begins below ``at_least``."""
+    if not (math.isfinite(low) and math.isfinite(high) and at_least <= low <= high):
+        bound = "" if at_least == -math.inf else f" from {at_least:g} on"
+        raise SerkitError(f"augmentation '{name}': {what} runs from {low} to {high}, expected low ≤ high{bound}")
+
+
+def check_choice(name: str, what: str, given: str, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the known ones."""
+    if given not in known:
+        raise SerkitError(f"augmentation '{name}': {what} is '{given}'" + did_you_mean(given, known))
