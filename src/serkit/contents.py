@@ -4,6 +4,7 @@ with the same recording reuses its features, and a replaced file is never served
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from serkit.journal import append_rows, read_rows
 from serkit.progress import Meter
 
 KEY_LENGTH = 32  # hex digits, 128 bits: no two of 10^15 items collide by chance
+LOG = logging.getLogger(__name__)
 _SETTLED_S = 2.0  # a file changed this recently may change again within one tick of its clock
 
 
@@ -85,7 +87,7 @@ class ContentHashes:
                     if row is not None:
                         fresh.append(row)
                     if len(fresh) >= 1000:
-                        append_rows(self.path, fresh)
+                        self._keep(fresh)
                         fresh = []
                     if meter is not None:
                         meter.advance(failed=int(isinstance(digest, SerkitError)))
@@ -93,8 +95,14 @@ class ContentHashes:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             finally:
-                append_rows(self.path, fresh)
+                self._keep(fresh)
         return found
+
+    def _keep(self, rows: list[list[object]]) -> None:
+        try:
+            append_rows(self.path, rows)
+        except OSError as error:
+            LOG.warning("%s cannot be written (%s); files will be hashed again", self.path, error.strerror or error)
 
     def _name(self, path: Path) -> str:
         folder = self._folders.get(path.parent)

@@ -59,14 +59,16 @@ def round_frames(frames: np.ndarray, spec: EncoderSpec) -> np.ndarray:
         (frames, dim) in ``spec.dtype``, C-ordered.
 
     Raises:
-        SerkitError: another shape, no frame, or values that are not finite.
-        RunFailed: finite values that the dtype cannot hold.
+        SerkitError: no frame, or values that are not finite.
+        RunFailed: another shape than the spec says, or finite values that the dtype cannot hold.
     """
     frames = np.asarray(frames)
-    if frames.ndim != 2 or frames.shape[1] != spec.dim or len(frames) < 1:
-        raise SerkitError(
-            f"encoder '{spec.name}' gave features of shape {frames.shape}, expected (frames, {spec.dim}) with a frame"
+    if frames.ndim != 2 or frames.shape[1] != spec.dim:
+        raise RunFailed(
+            f"encoder '{spec.name}' gave features of shape {frames.shape}, its spec says (frames, {spec.dim})"
         )
+    if len(frames) < 1:
+        raise SerkitError(f"encoder '{spec.name}' gave no frame")
     with np.errstate(over="ignore"):
         rounded = np.ascontiguousarray(frames, dtype=spec.dtype)
     if not np.isfinite(rounded).all():

@@ -1,0 +1,386 @@
+"""From a manifest to features: into the store (:func:`extract`), or in memory (:func:`compute`, for serving)."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from serkit.audio import info
+from serkit.contents import ContentHashes, item_key, text_key
+from serkit.encoding import SAMPLE_RATE_HZ, Encoder, EncoderSpec, n_frames
+from serkit.engines import Item, Outcome, Run, batches, encode, run_local
+from serkit.errors import RunFailed, SerkitError, did_you_mean
+from serkit.features import Features
+from serkit.progress import Meter, ProgressCallback
+from serkit.store import SHARD_BYTES, SHARD_S, Failure, FeatureStore, StoreWriter, round_frames
+from serkit.types import Manifest, Utterance
+
+ENGINES = ("local",)
+BATCH_S = 120.0
+
+
+@dataclass(frozen=True)
+class SizeEstimate:
+    """What an extraction will take, from headers and times alone.
+
+    Attributes:
+        items, frames, bytes: by encoder name: distinct clips or texts, their frames, and their size on disk.
+        audio_s: seconds of audio to decode. free_bytes: what the disk has left.
+
+    Frames of audio are exact (silence trimming, which an encoder may do, makes fewer); those of texts are
+    one per three letters and two, about a third more than subword tokenizers give for English.
+    """
+
+    items: Mapping[str, int]
+    frames: Mapping[str, int]
+    bytes: Mapping[str, int]
+    audio_s: float
+    free_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all encoders together."""
+        return sum(self.bytes.values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {_size(self.bytes[name])}" for name in self.bytes)
+        total, free = _size(self.total_bytes), _size(self.free_bytes)
+        return f"{total} for {self.audio_s / 3600:.2f} h of audio ({parts}); {free} free"
+
+
+def compute(
+    samples: np.ndarray | None, encoders: Mapping[str, Encoder] | Sequence[Encoder], *, text: str | None = None
+) -> dict[str, np.ndarray]:
+    """Features of one clip in memory: the numbers that :func:`extract` would have stored for it.
+
+    Args:
+        samples: (samples,) float32 mono 16 kHz in [-1, 1], for audio encoders.
+        encoders: by name, or a sequence that is named by its specs. text: for text encoders.
+
+    Returns:
+        By encoder name, (frames, dim) in the dtype of its spec.
+
+    Raises:
+        SerkitError: a modality is absent, or an encoder refuses the clip.
+        RunFailed: an encoder failed.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, encoder in _named(encoders).items():
+        content = samples if encoder.spec.modality == "audio" else text
+        if content is None:
+            raise SerkitError(f"encoder '{name}' reads {encoder.spec.modality}, and none was given")
+        encoder.load()
+        result = encode(encoder, [content], ["clip"])[0]
+        if isinstance(result, SerkitError):
+            raise result
+        found[name] = round_frames(result, encoder.spec)
+    return found
+
+
+def estimate(
+    manifest: Manifest,
+    specs: Mapping[str, EncoderSpec] | Sequence[EncoderSpec],
+    store: Path | str,
+    *,
+    texts: Mapping[str, str] | None = None,
+    exclude: Iterable[str] = (),
+) -> SizeEstimate:
+    """What extracting a whole manifest takes; reads headers of recordings whose length it does not state.
+
+    What the store holds already is not taken off here (that needs every file's content); :func:`extract`
+    announces what is left to do.
+
+    Args:
+        manifest: what to extract. specs: of the encoders, by name or as a sequence.
+        store: folder; need not exist. texts, exclude: as for :func:`extract`.
+    """
+    named = dict(specs) if isinstance(specs, Mapping) else {spec.name: spec for spec in specs}
+    audio = tuple(name for name, spec in named.items() if spec.modality == "audio")
+    readers = tuple(name for name, spec in named.items() if spec.modality == "text")
+    items: list[Item] = []
+    for u in _kept(manifest, exclude):
+        if audio:
+            items.append(_audio_item(manifest, u, u.id, audio))
+        text = _text(u, texts)
+        if readers and text is not None:
+            items.append(Item(text_key(text), u.id, readers, text=text))
+    return _estimate({(item.text is None, item.key): item for item in items}.values(), named, Path(store))
+
+
+def extract(
+    manifest: Manifest,
+    encoders: Mapping[str, Encoder] | Sequence[Encoder],
+    store: Path | str,
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    engine: str = "local",
+    progress: ProgressCallback | None = None,
+    announce: Callable[[SizeEstimate], None] | None = None,
+    batch_seconds: float = BATCH_S,
+    texts: Mapping[str, str] | None = None,
+    empty_text: bool = False,
+    exclude: Iterable[str] = (),
+    retry: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+    shard_s: float = SHARD_S,
+) -> dict[str, Features]:
+    """Bring the features of a manifest into the store; what is there already is not done again.
+
+    Every recording is decoded once for all encoders. Workers decode and encode; this process alone
+    writes, so that one shard per encoder is open. A recording that cannot be read is listed with its
+    reason and does not stop the others: :func:`serkit.features.require_complete` refuses the result then.
+
+    Args:
+        manifest: what to extract. encoders: by name, or a sequence that is named by its specs.
+        store: folder of all features, shared by runs and corpora.
+        jobs: worker processes. device: of the encoders. engine: who works; ``local``.
+        progress: handed a :class:`serkit.progress.Progress` now and then, for each of three stages.
+        announce: handed the :class:`SizeEstimate` of what is left to do, before the first byte is written.
+        batch_seconds: encoders get items of like length, together up to this many seconds.
+        texts: by id, for text encoders; where absent, the corpus's own text.
+        empty_text: an utterance without text is read as an empty one.
+        exclude: ids to leave out. retry: try again what failed before with the same content.
+        shard_bytes, shard_s: a shard is finished at this size or age; a crash loses at most the open one.
+
+    Returns:
+        By encoder name, its :class:`Features`.
+
+    Raises:
+        SerkitError: an unknown id or engine, a missing text, an encoder that cannot be loaded.
+        RunFailed: the disk is too small or full, an encoder failed, a worker died. Finished shards stay.
+    """
+    if engine not in ENGINES:
+        raise SerkitError(f"no extraction engine '{engine}'" + did_you_mean(engine, ENGINES))
+    named = _named(encoders)
+    root = Path(store)
+    utterances = _kept(manifest, exclude)
+    audio = tuple(name for name, e in named.items() if e.spec.modality == "audio")
+    readers = tuple(name for name, e in named.items() if e.spec.modality == "text")
+    shared: dict[str, FeatureStore] = {}
+    stores = {n: shared.setdefault(e.spec.fingerprint, FeatureStore(root, e.spec)) for n, e in named.items()}
+    said = _texts(utterances, texts, empty_text, readers)
+    heard, lost = _audio_keys(manifest, utterances, root, jobs, progress) if audio else ({}, [])
+    written = {u: text_key(text) for u, text in said.items()}
+    keys = {name: heard if name in audio else written for name in named}
+    wanted = _wanted(stores, keys, {name: lost if name in audio else [] for name in named}, retry)
+    items = _items(
+        manifest, utterances, heard, said, {n: wanted[n] for n in audio}, {n: wanted[n] for n in readers}, progress
+    )
+    size = _estimate(items, {name: e.spec for name, e in named.items()}, root)
+    if announce is not None:
+        announce(size)
+    if items:
+        _refuse_small_disk(size, root)
+        total_s = sum(item.work_s for item in items)
+        work = batches(items, max(1.0, min(batch_seconds, total_s / (4 * max(1, jobs)) if jobs > 1 else batch_seconds)))
+        busy = {name: named[name] for name in named if wanted[name]}
+        meter = Meter("extract", sum(i.n_utterances for i in items), progress, total_audio_s=size.audio_s)
+        run = run_local(work, busy, jobs=jobs, device=device)
+        _write(run, {n: stores[n] for n in busy}, meter, shard_bytes, shard_s)
+    return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name])) for name in named}
+
+
+def _named(encoders: Mapping[str, Encoder] | Sequence[Encoder]) -> dict[str, Encoder]:
+    if isinstance(encoders, Mapping):
+        return dict(encoders)
+    named: dict[str, Encoder] = {}
+    for encoder in encoders:
+        if encoder.spec.name in named:
+            raise SerkitError(f"encoder '{encoder.spec.name}' is given twice; give them by name")
+        named[encoder.spec.name] = encoder
+    return named
+
+
+def _kept(manifest: Manifest, exclude: Iterable[str]) -> list[Utterance]:
+    left_out = set(exclude)
+    for name in sorted(left_out - set(manifest.ids)):
+        raise SerkitError(f"exclude: no utterance '{name}' in {manifest.corpus}" + did_you_mean(name, manifest.ids))
+    return [u for u in manifest if u.id not in left_out]
+
+
+def _text(utterance: Utterance, texts: Mapping[str, str] | None) -> str | None:
+    text = None if texts is None else texts.get(utterance.id)
+    return utterance.text if text is None else text
+
+
+def _texts(
+    utterances: Sequence[Utterance], texts: Mapping[str, str] | None, empty_text: bool, readers: Sequence[str]
+) -> dict[str, str]:
+    """Text by id, where some encoder reads."""
+    if not readers:
+        return {}
+    said = {u.id: _text(u, texts) for u in utterances}
+    silent = [name for name, text in said.items() if text is None]
+    if silent and not empty_text:
+        shown = ", ".join(f"'{name}'" for name in silent[:3]) + (", …" if len(silent) > 3 else "")
+        raise SerkitError(
+            f"encoder '{readers[0]}' reads text, and {len(silent)} of {len(said)} utterances have none: {shown}; give "
+            "transcripts, or allow empty texts"
+        )
+    return {name: text or "" for name, text in said.items()}
+
+
+def _audio_keys(
+    manifest: Manifest, utterances: Sequence[Utterance], root: Path, jobs: int, progress: ProgressCallback | None
+) -> tuple[dict[str, str], list[Failure]]:
+    """Content key by id, and a failure for each recording that cannot be opened at all."""
+    paths = {u.id: manifest.audio_path(u) for u in utterances}
+    meter = Meter("hash", len(set(paths.values())), progress, unit="files")
+    hashes = ContentHashes(root / "hashes.jsonl").of(list(paths.values()), jobs=jobs, meter=meter)
+    keys: dict[str, str] = {}
+    lost: list[Failure] = []
+    for u in utterances:
+        content = hashes[paths[u.id]]
+        if isinstance(content, SerkitError):
+            keys[u.id] = text_key(f"no content: {paths[u.id]}")
+            lost.append(Failure(keys[u.id], u.id, str(paths[u.id]), str(content)))
+        else:
+            keys[u.id] = item_key(content, u.start_s, u.end_s)
+    return keys, lost
+
+
+def _wanted(
+    stores: Mapping[str, FeatureStore],
+    keys: Mapping[str, Mapping[str, str]],
+    lost: Mapping[str, list[Failure]],
+    retry: bool,
+) -> dict[str, set[str]]:
+    """By encoder name, the keys to extract; of two names for one store, the first does the work."""
+    wanted: dict[str, set[str]] = {}
+    taken: set[Path] = set()
+    for name, store in stores.items():
+        known = store.failures
+        store.record_failures(failure for failure in lost[name] if known.get(failure.key) != failure)
+        left_out = {failure.key for failure in lost[name]} | (set() if retry else set(known))
+        wanted[name] = set() if store.folder in taken else set(store.missing(keys[name].values())) - left_out
+        taken.add(store.folder)
+    return wanted
+
+
+def _audio_item(manifest: Manifest, u: Utterance, key: str, encoders: tuple[str, ...]) -> Item:
+    path = manifest.audio_path(u)
+    end_s = u.end_s
+    if end_s is None:
+        try:
+            end_s = info(path).duration_s
+        except SerkitError:  # said again, and listed, when it is decoded
+            end_s = 0.0
+    duration_s = max(0.0, end_s - (u.start_s or 0.0))
+    return Item(key, u.id, encoders, str(path), u.start_s, u.end_s, duration_s=duration_s)
+
+
+def _items(
+    manifest: Manifest,
+    utterances: Sequence[Utterance],
+    heard: Mapping[str, str],
+    said: Mapping[str, str],
+    audio: Mapping[str, set[str]],
+    readers: Mapping[str, set[str]],
+    progress: ProgressCallback | None,
+) -> list[Item]:
+    """What is to be done, each content once."""
+    found: dict[str, Item] = {}
+    meter = Meter("measure", len(utterances), progress)
+    for u in utterances:
+        for key, wanted in ((heard.get(u.id), audio), (text_key(said[u.id]) if u.id in said else None, readers)):
+            if key is None:
+                continue
+            if key in found:
+                found[key] = replace(found[key], n_utterances=found[key].n_utterances + 1)
+                continue
+            names = tuple(name for name, keys in wanted.items() if key in keys)
+            if names and wanted is audio:
+                found[key] = _audio_item(manifest, u, key, names)
+            elif names:
+                found[key] = Item(key, u.id, names, text=said[u.id])
+        meter.advance()
+    if any(item.text is None for item in found.values()):  # an utterance is counted once: when it is heard
+        return [item if item.text is None else replace(item, n_utterances=0) for item in found.values()]
+    return list(found.values())
+
+
+def _estimate(items: Iterable[Item], specs: Mapping[str, EncoderSpec], root: Path) -> SizeEstimate:
+    n_items, frames, n_bytes = dict.fromkeys(specs, 0), dict.fromkeys(specs, 0), dict.fromkeys(specs, 0)
+    audio_s = 0.0
+    for item in items:
+        audio_s += item.duration_s
+        for name in item.encoders:
+            spec = specs[name]
+            n = (
+                n_frames(round(item.duration_s * SAMPLE_RATE_HZ), spec)
+                if item.text is None
+                else len(item.text) // 3 + 2
+            )
+            n_items[name] += 1
+            frames[name] += n
+            n_bytes[name] += n * spec.dim * np.dtype(spec.dtype).itemsize
+    return SizeEstimate(n_items, frames, n_bytes, audio_s, _free_bytes(root))
+
+
+def _free_bytes(root: Path) -> int:
+    folder = root.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _refuse_small_disk(size: SizeEstimate, root: Path) -> None:
+    if size.total_bytes > size.free_bytes:
+        largest = max(size.bytes, key=lambda name: size.bytes[name])
+        raise RunFailed(
+            f"the features need {_size(size.total_bytes)} ({largest} alone {_size(size.bytes[largest])}), the disk of "
+            f"{root} has {_size(size.free_bytes)} left: choose another place with --store, or pool the encoder's frames"
+        )
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"
+
+
+def _write(run: Run, stores: Mapping[str, FeatureStore], meter: Meter, shard_bytes: int, shard_s: float) -> None:
+    """Take what workers give into the stores, and list what they could not do."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(run))
+        writers = {
+            name: stack.enter_context(store.writer(shard_bytes=shard_bytes, shard_s=shard_s))
+            for name, store in stores.items()
+        }
+        for batch, outcomes in run:
+            failures: dict[str, list[Failure]] = {}
+            for item, outcome in zip(batch, outcomes, strict=True):
+                _store(item, outcome, writers)
+                for name, reason in outcome.reasons.items():
+                    failures.setdefault(name, []).append(Failure(item.key, item.id, item.path, reason))
+                meter.advance(
+                    item.n_utterances,
+                    audio_s=item.duration_s,
+                    failed=item.n_utterances if outcome.reasons else 0,
+                )
+            for name, rows in failures.items():
+                stores[name].record_failures(rows)
+
+
+def _store(item: Item, outcome: Outcome, writers: Mapping[str, StoreWriter]) -> None:
+    """Write an item's features; what cannot be stored becomes a reason."""
+    for name, features in outcome.features.items():
+        try:
+            writers[name].add(item.key, features)
+        except RunFailed:
+            raise
+        except SerkitError as error:
+            outcome.reasons[name] = str(error)
+
+
+def _reasons(store: FeatureStore, keys: Mapping[str, str]) -> dict[str, str]:
+    failures = store.failures
+    return {name: failures[key].reason for name, key in keys.items() if key in failures}

@@ -1,0 +1,87 @@
+"""The features of a manifest by utterance id, and the refusal to go on while some are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from serkit.encoding import EncoderSpec
+from serkit.errors import SerkitError, did_you_mean
+from serkit.store import FeatureStore
+
+
+class Features:
+    """The features of one encoder for a manifest: the store, seen by utterance id.
+
+    Args:
+        store: of the encoder. keys: utterance id to content key.
+        reasons: by id, why there are none.
+
+    Attributes:
+        ids: utterances that have features, in the manifest's order.
+        missing: by id, why the others have none.
+    """
+
+    def __init__(self, store: FeatureStore, keys: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> None:
+        self.store, self.keys = store, dict(keys)
+        self.ids = tuple(name for name, key in self.keys.items() if key in store)
+        self.missing = {
+            name: (reasons or {}).get(name, "not extracted yet") for name, key in self.keys.items() if key not in store
+        }
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """Of the encoder."""
+        return self.store.spec
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return utterance_id in self.keys and utterance_id not in self.missing
+
+    def get(self, utterance_id: str) -> np.ndarray:
+        """(frames, dim) read-only view in the stored dtype.
+
+        Raises:
+            SerkitError: the utterance is unknown or has no features; the message says why.
+        """
+        return self.store.get(self._key(utterance_id))
+
+    def frames(self, utterance_id: str) -> int:
+        """Number of frames of an utterance; errors as :meth:`get`."""
+        return self.store.frames(self._key(utterance_id))
+
+    def _key(self, utterance_id: str) -> str:
+        key = self.keys.get(utterance_id)
+        if key is None:
+            near = did_you_mean(utterance_id, self.keys)
+            raise SerkitError(f"encoder '{self.spec.name}': no utterance '{utterance_id}'{near}")
+        if utterance_id in self.missing:
+            raise SerkitError(
+                f"encoder '{self.spec.name}': utterance '{utterance_id}' has no features: {self.missing[utterance_id]}"
+            )
+        return key
+
+
+def require_complete(extracted: Mapping[str, Features]) -> None:
+    """Refuse features with holes.
+
+    Raises:
+        SerkitError: utterances without features, with reasons, and how to leave them out by name.
+    """
+    reasons: dict[str, str] = {}
+    for features in extracted.values():
+        for name, reason in features.missing.items():
+            reasons.setdefault(name, reason)
+    if not reasons:
+        return
+    total = len({name for features in extracted.values() for name in features.keys})
+    shown = "; ".join(f"'{name}' ({reason})" for name, reason in list(reasons.items())[:3])
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    names = ", ".join(list(reasons)[:20]) + (", …" if len(reasons) > 20 else "")
+    raise SerkitError(
+        f"{len(reasons)} of {total} utterances have no features: {shown}{more}. Repair them and run again, or leave "
+        f"them out by name in the recipe: exclude: [{names}]"
+    )
