@@ -1,0 +1,361 @@
+"""A pretrained model's name becomes a folder, a revision, a licence and a size, without loading it.
+
+A name is ``family/checkpoint`` of :data:`serkit.checkpoint_table.TABLE`, ``hub:ORG/MODEL`` or ``path:DIR``.
+``~/.config/serkit/roots.yaml`` replaces the source of a name everywhere on this machine::
+
+    checkpoints:
+      whisper/large-v3: /models/whisper-large-v3
+
+Then width and frame constants come from that folder's ``config.json``, and the revision is a hash of its
+weights, so that features of other weights are never taken for the published ones. Reads files and hashes;
+loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
+from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.journal import append_rows, read_rows
+
+FAMILY_OF_TYPE: Mapping[str, str] = {
+    "whisper": "whisper",
+    "wavlm": "wavlm",
+    "hubert": "hubert",
+    "wav2vec2": "wav2vec2",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "camembert": "roberta",
+    "deberta": "deberta",
+    "deberta-v2": "deberta",
+    "modernbert": "modernbert",
+    "bert": "bert",
+}
+FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
+FACODEC_STEMS = ("ns3_facodec_encoder_v2", "ns3_facodec_decoder_v2")
+_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.yaml")
+_HASHED_SMALL = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
+                 "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "spm.model",
+                 "sentencepiece.bpe.model", "spiece.model")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where a name's weights come from on this machine.
+
+    Attributes:
+        name: as asked for. family: file in ``encoders/``.
+        hub: id on the hub, or ``None`` for a folder that has none.
+        folder: local folder that is used instead of the hub.
+        revision: commit of the hub, ``main`` where none is pinned, or ``weights-HASH`` of a folder.
+        config: the folder's ``config.json`` (empty where it has none, or before a download).
+        row: the table's line, where the name has one.
+        substituted: a folder replaces the published source.
+    """
+
+    name: str
+    family: str
+    hub: str | None
+    folder: Path | None
+    revision: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    row: Checkpoint | None = None
+    substituted: bool = False
+
+    @property
+    def source(self) -> str:
+        """``local`` or the hub id: what the fingerprint says beside the revision; no machine path."""
+        return "local" if self.folder is not None else str(self.hub)
+
+    @property
+    def licence(self) -> str:
+        """Licence of the published checkpoint; ``unknown`` for a folder, whose weights may be others."""
+        return self.row.licence if self.row is not None and self.folder is None else UNKNOWN
+
+    @property
+    def note(self) -> str:
+        """What a report should say about the source, or nothing."""
+        if self.substituted:
+            return f"substituted: weights from {self.folder} in place of {self.hub}"
+        if self.folder is None and self.revision == "main":
+            return f"revision of {self.hub} not pinned: run 'serkit encoders --lock'"
+        return ""
+
+    @property
+    def dim(self) -> int:
+        """Width of a hidden state.
+
+        Raises:
+            SerkitError: neither a known name nor a readable configuration.
+        """
+        return self._number("dim", ("d_model", "hidden_size"))
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer layers of the encoder.
+
+        Raises:
+            SerkitError: as for ``dim``.
+        """
+        return self._number("layers", ("encoder_layers", "num_hidden_layers"))
+
+    def _number(self, fact: str, keys: tuple[str, ...]) -> int:
+        for key in keys:
+            if isinstance(self.config.get(key), int):
+                return int(self.config[key])
+        if self.row is not None and self.folder is None:
+            return int(getattr(self.row, fact))
+        raise SerkitError(f"encoder '{self.name}': config.json in {self.folder} says none of {', '.join(keys)}")
+
+
+def roots_path() -> Path:
+    """``roots.yaml`` of this machine: in the folder (or the file) that SERKIT_CONFIG names, or ~/.config/serkit."""
+    given = os.environ.get("SERKIT_CONFIG")
+    base = Path(given).expanduser() if given else Path.home() / ".config" / "serkit"
+    return base if base.suffix in (".yaml", ".yml") else base / "roots.yaml"
+
+
+def cache_folder() -> Path:
+    """Folder for what can be made again: ``SERKIT_CACHE``, or ~/.cache/serkit."""
+    given = os.environ.get("SERKIT_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "serkit"
+
+
+def local_roots() -> dict[str, Path]:
+    """Folder by checkpoint name, from ``checkpoints:`` of ``roots.yaml``; empty where there is no file.
+
+    Raises:
+        SerkitError: the file is not YAML, or ``checkpoints`` is not a table of folders.
+    """
+    path = roots_path()
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        return {}
+    except yaml.YAMLError as error:
+        raise SerkitError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    table = (tree.get("checkpoints") or {}) if isinstance(tree, dict) else None
+    if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
+        raise SerkitError(f"{path}: expected 'checkpoints:' with a folder by name, such as whisper/large-v3: DIR")
+    return {str(k): (path.parent / Path(v).expanduser()).resolve() for k, v in table.items()}
+
+
+def family_of(name: str) -> str:
+    """File in ``encoders/`` that a name belongs to; ``hub:`` and ``path:`` names are read from their config.
+
+    Raises:
+        SerkitError: no such name, or a model type that no family knows.
+    """
+    return resolve(name).family
+
+
+def names(family: str | None = None, *, commercial: bool = False) -> tuple[Checkpoint, ...]:
+    """Lines of the table, of one family where given; with ``commercial`` only those whose licence says yes."""
+    return tuple(row for row in TABLE if family in (None, row.family) and (not commercial or row.commercial is True))
+
+
+def resolve(name: str, source: Path | str | None = None, *, family: str | None = None) -> Resolved:
+    """Say where a name's weights come from, reading at most a folder's small files and its hash.
+
+    Args:
+        name: ``family/checkpoint``, ``hub:ORG/MODEL`` or ``path:DIR``.
+        source: a folder that replaces the source, before ``roots.yaml`` is asked.
+        family: the family that asks; needed only for a folder without ``model_type``.
+
+    Raises:
+        SerkitError: an unknown name without a folder, a folder that is none, or another family's model.
+    """
+    roots = local_roots()
+    row = BY_NAME.get(name)
+    given = source if source is not None else roots.get(name)
+    if given is None and name.startswith("path:"):
+        given = name.removeprefix("path:")
+    hub = row.hub if row else name.removeprefix("hub:") if name.startswith("hub:") else None
+    if given is not None:
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            raise SerkitError(f"encoder '{name}': no folder {folder} (from {_origin(name, source, roots)})")
+        return _of_folder(name, folder, hub, row, family)
+    if row is not None:
+        return Resolved(name, row.family, hub, None, _revision(name, row), row=row)
+    if hub is not None:
+        return _of_hub(name, hub, family)
+    raise SerkitError(
+        f"no encoder '{name}'" + (did_you_mean(name, BY_NAME) or f"; families: {', '.join(FAMILIES)}")
+        + " (or give hub:ORG/MODEL, path:DIR)"
+    )  # fmt: skip
+
+
+def transformer_folder(folder: Path) -> Path:
+    """The folder that holds the transformer: ``folder``, or the module of a sentence-transformer-shaped one."""
+    listing = folder / "modules.json"
+    if not listing.is_file():
+        return folder
+    for module in json.loads(listing.read_text(encoding="utf-8")):
+        if str(module.get("type", "")).endswith("Transformer"):
+            return folder / str(module.get("path", ""))
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Files that hold the weights: safetensors where there are any, otherwise ``.bin``; shards in order.
+
+    Raises:
+        SerkitError: none there.
+    """
+    for stem in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / stem).is_file():
+            return [folder / stem]
+        index = folder / f"{stem}.index.json"
+        if index.is_file():
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            return [folder / shard for shard in shards]
+    found = [folder / f"{stem}{end}" for stem in FACODEC_STEMS for end in (".safetensors", ".bin")]
+    first = {p.stem: p for p in reversed(found) if p.is_file()}
+    if first:
+        return [first[stem] for stem in FACODEC_STEMS if stem in first]
+    raise SerkitError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin (or their shards)")
+
+
+def weights_hash(folder: Path) -> str:
+    """16 hex digits over the weights and the files that decide what goes into them (tokenizer, front end).
+
+    Files are read once: the hash of each is kept by path, size and time in the cache folder.
+    """
+    folder = transformer_folder(folder)
+    small = [folder / n for n in _HASHED_SMALL if (folder / n).is_file()]
+    journal = cache_folder() / "weights.jsonl"
+    kept = {row[0]: row[1:] for row in read_rows(journal) if isinstance(row, list) and len(row) == 4}
+    digest = hashlib.blake2b(digest_size=8)
+    for path in [*weight_files(folder), *small]:
+        key, state = str(path.resolve()), [path.stat().st_size, path.stat().st_mtime_ns]
+        if kept.get(key, [None])[:2] != state:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            kept[key] = [*state, content]
+            append_rows(journal, [[key, *state, content]])
+        digest.update(f"{path.name}\n{kept[key][2]}\n".encode())
+    return digest.hexdigest()
+
+
+def fetch(found: Resolved) -> Path:
+    """The folder with the weights, brought from the hub where it is not here yet.
+
+    Only safetensors are brought where the revision has them; code files never.
+
+    Raises:
+        SerkitError: the hub cannot be reached and nothing is in its cache.
+        MissingExtra: ``huggingface_hub`` is not installed.
+    """
+    if found.folder is not None:
+        return transformer_folder(found.folder)
+    hub = hub_package(found.name)
+    what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
+    try:
+        return transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
+    except (OSError, ValueError):
+        pass
+    try:
+        files = hub.HfApi().list_repo_files(**what)
+        allowed = [*_SMALL_FILES, *_wanted(files)]
+        return transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise SerkitError(
+            f"encoder '{found.name}': {found.hub} cannot be fetched from the hub ({type(error).__name__}); put a "
+            f"downloaded folder into {roots_path()} as 'checkpoints: {{{found.name}: DIR}}'"
+        ) from None
+
+
+def locked() -> dict[str, str]:
+    """Commit by name, as :func:`serkit.availability.lock` kept it."""
+    try:
+        return {str(k): str(v) for k, v in json.loads(lock_path().read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+
+
+def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None, family: str | None) -> Resolved:
+    config: dict[str, Any] = {}
+    at = transformer_folder(folder) / "config.json"
+    if at.is_file():
+        config = json.loads(at.read_text(encoding="utf-8"))
+    kind = config.get("model_type")
+    expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
+    if expected not in FAMILIES:
+        expected = None
+    if kind is None and expected != "facodec":
+        raise SerkitError(f"encoder '{name}': {at} is missing or names no model_type")
+    found = FAMILY_OF_TYPE.get(str(kind)) if kind is not None else "facodec"
+    same = found == expected or (found == "hubert" and expected == "distilhubert")
+    if found is None or (expected is not None and not same):
+        wanted = f"a {expected} model" if expected else f"one of {', '.join(FAMILY_OF_TYPE)}"
+        raise SerkitError(f"encoder '{name}': {at} is of model_type '{kind}', expected {wanted}")
+    revision = f"weights-{weights_hash(folder)}"
+    if not config and row is not None:
+        config = {"hidden_size": row.dim, "num_hidden_layers": row.layers}
+    return Resolved(name, expected or found, hub, folder, revision, config, row, substituted=hub is not None)
+
+
+def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
+    hub = hub_package(name)
+    revision = locked().get(name, "main")
+    try:
+        at = hub.hf_hub_download(hub_id, "config.json", revision=revision)
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise SerkitError(
+            f"encoder '{name}': config.json of {hub_id} cannot be fetched ({type(error).__name__}); without the hub, "
+            f"give path:DIR or put a folder into {roots_path()}"
+        ) from None
+    config = json.loads(Path(at).read_text(encoding="utf-8"))
+    found = FAMILY_OF_TYPE.get(str(config.get("model_type")))
+    if found is None or (family not in (None, found) and not (found == "hubert" and family == "distilhubert")):
+        raise SerkitError(
+            f"encoder '{name}': {hub_id} is of model_type '{config.get('model_type')}', expected "
+            + (family or f"one of {', '.join(FAMILY_OF_TYPE)}")
+        )
+    return Resolved(name, family or found, hub_id, None, revision, config)
+
+
+def _wanted(files: Iterable[str]) -> list[str]:
+    files = [f for f in files if "/" not in f or f.endswith("config.json")]
+    safe = [f for f in files if f == "model.safetensors" or (f.startswith("model-") and f.endswith(".safetensors"))]
+    codec = [f for f in files if Path(f).stem in FACODEC_STEMS]
+    return safe or codec or [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
+
+
+def _revision(name: str, row: Checkpoint) -> str:
+    return locked().get(name) or (row.revision if row.revision != UNKNOWN else "main")
+
+
+def lock_path() -> Path:
+    """Where the commits of :func:`locked` are kept: beside ``roots.yaml``."""
+    return roots_path().with_name("encoders.lock.json")
+
+
+def _origin(name: str, source: Path | str | None, roots: Mapping[str, Path]) -> str:
+    if source is not None:
+        return "source="
+    return str(roots_path()) if name in roots else "the name"
+
+
+def hub_package(name: str) -> Any:
+    """The package that speaks to the hub.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+    except ImportError:
+        raise MissingExtra("huggingface_hub", "foundation", f"encoder '{name}'") from None
+    return huggingface_hub
