@@ -1,0 +1,371 @@
+"""Predictions × Manifest → Report: every number with its interval, its n and its slices. Never imports torch.
+
+Several models per utterance are averaged first. An answer is the class with the highest score among those
+the utterance's corpus can have. Rows are matched by id; whatever is missing is an error, never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from serkit import metrics
+from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, resampled_confusions, resampled_means
+from serkit.combining import allowed_classes, masked
+from serkit.errors import SerkitError, did_you_mean
+from serkit.predictions import Metric, Predictions, Report
+from serkit.types import SPLITS, Manifest, Utterance
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a system answered on the labelled utterances of a split.
+
+    Attributes:
+        system, split, labels: whose answers, on what, among which classes.
+        utterances: (rows,) the labelled utterances, in the order of the manifest.
+        truth, answer: (rows,) int64 classes.
+        probabilities: (rows, classes) float64 with impossible classes at 0.
+        possible: (classes,) bool: classes that some corpus of these rows can have.
+        unlabelled: utterances of the split left out because nobody labelled them.
+    """
+
+    system: str
+    split: str
+    labels: tuple[str, ...]
+    utterances: tuple[Utterance, ...]
+    truth: np.ndarray
+    answer: np.ndarray
+    probabilities: np.ndarray
+    possible: np.ndarray
+    unlabelled: int
+
+    @property
+    def speakers(self) -> list[str | None]:
+        """(rows,) speaker of each row."""
+        return [u.speaker for u in self.utterances]
+
+    def confusion(self) -> np.ndarray:
+        """(classes, classes) int64, truth by row."""
+        return metrics.confusion_matrix(self.truth, self.answer, len(self.labels))
+
+    def where(self, keep: np.ndarray) -> Decisions:
+        """The rows where (rows,) bool ``keep`` is true."""
+        rows = np.flatnonzero(keep)
+        return Decisions(
+            self.system, self.split, self.labels, tuple(self.utterances[k] for k in rows),
+            self.truth[rows], self.answer[rows], self.probabilities[rows], self.possible, self.unlabelled,
+        )  # fmt: skip
+
+
+def decide(predictions: Predictions, manifest: Manifest, *, split: str, in_sample: bool = False) -> Decisions:
+    """Match predictions with the labelled utterances of a split, by id, and answer each.
+
+    Args:
+        predictions: rows of the split; rows of the manifest's other splits are passed over.
+        manifest: the gold labels. split: ``train``, ``dev`` or ``test``.
+        in_sample: accept scores of models that were trained on the same utterances.
+
+    Raises:
+        SerkitError: other labels than the manifest's, an id the manifest does not know, an utterance without
+            a row, no labelled utterance, or scores of utterances the model was trained on.
+    """
+    who = f"predictions '{predictions.system}'"
+    if split not in SPLITS:
+        raise SerkitError(f"no split {split!r}" + did_you_mean(str(split), SPLITS))
+    if predictions.labels != manifest.labels:
+        raise SerkitError(
+            f"{who}: columns are {', '.join(predictions.labels)}; "
+            f"the manifest's labels are {', '.join(manifest.labels)}"
+        )
+    known = set(manifest.ids)
+    strange = [i for i in predictions.ids if i not in known]
+    if strange:
+        count = len(strange)
+        raise SerkitError(f"{who}: {count} rows are of no utterance of '{manifest.corpus}', first '{strange[0]}'")
+    rows = [u for u in manifest if u.split == split]
+    labelled = tuple(u for u in rows if u.emotion is not None)
+    if not rows:
+        raise SerkitError(f"'{manifest.corpus}' has no utterance in split '{split}'")
+    if not labelled:
+        raise SerkitError(f"none of the {len(rows)} utterances in split '{split}' has a label; nothing can be measured")
+    taken = predictions.pooled().take([u.id for u in labelled])
+    if taken.seen.any() and not in_sample:
+        first = taken.ids[int(taken.seen.argmax())]
+        raise SerkitError(
+            f"{who}: {int(taken.seen.sum())} of {len(taken)} rows in '{split}' are of utterances the model was trained "
+            f"on, first '{first}'; score out-of-fold, or say in_sample=True"
+        )
+    place = {label: k for k, label in enumerate(manifest.labels)}
+    truth = np.array([place[u.emotion or ""] for u in labelled], dtype=np.int64)
+    possible = allowed_classes(taken.ids, manifest)
+    wrong = np.flatnonzero(~possible[np.arange(len(truth)), truth])
+    if len(wrong):
+        u = labelled[int(wrong[0])]
+        raise SerkitError(f"utterance '{u.id}': emotion '{u.emotion}' is outside the class set of corpus '{u.corpus}'")
+    answer = np.where(possible, taken.scores, -np.inf).argmax(axis=1)
+    probabilities = masked(taken.probabilities(), possible)
+    return Decisions(
+        predictions.system, split, manifest.labels, labelled, truth, answer, probabilities,
+        np.asarray(possible.any(axis=0)), len(rows) - len(labelled),
+    )  # fmt: skip
+
+
+def pool(parts: Sequence[Decisions]) -> Decisions:
+    """The rows of several folds as one set: a metric of the pool, not a mean of the folds' metrics.
+
+    Raises:
+        SerkitError: nothing to pool, different labels or systems, or an utterance in two folds.
+    """
+    if not parts:
+        raise SerkitError("nothing to pool: expected the predictions of at least one fold")
+    first = parts[0]
+    for part in parts[1:]:
+        if part.labels != first.labels or part.system != first.system:
+            raise SerkitError(
+                f"folds do not belong together: '{first.system}' with {len(first.labels)} labels and '{part.system}' "
+                f"with {len(part.labels)} labels; expected one system and one label set"
+            )
+    utterances = tuple(u for part in parts for u in part.utterances)
+    seen: set[str] = set()
+    for u in utterances:
+        if u.id in seen:
+            raise SerkitError(f"utterance '{u.id}' is in '{first.split}' of two folds; pooled rows must be distinct")
+        seen.add(u.id)
+    return Decisions(
+        first.system, first.split, first.labels, utterances,
+        np.concatenate([p.truth for p in parts]), np.concatenate([p.answer for p in parts]),
+        np.concatenate([p.probabilities for p in parts]), np.any([p.possible for p in parts], axis=0),
+        sum(p.unlabelled for p in parts),
+    )  # fmt: skip
+
+
+def gather(
+    predictions: Predictions | Sequence[Predictions],
+    manifest: Manifest | Sequence[Manifest],
+    *,
+    split: str,
+    in_sample: bool = False,
+) -> Decisions:
+    """:func:`decide` for one manifest, or fold by fold and pooled for several.
+
+    Raises:
+        SerkitError: not as many predictions as manifests, or as :func:`decide` and :func:`pool`.
+    """
+    tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
+    manifests = [manifest] if isinstance(manifest, Manifest) else list(manifest)
+    if len(tables) != len(manifests):
+        raise SerkitError(f"{len(tables)} tables of predictions and {len(manifests)} manifests; expected one for each")
+    pairs = zip(tables, manifests, strict=True)
+    return pool([decide(p, m, split=split, in_sample=in_sample) for p, m in pairs])
+
+
+def evaluate(
+    predictions: Predictions | Sequence[Predictions],
+    manifest: Manifest | Sequence[Manifest],
+    *,
+    split: str,
+    draws: int = 1000,
+    seed: int = 0,
+    provenance: Mapping[str, Any] | None = None,
+    in_sample: bool = False,
+) -> Report:
+    """Measure one system on one split.
+
+    Metrics: ``macro_f1, uar, accuracy, weighted_f1`` and ``ece`` with 95 % speaker-bootstrap intervals,
+    ``bs_f1`` as published (mean, minimum and maximum of 100 balanced subsets), and, where utterances have
+    votes, the distances of distributions with the constant train prior beside them (``kl``, ``kl_prior`` …).
+
+    Macro averages run over all labels that the corpora of these rows can have, present or not. A bootstrap
+    draw that loses all clips of a class leaves that class out of its average. A slice (gender, language,
+    duration, corpus) averages over the classes that have a clip in it.
+
+    Args:
+        predictions, manifest: one of each, or one per fold, whose rows are pooled.
+        split: which rows. draws: bootstrap resamples. seed: same seed, same report.
+        provenance: added to what is recorded here (fingerprints, counts, seed).
+        in_sample: accept scores on training utterances.
+
+    Raises:
+        SerkitError: as :func:`decide`.
+    """
+    rows = gather(predictions, manifest, split=split, in_sample=in_sample)
+    manifests = [manifest] if isinstance(manifest, Manifest) else list(manifest)
+    groups = clusters(rows.speakers)
+    confusion = rows.confusion()
+    numbers = classification(rows, groups, rows.possible, draws=draws, seed=seed)
+    subsets, name = bs_f1(confusion, seed=seed)
+    n, speakers = len(rows.truth), groups.speakers
+    numbers["bs_f1"] = Metric(float(subsets.mean()), float(subsets.min()), float(subsets.max()), n, speakers, name)
+    gaps = metrics.calibration_gaps(rows.probabilities, rows.truth)
+    drawn = np.abs(resampled_means(gaps, groups, draws=draws, seed=seed)).sum(axis=1)
+    numbers["ece"] = Metric(
+        metrics.ece(rows.probabilities, rows.truth), *percentile_interval(drawn), n, speakers, groups.interval(draws)
+    )
+    numbers.update(distribution(rows, manifests, draws=draws, seed=seed))
+    recorded = {
+        "corpus": manifests[0].corpus,
+        "manifests": [m.fingerprint for m in manifests],
+        "split_hashes": [m.split_hash for m in manifests],
+        "info": [dict(m.info) for m in manifests],
+        "speakers_shared": any(m.speakers_shared for m in manifests),
+        "unlabelled": rows.unlabelled,
+        "in_sample": in_sample,
+        "draws": draws,
+        "seed": seed,
+    }
+    return Report(
+        rows.system, split, rows.labels, numbers, metrics.per_class(confusion, rows.labels),
+        tuple(tuple(int(c) for c in line) for line in confusion), {"bs_f1": tuple(float(d) for d in subsets)},
+        slices(rows, draws=draws, seed=seed), {**recorded, **(provenance or {})},
+    )  # fmt: skip
+
+
+def classification(
+    rows: Decisions, groups: Clusters, counted: np.ndarray, *, draws: int, seed: int
+) -> dict[str, Metric]:
+    """The metrics of :data:`serkit.metrics.METRICS` with bootstrap intervals over (classes,) ``counted``."""
+    confusion = rows.confusion()
+    drawn = resampled_confusions(rows.truth, rows.answer, len(rows.labels), groups, draws=draws, seed=seed)
+    kept = counted & metrics.with_truth(drawn)
+    found = {}
+    for name in metrics.METRICS:
+        value = float(metrics.measure(name, confusion, counted))
+        low, high = percentile_interval(metrics.measure(name, drawn, kept))
+        found[name] = Metric(value, low, high, len(rows.truth), groups.speakers, groups.interval(draws))
+    return found
+
+
+def distribution(
+    rows: Decisions, manifests: Sequence[Manifest], *, draws: int = 1000, seed: int = 0
+) -> dict[str, Metric]:
+    """Distances from the raters' votes, and the same for the constant train prior under ``NAME_prior``.
+
+    A system that does not beat the constant mean of the training votes has learned nothing of how raters
+    differ; published ones did not (EM2LDL). Only utterances with votes count; none gives ``{}``. The prior is
+    left out where no train row is labelled.
+
+    Args:
+        rows: the decisions. manifests: where the training votes stand, the folds' together.
+    """
+    place = {label: k for k, label in enumerate(rows.labels)}
+    votes = np.zeros((len(rows.utterances), len(rows.labels)))
+    for k, u in enumerate(rows.utterances):
+        for label, weight in (u.votes or {}).items():
+            if label in place:
+                votes[k, place[label]] = weight
+    rated = votes.sum(axis=1) > 0
+    if not rated.any():
+        return {}
+    votes = votes[rated] / votes[rated].sum(axis=1, keepdims=True)
+    groups = clusters([u.speaker for u, keep in zip(rows.utterances, rated, strict=True) if keep])
+    tables = {"": rows.probabilities[rated]}
+    training = [m.where(lambda u: u.split == "train").votes() for m in manifests]
+    shares = np.concatenate(training)
+    shares = shares[~np.isnan(shares).any(axis=1)]
+    if len(shares):
+        tables["_prior"] = np.broadcast_to(shares.mean(axis=0), votes.shape)
+    found = {}
+    for ending, table in tables.items():
+        distances = metrics.distribution_distances(votes, table)
+        values = np.column_stack([distances[name] for name in metrics.DISTRIBUTION_METRICS])
+        drawn = resampled_means(values, groups, draws=draws, seed=seed)
+        for k, name in enumerate(metrics.DISTRIBUTION_METRICS):
+            low, high = percentile_interval(drawn[:, k])
+            value = float(values[:, k].mean())
+            found[name + ending] = Metric(value, low, high, len(values), groups.speakers, groups.interval(draws))
+    return found
+
+
+def duration_s(utterance: Utterance) -> float | None:
+    """Length of an utterance in seconds: from its times, else from ``meta["duration_s"]``, else ``None``."""
+    if utterance.end_s is not None:
+        return utterance.end_s - (utterance.start_s or 0.0)
+    found = utterance.meta.get("duration_s")
+    return float(found) if isinstance(found, int | float) else None
+
+
+def slices(rows: Decisions, *, draws: int, seed: int) -> dict[str, dict[str, dict[str, Metric]]]:
+    """Metrics by gender, language, corpus and third of duration, where the rows differ in it.
+
+    Utterances of which the field is not known are a slice of their own, ``unknown``. Macro averages run over
+    the classes that have a clip in the slice.
+    """
+    fields: dict[str, Callable[[Utterance], str | None]] = {
+        "gender": lambda u: u.gender,
+        "language": lambda u: u.language,
+        "corpus": lambda u: u.corpus,
+        "duration": _thirds(rows.utterances),
+    }
+    found: dict[str, dict[str, dict[str, Metric]]] = {}
+    for name, value_of in fields.items():
+        values = np.array([value_of(u) or "unknown" for u in rows.utterances])
+        distinct = sorted(set(values.tolist()))
+        if len(distinct) < 2:
+            continue
+        found[name] = {}
+        for value in distinct:
+            part = rows.where(values == value)
+            present = metrics.with_truth(part.confusion())
+            found[name][value] = classification(part, clusters(part.speakers), present, draws=draws, seed=seed)
+    return found
+
+
+def _thirds(utterances: Sequence[Utterance]) -> Callable[[Utterance], str | None]:
+    """Name the third of durations that an utterance falls in; ``None`` where durations do not differ."""
+    known = [d for d in map(duration_s, utterances) if d is not None]
+    low, high = np.quantile(known, [1 / 3, 2 / 3]) if known else (0.0, 0.0)
+    if round(low, 2) >= round(high, 2):
+        return lambda u: None
+    names = (f"1 below {low:.2f} s", f"2 {low:.2f} to {high:.2f} s", f"3 from {high:.2f} s")
+
+    def third(utterance: Utterance) -> str | None:
+        length = duration_s(utterance)
+        return None if length is None else names[int(length >= low) + int(length >= high)]
+
+    return third
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer with what one needs to go and listen.
+
+    Attributes:
+        id, audio, corpus, speaker, duration_s: which clip. text: what is said, where the corpus says so.
+        truth, answer: labels. confidence: probability of the answer. truth_probability: of the truth.
+    """
+
+    id: str
+    audio: str
+    corpus: str | None
+    speaker: str | None
+    duration_s: float | None
+    text: str | None
+    truth: str
+    answer: str
+    confidence: float
+    truth_probability: float
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON-able row."""
+        return asdict(self)
+
+
+def most_confident_mistakes(rows: Decisions, n: int = 20) -> tuple[Mistake, ...]:
+    """The ``n`` wrong answers given with the highest probability, most confident first; ties by id."""
+    wrong = np.flatnonzero(rows.truth != rows.answer)
+    confidence = rows.probabilities[np.arange(len(rows.truth)), rows.answer]
+    order = sorted(wrong.tolist(), key=lambda k: (-confidence[k], rows.utterances[k].id))[:n]
+    found = []
+    for k in order:
+        u = rows.utterances[k]
+        truth, answer = int(rows.truth[k]), int(rows.answer[k])
+        mistake = Mistake(
+            u.id, u.audio, u.corpus, u.speaker, duration_s(u), u.text, rows.labels[truth], rows.labels[answer],
+            float(confidence[k]), float(rows.probabilities[k, truth]),
+        )  # fmt: skip
+        found.append(mistake)
+    return tuple(found)

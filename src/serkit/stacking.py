@@ -1,0 +1,345 @@
+"""Predictions of k systems → a meta-model → predictions: the published forest, and a logistic one.
+
+A stack is fitted on out-of-fold scores, the only kind that look like those of a new clip; scores of models
+that were trained on the same utterance are refused unless ``in_sample=True`` is said. scikit-learn and skops
+are imported where they are used; torch never.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from serkit.combining import (
+    FORMAT,
+    SMALLEST_SHARE,
+    Aligned,
+    Ensemble,
+    MajorityVote,
+    MeanLogit,
+    Scores,
+    TrainingRows,
+    align,
+    balanced_rows,
+    masked,
+    speaker_folds,
+    training_rows,
+)
+from serkit.errors import SerkitError, did_you_mean
+from serkit.metrics import from_labels
+from serkit.predictions import Predictions
+from serkit.types import Manifest
+
+MODELS = "models.skops"
+TRUSTED = frozenset({"sklearn.tree._tree.Tree"})
+
+
+@dataclass(eq=False)
+class _Stack(Ensemble):
+    """An ensemble with a fitted model on the concatenated scores.
+
+    Attributes:
+        in_sample: accept scores of models trained on the same utterances.
+        classes_: (k,) int64: the classes that had training rows; others get probability 0.
+        models_: the fitted scikit-learn models, whose probabilities are averaged.
+    """
+
+    in_sample: bool = False
+    seed: int = 42
+    decimals: int | None = None
+    n_jobs: int = 1
+    classes_: np.ndarray = field(init=False, repr=False)
+    models_: list[Any] = field(init=False, repr=False)
+
+    def fit(self, predictions: Scores, manifest: Manifest) -> Self:
+        """Fit on the labelled rows of ``predictions``.
+
+        Raises:
+            SerkitError: rows that may not be learned from (:func:`training_rows`), or too few of them.
+        """
+        table = align(predictions)
+        rows = training_rows(table, manifest, in_sample=self.in_sample)
+        self._learn(table.features(self.decimals)[rows.index], rows, table.labels)
+        self.systems_, self.labels_ = table.systems, table.labels
+        return self
+
+    @abstractmethod
+    def _learn(self, features: np.ndarray, rows: TrainingRows, labels: Sequence[str]) -> None:
+        """Set ``models_``, ``classes_`` and ``ids_`` from (rows, systems x classes) features."""
+
+    def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
+        features = table.features(self.decimals)
+        mean = np.mean([model.predict_proba(features) for model in self.models_], axis=0)
+        probabilities = np.zeros((len(features), len(table.labels)))
+        probabilities[:, self.classes_] = mean
+        if not allowed.all():
+            probabilities = masked(probabilities, allowed)
+        return Predictions(self.system, table.labels, "prob", table.ids, table.models, table.seen, probabilities)
+
+    def _save_models(self, folder: Path) -> dict[str, Any]:
+        import sklearn
+        import skops.io
+
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / (MODELS + ".part")
+        skops.io.dump(self.models_, part)
+        part.replace(folder / MODELS)
+        return {"classes": self.classes_.tolist(), "scikit_learn": sklearn.__version__}
+
+
+@dataclass(eq=False)
+class RandomForestStack(_Stack):
+    """The published stack (Ueda et al. 2025, section on ensembles): forests on a class-balanced subset.
+
+    The rows are balanced to the smallest class, split into ``folds`` by class, and one gini forest is
+    fitted on the training part of each; the answer is the mean probability of the forests. Published:
+    twelve systems of eight classes, so 96 logits rounded to 4 decimals, 1 120 rows a class, seed 42. The
+    release fits on scores of the models' own training utterances and reports dev by its last forest alone;
+    here the scores are out-of-fold and all forests answer.
+
+    Attributes:
+        trees, max_depth, min_leaf, min_split: of each forest.
+        folds: how many forests. per_class: rows of each class, ``auto`` for as many as the smallest has.
+        decimals: scores are rounded to so many places, ``None`` leaves them.
+        n_jobs: processes of the fit; the result does not depend on it.
+    """
+
+    trees: int = 200
+    max_depth: int | None = 8
+    min_leaf: int = 10
+    min_split: int = 10
+    folds: int = 5
+    per_class: int | Literal["auto"] = "auto"
+
+    def _learn(self, features: np.ndarray, rows: TrainingRows, labels: Sequence[str]) -> None:
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.model_selection import StratifiedKFold
+
+        chosen = balanced_rows(rows.truth, self.per_class, self.seed, labels)
+        X, y = features[chosen], rows.truth[chosen]
+        size = int(np.unique(y, return_counts=True)[1].min())
+        if self.folds < 2 or size < self.folds:
+            thin = labels[int(np.bincount(rows.truth, minlength=len(labels))[np.unique(rows.truth)].argmin())]
+            raise SerkitError(
+                f"the stack has {self.folds} folds and {size} rows of each class (smallest: '{thin}'); it needs "
+                "2 folds or more and a row of each class in every fold: lower stack.folds or drop the class"
+            )
+        splitter = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
+        self.models_ = []
+        for train, _ in splitter.split(X, y):
+            forest = RandomForestClassifier(
+                n_estimators=self.trees, criterion="gini", max_depth=self.max_depth, min_samples_leaf=self.min_leaf,
+                min_samples_split=self.min_split, random_state=self.seed, n_jobs=self.n_jobs,
+            )  # fmt: skip
+            forest.fit(X[train], y[train])
+            forest.n_jobs = 1  # threads would add the trees up in any order, and sums would differ in the last digit
+            self.models_.append(forest)
+        self.classes_ = np.unique(y)
+        self.ids_ = tuple(rows.ids[k] for k in chosen)
+
+
+@dataclass(eq=False)
+class LogisticStack(_Stack):
+    """Regularised multinomial logistic regression on standardised scores, classes weighted equally.
+
+    The strength C is the one of ``strengths`` with the smallest class-balanced log loss in cross-validation
+    by speaker on the training scores themselves (ties: the stronger regularisation).
+
+    Attributes:
+        strengths: values of scikit-learn's C to choose from. folds: of that choice.
+        c_: what was chosen. losses_: balanced log loss by C.
+    """
+
+    strengths: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
+    folds: int = 5
+    c_: float = field(init=False, repr=False)
+    losses_: dict[float, float] = field(init=False, repr=False)
+
+    def _learn(self, features: np.ndarray, rows: TrainingRows, labels: Sequence[str]) -> None:
+        present = np.unique(rows.truth)
+        if len(present) < 2:
+            raise SerkitError(f"a stack needs at least two classes, got {[labels[k] for k in present]}")
+        fold = speaker_folds(rows.truth, rows.speakers, self.folds, self.seed)
+        share = np.bincount(rows.truth, minlength=len(labels))[rows.truth]
+        self.losses_ = {}
+        for c in sorted(self.strengths):
+            given = np.zeros((len(fold), len(labels)))
+            for k in np.unique(fold):
+                inside, outside = fold != k, np.flatnonzero(fold == k)
+                if len(np.unique(rows.truth[inside])) > 1:
+                    model = self._model(c).fit(features[inside], rows.truth[inside])
+                    given[np.ix_(outside, model.classes_)] = model.predict_proba(features[outside])
+            right = np.maximum(given[np.arange(len(fold)), rows.truth], SMALLEST_SHARE)
+            self.losses_[c] = float((-np.log(right) / share).sum() / len(present))
+        self.c_ = min(self.losses_, key=lambda c: (self.losses_[c], c))
+        self.models_ = [self._model(self.c_).fit(features, rows.truth)]
+        self.classes_, self.ids_ = present, rows.ids
+
+    def _model(self, c: float) -> Any:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        return make_pipeline(StandardScaler(), LogisticRegression(C=c, class_weight="balanced", max_iter=2000))
+
+
+def make(name: str, **parameters: Any) -> Ensemble:
+    """Build the ensemble that a recipe names.
+
+    Args:
+        name: ``random_forest``, ``logistic``, ``vote`` or ``mean_logit``. parameters: as the class takes them.
+
+    Raises:
+        SerkitError: no such ensemble or parameter.
+    """
+    known = _known()
+    if name not in known:
+        raise SerkitError(f"no stack '{name}'" + did_you_mean(name, known))
+    accepted = known[name]().parameters()
+    for key in parameters:
+        if key not in accepted:
+            raise SerkitError(f"stack '{name}' has no parameter '{key}'" + did_you_mean(key, accepted))
+    return known[name](**parameters)
+
+
+def _known() -> dict[str, type[Ensemble]]:
+    return {
+        "random_forest": RandomForestStack, "logistic": LogisticStack, "vote": MajorityVote, "mean_logit": MeanLogit,
+    }  # fmt: skip
+
+
+def load(directory: Path | str) -> Ensemble:
+    """Read what ``save`` of any ensemble wrote, without pickle.
+
+    The models are read with skops, which builds only types it knows; the node tables of trees, which it cannot
+    vouch for, are checked here before anything walks them.
+
+    Raises:
+        SerkitError: no such folder, another format, an unknown type, or a tree that points outside itself.
+    """
+    folder = Path(directory)
+    try:
+        head = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
+        kinds = {kind.__name__: kind for kind in _known().values()}
+        if head["format"] != FORMAT or head["class"] not in kinds:
+            raise SerkitError(f"{folder}: stack format {head['format']} '{head['class']}', expected format {FORMAT}")
+        stack = kinds[head["class"]](**_plain(head["parameters"]))
+        stack.systems_, stack.labels_, stack.ids_ = tuple(head["systems"]), tuple(head["labels"]), tuple(head["ids"])
+    except FileNotFoundError:
+        raise SerkitError(f"no stack at {folder}: stack.json is missing") from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise SerkitError(f"{folder}/stack.json is not a saved stack: {error}") from None
+    if isinstance(stack, _Stack):
+        stack.models_ = _load_models(folder / MODELS)
+        stack.classes_ = np.array(head["classes"], dtype=np.int64)
+        for model in stack.models_:
+            _check_model(model, len(stack.systems_) * len(stack.labels_), stack.classes_, folder)
+    return stack
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
+
+
+def _load_models(path: Path) -> list[Any]:
+    import zipfile
+
+    import skops.io
+
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - TRUSTED)
+        if unknown:
+            raise SerkitError(f"{path} holds types a stack has no use for: {', '.join(unknown)}; not loaded")
+        models = skops.io.load(path, trusted=sorted(TRUSTED))
+    except FileNotFoundError:
+        raise SerkitError(f"the models of the stack are missing: {path}") from None
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise SerkitError(f"{path} cannot be read: {error}") from None
+    return list(models)
+
+
+def _check_model(model: Any, n_features: int, classes: np.ndarray, folder: Path) -> None:
+    """Refuse a model of other features or classes, and trees whose nodes point outside the tree."""
+    if model.n_features_in_ != n_features or not np.array_equal(model.classes_, classes):
+        raise SerkitError(f"{folder}: the models take {model.n_features_in_} scores, stack.json says {n_features}")
+    for tree in getattr(model, "estimators_", []):
+        nodes = tree.tree_
+        own = np.arange(nodes.node_count)
+        inner = nodes.children_left != -1
+        left, right, feature = nodes.children_left[inner], nodes.children_right[inner], nodes.feature[inner]
+        forward = (left > own[inner]) & (right > own[inner]) & (left < len(own)) & (right < len(own))
+        if not forward.all() or ((feature < 0) | (feature >= n_features)).any():
+            raise SerkitError(f"{folder}: a tree of the forest points outside itself; the file is damaged")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which stack does best on out-of-fold scores.
+
+    Attributes:
+        best: its name. scores: cross-fitted value of the metric by name. metric: which one.
+        predictions: out-of-fold answers of each stack on its training rows: evaluate them as split ``train``.
+    """
+
+    best: str
+    scores: Mapping[str, float]
+    metric: str
+    predictions: Mapping[str, Predictions]
+
+
+def cross_fitted(
+    stack: Ensemble, predictions: Scores, manifest: Manifest, *, folds: int = 5, seed: int = 0
+) -> Predictions:
+    """Answers of a stack on its own training rows, each by a copy fitted on other speakers.
+
+    Args:
+        stack: parameters to use; it is not touched. predictions: out-of-fold scores of the systems.
+        folds, seed: of the split by speaker.
+    """
+    table = align(predictions)
+    rows = training_rows(table, manifest, in_sample=getattr(stack, "in_sample", False))
+    fold = speaker_folds(rows.truth, rows.speakers, folds, seed)
+    named = dict(predictions) if isinstance(predictions, Mapping) else {p.system: p for p in predictions}
+    parts = []
+    for k in np.unique(fold):
+        inside = [i for i, f in zip(rows.ids, fold, strict=True) if f != k]
+        outside = [i for i, f in zip(rows.ids, fold, strict=True) if f == k]
+        copy = stack.unfitted().fit({name: p.take(inside) for name, p in named.items()}, manifest)
+        parts.append(copy.predict({name: p.take(outside) for name, p in named.items()}, manifest))
+    whole = Predictions(
+        stack.system, parts[0].labels, parts[0].kind, tuple(i for p in parts for i in p.ids),
+        tuple(m for p in parts for m in p.models), np.concatenate([p.seen for p in parts]),
+        np.concatenate([p.scores for p in parts]),
+    )  # fmt: skip
+    return whole.take(rows.ids)
+
+
+def choose(
+    stacks: Mapping[str, Ensemble], predictions: Scores, manifest: Manifest, *, metric: str = "macro_f1",
+    folds: int = 5, seed: int = 0,
+) -> Choice:  # fmt: skip
+    """Compare stacks by cross-fitting on out-of-fold training scores; dev and test are not looked at.
+
+    Args:
+        stacks: candidates by name, unfitted. Ties go to the first.
+        metric: a name of :data:`serkit.metrics.METRICS`, over all labels.
+
+    Raises:
+        SerkitError: no candidate, or rows that may not be learned from.
+    """
+    if not stacks:
+        raise SerkitError("nothing to choose from: expected at least one stack")
+    found = {name: cross_fitted(s, predictions, manifest, folds=folds, seed=seed) for name, s in stacks.items()}
+    label = {name: k for k, name in enumerate(manifest.labels)}
+    emotion = {u.id: label[u.emotion] for u in manifest if u.emotion is not None}
+    scores = {
+        name: from_labels(metric, [emotion[i] for i in p.ids], p.scores.argmax(axis=1), len(manifest.labels))
+        for name, p in found.items()
+    }
+    return Choice(max(scores, key=lambda name: scores[name]), scores, metric, found)
