@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from serkit.errors import SerkitError
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -86,17 +88,39 @@ def length_mask(lengths: Tensor, time: int) -> Tensor:
     return torch.arange(time, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def pad_sequences(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack (time, dim) items into (batch, longest, dim), zeros on the right, with (batch,) lengths."""
-    lengths = torch.tensor([len(x) for x in items], dtype=torch.int64)
-    padded = items[0].new_zeros((len(items), int(lengths.max()), items[0].shape[1]))
+def pad_sequences(items: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Stack clips of different length, zeros on the right.
+
+    Args:
+        items: (time, dim) each, any floating type, at least one frame, the same dim.
+        dtype: of the result; stored float16 features become float32 while they are copied.
+
+    Returns:
+        (batch, longest, dim) of ``dtype`` and (batch,) int64 lengths.
+
+    Raises:
+        SerkitError: no items, an item without frames, or of another width.
+
+    >>> padded, lengths = pad_sequences([torch.ones(1, 1), torch.ones(2, 1)])
+    >>> padded[:, :, 0].tolist(), lengths.tolist()
+    ([[1.0, 0.0], [1.0, 1.0]], [1, 2])
+    """
+    if not items:
+        raise SerkitError("nothing to pad: a batch needs at least one clip")
+    dim = items[0].shape[-1]
+    for row, item in enumerate(items):
+        if item.ndim != 2 or len(item) < 1 or item.shape[1] != dim:
+            raise SerkitError(f"clip {row} of a batch: expected (1 frame or more, {dim}), got {tuple(item.shape)}")
+    lengths = torch.tensor([len(item) for item in items], dtype=torch.int64)
+    padded = items[0].new_empty((len(items), int(lengths.max()), dim), dtype=dtype)
     for row, item in enumerate(items):
         padded[row, : len(item)] = item
+        padded[row, len(item) :] = 0
     return padded, lengths
 
 
 def reverse_sequences(padded: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each row's first ``lengths[row]`` frames in place of its own padding.
+    """Reverse each row's first ``lengths[row]`` frames; its padding stays where it is.
 
     Args:
         padded: (batch, time, dim). lengths: (batch,) int64.

@@ -1,0 +1,32 @@
+"""Soft margin between neutral and expressive speech (Ueda et al. 2025, eq. 4)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.tensors import Batch, Outputs
+
+
+def neutral_margin(outputs: Outputs, batch: Batch, *, label_names: tuple[str, ...], neutral: str = "neutral") -> Tensor:
+    """Mean of ``log(1 + exp(-y x))`` with x the neutral logit, y = +1 for neutral and -1 for any other emotion.
+
+    Args:
+        outputs: ``neutral`` (batch,) logit.
+        batch: ``labels`` (batch,); rows of -1 count nothing.
+        label_names: the classes in order, handed in by training. neutral: the one that is neutral.
+
+    Returns:
+        () float32; 0 where no row counts.
+
+    Raises:
+        SerkitError: the network has no neutral head, or there is no such label.
+    """
+    if outputs.neutral is None:
+        raise SerkitError("neutral_margin: this network gives no neutral logit; set neutral_head: true in its model")
+    if neutral not in label_names:
+        raise SerkitError(f"neutral_margin: no label '{neutral}'{did_you_mean(neutral, label_names)}")
+    known = (batch.labels >= 0).to(outputs.neutral.dtype)
+    sign = (batch.labels == label_names.index(neutral)).to(outputs.neutral.dtype) * 2.0 - 1.0
+    return (F.softplus(-sign * outputs.neutral) * known).sum() / known.sum().clamp_min(1.0)

@@ -1,0 +1,172 @@
+"""The cross-modal network of Ueda et al., Interspeech 2025 (arXiv 2505.20007), section 3.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import permutations
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.layers import (
+    BidirectionalGRU,
+    CrossModalAttention,
+    EmotionHead,
+    FeatureNormalisation,
+    Normalize,
+    Pool,
+    Pooling,
+)
+from serkit.tensors import Batch, Outputs
+
+PUBLISHED_CODE = {"masked": False, "attention": "per_query", "pooling": "published_code"}
+"""Keywords that give the network of the released code; its trimodal one adds ``heads: {PROSODY: 2}``."""
+
+
+class CrossAttention(nn.Module):
+    """Recurrent encodings of 2 or more modalities that attend to each other, pooled and classified.
+
+    Per modality ``H = biGRU(LayerNorm(Linear(X)))``; ``Z_m = H_m + sum_n MHA(H_m, H_n, H_n)`` over the
+    other modalities; attention pooling (eq. 1-2); the pooled vectors side by side are the embedding,
+    which LayerNorm-Linear-ReLU-Linear turns into logits. One modality alone has no cross attention: a
+    biGRU with attention pooling.
+
+    Args:
+        dims: width of the features by encoder name; the order is that of the embedding.
+        n_classes: emotions.
+        hidden: h, units of the projection, of each GRU direction and of the classifier (paper: 512).
+        heads: attention heads, for all or by query modality, the others 1 (paper: 1; code, prosody: 2).
+        dropout: in the heads (code: 0.5; the paper names none).
+        attention_dropout: of the attention weights; ``None`` takes ``dropout`` (code: 0.5).
+        attention: ``per_pair``: an attention of its own for every ordered pair of modalities, as the
+            paper's "for each distinct modality combination" reads; ``per_query``: one per query
+            modality, shared by its keys (code). With two modalities they are the same.
+        pooling: ``scaled`` (eq. 1), ``published_code`` (with bias, without ``1/sqrt(D)``), ``mean``,
+            ``statistics``.
+        masked: padding is nowhere seen. ``False``: it is encoded, attended to and pooled like speech, so
+            that a clip's logits depend on its batch, as in the released code.
+        neutral_head: a neutral/expressive logit from the embedding, which ``neutral_margin`` needs (code:
+            always there).
+        normalize: of the input, ``none`` (paper), ``train`` or ``utterance``;
+            see :class:`serkit.layers.FeatureNormalisation`.
+        gru_layers: stacked GRU layers (paper: 1). layer_dropout: between them.
+        input_dropout: of the projected, normalised features before the GRU (paper: none).
+        noise: standard deviation of Gaussian noise on the (normalised) input in training (paper: none).
+
+    Raises:
+        SerkitError: no modality, heads for an unknown one, or heads that do not divide ``2 * hidden``.
+
+    >>> network = CrossAttention(dims={"whisper": 1280, "roberta": 1024}, n_classes=8, **PUBLISHED_CODE)
+    >>> sum(p.numel() for p in network.parameters())
+    17992203
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Mapping[str, int],
+        n_classes: int,
+        hidden: int = 512,
+        heads: int | Mapping[str, int] = 1,
+        dropout: float = 0.5,
+        attention_dropout: float | None = None,
+        attention: Literal["per_pair", "per_query"] = "per_pair",
+        pooling: Pooling = "scaled",
+        masked: bool = True,
+        neutral_head: bool = True,
+        normalize: Normalize = "none",
+        gru_layers: int = 1,
+        layer_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        noise: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dims, self.masked, self.noise = dict(dims), masked, noise
+        if not self.dims:
+            raise SerkitError("cross_attention: no modality; a system needs at least one encoder in 'features'")
+        n_heads = _heads_by_modality(heads, tuple(self.dims))
+        width = 2 * hidden
+        self.normalisation = FeatureNormalisation(self.dims, normalize)
+        self.project = nn.ModuleList(
+            nn.Sequential(nn.Linear(dim, hidden), nn.LayerNorm(hidden), nn.Dropout(input_dropout))
+            for dim in self.dims.values()
+        )
+        self.recurrent = nn.ModuleList(BidirectionalGRU(hidden, hidden, gru_layers, layer_dropout) for _ in self.dims)
+        self._pairs = list(permutations(range(len(self.dims)), 2))
+        rate = dropout if attention_dropout is None else attention_dropout
+        keys = dict.fromkeys(self._attention_key(pair, attention) for pair in self._pairs)
+        self.attention = nn.ModuleDict(
+            {key: CrossModalAttention(width, n_heads[int(key.split("_")[0])], rate) for key in keys}
+        )
+        self._attention_of = {pair: self._attention_key(pair, attention) for pair in self._pairs}
+        self.pool = nn.ModuleList(Pool(width, pooling) for _ in self.dims)
+        self.embedding_dim = len(self.dims) * Pool(width, pooling).out_dim
+        self.head = EmotionHead(self.embedding_dim, hidden, n_classes, dropout, neutral_head)
+
+    @staticmethod
+    def _attention_key(pair: tuple[int, int], attention: str) -> str:
+        return f"{pair[0]}_from_{pair[1]}" if attention == "per_pair" else f"{pair[0]}_from_others"
+
+    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
+        """Keep (dim,) mean and standard deviation of one modality's training frames (``normalize: train``)."""
+        self.normalisation.set_statistics(name, mean, std)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Score a batch.
+
+        Args:
+            batch: its features hold every modality of ``dims``.
+
+        Returns:
+            Outputs: ``emotion`` (batch, classes), ``neutral`` (batch,) where that head is,
+            ``embedding`` (batch, embedding_dim), and ``frames`` (batch, time, 2 * hidden) with
+            ``frames_mask`` of the first modality after attention.
+
+        Raises:
+            SerkitError: a modality is missing or has another width.
+        """
+        encoded: list[Tensor] = []
+        masks: list[Tensor | None] = []
+        for k, name in enumerate(self.dims):
+            frames = _features(batch, name, self.dims[name])
+            mask, lengths = batch.mask(name), batch.lengths[name]
+            frames = self.normalisation(name, frames, mask)
+            if self.noise and self.training:
+                frames = frames + self.noise * torch.randn_like(frames)
+            if not self.masked:
+                lengths = torch.full_like(lengths, frames.shape[1])
+            encoded.append(self.recurrent[k](self.project[k](frames), lengths))
+            masks.append(mask if self.masked else None)
+        aligned = list(encoded)
+        for pair in self._pairs:
+            query, key = pair
+            attend = self.attention[self._attention_of[pair]]
+            aligned[query] = aligned[query] + attend(encoded[query], encoded[key], masks[key])
+        pooled = [pool(frames, mask) for pool, frames, mask in zip(self.pool, aligned, masks, strict=True)]
+        embedding = torch.cat(pooled, 1)
+        emotion, neutral = self.head(embedding)
+        first_mask = batch.mask(next(iter(self.dims)))
+        return Outputs(emotion, neutral, embedding=embedding, frames=aligned[0], frames_mask=first_mask)
+
+
+def _features(batch: Batch, name: str, dim: int) -> Tensor:
+    """(batch, time, dim) of one modality, or one line saying why not."""
+    if name not in batch.features:
+        raise SerkitError(f"batch without features of '{name}'{did_you_mean(name, batch.features)}")
+    frames = batch.features[name]
+    if frames.shape[2] != dim:
+        raise SerkitError(f"features of '{name}': the network was built for width {dim}, got {frames.shape[2]}")
+    return frames
+
+
+def _heads_by_modality(heads: int | Mapping[str, int], names: tuple[str, ...]) -> list[int]:
+    if isinstance(heads, int):
+        return [heads] * len(names)
+    for name in heads:
+        if name not in names:
+            raise SerkitError(
+                f"cross_attention: heads for '{name}', which is no modality here{did_you_mean(name, names)}"
+            )
+    return [heads.get(name, 1) for name in names]
