@@ -203,8 +203,8 @@ class FeatureStore:
     def __contains__(self, key: object) -> bool:
         return key in self._rows
 
-    def keys(self) -> Iterator[str]:
-        """Every key, in the order in which they were written."""
+    def __iter__(self) -> Iterator[str]:
+        """Every key, in the order in which they were taken in."""
         return iter(self._rows)
 
     def _row(self, key: str) -> int:
