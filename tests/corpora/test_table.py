@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serkit.corpora.table import table
+from serkit.errors import SerkitError
+
+from .examples import touch
+
+HEADER = "path,emotion,speaker,gender,text,start_s,end_s,arousal,votes,room"
+SPEAKERS = tuple(f"p{k}" for k in range(8))
+
+
+def lines(n_takes: int = 3) -> list[str]:
+    words = ("Angry", "happy", "neutral", "pride")
+    return [
+        f'{s}/{w}_{t}.wav,{w},{s},{"f" if k % 2 else "M"},"well, {w}",,,,,kitchen'
+        for k, s in enumerate(SPEAKERS)
+        for w in words
+        for t in range(n_takes)
+    ]
+
+
+def write(root: Path, header: str, rows: list[str], name: str = "data.csv", audio: bool = True) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    if audio:
+        touch(root, {row.split(",")[0] for row in rows if row.split(",")[0]})
+    path = root / name
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def build(root: Path) -> Path:
+    votes = '"{""angry"": 2, ""mad"": 1, ""happy"": 1}"'
+    touch(root, ["long.flac"])
+    extra = [
+        f"long.flac,anger,p1,female,hello,1.5,3.25,4.5,{votes},hall",
+        "long.flac,xxx,p1,female,,4,6,,,hall",
+    ]
+    return write(root, HEADER, [*lines(), *extra])
+
+
+N_ROWS = 98
+EXPECTED = {
+    "p1_Angry_0": {
+        "audio": "p1/Angry_0.wav",
+        "speaker": "p1",
+        "gender": "female",
+        "emotion": "anger",
+        "text": "well, Angry",
+        "start_s": None,
+        "votes": None,
+        "meta": {"label": "Angry", "room": "kitchen"},
+    },
+    "p0_pride_2": {"emotion": "pride", "gender": "male"},
+    "long_1.5-3.25": {
+        "start_s": 1.5,
+        "end_s": 3.25,
+        "arousal": 4.5,
+        "emotion": "anger",
+        "votes": {"anger": 3.0, "happiness": 1.0},
+        "meta": {"room": "hall"},
+    },
+    "long_4-6": {"emotion": None, "meta": {"label": "xxx"}},
+}
+
+
+def message(path: Path, **keywords: Any) -> str:
+    with pytest.raises(SerkitError) as caught:
+        table(path, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_split_is_by_speaker_with_the_seed_and_every_class_is_in_train(tmp_path: Path) -> None:
+    path = build(tmp_path)
+    manifest = table(path)
+    assert manifest.labels == ("anger", "happiness", "neutral", "pride")
+    assert {s: len(v) for s, v in manifest.info["speakers"].items()} == {"train": 6, "dev": 1, "test": 1}
+    assert min(manifest.split("train").counts().values()) > 0
+    assert table(path).split_hash == manifest.split_hash
+    assert len({table(path, seed=k).split_hash for k in range(6)}) > 1
+    assert "no split column: split made by speaker, with seed 0" in manifest.info["notes"]
+    assert manifest.info["label_map"]["Angry"] == "anger"
+
+
+def test_the_four_formats_give_the_same_rows(tmp_path: Path) -> None:
+    path = build(tmp_path)
+    first = table(path)
+    (tmp_path / "data.tsv").write_text(
+        "path\temotion\tspeaker\troom\n"
+        + "".join(f"{u.audio}\t{u.meta['label']}\t{u.speaker}\tx\n" for u in first if not u.end_s)
+    )
+    rows = [
+        {
+            "path": u.audio,
+            "emotion": u.meta["label"],
+            "speaker": u.speaker,
+            "gender": u.gender,
+            "text": u.text,
+            "start_s": u.start_s,
+            "end_s": u.end_s,
+            "arousal": u.arousal,
+            "votes": u.votes,
+            "room": u.meta["room"],
+        }
+        for u in first
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    import pyarrow
+    import pyarrow.parquet
+
+    plain = [{**row, "votes": json.dumps(row["votes"]) if row["votes"] else None} for row in rows]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(plain), tmp_path / "data.parquet")
+    assert table(tmp_path / "data.jsonl").fingerprint == first.fingerprint
+    assert table(tmp_path / "data.parquet").fingerprint == first.fingerprint
+    assert table(tmp_path / "data.tsv").counts()["pride"] == 24
+
+
+def test_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = build(tmp_path)
+    rows = "\n".join(f"{s}/{w}_0.wav;{w};{s}" for s in SPEAKERS for w in ("Angry", "happy"))
+    path.write_text("\ufeffpath;emotion;speaker\n" + rows, encoding="utf-8")
+    assert len(table(path)) == 16
+
+
+def test_no_speaker_is_refused_unless_said_aloud(tmp_path: Path) -> None:
+    rows = [f"{k}.wav,{'happy' if k % 2 else 'sad'}" for k in range(20)]
+    path = write(tmp_path, "path,emotion", rows)
+    text = message(path)
+    assert "20 rows" in text
+    assert "assume_speakers=utterance" in text
+    manifest = table(path, assume_speakers="utterance")
+    assert {u.speaker for u in manifest} == {None}
+    assert all(len(manifest.split(s)) >= 2 for s in ("train", "dev", "test"))
+    assert any("by utterance" in note for note in manifest.info["notes"])
+    assert "expected 'utterance'" in message(path, assume_speakers="clip")
+
+
+def test_one_speaker_is_one_clear_line(tmp_path: Path) -> None:
+    rows = [f"{k}.wav,{'happy' if k % 2 else 'sad'},me" for k in range(20)]
+    path = write(tmp_path, "path,emotion,speaker", rows)
+    assert "1 speaker here (me)" in message(path)
+    manifest = table(path, speakers_shared="true")
+    assert manifest.speakers_shared
+    assert manifest.info["speakers_shared"]["train/test"] == 1
+
+
+def with_split(split: dict[str, str]) -> list[str]:
+    return [f"{s}_{w}.wav,{w},{s},{split[s]}" for s in split for w in ("happy", "sad")]
+
+
+def test_own_splits_are_kept_and_dev_is_made_of_train_speakers(tmp_path: Path) -> None:
+    names = ["train", "training", "train", "train", "test", "dev"]
+    path = write(tmp_path / "a", "path,emotion,speaker,split", with_split(dict(zip("abcdef", names, strict=True))))
+    assert table(path).info["speakers"] == {"train": ["a", "b", "c", "d"], "dev": ["f"], "test": ["e"]}
+    names[5] = "test"
+    path = write(tmp_path / "b", "path,emotion,speaker,split", with_split(dict(zip("abcdef", names, strict=True))))
+    manifest = table(path, seed=3)
+    assert manifest.info["speakers"]["test"] == ["e", "f"]
+    assert len(manifest.info["speakers"]["dev"]) == 1
+    assert set(manifest.info["speakers"]["dev"]) < set("abcd")
+
+
+def test_wrong_splits_are_refused(tmp_path: Path) -> None:
+    good = {"a": "train", "b": "dev", "c": "test"}
+    path = write(tmp_path / "a", "path,emotion,speaker,split", with_split({**good, "d": "trian"}))
+    assert "did you mean 'train'" in message(path)
+    path = write(tmp_path / "b", "path,emotion,speaker,split", with_split({"a": "train", "b": "dev"}))
+    assert "no test rows" in message(path)
+    both = [*with_split(good), "x.wav,sad,a,test"]
+    path = write(tmp_path / "c", "path,emotion,speaker,split", both)
+    assert "speaker 'a' is in train and in test" in message(path)
+    assert table(path, speakers_shared=True).info["speakers_shared"]["train/test"] == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "expected"),
+    [
+        ("pth,emotion,speaker", "a.wav,sad,x", "no column 'path'.*did you mean 'pth'"),
+        ("path,emotions,speaker", "a.wav,sad,x", "did you mean 'emotions'"),
+        ("path,emotion,speaker,start_s", "a.wav,sad,x,soon", "row 1: start_s is 'soon'"),
+        ("path,emotion,speaker,start_s,end_s", "a.wav,sad,x,3,2", "row 1.*end_s"),
+        ("path,emotion,speaker,gender", "a.wav,sad,x,femal", "did you mean 'female'"),
+        ("path,emotion,speaker,votes", "a.wav,sad,x,{sad", "row 1: votes is"),
+        ("path,emotion,speaker", ",sad,x", "row 1 has no path"),
+        ("path,emotion,speaker", "a.wav,sad,x,1,2", "row 1 has more cells"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, header: str, row: str, expected: str) -> None:
+    path = write(tmp_path, header, [row])
+    with pytest.raises(SerkitError, match=expected) as caught:
+        table(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_duplicates_are_refused_and_equal_names_in_two_folders_are_not(tmp_path: Path) -> None:
+    rows = lines(1)
+    path = write(tmp_path / "a", HEADER, [*rows, rows[0]])
+    assert "rows 1 and 33 are the same stretch" in message(path)
+    assert len(table(write(tmp_path / "b", HEADER, [*rows, rows[0].replace(".wav", ".flac")]))) == 33
+    path = write(tmp_path / "c", "id,path,emotion,speaker", ["1,a.wav,sad,x", "1,b.wav,happy,y"], audio=False)
+    touch(tmp_path / "c", ["a.wav"])
+    assert "rows 1 and 2 have the same id" in message(path)
+
+
+def test_missing_recordings(tmp_path: Path) -> None:
+    path = build(tmp_path)
+    (tmp_path / "p3" / "pride_1.wav").unlink()
+    assert table(path).info["missing_audio"] == {"count": 1, "examples": ["p3/pride_1.wav"]}
+    lost = write(tmp_path / "b", HEADER, lines(), audio=False)
+    assert "none of the 96 recordings exists" in message(lost)
+
+
+def test_thin_classes_are_found(tmp_path: Path) -> None:
+    rows = lines(1)
+    path = write(tmp_path, HEADER, [*rows, "p0/x.wav,bored,p0,M,,,,,,", "p0/y.wav,bored,p0,M,,,,,,"])
+    findings = table(path).info["class_findings"]
+    assert any(line.startswith("class 'boredom' has 2 clips") for line in findings)
+    only = write(tmp_path / "one", "path,emotion,speaker", [f"{k}.wav,sad,s{k}" for k in range(5)])
+    assert "1 class (sadness)" in message(only)
+
+
+def test_a_file_that_is_no_table(tmp_path: Path) -> None:
+    for name, content in (
+        ("a.csv", b""),
+        ("b.parquet", b"no"),
+        ("c.jsonl", b"{"),
+        ("d.csv", b"\xff\xfe\0"),
+        ("e.txt", b""),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert name in message(tmp_path / name)
+
+
+def test_a_corpus_of_the_size_of_the_challenge_in_seconds(tmp_path: Path) -> None:
+    """66 992 + 25 258 rows: rows and split made in seconds, and well below 1 GiB."""
+    words = ("angry", "happy", "sad", "neutral", "surprise", "fear", "disgust", "contempt")
+    rows = [
+        f"clip_{k}.wav,{words[k * 7919 % 8]},{f's{k % 1400},train' if k < 66_992 else f's{2000 + k % 700},dev'}"
+        for k in range(66_992 + 25_258)
+    ]
+    rows += [f"t_{k}.wav,{words[k % 8]},t{k % 50},test" for k in range(100)]
+    path = write(tmp_path, "path,emotion,speaker,split", rows, audio=False)
+    touch(tmp_path, ["t_0.wav"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    manifest = table(path)
+    taken_s = time.perf_counter() - start
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert len(manifest) == 92_350
+    assert manifest.info["rows_by_split"] == {"dev": 25_258, "test": 100, "train": 66_992}
+    assert taken_s < 15
+    assert grown_kib < 600 * 1024
