@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -242,10 +243,7 @@ def test_damaged_bytes_never_raise_anything_else(data: bytes, head: str, cut: in
     if head != "none":
         whole = wav_bytes(tone(0.02), format=head.upper())
         data = whole[:cut] + data + whole[cut + len(data) :]
-    try:
+    with contextlib.suppress(SerkitError):
         samples = audio.load(data, max_s=60.0)
-    except SerkitError as error:
-        assert "\n" not in str(error)
-    else:
         assert np.isfinite(samples).all()
         assert np.abs(samples).max() <= 1.0

@@ -35,6 +35,7 @@ class OfflineEncoder:
     HOP: ClassVar[int] = 160
     REVISION: ClassVar[str] = "1"
     LICENCE: ClassVar[str] = "Apache-2.0"
+    DTYPE: ClassVar[Literal["float16", "float32"]] = "float16"
 
     spec: EncoderSpec
 
@@ -70,6 +71,7 @@ class OfflineEncoder:
             source="serkit",
             revision=self.REVISION,
             pool=pool,
+            dtype=self.DTYPE,
             params=chosen,
             licence=self.LICENCE,
         )
@@ -97,7 +99,9 @@ class OfflineEncoder:
             square = pool_frames(frames.astype(np.float64) ** 2, self.spec.pool)
             spread = np.sqrt(np.maximum(square - pooled.astype(np.float64) ** 2, 0.0))
             pooled = np.concatenate([pooled, spread.astype(np.float32)], axis=1)
-        return np.ascontiguousarray(np.clip(pooled, -LARGE, LARGE), dtype=np.float32)
+        if self.DTYPE == "float16":
+            pooled = np.clip(pooled, -LARGE, LARGE)
+        return np.ascontiguousarray(pooled, dtype=np.float32)
 
     def _frames(self, samples: np.ndarray) -> np.ndarray:
         """(samples,) float32, at least one window, to (frames, dim) float32 before pooling."""

@@ -122,11 +122,41 @@ def _detrended(signal: np.ndarray, reach: np.ndarray) -> np.ndarray:
     return np.asarray(signal - (total[high] - total[low]) / (high - low))
 
 
+def _peaks(samples: np.ndarray, epochs: np.ndarray, period: np.ndarray) -> np.ndarray:
+    """The waveform's peak in every period, to a fraction of a sample.
+
+    Filtered epochs move with the amplitude; the peaks do not. Positive or negative peaks, within half a
+    period around the epochs or between them: whichever repeats most evenly.
+    """
+    bounds = np.append(epochs[0] - 0.5 * period[0], 0.5 * (epochs[:-1] + epochs[1:]))
+    best, evenness = epochs, np.inf
+    for edges in (bounds, epochs):
+        starts = np.clip(np.round(edges).astype(np.intp), 0, len(samples) - 2)
+        starts = np.maximum.accumulate(starts + np.arange(len(starts))) - np.arange(len(starts))
+        sizes = np.diff(np.append(starts, min(int(starts[-1] + period[-1]), len(samples))))
+        if (sizes < 1).any():
+            continue
+        body = samples[starts[0] : starts[0] + sizes.sum()]
+        for wave in (body, -body):
+            top = np.maximum.reduceat(wave, starts - starts[0])
+            hits = np.flatnonzero(wave == np.repeat(top, sizes))
+            at = hits[np.searchsorted(hits, starts - starts[0])]
+            inside = np.clip(at, 1, len(wave) - 2)
+            left, middle, right = wave[inside - 1], wave[inside], wave[inside + 1]
+            bend = np.minimum(left - 2 * middle + right, -1e-12)
+            marks = starts[0] + inside + np.clip(0.5 * (left - right) / bend, -0.5, 0.5)
+            unevenness = float(np.median(np.abs(np.diff(marks, 2)) / period[1:-1]))
+            if unevenness < evenness:
+                best, evenness = marks, unevenness
+    return np.asarray(best, dtype=np.float64)
+
+
 def perturbation(samples: np.ndarray, f0_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Jitter and shimmer of each frame from the periods within its 60 ms.
 
     Periods lie between epochs found by zero-frequency filtering with a window that follows F0
-    (K. S. R. Murty and B. Yegnanarayana (2008), IEEE TASLP 16(8), section III). Jitter (local) is
+    (K. S. R. Murty and B. Yegnanarayana (2008), IEEE TASLP 16(8), section III), moved to the waveform's
+    peaks. Jitter (local) is
     the mean absolute difference of neighbouring periods over their mean; shimmer (local, dB) the mean
     absolute level difference of neighbouring periods' peak-to-peak amplitudes (Eyben et al. 2016).
 
@@ -154,21 +184,22 @@ def perturbation(samples: np.ndarray, f0_hz: np.ndarray) -> tuple[np.ndarray, np
     if len(rise) < 4:
         return nothing, nothing.copy()
     epochs = where[rise] + step * signal[rise] / (signal[rise] - signal[rise + 1])
-    length = np.diff(epochs)
+    marks = _peaks(samples, epochs, period[rise])
+    length = np.diff(marks)
     expected = period[rise[:-1]]
-    frame = np.clip(np.round((epochs[:-1] + length / 2 - WINDOW / 2) / HOP).astype(np.intp), 0, n - 1)
-    good = (length > 0.7 * expected) & (length < 1.4 * expected) & voiced[frame]
+    frame = np.clip(np.round((marks[:-1] + length / 2 - WINDOW / 2) / HOP).astype(np.intp), 0, n - 1)
+    good = (length > 0.75 * expected) & (length < 1.33 * expected) & voiced[frame]
     starts = np.round(epochs).astype(np.intp)
     height = np.maximum.reduceat(samples, starts)[:-1] - np.minimum.reduceat(samples, starts)[:-1]
     good &= height > 0
     level = 20 * np.log10(np.maximum(height.astype(np.float64), 1e-9))
-    pair = good[1:] & good[:-1]
-    differing = np.abs(np.diff(length)) * pair
-    sums = np.stack([pair.astype(np.float64), differing, 0.5 * (length[1:] + length[:-1]) * pair])
+    change = np.abs(np.diff(length))
+    pair = good[1:] & good[:-1] & (change < 0.2 * expected[1:])
+    sums = np.stack([pair.astype(np.float64), change * pair, 0.5 * (length[1:] + length[:-1]) * pair])
     sums = np.concatenate([sums, (np.abs(np.diff(level)) * pair)[None]])
     running = np.concatenate([np.zeros((4, 1)), np.cumsum(sums, axis=1)], axis=1)
-    first = np.searchsorted(epochs[:-2], centres - WINDOW / 2)
-    last = np.maximum(np.searchsorted(epochs[2:], centres + WINDOW / 2), first)
+    first = np.searchsorted(marks[:-2], centres - WINDOW / 2)
+    last = np.maximum(np.searchsorted(marks[2:], centres + WINDOW / 2), first)
     count, jitter, mean, shimmer = running[:, last] - running[:, first]
     enough = voiced & (count > 0.5)
     jitter = np.where(enough, jitter / np.maximum(mean, 1e-9), 0.0)

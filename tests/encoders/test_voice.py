@@ -1,0 +1,253 @@
+"""Voice descriptors on vowels whose pitch, formants, noise and perturbation are known, and beside openSMILE's."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serkit import audio
+from serkit.encoders import _formants, _pitch
+from serkit.encoders.voice import FEATURES, SPECTRAL, VOICED, Voice
+from serkit.errors import SerkitError
+
+RATE = 16_000
+DATA = Path(os.environ.get("SERKIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
+THEIRS = {
+    "loudness": "Loudness_sma3",
+    "alpha_ratio_db": "alphaRatio_sma3",
+    "hammarberg_db": "hammarbergIndex_sma3",
+    "slope_0_500": "slope0-500_sma3",
+    "slope_500_1500": "slope500-1500_sma3",
+    "spectral_flux": "spectralFlux_sma3",
+    **{f"mfcc_{k}": f"mfcc{k}_sma3" for k in (1, 2, 3, 4)},
+    "f0_semitones": "F0semitoneFrom27.5Hz_sma3nz",
+    "hnr_db": "HNRdBACF_sma3nz",
+    "h1_a3_db": "logRelF0-H1-A3_sma3nz",
+    "shimmer_db": "shimmerLocaldB_sma3nz",
+}
+
+
+def vowel(
+    f0: float,
+    formants: tuple[float, ...] = (600, 1500, 2500, 3500, 4500),
+    *,
+    seconds: float = 1.0,
+    jitter: float = 0.0,
+    shimmer_db: float = 0.0,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> np.ndarray:
+    """Impulses at four times the rate through second-order resonances and a glottal slope."""
+    rng, rate = np.random.default_rng(seed), 4 * RATE
+    n = round(seconds * rate)
+    pulses, t = np.zeros(n + 2), 0.0
+    while t < n - 1:
+        gain = 10 ** (shimmer_db * rng.standard_normal() / 20)
+        pulses[int(t)] += gain * (1 - t % 1)
+        pulses[int(t) + 1] += gain * (t % 1)
+        t += rate / f0 * (1 + jitter * rng.standard_normal())
+    spectrum = np.fft.rfft(pulses[:n])
+    s = 2j * np.pi * np.arange(len(spectrum)) * rate / n
+    for f, width in zip(formants, (80, 100, 120, 150, 200), strict=True):
+        pole = -np.pi * width + 2j * np.pi * f
+        spectrum = spectrum * abs(pole) ** 2 / ((s - pole) * (s - pole.conjugate()))
+    turn = s / (2 * np.pi * 100)
+    spectrum *= (0.1 + turn) / (1 + turn) ** 2
+    wave = np.fft.irfft(spectrum[: n // 8 + 1], n // 4)
+    wave = 0.5 * wave / np.abs(wave).max()
+    return (wave + noise * rng.standard_normal(len(wave))).astype(np.float32)
+
+
+@cache
+def encoder() -> Voice:
+    return Voice()
+
+
+def measured(samples: np.ndarray, feature: str) -> float:
+    return float(np.median(encoder()([samples])[0][5:-5, FEATURES.index(feature)]))
+
+
+@pytest.mark.parametrize("f0", [70, 110, 160, 220, 330, 440, 600])
+def test_pitch_of_a_vowel(f0: float) -> None:
+    frames = encoder()([vowel(f0)])[0]
+    error = frames[3:-3, FEATURES.index("f0_semitones")] - 12 * np.log2(f0 / 27.5)
+    assert np.abs(error).max() < 0.1
+    assert frames[:, FEATURES.index("voicing")].min() > 0.9
+
+
+def test_a_gliding_pitch_is_followed_without_octave_jumps() -> None:
+    t = np.arange(2 * RATE) / RATE
+    f0 = 100 * 2 ** (1.5 * t / 2)
+    phase = 2 * np.pi * np.cumsum(f0) / RATE
+    wave = (0.1 * sum(np.sin(k * phase) / k for k in range(1, 12))).astype(np.float32)
+    found = _pitch.track(wave).f0_hz
+    centre = (np.arange(len(found)) * 160 + 480) / RATE
+    assert (found > 0).all()
+    np.testing.assert_allclose(found, np.interp(centre, t, f0), rtol=0.01)
+
+
+def test_noise_and_silence_have_no_voice() -> None:
+    rng = np.random.default_rng(0)
+    noise = (0.1 * rng.standard_normal(2 * RATE)).astype(np.float32)
+    assert (_pitch.track(noise).f0_hz > 0).mean() < 0.05
+    assert not _pitch.track(np.zeros(RATE, np.float32)).f0_hz.any()
+    quiet = np.concatenate([vowel(150), np.zeros(RATE, np.float32)])
+    found = _pitch.track(quiet).f0_hz > 0
+    assert found[:90].all()
+    assert not found[105:].any()
+
+
+@pytest.mark.parametrize(
+    ("f0", "formants"),
+    [
+        (110, (730, 1090, 2440, 3400, 4500)),
+        (110, (270, 2290, 3010, 3500, 4500)),
+        (150, (530, 1840, 2480, 3500, 4500)),
+        (220, (850, 1220, 2810, 3800, 4800)),
+    ],
+)
+def test_formants_of_vowels(f0: float, formants: tuple[float, ...]) -> None:
+    samples = vowel(f0, formants)
+    for k in (1, 2, 3):
+        assert 1000 * measured(samples, f"f{k}_hz") == pytest.approx(formants[k - 1], abs=40)
+        assert 30 < 1000 * measured(samples, f"f{k}_bandwidth_hz") < 300
+
+
+def test_the_predictor_solves_the_normal_equations() -> None:
+    rng = np.random.default_rng(3)
+    signal = rng.standard_normal((4, 500))
+    correlation = np.stack([[row[: 500 - k] @ row[k:] for k in range(_formants.ORDER + 1)] for row in signal])
+    found = _formants._predictor(correlation)
+    for row, a in zip(correlation, found, strict=True):
+        matrix = row[np.abs(np.subtract.outer(np.arange(_formants.ORDER), np.arange(_formants.ORDER)))]
+        np.testing.assert_allclose(a, np.linalg.solve(matrix, -row[1:]), atol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
+def test_harmonics_to_noise_is_the_ratio_that_was_mixed(noise: float) -> None:
+    expected = 20 * np.log10(np.std(vowel(150)) / noise)
+    assert measured(vowel(150, noise=noise), "hnr_db") == pytest.approx(expected, abs=1.0)
+
+
+@pytest.mark.parametrize("f0", [110, 220])
+def test_jitter_and_shimmer_are_those_put_in_and_apart(f0: float) -> None:
+    def mean(samples: np.ndarray, feature: str) -> float:
+        return float(encoder()([samples])[0][5:-5, FEATURES.index(feature)].mean())
+
+    scale = 2 / np.sqrt(np.pi)  # mean absolute difference of two normal draws
+    for sigma in (0.005, 0.02):
+        assert mean(vowel(f0, jitter=sigma, seconds=2), "jitter") == pytest.approx(scale * sigma, rel=0.2)
+    for sigma in (0.3, 1.2):
+        shaken = vowel(f0, shimmer_db=sigma, seconds=2)
+        assert mean(shaken, "shimmer_db") == pytest.approx(scale * sigma, rel=0.2)
+        assert mean(shaken, "jitter") < 0.006
+    assert mean(vowel(f0), "jitter") < 0.001
+    assert mean(vowel(f0), "shimmer_db") < 0.05
+
+
+def test_first_harmonics_are_the_amplitudes_put_in() -> None:
+    t = np.arange(RATE) / RATE
+    wave = sum(a * np.sin(2 * np.pi * 200 * k * t) for k, a in ((1, 0.2), (2, 0.1), (3, 0.05), (4, 0.05)))
+    assert measured(wave.astype(np.float32), "h1_h2_db") == pytest.approx(20 * np.log10(2), abs=0.2)
+
+
+def test_spectral_balance_by_definition() -> None:
+    t = np.arange(RATE) / RATE
+    wave = (0.2 * np.sin(2 * np.pi * 500 * t) + 0.02 * np.sin(2 * np.pi * 3000 * t)).astype(np.float32)
+    assert measured(wave, "alpha_ratio_db") == pytest.approx(-20, abs=0.3)
+    assert measured(wave, "hammarberg_db") == pytest.approx(20, abs=0.3)
+    assert measured(wave, "energy_db") == pytest.approx(10 * np.log10((0.2**2 + 0.02**2) / 2), abs=0.1)
+    assert measured(2 * wave, "loudness") == pytest.approx(2 ** (2 / 3) * measured(wave, "loudness"), rel=0.01)
+
+
+def test_frames_without_voice_are_bridged_or_zero() -> None:
+    rng = np.random.default_rng(1)
+    gap = (0.01 * rng.standard_normal(RATE // 2)).astype(np.float32)
+    clip = np.concatenate([vowel(110), gap, vowel(220)])
+    bridged, zero = Voice()([clip])[0], Voice(unvoiced="zero")([clip])[0]
+    columns = slice(len(FEATURES) - len(VOICED), None)
+    silent = (zero[:, columns] == 0).all(axis=1)
+    assert 20 < silent.sum() < 70
+    np.testing.assert_array_equal(bridged[~silent], zero[~silent])
+    f0 = bridged[:, FEATURES.index("f0_semitones")]
+    assert 24 < f0[np.flatnonzero(silent)[len(np.flatnonzero(silent)) // 2]] < 36
+    assert Voice().spec.fingerprint != Voice(unvoiced="zero").spec.fingerprint
+    with pytest.raises(SerkitError, match="did you mean 'interpolate'"):
+        Voice(unvoiced="interpolated")  # type: ignore[arg-type]
+
+
+def test_slopes_can_follow() -> None:
+    clip = vowel(110, seconds=0.3)
+    both = Voice(deltas=True)([clip])[0]
+    assert both.shape[1] == 2 * len(FEATURES)
+    np.testing.assert_array_equal(both[:, : len(FEATURES)], encoder()([clip])[0])
+
+
+def test_ten_minutes_are_like_ten_seconds() -> None:
+    piece = np.concatenate([vowel(150, seconds=0.6, noise=0.01), np.zeros(RATE * 4 // 10, np.float32)])
+    short, long = Voice()([np.tile(piece, 10), np.tile(piece, 60)])
+    assert len(long) == 60 * 100 - 5
+    assert np.isfinite(long).all()
+    np.testing.assert_allclose(long[2050:2900], short[50:900], atol=0.02)
+
+
+def beside_opensmile(clips: list[np.ndarray]) -> tuple[dict[str, float], float, float]:
+    """Correlation by feature, median F0 difference in semitones, and agreement on voicing."""
+    package = pytest.importorskip("opensmile")
+    smile = package.Smile(package.FeatureSet.eGeMAPSv02, package.FeatureLevel.LowLevelDescriptors)
+    pairs: dict[str, list[Any]] = {name: [] for name in THEIRS}
+    voicing = []
+    for clip, ours in zip(clips, Voice(unvoiced="zero")(clips), strict=True):
+        table = smile.process_signal(clip, RATE)
+        theirs_f0, ours_f0 = table[THEIRS["f0_semitones"]].to_numpy(), ours[:, FEATURES.index("f0_semitones")]
+        n = min(len(ours), len(table) - 4)
+        both = (ours_f0[:n] > 0) & (theirs_f0[:n] > 0)
+        voicing.append((ours_f0[:n] > 0) == (theirs_f0[:n] > 0))
+        for name, column in THEIRS.items():
+            lag = 2 if name in SPECTRAL else 4 if name == "shimmer_db" else 0  # where its shorter frames begin
+            theirs = table[column].to_numpy()[lag : lag + n]
+            keep = ours[:n, 0] > -60 if name in SPECTRAL else both & (theirs != 0)
+            pairs[name].append(np.stack([ours[:n, FEATURES.index(name)][keep], theirs[keep]]))
+    joined = {name: np.concatenate(found, axis=1) for name, found in pairs.items()}
+    difference = np.median(np.abs(np.diff(joined["f0_semitones"], axis=0)))
+    return (
+        {name: float(np.corrcoef(found)[0, 1]) for name, found in joined.items()},
+        float(difference),
+        float(np.concatenate(voicing).mean()),
+    )
+
+
+def test_pitch_agrees_with_opensmile_on_vowels() -> None:
+    clips = [vowel(f0, noise=0.003) for f0 in (90, 130, 180, 250, 350)]
+    correlation, difference, _ = beside_opensmile(clips)
+    assert difference < 0.1
+    assert correlation["f0_semitones"] > 0.99
+
+
+@pytest.mark.slow
+def test_descriptors_agree_with_opensmile_on_recordings() -> None:
+    files = sorted((DATA / "ravdess").glob("*/*.flac"))[::36]
+    if not files:
+        pytest.skip(f"no recordings under {DATA}/ravdess (set SERKIT_DATA)")
+    correlation, difference, voicing = beside_opensmile([audio.load(f) for f in files])
+    assert difference < 0.1
+    assert voicing > 0.85
+    least = {
+        "loudness": 0.97,
+        "alpha_ratio_db": 0.93,
+        "hammarberg_db": 0.93,
+        "slope_0_500": 0.88,
+        "slope_500_1500": 0.85,
+        "spectral_flux": 0.85,
+        **{f"mfcc_{k}": 0.95 for k in (1, 2, 3, 4)},
+        "f0_semitones": 0.93,
+        "hnr_db": 0.85,
+        "h1_a3_db": 0.45,
+        "shimmer_db": 0.4,
+    }
+    assert {name: value for name, value in correlation.items() if value < least[name]} == {}
