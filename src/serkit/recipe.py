@@ -81,7 +81,8 @@ class Train(_Frozen):
         precision: ``fp32``, ``bf16`` or ``fp16`` (AMP).
         bucket: length-bucketed batches (same draw in expectation, less padding).
         draw: with ``balance``, rows are drawn with ``replacement`` (published) or in shuffled ``passes``.
-        average_last: average the weights of the last so many epochs (0: none; not published).
+        ema: keep an exponential moving average of the weights with this decay and select by it
+            (``None``: none, as published).
         loss_scale: how the sum of losses is scaled: ``fixed``, ``initial``, ``running_max``, ``uncertainty``.
         targets: ``labels``, or ``votes`` to train on rater distributions.
     """
@@ -101,7 +102,7 @@ class Train(_Frozen):
     accumulate: int = Field(1, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     bucket: bool = True
-    average_last: int = Field(0, ge=0)
+    ema: float | None = Field(None, gt=0, lt=1)
     loss_scale: Literal["fixed", "initial", "running_max", "uncertainty"] = "fixed"
     targets: Literal["labels", "votes"] = "labels"
 
@@ -159,11 +160,9 @@ class Stack(_Frozen):
 
 
 class Evaluate(_Frozen):
-    """How results are measured: bootstrap draws, and BS-F1's subsets and clips per class."""
+    """How results are measured: draws of the speaker bootstrap, and the seed of every draw."""
 
     draws: int = Field(1000, ge=10)
-    subsets: int = Field(100, ge=2)
-    per_class: int = Field(200, ge=1)
     seed: int = 0
 
 

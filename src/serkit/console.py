@@ -1,0 +1,102 @@
+"""What a person sees while a stage works: one live line a stage, plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from serkit.extraction import SizeEstimate
+from serkit.pipeline.stages import StageBegins
+from serkit.progress import Progress as StageProgress
+
+EVERY_S = 20.0
+
+
+class Watcher:
+    """Listens to a pipeline and draws; a context manager and a callable.
+
+    Args:
+        console: where to draw; a terminal gets bars, anything else a line now and then.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._said = 0.0
+        self._networks = 0
+        self._left: dict[str, tuple[float, float]] = {}
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, event: Any) -> None:
+        """Draw an event of :mod:`serkit.pipeline`."""
+        if isinstance(event, StageBegins):
+            self._clear()
+            self._networks = int(event.detail.split()[0]) if event.stage == "train" else 0
+            self.console.print(f"[bold]{event.stage}[/bold]  {event.detail}")
+        elif isinstance(event, SizeEstimate):
+            self.console.print(f"  to extract: {event}", markup=False)
+        elif isinstance(event, StageProgress):
+            self._stage(event)
+        else:
+            self._epoch(event)
+
+    def _stage(self, event: StageProgress) -> None:
+        left = f", {_clock(event.left_s)} left" if event.left_s is not None and event.done < event.total else ""
+        speed = f" ({event.audio_h_per_h:.0f} × real time)" if event.audio_s else ""
+        failed = f", {event.failed} failed" if event.failed else ""
+        note = f"{event.unit}, {event.rate_hz:.0f}/s{speed}{left}{failed}"
+        self._show(event.stage, event.done, event.total, note, event.done >= event.total)
+
+    def _epoch(self, event: Any) -> None:
+        name = f"{event.system}/{event.model}"
+        row = event.row
+        note = (
+            f"loss {row['loss']:.3f}  dev F1 {row['dev_macro_f1']:.3f}  {event.utterances_s:.0f} utterances/s, "
+            f"{_clock(event.left_s)} left"
+        )
+        self._show(name, event.epoch, event.epochs, note, event.epoch >= event.epochs)
+
+    def _show(self, name: str, done: float, total: float, note: str, last: bool) -> None:
+        if self.console.is_terminal:
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(name, total=total, note=note)
+            self._bars.update(self._tasks[name], completed=done, total=total, note=note)
+            if last:
+                self._bars.remove_task(self._tasks.pop(name))
+        elif last or time.monotonic() - self._said > EVERY_S:
+            self._said = time.monotonic()
+            self.console.print(f"  {name}  {done:.0f}/{total:.0f} {note}", markup=False, soft_wrap=True)
+
+    def _clear(self) -> None:
+        for task in self._tasks.values():
+            self._bars.remove_task(task)
+        self._tasks.clear()
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,55 @@
+"""Folds of the training split by speaker, so that a stack never sees an in-sample score."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serkit.errors import SerkitError
+from serkit.types import Manifest
+
+
+def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
+    """Assign each training utterance to the fold that holds it out.
+
+    Speakers are shuffled by the seed and dealt, the largest first, each to the fold whose class counts
+    it evens out most. An utterance without a speaker is dealt on its own.
+
+    Returns:
+        (rows,) int64 in ``0 … folds - 1``.
+
+    Raises:
+        SerkitError: fewer speakers than folds, or a class that only one fold has (its models would
+            never have seen it).
+    """
+    labels = train.label_index()
+    names = [u.speaker if u.speaker is not None else f"\0{u.id}" for u in train.utterances]
+    speakers, index = np.unique(np.array(names), return_inverse=True)
+    if len(speakers) < folds:
+        raise SerkitError(
+            f"crossfit.folds is {folds} and train has {len(speakers)} speaker{'s' * (len(speakers) != 1)}: lower "
+            "crossfit.folds, or set crossfit=null and stack=null to train single networks"
+        )
+    n_classes = len(train.labels)
+    counts = np.zeros((len(speakers), n_classes))
+    np.add.at(counts, (index[labels >= 0], labels[labels >= 0]), 1)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(speakers))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    held = np.zeros((folds, n_classes))
+    n_held = np.zeros(folds)
+    place = np.empty(len(speakers), dtype=np.int64)
+    for speaker in order:
+        spread = [float(((held + np.eye(folds)[k][:, None] * counts[speaker]) ** 2).sum()) for k in range(folds)]
+        k = min(range(folds), key=lambda fold: (round(spread[fold], 6), n_held[fold], fold))
+        place[speaker] = k
+        held[k] += counts[speaker]
+        n_held[k] += 1
+    total = held.sum(axis=0)
+    for k in range(folds):
+        lost = np.flatnonzero((total > 0) & (total - held[k] == 0))
+        if len(lost):
+            raise SerkitError(
+                f"every training clip of '{train.labels[lost[0]]}' is by speakers of one cross-fitting fold, so a "
+                "network would never see the class: drop the label, or lower crossfit.folds"
+            )
+    return place[index]

@@ -1,0 +1,126 @@
+"""Joining manifests, and fitting their labels to what a recipe asks for: refused unless said aloud."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.recipe import Recipe
+from serkit.types import CANONICAL_LABELS, Manifest, Utterance
+
+
+def join(manifests: Sequence[Manifest]) -> Manifest:
+    """Several corpora as one: ids and speakers are prefixed with the corpus, classes are united.
+
+    A class that a corpus does not have is kept in ``class_sets``, so that its loss is masked there.
+
+    Raises:
+        SerkitError: the same corpus twice.
+    """
+    if len(manifests) == 1:
+        return manifests[0]
+    names = [m.corpus for m in manifests]
+    twice = [n for n, k in Counter(names).items() if k > 1]
+    if twice:
+        raise SerkitError(f"--corpus {twice[0]} is given twice; give each corpus once")
+    found = {label for m in manifests for label in m.labels}
+    labels = [label for label in CANONICAL_LABELS if label in found]
+    labels += sorted(found - set(labels))
+    rows: list[Utterance] = []
+    for m in manifests:
+        for u in m.utterances:
+            speaker = f"{m.corpus}.{u.speaker}" if u.speaker is not None else None
+            rows.append(dataclasses.replace(u, id=f"{m.corpus}.{u.id}", speaker=speaker, corpus=m.corpus))
+    return Manifest(
+        "+".join(names),
+        tuple(labels),
+        tuple(rows),
+        {m.corpus: str(m.root or ".") for m in manifests},
+        any(m.speakers_shared for m in manifests),
+        {m.corpus: m.labels for m in manifests},
+        {"corpora": {m.corpus: dict(m.info) for m in manifests}},
+    )
+
+
+def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
+    """Fit a manifest to a recipe's ``map_labels``, ``drop_labels``, ``labels`` and ``exclude``.
+
+    Returns:
+        The manifest with the recipe's label set; ``info["labels"]`` says what was mapped, dropped and
+        excluded, with counts.
+
+    Raises:
+        SerkitError: a label outside the recipe's list that it neither maps nor drops, a listed class
+            without a clip in train, an unknown name in any of the four settings.
+    """
+    known = set(manifest.labels)
+    for setting, names in (("map_labels", recipe.map_labels), ("drop_labels", recipe.drop_labels)):
+        for name in names:
+            if name not in known:
+                raise SerkitError(
+                    f"{setting}: the corpus '{manifest.corpus}' has no label '{name}'" + did_you_mean(name, known)
+                )
+    ids = set(manifest.ids)
+    for name in recipe.exclude:
+        if name not in ids:
+            raise SerkitError(f"exclude: no utterance '{name}' in '{manifest.corpus}'" + did_you_mean(name, ids))
+    rename = {label: recipe.map_labels.get(label, label) for label in manifest.labels}
+    present = [rename[label] for label in manifest.labels if label not in recipe.drop_labels]
+    wanted = list(dict.fromkeys(present)) if recipe.labels == "corpus" else list(recipe.labels)
+    outside = [label for label in dict.fromkeys(present) if label not in wanted]
+    mapped, dropped = Counter[str](), Counter[str]()
+    rows: list[Utterance] = []
+    excluded = set(recipe.exclude)
+    for u in manifest.utterances:
+        if u.id in excluded:
+            continue
+        if u.emotion in recipe.drop_labels:
+            dropped[str(u.emotion)] += 1
+            continue
+        emotion = rename[u.emotion] if u.emotion is not None else None
+        if emotion is not None and emotion not in wanted:
+            n = sum(1 for v in manifest.utterances if v.emotion == u.emotion)
+            raise SerkitError(
+                f"'{manifest.corpus}' has {n} clips of '{u.emotion}', which is not among the recipe's labels "
+                f"{wanted}; name it in drop_labels or map_labels"
+            )
+        if emotion != u.emotion:
+            mapped[f"{u.emotion} -> {emotion}"] += 1
+        votes = _map_votes(u.votes, recipe, set(wanted))
+        rows.append(dataclasses.replace(u, emotion=emotion, votes=votes))
+    counts = Counter(u.emotion for u in rows if u.split in ("train", None))
+    empty = [label for label in wanted if not counts[label]]
+    if empty:
+        raise SerkitError(
+            f"label '{empty[0]}' has no training clip in '{manifest.corpus}'; name it in drop_labels, "
+            "or list the labels without it"
+        )
+    class_sets = {
+        corpus: tuple(dict.fromkeys(recipe.map_labels.get(label, label) for label in labels if label in known))
+        for corpus, labels in manifest.class_sets.items()
+    }
+    info = {
+        **manifest.info,
+        "labels": {
+            "mapped": dict(mapped),
+            "dropped": dict(dropped),
+            "excluded": list(recipe.exclude),
+            "not_in_corpus": outside,
+        },
+    }
+    class_sets = {c: tuple(label for label in ls if label in wanted) for c, ls in class_sets.items()}
+    return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def _map_votes(votes: Mapping[str, float] | None, recipe: Recipe, wanted: set[str]) -> Mapping[str, float] | None:
+    """Votes under the recipe's names; those for labels outside it are left out."""
+    if votes is None:
+        return None
+    merged: Counter[str] = Counter()
+    for label, weight in votes.items():
+        name = recipe.map_labels.get(label, label)
+        if name in wanted and label not in recipe.drop_labels:
+            merged[name] += weight  # type: ignore[assignment]
+    return dict(merged) if sum(merged.values()) > 0 else None

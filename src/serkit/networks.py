@@ -1,0 +1,105 @@
+"""A network as a folder: what it is (``config.json``) and its weights (``model.safetensors``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from serkit import registry
+from serkit.errors import SerkitError
+from serkit.files import fingerprint, write_text
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """All it takes to build a network again, apart from its weights.
+
+    Attributes:
+        system: name of the system in its recipe. model: its name and parameters.
+        dims: width of each feature, by key, in the network's order.
+        features: by key, name and parameters of the encoder and the fingerprint of what it gave.
+        labels: class order of the logits.
+        seed: of weights, draws and dropout.
+        train: the training settings, for the record.
+    """
+
+    system: str
+    model: Mapping[str, Any]
+    dims: Mapping[str, int]
+    features: Mapping[str, Mapping[str, Any]]
+    labels: tuple[str, ...]
+    seed: int
+    train: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that changes the numbers."""
+        return fingerprint(asdict(self))
+
+
+def build_network(config: NetworkConfig) -> nn.Module:
+    """Make the network with fresh weights; the caller seeds torch.
+
+    Raises:
+        SerkitError: an unknown model, or a parameter out of range.
+    """
+    make = registry.find("models", config.model["name"])
+    parameters = {k: v for k, v in config.model.items() if k != "name"}
+    network: nn.Module = make(dims=dict(config.dims), n_classes=len(config.labels), **parameters)
+    return network
+
+
+def save_network(network: nn.Module, config: NetworkConfig, folder: Path) -> None:
+    """Write ``config.json`` and, last, ``model.safetensors``: where that stands, the network is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row = {"format": FORMAT, **asdict(config)}
+    write_text(folder / "config.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+    part = folder / "model.safetensors.part"
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    save_file(state, part)
+    part.replace(folder / "model.safetensors")
+
+
+def load_network(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, NetworkConfig]:
+    """Read what :func:`save_network` wrote, in eval mode; every weight name must be there and known.
+
+    Raises:
+        SerkitError: a missing file, another format, or weights that do not fit the config.
+    """
+    config = load_config(folder)
+    network = build_network(config)
+    try:
+        state = load_file(folder / "model.safetensors")
+        network.load_state_dict(state, strict=True)
+    except FileNotFoundError:
+        raise SerkitError(f"no trained network in {folder}: model.safetensors is missing") from None
+    except RuntimeError as error:
+        raise SerkitError(f"{folder}/model.safetensors does not fit its config.json: {error}") from None
+    return network.eval().to(device), config
+
+
+def load_config(folder: Path) -> NetworkConfig:
+    """Read ``config.json`` alone.
+
+    Raises:
+        SerkitError: it is missing, damaged, or of a later format.
+    """
+    try:
+        row = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if row.pop("format") > FORMAT:
+            raise SerkitError(f"{folder}/config.json was written by a later serkit; upgrade to read it")
+        row["labels"] = tuple(row["labels"])
+        return NetworkConfig(**row)
+    except FileNotFoundError:
+        raise SerkitError(f"no trained network in {folder}: config.json is missing") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise SerkitError(f"{folder}/config.json is damaged: {error}") from None

@@ -1,0 +1,71 @@
+"""The weighted sum of a system's losses, each found by its name in the recipe."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from serkit import registry
+from serkit.errors import SerkitError
+from serkit.loss_sum import LossSum
+from serkit.recipe import System
+from serkit.sampling import Examples
+from serkit.tensors import Batch, Outputs
+
+
+class Objective(nn.Module):
+    """All losses of a system as one module: (outputs, batch) to the sum and its components.
+
+    A loss that asks for ``class_counts`` (classes,) or ``label_names`` is given those of ``train``;
+    one with state is also given ``n_classes`` and ``dim``, the network's embedding width.
+
+    Args:
+        system: its losses, their weights and ``train.loss_scale``.
+        train: the training examples. network: has ``embedding_dim`` where a loss with state needs it.
+
+    Raises:
+        SerkitError: a loss twice, or one with state for a network without an embedding.
+    """
+
+    def __init__(self, system: System, train: Examples, network: nn.Module) -> None:
+        super().__init__()
+        context: dict[str, Any] = {
+            "class_counts": torch.from_numpy(train.class_counts()).float(),
+            "label_names": train.label_names,
+            "n_classes": len(train.label_names),
+            "dim": getattr(network, "embedding_dim", None),
+        }
+        self.parts: dict[str, Callable[[Outputs, Batch], Tensor]] = {}
+        self.stateful = nn.ModuleDict()
+        for loss in system.losses:
+            if loss.name in self.parts:
+                raise SerkitError(f"the loss '{loss.name}' stands twice in one system")
+            made = registry.find("losses", loss.name)
+            accepted = inspect.signature(made).parameters
+            given = {k: v for k, v in context.items() if k in accepted}
+            if inspect.isclass(made):
+                if "dim" in given and given["dim"] is None:
+                    raise SerkitError(f"the loss '{loss.name}' needs a network with an embedding")
+                module = made(**loss.parameters, **given)
+                self.stateful[loss.name.replace(".", "_")] = module
+                self.parts[loss.name] = module
+            else:
+                self.parts[loss.name] = partial(made, **loss.parameters, **given)
+        weights = {loss.name: loss.weight for loss in system.losses}
+        self.sum = LossSum(list(weights), list(weights.values()), system.train.loss_scale)
+
+    def forward(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scaled sum (scalar) and each loss as it came, by name."""
+        values = {name: part(outputs, batch) for name, part in self.parts.items()}
+        return self.sum(values), values
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the losses with state, and of a learned scaling."""
+        groups = [group for module in self.stateful.values() for group in module.param_groups()]  # type: ignore[operator]
+        own = [p for p in self.sum.parameters() if p.requires_grad]
+        return groups + ([{"params": own}] if own else [])

@@ -1,0 +1,16 @@
+"""The stages in order, and the folder they leave: prepare, extract, train, stack, evaluate, report."""
+
+from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.stages import evaluate_run, extract_run, prepare, report_run, run_all, stack_run, train_run
+
+__all__ = [
+    "Machine",
+    "Run",
+    "evaluate_run",
+    "extract_run",
+    "prepare",
+    "report_run",
+    "run_all",
+    "stack_run",
+    "train_run",
+]

@@ -1,0 +1,99 @@
+"""One network of a run: its examples, its seed, its training, and its scores on every split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit.crossfit import crossfit_folds
+from serkit.files import fingerprint
+from serkit.networks import NetworkConfig
+from serkit.pipeline.run import Run
+from serkit.recipe import System
+from serkit.sampling import Examples, FrameSource
+from serkit.training import EpochEnd, score, train_network
+from serkit.types import Manifest
+
+
+@lru_cache(maxsize=2)
+def _open(folder: Path) -> Run:
+    return Run(folder)
+
+
+def train_one(
+    folder: Path, system: str, model: str, device: str, on_epoch: Callable[[EpochEnd], None] | None = None
+) -> None:
+    """Train one network of a run, if it is not finished, and write its scores on every split.
+
+    The training split of ``fold2`` is train without the speakers of fold 2; what it holds out is scored
+    as ``train.parquet`` (out-of-fold). ``full`` sees all of train, and its rows there say ``seen``.
+
+    Raises:
+        SerkitError, RunFailed: as :func:`serkit.training.train_network`.
+    """
+    run = _open(folder)
+    if run.is_trained(system, model):
+        return
+    settings = run.recipe.systems[system]
+    fit, held = training_rows(run, model)
+    sources = sources_of(run, settings)
+    train = Examples.of(fit, sources, targets=settings.train.targets)
+    dev = Examples.of(run.manifest.split("dev"), sources, targets=settings.train.targets)
+    config = network_config(run, system, model)
+    out = run.network(system, model)
+    network = train_network(settings, config, train, dev, out, model=model, device=device, on_epoch=on_epoch)
+    used = next(network.parameters()).device
+    seen = frozenset(fit.ids)
+    for split in run.splits:
+        rows = held if split == "train" else run.manifest.split(split)
+        examples = Examples.of(rows, sources, targets="all")
+        scores = score(network, examples, system=system, model=model, seen=seen, device=used)
+        scores.save(out / f"{split}.parquet")
+
+
+def training_rows(run: Run, model: str) -> tuple[Manifest, Manifest]:
+    """The training rows a network is fitted on, and those it scores as its part of train."""
+    train = run.manifest.split("train")
+    if model == "full" or run.recipe.crossfit is None:
+        return train, train
+    fold = crossfit_folds(train, run.recipe.crossfit.folds, run.recipe.crossfit.seed)
+    inside = fold != int(model.removeprefix("fold"))
+    rows = np.array(train.utterances, dtype=object)
+    return (
+        dataclasses.replace(train, utterances=tuple(rows[inside])),
+        dataclasses.replace(train, utterances=tuple(rows[~inside])),
+    )
+
+
+def sources_of(run: Run, system: System) -> Mapping[str, FrameSource]:
+    """The features a system reads, by key."""
+    return {f.key: run.features[f.key] for f in system.features}
+
+
+def network_config(run: Run, system: str, model: str) -> NetworkConfig:
+    """What to build for one network of a run; its seed comes from the recipe's seed and its name."""
+    settings = run.recipe.systems[system]
+    features: dict[str, dict[str, Any]] = {}
+    for feature in settings.features:
+        spec = run.features[feature.key].spec
+        features[feature.key] = {
+            "name": feature.name,
+            "parameters": feature.parameters,
+            "spec": dataclasses.asdict(spec),
+            "fingerprint": spec.fingerprint,
+        }
+    seed = int(fingerprint([run.recipe.seed, system, model], 8), 16)
+    return NetworkConfig(
+        system=system,
+        model={"name": settings.model.name, **settings.model.parameters},
+        dims={key: int(f["spec"]["dim"]) for key, f in features.items()},
+        features=features,
+        labels=run.manifest.labels,
+        seed=seed,
+        train=settings.model_dump(mode="json", exclude={"features", "model"}),
+    )

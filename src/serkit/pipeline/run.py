@@ -1,0 +1,170 @@
+"""A run as a folder: what lies where, and which stages are finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from serkit.errors import SerkitError
+from serkit.features import Features
+from serkit.files import write_text
+from serkit.predictions import Predictions
+from serkit.recipe import Recipe, load_recipe
+from serkit.store import FeatureStore
+from serkit.types import Manifest
+
+STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the work is done; none of it changes what is measured, but for rounding.
+
+    Attributes:
+        store: folder of the features, shared by runs. device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: processes at once; 0 is one per core on a CPU, one on a GPU.
+    """
+
+    store: Path
+    device: str = "auto"
+    jobs: int = 0
+
+    @property
+    def workers(self) -> int:
+        """How many processes that makes here."""
+        if self.jobs > 0:
+            return self.jobs
+        return 1 if self.device == "cuda" else cores()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Run:
+    """The folder of one run.
+
+    ``recipe.yaml`` (resolved), ``manifest.jsonl``, ``features/NAME.json``,
+    ``systems/NAME/MODEL/{config.json, model.safetensors, history.jsonl}``,
+    ``predictions/NAME.SPLIT.parquet``, ``stack/``, ``report/``. MODEL is ``fold0`` and so on of the
+    cross-fit, ``full`` where a network saw all of train.
+
+    Args:
+        folder: of the run; must hold a prepared run.
+
+    Raises:
+        SerkitError: it does not.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "recipe.yaml").is_file() or not (self.folder / "manifest.jsonl").is_file():
+            raise SerkitError(
+                f"{self.folder} holds no run: expected recipe.yaml and manifest.jsonl; start one with run"
+            )
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load_recipe(self.folder / "recipe.yaml")
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The rows, with the recipe's labels."""
+        return Manifest.load(self.folder / "manifest.jsonl")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the networks that each system trains."""
+        crossfit = self.recipe.crossfit
+        if crossfit is None:
+            return ("full",)
+        return tuple(f"fold{k}" for k in range(crossfit.folds)) + (("full",) if crossfit.refit else ())
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits that have rows, in order."""
+        present = {u.split for u in self.manifest}
+        return tuple(s for s in ("train", "dev", "test") if s in present)
+
+    def network(self, system: str, model: str) -> Path:
+        """Folder of one network."""
+        return self.folder / "systems" / system / model
+
+    def is_trained(self, system: str, model: str) -> bool:
+        """Whether one network is finished and has scored every split."""
+        return (self.network(system, model) / "model.safetensors").is_file() and all(
+            (self.network(system, model) / f"{split}.parquet").is_file() for split in self.splits
+        )
+
+    def predictions(self, system: str, split: str) -> Predictions:
+        """Scores of a system on a split.
+
+        Raises:
+            SerkitError: the stage that makes them has not run.
+        """
+        return Predictions.load(self.predictions_path(system, split))
+
+    def predictions_path(self, system: str, split: str) -> Path:
+        """Where those scores lie."""
+        return self.folder / "predictions" / f"{system}.{split}.parquet"
+
+    def history(self, system: str) -> dict[str, list[dict[str, Any]]]:
+        """Training curves of a system by model: the rows of each ``history.jsonl``."""
+        found = {}
+        for model in self.models:
+            path = self.network(system, model) / "history.jsonl"
+            if path.is_file():
+                found[model] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return found
+
+    def save_features(self, features: Mapping[str, Features]) -> None:
+        """Remember which content key each utterance has in which store."""
+        for index, (name, found) in enumerate(features.items()):
+            row = {"feature": name, "store": str(found.store.folder.absolute()), "keys": found.keys}
+            write_text(self.folder / "features" / f"{index:02d}.json", json.dumps(row))
+
+    @cached_property
+    def features(self) -> dict[str, Features]:
+        """Features by key, as extraction left them.
+
+        Raises:
+            SerkitError: extraction has not run, or its store is gone.
+        """
+        found = {}
+        for path in sorted((self.folder / "features").glob("*.json")):
+            row = json.loads(path.read_text(encoding="utf-8"))
+            found[row["feature"]] = Features(FeatureStore.open(row["store"]), row["keys"])
+        missing = [name for name in self.recipe.features if name not in found]
+        if missing:
+            raise SerkitError(f"{self.folder}: features '{missing[0]}' are not extracted; run extract first")
+        return found
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage is finished for this recipe and manifest."""
+        return self._state().get(stage) == self._key()
+
+    def mark(self, stage: str) -> None:
+        """Say that a stage is finished; later stages have to run again."""
+        later = STAGES[STAGES.index(stage) + 1 :]
+        state = {k: v for k, v in self._state().items() if k not in later}
+        write_text(self.folder / "state.json", json.dumps({**state, stage: self._key()}, indent=1))
+
+    def _state(self) -> dict[str, str]:
+        path = self.folder / "state.json"
+        if not path.is_file():
+            return {}
+        try:
+            found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            return {}
+        return found
+
+    def _key(self) -> str:
+        return f"{self.recipe.fingerprint}-{self.manifest.fingerprint}"

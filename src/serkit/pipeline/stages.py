@@ -1,0 +1,275 @@
+"""The stages of a run, each resumable and each callable alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit import extraction, registry, stacking
+from serkit.combining import Ensemble
+from serkit.encoding import Encoder
+from serkit.errors import SerkitError
+from serkit.features import require_complete
+from serkit.files import write_text
+from serkit.labels import apply_labels
+from serkit.pipeline.measure import measure_run
+from serkit.pipeline.run import STAGES, Machine, Run, cores
+from serkit.pipeline.workers import Task, train_tasks
+from serkit.predictions import Predictions
+from serkit.recipe import Feature, Recipe
+from serkit.types import Manifest
+
+Listener = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class StageBegins:
+    """Told to the listener before a stage.
+
+    Attributes:
+        stage: its name. detail: what it is about to do, a few words.
+    """
+
+    stage: str
+    detail: str = ""
+
+
+def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
+    """Make the folder of a run, or find the same run there already.
+
+    Args:
+        recipe: resolved. manifest: of the corpus, before the recipe's labels. folder: of the run.
+
+    Raises:
+        SerkitError: the folder holds another run; labels or splits that the recipe cannot use.
+    """
+    fitted = apply_labels(manifest, recipe)
+    _check_splits(fitted, recipe)
+    folder = Path(folder)
+    if (folder / "manifest.jsonl").is_file():
+        run = Run(folder)
+        if run.recipe.fingerprint != recipe.fingerprint:
+            raise SerkitError(f"{folder} holds a run of another recipe or other settings; choose another --out")
+        if run.manifest.fingerprint != fitted.fingerprint:
+            raise SerkitError(f"{folder} holds a run on other data, labels or splits; choose another --out")
+        if run.manifest.root != fitted.root:
+            fitted.save(folder / "manifest.jsonl")  # the same recordings, moved
+        return Run(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SerkitError(f"{folder} is not empty and holds no run; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.yaml", recipe.to_yaml())
+    fitted.save(folder / "manifest.jsonl")
+    run = Run(folder)
+    run.mark("prepare")
+    return run
+
+
+def extract_run(run: Run, machine: Machine, listener: Listener | None = None) -> None:
+    """Bring every feature of the recipe into the store.
+
+    Raises:
+        SerkitError: an encoder that is not installed, or recordings without features.
+    """
+    _tell(listener, "extract", ", ".join(run.recipe.features))
+    encoders = {key: make_encoder(feature) for key, feature in run.recipe.features.items()}
+    used = run.manifest.where(lambda u: u.split is not None)
+    found = extraction.extract(
+        used,
+        encoders,
+        machine.store,
+        jobs=machine.workers,
+        device=_device(machine),
+        progress=listener,
+        announce=listener,
+        texts=_texts(run, used, encoders.values()),
+    )
+    require_complete(found)
+    run.save_features(found)
+    run.__dict__.pop("features", None)
+    run.mark("extract")
+
+
+def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> None:
+    """Train every network that is not finished, several at once, and gather their scores."""
+    tasks = [Task(s, m) for m in run.models for s in run.recipe.systems if not run.is_trained(s, m)]
+    total = len(run.models) * len(run.recipe.systems)
+    _tell(listener, "train", f"{len(tasks)} of {total} networks")
+    _ = run.features
+    workers = max(1, min(machine.workers, len(tasks)))
+    threads = max(1, cores() // workers)
+    train_tasks(run.folder, tasks, device=_device(machine), jobs=workers, threads=threads, listener=listener)
+    for system in run.recipe.systems:
+        for split in run.splits:
+            _gather(run, system, split).save(run.predictions_path(system, split))
+    run.mark("train")
+
+
+def stack_run(run: Run, listener: Listener | None = None) -> None:
+    """Fit the stack on out-of-fold scores, and the vote and the mean logit beside it."""
+    names = list(run.recipe.systems)
+    settings = run.recipe.stack
+    if len(names) < 2:
+        _tell(listener, "stack", "one system: nothing to combine")
+        run.mark("stack")
+        return
+    _tell(listener, "stack", settings.name if settings is not None else "vote and mean logit")
+    scores = {split: {n: run.predictions(n, split) for n in names} for split in run.splits}
+    labelled = run.manifest
+    ensembles = {name: stacking.make(name) for name in ("vote", "mean_logit")}
+    if settings is not None:
+        for name, stack in stacks_of(settings).items():
+            ensembles[name] = stack
+        choice = stacking.choose(
+            {n: ensembles[n] for n in ("random_forest", "logistic")}, scores["train"], labelled, seed=settings.seed
+        )
+        kept = choice.best if settings.name == "auto" else settings.name
+        write_text(run.folder / "stack" / "choice.json", _choice_text(choice, kept))
+    for name, ensemble in ensembles.items():
+        fitted = ensemble.fit(scores["train"], labelled)
+        fitted.save(run.folder / "stack" / name)
+        for split in run.splits:
+            if split == "train" and name in ("random_forest", "logistic"):
+                table = choice.predictions[name]
+            else:
+                table = fitted.predict(scores[split], labelled)
+            table = _named(table, name)
+            table.save(run.predictions_path(name, split))
+            if settings is not None and name == kept:
+                _named(table, "stack").save(run.predictions_path("stack", split))
+    run.mark("stack")
+
+
+def evaluate_run(run: Run, machine: Machine | None = None, listener: Listener | None = None) -> None:
+    """Measure every system and ensemble on every split: ``report/report.json``."""
+    _tell(listener, "evaluate", f"{run.recipe.evaluate.draws} bootstrap draws")
+    measure_run(run, machine)
+    run.mark("evaluate")
+
+
+def report_run(run: Run, listener: Listener | None = None) -> Path:
+    """Write the pages of ``report/`` from ``report.json``; returns the HTML page."""
+    from serkit.reporting import write_report
+
+    _tell(listener, "report", str(run.folder / "report"))
+    page = write_report(run.folder / "report")
+    run.mark("report")
+    return page
+
+
+def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Path:
+    """Every stage that is not finished, in order; returns the HTML page."""
+    steps: dict[str, Callable[[], Any]] = {
+        "extract": lambda: extract_run(run, machine, listener),
+        "train": lambda: train_run(run, machine, listener),
+        "stack": lambda: stack_run(run, listener),
+        "evaluate": lambda: evaluate_run(run, machine, listener),
+        "report": lambda: report_run(run, listener),
+    }
+    for stage in STAGES[1:]:
+        if not run.done(stage):
+            steps[stage]()
+    return run.folder / "report" / "report.html"
+
+
+def make_encoder(feature: Feature) -> Encoder:
+    """Build the encoder that a feature names; nothing is loaded yet.
+
+    Raises:
+        SerkitError: an unknown family, checkpoint or parameter, or a missing extra.
+    """
+    registry.check_parameters("encoders", feature.family, {"name": feature.name, **feature.parameters}, "features")
+    family = registry.find("encoders", feature.family)
+    encoder: Encoder = family(feature.name, **feature.parameters)
+    return encoder
+
+
+def stacks_of(settings: Any) -> dict[str, Ensemble]:
+    """Both stacks with the recipe's parameters, unfitted."""
+    forest = {k: getattr(settings, k) for k in ("trees", "max_depth", "min_leaf", "min_split", "folds", "per_class")}
+    shared = {"in_sample": settings.in_sample, "seed": settings.seed, "decimals": settings.decimals}
+    return {
+        "random_forest": stacking.make("random_forest", **forest, **shared),
+        "logistic": stacking.make("logistic", **shared),
+    }
+
+
+def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
+    present = {u.split for u in manifest}
+    for split in ("train", "dev", "test"):
+        if split not in present:
+            raise SerkitError(
+                f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs train, dev and test"
+            )
+    thin = [label for label, n in manifest.split("train").counts().items() if n < 2]
+    if thin:
+        raise SerkitError(
+            f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels"
+        )
+
+
+def _texts(run: Run, manifest: Manifest, encoders: Any) -> dict[str, str] | None:
+    """Transcripts by id, where an encoder reads text."""
+    if not any(e.spec.modality == "text" for e in encoders):
+        return None
+    source = run.recipe.transcripts
+    if source == "corpus":
+        absent = [u.id for u in manifest if u.text is None]
+        if absent:
+            raise SerkitError(
+                f"transcripts: corpus, but {len(absent)} of {len(manifest)} utterances have no text, "
+                f"first '{absent[0]}'"
+            )
+        return {u.id: u.text or "" for u in manifest}
+    raise SerkitError(
+        f"the recipe reads text and its transcripts are {source!r}; expected 'corpus' (the corpus's own text)"
+    )
+
+
+def _gather(run: Run, system: str, split: str) -> Predictions:
+    """Scores of a system's networks on a split as one table; train is out-of-fold where it can be."""
+    folds = [m for m in run.models if m != "full"]
+    refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
+    models = folds if folds and (split == "train" or not refit) else ["full"]
+    tables = [Predictions.load(run.network(system, m) / f"{split}.parquet") for m in models]
+    first = tables[0]
+    whole = Predictions(
+        system,
+        first.labels,
+        "logit",
+        tuple(i for t in tables for i in t.ids),
+        tuple(m for t in tables for m in t.models),
+        np.concatenate([t.seen for t in tables]),
+        np.concatenate([t.scores for t in tables]),
+    )
+    if split == "train" and folds:
+        order = [u.id for u in run.manifest if u.split == "train"]
+        whole = whole.take(order)
+    return whole
+
+
+def _named(table: Predictions, system: str) -> Predictions:
+    return Predictions(system, table.labels, table.kind, table.ids, table.models, table.seen, table.scores)
+
+
+def _choice_text(choice: Any, kept: str) -> str:
+    row = {"kept": kept, "metric": choice.metric, "out_of_fold": choice.scores, "best_out_of_fold": choice.best}
+    return json.dumps(row, indent=1) + "\n"
+
+
+def _device(machine: Machine) -> str:
+    if machine.device != "auto":
+        return machine.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _tell(listener: Listener | None, stage: str, detail: str) -> None:
+    if listener is not None:
+        listener(StageBegins(stage, detail))

@@ -1,0 +1,93 @@
+"""From names and folders on a command line to one manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from serkit import config, registry
+from serkit.cards import Card
+from serkit.errors import SerkitError
+from serkit.labels import join
+from serkit.types import Manifest
+
+_OWN = {"root", "protocol", "fold", "seed"}
+
+
+def read_corpora(
+    names: Sequence[str],
+    roots: Sequence[Path],
+    *,
+    protocol: str | None = None,
+    fold: int = 1,
+    seed: int = 0,
+    options: Sequence[str] = (),
+) -> Manifest:
+    """Read one corpus, or several as one.
+
+    Args:
+        names: of the corpora. roots: a folder or file for each; a corpus without one is looked up in
+            ``roots.yaml``, and the toy corpus is made in the user's cache.
+        protocol, fold, seed: of the split. options: ``KEY=VALUE`` for the readers that take KEY.
+
+    Raises:
+        SerkitError: an unknown corpus, a root that is missing, an option that no reader takes.
+    """
+    if roots and len(roots) != len(names):
+        raise SerkitError(f"{len(names)} --corpus and {len(roots)} --root: give one --root for each --corpus")
+    given = parse_options(options)
+    used: set[str] = set()
+    manifests = []
+    for index, name in enumerate(names):
+        described = registry.member("corpora", name)
+        accepted = {k: v for k, v in given.items() if k in described.parameters and k not in _OWN}
+        used |= set(accepted)
+        reader = registry.find("corpora", name)
+        root = roots[index] if roots else default_root(name)
+        chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
+        manifests.append(reader(root, protocol=chosen, fold=fold, seed=seed, **accepted))
+    for key in given:
+        if key not in used:
+            raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it")
+    return join(manifests)
+
+
+def default_root(name: str) -> Path:
+    """Where a corpus lies when no ``--root`` says it.
+
+    Raises:
+        SerkitError: nowhere.
+    """
+    found = config.corpus_root(name)
+    if found is not None:
+        return found
+    if name == "toy":
+        return config.cache_folder() / "toy"
+    raise SerkitError(f"corpus '{name}' needs --root DIR, or a line under corpora in {config.config_path()}")
+
+
+def card(name: str) -> Card:
+    """The card of a corpus."""
+    import importlib
+
+    registry.member("corpora", name)
+    found: Card = importlib.import_module(f"serkit.corpora.{name}").CARD
+    return found
+
+
+def parse_options(options: Sequence[str]) -> Mapping[str, Any]:
+    """``KEY=VALUE`` pairs, values read as YAML."""
+    import yaml
+
+    found = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not equals:
+            raise SerkitError(f"--option {option!r}: expected KEY=VALUE")
+        found[key] = yaml.safe_load(text)
+    return found
+
+
+def _known_protocol(name: str, protocol: str) -> str | None:
+    return protocol if protocol in {p.name for p in card(name).protocols} else None
