@@ -1,0 +1,163 @@
+"""Paired differences: size, honesty under no effect, pooling, Holm."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from serkit.comparison import against_all, compare, holm, mcnemar, with_holm
+from serkit.errors import SerkitError
+from serkit.evaluation import evaluate
+from serkit.metrics import METRICS
+from serkit.predictions import Predictions
+from serkit.types import Manifest, Utterance
+
+LABELS = ("anger", "happiness", "neutral")
+
+
+def make_manifest(n=400, speakers=20):
+    rows = [Utterance(f"u{k}", "x", speaker=f"s{k % speakers}", split="test", emotion=LABELS[k % 3]) for k in range(n)]
+    return Manifest("made", LABELS, tuple(rows))
+
+
+def score(manifest, right, seed, system):
+    rng = np.random.default_rng(seed)
+    truth, n = manifest.label_index(), len(manifest)
+    answer = np.where(rng.random(n) < right, truth, rng.integers(0, 3, n))
+    scores = np.eye(3)[answer] + 0.01 * rng.normal(size=(n, 3))
+    return Predictions(system, LABELS, "logit", manifest.ids, ("m",) * n, np.zeros(n, bool), scores)
+
+
+def test_a_real_difference_is_found():
+    manifest = make_manifest()
+    a, b = score(manifest, 0.7, 1, "good"), score(manifest, 0.4, 2, "poor")
+    found = compare(a, b, manifest, split="test")
+    assert [d.metric for d in found] == list(METRICS)
+    reports = [evaluate(p, manifest, split="test", draws=10).metrics for p in (a, b)]
+    for d in found:
+        assert d.difference == pytest.approx(reports[0][d.metric].value - reports[1][d.metric].value, abs=1e-12)
+        assert 0 < d.low < d.difference < d.high
+        assert d.p < 0.01
+        assert d.p_permutation < 0.01
+        assert 0.02 < d.detectable < d.difference
+        assert (d.a, d.b, d.n, d.speakers) == ("good", "poor", 400, 20)
+        assert d.interval == "95% paired speaker bootstrap (1000 draws)"
+    assert [d.p_mcnemar is None for d in found] == [m != "accuracy" for m in METRICS]
+    back = compare(b, a, manifest, split="test")
+    assert [d.difference for d in back] == pytest.approx([-d.difference for d in found])
+    assert json.dumps(found[0].to_row())
+
+
+def test_a_system_against_itself():
+    manifest = make_manifest(90)
+    a = score(manifest, 0.5, 1, "one")
+    for d in compare(a, dataclasses.replace(a, system="two"), manifest, split="test", draws=200):
+        assert (d.difference, d.low, d.high, d.p, d.p_permutation, d.detectable) == (0, 0, 0, 1, 1, 0)
+
+
+def test_p_values_are_honest_where_there_is_no_difference():
+    """200 pairs of equally good systems on 20 speakers: about 5 % may look different."""
+    manifest = make_manifest(200)
+    p = [
+        compare(score(manifest, 0.5, 2 * k, "a"), score(manifest, 0.5, 2 * k + 1, "b"), manifest,
+                split="test", metrics=["macro_f1"], draws=200, seed=k)[0]
+        for k in range(200)
+    ]  # fmt: skip
+    assert 0.005 <= np.mean([d.p_permutation < 0.05 for d in p]) <= 0.10
+    assert 0.005 <= np.mean([d.p < 0.05 for d in p]) <= 0.13
+    assert np.mean([d.p_permutation for d in p]) == pytest.approx(0.5, abs=0.08)
+
+
+def test_pairing_narrows_the_interval():
+    manifest = make_manifest()
+    a = score(manifest, 0.6, 1, "a")
+    scores = a.scores.copy()
+    scores[:20] = np.roll(scores[:20], 1, axis=1)
+    b = dataclasses.replace(a, system="b", scores=scores)
+    d = compare(a, b, manifest, split="test", metrics=["uar"])[0]
+    alone = evaluate(a, manifest, split="test").metrics["uar"]
+    assert d.high - d.low < 0.7 * (alone.high - alone.low)
+
+
+def test_speakers_not_clips_carry_the_evidence():
+    """One of four speakers makes all the difference: clips would call it certain, speakers do not."""
+    rows = [
+        Utterance(f"{s}{k}", "x", speaker=s, split="test", emotion=LABELS[k % 3]) for s in "abcd" for k in range(60)
+    ]
+    manifest = Manifest("four", LABELS, tuple(rows))
+    b = score(manifest, 0.4, 0, "b")
+    scores = b.scores.copy()
+    scores[:60] = np.eye(3)[manifest.label_index()[:60]]
+    a = dataclasses.replace(b, system="a", scores=scores)
+    d = compare(a, b, manifest, split="test", metrics=["accuracy"], draws=2000)[0]
+    assert d.p_mcnemar < 1e-6
+    assert d.p > 0.2
+    assert d.p_permutation > 0.2
+    assert d.low == 0
+    assert "rough: 4 speakers" in d.interval
+
+
+def test_folds_are_pooled_with_speakers_as_clusters_across_them():
+    manifest = make_manifest(360, 18)
+    folds = [
+        dataclasses.replace(manifest, utterances=tuple(
+            dataclasses.replace(u, split="test" if int(u.speaker[1:]) % 3 == k else "train") for u in manifest
+        ))
+        for k in range(3)
+    ]  # fmt: skip
+    a, b = score(manifest, 0.7, 1, "a"), score(manifest, 0.5, 2, "b")
+    parts = [[p.take(f.split("test").ids) for f in folds] for p in (a, b)]
+    d = compare(parts[0], parts[1], folds, split="test", metrics=["macro_f1"])[0]
+    assert (d.n, d.speakers) == (360, 18)
+    whole = compare(a, b, manifest, split="test", metrics=["macro_f1"])[0]
+    assert d.difference == pytest.approx(whole.difference, abs=1e-12)
+    assert d.high - d.low == pytest.approx(whole.high - whole.low, rel=0.15)
+    with pytest.raises(SerkitError, match="of two folds"):
+        compare([parts[0][0]] * 2, [parts[1][0]] * 2, [folds[0]] * 2, split="test")
+
+
+def test_seed_and_unknown_metric():
+    manifest = make_manifest(100)
+    a, b = score(manifest, 0.7, 1, "a"), score(manifest, 0.5, 2, "b")
+    one, same, other = (compare(a, b, manifest, split="test", draws=100, seed=s) for s in (0, 0, 1))
+    assert one == same
+    assert one != other
+    with pytest.raises(SerkitError, match="no metric 'f1'"):
+        compare(a, b, manifest, split="test", metrics=["f1"], draws=10)
+    with pytest.raises(SerkitError, match="first 'u99'"):
+        compare(a, b.take(b.ids[:-1]), manifest, split="test", draws=10)
+
+
+def test_unknown_speakers_are_drawn_singly():
+    manifest = make_manifest(300)
+    loose = dataclasses.replace(manifest, utterances=tuple(dataclasses.replace(u, speaker=None) for u in manifest))
+    d = compare(score(loose, 0.7, 1, "a"), score(loose, 0.4, 2, "b"), loose, split="test", draws=300)[2]
+    assert d.metric == "accuracy"
+    assert d.speakers == 0
+    assert "paired utterance bootstrap" in d.interval
+    assert 0 < d.low < d.difference < d.high
+    assert d.p_permutation < 0.05
+
+
+def test_mcnemar_is_the_exact_binomial():
+    a, b = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool), np.array([1, 0, 0, 0, 0, 0, 1, 0], bool)
+    assert mcnemar(a, b) == pytest.approx(binomtest(5, 6).pvalue)
+    assert mcnemar(a, a) == 1.0
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert holm([0.5, 0.9]) == (1.0, 1.0)
+    assert holm([]) == ()
+    manifest = make_manifest()
+    table = {name: score(manifest, r, k, name) for k, (name, r) in enumerate({"a": 0.7, "b": 0.4, "c": 0.69}.items())}
+    found = against_all("a", table, manifest, split="test", draws=300)
+    assert [d.b for d in found] == ["b", "c"]
+    assert [d.p_holm for d in found] == list(holm([d.p for d in found]))
+    assert with_holm(found) == found
+    with pytest.raises(SerkitError, match="no predictions of 'aa'; did you mean"):
+        against_all("aa", table, manifest, split="test")

@@ -1,0 +1,360 @@
+"""Stacks: the published forest against scikit-learn, out-of-fold hygiene, what they win, and saving."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+
+from serkit.combining import MajorityVote, MeanLogit, align, speaker_folds
+from serkit.errors import SerkitError
+from serkit.metrics import from_labels
+from serkit.predictions import Predictions
+from serkit.stacking import LogisticStack, RandomForestStack, choose, cross_fitted, load, make
+from serkit.types import Manifest, Utterance
+
+LABELS = ("anger", "happiness", "neutral", "sadness")
+
+
+def make_manifest(n=600, speakers=12, seed=0, split="train", prefix="u", unlabelled=0):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k in range(n):
+        emotion = None if k < unlabelled else LABELS[rng.choice(4, p=[0.2, 0.3, 0.4, 0.1])]
+        who = f"{prefix}-s{k % speakers}"
+        rows.append(Utterance(f"{prefix}{k}", f"{k}.wav", speaker=who, split=split, emotion=emotion))
+    return Manifest("planted", LABELS, tuple(rows))
+
+
+def scores_of(manifest, system, turn, seed, sharp=1.0, model="fold0"):
+    """Logits that know the class, under other names: system says class turn[k] where it hears k."""
+    rng = np.random.default_rng(seed)
+    truth = np.maximum(manifest.label_index(), 0)
+    scores = rng.normal(size=(len(manifest), 4))
+    scores[np.arange(len(truth)), np.asarray(turn)[truth]] += sharp
+    rows = len(manifest)
+    return Predictions(system, LABELS, "logit", manifest.ids, (model,) * rows, np.zeros(rows, bool), scores)
+
+
+def planted(manifest, seed=0, model="fold0"):
+    """Two systems that swap classes and one that is right but weak: only a fitted ensemble can use the first two."""
+    return {
+        "swaps_ends": scores_of(manifest, "swaps_ends", [3, 1, 2, 0], seed + 1, 2.5, model),
+        "swaps_middle": scores_of(manifest, "swaps_middle", [0, 2, 1, 3], seed + 2, 2.5, model),
+        "weak": scores_of(manifest, "weak", [0, 1, 2, 3], seed + 3, 0.8, model),
+    }
+
+
+def f1_of(predictions, manifest):
+    return from_labels("macro_f1", manifest.label_index(), predictions.take(manifest.ids).scores.argmax(axis=1), 4)
+
+
+def test_stack_wins_where_vote_and_mean_cannot():
+    train, test = make_manifest(), make_manifest(seed=1, split="test", prefix="t")
+    fitted, asked = planted(train), planted(test, seed=50)
+    found = {
+        stack.system + type(stack).__name__: f1_of(stack.fit(fitted, train).predict(asked), test)
+        for stack in (RandomForestStack(trees=40, min_leaf=5), LogisticStack(), MajorityVote(), MeanLogit())
+    }
+    worst_fitted = min(found["stackRandomForestStack"], found["stackLogisticStack"])
+    best_plain = max(found["voteMajorityVote"], found["mean_logitMeanLogit"])
+    assert worst_fitted > 0.8
+    assert worst_fitted > best_plain + 0.2
+
+
+def test_forest_equals_a_direct_scikit_learn_fit_on_the_same_rows():
+    train, test = make_manifest(500, unlabelled=20), make_manifest(120, seed=1, split="test", prefix="t")
+    fitted, asked = planted(train), planted(test, seed=50)
+    stack = RandomForestStack(trees=25, decimals=4).fit(fitted, train)
+    smallest = min(train.counts().values())
+    assert len(stack.ids_) == 4 * smallest
+    place = {i: k for k, i in enumerate(train.ids)}
+    rows = [place[i] for i in stack.ids_]
+    y = train.label_index()[rows]
+    assert np.bincount(y).tolist() == [smallest] * 4
+    X = np.round(np.hstack([p.scores for p in fitted.values()]), 4)[rows]
+    Z = np.round(np.hstack([p.scores for p in asked.values()]), 4)
+    expected = np.zeros((len(test), 4))
+    for inside, _ in StratifiedKFold(5, shuffle=True, random_state=42).split(X, y):
+        forest = RandomForestClassifier(
+            25, criterion="gini", max_depth=8, min_samples_leaf=10, min_samples_split=10, random_state=42
+        ).fit(X[inside], y[inside])
+        expected += forest.predict_proba(Z) / 5
+    np.testing.assert_allclose(stack.predict(asked).scores, expected, atol=1e-12, rtol=0)
+    assert len(stack.models_) == 5
+
+
+def test_logistic_equals_a_direct_scikit_learn_fit():
+    train, test = make_manifest(400), make_manifest(80, seed=1, split="test", prefix="t")
+    fitted, asked = planted(train), planted(test, seed=50)
+    stack = LogisticStack(strengths=(0.01, 0.1, 1.0)).fit(fitted, train)
+    assert stack.c_ in (0.01, 0.1, 1.0)
+    assert stack.losses_[stack.c_] == min(stack.losses_.values())
+    X, Z = (np.hstack([p.scores for p in table.values()]) for table in (fitted, asked))
+    scaler = StandardScaler().fit(X)
+    model = LogisticRegression(C=stack.c_, class_weight="balanced", max_iter=2000)
+    expected = model.fit(scaler.transform(X), train.label_index()).predict_proba(scaler.transform(Z))
+    np.testing.assert_allclose(stack.predict(asked).scores, expected, atol=1e-12, rtol=0)
+
+
+def test_published_sizes():
+    stack = RandomForestStack()
+    assert (stack.trees, stack.max_depth, stack.min_leaf, stack.min_split, stack.folds) == (200, 8, 10, 10, 5)
+    assert (stack.per_class, stack.seed, stack.in_sample) == ("auto", 42, False)
+    train = make_manifest(200)
+    twelve = {f"m{k}": scores_of(train, f"m{k}", [0, 1, 2, 3], k) for k in range(12)}
+    assert align(twelve).features(4).shape == (200, 48)
+
+
+def test_refuses_scores_on_seen_utterances_unless_said_aloud():
+    train = make_manifest(200)
+    fitted = planted(train)
+    p = fitted["weak"]
+    seen = np.zeros(200, bool)
+    seen[7] = True
+    fitted["weak"] = Predictions(p.system, p.labels, p.kind, p.ids, p.models, seen, p.scores)
+    for stack in (RandomForestStack(trees=3), LogisticStack()):
+        with pytest.raises(
+            SerkitError, match=r"1 of 200 rows are scored by a model trained on them, first 'u7'.*in_sample"
+        ):
+            stack.fit(fitted, train)
+    RandomForestStack(trees=3, min_leaf=2, in_sample=True).fit(fitted, train)
+
+
+def test_refuses_test_rows_and_several_models_and_strange_rows():
+    test = make_manifest(100, split="test")
+    with pytest.raises(SerkitError, match="a stack is never fitted on test"):
+        LogisticStack().fit(planted(test), test)
+    train = make_manifest(100)
+    two = {
+        name: Predictions(
+            name,
+            LABELS,
+            "logit",
+            p.ids * 2,
+            ("a",) * 100 + ("b",) * 100,
+            np.zeros(200, bool),
+            np.tile(p.scores, (2, 1)),
+        )
+        for name, p in planted(train).items()
+    }
+    with pytest.raises(SerkitError, match="one row per utterance"):
+        LogisticStack().fit(two, train)
+    with pytest.raises(SerkitError, match="20 predicted rows are not in 'planted', first 'u80'"):
+        LogisticStack().fit(planted(train), train.where(lambda u: int(u.id[1:]) < 80))
+
+
+def test_systems_align_by_id_or_raise():
+    train = make_manifest(60)
+    table = planted(train)
+    rows = np.random.default_rng(0).permutation(60)
+    p = table["weak"]
+    shuffled = Predictions(
+        "weak", LABELS, "logit", tuple(p.ids[k] for k in rows), p.models, p.seen[rows], p.scores[rows]
+    )
+    np.testing.assert_array_equal(align({**table, "weak": shuffled}).scores, align(table).scores)
+    with pytest.raises(SerkitError, match="system 'weak' has no row of 'u59' by model 'fold0'"):
+        align({**table, "weak": p.take(p.ids[:-1])})
+    with pytest.raises(SerkitError, match="system 'swaps_ends' has no row of 'u0'"):
+        align({**table, "swaps_ends": table["swaps_ends"].take(p.ids[1:])})
+    with pytest.raises(SerkitError, match="has columns"):
+        align([table["weak"], Predictions("odd", LABELS[::-1], "logit", p.ids, p.models, p.seen, p.scores)])
+    with pytest.raises(SerkitError, match="names must be distinct"):
+        align([p, p])
+    with pytest.raises(SerkitError, match="no predictions of system 'weakk'; did you mean 'weak'"):
+        align(table, ["weakk"])
+
+
+def test_a_stack_is_applied_to_each_fold_model_and_averaged():
+    train, test = make_manifest(400), make_manifest(50, seed=1, split="test", prefix="t")
+    stack = RandomForestStack(trees=20).fit(planted(train), train)
+    folds = [planted(test, seed=90 + 10 * k, model=f"fold{k}") for k in range(3)]
+    both = {
+        name: Predictions(
+            name, LABELS, "logit", test.ids * 3, sum((f[name].models for f in folds), ()), np.zeros(150, bool),
+            np.concatenate([f[name].scores for f in folds]),
+        )
+        for name in folds[0]
+    }  # fmt: skip
+    found = stack.predict(both)
+    expected = np.mean([stack.predict(f).scores for f in folds], axis=0)
+    assert found.ids == test.ids
+    np.testing.assert_allclose(found.scores, expected, atol=1e-12)
+    blurred = stack.predict({name: p.pooled() for name, p in both.items()}).scores
+    assert np.abs(blurred - expected).max() > 0.01, "averaging logits first is something else"
+
+
+def test_rows_the_stack_was_fitted_on_are_marked_seen():
+    train = make_manifest(300)
+    stack = RandomForestStack(trees=5).fit(planted(train), train)
+    found = stack.predict(planted(train))
+    assert {i for i, s in zip(found.ids, found.seen, strict=True) if s} == set(stack.ids_)
+    assert not MajorityVote().fit(planted(train), train).predict(planted(train)).seen.any()
+
+
+def test_same_seed_same_scores_whatever_the_order_and_the_jobs():
+    train, test = make_manifest(300), make_manifest(40, seed=1, split="test", prefix="t")
+    asked = planted(test, seed=9)
+    one = RandomForestStack(trees=15, n_jobs=1).fit(planted(train), train).predict(asked)
+    turned = {name: p.take(p.ids[::-1]) for name, p in planted(train).items()}
+    two = RandomForestStack(trees=15, n_jobs=2).fit(turned, train).predict(asked)
+    other = RandomForestStack(trees=15, seed=1).fit(planted(train), train).predict(asked)
+    assert np.array_equal(one.scores, two.scores)
+    assert not np.array_equal(one.scores, other.scores)
+
+
+def test_vote_counts_and_breaks_ties_by_mean_probability():
+    ids, seen = ("a", "b"), np.zeros(2, bool)
+
+    def system(name, rows):
+        return Predictions(name, ("x", "y", "z"), "prob", ids, ("m", "m"), seen, np.array(rows))
+
+    table = [
+        system("one", [[0.6, 0.3, 0.1], [0.5, 0.4, 0.1]]),
+        system("two", [[0.1, 0.8, 0.1], [0.5, 0.4, 0.1]]),
+        system("three", [[0.2, 0.2, 0.6], [0.0, 1.0, 0.0]]),
+    ]
+    manifest = Manifest("m", ("x", "y", "z"), (Utterance("a", "a", emotion="x"), Utterance("b", "b", emotion="y")))
+    found = MajorityVote().fit(table, manifest).predict(table)
+    assert found.scores[0].argmax() == 1, "three-way tie: y has the highest mean probability"
+    assert found.scores[1].argmax() == 0, "two votes for x win although y has the higher mean probability"
+    np.testing.assert_allclose(found.scores[1], (np.array([2, 1, 0]) + np.array([1.0, 1.8, 0.2]) / 3) / 4)
+
+
+def test_mean_logit_answers_like_the_mean_of_logits():
+    test = make_manifest(80, split="test")
+    table = planted(test)
+    found = MeanLogit().fit(table, test).predict(table)
+    raw = np.mean([p.scores for p in table.values()], axis=0)
+    assert np.array_equal(found.scores.argmax(axis=1), raw.argmax(axis=1))
+    gap = found.scores - raw
+    np.testing.assert_allclose(gap, np.repeat(gap[:, :1], 4, axis=1), atol=1e-12)
+
+
+def test_classes_that_a_corpus_cannot_have_get_nothing():
+    rows = tuple(
+        Utterance(f"{c}{k}", "x", speaker=f"{c}{k % 5}", split="train", emotion=LABELS[k % classes], corpus=c)
+        for c, classes in (("p", 4), ("q", 2))
+        for k in range(80)
+    )
+    manifest = Manifest("p+q", LABELS, rows, class_sets={"q": LABELS[:2]})
+    table = {n: scores_of(manifest, n, [3, 1, 2, 0], k, 0.5) for k, n in enumerate(("one", "two", "three"))}
+    for stack in (RandomForestStack(trees=5, min_leaf=2, in_sample=True), MajorityVote(), MeanLogit()):
+        scores = stack.fit(table, manifest).predict(table, manifest).scores
+        assert set(scores[80:].argmax(axis=1)) <= {0, 1}
+        assert len(set(scores[:80].argmax(axis=1))) == 4
+
+
+def test_thin_classes_get_a_line_that_says_what_to_do():
+    rows = [Utterance(f"u{k}", "x.wav", speaker=f"s{k % 6}", split="train", emotion=LABELS[k % 3]) for k in range(90)]
+    rows += [Utterance(f"v{k}", "x.wav", speaker=f"s{k}", split="train", emotion="sadness") for k in range(2)]
+    manifest = Manifest("thin", LABELS, tuple(rows))
+    with pytest.raises(SerkitError, match=r"2 rows of each class \(smallest: 'sadness'\).*lower stack.folds or drop"):
+        RandomForestStack().fit(planted(manifest), manifest)
+    with pytest.raises(SerkitError, match="per_class is 5, but class 'sadness' has 2 rows"):
+        RandomForestStack(per_class=5).fit(planted(manifest), manifest)
+    one = manifest.where(lambda u: u.emotion == "anger")
+    with pytest.raises(SerkitError, match="at least two classes"):
+        LogisticStack().fit(planted(one), one)
+    absent = manifest.where(lambda u: u.emotion != "sadness")
+    found = RandomForestStack(trees=5, min_leaf=2).fit(planted(absent), absent).predict(planted(absent))
+    assert (found.scores[:, 3] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["random_forest", "logistic", "vote", "mean_logit"])
+def test_saved_and_loaded_it_gives_the_same_scores(tmp_path, name):
+    train, test = make_manifest(300), make_manifest(40, seed=1, split="test", prefix="t")
+    stack = make(name, **({"trees": 10} if name == "random_forest" else {})).fit(planted(train), train)
+    stack.save(tmp_path / "stack")
+    again = load(tmp_path / "stack")
+    asked = planted(test, seed=9)
+    assert np.array_equal(again.predict(asked).scores, stack.predict(asked).scores)
+    assert again.parameters() == stack.parameters()
+    assert (again.systems_, again.labels_, again.ids_) == (stack.systems_, stack.labels_, stack.ids_)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_loading_refuses_what_is_not_a_stack(tmp_path):
+    import skops.io
+
+    with pytest.raises(SerkitError, match=r"stack.json is missing"):
+        load(tmp_path / "nothing")
+    train = make_manifest(200)
+    RandomForestStack(trees=2, min_leaf=2).fit(planted(train), train).save(tmp_path)
+    kept = (tmp_path / "models.skops").read_bytes()
+    skops.io.dump([np.vectorize(len)], tmp_path / "models.skops")
+    with pytest.raises(SerkitError, match="holds types a stack has no use for"):
+        load(tmp_path)
+    (tmp_path / "models.skops").write_bytes(kept[:500])
+    with pytest.raises(SerkitError, match="cannot be read"):
+        load(tmp_path)
+    (tmp_path / "models.skops").write_bytes(kept)
+    head = json.loads((tmp_path / "stack.json").read_text())
+    (tmp_path / "stack.json").write_text(json.dumps({**head, "systems": ["one"]}))
+    with pytest.raises(SerkitError, match=r"the models take 12 scores, stack.json says 4"):
+        load(tmp_path)
+    (tmp_path / "stack.json").write_text("{}")
+    with pytest.raises(SerkitError, match="is not a saved stack"):
+        load(tmp_path)
+
+
+def test_a_tree_that_points_outside_itself_is_not_walked():
+    from serkit.stacking import _check_model
+
+    rng = np.random.default_rng(0)
+    forest = RandomForestClassifier(2, random_state=0).fit(rng.normal(size=(60, 4)), rng.integers(0, 2, 60))
+    _check_model(forest, 4, np.arange(2), "here")
+    forest.estimators_[1].tree_.children_left[0] = 10_000
+    with pytest.raises(SerkitError, match="points outside itself"):
+        _check_model(forest, 4, np.arange(2), "here")
+
+
+def test_choice_looks_at_out_of_fold_scores_only_and_finds_the_better_stack():
+    train = make_manifest(400)
+    fitted = planted(train)
+    stacks = {"vote": MajorityVote(), "forest": RandomForestStack(trees=15, min_leaf=4), "mean_logit": MeanLogit()}
+    choice = choose(stacks, fitted, train, folds=3)
+    assert choice.best == "forest"
+    assert choice.scores["forest"] > choice.scores["vote"] + 0.2
+    assert not hasattr(stacks["forest"], "models_"), "candidates stay unfitted"
+    assert choice.scores["vote"] == pytest.approx(f1_of(MajorityVote().fit(fitted, train).predict(fitted), train))
+    assert not choice.predictions["forest"].seen.any()
+    assert choice.scores == choose(stacks, fitted, train, folds=3).scores
+    p = cross_fitted(stacks["forest"], fitted, train, folds=3)
+    assert p.ids == train.ids
+
+
+def test_folds_keep_speakers_together():
+    rng = np.random.default_rng(0)
+    speakers = [f"s{k}" for k in rng.integers(0, 9, 200)] + [None] * 20
+    fold = speaker_folds(rng.integers(0, 4, 220), speakers, 4, 0)
+    assert set(fold) == {0, 1, 2, 3}
+    for who in {s for s in speakers if s}:
+        assert len({int(f) for f, s in zip(fold, speakers, strict=True) if s == who}) == 1
+    assert len(set(fold[200:])) > 1
+    assert set(speaker_folds(rng.integers(0, 4, 40), ["only"] * 40, 4, 0)) == {0, 1, 2, 3}
+
+
+def test_names_and_parameters_of_a_recipe():
+    assert isinstance(make("random_forest", trees=7), RandomForestStack)
+    with pytest.raises(SerkitError, match="did you mean 'random_forest'"):
+        make("random_forrest")
+    with pytest.raises(SerkitError, match="no parameter 'tree'; did you mean 'trees'"):
+        make("random_forest", tree=7)
+    with pytest.raises(SerkitError, match="not fitted"):
+        make("logistic").predict({})
+
+
+def test_stacking_and_evaluation_load_neither_torch_nor_scikit_learn():
+    code = (
+        "import sys, serkit.stacking, serkit.evaluation, serkit.comparison;"
+        "print([m for m in ('torch', 'sklearn', 'scipy', 'skops', 'pyarrow') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
