@@ -93,9 +93,9 @@ class _GRUScan(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # the decorator's type
         inputs, gates, new, states, w_ih, w_hh, index, back, mask = ctx.saved_tensors
         (_, time, batch, h), dim = new.shape, inputs.shape[2]
         carried = grad.new_empty(2, time, batch, h)  # gradient of every state, completed from the end on

@@ -1,0 +1,131 @@
+"""What every loss in serkit/losses keeps: a finite scalar that teaches, whatever the batch looks like."""
+
+import importlib
+import inspect
+import pkgutil
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import serkit.losses
+from serkit.tensors import Batch, Outputs, length_mask
+
+CLASSES, DIM, ROWS, TIME = 4, 6, 8, 5
+LABEL_NAMES = ("anger", "happiness", "neutral", "sadness")
+CONTEXT = {
+    "class_counts": torch.tensor([9, 3, 30, 5]),
+    "label_names": LABEL_NAMES,
+    "n_classes": CLASSES,
+    "dim": DIM,
+}
+NAMES = [m.name for m in pkgutil.iter_modules(serkit.losses.__path__) if not m.name.startswith("_")]
+LEAVES = ("emotion", "neutral", "attributes", "embedding", "frames")
+
+
+def context(target) -> dict:
+    """The keywords of CONTEXT that a loss has in its signature; any other one needs a default."""
+    parameters = inspect.signature(target).parameters
+    for key, parameter in parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            assert key in CONTEXT, f"{target.__name__}: keyword '{key}' has no default and training does not hand it in"
+    return {k: v for k, v in CONTEXT.items() if k in parameters}
+
+
+def make(name: str):
+    """The loss called ``name`` as training calls it: ``f(outputs, batch)``."""
+    module = importlib.import_module(f"serkit.losses.{name}")
+    camel = "".join(part.capitalize() for part in name.split("_"))
+    if hasattr(module, camel):
+        torch.manual_seed(0)
+        stateful = getattr(module, camel)(**context(getattr(module, camel)))
+        assert isinstance(stateful, nn.Module)
+        extra = context(stateful.forward)
+        return lambda outputs, batch: stateful(outputs, batch, **extra)
+    function = getattr(module, name)
+    extra = context(function)
+    return lambda outputs, batch: function(outputs, batch, **extra)
+
+
+def example() -> tuple[Outputs, Batch]:
+    g = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([5, 3, 1, 4, 5, 2, 3, 4])
+    mask = length_mask(lengths, TIME)
+    frames = torch.randn(ROWS, TIME, DIM, generator=g) * mask[:, :, None]
+    outputs = Outputs(
+        torch.randn(ROWS, CLASSES, generator=g),
+        neutral=torch.randn(ROWS, generator=g),
+        attributes=torch.randn(ROWS, 3, generator=g),
+        embedding=torch.randn(ROWS, DIM, generator=g),
+        frames=frames,
+        frames_mask=mask,
+    )
+    batch = Batch(
+        tuple(f"u{k}" for k in range(ROWS)),
+        {"x": torch.randn(ROWS, TIME, 2, generator=g) * mask[:, :, None]},
+        {"x": lengths},
+        torch.tensor([0, 1, 2, 3, 0, 1, 2, -1]),
+        targets=torch.randn(ROWS, CLASSES, generator=g).softmax(1),
+        attributes=torch.rand(ROWS, 3, generator=g) * 6 + 1,
+    )
+    return outputs, batch
+
+
+def with_grad(outputs: Outputs) -> Outputs:
+    return replace(outputs, **{k: getattr(outputs, k).clone().requires_grad_() for k in LEAVES})
+
+
+def rows(outputs: Outputs, batch: Batch, order: torch.Tensor) -> tuple[Outputs, Batch]:
+    picked = replace(outputs, **{k: getattr(outputs, k)[order] for k in (*LEAVES, "frames_mask")})
+    return picked, replace(
+        batch,
+        ids=tuple(batch.ids[k] for k in order.tolist()),
+        features={k: v[order] for k, v in batch.features.items()},
+        lengths={k: v[order] for k, v in batch.lengths.items()},
+        labels=batch.labels[order],
+        targets=batch.targets[order],
+        attributes=batch.attributes[order],
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_a_finite_scalar_with_a_gradient(name):
+    outputs, batch = example()
+    outputs = with_grad(outputs)
+    loss = make(name)(outputs, batch)
+    assert loss.shape == ()
+    assert loss.isfinite()
+    loss.backward()
+    grads = [getattr(outputs, k).grad for k in LEAVES]
+    assert any(g is not None and g.any() for g in grads), f"{name}: no gradient reaches any output"
+    assert all(g is None or g.isfinite().all() for g in grads)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_order_changes_nothing(name):
+    outputs, batch = example()
+    turned = rows(outputs, batch, torch.tensor([3, 0, 7, 5, 1, 6, 2, 4]))
+    torch.testing.assert_close(make(name)(outputs, batch), make(name)(*turned), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_changes_nothing(name):
+    outputs, batch = example()
+    pad = torch.nn.functional.pad
+    longer = replace(outputs, frames=pad(outputs.frames, (0, 0, 0, 3)), frames_mask=pad(outputs.frames_mask, (0, 3)))
+    padded = replace(batch, features={"x": pad(batch.features["x"], (0, 0, 0, 3))})
+    torch.testing.assert_close(make(name)(outputs, batch), make(name)(longer, padded), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stateful_losses_name_their_parameters(name):
+    module = importlib.import_module(f"serkit.losses.{name}")
+    camel = "".join(part.capitalize() for part in name.split("_"))
+    if not hasattr(module, camel):
+        assert inspect.isfunction(getattr(module, name))
+        assert getattr(module, name).__doc__
+        return
+    stateful = getattr(module, camel)(**context(getattr(module, camel)))
+    grouped = [p for group in stateful.param_groups() for p in group["params"]]
+    assert {id(p) for p in grouped} == {id(p) for p in stateful.parameters()}

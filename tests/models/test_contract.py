@@ -1,0 +1,120 @@
+"""What every network in serkit/models keeps: a clip's outputs are its own, and every parameter learns."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import serkit.models
+from serkit.tensors import Batch, Outputs, pad_sequences
+
+DIMS = {"speech/tiny": 5, "text": 3}
+N_CLASSES = 4
+NAMES = [m.name for m in pkgutil.iter_modules(serkit.models.__path__) if not m.name.startswith("_")]
+
+
+def find(name: str) -> type[nn.Module]:
+    module = importlib.import_module(f"serkit.models.{name}")
+    found = getattr(module, "".join(part.capitalize() for part in name.split("_")))
+    public = [
+        k
+        for k, v in vars(module).items()
+        if callable(v) and not k.startswith("_") and getattr(v, "__module__", "") == module.__name__
+    ]
+    assert public == [found.__name__], f"serkit/models/{name}.py should hold one public class, has {public}"
+    return found
+
+
+def build(name: str, **options) -> nn.Module:
+    torch.manual_seed(0)
+    model = find(name)
+    if "hidden" in inspect.signature(model).parameters:
+        options.setdefault("hidden", 8)
+    return model(dims=DIMS, n_classes=N_CLASSES, **options)
+
+
+def clips(lengths: list[tuple[int, int]], seed: int = 0) -> list[dict[str, torch.Tensor]]:
+    g = torch.Generator().manual_seed(seed)
+    return [{n: torch.randn(k, DIMS[n], generator=g) for n, k in zip(DIMS, pair, strict=True)} for pair in lengths]
+
+
+def collate(items: list[dict[str, torch.Tensor]], extra: int = 0) -> Batch:
+    features, lengths = {}, {}
+    for name in DIMS:
+        padded, lengths[name] = pad_sequences([item[name] for item in items])
+        features[name] = torch.nn.functional.pad(padded, (0, 0, 0, extra))
+    labels = torch.arange(len(items)) % N_CLASSES
+    return Batch(tuple(f"u{k}" for k in range(len(items))), features, lengths, labels)
+
+
+def tables(outputs: Outputs) -> dict[str, torch.Tensor]:
+    rows = {"emotion": outputs.emotion, "neutral": outputs.neutral, "embedding": outputs.embedding}
+    return {k: v for k, v in (rows | {"attributes": outputs.attributes}).items() if v is not None}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes(name):
+    network = build(name).eval()
+    out = network(collate(clips([(7, 2), (4, 5), (1, 1)])))
+    assert out.emotion.shape == (3, N_CLASSES)
+    assert out.emotion.isfinite().all()
+    if out.neutral is not None:
+        assert out.neutral.shape == (3,)
+    if out.embedding is not None:
+        assert out.embedding.shape == (3, network.embedding_dim)
+    if out.frames is not None:
+        assert out.frames_mask.shape == out.frames.shape[:2]
+        assert out.frames_mask.dtype == torch.bool
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 6)), min_size=1, max_size=5),
+    extra=st.integers(0, 9),
+    data=st.data(),
+)
+@settings(max_examples=15, deadline=None)
+def test_padding_order_and_size_of_the_batch_change_no_output(name, lengths, extra, data):
+    for options in _normalisations(name):
+        network = build(name, **options).eval()
+        items = clips(lengths, seed=len(lengths))
+        order = data.draw(st.permutations(range(len(items))))
+        with torch.no_grad():
+            alone = [tables(network(collate([item]))) for item in items]
+            together = tables(network(collate([items[k] for k in order], extra)))
+        for key, table in together.items():
+            for row, k in enumerate(order):
+                torch.testing.assert_close(table[row], alone[k][key][0], atol=1e-5, rtol=1e-5)
+
+
+def _normalisations(name: str) -> list[dict[str, str]]:
+    if "normalize" not in inspect.signature(find(name)).parameters:
+        return [{}]
+    return [{}, {"normalize": "utterance"}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name):
+    network = build(name, **({"dropout": 0.0} if "dropout" in inspect.signature(find(name)).parameters else {}))
+    out = network(collate(clips([(7, 3), (4, 5), (5, 2), (6, 4)])))
+    sum((table**2).sum() for table in tables(out).values()).backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"{key} got no gradient"
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.ndim < 2 or parameter.grad.any(), f"the gradient of {key} is all zeros"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_make_the_network_again(name):
+    network, other = build(name).eval(), build(name).eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(network.state_dict())
+    batch = collate(clips([(7, 3), (4, 5)]))
+    assert torch.equal(network(batch).emotion, other(batch).emotion)
