@@ -191,8 +191,8 @@ def recognise(
 
 def missing_audio(root: Path | str, utterances: Iterable[Utterance]) -> list[str]:
     """Audio paths that are listed and not on disk, each once, sorted."""
-    base = Path(root)
-    return sorted(p for p in {u.audio for u in utterances} if not (base / p).is_file())
+    base = os.path.join(str(root), "")  # noqa: PTH118 - plain strings: a hundred thousand paths in a second
+    return sorted(p for p in {u.audio for u in utterances} if not os.path.isfile(base + p if p[:1] != "/" else p))  # noqa: PTH113
 
 
 # ---------------------------------------------------------------- protocols and folds

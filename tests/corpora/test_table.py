@@ -239,6 +239,7 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
         assert name in message(tmp_path / name)
 
 
+@pytest.mark.slow  # a few seconds
 def test_a_corpus_of_the_size_of_the_challenge_in_seconds(tmp_path: Path) -> None:
     """66 992 + 25 258 rows: rows and split made in seconds, and well below 1 GiB."""
     words = ("angry", "happy", "sad", "neutral", "surprise", "fear", "disgust", "contempt")

@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from serkit import protocols
@@ -169,7 +169,8 @@ def _id_of(row: Mapping[str, Any], path: str, start: float | None, end: float | 
     given = _text(row.get("id"))
     if given:
         return protocols.safe_id(given)
-    stem = str(PurePosixPath(path).with_suffix("")) if path else ""
+    head, dot, suffix = path.rpartition(".")
+    stem = head if dot and "/" not in suffix else path
     part = "" if start is None and end is None else f"_{start or 0:g}-{'end' if end is None else format(end, 'g')}"
     return protocols.safe_id(stem.lstrip("./") + part)
 
