@@ -118,7 +118,12 @@ class ShardWriter:
         self._crc32: list[int] = []
         with _writing(folder):
             self._fd = self._create()
-            _write_all(self._fd, bytes(_HEAD_BYTES))
+        try:
+            with _writing(folder):
+                _write_all(self._fd, bytes(_HEAD_BYTES))
+        except RunFailed:
+            self.discard()
+            raise
 
     def _create(self) -> int:
         while True:
