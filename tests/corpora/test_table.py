@@ -251,11 +251,11 @@ def test_a_corpus_of_the_size_of_the_challenge_in_seconds(tmp_path: Path) -> Non
     path = write(tmp_path, "path,emotion,speaker,split", rows, audio=False)
     touch(tmp_path, ["t_0.wav"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     manifest = table(path)
-    taken_s = time.perf_counter() - start
+    taken_s = time.process_time() - start
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert len(manifest) == 92_350
     assert manifest.info["rows_by_split"] == {"dev": 25_258, "test": 100, "train": 66_992}
-    assert taken_s < 15
+    assert taken_s < 10
     assert grown_kib < 600 * 1024
