@@ -10,7 +10,7 @@ import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ, EncoderSpec
 
-CHUNK_FRAMES = 1024  # frames worked on at once: memory stays small on a long recording
+CHUNK_FRAMES = 256  # frames worked on at once: memory stays small and in cache
 TRIM_BLOCK = 160  # samples of a block whose energy decides whether it is silence
 
 
