@@ -60,7 +60,7 @@ class Checkpoint:
     def line(self) -> str:
         """One line for a listing: size, languages, licence."""
         size = f"{self.download_gb:g} GB" if self.download_gb else "size unknown"
-        return f"{self.hub}: {self.dim}-d, {self.layers} layers, {size}, {self.languages}, licence {self.licence}"
+        return f"{self.hub}, {self.dim}-d, {self.layers} layers, {size}, languages: {self.languages} ({self.licence})"
 
 
 def _row(

@@ -155,7 +155,8 @@ def family_of(name: str) -> str:
     Raises:
         SerkitError: no such name, or a model type that no family knows.
     """
-    return resolve(name).family
+    before = name.split("/", 1)[0]
+    return before if ":" not in name and before in FAMILIES else resolve(name).family
 
 
 def names(family: str | None = None, *, commercial: bool = False) -> tuple[Checkpoint, ...]:

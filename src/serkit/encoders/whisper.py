@@ -1,0 +1,164 @@
+"""Hidden states of Whisper's encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
+from serkit.foundation.loading import load_model, quiet, transformers_package
+from serkit.foundation.pieces import batches
+
+HOP = 320  # samples: a 10-ms spectrogram, halved by the second convolution (Radford et al. 2022, section 2.2)
+N_FFT, MEL_HOP = 400, 160
+WINDOWS = ("30s", "clip")
+PREFIXES = {r"^model\.encoder\.": "", r"^encoder\.": ""}
+
+
+class Whisper(Pretrained):
+    """Whisper's encoder (Radford et al. 2022, arXiv 2212.04356), 50 frames a second.
+
+    A clip of ``n`` samples gives ``ceil(n / 320)`` frames. One longer than 30 s is computed in windows of
+    30 s, one after the other, each with positions from zero, as the model was trained.
+
+    Args:
+        name: ``whisper/…``, or ``hub:ORG/MODEL`` or ``path:DIR`` of that architecture.
+        layer: hidden state: a number (0 is what enters the first layer), ``last``, ``mean_last_4``, or ``all``
+            side by side, (frames, layers x dim), with ``n_layers`` in the spec's parameters.
+        window: ``30s``: every clip is padded with silence to 30 s, which the encoder attends to, and the
+            silent frames are dropped afterwards (as published). ``clip``: positions are cut to the clip and
+            nothing else is attended to: much cheaper, other numbers.
+        pool: frames averaged into one. dtype: how features are stored.
+        source: a local folder in the hub's layout that replaces the source.
+        precision: arithmetic of the model: ``float32``, ``bf16`` or ``fp16``.
+        batch_s: seconds of audio computed together, padding counted; does not change the numbers.
+
+    Raises:
+        SerkitError: an unknown name or choice.
+    """
+
+    FAMILY: ClassVar[str] = "whisper"
+    MODALITY: ClassVar[Literal["audio", "text"]] = "audio"
+
+    def __init__(
+        self,
+        name: str = "whisper/large-v3",
+        *,
+        layer: Layer = "last",
+        window: Literal["30s", "clip"] = "30s",
+        pool: int = 1,
+        dtype: Literal["float16", "float32"] = "float16",
+        source: Path | str | None = None,
+        precision: Precision = "float32",
+        batch_s: float | None = None,
+    ) -> None:
+        if window not in WINDOWS:
+            raise SerkitError(f"encoder '{name}': window '{window}'" + did_you_mean(str(window), WINDOWS))
+        self.resolved = self._resolved(name, source)
+        self.whole = window == "30s"
+        self.batch_s = batch_s
+        self._specify(
+            name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision, window=HOP, hop=HOP,
+            padding=HOP - 1, params={"window": window},
+        )  # fmt: skip
+
+    @classmethod
+    def tiny(cls) -> Whisper:
+        """Small random weights of the real class, saved and loaded like a download."""
+        return cls("whisper/random", window="clip")
+
+    def _load(self, folder: Path) -> None:
+        import torch
+
+        transformers = transformers_package(self.spec.name)
+        name = self.spec.name
+        self._model: Any = load_model(
+            name, transformers.models.whisper.modeling_whisper.WhisperEncoder, folder, key_mapping=PREFIXES,
+            ignored=("model.decoder.", "decoder.", "proj_out."),
+        )  # fmt: skip
+        with quiet():
+            front = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        found = (front.sampling_rate, front.hop_length, front.n_fft, front.feature_size)
+        if found != (SAMPLE_RATE_HZ, MEL_HOP, N_FFT, self._model.config.num_mel_bins):
+            raise SerkitError(f"encoder '{name}': front end with rate, hop, window and bands {found} is not Whisper's")
+        config = self._model.config
+        if (config.d_model, config.encoder_layers) != (self.resolved.dim, self.resolved.layers):
+            raise SerkitError(
+                f"encoder '{name}': weights with dim {config.d_model} and {config.encoder_layers} layers, expected "
+                f"{self.resolved.dim} and {self.resolved.layers}"
+            )
+        self._mel = torch.from_numpy(np.asarray(front.mel_filters.T, dtype=np.float32)).contiguous()
+        self._frames_max = int(config.max_source_positions)
+        self._tap = LayerTap(self._model.layers, self.taken)
+
+    def _to(self, device: Any, dtype: Any) -> None:
+        self._model.to(device=device, dtype=dtype)
+        self._mel = self._mel.to(device)
+
+    def _encode(self, items: list[np.ndarray]) -> list[np.ndarray]:
+        longest = self._frames_max * HOP
+        windows: list[tuple[int, np.ndarray]] = []
+        for index, samples in enumerate(items):
+            starts = range(0, max(len(samples), 1), longest)
+            windows += [(index, samples[start : start + longest]) for start in starts]
+        sizes = [longest if self.whole else max(len(w), HOP) for _, w in windows]
+        seconds = self.batch_s or (60.0 if self.device == "cpu" else 960.0)
+        parts: list[np.ndarray] = [np.empty(0)] * len(windows)
+        for batch in batches(sizes, int(seconds * SAMPLE_RATE_HZ)):
+            for k, frames in zip(batch, self._batch([windows[k][1] for k in batch]), strict=True):
+                parts[k] = frames
+        found: list[list[np.ndarray]] = [[] for _ in items]
+        for (index, _), frames in zip(windows, parts, strict=True):
+            found[index].append(frames)
+        return [np.concatenate(frames) for frames in found]
+
+    def _batch(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(samples,) each, at most one window, to (frames, dim) each."""
+        import torch
+        from torch.nn import functional as F
+
+        n = [max(1, -(-len(w) // HOP)) for w in waves]
+        time = self._frames_max if self.whole else max(n)
+        padded = np.zeros((len(waves), time * HOP + (0 if self.whole else N_FFT)), dtype=np.float32)
+        for row, wave in enumerate(waves):
+            padded[row, : len(wave)] = wave
+        values = torch.from_numpy(padded).to(self.device)
+        seen = torch.arange(time, device=values.device)[None, :] < torch.tensor(n, device=values.device)[:, None]
+        mel = self._log_mel(values, None if self.whole else seen)
+        model = self._model
+        hidden = F.gelu(model.conv1(mel.to(model.dtype)))
+        hidden = F.gelu(model.conv2(hidden)).transpose(1, 2)
+        hidden = hidden + model.embed_positions.weight[:time].to(hidden.dtype)
+        mask = None
+        if not self.whole and min(n) < max(n):
+            mask = torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device)
+            mask = mask.masked_fill(~seen, torch.finfo(hidden.dtype).min)[:, None, None, :].expand(-1, 1, time, -1)
+        for layer in model.layers:
+            hidden = layer(hidden, mask)
+        states = self._combined(self._tap.states(model.layer_norm(hidden))).numpy()
+        return [states[row, : n[row]] for row in range(len(waves))]
+
+    def _log_mel(self, values: Any, seen: Any) -> Any:
+        """(batch, samples) zero-padded to (batch, bands, 2 x time): the published spectrogram.
+
+        With ``seen`` (batch, time) each row is scaled by its own loudest real frame, frames after its end
+        are zero, and what follows the clip is silence rather than its mirror image.
+        """
+        import torch
+
+        window = torch.hann_window(N_FFT, device=values.device)
+        spectrum = torch.stft(values, N_FFT, MEL_HOP, window=window, return_complex=True)
+        steps = values.shape[1] // MEL_HOP if seen is None else 2 * seen.shape[1]
+        power = spectrum[..., :steps].abs() ** 2
+        log = (self._mel @ power).clamp(min=1e-10).log10()
+        if seen is not None:
+            real = seen.repeat_interleave(2, dim=1)[:, None, :]
+            log = log.masked_fill(~real, float("-inf"))
+        floor = log.amax(dim=(1, 2), keepdim=True) - 8.0
+        scaled = (torch.maximum(log, floor) + 4.0) / 4.0
+        return scaled if seen is None else scaled.masked_fill(~real, 0.0)

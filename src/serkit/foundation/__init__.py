@@ -1,0 +1,1 @@
+"""What the pretrained encoders share: strict loading, choice of layer, exact batches. Torch loads inside load()."""

@@ -1,0 +1,148 @@
+"""Strict loading of published weights: every name accounted for, no code from the hub, no pickles with code."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from serkit.checkpoints import cache_folder, weight_files
+from serkit.errors import MissingExtra, SerkitError
+
+
+def transformers_package(name: str) -> Any:
+    """The ``transformers`` package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtra("transformers", "foundation", f"encoder '{name}'") from None
+    return transformers
+
+
+def load_model(
+    name: str,
+    build: Any,
+    folder: Path,
+    *,
+    ignored: Sequence[str] = (),
+    missing_ok: Sequence[str] = (),
+    key_mapping: Mapping[str, str] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Load a transformers model from a folder, in float32 and evaluation mode, and account for every weight.
+
+    Args:
+        name: encoder, for messages. build: a transformers class with ``from_pretrained``.
+        folder: the hub's layout: ``config.json`` with ``model.safetensors`` or ``pytorch_model.bin`` (or shards).
+        ignored: prefixes of names in the file that the encoder has no use for, such as a decoder's.
+        missing_ok: names that evaluation does not use and that a file may lack.
+        key_mapping: regular expressions to replacements, where names carry a prefix.
+        kwargs: for the class.
+
+    Raises:
+        SerkitError: weights missing, unexpected or of another shape, named; or a ``.bin`` with more than tensors.
+    """
+    import torch
+
+    source = safe_folder(name, folder)
+    with quiet():
+        try:
+            model, info = build.from_pretrained(
+                source, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
+                output_loading_info=True, ignore_mismatched_sizes=True, key_mapping=dict(key_mapping or {}) or None,
+                **kwargs,
+            )  # fmt: skip
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise SerkitError(f"encoder '{name}': {folder} cannot be loaded: {' '.join(str(error).split())}") from None
+    unexpected = sorted(k for k in info["unexpected_keys"] if not k.startswith(tuple(ignored)))
+    missing = sorted(k for k in info["missing_keys"] if k not in missing_ok)
+    mismatched = sorted(str(k[0]) for k in info["mismatched_keys"])
+    for what, found in (("lacks", missing), ("has an unexpected", unexpected), ("has another shape for", mismatched)):
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            raise SerkitError(f"encoder '{name}': {folder} {what} weight '{found[0]}'{more}")
+    return model.eval().requires_grad_(False)
+
+
+def safe_folder(name: str, folder: Path) -> Path:
+    """The folder itself where it holds safetensors; otherwise a converted copy in the cache, made once.
+
+    A ``.bin`` is read with ``weights_only=True``: tensors and plain containers, never code.
+
+    Raises:
+        SerkitError: no weights, or a ``.bin`` that holds more than tensors.
+    """
+    files = weight_files(folder)
+    if all(f.suffix == ".safetensors" for f in files):
+        return folder
+    state = [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    key = hashlib.blake2b(json.dumps(state).encode(), digest_size=12).hexdigest()
+    target = cache_folder() / "converted" / key
+    if target.is_dir():
+        return target
+    tensors: dict[str, Any] = {}
+    for file in files:
+        tensors.update(read_bin(name, file))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".part-"))
+    from safetensors.torch import save_file
+
+    save_file({k: t.contiguous().clone() for k, t in tensors.items()}, part / "model.safetensors", {"format": "pt"})
+    for small in folder.iterdir():
+        if small.suffix in (".json", ".txt", ".model") and not small.name.startswith("pytorch_model"):
+            shutil.copyfile(small, part / small.name)
+    try:
+        part.replace(target)
+    except OSError:  # another process was first
+        shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def read_bin(name: str, file: Path) -> dict[str, Any]:
+    """Tensors of a ``.bin`` or ``.safetensors`` file by name, on the CPU.
+
+    Raises:
+        SerkitError: it holds more than tensors, or is damaged.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise SerkitError(f"encoder '{name}': {file} is damaged or holds more than tensors: {first}") from None
+    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise SerkitError(f"encoder '{name}': {file} is not a table of tensors")
+    return dict(tensors)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from printing progress bars and load reports while it loads."""
+    import importlib
+
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,221 @@
+"""The wav2vec 2.0 architecture: WavLM, HuBERT, wav2vec 2.0 and DistilHuBERT, batched without a trace of it.
+
+Three things make a clip's features depend on its neighbours in the published pipelines, and are avoided
+here: padding that is attended to (masked), normalisation of the waveform over the padded batch (each clip
+alone), and a group normalisation after the first convolution, which averages over time and takes no mask
+(the ``base`` models; computed over the clip's own frames).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
+from serkit.foundation.loading import load_model, quiet, transformers_package
+from serkit.foundation.pieces import batches, pieces
+
+WINDOW, HOP = 400, 320  # of every published checkpoint (Baevski et al. 2020, section 2); folders say their own
+HEADS = ("lm_head.", "quantizer.", "project_hid.", "project_q.", "classifier.", "projector.", "layer_weights")
+
+
+class SpeechEncoder(Pretrained):
+    """Waveforms to hidden states of a wav2vec 2.0-shaped model, 50 frames a second.
+
+    A clip longer than ``chunk_s`` is computed in stretches that overlap by ``context_s`` on each side,
+    because attention over ten minutes does not fit; both are part of the fingerprint.
+    """
+
+    MODALITY: ClassVar[Literal["audio", "text"]] = "audio"
+    CLASS: ClassVar[str]
+
+    def _build(
+        self,
+        name: str,
+        *,
+        layer: Layer,
+        pool: int,
+        dtype: Literal["float16", "float32"],
+        source: Path | str | None,
+        precision: Precision,
+        chunk_s: float,
+        context_s: float,
+        batch_s: float | None,
+    ) -> None:
+        self.resolved = self._resolved(name, source)
+        kernels = self.resolved.config.get("conv_kernel")
+        strides = self.resolved.config.get("conv_stride")
+        window, hop = receptive_field(kernels, strides) if kernels and strides else (WINDOW, HOP)
+        if chunk_s <= 2 * context_s or context_s < 0:
+            raise SerkitError(f"encoder '{name}': chunk_s {chunk_s} must be more than twice context_s {context_s}")
+        self._chunk = int(chunk_s * SAMPLE_RATE_HZ / hop)
+        self._context = int(context_s * SAMPLE_RATE_HZ / hop)
+        self.batch_s = batch_s
+        self._specify(
+            name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision, window=window, hop=hop,
+            params={"chunk_s": float(chunk_s), "context_s": float(context_s)},
+        )  # fmt: skip
+
+    def _load(self, folder: Path) -> None:
+        transformers = transformers_package(self.spec.name)
+        self._model: Any = load_model(
+            self.spec.name, getattr(transformers, self.CLASS), folder,
+            ignored=(*HEADS, "masked_spec_embed"), missing_ok=("masked_spec_embed",),
+        )  # fmt: skip
+        with quiet():
+            self._front: Any = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        if self._front.sampling_rate != SAMPLE_RATE_HZ:
+            raise SerkitError(f"encoder '{self.spec.name}': trained at {self._front.sampling_rate} Hz, expected 16000")
+        config = self._model.config
+        found = (config.hidden_size, config.num_hidden_layers, *receptive_field(config.conv_kernel, config.conv_stride))
+        expected = (self.resolved.dim, self.resolved.layers, self.spec.window, self.spec.hop)
+        if found != expected:
+            raise SerkitError(
+                f"encoder '{self.spec.name}': weights with dim, layers, window, hop {found}, expected {expected}"
+            )
+        self._norm: Any = None
+        first = self._model.feature_extractor.conv_layers[0]
+        if config.feat_extract_norm == "group":
+            self._norm = first.layer_norm = masked_norm(first.layer_norm)
+        for layer in self._model.encoder.layers:
+            if hasattr(layer.attention, "torch_multi_head_self_attention"):
+                layer.attention.torch_multi_head_self_attention = biased_attention(layer.attention)
+        self._first_stride, self._first_kernel = config.conv_stride[0], config.conv_kernel[0]
+        self._tap = LayerTap(self._model.encoder.layers, self.taken)
+
+    def _to(self, device: Any, dtype: Any) -> None:
+        self._model.to(device=device, dtype=dtype)
+
+    def _encode(self, items: list[np.ndarray]) -> list[np.ndarray]:
+        window, hop = self.spec.window, self.spec.hop
+        waves = [self._prepared(item) for item in items]
+        stretches: list[tuple[int, Any, np.ndarray]] = []
+        for index, wave in enumerate(waves):
+            total = 1 + (len(wave) - window) // hop
+            for piece in pieces(total, self._chunk, self._context):
+                end = len(wave) if piece.end == total else (piece.end - 1) * hop + window
+                stretches.append((index, piece, wave[piece.start * hop : end]))
+        seconds = self.batch_s or (60.0 if self.device == "cpu" else 480.0)
+        parts: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for batch in batches([len(s[2]) for s in stretches], int(seconds * SAMPLE_RATE_HZ)):
+            for k, frames in zip(batch, self._batch([stretches[k][2] for k in batch]), strict=True):
+                index, piece, _ = stretches[k]
+                kept = frames[piece.keep_start - piece.start : piece.keep_end - piece.start]
+                parts.setdefault(index, []).append((piece.keep_start, kept))
+        return [np.concatenate([f for _, f in sorted(parts[i], key=lambda p: p[0])]) for i in range(len(items))]
+
+    def _prepared(self, samples: np.ndarray) -> np.ndarray:
+        """Zero-padded to one window and normalised alone, by the checkpoint's own feature extractor."""
+        if len(samples) < self.spec.window:
+            samples = np.pad(samples, (0, self.spec.window - len(samples)))
+        values = self._front(samples, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"]
+        return np.asarray(values[0], dtype=np.float32)
+
+    def _batch(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(samples,) each to (frames, dim) each, padded together; the padding is masked everywhere."""
+        import torch
+
+        lengths = [len(w) for w in waves]
+        padded = np.zeros((len(waves), max(lengths)), dtype=np.float32)
+        for row, wave in enumerate(waves):
+            padded[row, : len(wave)] = wave
+        values = torch.from_numpy(padded).to(self.device, self._model.dtype)
+        mask = None
+        if min(lengths) < max(lengths):
+            seen = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+            mask = seen.long().to(self.device)
+        if self._norm is not None:
+            first = [(n - self._first_kernel) // self._first_stride + 1 for n in lengths]
+            self._norm.lengths = torch.tensor(first, device=self.device)
+        output = self._model(values, attention_mask=mask)
+        states = self._combined(self._tap.states(output.last_hidden_state)).numpy()
+        n = [1 + (length - self.spec.window) // self.spec.hop for length in lengths]
+        return [states[row, : n[row]] for row in range(len(waves))]
+
+
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+    """Samples that one output of a stack of unpadded convolutions sees, and samples between two outputs.
+
+    >>> receptive_field((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+    (400, 320)
+    """
+    window, hop = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        window += (kernel - 1) * hop
+        hop *= stride
+    return window, hop
+
+
+def biased_attention(attention: Any) -> Any:
+    """WavLM's attention with its gated position bias in one fused call; the weights are never formed.
+
+    The published code asks for the attention weights of every layer and throws them away.
+
+    Args:
+        attention: ``WavLMAttention`` of transformers.
+
+    Returns:
+        a function of hidden states (batch, time, dim), mask (batch, time) or ``None``, and bias
+        (batch * heads, time, time), to ``(output, None)`` with output (batch, time, dim).
+    """
+    import torch
+    from torch.nn import functional as F
+
+    heads = attention.num_heads
+
+    def attend(hidden: torch.Tensor, mask: torch.Tensor | None, bias: torch.Tensor) -> tuple[torch.Tensor, None]:
+        batch, time, dim = hidden.shape
+        query, key, value = (
+            projection(hidden).view(batch, time, heads, dim // heads).transpose(1, 2)
+            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        bias = bias.view(batch, heads, time, time)
+        if mask is not None:
+            bias = bias.masked_fill(~mask.bool()[:, None, None, :], torch.finfo(bias.dtype).min)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        output: torch.Tensor = attention.out_proj(mixed.transpose(1, 2).reshape(batch, time, dim))
+        return output, None
+
+    return attend
+
+
+def masked_norm(norm: Any) -> Any:
+    """The same per-channel normalisation over time, over each row's own frames.
+
+    Args:
+        norm: ``nn.GroupNorm`` with one channel per group. The result reads its row lengths, (batch,) int64,
+        from an attribute ``lengths`` set before each forward pass.
+
+    Raises:
+        SerkitError: several channels per group.
+    """
+    import torch
+    from torch import nn
+
+    if norm.num_groups != norm.num_channels:
+        raise SerkitError(f"group normalisation of {norm.num_channels} channels in {norm.num_groups} groups")
+
+    class MaskedNorm(nn.Module):
+        lengths: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """(batch, channels, time) to the same shape."""
+            n = self.lengths.to(x.device)[:, None, None]
+            real = torch.arange(x.shape[-1], device=x.device)[None, None, :] < n
+            wide = x.float().masked_fill(~real, 0.0)
+            mean = wide.sum(-1, keepdim=True) / n
+            spread = ((wide - mean).masked_fill(~real, 0.0) ** 2).sum(-1, keepdim=True) / n
+            scaled = (x.float() - mean) * torch.rsqrt(spread + self.eps)
+            shifted: torch.Tensor = scaled * self.weight.float()[None, :, None] + self.bias.float()[None, :, None]
+            return shifted.to(x.dtype)
+
+    return MaskedNorm()

@@ -1,0 +1,155 @@
+"""Tiny checkpoints of the real classes, with real tokenizers and feature extractors, in the hub's layout.
+
+Weights are random and the same everywhere for a seed. They teach nothing; they let every path be walked
+through ``from_pretrained`` on a machine without a network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation.loading import quiet, transformers_package
+
+VERSION = 1  # counts up when what is written changes
+TEXTS = (
+    "I did not expect that at all, and now I am glad.",
+    "Kids are talking by the door. Dogs are sitting by the door.",
+    "Leave me alone! Why would you ever say such a thing to her?",
+    "Well, it was a quiet evening; nobody said much about the weather.",
+    "That is so sad... he waited for seven hours, and then he left.",
+)
+
+
+def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -> Path:
+    """Write a tiny checkpoint and return its folder; without ``folder``, one in the temporary directory, once.
+
+    Args:
+        family: file in ``encoders/``. folder: where to write; made where absent.
+        changes: fields of the model's configuration, such as ``hidden_size``; need a ``folder``.
+
+    Raises:
+        SerkitError: no such family, or changes without a folder of their own.
+        MissingExtra: transformers is not installed.
+    """
+    if family not in BUILDERS:
+        raise SerkitError(f"no tiny checkpoint of '{family}'" + did_you_mean(family, BUILDERS))
+    if folder is None and changes:
+        raise SerkitError("a tiny checkpoint with changes needs a folder of its own")
+    import torch
+
+    name = f"serkit-tiny-{VERSION}-{torch.__version__}-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    target = Path(folder) if folder is not None else Path(tempfile.gettempdir()) / name / family
+    if folder is None and target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".part-"))
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        BUILDERS[family](transformers_package(family), part, changes)
+    try:
+        part.replace(target)
+    except OSError:  # an older one in its place, or another process was first
+        if folder is not None:
+            shutil.rmtree(target)
+            part.replace(target)
+        else:
+            shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def _lively(model: Any) -> Any:
+    """Larger weights than an initialisation has, so that a mistake shows in the output."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3.0)
+            else:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def _speech(kind: str, norm: str, layers: int) -> Callable[[Any, Path, Mapping[str, Any]], None]:
+    def build(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
+        stable = norm == "layer"
+        config = getattr(transformers, f"{kind}Config")(
+            **{
+                "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24,
+                "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+                "feat_extract_norm": norm, "conv_bias": stable, "do_stable_layer_norm": stable,
+                "num_buckets": 32, "max_bucket_distance": 80, "vocab_size": 4, "codevector_dim": 8,
+                "proj_codevector_dim": 8, "num_codevectors_per_group": 4,
+            } | dict(changes)
+        )  # fmt: skip
+        _lively(getattr(transformers, f"{kind}Model")(config)).save_pretrained(folder)
+        transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=stable).save_pretrained(folder)
+
+    return build
+
+
+def _whisper(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
+    tokenizer, special = _whisper_tokenizer(transformers, folder)
+    config = transformers.WhisperConfig(
+        **{
+            "d_model": 16, "encoder_layers": 4, "decoder_layers": 1, "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "num_mel_bins": 80,
+            "vocab_size": len(tokenizer), "pad_token_id": special["<|endoftext|>"],
+            "bos_token_id": special["<|endoftext|>"], "eos_token_id": special["<|endoftext|>"],
+            "decoder_start_token_id": special["<|startoftranscript|>"], "suppress_tokens": [],
+            "begin_suppress_tokens": [], "max_target_positions": 64,
+        } | dict(changes)
+    )  # fmt: skip
+    model = _lively(transformers.WhisperForConditionalGeneration(config))
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=special["<|endoftext|>"],
+        eos_token_id=special["<|endoftext|>"],
+        pad_token_id=special["<|endoftext|>"],
+        decoder_start_token_id=special["<|startoftranscript|>"],
+        max_length=48,
+    )
+    model.generation_config.is_multilingual = True
+    model.generation_config.lang_to_id = {"<|en|>": special["<|en|>"], "<|de|>": special["<|de|>"]}
+    model.generation_config.task_to_id = {
+        "transcribe": special["<|transcribe|>"],
+        "translate": special["<|translate|>"],
+    }
+    model.generation_config.no_timestamps_token_id = special["<|notimestamps|>"]
+    model.generation_config.max_initial_timestamp_index = 50
+    model.save_pretrained(folder)
+    frames = config.max_source_positions
+    transformers.WhisperFeatureExtractor(
+        feature_size=config.num_mel_bins, chunk_length=max(1, frames // 50)
+    ).save_pretrained(folder)
+
+
+def _whisper_tokenizer(transformers: Any, folder: Path) -> tuple[Any, dict[str, int]]:
+    """Byte-level vocabulary without merges, with Whisper's special tokens in their published order."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    vocabulary = {c: i for i, c in enumerate(sorted(ByteLevel.alphabet()))}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    words = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>",
+             "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
+    tokenizer = transformers.WhisperTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+    tokenizer.add_special_tokens({"additional_special_tokens": words[1:]})
+    tokenizer.add_tokens([f"<|{0.02 * k:.2f}|>" for k in range(1501)])
+    tokenizer.save_pretrained(folder)
+    return tokenizer, {w: tokenizer.convert_tokens_to_ids(w) for w in words}
+
+
+BUILDERS: Mapping[str, Callable[[Any, Path, Mapping[str, Any]], None]] = {
+    "whisper": _whisper,
+    "wavlm": _speech("WavLM", "layer", 4),
+    "hubert": _speech("Hubert", "layer", 4),
+    "wav2vec2": _speech("Wav2Vec2", "group", 4),
+    "distilhubert": _speech("Hubert", "group", 2),
+}

@@ -1,0 +1,72 @@
+"""What the tests of the pretrained families share: clips, tiny folders, and the promises each must keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serkit.errors import SerkitError
+
+LENGTHS = (960, 16_000, 35_000, 36_000, 100, 400, 37_777)
+
+
+def clips(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
+
+
+def worst(together: list[np.ndarray], alone: list[np.ndarray]) -> float:
+    assert [len(a) for a in together] == [len(a) for a in alone]
+    return max(float(np.abs(a - b).max()) for a, b in zip(together, alone, strict=True))
+
+
+def check_padding_changes_nothing(encoder: Any, items: list[Any], bound: float = 1e-4) -> None:
+    """Every item alone, then all in one batch, padded to the longest."""
+    encoder.batch_s = 1e6
+    assert worst(encoder(items), [encoder([item])[0] for item in items]) <= bound
+
+
+def check_layers(cls: Any, folder: Path, item: Any, reference: list[np.ndarray], **choices: Any) -> None:
+    """Every choice of layer against all hidden states (time, dim) that transformers itself gives."""
+    n_layers = len(reference) - 1
+
+    def chosen(layer: Any) -> np.ndarray:
+        return cls("path:" + str(folder), layer=layer, **choices)([item])[0]
+
+    for k, expected in enumerate(reference):
+        np.testing.assert_allclose(chosen(k), expected, rtol=1e-4, atol=2e-5, err_msg=f"layer {k}")
+    np.testing.assert_allclose(chosen("last"), reference[-1], rtol=1e-4, atol=2e-5)
+    if n_layers >= 4:
+        np.testing.assert_allclose(chosen("mean_last_4"), np.mean(reference[-4:], axis=0), rtol=1e-4, atol=2e-5)
+    everything = cls("path:" + str(folder), layer="all", **choices)
+    assert everything.spec.params["n_layers"] == n_layers + 1
+    stacked = everything([item])[0]
+    assert stacked.shape[1] == everything.spec.dim == (n_layers + 1) * reference[0].shape[1]
+    parts = stacked.reshape(len(stacked), n_layers + 1, -1)
+    np.testing.assert_allclose(parts, np.stack(reference, axis=1), rtol=1e-4, atol=2e-5)
+    for wrong in (n_layers + 1, -1, "first"):
+        with pytest.raises(SerkitError, match="layer"):
+            cls("path:" + str(folder), layer=wrong, **choices)
+    prints = {cls("path:" + str(folder), layer=layer, **choices).spec.fingerprint for layer in (0, 1, "last", "all")}
+    assert len(prints) == 4
+
+
+def check_strict_names(cls: Any, folder: Path) -> None:
+    """A weight taken away, and one too many, are errors that name it."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    name = sorted(k for k in tensors if k.endswith("layers.1.final_layer_norm.weight") or ".layer.1." in k)[0]
+    save_file({k: v for k, v in tensors.items() if k != name}, file, {"format": "pt"})
+    with pytest.raises(SerkitError, match="lacks weight"):
+        cls("path:" + str(folder)).load()
+    save_file({**tensors, "strange.weight": tensors[name].clone()}, file, {"format": "pt"})
+    with pytest.raises(SerkitError, match=r"unexpected weight 'strange\.weight'"):
+        cls("path:" + str(folder)).load()
+    save_file({**tensors, name: tensors[name][:3].clone()}, file, {"format": "pt"})
+    with pytest.raises(SerkitError, match="another shape"):
+        cls("path:" + str(folder)).load()

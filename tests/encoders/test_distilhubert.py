@@ -1,0 +1,55 @@
+"""Distilhubert: layers against transformers, batches, and the heads that published files carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pretrained_checks import check_layers, check_padding_changes_nothing, check_strict_names, clips
+
+from serkit.encoders.distilhubert import Distilhubert
+from serkit.foundation.tiny import tiny_folder
+
+transformers = pytest.importorskip("transformers")
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder("distilhubert", tmp_path_factory.mktemp("distilhubert") / "tiny")
+
+
+def published(folder: Path, samples: np.ndarray) -> list[np.ndarray]:
+    front = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    model = transformers.HubertModel.from_pretrained(folder).eval()
+    values = torch.from_numpy(front(samples, sampling_rate=16_000, return_tensors="np")["input_values"])
+    with torch.inference_mode():
+        output = model(values, output_hidden_states=True)
+    return [s[0].numpy() for s in (*output.hidden_states[:-1], output.last_hidden_state)]
+
+
+def test_every_layer_is_the_one_asked_for(folder: Path) -> None:
+    samples = clips((35_000,))[0]
+    check_layers(Distilhubert, folder, samples, published(folder, samples))
+
+
+def test_padding_changes_nothing(folder: Path) -> None:
+    check_padding_changes_nothing(Distilhubert(f"path:{folder}"), clips())
+
+
+def test_missing_and_unexpected_weights_are_errors(tmp_path: Path) -> None:
+    check_strict_names(Distilhubert, tiny_folder("distilhubert", tmp_path / "w"))
+
+
+def test_two_layers_have_no_mean_of_four(folder: Path) -> None:
+    from serkit.errors import SerkitError
+
+    with pytest.raises(SerkitError, match="needs 4 layers, the model has 2"):
+        Distilhubert(f"path:{folder}", layer="mean_last_4")
