@@ -26,7 +26,7 @@ CARD = Card(
     languages=("en",),
     kind="elicited",
     label_map={"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness", "O": "other", "X": None},
-    labels=_FOUR,
+    labels=("anger", "happiness", "neutral", "other", "sadness"),
     protocols=(
         Protocol(
             name="msp-improv-4class-6session",

@@ -41,7 +41,7 @@ CARD = Card(
         "O": "other",
         "X": None,
     },
-    labels=_LABELS,
+    labels=protocols.order_labels((*_LABELS, "other")),
     protocols=(
         Protocol(
             name="msp-podcast-release",
@@ -135,7 +135,7 @@ def msp_podcast(
         seed: draws the dev speakers of ``msp-podcast-is25-devtest``; otherwise not used.
         other: rows of class ``O`` are left out (``drop``), are a ninth class (``keep``), or stay with
             emotion ``None`` and their votes (``none``).
-        unlabelled_test: keep Test3 in split test although its labels are hidden.
+        unlabelled_test: with ``msp-podcast-is25``: keep Test3 in split test although its labels are hidden.
         transcripts: read ``Transcripts/NAME.txt`` where it is there.
 
     Raises:
@@ -148,15 +148,16 @@ def msp_podcast(
         raise SerkitError(f"option other is '{other}', expected drop, keep or none")
     folder = protocols.corpus_root(root, CARD)
     hidden = protocols.as_flag(unlabelled_test, "unlabelled_test")
-    texts = (
-        _first_folder(folder, "Transcripts", "Transcript") if protocols.as_flag(transcripts, "transcripts") else None
-    )
+    wanted = ("Transcripts", "Transcript") if protocols.as_flag(transcripts, "transcripts") else ()
+    texts = _first_folder(folder, *wanted)
     audio = {p.stem: p for p in reversed(protocols.find_audio(folder, CARD))}
     labels = _first_folder(folder, "Labels", "labels", "label")
     consensus = _consensus(labels or folder)
     votes, n_raters = _votes(labels or folder)
     splits = dict(_SPLITS[chosen.name])
     if hidden:
+        if chosen.name != "msp-podcast-is25":
+            raise SerkitError(f"msp_podcast: unlabelled_test belongs to protocol msp-podcast-is25, got {chosen.name}")
         splits["Test3"] = "test"
 
     rows: list[Utterance] = []
@@ -251,7 +252,7 @@ def _finished(
         folds=1,
         seed=seed if chosen.name.endswith("devtest") else None,
         version=version[1] if version else "unknown",
-        labels=protocols.order_labels((*_LABELS, "other")) if other == "keep" else None,
+        labels=CARD.labels if other == "keep" else None,
         speakers_shared=bool(names),
         notes=notes,
         extra=extra,
