@@ -23,6 +23,11 @@ def worst(together: list[np.ndarray], alone: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(together, alone, strict=True))
 
 
+def rms(together: list[np.ndarray], alone: list[np.ndarray]) -> float:
+    difference = np.concatenate(together).astype(np.float64) - np.concatenate(alone)
+    return float(np.sqrt(np.mean(difference**2)))
+
+
 def check_padding_changes_nothing(encoder: Any, items: list[Any], bound: float = 1e-4) -> None:
     """Every item alone, then all in one batch, padded to the longest."""
     encoder.batch_s = 1e6

@@ -183,7 +183,8 @@ class LayerTap:
     """Keeps chosen hidden states of a stack of transformer layers while it runs.
 
     Hidden state ``k`` is the output of layer ``k`` (1 is the first), 0 the input of the first layer;
-    the last one is the model's own output, after its final normalisation, as transformers counts them.
+    the last one is the model's own output, after its final normalisation: what the published features
+    took, and what ``hidden_states[-1]`` was in transformers 4 (transformers 5 leaves the norm out of it).
     Layers above the highest one wanted are cut off, so that they cost nothing.
 
     Args:
