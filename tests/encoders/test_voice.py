@@ -114,8 +114,8 @@ def test_noise_and_silence_have_no_voice() -> None:
 def test_formants_of_vowels(f0: float, formants: tuple[float, ...]) -> None:
     samples = vowel(f0, formants)
     for k in (1, 2, 3):
-        assert 1000 * measured(samples, f"f{k}_hz") == pytest.approx(formants[k - 1], abs=40)
-        assert 30 < 1000 * measured(samples, f"f{k}_bandwidth_hz") < 300
+        assert 1000 * measured(samples, f"f{k}_khz") == pytest.approx(formants[k - 1], abs=40)
+        assert 30 < 1000 * measured(samples, f"f{k}_bandwidth_khz") < 300
 
 
 def test_the_predictor_solves_the_normal_equations() -> None:
