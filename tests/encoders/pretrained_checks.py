@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from serkit.errors import SerkitError
+from serkit.foundation.pieces import pieces
 
 LENGTHS = (960, 16_000, 35_000, 36_000, 100, 400, 37_777)
 
@@ -65,7 +66,10 @@ def check_strict_names(cls: Any, folder: Path) -> None:
 
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    name = sorted(k for k in tensors if k.endswith("layers.1.final_layer_norm.weight") or ".layer.1." in k)[0]
+    inner = [
+        k for k in tensors if (".layers.1." in k or ".layer.1." in k or k.startswith("layers.1.")) and "dec" not in k
+    ]
+    name = min(k for k in inner if k.endswith("weight"))
     save_file({k: v for k, v in tensors.items() if k != name}, file, {"format": "pt"})
     with pytest.raises(SerkitError, match="lacks weight"):
         cls("path:" + str(folder)).load()
@@ -75,3 +79,50 @@ def check_strict_names(cls: Any, folder: Path) -> None:
     save_file({**tensors, name: tensors[name][:3].clone()}, file, {"format": "pt"})
     with pytest.raises(SerkitError, match="another shape"):
         cls("path:" + str(folder)).load()
+
+
+TEXTS = ["I am so happy, isn't it great?", "no", "Été… 日本語 ሰላም", "Leave me alone! " * 12, "the door " * 40]
+
+
+def check_text_encoder(cls: Any, folder: Path) -> None:
+    """Against transformers itself, alone and in a batch; special tokens, empty and long texts."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+
+    def published(text: str) -> list[np.ndarray]:
+        with torch.inference_mode():
+            output = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+        return [s[0].numpy() for s in (*output.hidden_states[:-1], output.last_hidden_state)]
+
+    check_layers(cls, folder, TEXTS[0], published(TEXTS[0]))
+    encoder = cls(f"path:{folder}", special_tokens="keep")
+    for text, frames in zip(TEXTS, encoder(TEXTS), strict=True):
+        np.testing.assert_allclose(frames, published(text)[-1], rtol=1e-4, atol=2e-5)
+    dropped = cls(f"path:{folder}", special_tokens="drop")
+    for text, frames in zip(TEXTS, dropped(TEXTS), strict=True):
+        np.testing.assert_allclose(frames, published(text)[-1][1:-1], rtol=1e-4, atol=2e-5)
+    for one in (encoder, dropped):
+        np.testing.assert_allclose(one([""])[0], published("")[-1][:1], rtol=1e-4, atol=2e-5)
+    assert encoder.spec.fingerprint != dropped.spec.fingerprint
+
+    long = "the door was quiet and she left. " * 20
+    n = len(encoder.tokens(long))
+    windowed = cls(f"path:{folder}", max_tokens=66, overlap=16)
+    assert len(windowed([long])[0]) == n + 2, "a long text is windowed, not cut"
+    first = pieces(n, 64, 16)[0]
+    ids = torch.tensor([[*encoder._prefix, *encoder.tokens(long)[: first.end], *encoder._suffix]])
+    with torch.inference_mode():
+        head = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0].numpy()
+    kept = first.keep_end + 1  # the marker before the text stays
+    np.testing.assert_allclose(windowed([long])[0][:kept], head[:kept], rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(windowed([long, "no"])[0], windowed([long])[0], atol=1e-4)
+    input_layer = cls(f"path:{folder}", layer=0, special_tokens="drop", max_tokens=66, overlap=0)
+    np.testing.assert_array_equal(len(input_layer([long])[0]), n)
+    assert windowed.spec.fingerprint != encoder.spec.fingerprint
+    with pytest.raises(SerkitError, match="special_tokens 'kept'; did you mean 'keep'"):
+        cls(f"path:{folder}", special_tokens="kept")
+    with pytest.raises(SerkitError, match="overlap"):
+        cls(f"path:{folder}", max_tokens=66, overlap=33)

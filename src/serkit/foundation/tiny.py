@@ -15,16 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation import tiny_text
 from serkit.foundation.loading import quiet, transformers_package
 
+Builder = Callable[[Any, Path, Mapping[str, Any]], None]
 VERSION = 1  # counts up when what is written changes
-TEXTS = (
-    "I did not expect that at all, and now I am glad.",
-    "Kids are talking by the door. Dogs are sitting by the door.",
-    "Leave me alone! Why would you ever say such a thing to her?",
-    "Well, it was a quiet evening; nobody said much about the weather.",
-    "That is so sad... he waited for seven hours, and then he left.",
-)
 
 
 def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -> Path:
@@ -77,7 +72,7 @@ def _lively(model: Any) -> Any:
     return model
 
 
-def _speech(kind: str, norm: str, layers: int) -> Callable[[Any, Path, Mapping[str, Any]], None]:
+def _speech(kind: str, norm: str, layers: int) -> Builder:
     def build(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
         stable = norm == "layer"
         config = getattr(transformers, f"{kind}Config")(
@@ -146,10 +141,21 @@ def _whisper_tokenizer(transformers: Any, folder: Path) -> tuple[Any, dict[str, 
     return tokenizer, {w: tokenizer.convert_tokens_to_ids(w) for w in words}
 
 
-BUILDERS: Mapping[str, Callable[[Any, Path, Mapping[str, Any]], None]] = {
+def _text(make: Callable[[Any, Path, Mapping[str, Any]], Any]) -> Builder:
+    def build(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
+        _lively(make(transformers, folder, changes)).save_pretrained(folder)
+
+    return build
+
+
+BUILDERS: Mapping[str, Builder] = {
     "whisper": _whisper,
     "wavlm": _speech("WavLM", "layer", 4),
     "hubert": _speech("Hubert", "layer", 4),
     "wav2vec2": _speech("Wav2Vec2", "group", 4),
     "distilhubert": _speech("Hubert", "group", 2),
+    "roberta": _text(tiny_text.roberta),
+    "bert": _text(tiny_text.bert),
+    "deberta": _text(tiny_text.deberta),
+    "modernbert": _text(tiny_text.modernbert),
 }

@@ -1,0 +1,154 @@
+"""Text encoders: token states of a transformer, without a trace of padding, long texts in windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from serkit.checkpoints import FAMILY_OF_TYPE
+from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation.base import Layer, Precision, Pretrained
+from serkit.foundation.loading import load_model, quiet, transformers_package
+from serkit.foundation.pieces import batches, pieces
+
+Special = Literal["keep", "drop"]
+SPECIALS = ("keep", "drop")
+HEADS = ("lm_head.", "cls.", "lm_predictions.", "mask_predictions.", "head.", "decoder.", "pooler.", "classifier.")
+WITHOUT_POOLER = ("roberta", "xlm-roberta", "camembert", "bert")
+
+
+class TextEncoder(Pretrained):
+    """Texts to one state per token.
+
+    A text is never cut: one longer than ``max_tokens`` is read in windows that overlap by ``overlap`` tokens
+    on each side, and every token is taken from the window where it has the most context. An empty text is
+    one frame, the state of the first special token.
+    """
+
+    MODALITY: ClassVar[Literal["audio", "text"]] = "text"
+
+    def _build(
+        self,
+        name: str,
+        *,
+        layer: Layer,
+        pool: int,
+        dtype: Literal["float16", "float32"],
+        source: Path | str | None,
+        precision: Precision,
+        special_tokens: Special,
+        max_tokens: int,
+        overlap: int,
+        batch_tokens: int | None,
+    ) -> None:
+        if special_tokens not in SPECIALS:
+            raise SerkitError(
+                f"encoder '{name}': special_tokens '{special_tokens}'" + did_you_mean(str(special_tokens), SPECIALS)
+            )
+        if not (max_tokens >= 8 and 0 <= overlap < max_tokens // 2):
+            raise SerkitError(
+                f"encoder '{name}': max_tokens {max_tokens}, overlap {overlap}; expected at least 8, and less than half"
+            )
+        self.resolved = self._resolved(name, source)
+        self.batch_tokens = batch_tokens
+        self._keep_special, self._max_tokens, self._overlap = special_tokens == "keep", max_tokens, overlap
+        self._specify(
+            name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision,
+            params={"special_tokens": special_tokens, "max_tokens": int(max_tokens), "overlap": int(overlap)},
+        )  # fmt: skip
+
+    def _load(self, folder: Path) -> None:
+        transformers = transformers_package(self.spec.name)
+        name = self.spec.name
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            try:
+                self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                )
+            except (OSError, ValueError, ImportError) as error:
+                raise SerkitError(
+                    f"encoder '{name}': no tokenizer in {folder}: {' '.join(str(error).split())}"
+                ) from None
+        if FAMILY_OF_TYPE.get(config.model_type) != self.FAMILY:
+            raise SerkitError(f"encoder '{name}': {folder} holds a '{config.model_type}' model, expected {self.FAMILY}")
+        without: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in WITHOUT_POOLER else {}
+        self._model: Any = load_model(name, transformers.AutoModel, folder, ignored=self._heads(config), **without)
+        if (config.hidden_size, config.num_hidden_layers) != (self.resolved.dim, self.resolved.layers):
+            raise SerkitError(
+                f"encoder '{name}': weights with dim {config.hidden_size} and {config.num_hidden_layers} layers, "
+                f"expected {self.resolved.dim} and {self.resolved.layers}"
+            )
+        self._prefix, self._suffix = self._special_ids()
+        limit = int(getattr(config, "max_position_embeddings", 0) or 512)
+        if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+            limit -= int(config.pad_token_id) + 1  # positions start after the padding index
+        limit = min(limit, self._max_tokens, int(self._tokenizer.model_max_length))
+        self._room = limit - len(self._prefix) - len(self._suffix)
+        if self._room < 1:
+            raise SerkitError(f"encoder '{name}': no room for a token among {limit} positions")
+
+    def _heads(self, config: Any) -> tuple[str, ...]:
+        prefix = "deberta" if config.model_type.startswith("deberta") else config.model_type
+        return (*HEADS, f"{prefix}.pooler.", "bert.pooler.", "roberta.pooler.")
+
+    def _special_ids(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after a text."""
+        inner = self._tokenizer("a", add_special_tokens=False)["input_ids"]
+        outer = self._tokenizer("a")["input_ids"]
+        for start in range(len(outer) - len(inner) + 1):
+            if outer[start : start + len(inner)] == inner:
+                return list(outer[:start]), list(outer[start + len(inner) :])
+        raise SerkitError(f"encoder '{self.spec.name}': its tokenizer changes a text when special tokens are added")
+
+    def _to(self, device: Any, dtype: Any) -> None:
+        self._model.to(device=device, dtype=dtype)
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a text without special tokens; ``<s>`` in a transcript is four characters, not a marker."""
+        if not self._loaded:
+            self.load(self.device)
+        with quiet():
+            ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, truncation=False)[
+                "input_ids"
+            ]
+        return [int(i) for i in ids]
+
+    def _encode(self, items: list[str]) -> list[np.ndarray]:
+        windows: list[tuple[int, list[int], slice]] = []
+        first, last = len(self._prefix), len(self._suffix)
+        for index, text in enumerate(items):
+            ids = self.tokens(text)
+            cut = pieces(len(ids), self._room, self._overlap)
+            for k, piece in enumerate(cut):
+                kept = slice(first + piece.keep_start - piece.start, first + piece.keep_end - piece.start)
+                if not ids:
+                    kept = slice(0, 1)
+                elif self._keep_special:
+                    kept = slice(0 if k == 0 else kept.start, kept.stop + (last if k == len(cut) - 1 else 0))
+                windows.append((index, [*self._prefix, *ids[piece.start : piece.end], *self._suffix], kept))
+        budget = self.batch_tokens or (4_096 if self.device == "cpu" else 65_536)
+        parts: list[np.ndarray] = [np.empty(0)] * len(windows)
+        for batch in batches([len(w[1]) for w in windows], budget):
+            for k, frames in zip(batch, self._batch([windows[k][1] for k in batch]), strict=True):
+                parts[k] = frames[windows[k][2]]
+        found: list[list[np.ndarray]] = [[] for _ in items]
+        for (index, _, _), frames in zip(windows, parts, strict=True):
+            found[index].append(frames)
+        return [np.concatenate(frames) for frames in found]
+
+    def _batch(self, rows: list[list[int]]) -> list[np.ndarray]:
+        """Token ids of each window to (tokens, dim) each, padded together; the padding is masked."""
+        import torch
+
+        longest = max(len(r) for r in rows)
+        pad = int(self._tokenizer.pad_token_id or 0)
+        ids = torch.tensor([r + [pad] * (longest - len(r)) for r in rows], device=self.device)
+        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=self.device)
+        output = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        states = dict(enumerate(output.hidden_states))
+        states[self.resolved.layers] = output.last_hidden_state
+        combined = self._combined(states).numpy()
+        return [combined[k, : len(r)] for k, r in enumerate(rows)]

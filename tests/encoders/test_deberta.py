@@ -1,0 +1,32 @@
+"""Deberta: token states against transformers, batches, windows of long texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pretrained_checks import check_strict_names, check_text_encoder
+
+from serkit.encoders.deberta import Deberta
+from serkit.foundation.tiny import tiny_folder
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder("deberta", tmp_path_factory.mktemp("deberta") / "tiny")
+
+
+def test_it_is_what_transformers_computes_batched_or_not_and_windowed(folder: Path) -> None:
+    check_text_encoder(Deberta, folder)
+
+
+def test_missing_and_unexpected_weights_are_errors(tmp_path: Path) -> None:
+    check_strict_names(Deberta, tiny_folder("deberta", tmp_path / "w"))

@@ -1,0 +1,62 @@
+"""Roberta: token states against transformers, batches, windows of long texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pretrained_checks import check_strict_names, check_text_encoder
+
+from serkit.encoders.roberta import Roberta
+from serkit.errors import SerkitError
+from serkit.foundation.tiny import tiny_folder
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder("roberta", tmp_path_factory.mktemp("roberta") / "tiny")
+
+
+def test_it_is_what_transformers_computes_batched_or_not_and_windowed(folder: Path) -> None:
+    check_text_encoder(Roberta, folder)
+
+
+def test_missing_and_unexpected_weights_are_errors(tmp_path: Path) -> None:
+    check_strict_names(Roberta, tiny_folder("roberta", tmp_path / "w"))
+
+
+def test_a_marker_in_a_transcript_is_text(folder: Path) -> None:
+    """``<pad>`` spoken aloud must not become the padding token, which shifts every position after it."""
+    encoder = Roberta(f"path:{folder}")
+    assert not set(encoder.tokens("hello <s> <pad> you </s>")) & {0, 1, 2}
+
+
+def test_a_sentence_transformer_shaped_folder(folder: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    outer = tmp_path / "sentences"
+    shutil.copytree(folder, outer / "0_Transformer")
+    (outer / "modules.json").write_text(
+        json.dumps(
+            [
+                {"idx": 0, "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+                {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            ]
+        )
+    )
+    np.testing.assert_array_equal(Roberta(f"path:{outer}")(["no"])[0], Roberta(f"path:{folder}")(["no"])[0])
+
+
+def test_another_family_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SerkitError, match="model_type 'bert', expected a roberta model"):
+        Roberta(f"path:{tiny_folder('bert', tmp_path / 'b')}")
