@@ -323,7 +323,7 @@ def _decode(manifest: Manifest, row: Utterance) -> _Clip:
         duration_s=len(samples) / SAMPLE_RATE_HZ,
         peak=peak,
         clipped=float(runs.mean()) if runs.size and peak > 0.5 else 0.0,
-        digest=hashlib.blake2b(np.round(samples * 32767).astype(np.int16).tobytes(), digest_size=16).hexdigest(),
+        digest=hashlib.blake2b(np.round(samples * 32768).astype(np.int32).tobytes(), digest_size=16).hexdigest(),
         fingerprint=fingerprint_audio(samples),
     )
 

@@ -6,10 +6,11 @@ The spectral fingerprint of Haitsma and Kalker (2002), "A highly robust audio fi
 
 How robust (measured on RAVDESS actors 1 to 10, 600 clips, 50 altered copies of each kind): found after a
 change of gain 50 of 50, telephone bandwidth 50, a shift or a cut of 0.8 s 50, 0.5 % faster 50, white
-noise at 20 dB 50, at 10 dB 41, at 0 dB 3, 8-bit samples of these quiet recordings 29, 2 % faster 9. So a
-change of speed or pitch, a voice conversion or strong noise hides a copy. Of 179 700 pairs of different
-clips none was reported, other takes of the same sentence included; one pair that the corpus really holds
-twice was.
+noise at 20 dB 50, at 10 dB 41, at 0 dB 3, 8-bit samples of these quiet recordings 29, 2 % faster 8. So a
+change of speed or pitch, a voice conversion or strong noise hides a copy. Nothing false was reported: of
+179 700 pairs of RAVDESS one, which the corpus really holds twice; of 1 423 828 pairs of ASED 42, all with
+a waveform correlation above 0.99 (one of them under two speakers). Two other takes of the nearest kind
+had bit error rates of 0.27 and 0.28, the copies at most 0.08.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RATE_HZ = 16_000
-MAX_BIT_ERROR = 0.3
+MAX_BIT_ERROR = 0.25
 MIN_COMMON_FRAMES = 40
 _WINDOW, _HOP, _STEP, _BANDS = 2048, 256, 4, 33
 _LOOKUP_STEP, _COMMON_KEY = 2, 64

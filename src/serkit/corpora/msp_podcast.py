@@ -292,7 +292,7 @@ def _consensus(folder: Path) -> list[dict[str, Any]]:
 
 
 def _entry(row: dict[str, Any], table: Path) -> dict[str, Any]:
-    stem = Path(str(row["FileName"]).strip()).stem
+    stem = _stem(str(row["FileName"]))
     subset = _SETS.get(str(row["Split_Set"]).strip().lower().replace(" ", ""))
     if subset is None:
         raise SerkitError(
@@ -312,6 +312,12 @@ def _entry(row: dict[str, Any], table: Path) -> dict[str, Any]:
         "gender": gender if gender in ("female", "male") else None,
         **{name: _number(row.get(name), stem, table) for name in ("EmoAct", "EmoVal", "EmoDom")},
     }
+
+
+def _stem(name: str) -> str:
+    """File name without folder and suffix; several times faster than pathlib over 649 102 ratings."""
+    name = name.strip().replace("\\", "/").rsplit("/", 1)[-1]
+    return name.rsplit(".", 1)[0]
 
 
 def _number(value: Any, stem: str, table: Path) -> float | None:
@@ -370,6 +376,6 @@ def _votes(folder: Path) -> tuple[dict[str, dict[str, float]], int]:
                 parts = [part.strip() for part in word.split(";")]
                 word = parts[1] if len(parts) > 1 else ""
             if word:
-                votes[Path(row[at].strip()).stem][_VOTE_LABELS.get(word, "other")] += 1
+                votes[_stem(row[at])][_VOTE_LABELS.get(word, "other")] += 1
     found = {stem: {k: float(n) for k, n in sorted(count.items())} for stem, count in votes.items()}
     return found, sum(sum(count.values()) for count in votes.values())

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from serkit.audit import Finding, audit, to_json, to_rows
+from serkit.duplicates import bit_error, fingerprint_audio, near_pairs
+from serkit.types import Manifest, Utterance
+
+RATE = 16_000
+DATA = Path(os.environ.get("SERKIT_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data"))
+
+
+@cache
+def speech(seed: int, seconds: float = 2.0) -> np.ndarray:
+    """(samples,) float32: syllables of gliding harmonics through moving formants; another seed, another clip."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    while sum(map(len, parts)) < seconds * RATE:
+        n = int(rng.uniform(0.12, 0.3) * RATE)
+        t = np.arange(n) / RATE
+        pitch = rng.uniform(90, 260) * (1 + rng.uniform(-0.6, 0.6) * t)
+        formants = [(rng.uniform(*span), rng.uniform(-800, 800)) for span in ((300, 900), (900, 2300), (2200, 3300))]
+        phase = 2 * np.pi * np.cumsum(pitch) / RATE
+        tone = np.zeros(n)
+        for k in range(1, 30):
+            gain = sum(np.exp(-(((k * pitch - f - slope * t) / 150) ** 2)) for f, slope in formants)
+            tone += (0.02 + gain) / k**0.5 * np.sin(k * phase + rng.uniform(0, 6))
+        parts.append(tone * np.hanning(n) + rng.normal(0, 0.01, n))
+        parts.append(np.zeros(int(rng.uniform(0.01, 0.06) * RATE)))
+    x = np.concatenate(parts)[: int(seconds * RATE)]
+    x = np.round(0.4 * 32768 * x / np.abs(x).max()) / 32768  # what 16 bits hold, so that files keep it exactly
+    return np.asarray(x, dtype=np.float32)
+
+
+def save(root: Path, name: str, samples: np.ndarray, rate: int = RATE, **how: Any) -> None:
+    sf.write(root / name, samples, rate, **how)
+
+
+def manifest(root: Path, rows: list[Utterance], labels: tuple[str, ...] = ("anger", "neutral"), **how: Any) -> Manifest:
+    return Manifest("test", labels, tuple(rows), str(root), **how)
+
+
+def good(root: Path, n: int = 6) -> list[Utterance]:
+    """A clip by each of ``n`` speakers, splits and emotions in turn."""
+    rows = []
+    for k in range(n):
+        save(root, f"c{k}.wav", speech(k))
+        split = ("train", "dev", "test")[k % 3]
+        rows.append(
+            Utterance(f"c{k}", f"c{k}.wav", speaker=f"s{k}", split=split, emotion=("anger", "neutral")[k // 3 % 2])
+        )
+    return rows
+
+
+def by_code(findings: list[Finding]) -> dict[str, Finding]:
+    assert all("\n" not in f.message for f in findings)
+    order = {"error": 0, "warning": 1, "info": 2}
+    assert [order[f.severity] for f in findings] == sorted(order[f.severity] for f in findings)
+    return {f.code: f for f in findings}
+
+
+# ---------------------------------------------------------------- the table
+
+
+def test_a_sound_corpus_gives_no_errors_and_its_durations(tmp_path: Path) -> None:
+    found = by_code(audit(manifest(tmp_path, good(tmp_path))))
+    assert {f.severity for f in found.values()} == {"warning", "info"}
+    assert set(found) == {"thin-class", "durations"}
+    assert "6 recordings decoded" in found["durations"].message
+
+
+def test_speakers_across_splits_unknown_and_alone() -> None:
+    rows = [
+        Utterance("a", "a.wav", speaker="x", split="train", emotion="anger"),
+        Utterance("b", "b.wav", speaker="x", split="test", emotion="anger"),
+        Utterance("c", "c.wav", speaker="y", split="test", emotion="neutral"),
+        Utterance("d", "d.wav", split="dev", emotion="neutral"),
+    ]
+    found = by_code(audit(manifest(Path(), rows, speakers_shared=True), decode=False))
+    assert found["speakers-shared"].ids == ("b",)
+    assert "1 of 2 test speakers (x) also speak in train" in found["speakers-shared"].message
+    assert found["speaker-unknown"].ids == ("d",)
+    alone = by_code(audit(manifest(Path(), rows[:2], speakers_shared=True), decode=False))
+    assert "only x speaks" in alone["one-speaker"].message
+
+
+def test_labels_missing_thin_and_once() -> None:
+    rows = [Utterance(f"n{k}", "n.wav", k, k + 1, speaker="s", split="train", emotion="neutral") for k in range(30)]
+    rows += [Utterance("a", "a.wav", speaker="s", split="train", emotion="anger")]
+    rows += [Utterance(f"t{k}", f"t{k}.wav", speaker="t", split="test", emotion="neutral") for k in range(2)]
+    rows += [Utterance("u", "u.wav", speaker="t", split="test")]
+    found = by_code(audit(manifest(Path(), rows, ("anger", "fear", "neutral")), decode=False))
+    assert found["label-once"].severity == "error"
+    assert found["label-once"].ids == ("a",)
+    assert "fear" in found["label-without-clips"].message
+    assert "no 'anger' in test" in found["class-missing"].message
+    assert "every 'neutral' in train is spoken by s" in found["class-of-one-speaker"].message
+    assert found["unlabelled-test"].ids == ("u",)
+    assert found["unlabelled-test"].severity == "warning"
+    assert "no row is in dev" in found["empty-split"].message
+    assert found["missing-files"].severity == "error"
+
+
+def test_a_test_split_without_any_label_is_an_error() -> None:
+    rows = [
+        Utterance("a", "a.wav", speaker="x", split="train", emotion="anger"),
+        Utterance("b", "b.wav", speaker="y", split="test"),
+    ]
+    assert by_code(audit(manifest(Path(), rows), decode=False))["unlabelled-test"].severity == "error"
+
+
+def test_counts_against_published_ones() -> None:
+    info = {
+        "count_findings": [
+            {"what": "utterances", "here": 1080, "published": 1440, "source": "a paper"},
+            {"what": "speakers", "here": 25, "published": 24, "source": "a paper"},
+        ],
+        "missing_audio": {"count": 3, "examples": ["x", "y", "z"]},
+        "unrecognised_audio": {"count": 0, "examples": []},
+    }
+    findings = audit(manifest(Path(), [], info=info), decode=False)
+    counts = [f for f in findings if f.code == "count-differs"]
+    assert [f.severity for f in counts] == ["warning", "info"]  # more than there can be weighs more
+    assert "1080 here, 1440 published (a paper)" in counts[1].message
+    found = by_code(findings)
+    assert "3 labelled rows have no recording" in found["rows-without-audio"].message
+    assert "files-not-used" not in found
+
+
+def test_stretches_of_one_recording() -> None:
+    def row(name: str, split: str, start: float | None, end: float | None) -> Utterance:
+        return Utterance(name, "long.wav", start, end, speaker=f"s{split}", split=split, emotion="anger")
+
+    apart = [row("a", "train", 0, 1), row("b", "test", 1, 2)]
+    assert "same-audio-across-splits" not in by_code(audit(manifest(Path(), apart), decode=False))
+    across = by_code(audit(manifest(Path(), [*apart, row("c", "test", 0.5, None)]), decode=False))
+    assert across["same-audio-across-splits"].severity == "error"
+    assert across["same-audio-across-splits"].ids == ("a", "c")
+    assert across["same-audio-twice"].ids == ("c", "b")
+
+
+def test_words_that_give_the_label_away() -> None:
+    def rows(emotion_of: Any) -> list[Utterance]:
+        return [
+            Utterance(
+                f"u{k}",
+                f"{k}.wav",
+                speaker=f"s{k % 2}",
+                split=("train", "test")[k % 2],
+                text=f"Sentence {k // 2 % 10}",
+                emotion=emotion_of(k),
+            )
+            for k in range(80)
+        ]
+
+    def told(k: int) -> str:
+        return ("anger", "neutral")[k // 2 % 2]
+
+    def balanced(k: int) -> str:
+        return ("anger", "neutral")[k // 20 % 2]
+
+    found = by_code(audit(manifest(Path(), rows(told)), decode=False))
+    assert "words alone name the emotion of 40" in found["text-gives-label"].message
+    assert "text-gives-label" not in by_code(audit(manifest(Path(), rows(balanced)), decode=False))
+
+
+# ---------------------------------------------------------------- the sound
+
+
+def test_bad_sound_is_named(tmp_path: Path) -> None:
+    rows = good(tmp_path)
+    loud = np.clip(20 * speech(50), -1, 1)
+    nan = speech(51).copy()
+    nan[100] = np.nan
+    made: dict[str, np.ndarray] = {
+        "short": speech(52)[:320],
+        "silent": np.zeros(RATE, dtype=np.float32),
+        "clipped": loud,
+        "long": np.tile(speech(53), 31),
+    }
+    for name, samples in made.items():
+        save(tmp_path, f"{name}.wav", samples)
+    save(tmp_path, "nan.wav", nan, subtype="FLOAT")
+    save(tmp_path, "phone.wav", speech(54)[::2], rate=8000)
+    (tmp_path / "text.wav").write_text("this is not a recording", encoding="utf-8")
+    (tmp_path / "empty.wav").touch()
+    names = [*made, "nan", "phone", "text", "empty", "gone"]
+    rows += [Utterance(n, f"{n}.wav", speaker="s0", split="train", emotion="anger") for n in names]
+    found = by_code(audit(manifest(tmp_path, rows)))
+    assert found["missing-files"].ids == ("empty", "gone")
+    assert found["unreadable"].ids == ("text",)
+    assert "text.wav" in found["unreadable"].message
+    assert found["not-finite"].ids == ("nan",)
+    assert found["too-short"].ids == ("short",)
+    assert found["too-long"].ids == ("long",)
+    assert found["silent"].ids == ("silent",)
+    assert found["clipped"].ids == ("clipped",)
+    assert found["mixed-rates"].ids == ("phone",)
+    assert found["narrow-band"].ids == ("phone",)
+    assert found["missing-files"].severity == found["unreadable"].severity == found["not-finite"].severity == "error"
+
+
+def test_the_same_sound_in_two_files(tmp_path: Path) -> None:
+    rows = good(tmp_path)
+    save(tmp_path, "copy.flac", speech(0))  # c0 is in train
+    rows.append(Utterance("copy", "copy.flac", speaker="other", split="test", emotion="neutral"))
+    save(tmp_path, "again.wav", speech(0))
+    rows.append(Utterance("again", "again.wav", speaker="s0", split="train", emotion="anger"))
+    found = by_code(audit(manifest(tmp_path, rows)))
+    assert found["duplicate-across-splits"].severity == "error"
+    assert found["duplicate-across-splits"].ids == ("c0", "copy", "again")
+    assert "duplicate-other-label" in found
+    assert "near-duplicate" not in found
+    silence = [replace(rows[0], id=f"z{k}", audio=f"z{k}.wav") for k in range(2)]
+    for row in silence:
+        save(tmp_path, row.audio, np.zeros(RATE, dtype=np.float32))
+    assert "duplicate" not in by_code(audit(manifest(tmp_path, silence))), "two silences are not a copy"
+
+
+def test_a_changed_copy_in_another_split_is_found(tmp_path: Path) -> None:
+    rows = good(tmp_path)
+    cut = 0.3 * speech(0)[5003:25003]
+    save(tmp_path, "cut.wav", cut + np.random.default_rng(0).normal(0, 1e-3, len(cut)))
+    rows.append(Utterance("cut", "cut.wav", speaker="other", split="test", emotion="anger"))
+    found = by_code(audit(manifest(tmp_path, rows)))
+    assert found["near-duplicate-across-splits"].ids == ("c0", "cut")
+    assert "near-duplicate-other-label" not in found
+
+
+def test_progress_part_of_the_files_and_any_number_of_threads(tmp_path: Path) -> None:
+    table = manifest(tmp_path, good(tmp_path, 9))
+    calls: list[tuple[int, int]] = []
+    found = by_code(audit(table, max_files=4, progress=lambda done, n: calls.append((done, n))))
+    assert calls[-1] == (4, 4)
+    assert "4 of 9 recordings were decoded" in found["partly-decoded"].message
+    assert audit(table, jobs=1) == audit(table, jobs=3)
+
+    def stop(done: int, n: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(table, progress=stop)
+
+
+def test_rows_and_json_are_plain(tmp_path: Path) -> None:
+    table = manifest(tmp_path, good(tmp_path), info={"protocol": "p"})
+    findings = [*audit(table), Finding("error", "x", "seven", tuple("abcdefg"))]
+    assert to_rows(findings)[-1]["ids"] == "a, b, c, d, e and 2 more"
+    whole = json.loads(json.dumps(to_json(table, findings)))
+    assert whole["n_utterances"] == 6
+    assert whole["splits"] == {"train": 2, "dev": 2, "test": 2}
+    assert whole["errors"] == 1
+    assert whole["findings"][-1] == {"severity": "error", "code": "x", "message": "seven", "ids": list("abcdefg")}
+    assert whole["split_hash"] == table.split_hash
+    assert whole["protocol"] == "p"
+
+
+# ---------------------------------------------------------------- the fingerprint
+
+
+def changed(x: np.ndarray, how: str) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    if how == "gain":
+        return x * 0.1
+    if how == "noise":  # 30 dB; what real speech bears is in the docstring of serkit.duplicates
+        return x + rng.normal(0, 0.03 * x.std(), len(x))
+    if how == "telephone":
+        spectrum = np.fft.rfft(x)
+        spectrum[np.fft.rfftfreq(len(x), 1 / RATE) > 3800] = 0
+        return np.fft.irfft(spectrum, len(x))
+    if how == "eight-bit":
+        return np.round(x * 127) / 127
+    if how == "cut":
+        return x[7001:23001]
+    return np.concatenate([np.zeros(4321), x])
+
+
+@pytest.mark.parametrize("how", ["gain", "noise", "telephone", "eight-bit", "cut", "shift"])
+def test_a_copy_is_found_after(how: str) -> None:
+    clips = [speech(k) for k in range(12)]
+    copies = [changed(x, how).astype(np.float32) for x in clips]
+    pairs = near_pairs([fingerprint_audio(x) for x in [*clips, *copies]])
+    assert sum((k, k + 12) in pairs for k in range(12)) >= 11
+    assert all(b - a == 12 for a, b in pairs), "and nothing else"
+
+
+def test_what_a_fingerprint_may_be_given() -> None:
+    assert near_pairs([]) == []
+    tiny = fingerprint_audio(np.ones(5, dtype=np.float32))
+    assert len(tiny.bits) == 1
+    silence = fingerprint_audio(np.zeros(RATE, dtype=np.float32))
+    assert not silence.loud.any()
+    assert near_pairs([silence, silence, tiny]) == []
+    one = fingerprint_audio(speech(1))
+    assert bit_error(one, one, 0) == 0.0
+    assert bit_error(one, one, 10_000) == 1.0
+    assert bit_error(one, one, 40) > 0.3
+
+
+@pytest.mark.slow
+def test_real_recordings() -> None:
+    """RAVDESS holds one clip twice, under two names: a true copy, and no false one among 582 660 pairs."""
+    folder = DATA / "ravdess"
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder} (set SERKIT_DATA)")
+    from serkit.corpora.ravdess import ravdess
+
+    found = by_code(audit(ravdess(folder)))
+    assert found["duplicate"].ids == ("03-01-03-01-02-01-07", "03-01-03-01-02-02-07")
+    assert not [code for code in found if code.startswith("near-duplicate")]
+    assert "speakers-shared" not in found
+
+
+@pytest.mark.slow
+def test_real_recordings_of_ased_hold_copies() -> None:
+    """Take 1 and take 2 are one recording in about forty sentences, and two speakers share a clip."""
+    folder = DATA / "ased"
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder} (set SERKIT_DATA)")
+    from serkit.corpora.ased import ased
+
+    found = by_code(audit(ased(folder)))
+    copies = {i for code, f in found.items() if "duplicate" in code for i in f.ids}
+    assert {"h3-07-01-02-39", "h3-07-01-02-45"} <= copies
+    assert len(copies) == 84
