@@ -77,42 +77,7 @@ def audformat(
         raise MissingExtra("audformat", "audformat", "reading an audformat database") from None
     db = library.Database.load(str(folder), load_data=True)
     tables = _tables(db, column, table)
-    speakers, people = _by_file(db, speaker), _people(db, speaker)
-    genders, texts = _by_file(db, "gender"), _by_file(db, text)
-    rows: dict[str, Utterance] = {}
-    missing: list[str] = []
-    twice: list[str] = []
-    for name in tables:
-        split = _split(db, name)
-        for key, file, start_s, end_s, values in _records(db, name):
-            if not (folder / file).is_file():
-                missing.append(file)
-                continue
-            if key in rows:
-                twice.append(f"{key} in {name}")
-                continue
-            word = _plain(values.get(column))
-            who = _plain(values.get(speaker)) or speakers.get(file)
-            about = people.get(who or "", {})
-            gender = str(_plain(values.get("gender")) or genders.get(file) or about.get("gender") or "").lower()
-            language = about.get("language") or (db.languages[0] if len(db.languages or ()) == 1 else None)
-            rows[key] = Utterance(
-                id=key,
-                audio=file,
-                start_s=start_s,
-                end_s=end_s,
-                speaker=who,
-                split=split,
-                emotion=None if word is None else protocols.canonical_label(word),
-                arousal=_number(values.get("arousal")),
-                valence=_number(values.get("valence")),
-                dominance=_number(values.get("dominance")),
-                text=_plain(values.get(text)) or texts.get(file),
-                language=language,
-                gender=gender if gender in ("female", "male", "other") else None,
-                corpus=CARD.name,
-                meta={"label": word, "table": name},
-            )
+    rows, missing, twice = _rows(db, folder, tables, column, speaker, text)
     if not rows:
         raise SerkitError(f"audformat: none of the {len(missing)} listed media is under {folder}; copy them there")
     ordered = [rows[key] for key in sorted(rows)]
@@ -138,6 +103,48 @@ def audformat(
             "duplicate_names": {"count": len(twice), "examples": sorted(twice)[:5]},
         },
     )
+
+
+def _rows(
+    db: Any, folder: Path, tables: list[str], column: str, speaker: str, text: str
+) -> tuple[dict[str, Utterance], list[str], list[str]]:
+    """Rows by id, files that are not there, and rows that stand in two tables (the first is taken)."""
+    speakers, people = _by_file(db, speaker), _people(db, speaker)
+    genders, texts = _by_file(db, "gender"), _by_file(db, text)
+    spoken = db.languages[0] if len(db.languages or ()) == 1 else None
+    rows: dict[str, Utterance] = {}
+    missing: list[str] = []
+    twice: list[str] = []
+    for name in tables:
+        split = _split(db, name)
+        for key, file, start_s, end_s, values in _records(db, name):
+            if not (folder / file).is_file():
+                missing.append(file)
+                continue
+            if key in rows:
+                twice.append(f"{key} in {name}")
+                continue
+            word = _plain(values.get(column))
+            who = _plain(values.get(speaker)) or speakers.get(file)
+            said = {"gender": genders.get(file), "language": spoken, **people.get(who or "", {})}
+            rows[key] = Utterance(
+                id=key,
+                audio=file,
+                start_s=start_s,
+                end_s=end_s,
+                speaker=who,
+                split=split,
+                emotion=None if word is None else protocols.canonical_label(word),
+                arousal=_number(values.get("arousal")),
+                valence=_number(values.get("valence")),
+                dominance=_number(values.get("dominance")),
+                text=_plain(values.get(text)) or texts.get(file),
+                language=_plain(said["language"]),
+                gender=_gender(values.get("gender"), said["gender"]),
+                corpus=CARD.name,
+                meta={"label": word, "table": name},
+            )
+    return rows, missing, twice
 
 
 def _splits(
@@ -212,6 +219,11 @@ def _plain(value: Any) -> str | None:
     if value is None or value != value:  # None, NaN, NaT
         return None
     return str(value).strip() or None
+
+
+def _gender(*values: Any) -> str | None:
+    words = [word.lower() for value in values if (word := _plain(value))]
+    return next((word for word in words if word in ("female", "male", "other")), None)
 
 
 def _number(value: Any) -> float | None:

@@ -114,23 +114,8 @@ def iemocap(
                 if emotion not in _FOUR:
                     left_out[turn["label"]] += 1
                     continue
-            rows.append(
-                Utterance(
-                    id=turn["id"],
-                    audio=str(audio[turn["id"]]),
-                    speaker=turn["speaker"],
-                    emotion=emotion,
-                    votes=count or None,
-                    valence=turn["attributes"][0],
-                    arousal=turn["attributes"][1],
-                    dominance=turn["attributes"][2],
-                    text=texts.get(turn["id"]),
-                    language="en",
-                    gender="female" if turn["speaker"].endswith("F") else "male",
-                    corpus=CARD.name,
-                    meta={"label": turn["label"], "session": turn["session"], "style": turn["style"]},
-                )
-            )
+            turn |= {"emotion": emotion, "votes": count}
+            rows.append(_row(turn, str(audio[turn["id"]]), texts.get(turn["id"])))
     if not rows:
         raise SerkitError(
             f"iemocap: none of {len(missing)} evaluated turns has its recording under {folder}; expected {CARD.layout}"
@@ -163,6 +148,25 @@ def iemocap(
         fold=fold,
         folds=len(here),
         extra=extra,
+    )
+
+
+def _row(turn: dict[str, Any], audio: str, text: str | None) -> Utterance:
+    valence, arousal, dominance = turn["attributes"]
+    return Utterance(
+        id=turn["id"],
+        audio=audio,
+        speaker=turn["speaker"],
+        emotion=turn["emotion"],
+        votes=turn["votes"] or None,
+        arousal=arousal,
+        valence=valence,
+        dominance=dominance,
+        text=text,
+        language="en",
+        gender="female" if turn["speaker"].endswith("F") else "male",
+        corpus=CARD.name,
+        meta={"label": turn["label"], "session": turn["session"], "style": turn["style"]},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from collections import Counter, defaultdict
@@ -173,24 +174,9 @@ def msp_podcast(
         if (code == "O" and other == "drop") or subset not in splits:
             left_out[f"{subset} {code or 'unlabelled'}" if subset in splits else subset] += 1
             continue
-        rows.append(
-            Utterance(
-                id=protocols.safe_id(stem),
-                audio=str(audio[stem]),
-                speaker=entry["speaker"],
-                split=splits[subset],
-                emotion=None if (code == "O" and other == "none") or not code else CARD.label_map[code],
-                votes=votes.get(stem),
-                arousal=entry["EmoAct"],
-                valence=entry["EmoVal"],
-                dominance=entry["EmoDom"],
-                text=_text(texts, stem),
-                language="en",
-                gender=entry["gender"],
-                corpus=CARD.name,
-                meta={"label": code, "set": subset},
-            )
-        )
+        emotion = None if (code == "O" and other == "none") or not code else CARD.label_map[code]
+        row = _row(entry, str(audio[stem]), splits[subset], emotion)
+        rows.append(dataclasses.replace(row, votes=votes.get(stem), text=_text(texts, stem)))
     if not rows:
         raise SerkitError(
             f"msp_podcast: no row is left of {len(missing)} without recording under {folder} and {dict(left_out)} left "
@@ -200,6 +186,23 @@ def msp_podcast(
     if chosen.name.endswith("devtest"):
         rows = protocols.carve_dev(rows, seed)
     return _finished(rows, folder, chosen, fold, seed, other, missing, left_out, n_raters)
+
+
+def _row(entry: dict[str, Any], audio: str, split: str, emotion: str | None) -> Utterance:
+    return Utterance(
+        id=protocols.safe_id(entry["stem"]),
+        audio=audio,
+        speaker=entry["speaker"],
+        split=split,
+        emotion=emotion,
+        arousal=entry["EmoAct"],
+        valence=entry["EmoVal"],
+        dominance=entry["EmoDom"],
+        language="en",
+        gender=entry["gender"],
+        corpus=CARD.name,
+        meta={"label": entry["code"], "set": entry["set"]},
+    )
 
 
 def _finished(
