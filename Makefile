@@ -1,0 +1,68 @@
+# Every target works in a fresh clone: it makes .venv first where there is none, and is quick the second time.
+#
+#   make demo       a whole run on generated speech, offline; says where the report is
+#   make test       the fast suite and the linters
+#   make test-all   the slow tests and those on real recordings too
+#
+# Variables: PYTHON (3.11 or newer), VENV, TORCH_INDEX (a package index with CPU builds of torch, see README).
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO := runs/demo
+
+.PHONY: demo test test-all lint install dev everything clean help
+
+help:
+	@sed -n '2,8s/^# \{0,1\}//p' Makefile
+
+demo: install
+	@if [ $(DEMO)/recipe.yaml -ot src/serkit/recipes/toy.yaml ]; then rm -rf $(DEMO); fi
+	$(BIN)/serkit run toy --corpus toy --out $(DEMO) --store .demo/store
+	@echo "Open $(CURDIR)/$(DEMO)/report/report.html in a browser."
+
+test: dev
+	$(BIN)/python -m pytest --quiet
+	$(MAKE) --no-print-directory lint
+
+test-all: everything
+	$(BIN)/python -m pytest --quiet -m "slow or not slow" --durations=10
+	$(MAKE) --no-print-directory lint
+
+lint: dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+install: $(VENV)/.base
+dev: $(VENV)/.dev
+everything: $(VENV)/.everything
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "serkit needs Python 3.11 or newer with the venv module" \
+		"(Debian and Ubuntu: apt install python3-venv), or say which: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone, so that nothing else decides which build of it comes.
+$(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@$(PIP) --editable .
+	@touch $@
+
+# transformers is light and most tests of encoders need it.
+$(VENV)/.dev: $(VENV)/.base
+	@$(PIP) --editable '.[dev,foundation]'
+	@touch $@
+
+# Extras that not every machine can have: without them their tests skip and say so.
+$(VENV)/.everything: $(VENV)/.dev
+	@for extra in opensmile audformat; do $(PIP) --editable ".[$$extra]" \
+		|| echo "extra '$$extra' cannot be installed here; its tests will skip"; done
+	@touch $@
+
+clean:
+	rm -rf $(DEMO) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
