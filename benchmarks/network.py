@@ -9,8 +9,8 @@ are made before the clock starts; a step is forward, loss, backward and AdamW.
 
 ``plain`` is the same network in ``nn.GRU`` and ``nn.MultiheadAttention`` on zero-padded, unmasked batches
 in random order, what a first loop would be. ``serkit`` is :class:`serkit.models.cross_attention.CrossAttention`,
-masked, on the length-bucketed batches of ``serkit.sampling``. Each is timed on batches spread evenly over an
-epoch's batch lengths. Before that, loss and gradients of the network on a padded batch are compared with one
+masked, on the length-bucketed batches of ``serkit.sampling``. Each is timed, in turns, on batches spread evenly
+over an epoch's batch lengths. Before that, loss and gradients of the network on a padded batch are compared with one
 clip at a time through PyTorch's own layers. ``--full`` times more batches, and each of the two changes alone.
 ``--small`` times hidden 64, 80 frames, batch 32 instead, beside a packed ``nn.GRU``.
 """
@@ -93,6 +93,10 @@ class Timing:
     cpu_s: float
     peak_bytes: float
 
+    def __add__(self, other: Timing) -> Timing:
+        peak = max(self.peak_bytes, other.peak_bytes)
+        return Timing(self.clips + other.clips, self.wall_s + other.wall_s, self.cpu_s + other.cpu_s, peak)
+
     def row(self, name: str) -> str:
         """One printed line."""
         return (
@@ -116,21 +120,16 @@ def _memory_start() -> float:
         return float("nan")
 
 
-def train(run: nn.Module | Network, parameters: list[nn.Parameter], batches: list[Callable[[], Batch]]) -> Timing:
-    """Time AdamW steps; each batch is made just before, off the clock."""
-    optimiser = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=1e-6)
-    clips, wall, cpu, peak = 0, 0.0, 0.0, 0.0
-    for make in batches:
-        batch = make()
-        start = _memory_start()
-        w, c = time.perf_counter(), time.process_time()
-        optimiser.zero_grad()
-        F.cross_entropy(run(batch), batch.labels).backward()
-        optimiser.step()
-        wall, cpu = wall + time.perf_counter() - w, cpu + time.process_time() - c
-        clips += len(batch)
-        peak = max(peak, _resident("VmHWM") - start)
-    return Timing(clips, wall, cpu, peak)
+def train(run: nn.Module | Network, optimiser: torch.optim.Optimizer, make: Callable[[], Batch]) -> Timing:
+    """Time one training step; the batch is made just before, off the clock."""
+    batch = make()
+    start = _memory_start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    optimiser.zero_grad()
+    F.cross_entropy(run(batch), batch.labels).backward()
+    optimiser.step()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Timing(len(batch), wall, cpu, _resident("VmHWM") - start)
 
 
 def spread(batches: list[np.ndarray], lengths: np.ndarray, n: int) -> list[Callable[[], Batch]]:
@@ -180,7 +179,6 @@ def full_size(n_batches: int, parts: bool) -> None:
     torch.manual_seed(0)
     network = CrossAttention(dims=DIMS, n_classes=N_CLASSES)
     plain = Plain(network)
-    parameters = list(network.parameters())
     rng = np.random.default_rng(1)
     order = rng.permutation(len(lengths))
     random = [order[k : k + BATCH] for k in range(0, len(order), BATCH)]
@@ -192,8 +190,13 @@ def full_size(n_batches: int, parts: bool) -> None:
     }
     if parts:
         arms |= {"serkit network, random order": (ours, random), "plain network, length buckets": (plain, buckets)}
-    train(ours, parameters, spread(buckets, lengths, 1))  # warm up
-    timings = {name: train(run, parameters, spread(rows, lengths, n_batches)) for name, (run, rows) in arms.items()}
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-5, weight_decay=1e-6)
+    train(ours, optimiser, spread(buckets, lengths, 1)[0])  # warm up
+    timings = dict.fromkeys(arms, Timing(0, 0.0, 0.0, 0.0))
+    steps = {name: spread(rows, lengths, n_batches) for name, (_, rows) in arms.items()}
+    for k in range(n_batches):  # in turns, so that another process on the machine slows all alike
+        for name, (run, _) in arms.items():
+            timings[name] += train(run, optimiser, steps[name][k])
     for name, timing in timings.items():
         print(timing.row(name))
     first, second = timings["plain, random order"], timings["serkit, length buckets"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import permutations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from serkit.layers import (
 )
 from serkit.tensors import Batch, Outputs
 
-PUBLISHED_CODE = {"masked": False, "attention": "per_query", "pooling": "published_code"}
+PUBLISHED_CODE: dict[str, Any] = {"masked": False, "attention": "per_query", "pooling": "published_code"}
 """Keywords that give the network of the released code; its trimodal one adds ``heads: {PROSODY: 2}``."""
 
 
