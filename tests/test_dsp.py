@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -95,3 +98,21 @@ def test_prepared_follows_the_spec() -> None:
     trimming = EncoderSpec("x", "audio", dim=1, window=400, hop=160, params={"trim": {"margin_s": 0.0}})
     assert dsp.prepared(clip, plain) is clip
     assert len(dsp.prepared(clip, trimming)) == pytest.approx(0.5 * RATE, abs=330)
+
+
+def test_the_feature_path_loads_numpy_soundfile_and_soxr_only() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from serkit import audio\n"
+        "from serkit.encoders.logmel import Logmel\n"
+        "from serkit.encoders.mfcc import Mfcc\n"
+        "from serkit.encoders.voice import Voice\n"
+        "from serkit.encoders.hashed_text import HashedText\n"
+        "x = audio.to_mono_16k(np.sin(np.arange(22050) / 9), 22050)\n"
+        "for e in (Logmel(), Mfcc(), Voice()): e([x])\n"
+        "HashedText()(['yes'])\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'numba', 'pandas', 'opensmile', 'transformers'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
