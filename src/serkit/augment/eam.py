@@ -21,6 +21,8 @@ from serkit.augment._signal import (
 )
 from serkit.errors import SerkitError
 
+_TRIES = 10
+
 
 @dataclass(frozen=True)
 class Eam:
@@ -40,6 +42,9 @@ class Eam:
             of the mixture's energy that the new piece brings (a proposal; it can exceed 0.38).
         reference: powers compared of the two pieces (``segment``, as the formulas are told) or of the two
             whole clips (``utterance``, as in SeeNet's code).
+        silence_db: a piece this far below its own clip counts as silent; positions are drawn anew until both pieces
+            can be heard, ten times at most (a proposal: 40). Speech has pauses: scaled to the SNR of a pause a
+            partner could not be heard, and a pause scaled to the SNR of speech is its background noise.
         probability: unknown in the paper; 0.5 as in label-adaptive mixup, its baseline.
     """
 
@@ -48,6 +53,7 @@ class Eam:
     max_fraction: float = 0.5
     mode: Literal["add", "overwrite"] = "add"
     reference: Literal["segment", "utterance"] = "segment"
+    silence_db: float = 40.0
     probability: float = 0.5
 
     kind = "samples"
@@ -57,6 +63,7 @@ class Eam:
         check_range("eam", "the SNR in dB", self.snr_low_db, self.snr_high_db)
         check_choice("eam", "mode", self.mode, ("add", "overwrite"))
         check_choice("eam", "reference", self.reference, ("segment", "utterance"))
+        check_range("eam", "silence_db", 0.0, self.silence_db)
         check_probability("eam", self.probability)
         if not 0.0 < self.max_fraction <= 1.0:
             raise SerkitError(
@@ -64,7 +71,7 @@ class Eam:
             )
 
     def __call__(self, example: Example, rng: np.random.Generator, partner: Example | None = None) -> Example:
-        """Mix; unchanged where a clip or a drawn piece is silent, or the main clip too short for any piece."""
+        """Mix; unchanged where a clip or every drawn piece is silent, or the main clip too short for a piece."""
         if silent(example) or partner is None or silent(partner):
             return example
         main, other = example.samples, partner.samples
@@ -74,10 +81,15 @@ class Eam:
         if longest < 1:
             return example
         length = int(rng.integers(1, longest + 1))
-        start = int(rng.integers(0, len(main) - length + 1))
-        start_other = int(rng.integers(0, len(other) - length + 1))
         snr_db = float(rng.uniform(self.snr_low_db, self.snr_high_db))
-        return self.mix(example, partner, start, start_other, length, snr_db)
+        quiet = 10.0 ** (-self.silence_db / 10.0)
+        for _ in range(_TRIES):
+            start = int(rng.integers(0, len(main) - length + 1))
+            start_other = int(rng.integers(0, len(other) - length + 1))
+            place, piece = main[start : start + length], other[start_other : start_other + length]
+            if power(place) > quiet * power(main) and power(piece) > quiet * power(other):
+                return self.mix(example, partner, start, start_other, length, snr_db)
+        return example
 
     def mix(
         self, example: Example, partner: Example, start: int, start_other: int, length: int, snr_db: float
