@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
+from serkit.config import cache_folder, checkpoint_folders, config_path
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
 from serkit.journal import append_rows, read_rows
 
@@ -39,6 +37,7 @@ FAMILY_OF_TYPE: Mapping[str, str] = {
     "deberta-v2": "deberta",
     "modernbert": "modernbert",
     "bert": "bert",
+    "facodec": "facodec",
 }
 FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
 FACODEC_STEMS = ("ns3_facodec_encoder_v2", "ns3_facodec_decoder_v2")
@@ -117,38 +116,6 @@ class Resolved:
         raise SerkitError(f"encoder '{self.name}': config.json in {self.folder} says none of {', '.join(keys)}")
 
 
-def roots_path() -> Path:
-    """``roots.yaml`` of this machine: in the folder (or the file) that SERKIT_CONFIG names, or ~/.config/serkit."""
-    given = os.environ.get("SERKIT_CONFIG")
-    base = Path(given).expanduser() if given else Path.home() / ".config" / "serkit"
-    return base if base.suffix in (".yaml", ".yml") else base / "roots.yaml"
-
-
-def cache_folder() -> Path:
-    """Folder for what can be made again: ``SERKIT_CACHE``, or ~/.cache/serkit."""
-    given = os.environ.get("SERKIT_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "serkit"
-
-
-def local_roots() -> dict[str, Path]:
-    """Folder by checkpoint name, from ``checkpoints:`` of ``roots.yaml``; empty where there is no file.
-
-    Raises:
-        SerkitError: the file is not YAML, or ``checkpoints`` is not a table of folders.
-    """
-    path = roots_path()
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        return {}
-    except yaml.YAMLError as error:
-        raise SerkitError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    table = (tree.get("checkpoints") or {}) if isinstance(tree, dict) else None
-    if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
-        raise SerkitError(f"{path}: expected 'checkpoints:' with a folder by name, such as whisper/large-v3: DIR")
-    return {str(k): (path.parent / Path(v).expanduser()).resolve() for k, v in table.items()}
-
-
 def family_of(name: str) -> str:
     """File in ``encoders/`` that a name belongs to; ``hub:`` and ``path:`` names are read from their config.
 
@@ -175,7 +142,7 @@ def resolve(name: str, source: Path | str | None = None, *, family: str | None =
     Raises:
         SerkitError: an unknown name without a folder, a folder that is none, or another family's model.
     """
-    roots = local_roots()
+    roots = checkpoint_folders()
     row = BY_NAME.get(name)
     given = source if source is not None else roots.get(name)
     if given is None and name.startswith("path:"):
@@ -272,7 +239,7 @@ def fetch(found: Resolved) -> Path:
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         raise SerkitError(
             f"encoder '{found.name}': {found.hub} cannot be fetched from the hub ({type(error).__name__}); put a "
-            f"downloaded folder into {roots_path()} as 'checkpoints: {{{found.name}: DIR}}'"
+            f"downloaded folder into {config_path()} as 'checkpoints: {{{found.name}: DIR}}'"
         ) from None
 
 
@@ -314,7 +281,7 @@ def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         raise SerkitError(
             f"encoder '{name}': config.json of {hub_id} cannot be fetched ({type(error).__name__}); without the hub, "
-            f"give path:DIR or put a folder into {roots_path()}"
+            f"give path:DIR or put a folder into {config_path()}"
         ) from None
     config = json.loads(Path(at).read_text(encoding="utf-8"))
     found = FAMILY_OF_TYPE.get(str(config.get("model_type")))
@@ -339,13 +306,13 @@ def _revision(name: str, row: Checkpoint) -> str:
 
 def lock_path() -> Path:
     """Where the commits of :func:`locked` are kept: beside ``roots.yaml``."""
-    return roots_path().with_name("encoders.lock.json")
+    return config_path().with_name("encoders.lock.json")
 
 
 def _origin(name: str, source: Path | str | None, roots: Mapping[str, Path]) -> str:
     if source is not None:
         return "source="
-    return str(roots_path()) if name in roots else "the name"
+    return str(config_path()) if name in roots else "the name"
 
 
 def hub_package(name: str) -> Any:

@@ -13,10 +13,11 @@ KEYS = ("corpora", "checkpoints", "store")
 
 
 def config_path() -> Path:
-    """``roots.yaml``: of ``SERKIT_CONFIG``, else in the user's configuration folder."""
+    """``roots.yaml`` of this machine: the file, or in the folder, that ``SERKIT_CONFIG`` names, else of the user."""
     given = os.environ.get("SERKIT_CONFIG")
     if given:
-        return Path(given)
+        path = Path(given).expanduser()
+        return path if path.suffix in (".yaml", ".yml") else path / "roots.yaml"
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "serkit" / "roots.yaml"
 
@@ -45,7 +46,10 @@ def load_config() -> Mapping[str, Any]:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of serkit."""
+    """Folder for what can be made again: ``SERKIT_CACHE``, else ``serkit`` in the user's cache folder."""
+    given = os.environ.get("SERKIT_CACHE")
+    if given:
+        return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "serkit"
 
@@ -55,11 +59,28 @@ def store_folder(given: Path | None = None) -> Path:
     if given is not None:
         return given
     configured = load_config().get("store")
-    return Path(str(configured)).expanduser() if configured else cache_folder() / "store"
+    return _path(configured, "store") if configured else cache_folder() / "store"
 
 
 def corpus_root(corpus: str) -> Path | None:
     """The configured root of a corpus, if there is one."""
-    roots = load_config().get("corpora") or {}
-    found = roots.get(corpus) if isinstance(roots, dict) else None
-    return Path(str(found)).expanduser() if found else None
+    return _folders("corpora").get(corpus)
+
+
+def checkpoint_folders() -> dict[str, Path]:
+    """Folder by checkpoint name, in place of the published source."""
+    return _folders("checkpoints")
+
+
+def _folders(key: str) -> dict[str, Path]:
+    table = load_config().get(key) or {}
+    if not isinstance(table, dict):
+        raise SerkitError(f"{config_path()}: expected '{key}:' with a folder by name, got {type(table).__name__}")
+    return {str(name): _path(value, f"{key}.{name}") for name, value in table.items()}
+
+
+def _path(value: Any, key: str) -> Path:
+    """A folder as written, relative to the file that names it."""
+    if not isinstance(value, str):
+        raise SerkitError(f"{config_path()}: {key} is {value!r}, expected a folder")
+    return (config_path().parent / Path(value).expanduser()).resolve()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,31 @@ def fingerprint(value: Any, length: int = 16) -> str:
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:length]
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write a text file so that a crash leaves either the old one or the new one, whole."""
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; what was written replaces ``path`` once the block is through.
+
+    A crash leaves either the old file or the new one, whole; an error leaves no part behind. Two
+    processes that write the same file write two parts, and the later one wins.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all (see :func:`replacing`)."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a binary file, whole or not at all (see :func:`replacing`)."""
+    with replacing(path) as part:
+        part.write_bytes(content)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from serkit import registry
 from serkit.errors import SerkitError
-from serkit.files import fingerprint, write_text
+from serkit.files import fingerprint, write_bytes, write_text
 
 FORMAT = 1
 
@@ -63,10 +63,8 @@ def save_network(network: nn.Module, config: NetworkConfig, folder: Path) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     row = {"format": FORMAT, **asdict(config)}
     write_text(folder / "config.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
-    part = folder / "model.safetensors.part"
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, part)
-    part.replace(folder / "model.safetensors")
+    write_bytes(folder / "model.safetensors", save(state))
 
 
 def load_network(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, NetworkConfig]:

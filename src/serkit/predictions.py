@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serkit.errors import SerkitError
+from serkit.files import replacing
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,8 @@ class Predictions:
         table = pa.table(columns)
         meta = {"system": self.system, "kind": self.kind, "labels": json.dumps(list(self.labels))}
         table = table.replace_schema_metadata(meta)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        pq.write_table(table, part)
-        part.replace(path)
+        with replacing(path) as part:
+            pq.write_table(table, part)
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:

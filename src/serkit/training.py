@@ -7,8 +7,10 @@ as one that was not. Mixed precision and several GPUs go through accelerate.
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +24,13 @@ from torch import nn
 
 from serkit import metrics, registry
 from serkit.errors import RunFailed, SerkitError
-from serkit.files import write_text
+from serkit.files import write_bytes, write_text
 from serkit.networks import NetworkConfig, build_network, save_network
 from serkit.objective import Objective
 from serkit.predictions import Predictions
 from serkit.recipe import System, Train
 from serkit.sampling import Examples, Loader
+from serkit.schedules import learning_rate
 from serkit.tensors import Batch
 
 STATE = "state.pt"
@@ -40,7 +43,8 @@ class EpochEnd:
     Attributes:
         system, model: which network. epoch: counted from 1. epochs: how many at most.
         row: the line written to ``history.jsonl``.
-        utterances_s: training utterances per second. left_s: estimate for this network.
+        utterances_s: training utterances per second. left_s: estimate for this network, at most.
+        last: the network is finished, by its number of epochs or by ``train.patience``.
     """
 
     system: str
@@ -50,6 +54,7 @@ class EpochEnd:
     row: Mapping[str, Any]
     utterances_s: float
     left_s: float
+    last: bool
 
 
 def train_network(
@@ -80,76 +85,35 @@ def train_network(
     Raises:
         RunFailed: a loss that is not finite. SerkitError: settings that do not fit each other.
     """
-    settings = system.train
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = _accelerator(settings, device)
+    accelerator = _accelerator(system.train, device)
     torch.manual_seed(config.seed)
     network = build_network(config)
     _set_statistics(network, train)
-    losses = Objective(system, train, network)
-    steps_per_epoch = math.ceil(len(Loader(train, settings.batch_size, bucket=settings.bucket)) / settings.accumulate)
-    optimizer = torch.optim.AdamW(
-        [*_network_groups(network, settings), *losses.param_groups()],
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-    )
-    base_lrs = [group["lr"] for group in optimizer.param_groups]
-    network, losses, optimizer = accelerator.prepare(network, losses, optimizer)
-    bare: nn.Module = accelerator.unwrap_model(network)
-    loader = Loader(
-        train, settings.batch_size, config.seed, system.balance, settings.draw, settings.bucket, _chain(system)
-    )
-    run = _Run(bare, accelerator.unwrap_model(losses), optimizer, settings, config.fingerprint)
-    run.resume(folder / STATE)
-    while run.epoch < settings.epochs and not run.exhausted:
+    fitting = _Fitting(system, config, model, train, network, accelerator)
+    state = _State(fitting, system.train, config.fingerprint)
+    state.resume(folder / STATE)
+    while not state.finished:
         begun = time.monotonic()
-        epoch = run.epoch
-        network.train()
-        losses.train()
-        sums = _Means()
-        step = epoch * steps_per_epoch
-        optimizer.zero_grad(set_to_none=True)
-        batches = loader.epoch(epoch, rank=accelerator.process_index, world=accelerator.num_processes)
-        for group in _grouped(batches, settings.accumulate):
-            _set_lr(optimizer, base_lrs, settings, step, steps_per_epoch)
-            n_rows = sum(len(b) for b in group)
-            for cpu_batch in group:
-                batch = cpu_batch.to(accelerator.device)
-                with accelerator.autocast():
-                    total, components = losses(network(batch), batch)
-                if not bool(torch.isfinite(total)):
-                    raise RunFailed(
-                        f"{config.system}/{model}: the loss is {float(total.detach())} in epoch {epoch + 1}; "
-                        f"lower train.lr (now {settings.lr}) or set train.clip_norm"
-                    )
-                accelerator.backward(total * (len(batch) / n_rows))
-                sums.add(len(batch), total, components)
-            if settings.clip_norm is not None:
-                accelerator.clip_grad_norm_(network.parameters(), settings.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            run.update_average()
-            step += 1
-        dev_row = run.measure(dev, accelerator.device)
-        row = {
-            "epoch": epoch + 1,
-            "lr": optimizer.param_groups[0]["lr"],
-            **sums.row(),
-            **{f"dev_{k}": v for k, v in dev_row.items()},
-        }
-        run.finish_epoch(row, dev_row[settings.select])
+        row = fitting.epoch(state.epoch)
+        scores, weights = _measure(fitting, dev)
+        row.update({f"dev_{name}": value for name, value in scores.items()})
+        state.finish_epoch(row, scores[system.train.select], weights)
         if accelerator.is_main_process:
-            run.save(folder)
-        if on_epoch is not None and accelerator.is_main_process:
-            spent = time.monotonic() - begun
-            left = spent * (settings.epochs - run.epoch)
-            on_epoch(EpochEnd(config.system, model, run.epoch, settings.epochs, row, len(train) / spent, left))
-    bare.load_state_dict(run.best)
+            state.save(folder)
+            if on_epoch is not None:
+                spent = time.monotonic() - begun
+                left = 0.0 if state.finished else spent * (system.train.epochs - state.epoch)
+                rate = len(train) / spent
+                on_epoch(
+                    EpochEnd(config.system, model, state.epoch, system.train.epochs, row, rate, left, state.finished)
+                )
+    fitting.bare.load_state_dict(state.best)
     if accelerator.is_main_process:
-        save_network(bare, config, folder)
+        save_network(fitting.bare, config, folder)
         (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
-    return bare.eval()
+    return fitting.bare.eval()
 
 
 @torch.inference_mode()
@@ -178,82 +142,171 @@ def score(
     return Predictions(system, examples.label_names, "logit", examples.ids, (model,) * len(examples), flags, scores)
 
 
-class _Run:
-    """Everything of a training that a resume needs, and the best weights so far."""
+class _Fitting:
+    """A network, its losses and its optimiser, and what an epoch of updates does with them.
+
+    Of several processes each takes its share of every batch, and accelerate averages their gradients.
+
+    Attributes:
+        network: as prepared by accelerate. bare: the same without its wrapping, which shares the weights.
+        average: exponential moving average of the weights (``train.ema``), or ``None``.
+    """
 
     def __init__(
-        self, network: nn.Module, losses: nn.Module, optimizer: Any, settings: Train, fingerprint: str
+        self, system: System, config: NetworkConfig, model: str, train: Examples, network: nn.Module, accelerator: Any
     ) -> None:
-        self.network, self.losses, self.optimizer = network, losses, optimizer
-        self.settings, self.fingerprint = settings, fingerprint
-        self.epoch, self.best_value, self.since_best = 0, -math.inf, 0
-        self.best = _copy(network.state_dict())
-        self.average = _copy(network.state_dict()) if settings.ema is not None else None
-        self.history: list[dict[str, Any]] = []
+        settings = system.train
+        losses = Objective(system, train, network)
+        groups = [*_network_groups(network, settings), *losses.param_groups()]
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.settings, self.name, self.accelerator = settings, f"{config.system}/{model}", accelerator
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.network, self.losses, self.optimizer = accelerator.prepare(network, losses, optimizer)
+        self.bare: nn.Module = accelerator.unwrap_model(self.network)
+        self.bare_losses: nn.Module = accelerator.unwrap_model(self.losses)
+        steps = _chain(system)
+        self.loader = Loader(
+            train, settings.batch_size, config.seed, system.balance, settings.draw, settings.bucket, steps
+        )
+        self.steps_per_epoch = math.ceil(len(self.loader) / settings.accumulate)
+        self.average = _copy(self.bare.state_dict()) if settings.ema is not None else None
 
-    @property
-    def exhausted(self) -> bool:
-        return self.settings.patience is not None and self.since_best >= self.settings.patience
+    def epoch(self, number: int) -> dict[str, float]:
+        """Go once through the draw of epoch ``number`` (from 0); the row of its history, without dev."""
+        self.network.train()
+        self.losses.train()
+        sums = _Means()
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        groups = _grouped(self.loader.epoch(number, rank=rank, world=world), self.settings.accumulate)
+        for step, group in enumerate(groups, start=number * self.steps_per_epoch):
+            for param_group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                param_group["lr"] = learning_rate(self.settings, base, step, self.steps_per_epoch)
+            self.update(group, sums, number)
+        return {"epoch": number + 1, "lr": self.optimizer.param_groups[0]["lr"], **sums.row()}
 
-    def update_average(self) -> None:
-        """Move the averaged weights towards the current ones (train.ema)."""
+    def update(self, group: list[Batch], sums: _Means, epoch: int) -> None:
+        """One optimiser step on the gradient of some batches, each weighted by its rows.
+
+        For a loss that is a plain mean over rows this is the gradient of the one large batch. A loss that
+        divides by a sum of class weights is divided by its own batch's sum, so there it is so only up to
+        the difference between those sums.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        n_rows = sum(len(b) for b in group)
+        for batch in group:
+            moved = batch.to(self.accelerator.device)
+            with self.accelerator.autocast():
+                total, components = self.losses(self.network(moved), moved)
+            if not bool(torch.isfinite(total)):
+                raise RunFailed(
+                    f"{self.name}: the loss is {float(total.detach())} in epoch {epoch + 1}; "
+                    f"lower train.lr (now {self.settings.lr:g}) or set train.clip_norm"
+                )
+            self.accelerator.backward(total * (len(batch) / n_rows))
+            sums.add(len(batch), total, components)
+        if self.settings.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self._update_average()
+
+    def _update_average(self) -> None:
         if self.average is None or self.settings.ema is None:
             return
-        for key, value in self.network.state_dict().items():
+        for key, value in self.bare.state_dict().items():
             if value.is_floating_point():
                 self.average[key].lerp_(value.detach(), 1 - self.settings.ema)
             else:
                 self.average[key].copy_(value)
 
-    def measure(self, dev: Examples, device: torch.device) -> dict[str, float]:
-        """Metrics of the whole dev set, with the weights that would be kept."""
-        current = _copy(self.network.state_dict())
-        if self.average is not None:
-            self.network.load_state_dict(self.average)
-        size = self.settings.batch_size
-        predictions = score(self.network, dev, system="dev", model="dev", batch_size=size, device=device)
-        if self.average is not None:
-            self.kept = _copy(self.average)
-            self.network.load_state_dict(current)
-        else:
-            self.kept = current
-        truth = dev.labels
-        if dev.targets is not None:
-            truth = np.where(truth >= 0, truth, dev.targets.argmax(axis=1))
-        masked = predictions.scores
-        if dev.class_mask is not None:
-            masked = np.where(dev.class_mask, masked, -np.inf)
-        confusion = metrics.confusion_matrix(truth, masked.argmax(axis=1), len(dev.label_names))
-        row = {name: float(metrics.measure(name, confusion)) for name in metrics.METRICS}
-        probabilities = predictions.probabilities()[np.arange(len(truth)), truth]
-        return {**row, "cross_entropy": float(-np.log(np.maximum(probabilities, 1e-12)).mean())}
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, random state included."""
+        return {
+            "network": self.bare.state_dict(),
+            "losses": self.bare_losses.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
 
-    def finish_epoch(self, row: dict[str, Any], value: float) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to where :meth:`state_dict` was taken."""
+        self.bare.load_state_dict(state["network"])
+        self.bare_losses.load_state_dict(state["losses"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            for key, value in state["average"].items():
+                self.average[key].copy_(value)
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def _measure(fitting: _Fitting, dev: Examples) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Metrics of the whole dev set and the weights they belong to: the average where there is one."""
+    network, settings = fitting.bare, fitting.settings
+    weights = current = _copy(network.state_dict())
+    if fitting.average is not None:
+        weights = _copy(fitting.average)
+        network.load_state_dict(weights)
+    device = fitting.accelerator.device
+    predictions = score(network, dev, system="dev", model="dev", batch_size=settings.batch_size, device=device)
+    if fitting.average is not None:
+        network.load_state_dict(current)
+    truth = dev.labels
+    if dev.targets is not None:
+        truth = np.where(truth >= 0, truth, dev.targets.argmax(axis=1))
+    allowed = predictions.scores
+    if dev.class_mask is not None:
+        allowed = np.where(dev.class_mask, allowed, -np.inf)
+    confusion = metrics.confusion_matrix(truth, allowed.argmax(axis=1), len(dev.label_names))
+    row = {name: float(metrics.measure(name, confusion)) for name in metrics.METRICS}
+    probabilities = predictions.probabilities()[np.arange(len(truth)), truth]
+    return {**row, "cross_entropy": float(-np.log(np.maximum(probabilities, 1e-12)).mean())}, weights
+
+
+class _State:
+    """How far a training is, its best weights so far, and the file that a resume reads."""
+
+    def __init__(self, fitting: _Fitting, settings: Train, fingerprint: str) -> None:
+        self.fitting, self.settings, self.fingerprint = fitting, settings, fingerprint
+        self.epoch, self.best_value, self.since_best = 0, -math.inf, 0
+        self.best = _copy(fitting.bare.state_dict())
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def finished(self) -> bool:
+        """All epochs are done, or ``train.patience`` is."""
+        exhausted = self.settings.patience is not None and self.since_best >= self.settings.patience
+        return exhausted or self.epoch >= self.settings.epochs
+
+    def finish_epoch(self, row: dict[str, Any], value: float, weights: dict[str, torch.Tensor]) -> None:
+        """Count an epoch; keep its weights where the dev metric is better than any before."""
         self.epoch += 1
         self.history.append(row)
         self.since_best += 1
         if value > self.best_value:
-            self.best_value, self.best, self.since_best = value, self.kept, 0
+            self.best_value, self.best, self.since_best = value, weights, 0
 
     def save(self, folder: Path) -> None:
         """Write the state, then the history that belongs to it; each whole or not at all."""
-        state = {
-            "fingerprint": self.fingerprint,
-            "epoch": self.epoch,
-            "best_value": self.best_value,
-            "since_best": self.since_best,
-            "best": self.best,
-            "average": self.average,
-            "network": self.network.state_dict(),
-            "losses": self.losses.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": json.dumps(self.history),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        part = folder / (STATE + ".part")
-        torch.save(state, part)
-        part.replace(folder / STATE)
+        buffer = io.BytesIO()  # torch tells a full disk apart from no other error; Python's own files do
+        torch.save(
+            {
+                "fingerprint": self.fingerprint,
+                "epoch": self.epoch,
+                "best_value": self.best_value,
+                "since_best": self.since_best,
+                "best": self.best,
+                "history": json.dumps(self.history),
+                "fitting": self.fitting.state_dict(),
+            },
+            buffer,
+        )
+        write_bytes(folder / STATE, buffer.getvalue())
         write_text(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
 
     def resume(self, path: Path) -> None:
@@ -264,17 +317,12 @@ class _Run:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError):
             return  # a state file that a crash damaged: the epochs it held are trained again
-        if state["fingerprint"] != self.fingerprint:
+        if state.get("fingerprint") != self.fingerprint:
             return
-        self.network.load_state_dict(state["network"])
-        self.losses.load_state_dict(state["losses"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.fitting.load_state_dict(state["fitting"])
         self.epoch, self.best_value = state["epoch"], state["best_value"]
-        self.since_best, self.best, self.average = state["since_best"], state["best"], state["average"]
+        self.since_best, self.best = state["since_best"], state["best"]
         self.history = json.loads(state["history"])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
 
 
 class _Means:
@@ -305,7 +353,10 @@ def _accelerator(settings: Train, device: str) -> Any:
         raise SerkitError(f"--device {device!r}: expected auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise SerkitError("--device cuda: this torch sees no GPU; use --device cpu or install a CUDA build of torch")
-    AcceleratorState._reset_state()  # it is a singleton, and systems of one process may differ in precision
+    # Precision and device are kept in a singleton, and the networks of one process may differ in both.
+    # accelerate has no public way to clear it (its own tests use this one); the process group stays.
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    AcceleratorState._reset_state(reset_partial_state=alone)
     precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[settings.precision]
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
@@ -316,27 +367,6 @@ def _network_groups(network: nn.Module, settings: Train) -> list[dict[str, Any]]
     if own is not None:
         return list(own(settings.lr))
     return [{"params": [p for p in network.parameters() if p.requires_grad], "lr": settings.lr}]
-
-
-def _set_lr(optimizer: Any, base: list[float], settings: Train, step: int, steps_per_epoch: int) -> None:
-    """Set this step's learning rates; ``cosine_epoch`` is the published per-epoch cosine (systems.md 1.4)."""
-    epoch = step // steps_per_epoch
-    if settings.schedule == "cosine_epoch":
-        progress = epoch / settings.epochs
-    elif settings.schedule == "cosine":
-        whole = max(1, settings.epochs * steps_per_epoch - settings.warmup_steps)
-        progress = max(0, step - settings.warmup_steps) / whole
-    else:
-        progress = 0.0
-    warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
-    for group, lr in zip(optimizer.param_groups, base, strict=True):
-        value = lr
-        if settings.schedule.startswith("cosine"):
-            floor = min(settings.lr_min, lr)
-            value = floor + (lr - floor) * 0.5 * (1 + math.cos(math.pi * progress))
-        elif settings.schedule == "exponential":
-            value = lr * settings.decay**epoch
-        group["lr"] = value * warm
 
 
 def _set_statistics(network: nn.Module, train: Examples) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serkit.checkpoints import cache_folder, weight_files
+from serkit.checkpoints import weight_files
+from serkit.config import cache_folder
 from serkit.errors import MissingExtra, SerkitError
 
 
