@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 
 
+STOPPED = 130  # what typer exits with after Ctrl-C
+OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO)
+
+
 class Device(StrEnum):
     """Where networks and encoders run."""
 
@@ -251,19 +255,21 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> NoReturn:
     """Entry point: exit 0 done, 2 the input or usage is wrong, 1 it failed, 130 stopped by Ctrl-C."""
     try:
-        app(standalone_mode=True)
-        sys.exit(0)
+        app()
+    except SystemExit as end:
+        if end.code == STOPPED:
+            print("serkit: stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
+        raise
     except SerkitError as error:
         print(f"serkit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("serkit: stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in OUTSIDE:
             raise
-        print(f"serkit: {error.strerror}: {error.filename or 'writing'}; finished work is kept", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"serkit: {error.strerror or error}{where}; finished work is kept", file=sys.stderr)
         sys.exit(1)
+    sys.exit(0)
 
 
 def _prepare(

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from serkit.extraction import SizeEstimate
@@ -33,9 +34,10 @@ class Watcher:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._finished: set[str] = set()
         self._said = 0.0
         self._networks = 0
-        self._left: dict[str, tuple[float, float]] = {}
+        self._share: dict[str, float] = {}
         self._begun = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -51,15 +53,23 @@ class Watcher:
     def __call__(self, event: Any) -> None:
         """Draw an event of :mod:`serkit.pipeline`."""
         if isinstance(event, StageBegins):
-            self._clear()
-            self._networks = int(event.detail.split()[0]) if event.stage == "train" else 0
-            self.console.print(f"[bold]{event.stage}[/bold]  {event.detail}")
+            self._begin(event)
         elif isinstance(event, SizeEstimate):
             self.console.print(f"  to extract: {event}", markup=False)
         elif isinstance(event, StageProgress):
             self._stage(event)
         else:
             self._epoch(event)
+
+    def _begin(self, event: StageBegins) -> None:
+        for task in self._tasks.values():
+            self._bars.remove_task(task)
+        self._tasks.clear()
+        self._finished.clear()
+        self._share.clear()
+        self._begun = self._said = time.monotonic()
+        self._networks = int(event.detail.split()[0]) if event.stage == "train" else 0
+        self.console.print(f"[bold]{event.stage}[/bold]  {escape(event.detail)}", soft_wrap=True)
 
     def _stage(self, event: StageProgress) -> None:
         left = f", {_clock(event.left_s)} left" if event.left_s is not None and event.done < event.total else ""
@@ -75,23 +85,34 @@ class Watcher:
             f"loss {row['loss']:.3f}  dev F1 {row['dev_macro_f1']:.3f}  {event.utterances_s:.0f} utterances/s, "
             f"{_clock(event.left_s)} left"
         )
-        self._show(name, event.epoch, event.epochs, note, event.epoch >= event.epochs)
+        self._share[name] = 1.0 if event.last else event.epoch / event.epochs
+        done = sum(share == 1.0 for share in self._share.values())
+        spent, share = time.monotonic() - self._begun, sum(self._share.values())
+        whole = f"networks, {_clock(spent / share * (self._networks - share))} left"
+        if event.last:  # also in a terminal: what became of each network stays to be read
+            self._show(name, event.epoch, event.epochs, note.rsplit(",", 1)[0], True, keep=True)
+            self._show("all", done, self._networks, whole, done == self._networks)
+        else:
+            self._show(name, event.epoch, event.epochs, note, False)
+            if self.console.is_terminal:
+                self._show("all", done, self._networks, whole, False)
 
-    def _show(self, name: str, done: float, total: float, note: str, last: bool) -> None:
-        if self.console.is_terminal:
+    def _show(self, name: str, done: float, total: float, note: str, last: bool, *, keep: bool = False) -> None:
+        """Move a bar, or say a line: the last one of each name once, any other every 20 s."""
+        if last and name in self._finished:
+            return
+        if self.console.is_terminal and not last:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=total, note=note)
             self._bars.update(self._tasks[name], completed=done, total=total, note=note)
-            if last:
-                self._bars.remove_task(self._tasks.pop(name))
-        elif last or time.monotonic() - self._said > EVERY_S:
+            return
+        if name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(name))
+        if last:
+            self._finished.add(name)
+        if last or time.monotonic() - self._said > EVERY_S:
             self._said = time.monotonic()
             self.console.print(f"  {name}  {done:.0f}/{total:.0f} {note}", markup=False, soft_wrap=True)
-
-    def _clear(self) -> None:
-        for task in self._tasks.values():
-            self._bars.remove_task(task)
-        self._tasks.clear()
 
 
 def _clock(seconds: float | None) -> str:

@@ -17,9 +17,7 @@ import torch
 from serkit.augment import Augmentation, Example, apply_chain
 from serkit.errors import SerkitError
 from serkit.tensors import Batch
-from serkit.types import Manifest
-
-NEUTRAL = "neutral"
+from serkit.types import NEUTRAL, Manifest
 
 
 class FrameSource(Protocol):

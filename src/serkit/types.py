@@ -22,6 +22,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint, write_text
 
 SPLITS = ("train", "dev", "test")
+NEUTRAL = "neutral"
 CANONICAL_LABELS = (
     "anger",
     "boredom",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serkit.crossfit import crossfit_folds
+from serkit.errors import SerkitError
 from serkit.files import fingerprint
-from serkit.networks import NetworkConfig
+from serkit.networks import NetworkConfig, load_config, load_network
 from serkit.pipeline.run import Run
 from serkit.recipe import System
 from serkit.sampling import Examples, FrameSource
@@ -20,13 +20,8 @@ from serkit.training import EpochEnd, score, train_network
 from serkit.types import Manifest
 
 
-@lru_cache(maxsize=2)
-def _open(folder: Path) -> Run:
-    return Run(folder)
-
-
 def train_one(
-    folder: Path, system: str, model: str, device: str, on_epoch: Callable[[EpochEnd], None] | None = None
+    run: Run, system: str, model: str, device: str, on_epoch: Callable[[EpochEnd], None] | None = None
 ) -> None:
     """Train one network of a run, if it is not finished, and write its scores on every split.
 
@@ -36,7 +31,6 @@ def train_one(
     Raises:
         SerkitError, RunFailed: as :func:`serkit.training.train_network`.
     """
-    run = _open(folder)
     if run.is_trained(system, model):
         return
     settings = run.recipe.systems[system]
@@ -46,7 +40,10 @@ def train_one(
     dev = Examples.of(run.manifest.split("dev"), sources, targets=settings.train.targets)
     config = network_config(run, system, model)
     out = run.network(system, model)
-    network = train_network(settings, config, train, dev, out, model=model, device=device, on_epoch=on_epoch)
+    if _is_whole(out, config):  # trained, and stopped before it had scored everything
+        network = load_network(out, device)[0]
+    else:
+        network = train_network(settings, config, train, dev, out, model=model, device=device, on_epoch=on_epoch)
     used = next(network.parameters()).device
     seen = frozenset(fit.ids)
     for split in run.splits:
@@ -54,6 +51,14 @@ def train_one(
         examples = Examples.of(rows, sources, targets="all")
         scores = score(network, examples, system=system, model=model, seen=seen, device=used)
         scores.save(out / f"{split}.parquet")
+
+
+def _is_whole(folder: Path, config: NetworkConfig) -> bool:
+    """Whether the network that ``config`` describes lies in ``folder``."""
+    try:
+        return (folder / "model.safetensors").is_file() and load_config(folder).fingerprint == config.fingerprint
+    except SerkitError:
+        return False
 
 
 def training_rows(run: Run, model: str) -> tuple[Manifest, Manifest]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from serkit import extraction, registry, stacking
 from serkit.combining import Ensemble
+from serkit.crossfit import crossfit_folds
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.features import require_complete
@@ -21,8 +22,8 @@ from serkit.pipeline.measure import measure_run
 from serkit.pipeline.run import STAGES, Machine, Run, cores
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
-from serkit.recipe import Feature, Recipe
-from serkit.types import Manifest
+from serkit.recipe import Feature, Recipe, load_recipe
+from serkit.types import NEUTRAL, Manifest
 
 Listener = Callable[[Any], None]
 
@@ -60,7 +61,7 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
         if run.manifest.root != fitted.root:
             fitted.save(folder / "manifest.jsonl")  # the same recordings, moved
         return Run(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(not _begun(p, recipe) for p in folder.iterdir())):
         raise SerkitError(f"{folder} is not empty and holds no run; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", recipe.to_yaml())
@@ -101,9 +102,10 @@ def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> N
     total = len(run.models) * len(run.recipe.systems)
     _tell(listener, "train", f"{len(tasks)} of {total} networks")
     _ = run.features
-    workers = max(1, min(machine.workers, len(tasks)))
-    threads = max(1, cores() // workers)
-    train_tasks(run.folder, tasks, device=_device(machine), jobs=workers, threads=threads, listener=listener)
+    workers = max(1, min(machine.workers, total))
+    threads = max(1, cores() // workers)  # by what the whole run takes: a resumed one rounds as a whole one does
+    jobs = max(1, min(workers, len(tasks)))
+    train_tasks(run, tasks, device=_device(machine), jobs=jobs, threads=threads, listener=listener)
     for system in run.recipe.systems:
         for split in run.splits:
             _gather(run, system, split).save(run.predictions_path(system, split))
@@ -199,6 +201,13 @@ def stacks_of(settings: Any) -> dict[str, Ensemble]:
     }
 
 
+def _begun(path: Path, recipe: Recipe) -> bool:
+    """Whether a file is what a :func:`prepare` that was stopped leaves of the same run."""
+    if path.name == "recipe.yaml":
+        return load_recipe(path).fingerprint == recipe.fingerprint
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
 def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
     present = {u.split for u in manifest}
     for split in ("train", "dev", "test"):
@@ -206,11 +215,25 @@ def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
             raise SerkitError(
                 f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs train, dev and test"
             )
-    thin = [label for label, n in manifest.split("train").counts().items() if n < 2]
+    train = manifest.split("train")
+    thin = [label for label, n in train.counts().items() if n < 2]
     if thin:
         raise SerkitError(
             f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels"
         )
+    if not any(manifest.split("dev").counts().values()):
+        raise SerkitError(
+            f"no utterance of split 'dev' in '{manifest.corpus}' has a label; networks are selected on it"
+        )
+    if recipe.crossfit is not None:
+        crossfit_folds(train, recipe.crossfit.folds, recipe.crossfit.seed)
+    for name, system in recipe.systems.items():
+        if system.balance == "neutral" and not train.counts().get(NEUTRAL):
+            raise SerkitError(
+                f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
+            )
+        if system.balance == "corpus" and len({u.corpus for u in train}) < 2:
+            raise SerkitError(f"systems.{name}: balance: corpus needs two corpora; give --corpus twice or set it null")
 
 
 def _texts(run: Run, manifest: Manifest, encoders: Any) -> dict[str, str] | None:

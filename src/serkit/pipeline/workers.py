@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import os
 import signal
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from serkit.errors import RunFailed
+from serkit.pipeline.networks_of_run import train_one
+from serkit.pipeline.run import Run
 
 _QUEUE: Any = None
 
@@ -26,7 +31,7 @@ class Task:
 
 
 def train_tasks(
-    folder: Path,
+    run: Run,
     tasks: Iterable[Task],
     *,
     device: str,
@@ -34,10 +39,10 @@ def train_tasks(
     threads: int,
     listener: Callable[[Any], None] | None = None,
 ) -> None:
-    """Train networks in ``jobs`` processes of ``threads`` threads each.
+    """Train networks in ``jobs`` processes of ``threads`` threads each; one job is done in this process.
 
     Args:
-        folder: of the run. listener: told each :class:`serkit.training.EpochEnd` as it happens.
+        run: whose networks. listener: told each :class:`serkit.training.EpochEnd` as it happens.
 
     Raises:
         RunFailed: a worker died; what it was killed by is said. Anything a task raised.
@@ -45,40 +50,83 @@ def train_tasks(
     pending = list(tasks)
     if not pending:
         return
+    if jobs == 1:
+        _train_here(run, pending, device, threads, listener)
+        return
     context = mp.get_context("spawn")
-    queue = context.Manager().Queue() if listener is not None else None
-    with ProcessPoolExecutor(min(jobs, len(pending)), context, _start_worker, (queue, threads)) as pool:
-        running: set[Future[None]] = {pool.submit(_train, folder, task, device) for task in pending}
-        try:
-            while running:
-                finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                while queue is not None and listener is not None and not queue.empty():
-                    listener(queue.get())
-                for future in finished:
-                    future.result()
-        except BrokenProcessPool:
-            raise RunFailed(
-                "a training process was killed, most likely for want of memory: lower --jobs or train.batch_size, "
-                "then run again; finished networks are kept"
-            ) from None
-        except BaseException:
-            for process in list((pool._processes or {}).values()):  # a pool has no public way to stop its tasks
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    queue = context.SimpleQueue() if listener is not None else None
+    pool = ProcessPoolExecutor(min(jobs, len(pending)), context, _start_worker, (queue, threads))
+    try:
+        with _interrupts_held():  # a worker is born with this mask: Ctrl-C is for the parent alone
+            running = {pool.submit(_train, run.folder, task, device) for task in pending}
+        while running:
+            finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            while queue is not None and listener is not None and not queue.empty():
+                listener(queue.get())
+            for future in finished:
+                future.result()
+    except BrokenProcessPool:
+        raise RunFailed(
+            "a training process was killed, most likely for want of memory: lower --jobs or train.batch_size, "
+            "then run again; finished networks are kept"
+        ) from None
+    except BaseException:
+        for process in list((pool._processes or {}).values()):  # a pool has no public way to stop its tasks
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _train_here(run: Run, tasks: list[Task], device: str, threads: int, listener: Callable[[Any], None] | None) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for task in tasks:
+            train_one(run, task.system, task.model, device, listener)
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is through, where the system can hold it back."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(queue: Any, threads: int) -> None:
+    """First thing in a worker: leave Ctrl-C to the parent, end when the parent does, keep to its threads."""
     global _QUEUE
     _QUEUE = queue
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
 
 
-def _train(folder: Path, task: Task, device: str) -> None:
-    from serkit.pipeline.networks_of_run import train_one
+def _end_with_parent() -> None:
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
-    train_one(folder, task.system, task.model, device, _QUEUE.put if _QUEUE is not None else None)
+
+def _train(folder: Path, task: Task, device: str) -> None:
+    train_one(_open(folder), task.system, task.model, device, _QUEUE.put if _QUEUE is not None else None)
+
+
+@lru_cache(maxsize=1)
+def _open(folder: Path) -> Run:
+    """The run, read once in each worker process."""
+    return Run(folder)
