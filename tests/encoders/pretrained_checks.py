@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,7 @@ def check_strict_names(cls: Any, folder: Path) -> None:
 
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    inner = [
-        k for k in tensors if (".layers.1." in k or ".layer.1." in k or k.startswith("layers.1.")) and "dec" not in k
-    ]
+    inner = [k for k in tensors if re.search(r"(^|\.)layers?\.1\.", k) and "decoder" not in k]
     name = min(k for k in inner if k.endswith("weight"))
     save_file({k: v for k, v in tensors.items() if k != name}, file, {"format": "pt"})
     with pytest.raises(SerkitError, match="lacks weight"):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from serkit.checkpoints import FACODEC_STEMS
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation import tiny_text
 from serkit.foundation.loading import quiet, transformers_package
@@ -141,6 +142,21 @@ def _whisper_tokenizer(transformers: Any, folder: Path) -> tuple[Any, dict[str, 
     return tokenizer, {w: tokenizer.convert_tokens_to_ids(w) for w in words}
 
 
+def _facodec(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
+    import torch
+
+    from serkit.foundation.facodec_model import FacodecDecoder, FacodecEncoder
+
+    sizes = {"channels": 2, "dim": 16, "inner": 24} | dict(changes)
+    (folder / "config.json").write_text(json.dumps({"model_type": "facodec", **sizes}), encoding="utf-8")
+    encoder = _lively(FacodecEncoder(sizes["channels"], sizes["dim"]))
+    bands = transformers.audio_utils.mel_filter_bank(513, 80, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+    encoder.mel_transform.mel_basis.copy_(torch.from_numpy(bands.T))
+    decoder = _lively(FacodecDecoder(sizes["dim"], sizes["inner"]))
+    for stem, part in zip(FACODEC_STEMS, (encoder, decoder), strict=True):
+        torch.save(part.state_dict(), folder / f"{stem}.bin")
+
+
 def _text(make: Callable[[Any, Path, Mapping[str, Any]], Any]) -> Builder:
     def build(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
         _lively(make(transformers, folder, changes)).save_pretrained(folder)
@@ -154,6 +170,7 @@ BUILDERS: Mapping[str, Builder] = {
     "hubert": _speech("Hubert", "layer", 4),
     "wav2vec2": _speech("Wav2Vec2", "group", 4),
     "distilhubert": _speech("Hubert", "group", 2),
+    "facodec": _facodec,
     "roberta": _text(tiny_text.roberta),
     "bert": _text(tiny_text.bert),
     "deberta": _text(tiny_text.deberta),
