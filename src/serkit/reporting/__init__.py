@@ -1,4 +1,41 @@
-"""report.json to pages."""
+"""report.json → one HTML page, the same in Markdown, a LaTeX table, and the figures as files."""
+
+from __future__ import annotations
+
 from pathlib import Path
+
+
 def write_report(folder: Path) -> Path:
-    return folder / "report.json"
+    """Write ``report.html``, ``report.md``, ``report.tex`` and ``figures/*.svg`` beside ``report.json``.
+
+    The same report.json gives the same bytes. The page asks the network for nothing, runs no script, and
+    treats every text of report.json as text.
+
+    Args:
+        folder: where report.json lies, such as ``RUN/report``.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        SerkitError: report.json is missing, or is not a report of this version.
+    """
+    from serkit.files import write_text
+    from serkit.reporting import pages
+    from serkit.reporting.content import content
+    from serkit.reporting.reading import read
+
+    folder = Path(folder)
+    found = content(read(folder))
+    style = pages.css("figure.css")
+    for key in ("forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves"):
+        file = folder / "figures" / f"{key}.svg"
+        if key in found["figures"]:
+            write_text(file, found["figures"][key].file(style))
+        else:
+            file.unlink(missing_ok=True)
+    write_text(folder / "report.md", pages.markdown_page(found))
+    write_text(folder / "report.tex", pages.tex_table(found))
+    page = folder / "report.html"
+    write_text(page, pages.html_page(found))
+    return page

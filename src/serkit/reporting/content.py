@@ -1,0 +1,189 @@
+"""The figures of a report, and everything its templates lay out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from serkit.reporting import data_tables, tables
+from serkit.reporting.charts import confusion, learning_curves
+from serkit.reporting.figures import ClassScore, Interval, class_bars, forest
+from serkit.reporting.reading import Source
+from serkit.reporting.svg import Drawing, Figure
+from serkit.reporting.text import METRICS, between, count, finite, number, signed, spaced, whole
+from serkit.reporting.verdict import judge
+
+
+def content(source: Source) -> dict[str, Any]:
+    """What the templates need: texts, tables and figures by name."""
+    return {
+        "source": source,
+        "tree": source.tree,
+        "description": str(source.tree.get("description") or ""),
+        "about": _about(source),
+        "verdict": judge(source),
+        "tiles": _tiles(source),
+        "figures": figures(source),
+        "paper": tables.paper(source),
+        "comparisons": tables.comparisons(source),
+        "confusions": tables.confusions(source),
+        "classes": tables.classes(source),
+        "slices": tables.slices(source),
+        "mistakes": tables.mistakes(source),
+        "everything": data_tables.everything(source),
+        "calibration": data_tables.calibration(source),
+        "raters": data_tables.raters(source),
+        "counts": data_tables.counts(source),
+        "published": data_tables.published(source),
+        "changes": data_tables.changes(source),
+        "features": data_tables.features(source),
+        "settings": data_tables.settings(source),
+    }
+
+
+def _about(source: Source) -> str:
+    """Corpus, protocol, fold and sizes in a line."""
+    parts = []
+    for name, info in source.corpora.items():
+        text = name
+        if info.get("corpus_version") not in (None, "", "unknown"):
+            text += f" (version {info['corpus_version']})"
+        if info.get("protocol"):
+            text += f", protocol {info['protocol']}"
+            text += f" v{info['protocol_version']}" if info.get("protocol_version") is not None else ""
+        if info.get("fold") is not None:
+            text += f", fold {info['fold']}" + (f" of {info['folds']}" if info.get("folds") else "")
+        parts.append(text)
+    return " · ".join(parts)
+
+
+def _tiles(source: Source) -> list[dict[str, str]]:
+    """The few numbers at the top: value, what it is, what lies around it."""
+    split, found = source.split, []
+    for metric in ("macro_f1", "uar"):
+        m = source.metric(source.lead, split, metric)
+        if m:
+            text = {"value": number(m["value"]), "name": f"{METRICS[metric]}, {source.lead}"}
+            found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {split}", "kind": "stack"})
+    m = source.metric(source.best, split, "macro_f1")
+    if m and source.lead != source.best:
+        sub = f"{between(m.get('low'), m.get('high'))} {source.best}"
+        found.append({"value": number(m["value"]), "name": "Macro-F1, best single on dev", "sub": sub, "kind": "best"})
+    m = source.metric(source.lead, split, "macro_f1")
+    if m:
+        sub = count(m.get("speakers"), "speaker") + (", rough" if source.rough else "")
+        found.append({"value": whole(m.get("n")), "name": f"utterances on {split}", "sub": sub, "kind": ""})
+    return found
+
+
+def figures(source: Source) -> dict[str, Figure]:
+    """All figures that the report's content allows, by name."""
+    found = [
+        _forest(source), _differences(source), *_confusions(source), _classes(source), *_slices(source),
+        _curves(source),
+    ]  # fmt: skip
+    return {f.key: f for f in found if f is not None}
+
+
+def _forest(source: Source) -> Figure | None:
+    rows = []
+    for name in [*source.singles, *source.ensembles]:
+        m = source.metric(name, source.split, "macro_f1")
+        if m:
+            rows.append(_interval(source.display(name), m, source.kind(name)))
+    if not rows:
+        return None
+    rows.sort(key=lambda r: -r.value)
+    at = next((r.value for r in rows if r.kind == "stack"), None)
+    alt = "Macro-F1 with intervals, best first: " + "; ".join(r.hint for r in rows)
+    lead = source.metric(source.lead, source.split, "macro_f1")
+    caption = (
+        f"Macro-F1 on {source.split}, best first. Lines: {lead.get('interval')}; n = {whole(lead.get('n'))}. "
+        "Overlapping lines do not mean that two systems are alike: see the paired differences."
+    )
+    wide, narrow = (forest(rows, alt=alt, axis=f"Macro-F1 on {source.split}", narrow=n, at=at) for n in (False, True))
+    return Figure("forest", f"All systems on {source.split}", caption, (wide,), (narrow,))
+
+
+def _interval(name: str, m: dict[str, Any], kind: str) -> Interval:
+    value = float(m["value"])
+    low, high = finite(m.get("low")), finite(m.get("high"))
+    return Interval(name, value, value if low is None else low, value if high is None else high, kind)
+
+
+def _differences(source: Source) -> Figure | None:
+    rows = []
+    for c in source.comparisons:
+        if c.get("split") == source.split and c.get("metric") == "macro_f1" and finite(c.get("difference")) is not None:
+            other = str(c.get("b"))
+            rows.append(
+                _interval(f"against {source.display(other)}", {**c, "value": c["difference"]}, source.kind(other))
+            )
+    if not rows:
+        return None
+    told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
+    axis = f"Macro-F1 of the stack minus the other, {source.split}"
+    first = next(c for c in source.comparisons if c.get("split") == source.split)
+    caption = f"Right of zero the stack is ahead. Lines: {first.get('interval')}."
+    wide, narrow = (forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True) for n in (False, True))
+    return Figure("differences", "What the stack adds", caption, (wide,), (narrow,))
+
+
+def _confusions(source: Source) -> list[Figure]:
+    found = []
+    for key, name in dict.fromkeys([("stack", source.lead), ("best", source.best)]):
+        matrix = source.details(name, source.split).get("confusion")
+        if matrix and not (key == "best" and name == source.lead):
+            title = f"{source.display(name)}, {source.split}"
+            drawing = confusion(matrix, source.labels, title=title)
+            caption = "Numbers are clips; the stronger the colour, the larger the share of the true class."
+            found.append(Figure(f"confusion_{key}", f"Confusion matrix: {title}", caption, (drawing,)))
+    return found
+
+
+def _classes(source: Source) -> Figure | None:
+    names = list(dict.fromkeys([source.lead, source.best]))
+    each = [source.details(n, source.split).get("per_class") or {} for n in names]
+    rows = []
+    for label in source.labels:
+        if all(label in e for e in each):
+            values = tuple(finite(e[label].get("f1")) or 0.0 for e in each)
+            rows.append(ClassScore(label, int(finite(each[0][label].get("support")) or 0), values))
+    if not rows:
+        return None
+    series = [source.display(n) for n in names]
+    told = "; ".join(f"{r.label} " + ", ".join(number(v, 2) for v in r.values) for r in rows)
+    alt = f"F1 by class on {source.split} of {' and '.join(series)}: {told}"
+    wide, narrow = (class_bars(rows, series, alt=alt, narrow=n) for n in (False, True))
+    return Figure("classes", f"F1 by class on {source.split}", "", (wide,), (narrow,))
+
+
+def _slices(source: Source) -> list[Figure]:
+    rows: list[Interval] = []
+    for field, groups in (source.details(source.lead, source.split).get("slices") or {}).items():
+        for value, metrics in groups.items():
+            m = metrics.get("macro_f1") or {}
+            if finite(m.get("value")) is not None:
+                rows.append(_interval(f"{spaced(field)}: {tables.slice_name(value)}", m, "system"))
+    if not rows:
+        return []
+    whole_set = source.metric(source.lead, source.split, "macro_f1")
+    at = finite(whole_set.get("value"))
+    axis = f"Macro-F1 of the {source.display(source.lead)} on {source.split}"
+    alt = f"{axis}, by group: " + "; ".join(r.hint for r in rows)
+    wide, narrow = (forest(rows, alt=alt, axis=axis, narrow=n, at=at) for n in (False, True))
+    caption = f"The dashed line is the whole split ({number(at)})."
+    return [Figure("slices", "By group", caption, (wide,), (narrow,))]
+
+
+def _curves(source: Source) -> Figure | None:
+    drawings: Sequence[Drawing] = learning_curves(source.part("curves"))
+    if not drawings:
+        return None
+    models = max(len(m) for m in source.part("curves").values())
+    caption = (
+        "Above: Macro-F1 on dev, a dot at the best epoch. Below: loss on train (solid) and on dev (dashed). "
+        + (f"Thin lines: the {models} models (folds) of a system; thick: their mean. " if models > 1 else "")
+        + "All panels share their axes."
+    )
+    return Figure("curves", "Learning curves", caption, tuple(drawings))

@@ -1,0 +1,184 @@
+"""Tables of what a run rests on: all metrics, calibration, clips and speakers, features, settings, versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from serkit.reporting.reading import Source
+from serkit.reporting.tables import Cell, Column, Row, Table, _bold, _measured, interval_notes
+from serkit.reporting.text import ABSENT, METRICS, finite, listed, spaced, whole
+
+DISTANCES = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
+HIGHER = ("cosine", "intersection")
+
+
+def everything(source: Source) -> list[Table]:
+    """All metrics of all systems, a table for each split."""
+    found = []
+    for split in source.splits:
+        columns = (Column("System"), *(Column(t, numeric=True) for t in METRICS.values()))
+        rows = []
+        for name in [*source.singles, *source.ensembles]:
+            cells = [_measured(source.metric(name, split, m), True) for m in METRICS]
+            rows.append(Row((Cell(source.display(name)), *cells), source.kind(name)))
+        words = {"train": "train (out of fold: each clip scored by models that did not see it)"}
+        notes = tuple(interval_notes(source, [split], ["macro_f1", "bs_f1"]))
+        found.append(Table(f"all-{split}", f"All metrics on {words.get(split, split)}", columns, tuple(rows), notes))
+    return found
+
+
+def calibration(source: Source) -> Table | None:
+    """ECE, lower is better, of every system on dev and test."""
+    splits = [s for s in ("dev", "test") if s in source.splits]
+    names = [n for n in [*source.singles, *source.ensembles] if any(source.metric(n, s, "ece") for s in splits)]
+    if not names:
+        return None
+    rows, values = [], []
+    for name in names:
+        found = [source.metric(name, s, "ece") for s in splits]
+        rows.append(Row((Cell(source.display(name)), *(_measured(m, True) for m in found)), source.kind(name)))
+        values.append([finite(m.get("value")) for m in found])
+    columns = (Column("System"), *(Column(f"{s} ECE [95%]", numeric=True) for s in splits))
+    notes = (
+        "ECE: how far confidence is from the share of right answers, 0 is perfect; the lowest is bold.",
+        *interval_notes(source, splits, ["ece"]),
+    )
+    return Table("calibration", "Calibration", columns, tuple(_bold(rows, values, 1, lowest=True)), notes)
+
+
+def raters(source: Source) -> Table | None:
+    """Distances to the votes of raters, beside those of the constant prior of train; ``None`` without votes."""
+    kinds = [d for d in DISTANCES if source.metric(source.lead, source.split, d)]
+    if not kinds:
+        return None
+    names = dict.fromkeys([source.lead, source.best])
+    columns = [Column("Distance"), *(Column(source.display(n), numeric=True) for n in names)]
+    columns += [Column("constant prior of train", numeric=True), Column("Better is")]
+    rows = []
+    for kind in kinds:
+        cells = [_measured(source.metric(n, source.split, kind), True) for n in names]
+        cells.append(_measured(source.metric(source.lead, source.split, f"{kind}_prior"), True))
+        rows.append(Row((Cell(kind), *cells, Cell("higher" if kind in HIGHER else "lower"))))
+    notes = (
+        "A system that does not beat the constant prior has learned nothing about how raters differ.",
+        *interval_notes(source, [source.split], kinds[:1]),
+    )
+    return Table("raters", f"Closeness to the raters' votes on {source.split}", tuple(columns), tuple(rows), notes)
+
+
+def counts(source: Source) -> Table:
+    """Clips of each class in each split, and the speakers."""
+    by_split = source.part("counts")
+    splits = [s for s in ("train", "dev", "test") if s in by_split]
+    columns = (Column("Class"), *(Column(s, numeric=True) for s in splits), Column("Total", numeric=True))
+    names = dict.fromkeys([*source.labels, *(c for s in splits for c in by_split[s])])
+
+    def line(title: str, numbers: list[Any], total: bool = True) -> Row:
+        known = [int(finite(k) or 0) for k in numbers]
+        return Row((Cell(title), *(Cell(whole(k)) for k in known), Cell(whole(sum(known)) if total else ABSENT)))
+
+    rows = [line(str(c), [by_split[s].get(c, 0) for s in splits]) for c in names]
+    rows.append(line("all clips", [sum(int(finite(k) or 0) for k in by_split[s].values()) for s in splits]))
+    rows.append(line("speakers", [source.part("speakers").get(s, 0) for s in splits], total=False))
+    return Table("counts", "Labelled clips", columns, tuple(rows))
+
+
+def published(source: Source) -> Table | None:
+    """Where counts differ from published ones."""
+    rows = []
+    for name, info in source.corpora.items():
+        for d in info.get("count_findings") or []:
+            if isinstance(d, dict):
+                texts = (name, d.get("what"), whole(d.get("here")), whole(d.get("published")), d.get("source"))
+                rows.append(Row(tuple(Cell(str(t)) for t in texts)))
+    if not rows:
+        return None
+    columns = (Column("Corpus"), Column("What"), Column("Here", True), Column("Published", True), Column("Source"))
+    return Table("published", "Counts that differ from published ones", columns, tuple(rows))
+
+
+def changes(source: Source) -> list[str]:
+    """What the recipe did to labels: mapped, dropped, excluded."""
+    about = (source.provenance.get("corpus_info") or {}).get("labels") or {}
+    lines = []
+    for key, words in (("mapped", "Labels mapped"), ("dropped", "Labels dropped")):
+        found = about.get(key) or {}
+        if found:
+            lines.append(f"{words}: {listed([f'{k} ({whole(n)} clips)' for k, n in found.items()])}.")
+    excluded = about.get("excluded") or []
+    if excluded:
+        lines.append(f"Excluded by name: {len(excluded)} clips ({listed([str(e) for e in excluded[:5]])}).")
+    outside = about.get("not_in_corpus") or []
+    if outside:
+        lines.append(f"Labels outside the recipe's list: {listed([str(o) for o in outside])}.")
+    return lines or ["No label was mapped or dropped by the recipe, and no clip was excluded."]
+
+
+def features(source: Source) -> Table | None:
+    """Features with their sources, licences and what stands in for what."""
+    found = source.provenance.get("features") or {}
+    if not found:
+        return None
+    titles = ("Feature", "Dim", "Source", "Revision", "Licence", "Fingerprint", "Note")
+    columns = tuple(Column(t, numeric=t == "Dim", code=t in ("Feature", "Fingerprint")) for t in titles)
+    rows = []
+    for key, f in found.items():
+        texts = [
+            key,
+            whole(f.get("dim")),
+            *(f.get(k) for k in ("source", "revision", "licence", "fingerprint", "note")),
+        ]
+        rows.append(Row(tuple(Cell(str(t) if t not in (None, "") else ABSENT) for t in texts)))
+    return Table("features", "Features", columns, tuple(rows))
+
+
+def _pairs(key: str, title: str, pairs: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Table:
+    rows = [Row((Cell(k), Cell(_plain(v)))) for k, v in pairs.items() if v not in (None, "", {}, [])]
+    return Table(key, title, (Column("What"), Column("Value")), tuple(rows), notes)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def settings(source: Source) -> list[Table]:
+    """Fingerprints and seeds; each corpus; versions; the machine, apart."""
+    p = source.provenance
+    models = [str(m) for m in p.get("models") or []]
+    run = {
+        "recipe": source.tree["name"],
+        "recipe fingerprint": p.get("recipe_fingerprint"),
+        "manifest fingerprint": p.get("manifest_fingerprint"),
+        "split hash": p.get("split_hash"),
+        "speakers shared between splits": bool(p.get("speakers_shared")),
+        "seed": p.get("seed"),
+        "models of each system": models,
+    }
+    found = [_pairs("run", "The run", run)]
+    shown = ["corpus_version", "protocol", "protocol_version", "protocol_description", "protocol_source", "fold"]
+    shown += ["folds", "seed", "speakers_present", "speakers_shared", "label_map", "licence", "citation"]
+    for name, info in source.corpora.items():
+        pairs = {spaced(k): info.get(k) for k in shown}
+        pairs["label map"] = _label_map(info.get("label_map"))
+        found.append(_pairs(f"corpus-{len(found)}", f"Corpus {name}", pairs))
+    found.append(_pairs("versions", "Versions", p.get("versions") or {}))
+    machine = {spaced(k): v for k, v in (p.get("run") or {}).items()}
+    note = ("Clock and hardware: the only part that differs between two runs with the same seed.",)
+    found.append(_pairs("machine", "The machine, this time", machine, note))
+    return [t for t in found if t.rows]
+
+
+def _label_map(found: Any) -> str:
+    """Renamed labels only, or that none was renamed."""
+    if not isinstance(found, dict) or not found:
+        return ""
+    renamed = [f"{k} → {v if v is not None else 'left out'}" for k, v in found.items() if k != v]
+    return ", ".join(renamed) or "the corpus's own names"

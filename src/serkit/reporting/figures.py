@@ -1,0 +1,146 @@
+"""Figures of intervals and bars: the forest of systems, paired differences, scores by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from serkit.reporting.svg import Drawing, box, cut, element, label, line, marker, ticks
+from serkit.reporting.text import number, signed
+
+WIDE, NARROW = 720.0, 340.0
+LEGEND = (("stack", "stack"), ("best", "best single on dev"), ("ensemble", "other ensemble"), ("system", "single"))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One line of a forest: label, value, low to high (equal to value where unknown), kind (see ``marker``)."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    kind: str
+
+    @property
+    def hint(self) -> str:
+        """What is read when the mouse rests on the line."""
+        return f"{self.label}: {number(self.value)} [{number(self.low)}, {number(self.high)}]"
+
+
+def forest(
+    rows: Sequence[Interval], *, alt: str, axis: str, narrow: bool = False, at: float | None = None, sign: bool = False
+) -> Drawing:
+    """A line per row with its interval.
+
+    Args:
+        rows: from the top. alt: what the drawing shows. axis: what is measured.
+        narrow: labels above the lines, for 340 px. at: value of a dashed line through all rows.
+        sign: the axis holds differences, labelled with their signs.
+    """
+    width = NARROW if narrow else WIDE
+    left, right = (22.0, width - 22.0) if narrow else (222.0, width - 66.0)
+    pitch = 40.0 if narrow else 25.0
+    top = 30.0 if len({r.kind for r in rows}) > 1 else 6.0
+    edges = [e for r in rows for e in (r.low, r.high, r.value)] + ([at] if at is not None else [])
+    marks = ticks(min(edges), max(edges), 4 if narrow else 6)
+    bottom = top + pitch * len(rows) + 2
+
+    def x(value: float) -> float:
+        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (right - left)
+
+    parts = [_legend(rows, narrow)]
+    for mark in marks:
+        parts.append(line(x(mark), top, x(mark), bottom, "grid"))
+        digits = 2 if max(abs(m) for m in marks) >= 0.02 else 3
+        text = signed(mark, digits) if sign else number(mark, digits)
+        parts.append(label(x(mark), bottom + 15, text, "tick", text_anchor="middle"))
+    if at is not None:
+        parts.append(line(x(at), top, x(at), bottom, "zero" if sign else "guide"))
+    for k, row in enumerate(rows):
+        y = top + pitch * k + (27.0 if narrow else pitch / 2)
+        strong = " strong" if row.kind in ("stack", "best") else ""
+        text = signed(row.value) if sign else number(row.value)
+        value_at = (width - 2, y - 13) if narrow else (width - 2, y + 4)
+        name_at = (2, y - 13) if narrow else (0, y + 4)
+        parts.append(
+            element(
+                "g",
+                element("title", row.hint),
+                label(*name_at, cut(row.label, 40 if narrow else 32), "name" + strong),
+                line(x(row.low), y, x(row.high), y, f"span {row.kind}"),
+                line(x(row.low), y - 4, x(row.low), y + 4, f"span {row.kind}"),
+                line(x(row.high), y - 4, x(row.high), y + 4, f"span {row.kind}"),
+                marker(row.kind, x(row.value), y),
+                label(*value_at, text, "value" + strong, text_anchor="end"),
+            )
+        )
+    parts.append(label((left + right) / 2, bottom + 33, axis, "axis", text_anchor="middle"))
+    return Drawing(width, bottom + 42, alt, Markup("").join(parts))
+
+
+def _legend(rows: Sequence[Interval], narrow: bool) -> Markup:
+    """The shapes that occur, with their names; nothing where all are alike."""
+    kinds = {r.kind for r in rows}
+    if len(kinds) < 2:
+        return Markup("")
+    parts, x = [], 6.0 if narrow else 222.0
+    for kind, text in LEGEND:
+        if kind in kinds:
+            short = text.replace("best single on dev", "best single").replace("other ensemble", "ensemble")
+            parts += [marker(kind, x + 4, 11, 4), label(x + 13, 15, short if narrow else text, "tick")]
+            x += 30 + 6.4 * len(short if narrow else text)
+    return Markup("").join(parts)
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Scores of one class: label, support (clips), and a value for each series."""
+
+    label: str
+    support: int
+    values: tuple[float, ...]
+
+
+def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, narrow: bool = False) -> Drawing:
+    """Two bars per class from 0 to 1: the first series filled, the second outlined."""
+    width = NARROW if narrow else WIDE
+    left, right = (8.0, width - 46.0) if narrow else (150.0, width - 52.0)
+    bar, gap = 11.0, 3.0
+    head = 19.0 if narrow else 0.0
+    pitch = head + len(series) * (bar + gap) + 11
+    top = 28.0
+    bottom = top + pitch * len(rows)
+    parts, at = [], left
+    for k, name in enumerate(series):
+        parts += [box(at, 5, 16, 10, f"bar s{k}"), label(at + 22, 14, cut(name, 24), "tick")]
+        at += 40 + 6.3 * len(cut(name, 24))
+    for mark in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = left + mark * (right - left)
+        parts += [
+            line(x, top - 4, x, bottom, "grid"),
+            label(x, bottom + 14, number(mark, 2), "tick", text_anchor="middle"),
+        ]
+    for k, row in enumerate(rows):
+        y = top + pitch * k
+        support = f"{row.support} clip{'s' * (row.support != 1)}"
+        if narrow:
+            parts += [
+                label(8, y + 11, cut(row.label, 26), "name strong"),
+                label(right, y + 11, support, "tick", text_anchor="end"),
+            ]
+        else:
+            parts += [
+                label(left - 10, y + 12, cut(row.label, 18), "name strong", text_anchor="end"),
+                label(left - 10, y + 26, support, "tick", text_anchor="end"),
+            ]
+        for s, value in enumerate(row.values):
+            bar_y = y + head + s * (bar + gap)
+            long = max(1.0, min(1.0, value) * (right - left))
+            hint = element("title", f"{row.label}, {series[s]}: {number(value)}")
+            shape = box(left, bar_y, long, bar, f"bar s{s}")
+            text = label(left + long + 6, bar_y + 9.5, number(value, 2), "value small")
+            parts.append(element("g", hint, shape, text))
+    return Drawing(width, bottom + 22, alt, Markup("").join(parts))

@@ -1,0 +1,146 @@
+"""report.json as it lies on disk → what the pages ask of it. Its texts are nobody's word: cleaned, never trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serkit.errors import RunFailed, SerkitError
+from serkit.reporting.text import ENSEMBLES, clean, finite
+
+FORMAT = 1
+NEEDED = {"name": str, "corpus": str, "labels": list, "best_on_dev": str, "systems": dict}
+BY_SPLIT = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A measured run.
+
+    Attributes:
+        tree: the content of report.json, its texts cleaned.
+    """
+
+    tree: Mapping[str, Any]
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes."""
+        return [str(label) for label in self.tree["labels"]]
+
+    @property
+    def best(self) -> str:
+        """The single system that is best on dev."""
+        return str(self.tree["best_on_dev"])
+
+    @property
+    def kept(self) -> str | None:
+        """Which meta-model is the stack."""
+        return self.part("stack").get("kept")
+
+    @property
+    def singles(self) -> list[str]:
+        """Base systems, in the order of the recipe."""
+        return [n for n in self.tree["systems"] if n not in ENSEMBLES]
+
+    @property
+    def ensembles(self) -> list[str]:
+        """Ensembles, without the one that the stack is a copy of."""
+        twin = self.kept if "stack" in self.tree["systems"] else None
+        return [n for n in ENSEMBLES if n in self.tree["systems"] and n != twin]
+
+    @property
+    def lead(self) -> str:
+        """Whose numbers the page leads with: the stack, or the best single system where there is none."""
+        return "stack" if "stack" in self.tree["systems"] else self.best
+
+    @property
+    def split(self) -> str:
+        """Where it leads: test, or dev where test has no labels."""
+        return "test" if "test" in self.tree["systems"].get(self.lead, {}) else "dev"
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that were measured."""
+        return [s for s in BY_SPLIT if s in self.tree["systems"].get(self.lead, {})]
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the numbers come from."""
+        return self.part("provenance")
+
+    @property
+    def corpora(self) -> dict[str, Mapping[str, Any]]:
+        """What is known of each corpus, by name."""
+        about = self.provenance.get("corpus_info") or {}
+        several = about.get("corpora")
+        if isinstance(several, dict):
+            return {name: info if isinstance(info, dict) else {} for name, info in several.items()}
+        return {str(self.tree["corpus"]): about}
+
+    def part(self, key: str) -> dict[str, Any]:
+        """A part of the tree that is a mapping, empty where it is absent."""
+        found = self.tree.get(key)
+        return found if isinstance(found, dict) else {}
+
+    def metric(self, system: str, split: str, name: str) -> dict[str, Any]:
+        """``{value, low, high, n, speakers, interval}``, empty where it was not measured."""
+        found = self.tree["systems"].get(system, {}).get(split, {}).get(name)
+        return found if isinstance(found, dict) and finite(found.get("value")) is not None else {}
+
+    def details(self, system: str, split: str) -> dict[str, Any]:
+        """Per class, confusion, draws and slices."""
+        found = self.part("details").get(system, {}).get(split)
+        return found if isinstance(found, dict) else {}
+
+    def display(self, system: str) -> str:
+        """How a system is called on the page."""
+        if system == "stack" and self.kept:
+            return f"stack ({ENSEMBLES.get(self.kept, self.kept)})"
+        return ENSEMBLES.get(system, system)
+
+    def kind(self, system: str) -> str:
+        """``stack``, ``best``, ``ensemble`` or ``system``."""
+        if system == "stack":
+            return "stack"
+        return "best" if system == self.best else "ensemble" if system in ENSEMBLES else "system"
+
+    @property
+    def comparisons(self) -> list[dict[str, Any]]:
+        """The paired comparisons, without the stack against its own copy."""
+        return [c for c in self.tree.get("comparisons") or [] if isinstance(c, dict) and c.get("b") != self.kept]
+
+    @property
+    def rough(self) -> bool:
+        """Whether the leading interval is called rough."""
+        return "rough" in str(self.metric(self.lead, self.split, "macro_f1").get("interval", ""))
+
+
+def read(folder: Path) -> Source:
+    """Read ``folder/report.json``.
+
+    Raises:
+        SerkitError: there is none, it is no JSON, or it is not a report of this format.
+        RunFailed: it cannot be read from disk.
+    """
+    file = folder / "report.json"
+    if not file.is_file():
+        raise SerkitError(f"no report.json in '{folder}'; run `serkit evaluate` on the run first")
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFailed(f"'{file}' cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise SerkitError(f"'{file}' is no JSON ({error}); run `serkit evaluate` again") from error
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        found = tree.get("format") if isinstance(tree, dict) else type(tree).__name__
+        raise SerkitError(f"'{file}': expected a report of format {FORMAT}, got {found!r}; run `serkit evaluate` again")
+    for key, kind in NEEDED.items():
+        if not isinstance(tree.get(key), kind):
+            raise SerkitError(f"'{file}': '{key}' is missing or no {kind.__name__}; run `serkit evaluate` again")
+    if tree["best_on_dev"] not in tree["systems"]:
+        raise SerkitError(f"'{file}': best_on_dev '{tree['best_on_dev']}' is none of its systems")
+    return Source(clean(tree))

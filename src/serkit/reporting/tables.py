@@ -1,0 +1,254 @@
+"""Every table of the report once, as rows of text: HTML, Markdown and LaTeX set the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serkit.reporting.reading import Source
+from serkit.reporting.text import ABSENT, METRICS, between, finite, listed, number, p_value, signed, spaced, whole
+from serkit.reporting.verdict import outcome
+
+PUBLISHED = (
+    "Ueda et al. (2025, table 2) report for their stack of twelve on MSP-Podcast: dev Macro-F1 0.379, accuracy "
+    "0.498, BS-F1 0.430 [0.404, 0.451]; test 0.409 and 0.413."
+)
+OUTCOMES = {
+    "better": "better",
+    "worse": "worse",
+    "open": "open",
+    "leaning+": "ahead, not sure",
+    "leaning-": "behind, not sure",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """title. numeric: set to the right. code: its text is a name or a hash."""
+
+    title: str
+    numeric: bool = False
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text; sub: smaller, after it (an interval, or what a name means); best: the best of its column."""
+
+    text: str
+    sub: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """cells; kind: ``stack``, ``best``, ``ensemble``, ``system`` or nothing."""
+
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """key: anchor. title, columns, rows; notes: lines under it."""
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def _measured(m: Mapping[str, Any], interval: bool) -> Cell:
+    if not m:
+        return Cell(ABSENT)
+    return Cell(number(m["value"]), between(m.get("low"), m.get("high")) if interval else "")
+
+
+def _bold(rows: Sequence[Row], values: Sequence[Sequence[float | None]], first: int, lowest: bool = False) -> list[Row]:
+    """Mark the best value of each column as printed, so that ties are marked together."""
+    marked = [list(r.cells) for r in rows]
+    for c in range(len(values[0]) if values else 0):
+        known = [v[c] for v in values if v[c] is not None]
+        if len(known) < 2:
+            continue
+        best = number(min(known) if lowest else max(known))  # type: ignore[type-var]
+        for r, line in enumerate(values):
+            if line[c] is not None and number(line[c]) == best:
+                marked[r][first + c] = replace(marked[r][first + c], best=True)
+    return [replace(row, cells=tuple(cells)) for row, cells in zip(rows, marked, strict=True)]
+
+
+def interval_notes(source: Source, splits: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Lines that say for each split what the brackets are and what they rest on."""
+    lines = []
+    for split in splits:
+        for metric in metrics:
+            m = source.metric(source.lead, split, metric)
+            if m:
+                lines.append(
+                    f"{split} {METRICS.get(metric, metric)}: {m.get('interval')}; n = {whole(m.get('n'))}, "
+                    f"{whole(m.get('speakers'))} speakers."
+                )
+    return lines
+
+
+def short_features(source: Source) -> dict[str, str]:
+    """Features without their options in brackets, where they can still be told apart."""
+    every = {str(f) for design in source.part("design").values() for f in design.get("features") or []}
+    bare = {f: f.split("[")[0] for f in every}
+    return bare if len(set(bare.values())) == len(every) else {}
+
+
+def paper(source: Source) -> Table:
+    """Table 2 of Ueda et al. (2025) with the numbers of this run, with UAR and intervals added."""
+    asked = [("dev", "macro_f1", False), ("dev", "accuracy", False), ("dev", "bs_f1", True)]
+    if "test" in source.splits:
+        asked += [("test", "macro_f1", True), ("test", "accuracy", False), ("test", "uar", True)]
+    columns = [Column("System"), Column("Loss"), Column("Balanced")]
+    brackets = {"bs_f1": " [range]", "macro_f1": " [95%]", "uar": " [95%]"}
+    columns += [Column(f"{s} {METRICS[m]}{brackets[m] if b else ''}", numeric=True) for s, m, b in asked]
+    short = short_features(source)
+    rows, values = [], []
+    for name in [*source.singles, *source.ensembles]:
+        design = source.part("design").get(name) or {}
+        features = " + ".join(short.get(str(f), str(f)) for f in design.get("features") or [])
+        if design:
+            losses = [spaced(str(x)) for x in design.get("losses") or []] or [ABSENT]
+            more = " ".join(f"+ {x}" for x in losses[1:])
+            lead = [Cell(name, features), Cell(losses[0], more), Cell(str(design.get("balance") or "no"))]
+        else:
+            lead = [Cell(source.display(name), f"of {len(source.singles)} systems"), Cell(ABSENT), Cell(ABSENT)]
+        found = [source.metric(name, s, m) for s, m, _ in asked]
+        cells = [_measured(m, asked[k][2]) for k, m in enumerate(found)]
+        rows.append(Row((*lead, *cells), source.kind(name)))
+        values.append([finite(m.get("value")) for m in found])
+    notes = [
+        "Columns as in table 2 of Ueda et al. (2025), with UAR and intervals added; the best of each column is bold.",
+        *interval_notes(source, ["dev"], ["bs_f1"]),
+        *interval_notes(source, [s for s in source.splits if s == "test"], ["macro_f1"]),
+    ]
+    if "msp_podcast" in str(source.tree["corpus"]):
+        notes.append(PUBLISHED)
+    return Table("paper", "Systems and ensembles", tuple(columns), tuple(_bold(rows, values, 3)), tuple(notes))
+
+
+def comparisons(source: Source) -> Table | None:
+    """What the stack adds: paired differences on every split and metric."""
+    found = source.comparisons
+    if not found:
+        return None
+    titles = (
+        "Stack against",
+        "Metric",
+        "Split",
+        "Difference [95%]",
+        "p",
+        "p Holm",
+        "p permuted",
+        "Detectable",
+        "Result",
+    )
+    columns = tuple(Column(t, numeric=k in range(3, 8)) for k, t in enumerate(titles))
+    rows = []
+    for c in sorted(found, key=lambda c: (c.get("split") != source.split, c.get("metric") != "macro_f1")):
+        texts = (
+            Cell(source.display(str(c.get("b")))),
+            Cell(METRICS.get(str(c.get("metric")), str(c.get("metric")))),
+            Cell(str(c.get("split"))),
+            Cell(signed(c.get("difference")), between(c.get("low"), c.get("high"), signed)),
+            Cell(p_value(c.get("p"))),
+            Cell(p_value(c.get("p_holm"))),
+            Cell(p_value(c.get("p_permutation"))),
+            Cell(number(c.get("detectable"))),
+            Cell(OUTCOMES[outcome(c)]),
+        )
+        rows.append(Row(texts))
+    kinds = dict.fromkeys(f"{c.get('split')}: {c.get('interval')}, n = {whole(c.get('n'))}." for c in found)
+    notes = (
+        "Difference: stack minus the other, on the same utterances. Detectable: the smallest true difference found "
+        "four times in five. “Better” and “worse” need an interval without zero and both p Holm and p permuted < 0.05.",
+        *kinds,
+    )
+    return Table("comparisons", "Paired differences", columns, tuple(rows), notes)
+
+
+def classes(source: Source) -> Table | None:
+    """Precision, recall and F1 by class of the leading system, and the best single system's F1."""
+    per_class = source.details(source.lead, source.split).get("per_class") or {}
+    if not per_class:
+        return None
+    other = source.details(source.best, source.split).get("per_class") or {}
+    columns = [Column("Class"), *(Column(t, numeric=True) for t in ("Clips", "Precision", "Recall", "F1"))]
+    both = source.lead != source.best
+    if both:
+        columns.append(Column(f"F1 of {source.best}", numeric=True))
+    rows = []
+    for label, scores in per_class.items():
+        cells = [Cell(label), Cell(whole(scores.get("support")))]
+        cells += [Cell(number(scores.get(k))) for k in ("precision", "recall", "f1")]
+        if both:
+            cells.append(Cell(number((other.get(label) or {}).get("f1"))))
+        rows.append(Row(tuple(cells)))
+    title = f"By class: {source.display(source.lead)} on {source.split}"
+    return Table("classes", title, tuple(columns), tuple(rows))
+
+
+def slice_name(text: str) -> str:
+    """The name of a slice without the digit that sorts thirds of duration."""
+    return text[2:] if text[:2] in ("1 ", "2 ", "3 ") and text.endswith(" s") else text
+
+
+def slices(source: Source) -> list[Table]:
+    """A table by gender, language, duration and corpus, as far as the recordings differ in it."""
+    found: list[Table] = []
+    for field, groups in (source.details(source.lead, source.split).get("slices") or {}).items():
+        columns = [Column(spaced(field).capitalize()), Column("Clips", numeric=True), Column("Speakers", numeric=True)]
+        columns += [Column(t, numeric=True) for t in ("Macro-F1 [95%]", "UAR [95%]", "Accuracy [95%]")]
+        rows, kinds = [], []
+        for value, metrics in groups.items():
+            m = metrics.get("macro_f1") or {}
+            cells = [Cell(slice_name(value)), Cell(whole(m.get("n"))), Cell(whole(m.get("speakers")))]
+            cells += [_measured(metrics.get(k) or {}, True) for k in ("macro_f1", "uar", "accuracy")]
+            rows.append(Row(tuple(cells)))
+            kinds.append(f"{slice_name(value)}: {m.get('interval')}")
+        notes = ("; ".join(kinds) + ". Macro averages run over the classes that have a clip in the group.",)
+        title = f"By {spaced(field)}: {source.display(source.lead)} on {source.split}"
+        found.append(Table(f"slice-{len(found)}", title, tuple(columns), tuple(rows), notes))
+    return found
+
+
+def mistakes(source: Source) -> Table | None:
+    """The most confident mistakes, with the files to listen to."""
+    about = source.part("mistakes")
+    rows = [r for r in about.get("rows") or [] if isinstance(r, dict)]
+    if not rows:
+        return None
+    talked, long = any(r.get("text") for r in rows), any(finite(r.get("duration_s")) is not None for r in rows)
+    columns = [Column("File", code=True), Column("Speaker"), Column("True"), Column("Answer")]
+    columns += [Column("Confidence", numeric=True), Column("Score of the truth", numeric=True)]
+    columns += [Column("Seconds", numeric=True)] * long + [Column("Words")] * talked
+    lines = []
+    for r in rows:
+        cells = [Cell(str(r.get("audio"))), Cell(str(r.get("speaker") or "unknown"))]
+        cells += [Cell(str(r.get("truth"))), Cell(str(r.get("answer")))]
+        cells += [Cell(number(r.get("confidence"), 2)), Cell(number(r.get("truth_probability"), 2))]
+        cells += [Cell(number(r.get("duration_s"), 1))] * long + [Cell(str(r.get("text") or ABSENT))] * talked
+        lines.append(Row(tuple(cells)))
+    who = source.display(str(about.get("system")))
+    title = f"The {len(rows)} most confident mistakes: {who} on {about.get('split')}"
+    return Table("mistakes", title, tuple(columns), tuple(lines))
+
+
+def confusions(source: Source, n: int = 3) -> str:
+    """One sentence: what the leading system mixes up most."""
+    matrix = source.details(source.lead, source.split).get("confusion") or []
+    pairs = []
+    for r, row in enumerate(matrix):
+        total = sum(row) or 1
+        pairs += [(k, k / total, r, c) for c, k in enumerate(row) if c != r and k]
+    pairs.sort(key=lambda p: (-p[0], p[2], p[3]))
+    labels = source.labels
+    words = [f"{labels[r]} taken for {labels[c]} ({k} of {sum(matrix[r])})" for k, _, r, c in pairs[:n]]
+    return f"Most often: {listed(words)}." if words else ""

@@ -1,0 +1,126 @@
+"""Numbers and names as a reader meets them, and text from report.json made safe to lay out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+ABSENT = "–"
+# control characters, halves of surrogate pairs, and characters that reorder the text around them
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+
+METRICS = {
+    "macro_f1": "Macro-F1",
+    "uar": "UAR",
+    "accuracy": "Accuracy",
+    "weighted_f1": "Weighted F1",
+    "bs_f1": "BS-F1",
+    "ece": "ECE",
+}
+ENSEMBLES = {
+    "stack": "stack",
+    "random_forest": "random forest",
+    "logistic": "logistic stack",
+    "vote": "majority vote",
+    "mean_logit": "mean logit",
+}
+
+
+def clean(value: Any) -> Any:
+    """The same JSON tree with characters that no page may carry replaced by U+FFFD, in keys and values."""
+    if isinstance(value, str):
+        return _UNSAFE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {clean(str(k)): clean(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [clean(v) for v in value]
+    return value
+
+
+def finite(value: Any) -> float | None:
+    """A finite number as float, anything else as ``None`` (booleans are no numbers)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """``0.409`` or a dash.
+
+    >>> number(0.4094), number(None), number(-0.25)
+    ('0.409', '–', '−0.250')
+    """
+    found = finite(value)
+    return ABSENT if found is None else f"{found:.{digits}f}".replace("-", "−")
+
+
+def signed(value: Any, digits: int = 3) -> str:
+    """A difference with its sign, zero without one.
+
+    >>> signed(0.019), signed(-0.2), signed(0)
+    ('+0.019', '−0.200', '0.000')
+    """
+    found = finite(value)
+    if found is None:
+        return ABSENT
+    text = f"{abs(found):.{digits}f}"
+    return text if not float(text) else ("+" if found > 0 else "−") + text
+
+
+def p_value(value: Any) -> str:
+    """``0.031``, ``< 0.001`` or a dash.
+
+    >>> p_value(0.0314), p_value(0.0002)
+    ('0.031', '< 0.001')
+    """
+    found = finite(value)
+    if found is None:
+        return ABSENT
+    return "< 0.001" if found < 0.001 else f"{found:.3f}"
+
+
+def p_is(value: Any) -> str:
+    """``p = 0.031`` or ``p < 0.001``, for sentences."""
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}".replace(" ", "\u00a0")
+
+
+def between(low: Any, high: Any, form: Any = number) -> str:
+    """``[0.366, 0.423]``, or nothing where there is no interval."""
+    if finite(low) is None or finite(high) is None:
+        return ""
+    return f"[{form(low)}, {form(high)}]"
+
+
+def count(n: Any, noun: str) -> str:
+    """``1 speaker``, ``1 200 clips`` (a narrow space).
+
+    >>> count(1, "speaker"), count(660, "utterance"), count(2, "class")
+    ('1 speaker', '660 utterances', '2 classes')
+    """
+    if n == 1:
+        return f"1 {noun}"
+    return f"{whole(n)} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def whole(n: Any) -> str:
+    """A count with thin spaces between thousands, or a dash."""
+    found = finite(n)
+    return ABSENT if found is None else f"{round(found):,}".replace(",", "\u202f")
+
+
+def listed(items: Sequence[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``.
+
+    >>> listed(["the vote", "the mean logit"], "or")
+    'the vote or the mean logit'
+    """
+    found = list(items)
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} {last} {found[-1]}" if found else ""
+
+
+def spaced(name: str) -> str:
+    """A name of the code as words: ``cross_entropy`` → ``cross entropy``."""
+    return name.replace("_", " ")

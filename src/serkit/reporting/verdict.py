@@ -1,0 +1,197 @@
+"""What the numbers say, in sentences: does the stack win, how sure is that, and what must be kept in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serkit.reporting.reading import Source
+from serkit.reporting.text import between, count, finite, listed, number, p_is, signed, spaced
+
+LEVEL = 0.05
+# Ueda et al. (2025), section on stacking and released code
+PUBLISHED_FOREST = {"trees": 200, "max_depth": 8, "min_leaf": 10, "min_split": 10, "folds": 5}
+SPLIT_WORDS = {"dev": "on dev", "test": "on test", "train": "out of fold on train"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the page says first.
+
+    Attributes:
+        headline: one sentence. lead: the leading number with its interval. sentences: one per comparison.
+        tone: ``won``, ``mixed``, ``open`` or ``lost``, or ``alone`` without comparisons.
+        cautions: what would mislead a reader who did not know it.
+    """
+
+    headline: str
+    lead: str
+    sentences: tuple[str, ...]
+    tone: str
+    cautions: tuple[str, ...]
+
+
+def outcome(row: Mapping[str, Any]) -> str:
+    """``better``, ``worse`` or ``open``: how a paired comparison ends.
+
+    A side wins where the interval of the difference leaves out zero and both tests agree (Holm-adjusted
+    bootstrap and permutation of whole speakers, at 5 %). With few speakers the second cannot be small: the
+    answer is then ``leaning+`` or ``leaning-``, never a win.
+    """
+    low, high = finite(row.get("low")), finite(row.get("high"))
+    if low is None or high is None or low <= 0 <= high:
+        return "open"
+    tests = [finite(row.get("p_holm")), finite(row.get("p_permutation"))]
+    sure = all(p is not None and p < LEVEL for p in tests)
+    return ("better" if low > 0 else "worse") if sure else ("leaning+" if low > 0 else "leaning-")
+
+
+def judge(source: Source) -> Verdict:
+    """The verdict of a run on its leading split."""
+    rows = [c for c in source.comparisons if c.get("split") == source.split and c.get("metric") == "macro_f1"]
+    results = {str(c["b"]): outcome(c) for c in rows}
+    named = {b: _called(source, b) for b in results}
+    main = {b: r for b, r in results.items() if b in (source.best, "vote", "mean_logit")}
+    won = [named[b] for b, r in main.items() if r == "better"]
+    lost = [named[b] for b, r in main.items() if r == "worse"]
+    rest = [named[b] for b, r in main.items() if r not in ("better", "worse")]
+    where = SPLIT_WORDS[source.split]
+    opening = where[0].upper() + where[1:]
+    subject = f"{opening}, the stack"
+    if not main:
+        value = number(source.metric(source.lead, source.split, "macro_f1").get("value"))
+        tone = "alone"
+        headline = f"{opening}, {source.display(source.lead)} reaches a Macro-F1 of {value}."
+    elif len(won) == len(main):
+        tone, headline = "won", f"{subject} beats {listed(won)}."
+    elif won:
+        tone, headline = "mixed", f"{subject} beats {listed(won)}, but not {listed(lost + rest, 'or')}."
+    elif lost:
+        also = f", and is not shown to beat {listed(rest, 'or')}" if rest else ""
+        tone, headline = "lost", f"{subject} does worse than {listed(lost)}{also}."
+    else:
+        tone, headline = "open", f"{subject} is not shown to beat {listed(rest, 'or')}."
+    sentences = [_sentence(source, c, results[str(c["b"])]) for c in rows]
+    sentences += [*_too_few(rows, results), *_better_unchosen(source), *_forest(source, tone)]
+    return Verdict(headline, _lead(source), tuple(sentences), tone, tuple(cautions(source)))
+
+
+def _called(source: Source, system: str) -> str:
+    if system == source.best:
+        return "the best single system"
+    return {"vote": "the majority vote", "mean_logit": "the mean logit"}.get(system, f"the {source.display(system)}")
+
+
+def _lead(source: Source) -> str:
+    m = source.metric(source.lead, source.split, "macro_f1")
+    who = source.display(source.lead)
+    if not m:
+        return f"The {who} was not measured."
+    interval = between(m.get("low"), m.get("high"))
+    return (
+        f"The {who} reaches a Macro-F1 of {number(m['value'])} {interval} {SPLIT_WORDS[source.split]}: "
+        f"{count(m.get('n'), 'utterance')} of {count(m.get('speakers'), 'speaker')} "
+        f"({m.get('interval')})."
+    )
+
+
+def _sentence(source: Source, row: Mapping[str, Any], result: str) -> str:
+    other = _called(source, str(row["b"]))
+    if row["b"] == source.best:
+        other += f" ({source.best}, chosen on dev)"
+    words = {
+        "better": f"Better than {other}",
+        "worse": f"Worse than {other}",
+        "leaning+": f"Ahead of {other}, but not beyond doubt",
+        "leaning-": f"Behind {other}, though not beyond doubt",
+        "open": f"Not to be told apart from {other}",
+    }[result]
+    numbers = (
+        f"{signed(row.get('difference'))} {between(row.get('low'), row.get('high'), signed)}, "
+        f"{p_is(row.get('p'))}, Holm {p_is(row.get('p_holm'))}"
+    )
+    tail = f", permuted {p_is(row.get('p_permutation'))}" if result != "open" else ""
+    detectable = finite(row.get("detectable"))
+    if result == "open" and detectable is not None:
+        tail = f"; a difference under {number(detectable, 2)} would often be missed"
+    return f"{words}: {numbers}{tail}."
+
+
+def _too_few(rows: Sequence[Mapping[str, Any]], results: Mapping[str, str]) -> list[str]:
+    """Says so where no win was possible: swapping k speakers gives no p below 2 / 2ᵏ."""
+    speakers = min((int(finite(r.get("speakers")) or 0) for r in rows), default=0)
+    singly = any("drawn singly" in str(r.get("interval")) for r in rows)
+    leaning = any(r.startswith("leaning") for r in results.values())
+    if not leaning or singly or not 2 <= speakers < 6:
+        return []
+    least = number(2 / 2**speakers, 2)
+    return [f"With {speakers} speakers the permutation test cannot go below about {least}: no difference can be sure."]
+
+
+def _better_unchosen(source: Source) -> list[str]:
+    """A single system that is ahead of the leading one, though dev did not point to it."""
+    values = {n: finite(source.metric(n, source.split, "macro_f1").get("value")) for n in source.singles}
+    known = {n: v for n, v in values.items() if v is not None}
+    lead = finite(source.metric(source.lead, source.split, "macro_f1").get("value"))
+    top = max(known, key=lambda n: known[n], default=None)
+    if top is None or lead is None or known[top] <= lead or top in (source.best, source.lead):
+        return []
+    return [
+        f"{top} reaches {number(known[top])} {SPLIT_WORDS[source.split]}, more than the {source.display(source.lead)}; "
+        f"on dev it was behind {source.best}, so that to choose it now would be hindsight."
+    ]
+
+
+def _forest(source: Source, tone: str) -> list[str]:
+    """What became of the published forest."""
+    about = source.part("stack")
+    scores, kept = about.get("out_of_fold") or {}, source.kept
+    if not kept:
+        return []
+    lines = []
+    listed_scores = listed([f"{source.display(n)} {number(v)}" for n, v in scores.items()])
+    if kept == "random_forest" and tone != "won":
+        settings = about.get("settings") or {}
+        same = all(settings.get(k, v) == v for k, v in PUBLISHED_FOREST.items())
+        differs = ", ".join(f"{spaced(k)} {settings.get(k, v)}" for k, v in PUBLISHED_FOREST.items())
+        which = "the published random forest" if same else f"a random forest as published, but with {differs}"
+        lines.append(f"The stack is {which}: on these recordings its win is not established.")
+    if kept != "random_forest" and "random_forest" in source.tree["systems"]:
+        m = source.metric("random_forest", source.split, "macro_f1")
+        reached = f"; it reaches {number(m['value'])} {SPLIT_WORDS[source.split]}" if m else ""
+        lines.append(
+            f"The published random forest is not the stack here: the {source.display(kept)} was kept{reached}."
+        )
+    best = about.get("best_out_of_fold")
+    if best and best != kept:
+        lines.append(f"Out of fold the {source.display(best)} was ahead ({listed_scores}); the recipe names {kept}.")
+    elif listed_scores:
+        lines.append(f"Out-of-fold Macro-F1, by which stacks are chosen: {listed_scores}.")
+    return lines
+
+
+def cautions(source: Source) -> list[str]:
+    """What a reader must know before believing a number."""
+    lines = []
+    m = source.metric(source.lead, source.split, "macro_f1")
+    if source.provenance.get("speakers_shared"):
+        lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
+    if source.rough:
+        speakers = int(finite(m.get("speakers")) or 0)
+        few = f"{count(speakers, 'speaker')} {SPLIT_WORDS[source.split]}" if speakers else "unknown speakers"
+        lines.append(f"rough intervals: {few}; below 20 speakers a bootstrap interval is too narrow.")
+    if source.split == "dev":
+        lines.append("Test has no labels here: these are numbers on dev, on which models were chosen, so they flatter.")
+    recipe = source.provenance.get("recipe") or {}
+    stack = recipe.get("stack") or {}
+    if "stack" in source.tree["systems"] and (stack.get("in_sample") or not recipe.get("crossfit")):
+        lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
+    for name, info in source.corpora.items():
+        before = f"{name}: " if len(source.corpora) > 1 else ""
+        lines += [f"{before}{note}" for note in info.get("notes") or [] if isinstance(note, str)]
+        lines += [f"{before}{line}" for line in info.get("class_findings") or [] if isinstance(line, str)]
+        missing = finite((info.get("missing_audio") or {}).get("count")) or 0
+        if missing:
+            lines.append(f"{before}{count(int(missing), 'listed recording')} missing on disk.")
+    return list(dict.fromkeys(lines))
