@@ -29,7 +29,7 @@ class Compact(nn.Module):
             their frames follow one another in time. n_classes: emotions.
         channels: width of the frames that come out; ``heads`` must divide it.
         stem: ``time``: convolutions over time with the bands as channels; ``time_frequency``: over both, which is for
-            spectrograms only and costs about three times as much.
+            spectrograms only and costs half as much again.
         n_blocks: residual convolutions at the low rate. kernel: frames that a convolution spans, odd.
         dropout: after each convolution and before the classifier.
         heads: of the self-attention; 0 leaves it out. pooling, bottleneck, hidden, attention_dropout,
