@@ -153,6 +153,4 @@ def test_on_real_speech() -> None:
         assert len(mixed.samples) == len(anger.samples)
         shares.append(mixed.target[1])
     assert max(shares) < 0.38
-    assert sum(s > 0 for s in shares) >= 38, (
-        "clips begin and end in near silence; other places are found"
-    )
+    assert sum(s > 0 for s in shares) >= 38, "clips begin and end in near silence; other places are found"
