@@ -8,23 +8,23 @@ from typing import Any
 from markupsafe import Markup
 
 from serkit.reporting.svg import Drawing, box, cut, element, label, line, path, ticks
-from serkit.reporting.text import finite, number
+from serkit.reporting.text import finite, number, whole
 
-MATRIX = 340.0
+MATRIX, NARROW_MATRIX = 480.0, 340.0
 PANEL_WIDTH, PANEL_HEIGHT = 236.0, 206.0
 DARK_FROM = 0.55  # share of a row from which the text on a cell changes colour
 
 
-def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, title: str) -> Drawing:
+def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, title: str, narrow: bool = False) -> Drawing:
     """Truth by row, answer by column; colour is the share of the row, text the count.
 
     Args:
-        matrix: (classes, classes) counts. labels: (classes,). title: what stands above it.
+        matrix: (classes, classes) counts. labels: (classes,). title: what stands above it. narrow: for 340 px.
     """
     n = len(labels)
+    width = NARROW_MATRIX if narrow else MATRIX
     left, top = 86.0, 112.0
-    cell = (MATRIX - left - 36) / max(n, 1)
-    size = max(8.0, min(14.0, cell * 0.36))
+    cell = (width - left - 36) / max(n, 1)
     parts = [label(0, 13, cut(title, 44), "name strong"), label(0, 30, "true class by row, answer by column", "tick")]
     told = []
     for r, row in enumerate(matrix):
@@ -33,31 +33,30 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, title: 
         parts.append(label(left - 6, y + cell / 2 + 4, cut(labels[r], 13), "name small", text_anchor="end"))
         for c, n_clips in enumerate(row):
             share = n_clips / total if total else 0.0
-            x = left + cell * c
-            tone = "over" if share >= DARK_FROM else "under"
-            hint = f"{labels[r]} heard as {labels[c]}: {n_clips} of {total} ({share:.0%})"
-            shape = box(x + 0.5, y + 0.5, cell - 1, cell - 1, "heat", fill_opacity=round(0.05 + 0.95 * share, 3))
-            middle = (x + cell / 2, y + cell / 2)
-            if cell >= 38 and n_clips:
-                texts = [
-                    label(middle[0], middle[1] + 1, str(n_clips), tone, font_size=size, text_anchor="middle"),
-                    label(
-                        middle[0], middle[1] + 14, f"{share:.0%}", f"{tone} faint", font_size=9.5, text_anchor="middle"
-                    ),
-                ]
-            else:
-                texts = [
-                    label(middle[0], middle[1] + size / 3, str(n_clips), tone, font_size=size, text_anchor="middle")
-                ]
-            parts.append(element("g", element("title", hint), shape, *texts))
+            hint = f"{labels[r]} taken for {labels[c]}: {whole(n_clips)} of {whole(total)} ({share:.0%})"
+            parts.append(element("g", element("title", hint), *_cell(left + cell * c, y, cell, n_clips, share)))
         parts.append(box(left + cell * r + 0.5, y + 0.5, cell - 1, cell - 1, "diagonal"))
-        told.append(f"{labels[r]} {row[r]} of {total}")
+        told.append(f"{labels[r]} {whole(row[r])} of {whole(total)}")
     for c, name in enumerate(labels):
         x = left + cell * (c + 0.5)
         turn = f"rotate(-55 {x:.1f} {top - 6:.1f})"
         parts.append(label(x - 2, top - 6, cut(name, 13), "name small", transform=turn))
     alt = f"Confusion matrix, {title}. Right answers: {', '.join(told)}."
-    return Drawing(MATRIX, top + cell * n + 2, alt, Markup("").join(parts))
+    return Drawing(width, top + cell * n + 2, alt, Markup("").join(parts))
+
+
+def _cell(x: float, y: float, cell: float, n_clips: int, share: float) -> list[Markup]:
+    """Colour and count of a cell, and its share where there is room."""
+    text = str(n_clips)
+    size = max(6.0, min(15.0, cell * 0.36, (cell - 2) / (0.62 * len(text))))
+    tone = "over" if share >= DARK_FROM else "under"
+    parts = [box(x + 0.5, y + 0.5, cell - 1, cell - 1, "heat", fill_opacity=round(0.05 + 0.95 * share, 3))]
+    roomy = cell >= 36 and n_clips > 0
+    middle = y + cell / 2 + (1 if roomy else size * 0.36)
+    parts.append(label(x + cell / 2, middle, text, tone, style=f"font-size:{size:.1f}px", text_anchor="middle"))
+    if roomy:
+        parts.append(label(x + cell / 2, middle + 12, f"{share:.0%}", f"{tone} faint", text_anchor="middle"))
+    return parts
 
 
 def learning_curves(curves: Mapping[str, Mapping[str, Any]]) -> tuple[Drawing, ...]:

@@ -135,9 +135,9 @@ def _confusions(source: Source) -> list[Figure]:
         matrix = source.details(name, source.split).get("confusion")
         if matrix and not (key == "best" and name == source.lead):
             title = f"{source.display(name)}, {source.split}"
-            drawing = confusion(matrix, source.labels, title=title)
+            wide, narrow = (confusion(matrix, source.labels, title=title, narrow=k) for k in (False, True))
             caption = "Numbers are clips; the stronger the colour, the larger the share of the true class."
-            found.append(Figure(f"confusion_{key}", f"Confusion matrix: {title}", caption, (drawing,)))
+            found.append(Figure(f"confusion_{key}", f"Confusion matrix: {title}", caption, (wide,), (narrow,)))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from serkit.reporting.reading import Source
 from serkit.reporting.tables import Cell, Column, Row, Table, _bold, _measured, interval_notes
-from serkit.reporting.text import ABSENT, METRICS, finite, listed, spaced, whole
+from serkit.reporting.text import ABSENT, METRICS, count, finite, listed, spaced, whole
 
 DISTANCES = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
 HIGHER = ("cosine", "intersection")
@@ -109,7 +109,7 @@ def changes(source: Source) -> list[str]:
             lines.append(f"{words}: {listed([f'{k} ({whole(n)} clips)' for k, n in found.items()])}.")
     excluded = about.get("excluded") or []
     if excluded:
-        lines.append(f"Excluded by name: {len(excluded)} clips ({listed([str(e) for e in excluded[:5]])}).")
+        lines.append(f"Excluded by name: {count(len(excluded), 'clip')} ({listed([str(e) for e in excluded[:5]])}).")
     outside = about.get("not_in_corpus") or []
     if outside:
         lines.append(f"Labels outside the recipe's list: {listed([str(o) for o in outside])}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from serkit.reporting.svg import Drawing, box, cut, element, label, line, marker, ticks
-from serkit.reporting.text import number, signed
+from serkit.reporting.text import count, number, signed
 
 WIDE, NARROW = 720.0, 340.0
 LEGEND = (("stack", "stack"), ("best", "best single on dev"), ("ensemble", "other ensemble"), ("system", "single"))
@@ -107,7 +107,7 @@ class ClassScore:
 def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, narrow: bool = False) -> Drawing:
     """Two bars per class from 0 to 1: the first series filled, the second outlined."""
     width = NARROW if narrow else WIDE
-    left, right = (8.0, width - 46.0) if narrow else (150.0, width - 52.0)
+    left, right = (16.0, width - 40.0) if narrow else (150.0, width - 52.0)
     bar, gap = 11.0, 3.0
     head = 19.0 if narrow else 0.0
     pitch = head + len(series) * (bar + gap) + 11
@@ -125,10 +125,10 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
         ]
     for k, row in enumerate(rows):
         y = top + pitch * k
-        support = f"{row.support} clip{'s' * (row.support != 1)}"
+        support = count(row.support, "clip")
         if narrow:
             parts += [
-                label(8, y + 11, cut(row.label, 26), "name strong"),
+                label(left, y + 11, cut(row.label, 26), "name strong"),
                 label(right, y + 11, support, "tick", text_anchor="end"),
             ]
         else:

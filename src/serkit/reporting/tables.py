@@ -34,11 +34,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """text; sub: smaller, after it (an interval, or what a name means); best: the best of its column."""
+    """One cell.
+
+    Attributes:
+        text: what it says. sub: smaller, after it (an interval, or what a name means).
+        best: the best of its column. more: shown on a narrow page only, where other columns are hidden.
+    """
 
     text: str
     sub: str = ""
     best: bool = False
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,9 @@ def paper(source: Source) -> Table:
         if design:
             losses = [spaced(str(x)) for x in design.get("losses") or []] or [ABSENT]
             more = " ".join(f"+ {x}" for x in losses[1:])
-            lead = [Cell(name, features), Cell(losses[0], more), Cell(str(design.get("balance") or "no"))]
+            balance = str(design.get("balance") or "no")
+            short_loss = " ".join([losses[0], more]).strip() + ("" if balance == "no" else f", balanced: {balance}")
+            lead = [Cell(name, features, more=short_loss), Cell(losses[0], more), Cell(balance)]
         else:
             lead = [Cell(source.display(name), f"of {len(source.singles)} systems"), Cell(ABSENT), Cell(ABSENT)]
         found = [source.metric(name, s, m) for s, m, _ in asked]
@@ -141,8 +149,6 @@ def comparisons(source: Source) -> Table | None:
         return None
     titles = (
         "Stack against",
-        "Metric",
-        "Split",
         "Difference [95%]",
         "p",
         "p Holm",
@@ -150,13 +156,12 @@ def comparisons(source: Source) -> Table | None:
         "Detectable",
         "Result",
     )
-    columns = tuple(Column(t, numeric=k in range(3, 8)) for k, t in enumerate(titles))
+    columns = tuple(Column(t, numeric=k in range(1, 6)) for k, t in enumerate(titles))
     rows = []
     for c in sorted(found, key=lambda c: (c.get("split") != source.split, c.get("metric") != "macro_f1")):
+        metric = str(c.get("metric"))
         texts = (
-            Cell(source.display(str(c.get("b")))),
-            Cell(METRICS.get(str(c.get("metric")), str(c.get("metric")))),
-            Cell(str(c.get("split"))),
+            Cell(source.display(str(c.get("b"))), f"{METRICS.get(metric, metric)}, {c.get('split')}"),
             Cell(signed(c.get("difference")), between(c.get("low"), c.get("high"), signed)),
             Cell(p_value(c.get("p"))),
             Cell(p_value(c.get("p_holm"))),
@@ -250,5 +255,5 @@ def confusions(source: Source, n: int = 3) -> str:
         pairs += [(k, k / total, r, c) for c, k in enumerate(row) if c != r and k]
     pairs.sort(key=lambda p: (-p[0], p[2], p[3]))
     labels = source.labels
-    words = [f"{labels[r]} taken for {labels[c]} ({k} of {sum(matrix[r])})" for k, _, r, c in pairs[:n]]
+    words = [f"{labels[r]} taken for {labels[c]} ({whole(k)} of {whole(sum(matrix[r]))})" for k, _, r, c in pairs[:n]]
     return f"Most often: {listed(words)}." if words else ""

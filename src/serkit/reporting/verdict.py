@@ -151,12 +151,16 @@ def _forest(source: Source, tone: str) -> list[str]:
         return []
     lines = []
     listed_scores = listed([f"{source.display(n)} {number(v)}" for n, v in scores.items()])
-    if kept == "random_forest" and tone != "won":
+    if kept == "random_forest" and tone not in ("won", "alone"):
         settings = about.get("settings") or {}
         same = all(settings.get(k, v) == v for k, v in PUBLISHED_FOREST.items())
         differs = ", ".join(f"{spaced(k)} {settings.get(k, v)}" for k, v in PUBLISHED_FOREST.items())
         which = "the published random forest" if same else f"a random forest as published, but with {differs}"
-        lines.append(f"The stack is {which}: on these recordings its win is not established.")
+        end = {
+            "mixed": "it does not beat every simpler choice",
+            "lost": "on these recordings it does not win",
+        }.get(tone, "on these recordings its win is not established")
+        lines.append(f"The stack is {which}: {end}.")
     if kept != "random_forest" and "random_forest" in source.tree["systems"]:
         m = source.metric("random_forest", source.split, "macro_f1")
         reached = f"; it reaches {number(m['value'])} {SPLIT_WORDS[source.split]}" if m else ""

@@ -1,0 +1,80 @@
+"""What the report claims, and that it claims no more than the numbers bear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serkit.reporting.reading import Source
+from serkit.reporting.verdict import judge, outcome
+
+from .example import difference, numbers, report
+
+
+def verdict(**changes: Any) -> Any:
+    return judge(Source({**report(), **changes}))
+
+
+def test_verdict_says_lost_won_and_open() -> None:
+    names = ("voice_text", "vote", "mean_logit")
+    won = verdict(comparisons=[difference(n, 0.05, 0.1, 0.002) for n in names])
+    assert won.tone == "won"
+    assert won.headline == "On test, the stack beats the best single system, the majority vote and the mean logit."
+    assert not any("published" in s for s in won.sentences)
+    lost = verdict(comparisons=[difference(n, -0.1, -0.05, 0.002) for n in names])
+    assert lost.tone == "lost"
+    assert "does worse than the best single system" in lost.headline
+    unknown = verdict(comparisons=[difference(n, -0.1, 0.05, 0.4) for n in names])
+    assert unknown.headline.startswith("On test, the stack is not shown to beat")
+    assert "a difference under 0.08 would often be missed" in unknown.sentences[0]
+
+
+def test_two_speakers_are_never_a_win() -> None:
+    rows = [{**difference("voice_text", 0.05, 0.1, 0.002, swapped=0.45), "speakers": 2}]
+    assert outcome(rows[0]) == "leaning+"
+    found = verdict(comparisons=rows)
+    assert found.tone == "open"
+    assert any("With 2 speakers the permutation test cannot go below about 0.50" in s for s in found.sentences)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "better"),
+        ({"low": -0.01}, "open"),
+        ({"low": -0.3, "high": -0.1}, "worse"),
+        ({"p_holm": 0.06}, "leaning+"),
+        ({"p_permutation": 0.06}, "leaning+"),
+        ({"p_holm": None}, "leaning+"),
+        ({"low": None}, "open"),
+        ({"high": float("nan")}, "open"),
+    ],
+)
+def test_outcome_needs_the_interval_and_both_tests(changes: dict[str, Any], expected: str) -> None:
+    assert outcome({**difference("vote", 0.05, 0.1, 0.002), **changes}) == expected
+
+
+def test_forest_that_was_not_kept_is_named_with_its_number() -> None:
+    tree = report()
+    tree["stack"].update(kept="logistic", best_out_of_fold="logistic")
+    found = judge(Source(tree))
+    assert any("the logistic stack was kept; it reaches 0.610 on test" in s for s in found.sentences)
+    assert "logistic" not in Source(tree).ensembles
+
+
+def test_a_better_system_that_dev_did_not_choose_is_called_hindsight() -> None:
+    tree = report()
+    tree["systems"]["voice_neutral"]["test"] = numbers(0.7)
+    assert any("voice_neutral reaches 0.700" in s and "hindsight" in s for s in judge(Source(tree)).sentences)
+
+
+def test_cautions_shared_speakers_in_sample_and_missing_files() -> None:
+    tree = report()
+    tree["provenance"]["speakers_shared"] = True
+    tree["provenance"]["recipe"] = {"crossfit": None, "stack": {"in_sample": True}}
+    tree["provenance"]["corpus_info"]["missing_audio"] = {"count": 3, "examples": []}
+    text = "\n".join(judge(Source(tree)).cautions)
+    assert "speakers shared:" in text
+    assert "in sample:" in text
+    assert "3 listed recordings missing on disk." in text
