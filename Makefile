@@ -3,6 +3,7 @@
 #   make demo       a whole run on generated speech, offline; says where the report is
 #   make test       the fast suite and the linters
 #   make test-all   the slow tests and those on real recordings too
+#   make docs       the generated tables of docs/, written anew
 #
 # Variables: PYTHON (3.11 or newer), VENV, TORCH_INDEX (a package index with CPU builds of torch, see README).
 
@@ -13,10 +14,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := runs/demo
 
-.PHONY: demo test test-all lint install dev everything clean help
+.PHONY: demo test test-all lint docs install dev everything clean help
 
 help:
-	@sed -n '2,8s/^# \{0,1\}//p' Makefile
+	@sed -n '3,8s/^# \{0,1\}//p' Makefile
 
 demo: install
 	@if [ $(DEMO)/recipe.yaml -ot src/serkit/recipes/toy.yaml ]; then rm -rf $(DEMO); fi
@@ -36,6 +37,10 @@ lint: dev
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
 	$(BIN)/mypy
+
+# Writes the generated tables of docs/ anew.
+docs: dev
+	$(BIN)/python tests/test_docs.py
 
 install: $(VENV)/.base
 dev: $(VENV)/.dev

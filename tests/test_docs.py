@@ -1,0 +1,374 @@
+"""The documentation is true: its blocks run, its tables are what the code says, its paths exist.
+
+What runs: every ``python`` block, and every line ``$ serkit …`` of a ``console`` block, top to bottom, one
+folder for each document. Lines under a command must be found in what it prints (``…`` stands for anything).
+A block under a line such as ```two.yaml`:`` is written to that file. A block under a line that starts with
+``*Not run in the tests`` is passed over, which a reader sees as well. ``bash`` blocks (git, make, pip) are
+not run and may not hold serkit commands.
+
+``python tests/test_docs.py`` writes the generated tables (between ``<!-- table:NAME -->`` and
+``<!-- /table -->``) anew; cells that a person wrote are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from serkit import recipe as recipes
+from serkit import registry
+from serkit.readers import card
+from serkit.recipe import parse_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(p.relative_to(ROOT)) for p in DOCUMENTS]
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
+TABLE = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.S)
+FILE_LINE = re.compile(r"`(?P<name>[\w./-]+\.\w+)`:")
+NOT_RUN = "*Not run in the tests"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, first line number, text, and the line of text above it."""
+
+    language: str
+    line: int
+    text: str
+    above: str
+
+    @property
+    def is_run(self) -> bool:
+        return not self.above.startswith(NOT_RUN)
+
+    @property
+    def file(self) -> str | None:
+        match = FILE_LINE.search(self.above) if self.above.endswith(":") else None
+        return match["name"] if match else None
+
+
+def blocks(path: Path) -> list[Block]:
+    text = path.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        before = text[: match.start()]
+        above = next((x.strip() for x in reversed(before.splitlines()) if x.strip()), "")
+        body = re.sub(rf"^{match['indent']}", "", match["text"], flags=re.M)
+        found.append(Block(match["language"], before.count("\n") + 1, body, above))
+    return found
+
+
+# ---------------------------------------------------------------- blocks run
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A home of its own, so that neither the user's settings nor features are touched; shared by all documents."""
+    home = tmp_path_factory.mktemp("home")
+    return {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "SERKIT_CONFIG": str(home / "config"),
+        "PYTHONPATH": os.pathsep.join(["src", *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).replace(
+            "src", str(ROOT / "src"), 1
+        ),
+        "COLUMNS": "160",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str], where: str) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{where}: exit {done.returncode}\n{done.stdout[-3000:]}"
+    return done.stdout
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """Each ``$ command`` (with continued lines) and the output shown under it."""
+    lines = text.replace("\\\n", " ").splitlines()
+    command, shown = "", []
+    for line in [*lines, "$ "]:
+        if line.startswith("$ "):
+            if command:
+                yield command, "\n".join(shown)
+            command, shown = line[2:], []
+        else:
+            shown.append(line)
+
+
+def normal(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", [n for n, p in zip(NAMES, DOCUMENTS, strict=True) if any(
+    b.is_run and b.language in ("python", "console") for b in blocks(p))])  # fmt: skip
+def test_blocks_run(name: str, environment: dict[str, str], tmp_path: Path) -> None:
+    for block in blocks(ROOT / name):
+        where = f"{name}:{block.line}"
+        if not block.is_run:
+            continue
+        if block.file:
+            target = tmp_path / block.file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            run([sys.executable, "-c", block.text], tmp_path, environment, where)
+        elif block.language == "console":
+            for command, shown in commands(block.text):
+                words = shlex.split(command, comments=True)
+                assert words[0] == "serkit", f"{where}: '$ {command}': a console block holds serkit commands"
+                printed = normal(run([sys.executable, "-m", "serkit.cli", *words[1:]], tmp_path, environment, where))
+                pattern = ".*".join(re.escape(normal(part)) for part in shown.split("…"))
+                assert re.search(pattern, printed, re.S), f"{where}: expected\n{shown}\nprinted\n{printed[-2000:]}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_are_of_a_known_kind(name: str) -> None:
+    for block in blocks(ROOT / name):
+        where = f"{name}:{block.line}"
+        assert block.language in ("python", "console", "bash", "yaml", "text", "csv", "json"), f"{where}: no language"
+        if block.language == "bash" and block.is_run:
+            serkit = [x for x in block.text.splitlines() if re.match(r"(\$ )?(.*/)?serkit ", x)]
+            assert not serkit, f"{where}: make it a console block, or say '{NOT_RUN}: why.*' above it"
+        if block.language == "yaml":
+            tree = yaml.safe_load(block.text)
+            if isinstance(tree, dict) and "systems" in tree:
+                parse_recipe(block.text, where=where)
+
+
+# ---------------------------------------------------------------- paths and links
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    path = ROOT / name
+    for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{name}: {target}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paths_exist(name: str) -> None:
+    text = FENCE.sub("", (ROOT / name).read_text(encoding="utf-8"))
+    for path in re.findall(r"`((?:src|tests|docs|benchmarks|\.ci)/[\w./-]+)`", text):
+        assert path.upper() == path or "NAME" in path or "my_" in path or (ROOT / path).exists(), f"{name}: {path}"
+
+
+def tree_rows(path: Path) -> dict[str, str]:
+    """Entries of a document's tree of ``src/serkit``, with what is said of each."""
+    block = next(b for b in blocks(path) if b.text.startswith("src/serkit/"))
+    rows = re.findall(r"^[├└]── (\S+)\s+(\S.*)$", block.text, re.M)
+    return {name.rstrip("/"): said for name, said in rows}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md"])
+def test_trees_name_what_is_there(name: str) -> None:
+    rows = tree_rows(ROOT / name)
+    absent = [r for r in rows if not (ROOT / "src" / "serkit" / r).exists()]
+    assert absent == [], f"{name} names what is not there"
+
+
+def test_the_tree_of_the_architecture_is_whole() -> None:
+    rows = tree_rows(ROOT / "docs" / "architecture.md")
+    here = {p.name for p in (ROOT / "src" / "serkit").iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    here -= {"__init__.py"}
+    assert sorted(here - set(rows)) == [], "rooms that docs/architecture.md does not show"
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {p.name for p in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {page for page in pages if f"({page})" not in index} == set()
+
+
+# ---------------------------------------------------------------- tables
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+
+def cells(line: str) -> list[str]:
+    return [c.strip().replace("\\|", "|") for c in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]], old: str, kept: int) -> str:
+    """A Markdown table whose last ``kept`` columns come from the old table, by the first cell."""
+    before = {cells(x)[0]: cells(x) for x in old.splitlines() if x.startswith("|")}
+    lines = [row(*header), row(*["---"] * len(header))]
+    for r in rows:
+        mine = before.get(r[0], [])
+        lines.append(row(*r, *(mine[-kept:] if kept and len(mine) == len(header) else [""] * kept)))
+    return "\n".join(lines) + "\n"
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        changed = value.model_dump(exclude_defaults=True)
+        return f"`{_short(changed)}`" if changed else "all its defaults"
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        return f"`[{', '.join(v.name for v in value)}]`"  # type: ignore[attr-defined]
+    return f"`{_short(value)}`"
+
+
+def range_of(field: FieldInfo) -> str:
+    """What a key may be, as far as its type says."""
+    options: list[str] = []
+    limits = [f"> {m.gt:g}" for m in field.metadata if isinstance(m, Gt)]
+    limits += [f"≥ {m.ge:g}" for m in field.metadata if isinstance(m, Ge)]
+    limits += [f"< {m.lt:g}" for m in field.metadata if isinstance(m, Lt)]
+    limits += [f"≤ {m.le:g}" for m in field.metadata if isinstance(m, Le)]
+    pending = [field.annotation]
+    while pending:
+        kind = pending.pop(0)
+        if get_origin(kind) is Literal:
+            options += [f"`{choice}`" for choice in get_args(kind)]
+        elif get_origin(kind) in (Union, UnionType):
+            pending = [*get_args(kind), *pending]
+        elif kind is NoneType:
+            options.append("`null`")
+        elif kind is bool:
+            options += ["`true`", "`false`"]
+        elif kind in (int, float):
+            options.append(" ".join(["whole number" if kind is int else "number", ", ".join(limits)]).strip())
+        elif get_origin(kind) is tuple:
+            options.append("list")
+        elif get_origin(kind) is Mapping:
+            options.append("mapping")
+        elif kind is str:
+            options.append("text")
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            options.append("name or mapping" if issubclass(kind, recipes.Named) else "mapping")
+    return ", ".join(options)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "null"
+    if value == "":
+        return '""'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_short, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) + "}"
+    return str(value)
+
+
+def schema(model: str) -> Callable[[str], str]:
+    """A table of one pydantic model of a recipe; source and meaning are written by hand."""
+
+    def made(old: str) -> str:
+        fields = getattr(recipes, model).model_fields
+        rows = [(f"`{key}`", default_of(field), range_of(field)) for key, field in fields.items()]
+        return table(("key", "default", "may be", "source of the default", "meaning"), rows, old, 2)
+
+    return made
+
+
+def corpora_table(old: str) -> str:
+    rows = []
+    for name in registry.names("corpora"):
+        c = card(name)
+        n_speakers, n_clips = (str(count.value or "unknown") for count in (c.speakers, c.utterances))
+        protocols = ", ".join(f"`{p.name}`" + (" (speakers shared)" if p.speakers_shared else "") for p in c.protocols)
+        languages = ", ".join(c.languages) or "any"
+        rows.append((f"`{name}`", languages, c.kind, n_speakers, n_clips, c.licence, protocols))
+    header = ("name", "language", "speech", "speakers", "clips", "licence", "protocols, the first is the default")
+    return table(header, rows, old, 0)
+
+
+def members_table(kind: registry.Kind) -> Callable[[str], str]:
+    def made(old: str) -> str:
+        rows = []
+        for name in registry.names(kind):
+            m = registry.member(kind, name)
+            shown = ", ".join(f"`{k}`" if v is None else f"`{k}={v}`" for k, v in m.parameters.items())
+            rows.append((f"`{name}`", m.doc, shown))
+        return table(("name", "what it is", "parameters"), rows, old, 0)
+
+    return made
+
+
+def encoders_table(old: str) -> str:
+    rows = []
+    for family in registry.names("encoders"):
+        m = registry.member("encoders", family)
+        shown = ", ".join(f"`{k}={v}`" for k, v in m.parameters.items() if k != "name" and v is not None)
+        rows.append((f"`{family}`", m.doc, shown))
+    return table(("family", "what it gives", "choices"), rows, old, 0)
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    **{f"schema-{m.lower()}": schema(m) for m in ("Recipe", "System", "Train", "Crossfit", "Stack", "Evaluate")},
+    "corpora": corpora_table,
+    "models": members_table("models"),
+    "losses": members_table("losses"),
+    "augment": members_table("augment"),
+    "encoders": encoders_table,
+}
+
+
+def written(text: str) -> str:
+    """The document with its tables made anew."""
+    return TABLE.sub(lambda m: m[1] + TABLES[m["name"]](m["body"]) + m[4], text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_are_what_the_code_says(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for old, new in zip(TABLE.finditer(text), TABLE.finditer(written(text)), strict=True):
+        wrong = [x for x in new["body"].splitlines() if x not in old["body"].splitlines()]
+        assert old["body"] == new["body"], f"{name}: table {old['name']}: make docs writes it anew; new: {wrong[:3]}"
+
+
+def test_every_table_stands_somewhere() -> None:
+    found = {m["name"] for p in DOCUMENTS for m in TABLE.finditer(p.read_text(encoding="utf-8"))}
+    assert found == set(TABLES)
+
+
+def test_every_key_has_a_source_and_a_meaning() -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    for match in TABLE.finditer(text):
+        for line in match["body"].splitlines()[2:]:
+            assert all(cells(line)), f"docs/recipes.md, {match['name']}: fill in {line}"
+
+
+if __name__ == "__main__":
+    for document in DOCUMENTS:
+        before = document.read_text(encoding="utf-8")
+        after = written(before)
+        if after != before:
+            document.write_text(after, encoding="utf-8")
+            print(f"written: {document.relative_to(ROOT)}")
