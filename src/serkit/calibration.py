@@ -1,0 +1,329 @@
+"""Probabilities that mean what they say: scaling fitted on held-out speakers, and measured thresholds.
+
+Numbers in and out are plain arrays. numpy only, but for the vector scaling's optimiser (scipy, imported
+where it is used), so that what was fitted is applied anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from serkit.combining import speaker_folds
+from serkit.errors import SerkitError, did_you_mean
+from serkit.metrics import ece
+
+Method = Literal["none", "temperature", "vector"]
+METHODS = ("none", "temperature", "vector")
+SMALLEST_SHARE = 1e-6  # a forest gives exact zeros; their logarithm starts here
+LEAST_ROWS = 20  # answers that a measured precision rests on
+WILSON = "95% Wilson, clips taken as independent"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``softmax(weights * log(p) + bias)`` of probabilities p.
+
+    Temperature scaling has one weight 1/T and no bias (Guo et al. 2017, section 4.2); vector scaling a
+    weight and a bias by class, which on log-probabilities is the diagonal Dirichlet calibration (Kull et al.
+    2019, section 3).
+
+    Attributes:
+        method: what was fitted. labels: class order. weights, bias: one number by class.
+        record: on what it was fitted and what it changed: rows, speakers, ECE before and after.
+    """
+
+    method: Method
+    labels: tuple[str, ...]
+    weights: tuple[float, ...]
+    bias: tuple[float, ...]
+    record: Mapping[str, Any]
+
+    @property
+    def temperature(self) -> float | None:
+        """T of temperature scaling, ``None`` of another method."""
+        return 1.0 / self.weights[0] if self.method == "temperature" else None
+
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        """(rows, classes) probabilities to (rows, classes) calibrated ones, float64."""
+        if self.method == "none":
+            return np.asarray(probabilities, dtype=np.float64)
+        return _softmax(_logs(probabilities) * np.array(self.weights) + np.array(self.bias))
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON-able row."""
+        return {
+            "method": self.method,
+            "labels": list(self.labels),
+            "weights": list(self.weights),
+            "bias": list(self.bias),
+            "record": dict(self.record),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Calibration:
+        """What :meth:`to_row` gave.
+
+        Raises:
+            SerkitError: a field is missing or does not fit the labels.
+        """
+        try:
+            labels = tuple(str(x) for x in row["labels"])
+            weights, bias = (tuple(float(x) for x in row[k]) for k in ("weights", "bias"))
+            found = cls(row["method"], labels, weights, bias, dict(row["record"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SerkitError(f"not a calibration: {type(error).__name__} {error}") from None
+        if found.method not in METHODS or {len(weights), len(bias)} != {len(labels)}:
+            raise SerkitError(
+                f"not a calibration: method '{found.method}', {len(weights)} weights, {len(labels)} labels"
+            )
+        return found
+
+
+def fit(
+    probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str], method: Method = "temperature"
+) -> Calibration:
+    """Fit a scaling by maximum likelihood on scores of clips that the model was not trained on.
+
+    Args:
+        probabilities: (rows, classes), rows summing to 1. truth: (rows,) integer classes.
+        labels: class order. method: ``none``, ``temperature`` or ``vector`` (shrunk towards no change).
+
+    Raises:
+        SerkitError: no rows, another shape, or an unknown method.
+    """
+    p, y = _checked(probabilities, truth, len(labels))
+    if method not in METHODS:
+        raise SerkitError(f"no calibration '{method}'" + did_you_mean(method, METHODS))
+    n_classes = len(labels)
+    weights, bias = np.ones(n_classes), np.zeros(n_classes)
+    if method == "temperature":
+        weights *= 1.0 / _temperature(p, y)
+    elif method == "vector":
+        weights, bias = _vector(p, y)
+    return Calibration(method, tuple(labels), tuple(weights.tolist()), tuple(bias.tolist()), {})
+
+
+def fit_and_measure(
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    speakers: Sequence[str | None],
+    labels: Sequence[str],
+    method: Method = "temperature",
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> tuple[Calibration, np.ndarray]:
+    """Fit on all rows, and measure on rows whose speakers a copy of the fit has not seen.
+
+    Returns:
+        The calibration, with ECE and log loss before and after in its record, and the (rows, classes)
+        probabilities of the copies: what precision is measured on.
+    """
+    p, y = _checked(probabilities, truth, len(labels))
+    held = np.empty_like(p)
+    if method == "none" or len(y) < 2 or len(np.unique(y)) < 2:
+        method, held = "none", p
+    else:
+        fold = speaker_folds(y, speakers, folds, seed)
+        for k in np.unique(fold):
+            held[fold == k] = fit(p[fold != k], y[fold != k], labels, method).apply(p[fold == k])
+    fitted = fit(p, y, labels, method)
+    record = {
+        "rows": len(y),
+        "speakers": len({s for s in speakers if s is not None}),
+        "ece_before": ece(p, y),
+        "ece_after": ece(held, y),
+        "log_loss_before": log_loss(p, y),
+        "log_loss_after": log_loss(held, y),
+        "measured": f"cross-fitted by speaker, {folds} folds" if method != "none" else "not scaled",
+    }
+    return Calibration(fitted.method, fitted.labels, fitted.weights, fitted.bias, record), held
+
+
+def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Mean negative logarithm of the true class's probability, in nats."""
+    chosen = np.asarray(probabilities)[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(chosen, SMALLEST_SHARE)).mean())
+
+
+def restricted(probabilities: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+    """(rows, classes) probabilities of some classes only, renormalised; even where nothing is left.
+
+    >>> restricted(np.array([[0.2, 0.3, 0.5]]), [0, 1]).round(2).tolist()
+    [[0.4, 0.6]]
+    """
+    kept = np.asarray(probabilities, dtype=np.float64)[:, list(columns)]
+    total = kept.sum(axis=1, keepdims=True)
+    return np.where(total > 0, kept / np.where(total > 0, total, 1.0), 1.0 / kept.shape[1])
+
+
+@dataclass(frozen=True)
+class Level:
+    """What answers at or above a confidence are worth, on held-out speakers.
+
+    Attributes:
+        confidence: the threshold. precision: share of right answers from there on, with ``low`` and ``high``.
+        n: answers there. share: of all answers. interval: kind of low and high.
+    """
+
+    confidence: float
+    precision: float
+    low: float
+    high: float
+    n: int
+    share: float
+    interval: str = WILSON
+
+
+def levels(probabilities: np.ndarray, truth: np.ndarray, steps: Sequence[float] | None = None) -> list[Level]:
+    """Measured precision by threshold of confidence; thresholds that fewer than 20 answers reach are left out.
+
+    Args:
+        probabilities: (rows, classes) calibrated, of held-out rows. truth: (rows,) integer classes.
+        steps: thresholds; every 0.05 where ``None``.
+    """
+    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    found = []
+    for step in np.arange(0, 1, 0.05).round(2) if steps is None else steps:
+        inside = confidence >= step
+        n = int(inside.sum())
+        if n >= LEAST_ROWS:
+            precision = float(right[inside].mean())
+            found.append(Level(float(step), precision, *wilson(precision, n), n, n / len(y)))
+    return found
+
+
+def confidence_for(precision: float, probabilities: np.ndarray, truth: np.ndarray) -> Level:
+    """The lowest confidence from which on answers were right at least this often.
+
+    Args:
+        precision: wanted, in (0, 1). probabilities, truth: as in :func:`levels`.
+
+    Raises:
+        SerkitError: out of range, or no threshold that 20 answers reach was that precise.
+    """
+    if not 0 < precision < 1:
+        raise SerkitError(f"threshold {precision:g}: a precision between 0 and 1 is expected, such as 0.8")
+    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    order = np.argsort(-confidence, kind="stable")
+    n = np.arange(1, len(y) + 1)
+    reached = np.cumsum(right[order]) / n
+    last = np.append(np.diff(confidence[order]) < 0, True)  # the whole of equal confidences, or nothing of it
+    usable = last & (n >= LEAST_ROWS)
+    good = np.flatnonzero(usable & (reached >= precision))
+    if not len(good):
+        best = (
+            f"the best was {reached[usable].max():.2f}" if usable.any() else f"it was measured on {len(y)} clips only"
+        )
+        raise SerkitError(f"threshold {precision:g}: no confidence reached that precision on held-out speakers; {best}")
+    k = int(good[-1])
+    share = float(reached[k])
+    return Level(float(confidence[order][k]), share, *wilson(share, k + 1), k + 1, (k + 1) / len(y))
+
+
+def unsure_below(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """The confidence under which answers were more often wrong than right, by isotonic regression.
+
+    Returns:
+        0 where all were right more often than not, above 1 where none were.
+    """
+    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    order = np.argsort(confidence, kind="stable")
+    blocks: list[list[float]] = []  # sum of right, rows, lowest confidence: pooled while they decrease
+    for c, r in zip(confidence[order], right[order], strict=True):
+        blocks.append([float(r), 1.0, float(c)])
+        while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] >= blocks[-1][0] * blocks[-2][1]:
+            r_sum, n, _ = blocks.pop()
+            blocks[-1][0] += r_sum
+            blocks[-1][1] += n
+    for k, (r_sum, n, low) in enumerate(blocks):
+        if r_sum / n >= 0.5:
+            return 0.0 if k == 0 else low
+    return 1.01
+
+
+def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """Confidence and accuracy by bin of confidence: the rows of a reliability diagram (Guo et al. 2017, fig. 1)."""
+    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    column = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    found = []
+    for k in np.unique(column):
+        inside = column == k
+        row = {"low": float(k) / bins, "high": float(k + 1) / bins, "n": float(inside.sum())}
+        found.append({**row, "confidence": float(confidence[inside].mean()), "accuracy": float(right[inside].mean())})
+    return found
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n independent trials (Wilson 1927).
+
+    >>> tuple(round(x, 3) for x in wilson(0.8, 100))
+    (0.711, 0.867)
+    """
+    z = 1.959963984540054
+    centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+def _checked(probabilities: np.ndarray, truth: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(truth, dtype=np.int64)
+    if p.ndim != 2 or p.shape[1] != n_classes or y.shape != (len(p),) or not len(p):
+        raise SerkitError(f"calibration: probabilities {p.shape} and truth {y.shape}, expected (rows, {n_classes})")
+    if y.min() < 0 or y.max() >= n_classes:
+        raise SerkitError(f"calibration: a true class is outside 0 … {n_classes - 1}; leave unlabelled rows out")
+    return p, y
+
+
+def _logs(probabilities: np.ndarray) -> np.ndarray:
+    return np.asarray(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), SMALLEST_SHARE)))
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    shifted = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def _temperature(p: np.ndarray, y: np.ndarray) -> float:
+    """Golden-section search on log T: the likelihood of one scale on logits is unimodal."""
+    logs, rows = _logs(p), np.arange(len(y))
+
+    def loss(log_t: float) -> float:
+        z = logs * math.exp(-log_t)
+        peak = z.max(axis=1)
+        return float((peak + np.log(np.exp(z - peak[:, None]).sum(axis=1)) - z[rows, y]).mean())
+
+    ratio = (math.sqrt(5) - 1) / 2
+    low, high = math.log(0.05), math.log(20.0)
+    for _ in range(60):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return math.exp((low + high) / 2)
+
+
+def _vector(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias by class; ``shrink`` is a penalty of as many rows' weight on leaving (1, 0)."""
+    from scipy.optimize import minimize
+
+    logs, n, k = _logs(p), len(y), p.shape[1]
+    target = np.eye(k)[y]
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, bias = theta[:k], theta[k:]
+        q = _softmax(logs * weights + bias)
+        gap = (q - target) / n
+        away = np.concatenate([weights - 1, bias])
+        value = -np.log(np.maximum(q[np.arange(n), y], 1e-300)).mean() + shrink / (2 * n) * (away**2).sum()
+        return float(value), np.concatenate([(gap * logs).sum(axis=0), gap.sum(axis=0)]) + shrink / n * away
+
+    start = np.concatenate([np.ones(k), np.zeros(k)])
+    theta = minimize(loss, start, jac=True, method="L-BFGS-B").x
+    return theta[:k], theta[k:]

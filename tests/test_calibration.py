@@ -1,0 +1,163 @@
+"""Scaling learns a known distortion; thresholds mean the precision that was measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from serkit import calibration
+from serkit.calibration import Calibration
+from serkit.errors import SerkitError
+from serkit.metrics import ece
+
+LABELS = ("anger", "fear", "joy", "neutral")
+
+
+def honest(n: int = 4000, seed: int = 0, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that are true by construction: each row's class is drawn from them."""
+    rng = np.random.default_rng(seed)
+    z = spread * rng.standard_normal((n, len(LABELS)))
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    truth = (p.cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1)
+    return p, truth
+
+
+def distorted(p: np.ndarray, temperature: float, bias: np.ndarray | float = 0.0) -> np.ndarray:
+    z = np.log(p) * temperature + bias
+    return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+def test_a_known_temperature_is_found(temperature: float) -> None:
+    p, truth = honest()
+    fitted = calibration.fit(distorted(p, temperature), truth, LABELS)
+    assert fitted.temperature == pytest.approx(temperature, rel=0.08)
+    again = fitted.apply(distorted(p, temperature))
+    assert np.allclose(again.sum(axis=1), 1)
+    assert ece(again, truth) < 0.03
+
+
+def test_vector_scaling_undoes_a_bias_by_class() -> None:
+    p, truth = honest()
+    bent = distorted(p, 1.6, np.array([1.0, -0.5, 0.0, 0.4]))
+    plain, vector = (calibration.fit(bent, truth, LABELS, m) for m in ("temperature", "vector"))
+    losses = [calibration.log_loss(c.apply(bent), truth) for c in (plain, vector)]
+    best = calibration.log_loss(p, truth)
+    assert losses[1] < losses[0] - 0.03
+    assert losses[1] == pytest.approx(best, abs=0.01)
+
+
+def test_temperature_never_changes_the_answer() -> None:
+    p, truth = honest(200)
+    fitted = calibration.fit(distorted(p, 3.0), truth, LABELS)
+    assert (fitted.apply(p).argmax(axis=1) == p.argmax(axis=1)).all()
+
+
+def test_zeros_of_a_forest_are_no_trouble() -> None:
+    p = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0.5, 0.5, 0, 0]] * 10)
+    truth = np.array([0, 2, 1] * 10)
+    fitted = calibration.fit(p, truth, LABELS)
+    assert np.isfinite(fitted.apply(p)).all()
+
+
+def test_what_was_fitted_is_measured_on_other_speakers() -> None:
+    p, truth = honest(600)
+    over = distorted(p, 3.0)
+    speakers = [f"s{k % 12}" for k in range(600)]
+    fitted, held = calibration.fit_and_measure(over, truth, speakers, LABELS)
+    assert fitted.record["speakers"] == 12
+    assert fitted.record["ece_after"] < fitted.record["ece_before"] / 2
+    assert fitted.record["ece_after"] == pytest.approx(ece(held, truth))
+    assert not np.allclose(held, fitted.apply(over), atol=1e-9)
+    assert np.allclose(held, fitted.apply(over), atol=0.1)
+
+
+def test_it_survives_a_file() -> None:
+    p, truth = honest(100)
+    fitted = calibration.fit(p, truth, LABELS, "vector")
+    again = Calibration.from_row(fitted.to_row())
+    assert again == fitted
+    assert np.array_equal(again.apply(p), fitted.apply(p))
+    with pytest.raises(SerkitError, match="not a calibration"):
+        Calibration.from_row({"method": "temperature", "labels": ["a"]})
+    with pytest.raises(SerkitError, match="not a calibration: method 'magic'"):
+        Calibration.from_row({**fitted.to_row(), "method": "magic"})
+
+
+def test_a_threshold_is_the_precision_it_names() -> None:
+    p, truth = honest()
+    for wanted in (0.7, 0.8, 0.9):
+        level = calibration.confidence_for(wanted, p, truth)
+        inside = p.max(axis=1) >= level.confidence
+        assert inside.sum() == level.n
+        assert (p.argmax(axis=1) == truth)[inside].mean() == pytest.approx(level.precision)
+        assert wanted <= level.precision < wanted + 0.02
+        assert level.low < level.precision < level.high
+
+
+def test_a_precision_that_was_never_reached_is_refused() -> None:
+    p, truth = honest(400, spread=0.3)
+    with pytest.raises(SerkitError, match=r"no confidence reached that precision.*the best was 0\.\d\d"):
+        calibration.confidence_for(0.99, p, truth)
+    with pytest.raises(SerkitError, match="measured on 5 clips only"):
+        calibration.confidence_for(0.5, p[:5], truth[:5])
+    with pytest.raises(SerkitError, match="between 0 and 1"):
+        calibration.confidence_for(80, p, truth)
+
+
+def test_levels_say_how_many_answers_they_rest_on() -> None:
+    p, truth = honest(500)
+    found = calibration.levels(p, truth)
+    assert found[0].confidence == 0
+    assert found[0].n == 500
+    assert found[0].share == 1
+    assert all(level.n >= 20 for level in found)
+    assert [level.n for level in found] == sorted((level.n for level in found), reverse=True)
+
+
+def test_unsure_is_where_answers_are_more_often_wrong() -> None:
+    p, truth = honest(8000)
+    cut = calibration.unsure_below(p, truth)
+    assert cut == pytest.approx(0.5, abs=0.08)
+    right = np.eye(4)[truth] * 0.97 + 0.0075
+    assert calibration.unsure_below(right, truth) == 0
+    assert calibration.unsure_below(right, (truth + 1) % 4) > 1
+
+
+def test_restricting_renormalises() -> None:
+    p, _ = honest(5)
+    kept = calibration.restricted(p, [3, 1])
+    assert np.allclose(kept.sum(axis=1), 1)
+    assert np.allclose(kept[:, 0] / kept[:, 1], p[:, 3] / p[:, 1])
+    assert calibration.restricted(np.array([[0, 0, 0, 1.0]]), [0, 1]).tolist() == [[0.5, 0.5]]
+
+
+def test_reliability_rows_hold_every_answer() -> None:
+    p, truth = honest(700)
+    rows = calibration.reliability(p, truth)
+    assert sum(r["n"] for r in rows) == 700
+    gap = sum(r["n"] * abs(r["confidence"] - r["accuracy"]) for r in rows) / 700
+    assert gap == pytest.approx(ece(p, truth, bins=10))
+
+
+def test_bad_input_is_refused() -> None:
+    p, truth = honest(10)
+    with pytest.raises(SerkitError, match="did you mean 'temperature'"):
+        calibration.fit(p, truth, LABELS, "temperatur")  # type: ignore[arg-type]
+    with pytest.raises(SerkitError, match="outside 0"):
+        calibration.fit(p, truth - 1, LABELS) if truth.min() == 0 else calibration.fit(p, truth + 9, LABELS)
+    with pytest.raises(SerkitError, match="expected"):
+        calibration.fit(p[:, :3], truth, LABELS)
+
+
+def test_applying_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, numpy as np\nfrom serkit import calibration as c\n"
+        "c.fit(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]), ('a', 'b')).apply(np.full((1, 2), 0.5))\n"
+        "print([m for m in ('torch', 'scipy', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
