@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serkit.checkpoint_table import TABLE
-from serkit.checkpoints import Resolved, hub_package, lock_path, locked, resolve, transformer_folder, weight_files
+from serkit.checkpoints import (
+    Resolved,
+    hub_errors,
+    hub_package,
+    lock_path,
+    locked,
+    resolve,
+    transformer_folder,
+    weight_files,
+)
 from serkit.errors import MissingExtra, SerkitError
 from serkit.files import write_text
 
@@ -93,7 +102,8 @@ def lock(wanted: Iterable[str] | None = None) -> dict[str, str]:
         hub = hub_package(name)
         try:
             table[name] = str(hub.HfApi().model_info(found.hub).sha)
-        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-            raise SerkitError(f"encoder '{name}': the hub does not answer for {found.hub}: {error}") from None
+        except hub_errors(hub) as error:
+            reason = " ".join(str(error).split())
+            raise SerkitError(f"encoder '{name}': the hub does not answer for {found.hub}: {reason}") from None
     write_text(lock_path(), json.dumps(table, indent=1, sort_keys=True) + "\n")
     return table

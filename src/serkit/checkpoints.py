@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,7 +237,7 @@ def fetch(found: Resolved) -> Path:
         files = hub.HfApi().list_repo_files(**what)
         allowed = [*_SMALL_FILES, *_wanted(files)]
         return transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+    except hub_errors(hub) as error:
         raise SerkitError(
             f"encoder '{found.name}': {found.hub} cannot be fetched from the hub ({type(error).__name__}); put a "
             f"downloaded folder into {config_path()} as 'checkpoints: {{{found.name}: DIR}}'"
@@ -278,7 +279,7 @@ def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
     revision = locked().get(name, "main")
     try:
         at = hub.hf_hub_download(hub_id, "config.json", revision=revision)
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+    except hub_errors(hub) as error:
         raise SerkitError(
             f"encoder '{name}': config.json of {hub_id} cannot be fetched ({type(error).__name__}); without the hub, "
             f"give path:DIR or put a folder into {config_path()}"
@@ -313,6 +314,15 @@ def _origin(name: str, source: Path | str | None, roots: Mapping[str, Path]) -> 
     if source is not None:
         return "source="
     return str(config_path()) if name in roots else "the name"
+
+
+def hub_errors(hub: Any) -> tuple[type[Exception], ...]:
+    """What a call to the hub raises when it fails: the package's own errors, and those of its network client."""
+    found: list[type[Exception]] = [OSError, ValueError, hub.errors.HfHubHTTPError]
+    for client in ("httpx", "httpx2"):  # its name changed between versions
+        if client in sys.modules:
+            found.append(sys.modules[client].HTTPError)
+    return tuple(found)
 
 
 def hub_package(name: str) -> Any:

@@ -20,7 +20,7 @@ from serkit.foundation import tiny_text
 from serkit.foundation.loading import quiet, transformers_package
 
 Builder = Callable[[Any, Path, Mapping[str, Any]], None]
-VERSION = 1  # counts up when what is written changes
+VERSION = 2  # counts up when what is written changes
 
 
 def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -> Path:
@@ -109,7 +109,7 @@ def _whisper(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> Non
         eos_token_id=special["<|endoftext|>"],
         pad_token_id=special["<|endoftext|>"],
         decoder_start_token_id=special["<|startoftranscript|>"],
-        max_length=48,
+        max_length=24,
     )
     model.generation_config.is_multilingual = True
     model.generation_config.lang_to_id = {"<|en|>": special["<|en|>"], "<|de|>": special["<|de|>"]}

@@ -1,0 +1,148 @@
+"""Speech recognisers: windows of at most 30 s to words with times, language and the chance that nobody speaks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from serkit import checkpoints
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.foundation.loading import load_model, quiet, transformers_package
+
+WINDOW_S = 30
+NO_SPEECH_TOKENS = ("<|nospeech|>", "<|nocaptions|>")  # the older checkpoints say captions
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a recogniser makes of one window.
+
+    Attributes:
+        segments: (start_s, end_s, text) in the window. language: ISO 639 code it took the window for.
+        no_speech: probability that nobody speaks.
+    """
+
+    segments: tuple[tuple[float, float, str], ...]
+    language: str
+    no_speech: float
+
+
+class Recogniser(Protocol):
+    """Windows of at most 30 s, (samples,) float32 mono 16 kHz, to what is said in each, in order."""
+
+    key: str
+
+    def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
+        """One answer per window."""
+
+
+class TransformersWhisper:
+    """Whisper through transformers: greedy, with timestamps, a batch of windows at a time.
+
+    Args:
+        found: where the weights come from. language: ISO 639 code, or ``None`` to let the model say.
+        device: such as ``cpu`` or ``cuda``. precision: ``float32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+        SerkitError: no weights, other weights, or an unknown language.
+    """
+
+    def __init__(self, found: checkpoints.Resolved, language: str | None, device: str, precision: str) -> None:
+        import torch
+
+        transformers = transformers_package(found.name)
+        folder = checkpoints.fetch(found)
+        self.key = f"transformers,{found.source}@{found.revision},{language or 'detect'},{precision}"
+        self._device, self._torch = device, torch
+        self._model: Any = load_model(
+            found.name, transformers.WhisperForConditionalGeneration, folder, missing_ok=("proj_out.weight",)
+        )
+        with quiet():
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._front: Any = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        kind = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self._model.to(device=device, dtype=kind)
+        table = getattr(self._model.generation_config, "lang_to_id", None) or {}
+        self._languages = {token.strip("<|>"): int(index) for token, index in table.items()}
+        if language is not None and language not in self._languages:
+            raise SerkitError(
+                f"'{found.name}' knows no language '{language}'" + did_you_mean(language, self._languages)
+            )
+        self._language = language
+        unknown = self._tokenizer.unk_token_id
+        ids = [self._tokenizer.convert_tokens_to_ids(t) for t in NO_SPEECH_TOKENS]
+        self._silent = next((i for i in ids if i is not None and i != unknown), None)
+
+    def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
+        """See :class:`Recogniser`."""
+        torch, model = self._torch, self._model
+        values = self._front(list(windows), sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_features"]
+        mel = torch.from_numpy(np.asarray(values)).to(self._device, model.dtype)
+        with torch.inference_mode(), quiet():
+            encoded = model.model.encoder(mel)
+            start = torch.full((len(windows), 1), model.config.decoder_start_token_id, device=self._device)
+            logits = model(encoder_outputs=(encoded.last_hidden_state,), decoder_input_ids=start).logits[:, -1].float()
+            silent = logits.softmax(-1)[:, self._silent] if self._silent is not None else torch.zeros(len(windows))
+            names = list(self._languages)
+            choice = logits[:, list(self._languages.values())].argmax(-1).tolist() if names else [0] * len(windows)
+            languages = [self._language or (names[c] if names else "en") for c in choice]
+            heard: list[Heard | None] = [None] * len(windows)
+            for language in sorted(set(languages)):
+                rows = [k for k, spoken in enumerate(languages) if spoken == language]
+                states = type(encoded)(encoded.last_hidden_state[rows])
+                given = {"language": language, "task": "transcribe"} if names else {}
+                found = model.generate(encoder_outputs=states, return_timestamps=True, return_segments=True, **given)
+                for row, segments in zip(rows, found["segments"], strict=True):
+                    length_s = len(windows[row]) / SAMPLE_RATE_HZ
+                    heard[row] = Heard(self._words(segments, length_s), language, float(silent[row]))
+        return [h for h in heard if h is not None]
+
+    def _words(self, segments: Any, length_s: float) -> tuple[tuple[float, float, str], ...]:
+        """Times are held to the window: in the silence after a clip the model still names some."""
+        said = []
+        for segment in segments:
+            text = self._tokenizer.decode(segment["tokens"], skip_special_tokens=True).strip()
+            start_s = min(max(float(segment["start"]), 0.0), length_s)
+            if text:
+                said.append((start_s, min(max(float(segment["end"]), start_s), length_s), text))
+        return tuple(said)
+
+
+class FasterWhisper:
+    """Whisper through faster-whisper (CTranslate2): the quick choice on a CPU, without torch.
+
+    Args:
+        size: a model name of faster-whisper such as ``large-v3``, or a folder with a converted model.
+        language: ISO 639 code, or ``None`` to let the model say. device: ``cpu`` or ``cuda``.
+        compute: CTranslate2's arithmetic, such as ``int8`` or ``float16``.
+
+    Raises:
+        MissingExtra: faster-whisper is not installed.
+    """
+
+    def __init__(self, size: str, language: str | None, device: str, compute: str = "default") -> None:
+        try:
+            package: Any = importlib.import_module("faster_whisper")
+        except ImportError:
+            raise MissingExtra("faster-whisper", "asr", "transcripts with engine 'faster-whisper'") from None
+        self.key = f"faster-whisper,{Path(size).name},{language or 'detect'},{compute}"
+        self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)
+        self._language = language
+
+    def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
+        """See :class:`Recogniser`."""
+        heard = []
+        for window in windows:
+            segments, info = self._model.transcribe(window, language=self._language, condition_on_previous_text=False)
+            said = list(segments)
+            silent = max((float(s.no_speech_prob) for s in said), default=1.0)
+            words = tuple((float(s.start), float(s.end), s.text.strip()) for s in said if s.text.strip())
+            heard.append(Heard(words, str(info.language), silent))
+        return heard

@@ -1,0 +1,230 @@
+"""Transcripts: sources, resume, guards against invented words, and the real classes with tiny weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from serkit import transcripts
+from serkit.errors import MissingExtra, SerkitError
+from serkit.foundation.asr import FasterWhisper, Heard
+from serkit.transcripts import Transcript, read_transcripts, transcribe, windows
+from serkit.types import Manifest, Utterance
+
+RATE = 16_000
+
+
+def voice(seconds: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * RATE)) / RATE
+    wave = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 20)) * np.maximum(0, np.sin(2 * np.pi * 2 * t))
+    return np.asarray(0.1 * wave + 0.003 * rng.standard_normal(len(t)), dtype=np.float32)
+
+
+class Parrot:
+    """A recogniser that says how long each window is, and counts what it was asked."""
+
+    key = "parrot"
+    asked = 0
+
+    def __init__(self, no_speech: float = 0.0, text: str | None = None) -> None:
+        self.no_speech, self.text = no_speech, text
+
+    def __call__(self, given: Sequence[np.ndarray]) -> list[Heard]:
+        Parrot.asked += len(given)
+        return [Heard(((0.0, len(w) / RATE, self.text or f"{len(w)} samples"),), "en", self.no_speech) for w in given]
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    Parrot.asked = 0
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    clips = {"a": voice(1.0), "b": voice(2.0, 1), "c": np.zeros(RATE, dtype=np.float32), "d": voice(0.06, 2)}
+    for name, samples in clips.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE)
+    rows = tuple(Utterance(k, f"{k}.wav", text=f"text of {k}") for k in clips)
+    return Manifest("toy", (), (*rows, Utterance("e", "b.wav", start_s=0.5, end_s=1.5, text="")), root=str(tmp_path))
+
+
+@pytest.fixture
+def parrot(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def use(**kwargs: Any) -> None:
+        monkeypatch.setattr(transcripts, "TransformersWhisper", lambda *_: Parrot(**kwargs))
+
+    use()
+    return use
+
+
+def test_the_corpus_or_a_table_needs_no_model(manifest: Manifest, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    assert transcribe(manifest, "corpus", path)["b"].text == "text of b"
+    table = tmp_path / "t.csv"
+    table.write_text("id,text\n" + "".join(f'{i},"said, {i}"\n' for i in manifest.ids))
+    assert transcribe(manifest, str(table), path)["d"] == Transcript("said, d")
+    table.write_text("id,text\na,x\n")
+    with pytest.raises(SerkitError, match="4 of 5 utterances have no text, first 'b'"):
+        transcribe(manifest, str(table), path)
+    table.write_text("name,words\na,x\n")
+    with pytest.raises(SerkitError, match="expected the columns id and text, got name, words"):
+        transcribe(manifest, str(table), path)
+    table.write_text("id,text\na,x\na,y\n")
+    with pytest.raises(SerkitError, match="stands twice"):
+        transcribe(manifest, str(table), path)
+    assert not path.exists()
+
+
+def test_one_row_per_stretch_reused_and_resumed(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
+    path = tmp_path / "t.jsonl"
+    first = transcribe(manifest, "whisper/random", path, batch_size=2)
+    assert list(first) == list(manifest.ids)
+    assert first["b"].text == "32000 samples"
+    assert first["e"].text == "16000 samples", "the stretch, not the file"
+    assert first["c"] == Transcript("", None, (), 1.0, 0.0, ("silent",))
+    assert Parrot.asked == 4, "silence is not sent to the recogniser"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 5
+    assert {r["model"] for r in rows} == {rows[0]["model"]}
+    again = transcribe(manifest, "whisper/random", path)
+    assert again == first
+    assert Parrot.asked == 4, "nothing is heard twice"
+    transcribe(manifest, "whisper/random", path, language="de")
+    assert Parrot.asked == 8, "another language is another answer"
+    assert len(read_transcripts(path)) == 10
+    moved = Manifest(
+        "other", (), tuple(Utterance(f"x-{u.id}", u.audio) for u in manifest if u.id != "e"), root=manifest.root
+    )
+    transcribe(moved, "whisper/random", path)
+    assert Parrot.asked == 8, "named by content, not by id or corpus"
+
+
+def test_a_torn_row_costs_that_row(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
+    path = tmp_path / "t.jsonl"
+    first = transcribe(manifest, "whisper/random", path, batch_size=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex(b'"text"')])
+    Parrot.asked = 0
+    assert transcribe(manifest, "whisper/random", path) == first
+    assert Parrot.asked == 1
+    assert len(read_transcripts(path)) == 5
+
+
+@pytest.mark.parametrize("moment_s", [0.2, 0.5, 0.8])
+def test_killed_at_a_random_moment_nothing_is_lost_or_doubled(tmp_path: Path, moment_s: float) -> None:
+    soundfile.write(tmp_path / "v.wav", voice(30.0), RATE)
+    path = tmp_path / "t.jsonl"
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from serkit import transcripts
+from serkit.types import Manifest, Utterance
+from test_transcripts import Parrot
+class Slow(Parrot):
+    def __call__(self, given):
+        time.sleep(0.02)
+        return super().__call__(given)
+transcripts.TransformersWhisper = lambda *_: Slow()
+rows = tuple(Utterance(f"u{{k}}", "v.wav", start_s=k / 10, end_s=k / 10 + 0.5) for k in range(60))
+print("go", flush=True)
+manifest = Manifest("toy", (), rows, root={str(tmp_path)!r})
+transcripts.transcribe(manifest, "whisper/random", Path({str(path)!r}), batch_size=1)
+"""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    child = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"go\n"
+    time.sleep(moment_s)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    kept = len(read_transcripts(path))
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({(r["audio"], r["model"]) for r in rows}) == len(rows) == 60
+    assert kept <= 60
+
+
+def test_invented_words_are_dropped_or_flagged(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "noise.wav", 0.01 * rng.standard_normal(3 * RATE), RATE)
+    rows = (Utterance("noise", "noise.wav"), Utterance("speech", "b.wav"))
+    both = Manifest("toy", (), rows, root=str(tmp_path))
+    parrot(no_speech=0.95, text="Thanks for watching!")
+    found = transcribe(both, "whisper/random", tmp_path / "n.jsonl")
+    assert (found["noise"].text, found["noise"].flags) == ("", ("no_speech",))
+    assert (found["speech"].text, found["speech"].flags) == ("Thanks for watching!", ("doubtful",))
+    parrot(text="so so " * 40)
+    found = transcribe(both, "whisper/random", tmp_path / "r.jsonl")
+    assert found["speech"].flags == ("repetitive", "too_fast")
+    parrot(text="I am glad.")
+    assert transcribe(both, "whisper/random", tmp_path / "g.jsonl")["speech"].flags == ()
+
+
+def test_long_clips_are_cut_where_it_is_quiet() -> None:
+    samples = np.ones(70 * RATE, dtype=np.float32)
+    samples[int(27.35 * RATE) : int(27.65 * RATE)] = 0.0
+    cut = windows(samples)
+    assert np.concatenate([w for _, w in cut]).shape == samples.shape
+    assert [start for start, _ in cut] == [0, *np.cumsum([len(w) for _, w in cut])[:-1]]
+    assert all(len(w) <= 30 * RATE for _, w in cut)
+    assert 27.3 * RATE < len(cut[0][1]) < 27.7 * RATE
+    assert [len(w) for _, w in windows(samples[: 30 * RATE])] == [30 * RATE]
+    assert len(windows(samples[:0])) == 1
+
+
+def test_the_real_classes_with_tiny_weights(manifest: Manifest, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    found = transcribe(manifest, "whisper/random", tmp_path / "t.jsonl")
+    assert found["c"].flags == ("silent",)
+    assert {t.language for t in found.values()} <= {"en", "de", None}
+    for t in found.values():
+        assert t.no_speech is not None
+        assert 0 <= t.no_speech <= 1
+        assert all(0 <= a <= b <= 30 for a, b, _ in t.segments)
+    forced = transcribe(manifest, "whisper/random", tmp_path / "t.jsonl", language="de")
+    assert {t.language for k, t in forced.items() if k != "c"} == {"de"}
+    with pytest.raises(SerkitError, match="knows no language 'fr'; known: de, en"):
+        transcribe(manifest, "whisper/random", tmp_path / "t.jsonl", language="fr")
+    with pytest.raises(SerkitError, match="no encoder 'whisper/larg-v3'; did you mean 'whisper/large-v3'"):
+        transcribe(manifest, "whisper/larg-v3", tmp_path / "t.jsonl")
+    with pytest.raises(SerkitError, match="no engine 'faster'"):
+        transcribe(manifest, "whisper/random", tmp_path / "t.jsonl", engine="faster")  # type: ignore[arg-type]
+
+
+def test_faster_whisper_is_an_extra(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'serkit\[asr\]'"):
+        transcribe(manifest, "whisper/base", tmp_path / "t.jsonl", engine="faster-whisper")
+
+    class WhisperModel:
+        """A stand-in with the two calls of the package that are used."""
+
+        def __init__(self, size: str, device: str, compute_type: str) -> None:
+            self.size = size
+
+        def transcribe(self, window: np.ndarray, **choices: Any) -> Any:
+            said = SimpleNamespace(start=0.1, end=0.9, text=f" {self.size} ", no_speech_prob=0.2)
+            return iter([said]), SimpleNamespace(language=choices["language"] or "en")
+
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=WhisperModel))
+    found = transcribe(manifest, "whisper/base", tmp_path / "t.jsonl", engine="faster-whisper")
+    assert found["b"].text == "base"
+    assert found["b"].segments == ((0.1, 0.9, "base"),)
+    assert FasterWhisper("base", "de", "cpu")([voice(0.1)])[0].language == "de"
