@@ -1,0 +1,271 @@
+"""serkit's networks as ONNX graphs, checked against torch.
+
+A graph takes, for the k-th feature of its network, ``x{k}`` (batch, time, dim) float32 and ``n{k}``
+(batch,) int64 lengths, and gives ``emotion`` (batch, classes) logits and ``embedding`` (batch, dim).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.serving.graphs import WEIGHTS, Graph, Weights, numpy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from serkit.models._flam_head import FlamHead, FramePool
+
+_STD_FLOOR = 1e-5
+
+
+def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: Weights = "float32") -> bytes:
+    """Write a network as an ONNX model.
+
+    Args:
+        network: in eval mode. model: its name, as in a recipe. labels: class order of the logits.
+        weights: how matrices are stored, see :class:`serkit.serving.graphs.Graph`.
+
+    Raises:
+        SerkitError: a model without an ONNX form, or unknown ``weights``.
+        MissingExtra: the package onnx is not installed.
+    """
+    known: dict[str, Callable[[Graph, Any, dict[str, tuple[str, str]]], tuple[str, str]]] = {
+        "cross_attention": _cross_attention,
+        "mean_pool": _mean_pool,
+        "flam": _flam,
+        "compact": _compact,
+    }
+    if model not in known:
+        raise SerkitError(f"no ONNX form of the model '{model}'" + did_you_mean(model, known))
+    if weights not in WEIGHTS:
+        raise SerkitError(f"weights '{weights}'" + did_you_mean(weights, WEIGHTS))
+    graph = Graph(weights)
+    dims: Mapping[str, int] = network.dims  # type: ignore[assignment]  # every network of serkit has it
+    inputs = {
+        name: (graph.input(f"x{k}", ["batch", f"time{k}", dim]), graph.input(f"n{k}", ["batch"], np.int64))
+        for k, (name, dim) in enumerate(dims.items())
+    }
+    emotion, embedding = known[model](graph, network, inputs)
+    about = {"labels": json.dumps(list(labels)), "features": json.dumps(list(dims)), "model": model}
+    width = int(network.embedding_dim)  # type: ignore[arg-type]  # an int, where torch expects a module
+    return graph.to_bytes({"emotion": (emotion, len(labels)), "embedding": (embedding, width)}, about)
+
+
+def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> float:
+    """Largest absolute difference of logits between torch and onnxruntime on random clips of mixed lengths.
+
+    Eight clips of 1 to 200 frames are scored as one batch and, in onnxruntime, also one by one: the
+    number covers padding too, but for networks that see their padding on purpose.
+    """
+    import onnxruntime
+    import torch
+
+    from serkit.tensors import Batch
+
+    rng = np.random.default_rng(seed)
+    dims: Mapping[str, int] = network.dims  # type: ignore[assignment]  # every network of serkit has it
+    alone = getattr(network, "masked", True) is False
+    lengths: dict[str, np.ndarray] = {k: np.full(8, 57) if alone else rng.integers(1, 201, 8) for k in dims}
+    clips: dict[str, np.ndarray] = {}
+    for k, (name, dim) in enumerate(dims.items()):
+        mean, std = _statistics(network, k, dim)
+        x = (mean + std * rng.standard_normal((8, int(lengths[name].max()), dim))).astype(np.float32)
+        clips[name] = x * (np.arange(x.shape[1])[None, :] < lengths[name][:, None])[:, :, None]
+    features = {name: torch.from_numpy(x) for name, x in clips.items()}
+    counts = {name: torch.from_numpy(n) for name, n in lengths.items()}
+    ids = tuple(str(k) for k in range(8))
+    with torch.inference_mode():
+        wanted = network(Batch(ids, features, counts, torch.full((8,), -1))).emotion.numpy()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def given(row: slice) -> Any:
+        feed = {}
+        for k, name in enumerate(dims):
+            n = lengths[name][row]
+            feed[f"x{k}"], feed[f"n{k}"] = clips[name][row, : int(n.max())], n
+        return session.run(["emotion"], feed)[0]
+
+    rows = [slice(0, 8)] + [slice(k, k + 1) for k in range(8)]
+    return max(float(np.abs(given(row) - wanted[row]).max()) for row in rows)
+
+
+def _statistics(network: nn.Module, k: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation that a network expects of its k-th feature."""
+    norm: Any = network.normalisation
+    if norm.normalize == "train":
+        return numpy(getattr(norm, f"mean_{k}")), numpy(getattr(norm, f"std_{k}"))
+    return np.zeros(dim), np.ones(dim)
+
+
+def _normalised(graph: Graph, network: Any, k: int, x: str, mask: str) -> str:
+    kind = network.normalisation.normalize
+    if kind == "none":
+        return x
+    if kind == "train":
+        mean, std = _statistics(network, k, 0)
+        return graph.masked(graph("Div", graph("Sub", x, graph.constant(mean)), graph.constant(std)), mask)
+    mean_name, variance = graph.moments(x, mask)
+    spread = graph("Sqrt", graph.add(variance, graph.constant(_STD_FLOOR)))
+    away = graph("Sub", x, graph.unsqueeze(mean_name, 1))
+    return graph.masked(graph("Div", away, graph.unsqueeze(spread, 1)), mask)
+
+
+def _pool(graph: Graph, frames: str, mask: str | None, pool: Any, dim: int) -> str:
+    """:class:`serkit.layers.Pool`."""
+    if pool.score is not None:
+        scores = graph.squeeze(graph.linear(frames, pool.score), 2)
+        if pool.pooling == "scaled":
+            scores = graph.times(scores, graph.constant(1.0 / math.sqrt(dim)))
+        return _weighted(graph, graph.softmax(scores, mask), frames)
+    if mask is None:
+        time = graph.time(frames)
+        mask = graph("Less", graph.positions(time), graph.unsqueeze(graph.unsqueeze(time, 0), 1))
+    mean, variance = graph.moments(frames, mask)
+    if pool.pooling == "mean":
+        return mean
+    spread = graph("Sqrt", graph.add(variance, graph.constant(_STD_FLOOR)))
+    return graph("Concat", mean, spread, axis=1)
+
+
+def _weighted(graph: Graph, weights: str, frames: str) -> str:
+    """(batch, time) weights and (batch, time, dim) frames to (batch, dim)."""
+    return graph.squeeze(graph("MatMul", graph.unsqueeze(weights, 1), frames), 1)
+
+
+def _cross_attention(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    encoded: list[str] = []
+    masks: list[str | None] = []
+    for k, (x, n) in enumerate(inputs.values()):
+        mask = graph.mask(n, graph.time(x))
+        x = _normalised(graph, network, k, x, mask)
+        if not network.masked:
+            n = graph("Expand", graph.time(x), graph("Shape", n))
+        x = graph.sequence(x, network.project[k])
+        encoded.append(graph.gru(x, n, network.recurrent[k].gru))
+        masks.append(mask if network.masked else None)
+    aligned = list(encoded)
+    for pair in network._pairs:
+        query, key = pair
+        attend = network.attention[network._attention_of[pair]].inner
+        aligned[query] = graph.add(aligned[query], graph.attention(encoded[query], encoded[key], masks[key], attend))
+    width = 2 * network.recurrent[0].gru.hidden_size
+    pooled = [_pool(graph, x, m, p, width) for x, m, p in zip(aligned, masks, network.pool, strict=True)]
+    return _emotion_head(graph, network.head, pooled)
+
+
+def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    pooled = []
+    for k, (name, (x, n)) in enumerate(inputs.items()):
+        mask = graph.mask(n, graph.time(x))
+        frames = _normalised(graph, network, k, x, mask)
+        pooled.append(_pool(graph, frames, mask, network.pool[str(k)], network.dims[name]))
+    return _emotion_head(graph, network.head, pooled)
+
+
+def _emotion_head(graph: Graph, head: Any, pooled: list[str]) -> tuple[str, str]:
+    embedding = graph("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
+    return graph.sequence(graph.layer_norm(embedding, head.norm), head.emotion), embedding
+
+
+def _flam(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    from torch import nn
+
+    frames, masks = [], []
+    for k, (x, n) in enumerate(inputs.values()):
+        mask = graph.mask(n, graph.time(x))
+        x = _normalised(graph, network, k, x, mask)
+        project = network.project[k]
+        frames.append(x if isinstance(project, nn.Identity) else graph.linear(x, project))
+        masks.append(mask)
+    return _flam_head(graph, network.head, _joined(graph, frames), _joined(graph, masks))
+
+
+def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    frames, masks = [], []
+    for k, (x, n) in enumerate(inputs.values()):
+        x = _normalised(graph, network, k, x, graph.mask(n, graph.time(x)))
+        stem = network.stems[k]
+        x, n = _time_stem(graph, stem, x, n) if hasattr(stem, "first") else _image_stem(graph, stem, x, n)
+        mask = graph.mask(n, graph.time(x))
+        for block in network.blocks[k]:
+            x = graph.add(x, _convolution(graph, block, x, mask))
+        frames.append(x)
+        masks.append(mask)
+    return _flam_head(graph, network.head, _joined(graph, frames), _joined(graph, masks))
+
+
+def _joined(graph: Graph, parts: list[str]) -> str:
+    return graph("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _convolution(graph: Graph, layer: Any, x: str, mask: str) -> str:
+    x = graph("Transpose", x, perm=[0, 2, 1])
+    x = graph("Transpose", graph.convolution(x, layer.conv), perm=[0, 2, 1])
+    return graph.masked(graph.gelu(graph.layer_norm(x, layer.norm)), mask)
+
+
+def _time_stem(graph: Graph, stem: Any, x: str, n: str) -> tuple[str, str]:
+    for layer in (stem.first, stem.second):
+        n = graph.halved(n)
+        x = _convolution(graph, layer, x, graph.mask(n, graph.halved(graph.time(x))))
+    return x, n
+
+
+def _image_stem(graph: Graph, stem: Any, x: str, n: str) -> tuple[str, str]:
+    image = graph.unsqueeze(x, 1)
+    for layer in stem.layers:
+        n = graph.halved(n) if layer.stride == 2 else n
+        image = graph("Transpose", graph.convolution(image, layer.conv), perm=[0, 2, 3, 1])
+        image = graph.gelu(graph.layer_norm(image, layer.norm))
+        real = graph.unsqueeze(graph.real(graph.mask(n, graph.time(image))), 2, 3)
+        image = graph("Transpose", graph.times(image, real), perm=[0, 3, 1, 2])
+    flat = graph("Transpose", image, perm=[0, 2, 1, 3])
+    flat = graph("Reshape", flat, graph.constant([0, 0, stem.out[0].in_features], np.int64))
+    x = graph.sequence(flat, stem.out)
+    return graph.masked(x, graph.mask(n, graph.time(x))), n
+
+
+def _flam_head(graph: Graph, head: FlamHead, frames: str, mask: str) -> tuple[str, str]:
+    from torch import nn
+
+    if head.attention is not None:
+        frames = graph.add(frames, graph.attention(frames, frames, mask, head.attention.inner))
+    if isinstance(head.norm, nn.LayerNorm):
+        frames = graph.layer_norm(frames, head.norm)
+    frames = graph.masked(frames, mask)
+    embedding = _frame_pool(graph, head.pool, frames, mask)
+    if isinstance(head.embed, nn.Linear):
+        embedding = graph.linear(embedding, head.embed)
+    return graph.sequence(embedding, head.emotion), embedding
+
+
+def _frame_pool(graph: Graph, pool: FramePool, frames: str, mask: str) -> str:
+    from torch import nn
+
+    if pool.pooling == "max":
+        low = graph("Where", graph.unsqueeze(mask, 2), frames, graph.constant(-3.0e38))
+        return graph("ReduceMax", low, axes=[1], keepdims=0)
+    if pool.pooling == "last":
+        place = graph.positions(graph.time(frames))
+        real = graph("Where", mask, place, graph.constant(0, np.int64))
+        last = graph("ReduceMax", real, axes=[1], keepdims=1)
+        return _weighted(graph, graph.real(graph("Equal", place, last)), frames)
+    if pool.score is None:
+        real = graph.real(mask)
+        weights = graph("Div", real, graph.total(real, 1, keep=True))
+    else:
+        score = pool.score
+        scores = graph.linear(frames, score) if isinstance(score, nn.Linear) else graph.sequence(frames, score)
+        weights = graph.softmax(graph.squeeze(scores, 2), mask)
+    mean = _weighted(graph, weights, frames)
+    if pool.pooling != "attentive_statistics":
+        return mean
+    away = graph("Sub", frames, graph.unsqueeze(mean, 1))
+    variance = _weighted(graph, weights, graph.times(away, away))
+    return graph("Concat", mean, graph("Sqrt", graph.add(variance, graph.constant(_STD_FLOOR))), axis=1)
