@@ -181,7 +181,10 @@ class Level:
 
 
 def levels(probabilities: np.ndarray, truth: np.ndarray, steps: Sequence[float] | None = None) -> list[Level]:
-    """Measured precision by threshold of confidence; thresholds that fewer than 20 answers reach are left out.
+    """Measured precision by threshold of confidence.
+
+    Thresholds that fewer than 20 answers reach are left out,
+    and those that say nothing new.
 
     Args:
         probabilities: (rows, classes) calibrated, of held-out rows. truth: (rows,) integer classes.
@@ -193,7 +196,7 @@ def levels(probabilities: np.ndarray, truth: np.ndarray, steps: Sequence[float] 
     for step in np.arange(0, 1, 0.05).round(2) if steps is None else steps:
         inside = confidence >= step
         n = int(inside.sum())
-        if n >= LEAST_ROWS:
+        if n >= LEAST_ROWS and (not found or n < found[-1].n):
             precision = float(right[inside].mean())
             found.append(Level(float(step), precision, *wilson(precision, n), n, n / len(y)))
     return found

@@ -1,0 +1,206 @@
+"""From the folder of a run to a bundle. Needs torch, scikit-learn and onnx; what it writes needs none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit import __version__, calibration, evaluation, metrics, stacking
+from serkit.calibration import Method
+from serkit.errors import SerkitError, did_you_mean
+from serkit.networks import load_config, load_network
+from serkit.pipeline.measure import ENSEMBLES
+from serkit.pipeline.run import Run
+from serkit.serving import ensembles
+from serkit.serving.bundle import HELD_OUT, STACK, open_bundle, write_bundle
+from serkit.serving.export import largest_difference, to_onnx
+from serkit.serving.graphs import Weights
+from serkit.serving.model_card import write_card
+
+LEAST_DEV = 100  # with fewer labelled dev clips, out-of-fold training scores are added
+MAX_CLIP_S = 20.0  # a longer recording is answered by its stretches of speech
+TOLERANCE = {"float32": 1e-4, "float16": 0.1, "int8": 1.0}
+DATA_LICENCES = "see card.md: the weights are a derivative of the data they were trained on"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was written.
+
+    Attributes:
+        path: of the bundle. n_networks, n_bytes: how many, and how large it is.
+        difference: largest difference of a network's logits from torch's on random clips.
+        system: what answers.
+    """
+
+    path: Path
+    system: str
+    n_networks: int
+    n_bytes: int
+    difference: float
+
+
+def build(
+    run: Run,
+    out: Path,
+    *,
+    system: str | None = None,
+    name: str | None = None,
+    weights: Weights = "float32",
+    method: Method = "temperature",
+    licence: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Built:
+    """Make a bundle of a trained run.
+
+    Args:
+        out: folder, or a file ending in .zip or .serkit. system: a system or ensemble of the run; the stack
+            where there is one, else the only system. name: of the bundle; the recipe's where ``None``.
+        weights: how matrices are stored. method: of the calibration.
+        licence: of the weights; where ``None`` the bundle refers to the licences of its data.
+        progress: told what is being done.
+
+    Raises:
+        SerkitError: an unfinished run, an unknown system, a network without ONNX form or whose graph differs
+            from torch by more than :data:`TOLERANCE`.
+    """
+    tell = progress or (lambda line: None)
+    chosen, head, arrays = _stack(run, system)
+    files: dict[str, bytes] = {"recipe.yaml": run.recipe.to_yaml().encode()}
+    networks, features, worst = _networks(run, head["systems"], weights, files, tell)
+    if arrays:
+        files[STACK] = _safetensors(arrays)
+    tell(f"calibrating '{chosen}' ({method})")
+    fitted, held, extra = _calibrated(run, chosen, method)
+    files[HELD_OUT] = _safetensors({"probabilities": held[0].astype(np.float32), "truth": held[1].astype(np.int16)})
+    about: dict[str, Any] = {
+        "name": name or run.recipe.name,
+        "serkit": __version__,
+        "description": run.recipe.description,
+        "labels": list(run.manifest.labels),
+        "system": chosen,
+        "features": features,
+        "networks": networks,
+        "stack": head,
+        "calibration": fitted.to_row(),
+        "unsure_below": calibration.unsure_below(*held),
+        "levels": [vars(level) for level in calibration.levels(*held)],
+        "weights": weights,
+        "largest_difference": worst,
+        "max_clip_s": MAX_CLIP_S,
+        "licence": {"weights": licence or DATA_LICENCES, "code": "Apache-2.0"},
+        "trained_on": {
+            "corpus": run.manifest.corpus,
+            "manifest": run.manifest.fingerprint,
+            "recipe": run.recipe.fingerprint,
+        },
+        "calibrated_on": extra,
+    }
+    files["card.md"] = write_card(run, about, held).encode()
+    if licence:
+        files["LICENCE.md"] = _licence_text(about).encode()
+    write_bundle(about, files, out)
+    open_bundle(out).encoders()
+    size = sum(len(content) for content in files.values())
+    return Built(out, chosen, len(networks), size, worst)
+
+
+def _stack(run: Run, system: str | None) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+    """What answers, and what a bundle keeps of it."""
+    singles = list(run.recipe.systems)
+    built = [e for e in ENSEMBLES if run.predictions_path(e, "dev").is_file()]
+    if system is None:
+        if len(singles) > 1 and not built:
+            raise SerkitError(f"{run.folder}: the run has {len(singles)} systems and no ensemble yet; run stack first")
+        system = "stack" if "stack" in built else "mean_logit" if built else singles[0]
+    if system in singles:
+        return system, ensembles.alone(system, run.manifest.labels), {}
+    if system not in built:
+        raise SerkitError(f"{run.folder}: no system or ensemble '{system}'" + did_you_mean(system, [*singles, *built]))
+    kept = system
+    if system == "stack":
+        kept = json.loads((run.folder / "stack" / "choice.json").read_text(encoding="utf-8"))["kept"]
+    head, arrays = ensembles.to_arrays(stacking.load(run.folder / "stack" / kept))
+    return system, {**head, "name": kept}, arrays
+
+
+def _networks(
+    run: Run, systems: list[str], weights: Weights, files: dict[str, bytes], tell: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], dict[str, Any], float]:
+    """Graphs into ``files``; their entries, the features they read, and the largest difference from torch."""
+    folds = [m for m in run.models if m != "full"]
+    refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
+    models = folds if folds and not refit else ["full"]
+    entries: list[dict[str, Any]] = []
+    features: dict[str, Any] = {}
+    worst = 0.0
+    for system in systems:
+        for model in models:
+            folder = run.network(system, model)
+            config = load_config(folder)
+            network, _ = load_network(folder)
+            content = to_onnx(network, str(config.model["name"]), config.labels, weights)
+            difference = largest_difference(network, content)
+            if difference > TOLERANCE[weights]:
+                raise SerkitError(
+                    f"{system}/{model}: its {weights} graph differs from torch by {difference:.2g} in a logit, allowed "
+                    f"are {TOLERANCE[weights]:g}"
+                )
+            worst = max(worst, difference)
+            file = f"networks/{system}.{model}.onnx"
+            files[file] = content
+            batches = getattr(network, "masked", True) is not False
+            row = {"system": system, "model": model, "file": file, "features": list(config.features)}
+            entries.append({**row, "batches": batches, "bytes": len(content), "largest_difference": difference})
+            for key, feature in config.features.items():
+                features.setdefault(key, dict(feature))
+            tell(f"{system}/{model}: {len(content)} bytes, differs from torch by {difference:.1e}")
+    return entries, features, worst
+
+
+def _calibrated(
+    run: Run, system: str, method: Method
+) -> tuple[calibration.Calibration, tuple[np.ndarray, np.ndarray], dict[str, Any]]:
+    """The calibration, held-out calibrated scores with their truth, and what is to be said of them."""
+    splits = ["dev"]
+    parts = [evaluation.decide(run.predictions(system, "dev"), run.manifest, split="dev")]
+    if len(parts[0].truth) < LEAST_DEV and run.recipe.crossfit is not None:
+        parts.append(evaluation.decide(run.predictions(system, "train"), run.manifest, split="train"))
+        splits.append("train (out-of-fold)")
+    probabilities = np.concatenate([p.probabilities for p in parts])
+    truth = np.concatenate([p.truth for p in parts])
+    speakers = [s for p in parts for s in p.speakers]
+    fitted, held = calibration.fit_and_measure(probabilities, truth, speakers, run.manifest.labels, method)
+    record: dict[str, Any] = {**fitted.record, "splits": splits}
+    if any(u.split == "test" and u.emotion is not None for u in run.manifest):
+        test = evaluation.decide(run.predictions(system, "test"), run.manifest, split="test")
+        after = fitted.apply(test.probabilities)
+        record["test"] = {
+            "rows": len(test.truth),
+            "speakers": len({s for s in test.speakers if s is not None}),
+            "ece_before": metrics.ece(test.probabilities, test.truth),
+            "ece_after": metrics.ece(after, test.truth),
+            "levels": [vars(level) for level in calibration.levels(after, test.truth, (0.0, 0.5, 0.7, 0.9))],
+        }
+    return replace(fitted, record=record), (held, truth), {"splits": splits, "rows": len(truth)}
+
+
+def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    content: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+    return content
+
+
+def _licence_text(about: dict[str, Any]) -> str:
+    return (
+        f"# Licence of the weights of '{about['name']}'\n\n{about['licence']['weights']}\n\n"
+        "It covers the files under networks/, stack.safetensors and calibration.safetensors of this bundle, which were "
+        f"computed from the recordings named in card.md. serkit's code is licensed separately, "
+        f"{about['licence']['code']}.\n"
+    )

@@ -1,0 +1,278 @@
+"""The bundle: a whole trained system as one folder or one file, read without pickle, torch or scikit-learn.
+
+::
+
+    bundle.json                    what it is: labels, encoders, networks, stack, calibration, files and hashes
+    recipe.yaml                    the recipe it was trained by
+    card.md                        for people: data, licences, measured results, known failures
+    networks/SYSTEM.MODEL.onnx     one network each (see serkit.serving.export)
+    stack.safetensors              node tables or weights of the stack (see serkit.serving.ensembles)
+    calibration.safetensors        scores and truth of held-out speakers, from which thresholds are measured
+
+As one file it is a zip whose members are stored, not compressed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from serkit import registry
+from serkit.calibration import Calibration
+from serkit.combining import Ensemble
+from serkit.encoding import Encoder
+from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint
+from serkit.serving.ensembles import from_arrays
+
+FORMAT = 1
+HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safetensors"
+NAMED = Path(__file__).resolve().parents[1] / "bundles"
+SUFFIXES = (".zip", ".serkit")
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """One network of a bundle.
+
+    Attributes:
+        system: its name in the recipe. model: which fold's, or ``full``. file: where its graph is.
+        features: keys of the features it reads, in the order of its inputs.
+        batches: whether a clip's numbers are the same in any batch.
+    """
+
+    system: str
+    model: str
+    file: str
+    features: tuple[str, ...]
+    batches: bool = True
+
+
+class Bundle:
+    """A bundle on disk; what it holds is read and checked when it is asked for.
+
+    Args:
+        head: content of ``bundle.json``. read: bytes of a file of the bundle. source: where it is, for messages.
+
+    Attributes:
+        name: of the bundle. labels: class order. fingerprint: hash of everything it says of itself, file hashes
+            included.
+    """
+
+    def __init__(self, head: Mapping[str, Any], read: Callable[[str], bytes], source: str) -> None:
+        self.head, self._read, self.source = head, read, source
+        try:
+            self.name = str(head["name"])
+            self.labels: tuple[str, ...] = tuple(head["labels"])
+            self.features: Mapping[str, Mapping[str, Any]] = head["features"]
+            self.networks = tuple(
+                NetworkEntry(n["system"], n["model"], n["file"], tuple(n["features"]), n["batches"])
+                for n in head["networks"]
+            )
+            self.fingerprint = fingerprint(head)
+            self.max_clip_s = float(head["max_clip_s"])
+            self._files: Mapping[str, Mapping[str, Any]] = head["files"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SerkitError(f"{source}: {HEAD} is damaged: {type(error).__name__} {error}") from None
+        unknown = {f for n in self.networks for f in n.features} - set(self.features)
+        if unknown or not self.networks or len(set(self.labels)) != len(self.labels):
+            raise SerkitError(f"{source}: {HEAD} is damaged: networks, features and labels do not fit each other")
+
+    def read(self, name: str) -> bytes:
+        """A file of the bundle, if it is the one that was written.
+
+        Raises:
+            SerkitError: the bundle lists no such file, or its content is another.
+        """
+        entry = self._files.get(name)
+        if entry is None:
+            raise SerkitError(f"{self.source}: the bundle has no file '{name}'" + did_you_mean(name, self._files))
+        content = self._read(name)
+        if hash_of(content) != entry["blake2b"]:
+            raise SerkitError(f"{self.source}: '{name}' is damaged: its content is not what {HEAD} says")
+        return content
+
+    def text(self, name: str) -> str:
+        """A text file of the bundle, such as ``card.md``."""
+        return self.read(name).decode("utf-8")
+
+    @cached_property
+    def stack(self) -> Ensemble:
+        """What makes one answer of the networks' scores."""
+        arrays = self._arrays(STACK) if STACK in self._files else {}
+        found = from_arrays(self.head["stack"], arrays)
+        if found.labels_ != self.labels or not set(found.systems_) <= {n.system for n in self.networks}:
+            raise SerkitError(f"{self.source}: the stack is of other systems or labels than the networks")
+        return found
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The scaling of the stack's probabilities."""
+        return Calibration.from_row(self.head["calibration"])
+
+    @cached_property
+    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, classes) calibrated probabilities and (rows,) truth of speakers that were not trained on."""
+        if HELD_OUT not in self._files:
+            return np.zeros((0, len(self.labels))), np.zeros(0, dtype=np.int64)
+        arrays = self._arrays(HELD_OUT)
+        return arrays["probabilities"].astype(np.float64), arrays["truth"].astype(np.int64)
+
+    def encoders(self) -> dict[str, Encoder]:
+        """The encoders by feature key, not loaded.
+
+        Raises:
+            SerkitError: this serkit's encoder gives other numbers than the one the bundle was trained with.
+            MissingExtra: an encoder's package is not installed.
+        """
+        made: dict[str, Encoder] = {}
+        for key, row in self.features.items():
+            name = str(row["name"])
+            encoder: Encoder = registry.find("encoders", name.split("/", 1)[0])(name, **row["parameters"])
+            if encoder.spec.fingerprint != row["fingerprint"]:
+                raise SerkitError(
+                    f"{self.source}: trained with revision {row['spec'].get('revision')} of '{name}', and this serkit "
+                    f"has revision {encoder.spec.revision}, whose numbers differ; train the bundle again or use "
+                    f"serkit {self.head.get('serkit')}"
+                )
+            made[key] = encoder
+        return made
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray]:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            found: dict[str, np.ndarray] = load(self.read(name))
+        except SafetensorError as error:
+            raise SerkitError(f"{self.source}: '{name}' cannot be read: {error}") from None
+        return found
+
+
+def names() -> tuple[str, ...]:
+    """Names of the bundles that come with serkit."""
+    if not NAMED.is_dir():
+        return ()
+    return tuple(sorted({p.stem if p.suffix in SUFFIXES else p.name for p in NAMED.iterdir() if _is_bundle(p)}))
+
+
+def open_bundle(source: str | Path) -> Bundle:
+    """Open a bundle: a folder, a file, or the name of one that comes with serkit.
+
+    Raises:
+        SerkitError: nothing there, not a bundle, damaged, or written by a later serkit.
+    """
+    path = Path(source)
+    if not path.exists():
+        if str(source) in names():
+            path = next(p for p in (NAMED / f"{source}{s}" for s in ("", *SUFFIXES)) if p.exists())
+        elif path.suffix or len(path.parts) > 1:
+            raise SerkitError(f"no bundle at {source}")
+        else:
+            raise SerkitError(f"no bundle '{source}': neither a path nor a name" + did_you_mean(str(source), names()))
+    read = _folder(path) if path.is_dir() else _archive(path)
+    try:
+        head = json.loads(read(HEAD).decode("utf-8"))
+        if not isinstance(head, dict) or not isinstance(head.get("format"), int):
+            raise SerkitError(f"{path}: {HEAD} does not describe a bundle")
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SerkitError(f"{path}: {HEAD} is damaged: {error}") from None
+    if head["format"] > FORMAT:
+        raise SerkitError(f"{path} was written by a later serkit ({head.get('serkit')}); upgrade to read it")
+    return Bundle(head, read, str(path))
+
+
+def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) -> Path:
+    """Write a bundle, whole or not at all: a folder, or one file where ``out`` ends in .zip or .serkit.
+
+    Args:
+        head: what ``bundle.json`` says, without ``format`` and ``files``. files: content by name.
+
+    Raises:
+        SerkitError: ``out`` is there already.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise SerkitError(f"{out} exists already; choose another place, or remove it first")
+    listed = {name: {"bytes": len(content), "blake2b": hash_of(content)} for name, content in sorted(files.items())}
+    text = json.dumps({"format": FORMAT, **head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
+    content = {HEAD: text.encode(), **files}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    if out.suffix in SUFFIXES:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in content.items():
+                archive.writestr(zipfile.ZipInfo(name), data)  # no clock in it: the same bundle, the same bytes
+    else:
+        _remove(part)
+        for name, data in content.items():
+            place = part / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        if out.is_dir():
+            out.rmdir()
+    part.replace(out)
+    return out
+
+
+def hash_of(content: bytes) -> str:
+    """32 hex digits of BLAKE2b."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _is_bundle(path: Path) -> bool:
+    return (path / HEAD).is_file() or (path.is_file() and path.suffix in SUFFIXES)
+
+
+def _folder(root: Path) -> Callable[[str], bytes]:
+    if not (root / HEAD).is_file():
+        run = (root / "recipe.yaml").is_file() and (root / "manifest.jsonl").is_file()
+        hint = f"; it is a run: make a bundle of it with 'serkit bundle {root} -o DIR'" if run else ""
+        raise SerkitError(f"{root} is not a bundle: {HEAD} is missing{hint}")
+
+    def read(name: str) -> bytes:
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+            raise SerkitError(f"{root}: '{name}' is not a name inside the bundle")
+        try:
+            return root.joinpath(*parts).read_bytes()
+        except OSError as error:
+            raise SerkitError(f"{root}: '{name}' cannot be read: {error.strerror}") from None
+
+    return read
+
+
+def _archive(path: Path) -> Callable[[str], bytes]:
+    try:
+        archive = zipfile.ZipFile(path)
+        members = {m.filename: m for m in archive.infolist()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SerkitError(f"{path} is not a bundle: {error}") from None
+    packed = [m.filename for m in members.values() if m.compress_type != zipfile.ZIP_STORED]
+    if packed or HEAD not in members:
+        reason = f"its member '{packed[0]}' is compressed" if packed else f"{HEAD} is missing"
+        raise SerkitError(f"{path} is not a bundle: {reason}")
+
+    def read(name: str) -> bytes:
+        if name not in members:
+            raise SerkitError(f"{path}: '{name}' is missing")
+        try:
+            return archive.read(members[name])
+        except zipfile.BadZipFile as error:
+            raise SerkitError(f"{path}: '{name}' is damaged: {error}") from None
+
+    return read

@@ -1,0 +1,182 @@
+"""The card of a bundle: what a person should know before believing an answer, from the run's own numbers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from serkit.errors import SerkitError
+from serkit.pipeline.run import Run
+from serkit.readers import card
+
+METRICS = (("uar", "UAR"), ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
+INTENDED = (
+    "To sort, search and sum up recordings of speech by the emotion that a listener would name, where a person "
+    "looks at what matters. It says what a voice sounds like, not what a person feels. Not for decisions about a "
+    "person: hiring, schooling, credit, policing, medicine. In the European Union, inferring emotions at the "
+    "workplace and in education is prohibited but for medical and safety reasons (Regulation 2024/1689, article 5)."
+)
+
+
+def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.ndarray]) -> str:
+    """The card as Markdown.
+
+    Args:
+        run: with a written report. about: what ``bundle.json`` says. held: calibrated held-out scores and truth.
+
+    Raises:
+        SerkitError: the run was not evaluated.
+    """
+    path = run.folder / "report" / "report.json"
+    if not path.is_file():
+        raise SerkitError(f"{run.folder}: no report yet; evaluate the run before it is bundled")
+    report = json.loads(path.read_text(encoding="utf-8"))
+    system = str(about["system"])
+    parts = [
+        f"# {about['name']}",
+        about["description"] or "",
+        f"Answers with one of: {', '.join(about['labels'])}.",
+        "## Intended use",
+        INTENDED,
+        "## Data",
+        _data(run),
+        "## Measured results",
+        _results(report, system),
+        "## By class",
+        _classes(report, system),
+        "## How sure",
+        _sureness(about),
+        "## Known failures",
+        _failures(report, system, run),
+        "## What is in it",
+        _content(about),
+        "## Licence",
+        f"Weights: {about['licence']['weights']}\n\nCode: {about['licence']['code']}",
+    ]
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _data(run: Run) -> str:
+    lines = ["| corpus | kind | languages | clips in training | speakers | licence |", "|---|---|---|---|---|---|"]
+    notes = []
+    train = run.manifest.split("train")
+    for name in sorted({u.corpus or "" for u in run.manifest}):
+        rows = [u for u in train if u.corpus == name]
+        speakers = len({u.speaker for u in rows if u.speaker is not None})
+        try:
+            about = card(name)
+            kind, title, licence = about.kind, about.title, about.licence
+            languages = ", ".join(sorted({u.language for u in rows if u.language} or about.languages))
+            notes += [f"- {title}: {note}" for note in about.notes]
+        except SerkitError:
+            kind, title, licence = "any", name, "unknown"
+            languages = ", ".join(sorted({u.language for u in rows if u.language})) or "unknown"
+        lines.append(f"| {title} | {kind} | {languages} | {len(rows)} | {speakers} | {licence} |")
+    counts = Counter(u.emotion for u in train)
+    lines += ["", "Training clips by class: " + ", ".join(f"{k} {counts[k]}" for k in run.manifest.labels) + "."]
+    return "\n".join(lines + (["", *notes] if notes else []))
+
+
+def _results(report: Mapping[str, Any], system: str) -> str:
+    lines = ["| split | metric | value | interval | clips | speakers |", "|---|---|---|---|---|---|"]
+    for split in ("dev", "test"):
+        row = report["systems"].get(system, {}).get(split)
+        for key, title in METRICS if row else ():
+            m = row[key]
+            span = f"{m['low']:.3f} to {m['high']:.3f} ({m['interval']})"
+            lines.append(f"| {split} | {title} | {m['value']:.3f} | {span} | {m['n']} | {m['speakers']} |")
+    return "\n".join(
+        [*lines, "", "No speaker of dev or test is in training." if not _shared(report) else _shared(report)]
+    )
+
+
+def _shared(report: Mapping[str, Any]) -> str:
+    shared = report["provenance"].get("speakers_shared")
+    return (
+        "**Speakers stand in several splits of this corpus: the numbers are not of unheard speakers.**"
+        if shared
+        else ""
+    )
+
+
+def _classes(report: Mapping[str, Any], system: str) -> str:
+    details = report["details"].get(system, {})
+    split = "test" if "test" in details else "dev"
+    lines = [f"On {split}:", "", "| class | precision | recall | F1 | clips |", "|---|---|---|---|---|"]
+    for label, row in details[split]["per_class"].items():
+        numbers = " | ".join(f"{row[k]:.2f}" for k in ("precision", "recall", "f1"))
+        lines.append(f"| {label} | {numbers} | {row['support']:.0f} |")
+    return "\n".join(lines)
+
+
+def _sureness(about: Mapping[str, Any]) -> str:
+    record = about["calibration"]["record"]
+    lines = [
+        f"Calibration: {about['calibration']['method']} scaling, fitted on {record['rows']} clips of "
+        f"{record['speakers']} speakers outside training ({', '.join(record['splits'])}). Expected calibration error "
+        f"{record['ece_before']:.3f} before, {record['ece_after']:.3f} after ({record['measured']}).",
+    ]
+    if "test" in record:
+        t = record["test"]
+        lines.append(
+            f"On test ({t['rows']} clips, {t['speakers']} speakers, which the calibration has not seen): "
+            f"{t['ece_before']:.3f} before, {t['ece_after']:.3f} after."
+        )
+    lines += [
+        "",
+        "| confidence from | answers right | 95 % interval | share of clips | clips |",
+        "|---|---|---|---|---|",
+    ]
+    for row in about["levels"]:
+        span = f"{row['low']:.2f} to {row['high']:.2f}"
+        lines.append(f"| {row['confidence']:.2f} | {row['precision']:.2f} | {span} | {row['share']:.2f} | {row['n']} |")
+    cut = about["unsure_below"]
+    said = f"answers below a confidence of {cut:.2f} were more often wrong than right, and are called unsure"
+    if cut > 1:
+        said = "no answer was right more often than wrong; all are called unsure"
+    elif cut == 0:
+        said = "answers were right more often than wrong at every confidence"
+    return "\n".join([*lines, "", f"On these clips {said}."])
+
+
+def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
+    details = report["details"].get(system, {})
+    split = "test" if "test" in details else "dev"
+    confusion = np.array(details[split]["confusion"], dtype=float)
+    labels = report["labels"]
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    lines = []
+    for flat in np.argsort(-shares, axis=None)[:3]:
+        truth, answer = np.unravel_index(flat, shares.shape)
+        if shares[truth, answer] > 0:
+            lines.append(
+                f"- {shares[truth, answer]:.0%} of the {labels[truth]} clips of {split} are called {labels[answer]}."
+            )
+    kinds = set()
+    for name in {u.corpus or "" for u in run.manifest}:
+        try:
+            kinds.add(card(name).kind)
+        except SerkitError:
+            kinds.add("any")
+    if kinds & {"acted", "synthetic"}:
+        lines.append("- Trained on acted or generated speech: everyday speech is less marked, and is answered worse.")
+    known = sorted({u.language for u in run.manifest if u.language})
+    lines.append(f"- Languages other than {', '.join(known) or 'those of the data'} were not measured.")
+    lines.append("- Children's voices, singing, whispering, telephone bands and strong noise were not measured here.")
+    return "\n".join(lines)
+
+
+def _content(about: Mapping[str, Any]) -> str:
+    stack, networks = about["stack"], about["networks"]
+    encoders = "; ".join(f"`{k}` ({row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items())
+    return (
+        f"{len(networks)} networks ({about['weights']} weights) of {len(stack['systems'])} systems, combined by "
+        f"{stack.get('name', stack['kind'])}. Encoders: {encoders}. Largest difference of a logit between "
+        f"ONNX and torch: {about['largest_difference']:.1e}. Recipe `{about['trained_on']['recipe']}`, data "
+        f"`{about['trained_on']['manifest']}`, serkit {about['serkit']}."
+    )
