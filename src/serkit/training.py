@@ -2,7 +2,8 @@
 
 Every epoch ends with the metric of the whole dev set and a state file; a run that was killed goes on
 from the last finished epoch and, on a CPU with the same number of threads, ends with the same bytes
-as one that was not. Mixed precision and several GPUs go through accelerate.
+as one that was not. Mixed precision and several processes go through accelerate: under ``torchrun`` (or
+``accelerate launch`` on GPUs) every process calls :func:`train_network` and gets its share of each batch.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from serkit import metrics, registry
+from serkit import registry
 from serkit.errors import RunFailed, SerkitError
 from serkit.files import write_bytes, write_text
 from serkit.networks import NetworkConfig, build_network, save_network
 from serkit.objective import Objective
-from serkit.predictions import Predictions
 from serkit.recipe import System, Train
 from serkit.sampling import Examples, Loader
 from serkit.schedules import learning_rate
+from serkit.scoring import measure_scores, score
 from serkit.tensors import Batch
 
 STATE = "state.pt"
@@ -108,38 +109,25 @@ def train_network(
                 on_epoch(
                     EpochEnd(config.system, model, state.epoch, system.train.epochs, row, rate, left, state.finished)
                 )
-    fitting.bare.load_state_dict(state.best)
+    fitting.network.load_state_dict(state.best)
     if accelerator.is_main_process:
-        save_network(fitting.bare, config, folder)
+        save_network(fitting.network, config, folder)
         (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
-    return fitting.bare.eval()
+    return fitting.network.eval()
 
 
-@torch.inference_mode()
-def score(
-    network: nn.Module,
-    examples: Examples,
-    *,
-    system: str,
-    model: str,
-    seen: frozenset[str] = frozenset(),
-    batch_size: int = 64,
-    device: str | torch.device = "cpu",
-) -> Predictions:
-    """Logits of a network for every example, in the examples' own order.
+class _Objective(nn.Module):
+    """A network and its losses as one module, batch to loss: gradients of several processes need one output."""
 
-    Args:
-        seen: ids that this network was trained on.
-    """
-    network.eval()
-    position = {i: k for k, i in enumerate(examples.ids)}
-    scores = np.zeros((len(examples), len(examples.label_names)))
-    for batch in Loader(examples, batch_size).in_order():
-        logits = network(batch.to(device)).emotion.float().cpu().numpy()
-        scores[[position[i] for i in batch.ids]] = logits
-    flags = np.array([i in seen for i in examples.ids])
-    return Predictions(system, examples.label_names, "logit", examples.ids, (model,) * len(examples), flags, scores)
+    def __init__(self, network: nn.Module, losses: nn.Module) -> None:
+        super().__init__()
+        self.network, self.losses = network, losses
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The sum of the losses, and each of them without its gradient."""
+        total, components = self.losses(self.network(batch), batch)
+        return total, {name: value.detach() for name, value in components.items()}
 
 
 class _Fitting:
@@ -148,7 +136,7 @@ class _Fitting:
     Of several processes each takes its share of every batch, and accelerate averages their gradients.
 
     Attributes:
-        network: as prepared by accelerate. bare: the same without its wrapping, which shares the weights.
+        network, losses: as they are. objective: both as one module, wrapped by accelerate; it shares their weights.
         average: exponential moving average of the weights (``train.ema``), or ``None``.
     """
 
@@ -161,20 +149,18 @@ class _Fitting:
         optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         self.settings, self.name, self.accelerator = settings, f"{config.system}/{model}", accelerator
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
-        self.network, self.losses, self.optimizer = accelerator.prepare(network, losses, optimizer)
-        self.bare: nn.Module = accelerator.unwrap_model(self.network)
-        self.bare_losses: nn.Module = accelerator.unwrap_model(self.losses)
+        self.network, self.losses = network, losses
+        self.objective, self.optimizer = accelerator.prepare(_Objective(network, losses), optimizer)
         steps = _chain(system)
         self.loader = Loader(
             train, settings.batch_size, config.seed, system.balance, settings.draw, settings.bucket, steps
         )
         self.steps_per_epoch = math.ceil(len(self.loader) / settings.accumulate)
-        self.average = _copy(self.bare.state_dict()) if settings.ema is not None else None
+        self.average = _copy(self.network.state_dict()) if settings.ema is not None else None
 
     def epoch(self, number: int) -> dict[str, float]:
         """Go once through the draw of epoch ``number`` (from 0); the row of its history, without dev."""
-        self.network.train()
-        self.losses.train()
+        self.objective.train()
         sums = _Means()
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         groups = _grouped(self.loader.epoch(number, rank=rank, world=world), self.settings.accumulate)
@@ -196,7 +182,7 @@ class _Fitting:
         for batch in group:
             moved = batch.to(self.accelerator.device)
             with self.accelerator.autocast():
-                total, components = self.losses(self.network(moved), moved)
+                total, components = self.objective(moved)
             if not bool(torch.isfinite(total)):
                 raise RunFailed(
                     f"{self.name}: the loss is {float(total.detach())} in epoch {epoch + 1}; "
@@ -212,7 +198,7 @@ class _Fitting:
     def _update_average(self) -> None:
         if self.average is None or self.settings.ema is None:
             return
-        for key, value in self.bare.state_dict().items():
+        for key, value in self.network.state_dict().items():
             if value.is_floating_point():
                 self.average[key].lerp_(value.detach(), 1 - self.settings.ema)
             else:
@@ -221,8 +207,8 @@ class _Fitting:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, random state included."""
         return {
-            "network": self.bare.state_dict(),
-            "losses": self.bare_losses.state_dict(),
+            "network": self.network.state_dict(),
+            "losses": self.losses.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
@@ -232,8 +218,8 @@ class _Fitting:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where :meth:`state_dict` was taken."""
-        self.bare.load_state_dict(state["network"])
-        self.bare_losses.load_state_dict(state["losses"])
+        self.network.load_state_dict(state["network"])
+        self.losses.load_state_dict(state["losses"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             for key, value in state["average"].items():
@@ -247,25 +233,16 @@ class _Fitting:
 
 def _measure(fitting: _Fitting, dev: Examples) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """Metrics of the whole dev set and the weights they belong to: the average where there is one."""
-    network, settings = fitting.bare, fitting.settings
+    network = fitting.network
     weights = current = _copy(network.state_dict())
     if fitting.average is not None:
         weights = _copy(fitting.average)
         network.load_state_dict(weights)
-    device = fitting.accelerator.device
-    predictions = score(network, dev, system="dev", model="dev", batch_size=settings.batch_size, device=device)
+    size = fitting.settings.batch_size
+    predictions = score(network, dev, system="dev", model="dev", batch_size=size, device=fitting.accelerator.device)
     if fitting.average is not None:
         network.load_state_dict(current)
-    truth = dev.labels
-    if dev.targets is not None:
-        truth = np.where(truth >= 0, truth, dev.targets.argmax(axis=1))
-    allowed = predictions.scores
-    if dev.class_mask is not None:
-        allowed = np.where(dev.class_mask, allowed, -np.inf)
-    confusion = metrics.confusion_matrix(truth, allowed.argmax(axis=1), len(dev.label_names))
-    row = {name: float(metrics.measure(name, confusion)) for name in metrics.METRICS}
-    probabilities = predictions.probabilities()[np.arange(len(truth)), truth]
-    return {**row, "cross_entropy": float(-np.log(np.maximum(probabilities, 1e-12)).mean())}, weights
+    return measure_scores(predictions, dev), weights
 
 
 class _State:
@@ -274,7 +251,7 @@ class _State:
     def __init__(self, fitting: _Fitting, settings: Train, fingerprint: str) -> None:
         self.fitting, self.settings, self.fingerprint = fitting, settings, fingerprint
         self.epoch, self.best_value, self.since_best = 0, -math.inf, 0
-        self.best = _copy(fitting.bare.state_dict())
+        self.best = _copy(fitting.network.state_dict())
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -346,7 +323,7 @@ def _copy(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _accelerator(settings: Train, device: str) -> Any:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
     if device not in ("auto", "cpu", "cuda"):
@@ -358,11 +335,12 @@ def _accelerator(settings: Train, device: str) -> Any:
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     AcceleratorState._reset_state(reset_partial_state=alone)
     precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[settings.precision]
-    return Accelerator(mixed_precision=precision, cpu=device == "cpu")
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a head that no loss of the recipe reads
+    return Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[unused])
 
 
 def _network_groups(network: nn.Module, settings: Train) -> list[dict[str, Any]]:
-    """Parameter groups: a network's own (layer-wise rates), or all parameters in one."""
+    """A network's own parameter groups (layer-wise rates), or all parameters in one."""
     own = getattr(network, "param_groups", None)
     if own is not None:
         return list(own(settings.lr))
@@ -372,7 +350,8 @@ def _network_groups(network: nn.Module, settings: Train) -> list[dict[str, Any]]
 def _set_statistics(network: nn.Module, train: Examples) -> None:
     """Hand mean and standard deviation of the training frames to a network that normalises by them."""
     setter = getattr(network, "set_statistics", None)
-    if setter is None:
+    layer = getattr(network, "normalisation", None)
+    if setter is None or (layer is not None and layer.normalize != "train"):
         return
     for name, source in train.sources.items():
         total, squares, count = 0.0, 0.0, 0

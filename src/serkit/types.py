@@ -265,7 +265,7 @@ class Manifest:
         """
         path = Path(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other ends of line
             head = json.loads(lines[0])["_manifest"]
             rows = [json.loads(line) for line in lines[1:] if line.strip()]
         except FileNotFoundError:

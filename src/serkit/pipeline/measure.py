@@ -2,68 +2,147 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from serkit import comparison, evaluation
+from serkit import comparison, evaluation, metrics
 from serkit.files import write_text
 from serkit.pipeline.run import Machine, Run, cores
 from serkit.predictions import Predictions, Report
+from serkit.types import Manifest
 
 FORMAT = 1
 ENSEMBLES = ("stack", "random_forest", "logistic", "vote", "mean_logit")
 SELECT = "macro_f1"
+BEST = "best_on_dev"
+Scores = dict[str, dict[str, list[Predictions]]]
 PACKAGES = ("serkit", "numpy", "torch", "scikit-learn", "transformers", "soundfile", "soxr")
 
 
 def measure_run(run: Run, machine: Machine | None = None) -> dict[str, Any]:
-    """Evaluate a run and write ``report/report.json``.
+    """Evaluate a run and write ``report/report.json``; see :func:`measure`."""
+    tree = measure([run], machine)
+    write_tree(run.folder, tree)
+    return tree
+
+
+def write_tree(folder: Path, tree: dict[str, Any]) -> None:
+    """Write ``report/report.json`` of a run or of a cross-validation."""
+    write_text(folder / "report" / "report.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+
+
+def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, Any]:
+    """Everything measured of one run, or of the folds of a cross-validation with their rows pooled.
 
     The tree holds ``systems.NAME.SPLIT.METRIC`` (value, low, high, n, speakers, interval), details by the
     same names (per class, confusion, draws, slices), training curves, paired comparisons of the stack,
     the most confident mistakes, and the provenance, whose clock and hardware stand apart under ``run``.
+    Of several folds, dev and test are pooled (each speaker is in each of them once) and ``folds`` holds the
+    folds' own numbers; ``best_on_dev`` answers each fold with the system that is best on that fold's dev.
+
+    Raises:
+        SerkitError: folds of different recipes or labels, or an utterance in the test of two folds.
     """
-    settings = run.recipe.evaluate
-    names = [*run.recipe.systems, *(e for e in ENSEMBLES if run.predictions_path(e, "dev").is_file())]
-    in_sample = run.recipe.crossfit is None
-    scores: dict[str, dict[str, Predictions]] = {}
-    reports: dict[str, dict[str, Report]] = {}
-    for name in names:
-        scores[name] = {s: run.predictions(name, s) for s in run.splits}
-        reports[name] = {
+    first, settings = runs[0], runs[0].recipe.evaluate
+    manifests = [r.manifest for r in runs]
+    names = [*first.recipe.systems, *(e for e in ENSEMBLES if first.predictions_path(e, "dev").is_file())]
+    splits = [s for s in first.splits if len(runs) == 1 or s != "train"]
+    scores: Scores = {n: {s: [r.predictions(n, s) for r in runs] for s in splits} for n in names}
+    if len(runs) > 1:
+        scores[BEST] = _best_of_each(runs, splits)
+        names.append(BEST)
+    in_sample = first.recipe.crossfit is None
+    reports: dict[str, dict[str, Report]] = {
+        n: {
             s: evaluation.evaluate(
-                p, run.manifest, split=s, draws=settings.draws, seed=settings.seed, in_sample=in_sample and s == "train"
+                tables,
+                manifests,
+                split=s,
+                draws=settings.draws,
+                seed=settings.seed,
+                in_sample=in_sample and s == "train",
             )
-            for s, p in scores[name].items()
-            if any(u.emotion is not None for u in run.manifest.split(s))
+            for s, tables in scores[n].items()
+            if any(u.emotion is not None for u in first.manifest.split(s))
         }
-    best = max(run.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
+        for n in names
+    }
+    best = BEST if len(runs) > 1 else max(first.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
     tree: dict[str, Any] = {
         "format": FORMAT,
-        "name": run.recipe.name,
-        "description": run.recipe.description,
-        "corpus": run.manifest.corpus,
-        "labels": list(run.manifest.labels),
+        "name": first.recipe.name,
+        "description": first.recipe.description,
+        "corpus": first.manifest.corpus,
+        "labels": list(first.manifest.labels),
         "best_on_dev": best,
-        "systems": {
-            n: {s: {k: m.to_row() for k, m in r.metrics.items()} for s, r in reports[n].items()} for n in names
-        },
+        "systems": {n: {s: _numbers(r) for s, r in reports[n].items()} for n in names},
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
-        "design": {n: _design(run, n) for n in run.recipe.systems},
-        "curves": {n: run.history(n) for n in run.recipe.systems},
-        "comparisons": _comparisons(run, scores, reports, best),
-        "stack": _stack(run),
-        "mistakes": _mistakes(run, scores, reports, best),
-        "counts": {s: run.manifest.split(s).counts() for s in run.splits},
-        "speakers": {s: len({u.speaker for u in run.manifest.split(s)} - {None}) for s in run.splits},
-        "provenance": _provenance(run, machine),
+        "design": {n: _design(first, n) for n in first.recipe.systems},
+        "curves": {n: _curves(runs, n) for n in first.recipe.systems},
+        "comparisons": _comparisons(manifests, first, scores, reports, best),
+        "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
+        "mistakes": _mistakes(manifests, scores, reports, best),
+        "counts": {s: _counts(manifests, s) for s in splits},
+        "speakers": {s: len({u.speaker for m in manifests for u in m.split(s)} - {None}) for s in splits},
+        "provenance": _provenance(runs, machine),
     }
-    write_text(run.folder / "report" / "report.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    if len(runs) > 1:
+        tree["folds"] = _by_fold(runs, names, scores)
     return tree
+
+
+def _best_of_each(runs: Sequence[Run], splits: Sequence[str]) -> dict[str, list[Predictions]]:
+    """Predictions of the single system that is best on each fold's own dev, under one name."""
+    found: dict[str, list[Predictions]] = {s: [] for s in splits}
+    for run in runs:
+        dev = {n: _value(run, n) for n in run.recipe.systems}
+        chosen = max(dev, key=lambda n: dev[n])
+        for s in splits:
+            found[s].append(dataclasses.replace(run.predictions(chosen, s), system=BEST))
+    return found
+
+
+def _value(run: Run, system: str) -> float:
+    rows = evaluation.decide(run.predictions(system, "dev"), run.manifest, split="dev")
+    return float(metrics.measure(SELECT, rows.confusion(), rows.possible))
+
+
+def _by_fold(runs: Sequence[Run], names: Sequence[str], scores: Scores) -> list[dict[str, Any]]:
+    """Each fold's own numbers on test, without intervals: WA is accuracy, UA is UAR."""
+    found = []
+    for k, run in enumerate(runs):
+        row: dict[str, Any] = {"fold": run.manifest.info.get("fold", k + 1), "split_hash": run.manifest.split_hash}
+        row["speakers"] = sorted({u.speaker for u in run.manifest.split("test") if u.speaker is not None})
+        row["systems"] = {}
+        for n in names:
+            rows = evaluation.decide(scores[n]["test"][k], run.manifest, split="test")
+            confusion = rows.confusion()
+            row["systems"][n] = {
+                name: float(metrics.measure(name, confusion, rows.possible)) for name in metrics.METRICS
+            }
+        found.append(row)
+    return found
+
+
+def _curves(runs: Sequence[Run], system: str) -> dict[str, Any]:
+    if len(runs) == 1:
+        return dict(runs[0].history(system))
+    return {f"{k + 1}.{model}": rows for k, run in enumerate(runs) for model, rows in run.history(system).items()}
+
+
+def _counts(manifests: Sequence[Manifest], split: str) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for manifest in manifests:
+        counts.update(manifest.split(split).counts())
+    return {label: counts[label] for label in manifests[0].labels}
 
 
 def _numbers(report: Report) -> dict[str, Any]:
@@ -87,29 +166,28 @@ def _design(run: Run, name: str) -> dict[str, Any]:
 
 
 def _comparisons(
-    run: Run, scores: dict[str, dict[str, Predictions]], reports: dict[str, dict[str, Report]], best: str
+    manifests: Sequence[Manifest], run: Run, scores: Scores, reports: Mapping[str, Mapping[str, Report]], best: str
 ) -> list[dict[str, Any]]:
-    """The stack against the single system that is best on dev, the vote, the mean logit, the other stack."""
+    """The stack and the published forest against the single system best on dev, the vote, the mean logit."""
     if "stack" not in scores:
         return []
+    others = [best, *(e for e in ENSEMBLES if e in scores and e != "stack")]
     kept = _stack(run).get("kept")
-    others = [best, *(e for e in ENSEMBLES if e in scores and e not in ("stack", kept))]
     found = []
     for split in ("dev", "test"):
         if split not in reports["stack"]:
             continue
-        tables = {n: scores[n][split] for n in ("stack", *others)}
         for metric in ("macro_f1", "uar"):
-            rows = comparison.against_all(
-                "stack",
-                tables,
-                run.manifest,
-                split=split,
-                metric=metric,
-                draws=run.recipe.evaluate.draws,
-                seed=run.recipe.evaluate.seed,
-            )
-            found += [{"split": split, **d.to_row()} for d in rows]
+            for one in ("stack", "random_forest"):
+                if one == "random_forest" and kept == "random_forest" and len(manifests) == 1:
+                    continue  # it is the stack
+                rivals = [n for n in others if n != one and not (one == "stack" and n == kept and len(manifests) == 1)]
+                tables = {n: scores[n][split] for n in (one, *rivals)}
+                rows = comparison.against_all(
+                    one, tables, list(manifests), split=split, metric=metric,
+                    draws=run.recipe.evaluate.draws, seed=run.recipe.evaluate.seed,
+                )  # fmt: skip
+                found += [{"split": split, **d.to_row()} for d in rows]
     return found
 
 
@@ -123,18 +201,19 @@ def _stack(run: Run) -> dict[str, Any]:
 
 
 def _mistakes(
-    run: Run, scores: dict[str, dict[str, Predictions]], reports: dict[str, dict[str, Report]], best: str
+    manifests: Sequence[Manifest], scores: Scores, reports: Mapping[str, Mapping[str, Report]], best: str
 ) -> dict[str, Any]:
     """The most confident mistakes of the stack (or the best system) on test, or on dev without labels."""
     name = "stack" if "stack" in scores else best
     split = "test" if "test" in reports[name] else "dev"
-    rows = evaluation.decide(scores[name][split], run.manifest, split=split)
+    rows = evaluation.gather(scores[name][split], list(manifests), split=split)
     worst = [m.to_row() for m in evaluation.most_confident_mistakes(rows, 20)]
     return {"system": name, "split": split, "rows": worst}
 
 
-def _provenance(run: Run, machine: Machine | None) -> dict[str, Any]:
+def _provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
     """Everything a reader needs to get the same numbers; clock and hardware apart, under ``run``."""
+    run = runs[0]
     features = {}
     for key, found in run.features.items():
         spec = found.spec
@@ -149,10 +228,11 @@ def _provenance(run: Run, machine: Machine | None) -> dict[str, Any]:
     return {
         "recipe": run.recipe.model_dump(mode="json"),
         "recipe_fingerprint": run.recipe.fingerprint,
-        "manifest_fingerprint": run.manifest.fingerprint,
-        "split_hash": run.manifest.split_hash,
+        "manifest_fingerprint": run.manifest.fingerprint if len(runs) == 1 else [r.manifest.fingerprint for r in runs],
+        "split_hash": run.manifest.split_hash if len(runs) == 1 else [r.manifest.split_hash for r in runs],
         "corpus_info": json.loads(json.dumps(run.manifest.info, default=str)),
-        "speakers_shared": run.manifest.speakers_shared,
+        "folds": len(runs),
+        "speakers_shared": any(r.manifest.speakers_shared for r in runs),
         "features": features,
         "seed": run.recipe.seed,
         "models": list(run.models),

@@ -16,7 +16,8 @@ from serkit.networks import NetworkConfig, load_config, load_network
 from serkit.pipeline.run import Run
 from serkit.recipe import System
 from serkit.sampling import Examples, FrameSource
-from serkit.training import EpochEnd, score, train_network
+from serkit.scoring import score
+from serkit.training import EpochEnd, train_network
 from serkit.types import Manifest
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from serkit.errors import SerkitError
 from serkit.features import Features
-from serkit.files import write_text
+from serkit.files import fingerprint, write_text
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe, load_recipe
 from serkit.store import FeatureStore
@@ -40,6 +40,13 @@ class Machine:
         if self.jobs > 0:
             return self.jobs
         return 1 if self.device == "cuda" else cores()
+
+
+def threads_of(workers: int) -> int:
+    """Threads for each of so many processes: the cores among them, or fewer where OMP_NUM_THREADS says so."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, cores() // workers)
+    return min(share, int(said)) if said.isdigit() and int(said) > 0 else share
 
 
 def cores() -> int:
@@ -148,13 +155,13 @@ class Run:
 
     def done(self, stage: str) -> bool:
         """Whether a stage is finished for this recipe and manifest."""
-        return self._state().get(stage) == self._key()
+        return self._state().get(stage) == self._key(stage)
 
     def mark(self, stage: str) -> None:
         """Say that a stage is finished; later stages have to run again."""
         later = STAGES[STAGES.index(stage) + 1 :]
         state = {k: v for k, v in self._state().items() if k not in later}
-        write_text(self.folder / "state.json", json.dumps({**state, stage: self._key()}, indent=1))
+        write_text(self.folder / "state.json", json.dumps({**state, stage: self._key(stage)}, indent=1))
 
     def _state(self) -> dict[str, str]:
         path = self.folder / "state.json"
@@ -166,5 +173,11 @@ class Run:
             return {}
         return found
 
-    def _key(self) -> str:
-        return f"{self.recipe.fingerprint}-{self.manifest.fingerprint}"
+    def _key(self, stage: str) -> str:
+        recipe = self.recipe.fingerprint if stage in ("stack", "evaluate", "report") else networks_key(self.recipe)
+        return f"{recipe}-{self.manifest.fingerprint}"
+
+
+def networks_key(recipe: Recipe) -> str:
+    """Hash of what decides the networks of a run: the recipe without its stack and its evaluation."""
+    return fingerprint(recipe.model_dump(mode="json", exclude={"description", "stack", "evaluate"}))

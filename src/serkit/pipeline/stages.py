@@ -19,7 +19,7 @@ from serkit.features import require_complete
 from serkit.files import write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.measure import measure_run
-from serkit.pipeline.run import STAGES, Machine, Run, cores
+from serkit.pipeline.run import STAGES, Machine, Run, networks_key, threads_of
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
 from serkit.recipe import Feature, Recipe, load_recipe
@@ -43,6 +43,8 @@ class StageBegins:
 def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
     """Make the folder of a run, or find the same run there already.
 
+    Where only ``stack`` or ``evaluate`` differ, the networks stay and those stages run again.
+
     Args:
         recipe: resolved. manifest: of the corpus, before the recipe's labels. folder: of the run.
 
@@ -54,10 +56,12 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
     folder = Path(folder)
     if (folder / "manifest.jsonl").is_file():
         run = Run(folder)
-        if run.recipe.fingerprint != recipe.fingerprint:
+        if networks_key(run.recipe) != networks_key(recipe):
             raise SerkitError(f"{folder} holds a run of another recipe or other settings; choose another --out")
         if run.manifest.fingerprint != fitted.fingerprint:
             raise SerkitError(f"{folder} holds a run on other data, labels or splits; choose another --out")
+        if run.recipe.fingerprint != recipe.fingerprint:
+            write_text(folder / "recipe.yaml", recipe.to_yaml())  # the same networks, stacked or measured otherwise
         if run.manifest.root != fitted.root:
             fitted.save(folder / "manifest.jsonl")  # the same recordings, moved
         return Run(folder)
@@ -103,7 +107,7 @@ def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> N
     _tell(listener, "train", f"{len(tasks)} of {total} networks")
     _ = run.features
     workers = max(1, min(machine.workers, total))
-    threads = max(1, cores() // workers)  # by what the whole run takes: a resumed one rounds as a whole one does
+    threads = threads_of(workers)  # by what the whole run takes: a resumed one rounds as a whole one does
     jobs = max(1, min(workers, len(tasks)))
     train_tasks(run, tasks, device=_device(machine), jobs=jobs, threads=threads, listener=listener)
     for system in run.recipe.systems:
@@ -174,7 +178,7 @@ def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Pat
         "report": lambda: report_run(run, listener),
     }
     for stage in STAGES[1:]:
-        if not run.done(stage):
+        if not run.done(stage) or (stage == "extract" and not run.done("train") and not _readable(run)):
             steps[stage]()
     return run.folder / "report" / "report.html"
 
@@ -199,6 +203,14 @@ def stacks_of(settings: Any) -> dict[str, Ensemble]:
         "random_forest": stacking.make("random_forest", **forest, **shared),
         "logistic": stacking.make("logistic", **shared),
     }
+
+
+def _readable(run: Run) -> bool:
+    """Whether the features of a run still lie where extraction left them."""
+    try:
+        return all(not found.missing for found in run.features.values())
+    except SerkitError:
+        return False
 
 
 def _begun(path: Path, recipe: Recipe) -> bool:
@@ -227,6 +239,14 @@ def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
         )
     if recipe.crossfit is not None:
         crossfit_folds(train, recipe.crossfit.folds, recipe.crossfit.seed)
+    if recipe.stack is not None and len(recipe.systems) > 1:
+        label, n = min(train.counts().items(), key=lambda item: item[1])
+        wanted = recipe.stack.folds if recipe.stack.per_class == "auto" else recipe.stack.per_class
+        if n < wanted:
+            raise SerkitError(
+                f"label '{label}' has {n} training clips in '{manifest.corpus}' and the stack needs {wanted}: name it "
+                "in drop_labels, lower stack.folds or stack.per_class, or set stack=null"
+            )
     for name, system in recipe.systems.items():
         if system.balance == "neutral" and not train.counts().get(NEUTRAL):
             raise SerkitError(

@@ -1,0 +1,59 @@
+"""Cross-validation over a corpus's own folds: a run for each, and their test rows pooled into one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from serkit.errors import SerkitError
+from serkit.pipeline.measure import measure, write_tree
+from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.stages import Listener, StageBegins, prepare, run_all
+from serkit.recipe import Recipe
+from serkit.types import Manifest
+
+
+def cross_validate(
+    recipe: Recipe,
+    read: Callable[[int], Manifest],
+    folds: Sequence[int],
+    folder: Path,
+    machine: Machine,
+    listener: Listener | None = None,
+) -> Path:
+    """Run a recipe on each fold and measure the folds together.
+
+    Each fold is a run of its own under ``FOLDER/foldK``, resumable and readable alone; the pooled report is
+    ``FOLDER/report``. Numbers are of the pooled rows, never means of the folds' metrics, which stand beside them.
+
+    Args:
+        recipe: resolved. read: makes the manifest of a fold. folds: their numbers, from 1.
+        folder: of all runs. machine, listener: as for :func:`serkit.pipeline.run_all`.
+
+    Returns:
+        The HTML page of the pooled report.
+
+    Raises:
+        SerkitError: fewer than two folds, or anything a run raises.
+    """
+    if len(folds) < 2:
+        raise SerkitError(f"cross-validation needs at least two folds, got {list(folds)}; use run for one")
+    manifests = {fold: read(fold) for fold in folds}
+    runs: list[Run] = []
+    for fold in folds:
+        run = prepare(recipe, manifests[fold], folder / f"fold{fold}")
+        if listener is not None:
+            listener(StageBegins("fold", f"{fold} of {list(folds)}"))
+        run_all(run, machine, listener)
+        runs.append(run)
+    return pool_runs(runs, folder, machine)
+
+
+def pool_runs(runs: Sequence[Run], folder: Path, machine: Machine | None = None) -> Path:
+    """Measure finished runs of several folds together; writes ``folder/report`` and returns its page."""
+    from serkit.reporting import write_report
+
+    tree: dict[str, Any] = measure(runs, machine)
+    write_tree(folder, tree)
+    return write_report(folder / "report")

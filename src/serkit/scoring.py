@@ -1,0 +1,61 @@
+"""What a network says of examples, and how right it is: numbers while training, tables after it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from serkit import metrics
+from serkit.predictions import Predictions
+from serkit.sampling import Examples, Loader
+
+
+@torch.inference_mode()
+def score(
+    network: nn.Module,
+    examples: Examples,
+    *,
+    system: str,
+    model: str,
+    seen: frozenset[str] = frozenset(),
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+) -> Predictions:
+    """Logits of a network for every example, in the examples' own order.
+
+    Args:
+        seen: ids that this network was trained on.
+    """
+    network.eval()
+    position = {i: k for k, i in enumerate(examples.ids)}
+    scores = np.zeros((len(examples), len(examples.label_names)))
+    for batch in Loader(examples, batch_size).in_order():
+        logits = network(batch.to(device)).emotion.float().cpu().numpy()
+        scores[[position[i] for i in batch.ids]] = logits
+    flags = np.array([i in seen for i in examples.ids])
+    return Predictions(system, examples.label_names, "logit", examples.ids, (model,) * len(examples), flags, scores)
+
+
+def measure_scores(predictions: Predictions, examples: Examples) -> dict[str, float]:
+    """Metrics of one table over all of its examples, without intervals.
+
+    Truth is the label, or the class most raters named where there is none; a class that a row's corpus
+    cannot have is never the answer.
+
+    Args:
+        predictions: of :func:`score` for ``examples``, which all have a label or rater votes.
+
+    Returns:
+        Every metric of :data:`serkit.metrics.METRICS`, and ``cross_entropy``, unweighted, in nats.
+    """
+    truth = examples.labels
+    if examples.targets is not None:
+        truth = np.where(truth >= 0, truth, examples.targets.argmax(axis=1))
+    allowed = predictions.scores
+    if examples.class_mask is not None:
+        allowed = np.where(examples.class_mask, allowed, -np.inf)
+    confusion = metrics.confusion_matrix(truth, allowed.argmax(axis=1), len(examples.label_names))
+    row = {name: float(metrics.measure(name, confusion)) for name in metrics.METRICS}
+    probabilities = predictions.probabilities()[np.arange(len(truth)), truth]
+    return {**row, "cross_entropy": float(-np.log(np.maximum(probabilities, 1e-12)).mean())}

@@ -1,0 +1,45 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from made import made_manifest
+from serkit.crossfit import crossfit_folds
+from serkit.errors import SerkitError
+from serkit.types import Manifest, Utterance
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 4), st.integers(4, 15), st.booleans())
+def test_no_speaker_is_in_two_folds_and_no_fold_is_empty(seed, folds, speakers, unknown):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k in range(speakers * 9):
+        who = f"s{k % speakers}" if not (unknown and k % 7 == 0) else None
+        rows.append(Utterance(f"u{k}", "x", speaker=who, split="train", emotion=("a", "b", "c")[rng.integers(3)]))
+    fold = crossfit_folds(Manifest("c", ("a", "b", "c"), tuple(rows)), folds, seed)
+    assert set(fold) == set(range(folds))
+    for who in {u.speaker for u in rows} - {None}:
+        assert len({int(k) for k, u in zip(fold, rows, strict=True) if u.speaker == who}) == 1
+
+
+def test_even_speakers_make_even_folds_and_a_seed_makes_the_same_ones():
+    train = made_manifest(180, 8).split("train")
+    fold = crossfit_folds(train, 3, seed=1)
+    assert np.bincount(fold).tolist() == [46, 46, 45] or max(np.bincount(fold)) - min(np.bincount(fold)) <= 1
+    assert np.array_equal(fold, crossfit_folds(train, 3, seed=1))
+    assert any(not np.array_equal(fold, crossfit_folds(train, 3, seed=s)) for s in range(2, 6))
+
+
+def test_too_few_speakers_and_a_class_of_one_fold_are_refused():
+    train = made_manifest().split("train")
+    with pytest.raises(SerkitError, match=r"crossfit.folds is 5 and train has 4 speakers: lower crossfit.folds"):
+        crossfit_folds(train, 5, 0)
+    alone = tuple(
+        dataclasses.replace(u, emotion="neutral" if u.emotion == "anger" and u.speaker != "s0" else u.emotion)
+        for u in train
+    )
+    with pytest.raises(SerkitError, match="every training clip of 'anger' is by speakers of one"):
+        crossfit_folds(dataclasses.replace(train, utterances=alone), 2, 0)

@@ -1,0 +1,73 @@
+import pytest
+
+from serkit.errors import SerkitError
+from serkit.labels import apply_labels, join
+from serkit.recipe import parse_recipe
+from serkit.types import Manifest, Utterance
+
+SYSTEMS = "name: r\nsystems: {a: {features: [logmel]}}\n"
+
+
+def recipe(**settings):
+    import yaml
+
+    return parse_recipe(SYSTEMS + (yaml.safe_dump(settings) if settings else ""))
+
+
+def corpus(name="c", labels=("anger", "calm", "neutral")):
+    rows = [
+        Utterance(f"{label}{k}", "x", speaker=f"s{k}", split=("train", "dev", "test")[k], emotion=label)
+        for label in labels
+        for k in range(3)
+    ]
+    rows.append(Utterance("unsure", "x", speaker="s0", split="train", votes={"anger": 1, "calm": 1}))
+    return Manifest(name, labels, tuple(rows), f"/{name}")
+
+
+def test_as_the_corpus_has_them():
+    fitted = apply_labels(corpus(), recipe())
+    assert fitted.labels == ("anger", "calm", "neutral")
+    assert fitted.ids == corpus().ids
+
+
+def test_map_drop_and_exclude_are_done_and_counted():
+    settings = recipe(map_labels={"calm": "neutral"}, drop_labels=["anger"], exclude=["neutral1"])
+    fitted = apply_labels(corpus(), settings)
+    assert fitted.labels == ("neutral",)
+    assert fitted.counts() == {"neutral": 5}
+    said = fitted.info["labels"]
+    assert said["mapped"] == {"calm -> neutral": 3}
+    assert said["dropped"] == {"anger": 3}
+    assert said["excluded"] == ["neutral1"]
+    unsure = next(u for u in fitted if u.id == "unsure")
+    assert unsure.votes == {"neutral": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": ["anger", "neutral"]}, "has 3 clips of 'calm', which is not among the recipe's labels"),
+        ({"labels": ["anger", "calm", "neutral", "fear"]}, "label 'fear' has no training clip"),
+        ({"drop_labels": ["angr"]}, "drop_labels: the corpus 'c' has no label 'angr'; did you mean 'anger'"),
+        ({"map_labels": {"clam": "neutral"}}, "map_labels: .* did you mean 'calm'"),
+        ({"exclude": ["unsur"]}, "exclude: no utterance 'unsur' in 'c'; did you mean 'unsure'"),
+    ],
+)
+def test_what_is_not_said_aloud_is_refused(settings, message):
+    with pytest.raises(SerkitError, match=message):
+        apply_labels(corpus(), recipe(**settings))
+
+
+def test_joined_corpora_are_told_apart_and_their_classes_kept():
+    other = corpus("d", ("anger", "fear"))
+    both = join([corpus(), other])
+    assert both.labels == ("anger", "calm", "fear", "neutral")
+    assert both.class_sets == {"c": ("anger", "calm", "neutral"), "d": ("anger", "fear")}
+    assert both.ids[0] == "c.anger0"
+    assert {u.speaker for u in both} == {f"{c}.s{k}" for c in "cd" for k in range(3)}
+    assert {str(both.audio_path(u)) for u in both} == {"/c/x", "/d/x"}
+    fitted = apply_labels(both, recipe(map_labels={"calm": "neutral"}))
+    assert fitted.class_sets == {"c": ("anger", "neutral"), "d": ("anger", "fear")}
+    assert join([other]) is other
+    with pytest.raises(SerkitError, match="--corpus d is given twice"):
+        join([other, other])

@@ -1,0 +1,333 @@
+import dataclasses
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serkit import pipeline
+from serkit.corpora.toy import toy
+from serkit.crossfit import crossfit_folds
+from serkit.errors import SerkitError
+from serkit.labels import join
+from serkit.pipeline.stages import StageBegins
+from serkit.predictions import Predictions
+from serkit.readers import read_corpora
+from serkit.recipe import parse_recipe
+from serkit.types import Manifest
+
+
+def report(folder):
+    tree = json.loads((folder / "report" / "report.json").read_text())
+    tree["provenance"].pop("run")
+    return tree
+
+
+@pytest.fixture
+def machine(toy_store):
+    return pipeline.Machine(toy_store, "cpu", jobs=1)
+
+
+def run_of(text, manifest, folder, machine, *overrides):
+    run = pipeline.prepare(parse_recipe(text, overrides), manifest, folder)
+    stages = []
+    pipeline.run_all(run, machine, lambda e: stages.append(e) if isinstance(e, StageBegins) else None)
+    return run, [s.stage for s in stages]
+
+
+def test_a_run_leaves_everything_it_promises(finished, toy_root):
+    run = pipeline.Run(finished)
+    for name in ("recipe.yaml", "manifest.jsonl", "report/report.json", "report/report.html", "report/report.md"):
+        assert (finished / name).stat().st_size > 0, name
+    for system in ("sound", "both"):
+        for model in ("fold0", "fold1"):
+            files = {p.name for p in run.network(system, model).iterdir()}
+            assert {"model.safetensors", "config.json", "history.jsonl"} <= files
+            assert "state.pt" not in files
+    tree = report(finished)
+    assert set(tree["systems"]) >= {"sound", "both", "stack", "vote", "mean_logit"}
+    for name in ("sound", "both", "stack", "vote", "mean_logit"):
+        for split in ("train", "dev", "test"):
+            for metric in ("macro_f1", "uar", "accuracy", "weighted_f1", "bs_f1"):
+                found = tree["systems"][name][split][metric]
+                assert set(found) == {"value", "low", "high", "n", "speakers", "interval"}
+                assert found["low"] <= found["value"] <= found["high"] or metric == "bs_f1"
+    assert not list(finished.rglob("*.part"))
+
+
+def test_training_scores_are_out_of_fold_and_every_row_is_there_once(finished):
+    run = pipeline.Run(finished)
+    train = run.manifest.split("train")
+    speaker = {u.id: u.speaker for u in train}
+    for system in ("sound", "both"):
+        table = run.predictions(system, "train")
+        assert table.ids == train.ids
+        assert not table.seen.any()
+        by_model = [
+            {speaker[i] for i, m in zip(table.ids, table.models, strict=True) if m == f"fold{k}"} for k in (0, 1)
+        ]
+        assert not by_model[0] & by_model[1]
+        for split in ("dev", "test"):
+            scores = run.predictions(system, split)
+            assert len(scores) == 2 * len(run.manifest.split(split))
+            assert set(scores.models) == {"fold0", "fold1"}
+            assert not scores.seen.any()
+
+
+def test_done_is_done(finished, machine):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    stages = []
+    pipeline.run_all(pipeline.Run(finished), machine, stages.append)
+    assert stages == []
+    assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+
+
+def test_stages_alone_are_the_run(finished, small_text, toy_root, tmp_path, machine):
+    run = pipeline.prepare(parse_recipe(small_text), toy(toy_root), tmp_path / "alone")
+    pipeline.extract_run(run, machine)
+    pipeline.train_run(pipeline.Run(run.folder), machine)
+    pipeline.stack_run(pipeline.Run(run.folder))
+    pipeline.evaluate_run(pipeline.Run(run.folder))
+    pipeline.report_run(pipeline.Run(run.folder))
+    assert report(run.folder) == report(finished)
+    for path in sorted((finished / "systems").rglob("model.safetensors")):
+        assert path.read_bytes() == (run.folder / path.relative_to(finished)).read_bytes()
+
+
+def test_worker_processes_give_what_one_process_gives(finished, small_text, toy_root, tmp_path, toy_store):
+    run = pipeline.prepare(parse_recipe(small_text), toy(toy_root), tmp_path / "two")
+    events = []
+    machine = pipeline.Machine(toy_store, "cpu", jobs=2)
+    pipeline.extract_run(run, machine)
+    pipeline.train_run(run, machine, events.append)
+    for split in ("train", "dev", "test"):
+        for system in ("sound", "both"):
+            a, b = (pipeline.Run(f).predictions(system, split) for f in (finished, run.folder))
+            assert (a.ids, a.models) == (b.ids, b.models)
+            assert np.allclose(a.scores, b.scores, atol=1e-4)
+    told = [(e.system, e.model) for e in events if getattr(e, "last", False)]
+    assert sorted(told) == sorted((s, f"fold{k}") for s in ("sound", "both") for k in (0, 1))
+
+
+def test_a_stage_before_its_time_says_what_to_run(small_text, toy_root, tmp_path, machine):
+    run = pipeline.prepare(parse_recipe(small_text), toy(toy_root), tmp_path / "early")
+    with pytest.raises(SerkitError, match="not extracted; run extract first"):
+        pipeline.train_run(run, machine)
+    with pytest.raises(SerkitError, match="no predictions at"):
+        pipeline.stack_run(run)
+    with pytest.raises(SerkitError, match="no predictions at"):
+        pipeline.evaluate_run(run)
+    with pytest.raises(SerkitError, match="holds no run"):
+        pipeline.Run(tmp_path)
+
+
+def test_trained_and_not_scored_is_scored_and_not_trained(finished, machine):
+    run = pipeline.Run(finished)
+    out = run.network("sound", "fold1")
+    scores = Predictions.load(out / "dev.parquet").scores
+    stamp = (out / "model.safetensors").stat().st_mtime_ns
+    (out / "dev.parquet").unlink()
+    events = []
+    pipeline.train_run(run, machine, events.append)
+    assert [e.stage for e in events] == ["train"]
+    assert (out / "model.safetensors").stat().st_mtime_ns == stamp
+    assert np.array_equal(Predictions.load(out / "dev.parquet").scores, scores)
+
+
+def test_another_run_in_the_folder_is_refused(finished, small_text, toy_root, tmp_path):
+    with pytest.raises(SerkitError, match="another recipe or other settings; choose another --out"):
+        pipeline.prepare(parse_recipe(small_text, ["seed=8"]), toy(toy_root), finished)
+    with pytest.raises(SerkitError, match="other data, labels or splits"):
+        pipeline.prepare(parse_recipe(small_text), toy(toy_root, fold=2), finished)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(SerkitError, match="not empty and holds no run"):
+        pipeline.prepare(parse_recipe(small_text), toy(toy_root), tmp_path / "mine")
+
+
+def test_a_half_made_folder_is_taken_up(small_text, toy_root, tmp_path):
+    recipe = parse_recipe(small_text)
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    (folder / ".manifest.jsonl.77-1.part").write_text("{")
+    assert len(pipeline.prepare(recipe, toy(toy_root), folder).manifest) == 80
+
+
+def test_moved_recordings_are_the_same_run(finished, small_text, toy_root, tmp_path):
+    moved = Path(shutil.copytree(toy_root, tmp_path / "moved"))
+    run = pipeline.prepare(parse_recipe(small_text), toy(moved), finished)
+    assert run.manifest.root == str(moved)
+
+
+def test_refit_scores_dev_and_test_with_one_network(small_text, toy_root, tmp_path, machine):
+    run, _ = run_of(small_text, toy(toy_root), tmp_path / "r", machine, "crossfit.refit=true", "train.epochs=1")
+    assert run.models == ("fold0", "fold1", "full")
+    assert not run.predictions("sound", "train").seen.any()
+    assert set(run.predictions("sound", "test").models) == {"full"}
+    assert len(run.predictions("stack", "test").ids) == len(run.manifest.split("test"))
+
+
+def test_without_cross_fit_or_stack(small_text, toy_root, tmp_path, machine):
+    run, _ = run_of(small_text, toy(toy_root), tmp_path / "r", machine, "crossfit=null", "stack=null", "train.epochs=1")
+    assert run.models == ("full",)
+    assert run.predictions("sound", "train").seen.all()
+    tree = report(run.folder)
+    assert "stack" not in tree["systems"]
+    assert {"vote", "mean_logit"} <= set(tree["systems"])
+
+
+def test_an_in_sample_stack_only_when_said_aloud(small_text, toy_root, tmp_path, machine):
+    with pytest.raises(SerkitError, match="out-of-fold"):
+        parse_recipe(small_text, ["crossfit=null"])
+    run, _ = run_of(
+        small_text, toy(toy_root), tmp_path / "r", machine, "stack.in_sample=true", "crossfit=null", "train.epochs=1"
+    )
+    assert "stack" in report(run.folder)["systems"]
+
+
+def test_one_system_alone(small_text, toy_root, tmp_path, machine):
+    text = small_text[: small_text.index("  both:")] + "crossfit: {folds: 2}\nevaluate: {draws: 20}\n"
+    run, stages = run_of(text, toy(toy_root), tmp_path / "r", machine, "train.epochs=1")
+    assert stages == ["extract", "train", "stack", "evaluate", "report"]
+    assert set(report(run.folder)["systems"]) == {"sound"}
+
+
+@pytest.fixture
+def table(toy_root, tmp_path):
+    """The toy corpus as a table that cannot have fear, with other speakers' names."""
+    manifest = toy(toy_root)
+    path = tmp_path / "clips.csv"
+    rows = ["path,emotion,speaker,split,text"]
+    rows += [
+        f"{toy_root / u.audio},{u.emotion},t{u.speaker},{u.split},{u.text}" for u in manifest if u.emotion != "fear"
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_two_corpora_at_once(small_text, toy_root, table, tmp_path, machine):
+    manifest = read_corpora(["toy", "table"], [toy_root, table])
+    assert len(manifest) == 80 + 64
+    assert all(u.id.startswith(f"{u.corpus}.") and u.speaker.startswith(f"{u.corpus}.") for u in manifest)
+    run, _ = run_of(small_text, manifest, tmp_path / "r", machine, "systems.both.balance=corpus", "train.epochs=1")
+    assert run.manifest.class_sets["table"] == ("anger", "happiness", "neutral", "sadness")
+    tree = report(run.folder)
+    slices = tree["details"]["sound"]["test"]["slices"]["corpus"]
+    assert set(slices) == {"toy", "table"}
+    with pytest.raises(SerkitError, match="each corpus once"):
+        join([toy(toy_root), toy(toy_root)])
+    with pytest.raises(SerkitError, match="needs two corpora"):
+        pipeline.prepare(parse_recipe(small_text, ["balance=corpus"]), toy(toy_root), tmp_path / "one")
+
+
+def test_what_cannot_work_is_refused_before_extraction(small_text, toy_root, tmp_path):
+    manifest = toy(toy_root)
+
+    def refused(match, given=manifest, *overrides):
+        with pytest.raises(SerkitError, match=match):
+            pipeline.prepare(parse_recipe(small_text, overrides), given, tmp_path / "no")
+        assert not (tmp_path / "no").exists()
+
+    refused("crossfit.folds is 9 and train has 4 speakers", manifest, "crossfit.folds=9")
+    refused("no utterance in split 'test'", manifest.where(lambda u: u.split != "test"))
+    refused("of split 'dev' in 'toy' has a label", _unlabelled(manifest, "dev"))
+    few = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.id == _first(manifest, "fear"))
+    refused("'fear' has fewer than 2 training clips", few)
+    lone = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.speaker == _speaker(manifest))
+    refused("'fear' is by speakers of one cross-fitting fold", lone)
+    without = manifest.where(lambda u: u.emotion != "neutral")
+    refused("balance: neutral needs clips of 'neutral'", without, "drop_labels=[neutral]")
+
+
+def _unlabelled(manifest, split):
+    rows = tuple(dataclasses.replace(u, emotion=None) if u.split == split else u for u in manifest)
+    return dataclasses.replace(manifest, utterances=rows)
+
+
+def _first(manifest: Manifest, emotion: str) -> str:
+    return next(u.id for u in manifest if u.emotion == emotion and u.split == "train")
+
+
+def _speaker(manifest: Manifest) -> str | None:
+    return next(u.speaker for u in manifest if u.split == "train")
+
+
+def test_an_unlabelled_test_split_is_scored_and_not_measured(small_text, toy_root, tmp_path, machine):
+    run, _ = run_of(small_text, _unlabelled(toy(toy_root), "test"), tmp_path / "r", machine, "train.epochs=1")
+    assert len(run.predictions("stack", "test").pooled()) == 20
+    tree = report(run.folder)
+    assert "test" not in tree["systems"]["stack"]
+    assert "dev" in tree["systems"]["stack"]
+    assert (run.folder / "report" / "report.html").is_file()
+
+
+def test_a_class_with_two_clips_goes_through(small_text, toy_root, tmp_path, machine):
+    manifest = toy(toy_root)
+    fold = crossfit_folds(manifest.split("train"), 2, 0)
+    fearful = [(int(k), u.id) for k, u in zip(fold, manifest.split("train"), strict=True) if u.emotion == "fear"]
+    two = {next(i for k, i in fearful if k == wanted) for wanted in (0, 1)}
+    thin = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.id in two)
+    with pytest.raises(SerkitError, match="has 2 training clips in 'toy' and the stack needs 5"):
+        pipeline.prepare(parse_recipe(small_text, ["stack.folds=5"]), thin, tmp_path / "r")
+    run = pipeline.prepare(parse_recipe(small_text, ["train.epochs=1", "stack=null"]), thin, tmp_path / "r")
+    pipeline.run_all(run, machine)
+    assert report(run.folder)["counts"]["train"]["fear"] == 2
+
+
+def test_another_stack_keeps_the_networks(finished, small_text, toy_root, machine):
+    before = {p: p.stat().st_mtime_ns for p in (finished / "systems").rglob("*.*")}
+    old = report(finished)
+    run, stages = run_of(small_text, toy(toy_root), finished, machine, "stack.trees=12", "evaluate.draws=30")
+    assert stages == ["stack", "evaluate", "report"]
+    assert before == {p: p.stat().st_mtime_ns for p in (finished / "systems").rglob("*.*")}
+    assert report(finished)["systems"]["stack"] != old["systems"]["stack"]
+    assert run.recipe.stack.trees == 12
+
+
+def test_a_store_that_is_gone_is_filled_again(finished, small_text, tmp_path):
+    run = pipeline.Run(finished)
+    for path in (finished / "features").glob("*.json"):
+        row = json.loads(path.read_text())
+        path.write_text(json.dumps({**row, "store": str(tmp_path / "gone")}))
+    shutil.rmtree(run.network("sound", "fold0"))
+    state = json.loads((finished / "state.json").read_text())
+    (finished / "state.json").write_text(json.dumps({k: state[k] for k in ("prepare", "extract")}))
+    before = report(finished)
+    pipeline.run_all(pipeline.Run(finished), pipeline.Machine(tmp_path / "new", "cpu", jobs=1))
+    assert report(finished) == before
+
+
+KILL = [sys.executable, "-m", "serkit.cli", "run"]
+
+
+def _kill_often(times, small_text, finished, toy_root, toy_store, tmp_path, longest_s):
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(small_text)
+    command = [*KILL, str(recipe), "--corpus", "toy", "--root", str(toy_root), "--out", str(tmp_path / "run")]
+    command += ["--store", str(tmp_path / "store"), "--jobs", "1", "--device", "cpu"]
+    rng = random.Random(3)
+    for _ in range(times):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(rng.uniform(0.3, longest_s))
+        process.send_signal(signal.SIGKILL)
+        _, said = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), said
+    run = pipeline.prepare(parse_recipe(small_text), toy(toy_root), tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    assert report(tmp_path / "run") == report(finished)
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_report(small_text, finished, toy_root, toy_store, tmp_path):
+    _kill_often(3, small_text, finished, toy_root, toy_store, tmp_path, 8.0)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_it_ends_with_the_same_report(small_text, finished, toy_root, toy_store, tmp_path):
+    _kill_often(20, small_text, finished, toy_root, toy_store, tmp_path, 14.0)

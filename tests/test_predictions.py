@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from serkit.errors import SerkitError
+from serkit.predictions import Predictions
+
+
+def table(ids=("a", "b"), models=None, kind="logit", scores=None, seen=None):
+    ids = tuple(ids)
+    scores = np.arange(2.0 * len(ids)).reshape(-1, 2) if scores is None else np.array(scores, dtype=float)
+    return Predictions(
+        "net", ("x", "y"), kind, ids, models or ("m",) * len(ids), np.zeros(len(ids)) if seen is None else seen, scores
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": ("a", "a")}, "an utterance stands twice for the same model"),
+        ({"scores": [[1, np.nan], [0, 0]]}, "the scores of 'a' are not finite"),
+        ({"scores": [[1, 2]]}, r"expected \(2, 2\)"),
+        ({"kind": "prob", "scores": [[0.5, 0.5], [0.9, 0.3]]}, "probabilities of 'b' do not sum to 1"),
+        ({"kind": "probs"}, "neither 'logit' nor 'prob'"),
+    ],
+)
+def test_what_does_not_hold_is_refused(changes, message):
+    with pytest.raises(SerkitError, match=message):
+        table(**changes)
+
+
+def test_it_comes_back_from_parquet_and_opens_without_serkit(tmp_path):
+    made = table(models=("fold0", "fold1"), seen=[True, False])
+    made.save(tmp_path / "net.dev.parquet")
+    again = Predictions.load(tmp_path / "net.dev.parquet")
+    assert (again.ids, again.models, again.labels, again.kind, again.system) == (
+        ("a", "b"), ("fold0", "fold1"), ("x", "y"), "logit", "net",
+    )  # fmt: skip
+    assert again.seen.tolist() == [True, False]
+    assert np.array_equal(again.scores, made.scores)
+    import pyarrow.parquet as pq
+
+    assert pq.read_table(tmp_path / "net.dev.parquet").column_names == ["id", "model", "seen", "x", "y"]
+    assert [p.name for p in tmp_path.iterdir()] == ["net.dev.parquet"]
+
+
+def test_what_is_not_a_table_is_said(tmp_path):
+    with pytest.raises(SerkitError, match="no predictions at"):
+        Predictions.load(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_text("not parquet")
+    with pytest.raises(SerkitError, match="is not a table of predictions"):
+        Predictions.load(tmp_path / "bad.parquet")
+
+
+def test_pooled_is_the_mean_over_models_and_seen_by_any():
+    made = table(("a", "b", "a"), ("m0", "m0", "m1"), scores=[[0, 2], [5, 5], [4, 4]], seen=[False, False, True])
+    pooled = made.pooled()
+    assert pooled.ids == ("a", "b")
+    assert pooled.scores.tolist() == [[2, 3], [5, 5]]
+    assert pooled.seen.tolist() == [True, False]
+    assert set(pooled.models) == {"mean"}
+
+
+def test_take_keeps_the_order_asked_for():
+    made = table(("a", "b", "c"))
+    assert made.take(["c", "a"]).ids == ("c", "a")
+    with pytest.raises(SerkitError, match="1 of 2 utterances have no row, first 'z'"):
+        made.take(["a", "z"])
+    with pytest.raises(SerkitError, match="pool them first"):
+        table(("a", "a"), ("m0", "m1")).take(["a"])
+
+
+def test_probabilities_are_a_softmax_without_overflow():
+    found = table(scores=[[1000, 0], [0, 0]]).probabilities()
+    assert found.tolist() == [[1.0, 0.0], [0.5, 0.5]]

@@ -1,0 +1,385 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from made import LABELS, MadeSource, made_config, made_examples, made_manifest, made_system
+from serkit import training
+from serkit.errors import RunFailed, SerkitError
+from serkit.metrics import confusion_matrix, measure
+from serkit.networks import build_network, load_network
+from serkit.sampling import Examples
+from serkit.scoring import score
+from serkit.tensors import Batch, Outputs
+from serkit.training import train_network
+from serkit.types import Manifest
+
+HARD = {
+    "losses": [{"name": "cross_entropy", "class_weights": "inverse_frequency"}, "neutral_margin"],
+    "balance": "neutral",
+}
+DROPOUT = {"model": {"name": "cross_attention", "hidden": 8, "dropout": 0.3, "normalize": "train"}}
+
+
+def fit(folder, system=None, manifest=None, on_epoch=None, seed=1, **options):
+    system = system or made_system()
+    train, dev = made_examples(manifest, **options)
+    return train_network(system, made_config(system, seed), train, dev, folder, device="cpu", on_epoch=on_epoch)
+
+
+def content(folder):
+    return [(folder / name).read_bytes() for name in ("model.safetensors", "history.jsonl", "config.json")]
+
+
+def history(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def weights(network):
+    return torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+
+
+def test_it_learns_and_leaves_a_network_that_can_be_read(tmp_path):
+    network = fit(tmp_path, made_system(train={"epochs": 8}))
+    rows = history(tmp_path)
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    assert max(r["dev_macro_f1"] for r in rows) > 0.6
+    again, config = load_network(tmp_path)
+    assert torch.equal(weights(again), weights(network))
+    assert config.labels == LABELS
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "history.jsonl", "model.safetensors"]
+
+
+def test_same_seed_same_bytes_and_another_seed_others(tmp_path):
+    system = made_system(**HARD, **DROPOUT)
+    for name in "ab":
+        fit(tmp_path / name, system)
+    fit(tmp_path / "c", system, seed=2)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert content(tmp_path / "a")[0] != content(tmp_path / "c")[0]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after):
+    system = made_system(
+        **HARD,
+        **DROPOUT,
+        train={"epochs": 4, "ema": 0.9, "loss_scale": "running_max", "schedule": "cosine", "warmup_steps": 3},
+    )
+
+    def stop(event):
+        if event.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    fit(tmp_path / "whole", system)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", system, on_epoch=stop)
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    torch.manual_seed(99)  # what the process did in between must not matter
+    told = []
+    fit(tmp_path / "cut", system, on_epoch=told.append)
+    assert [e.epoch for e in told] == list(range(stop_after + 1, 5))
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import DROPOUT, HARD, fit
+from made import made_system
+def die(event):
+    if event.epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+import torch
+torch.set_num_threads({threads})
+fit(Path({folder!r}), made_system(**HARD, **DROPOUT, train=dict(epochs=4)), on_epoch=die)
+"""
+
+
+def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path):
+    here = str(Path(__file__).parent)
+    code = KILLED.format(tests=here, folder=str(tmp_path / "cut"), threads=torch.get_num_threads())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    system = made_system(**HARD, **DROPOUT, train={"epochs": 4})
+    fit(tmp_path / "cut", system)
+    fit(tmp_path / "whole", system)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+def test_a_damaged_or_foreign_state_is_passed_over(tmp_path, damage):
+    def stop(event):
+        raise KeyboardInterrupt
+
+    other = made_system(train={"epochs": 2})
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a", other, on_epoch=stop)
+    if damage is not None:
+        (tmp_path / "a" / training.STATE).write_bytes(damage)
+        system = other
+    else:
+        system = made_system(train={"epochs": 2, "lr": 3e-3})
+    told = []
+    fit(tmp_path / "a", system, on_epoch=told.append)
+    fit(tmp_path / "b", system)
+    assert [e.epoch for e in told] == [1, 2]
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_every_batch_moves_the_weights(tmp_path, monkeypatch):
+    moves, sizes = [], []
+    update = training._Fitting.update
+
+    def spy(self, group, sums, epoch):
+        before = weights(self.network).clone()
+        update(self, group, sums, epoch)
+        moves.append(float((weights(self.network) - before).abs().max()))
+        sizes.append(sum(len(b) for b in group))
+
+    monkeypatch.setattr(training._Fitting, "update", spy)
+    manifest = made_manifest(57)
+    fit(tmp_path, made_system(train={"epochs": 2, "accumulate": 2, "batch_size": 8}), manifest)
+    n = len(manifest.split("train"))
+    assert len(moves) == 2 * math.ceil(math.ceil(n / 8) / 2)
+    assert sum(sizes) == 2 * n
+    assert min(moves) > 0
+
+
+@pytest.mark.parametrize("class_weights", ["none", "inverse_frequency"])
+def test_accumulation_is_the_large_batch(class_weights):
+    """Exact for a plain mean; with class weights up to the weight sums of the batches (see _Fitting.update)."""
+    losses = [{"name": "cross_entropy", "class_weights": class_weights}]
+    found = {}
+    for batch_size, accumulate in ((32, 1), (8, 4)):
+        train = {"epochs": 1, "batch_size": batch_size, "accumulate": accumulate, "bucket": False}
+        system = made_system(losses=losses, train=train, model={"name": "cross_attention", "hidden": 8, "dropout": 0.0})
+        network = build_network(made_config(system))
+        examples, _ = made_examples(made_manifest(48))
+        fitting = training._Fitting(
+            system, made_config(system), "full", examples, network, training._accelerator(system.train, "cpu")
+        )
+        torch.manual_seed(0)
+        for p in network.parameters():
+            torch.nn.init.normal_(p, std=0.3)
+        steps = []
+        fitting.optimizer.step = lambda steps=steps, f=fitting: steps.append(
+            torch.cat([p.grad.reshape(-1).clone() for p in f.network.parameters() if p.grad is not None])
+        )
+        fitting.epoch(0)
+        found[batch_size] = steps
+    assert len(found[32]) == len(found[8]) == 1
+    tolerance = 1e-6 if class_weights == "none" else 0.2 * float(found[32][0].abs().max())
+    assert float((found[32][0] - found[8][0]).abs().max()) < tolerance
+
+
+def test_the_dev_metric_is_over_the_whole_dev_set(tmp_path):
+    network = fit(tmp_path, made_system(train={"epochs": 1, "batch_size": 3}))
+    _, dev = made_examples()
+    scores = score(network, dev, system="x", model="full").scores
+    confusion = confusion_matrix(dev.labels, scores.argmax(axis=1), 3)
+    assert int(confusion.sum()) == len(dev) == 10
+    row = history(tmp_path)[0]
+    for name in ("macro_f1", "uar", "accuracy", "weighted_f1"):
+        assert row[f"dev_{name}"] == pytest.approx(measure(name, confusion), abs=1e-12)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_it(tmp_path):
+    told = []
+    system = made_system(train={"epochs": 30, "patience": 2, "lr": 3e-2, "select": "uar"})
+    network = fit(tmp_path, system, on_epoch=told.append)
+    values = [r["dev_uar"] for r in history(tmp_path)]
+    best = int(np.argmax(values))
+    assert len(values) == best + 3 < 30
+    assert [e.last for e in told] == [False] * (len(told) - 1) + [True]
+    assert told[-1].left_s == 0
+    _, dev = made_examples()
+    scores = score(network, dev, system="x", model="full").scores
+    assert measure("uar", confusion_matrix(dev.labels, scores.argmax(axis=1), 3)) == pytest.approx(max(values))
+
+
+def test_the_moving_average_is_what_is_kept(tmp_path, monkeypatch):
+    seen = []
+    update = training._Fitting.update
+
+    def spy(self, group, sums, epoch):
+        update(self, group, sums, epoch)
+        seen.append({k: v.clone() for k, v in self.network.state_dict().items()})
+
+    monkeypatch.setattr(training._Fitting, "update", spy)
+    system = made_system(train={"epochs": 1, "ema": 0.8})
+    config = made_config(system)
+    torch.manual_seed(config.seed)
+    expected = {k: v.clone() for k, v in build_network(config).state_dict().items()}
+    network = fit(tmp_path, system)
+    for state in seen:
+        expected = {k: 0.8 * v + 0.2 * state[k] if v.is_floating_point() else state[k] for k, v in expected.items()}
+    for key, value in network.state_dict().items():
+        assert torch.allclose(value, expected[key], atol=1e-6), key
+    assert not torch.equal(
+        weights(network), torch.cat([p.reshape(-1) for p in seen[-1].values()])[: len(weights(network))]
+    )
+
+
+def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path):
+    system = made_system()
+    manifest = made_manifest()
+    source = MadeSource(manifest)
+    source.get = lambda i: np.full((source.frames(i), 4), np.nan, dtype=np.float32)
+    train = Examples.of(manifest.split("train"), {"x": source})
+    with pytest.raises(RunFailed, match=r"made/full: the loss is nan in epoch 1; lower train.lr \(now 0.01\)"):
+        train_network(system, made_config(system), train, train, tmp_path, device="cpu")
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_gradients_are_clipped_to_the_norm(tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args, **kwargs):
+        grads = [p.grad.norm() for g in self.param_groups for p in g["params"] if p.grad is not None]
+        norms.append(float(torch.stack(grads).norm()))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    fit(tmp_path / "free", made_system(train={"epochs": 1}))
+    assert max(norms) > 0.02
+    norms.clear()
+    fit(tmp_path / "clipped", made_system(train={"epochs": 1, "clip_norm": 0.01}))
+    assert norms
+    assert max(norms) < 0.0101
+
+
+def test_the_rate_of_an_epoch_is_the_schedule_s(tmp_path):
+    fit(tmp_path, made_system(train={"epochs": 4, "lr": 1e-2, "lr_min": 1e-3, "schedule": "cosine_epoch"}))
+    expected = [1e-3 + 9e-3 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
+    assert [r["lr"] for r in history(tmp_path)] == pytest.approx(expected)
+
+
+def test_statistics_come_from_training_rows_alone(tmp_path):
+    manifest = made_manifest()
+    source = MadeSource(manifest)
+    system = made_system(**DROPOUT, train={"epochs": 1})
+    train = Examples.of(manifest.split("train"), {"x": source})
+    training._set_statistics(network := build_network(made_config(system)), train)
+    assert set(source.reads) == set(manifest.split("train").ids)
+    frames = np.concatenate([np.float64(source.get(i)) for i in train.ids])
+    buffers = {k: v for k, v in network.state_dict().items() if "mean" in k or "std" in k}
+    assert len(buffers) == 2
+    for key, value in buffers.items():
+        wanted = frames.mean(axis=0) if "mean" in key else frames.std(axis=0)
+        assert np.allclose(value.numpy().reshape(-1), wanted, atol=1e-5)
+
+
+def test_the_company_of_a_batch_changes_no_logit(tmp_path):
+    network = fit(tmp_path, made_system(**DROPOUT, train={"epochs": 1}))
+    _, dev = made_examples()
+    alone = score(network, dev, system="x", model="full", batch_size=1)
+    together = score(network, dev, system="x", model="full", batch_size=100)
+    assert alone.ids == together.ids == dev.ids
+    assert np.abs(alone.scores - together.scores).max() < 1e-5
+
+
+def test_scores_say_which_rows_the_network_has_seen(tmp_path):
+    network = fit(tmp_path, made_system(train={"epochs": 1}))
+    train, dev = made_examples()
+    assert score(network, train, system="x", model="m", seen=frozenset(train.ids)).seen.all()
+    assert not score(network, dev, system="x", model="m", seen=frozenset(train.ids)).seen.any()
+
+
+def test_votes_and_unlabelled_rows_train_with_distributions(tmp_path):
+    import dataclasses
+
+    manifest = made_manifest()
+    rows = tuple(
+        dataclasses.replace(u, emotion=None if k % 5 == 0 else u.emotion, votes={"anger": 1, "neutral": 2})
+        for k, u in enumerate(manifest)
+    )
+    voted = Manifest("made", LABELS, rows)
+    system = made_system(losses=[{"name": "cross_entropy", "soft": True}], train={"targets": "votes", "epochs": 2})
+    fit(tmp_path, system, voted, targets="votes")
+    assert all(math.isfinite(r["dev_cross_entropy"]) for r in history(tmp_path))
+
+
+def test_bf16_runs_and_an_unknown_device_is_refused(tmp_path):
+    fit(tmp_path / "bf16", made_system(train={"epochs": 1, "precision": "bf16"}))
+    fit(tmp_path / "fp32", made_system(train={"epochs": 1}))  # the other precision, in the same process
+    assert content(tmp_path / "bf16")[0] != content(tmp_path / "fp32")[0]
+    system = made_system()
+    train, dev = made_examples()
+    with pytest.raises(SerkitError, match="expected auto, cpu or cuda"):
+        train_network(system, made_config(system), train, dev, tmp_path / "x", device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(SerkitError, match="this torch sees no GPU"):
+            train_network(system, made_config(system), train, dev, tmp_path / "x", device="cuda")
+
+
+def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    def fill(event):
+        monkeypatch.setattr(training, "write_bytes", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        fit(tmp_path / "cut", on_epoch=fill)
+    monkeypatch.undo()
+    told = []
+    fit(tmp_path / "cut", on_epoch=told.append)
+    assert [e.epoch for e in told] == [2, 3]
+    fit(tmp_path / "whole")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def plain_mean(outputs: Outputs, batch: Batch) -> torch.Tensor:
+    """Mean squared logit: a loss of the user's own, found by its dotted name."""
+    return (outputs.emotion**2).mean()
+
+
+def test_a_loss_of_one_s_own_by_dotted_name(tmp_path):
+    fit(tmp_path, made_system(losses=["cross_entropy", {"name": "test_training.plain_mean", "weight": 0.1}]))
+    assert "loss_test_training.plain_mean" in history(tmp_path)[0]
+
+
+TWO = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import EVEN, fit
+network = fit(Path(sys.argv[1]), EVEN)
+import torch.distributed
+assert torch.distributed.get_world_size() == 2
+"""
+EVEN = made_system(
+    model={"name": "cross_attention", "hidden": 8, "dropout": 0.0},
+    losses=["cross_entropy"],
+    train={"epochs": 3, "batch_size": 8},
+)
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_course_of_one(tmp_path):
+    """Gradients of the shares of a batch are averaged: with a plain mean that is the batch's own gradient."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path / "two")],
+        capture_output=True,
+        timeout=500,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    fit(tmp_path / "one", EVEN)
+    one, two = history(tmp_path / "one"), history(tmp_path / "two")
+    for name in ("dev_macro_f1", "dev_cross_entropy"):
+        assert [r[name] for r in two] == pytest.approx([r[name] for r in one], abs=1e-4)

@@ -1,0 +1,113 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from made import made_manifest
+from serkit.errors import SerkitError
+from serkit.types import Manifest, Utterance
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": "a/b"}, "not file-name safe"),
+        ({"id": ".hidden"}, "not file-name safe"),
+        ({"id": ""}, "not file-name safe"),
+        ({"id": "x" * 201}, "not file-name safe"),
+        ({"speaker": ""}, "speaker is empty; an absent speaker is None"),
+        ({"emotion": ""}, "emotion is empty"),
+        ({"split": "valid"}, "split 'valid' is not one of"),
+        ({"split": "tset"}, "did you mean 'test'"),
+        ({"start_s": -1.0}, "start_s is -1.0"),
+        ({"start_s": 2.0, "end_s": 2.0}, "end_s 2.0 is not after start_s 2.0"),
+        ({"end_s": math.inf}, "end_s inf"),
+        ({"arousal": math.nan}, "an absent rating is None"),
+        ({"votes": {}}, "votes"),
+        ({"votes": {"anger": -1}}, "votes"),
+        ({"votes": {"anger": 0}}, "votes"),
+    ],
+)
+def test_what_is_not_an_utterance_is_refused(changes, message):
+    with pytest.raises(SerkitError, match=message):
+        Utterance(**{"id": "a", "audio": "a.wav", **changes})
+
+
+def test_a_manifest_is_checked_when_it_is_made():
+    a = Utterance("a", "a.wav", speaker="s", split="train", emotion="anger")
+    with pytest.raises(SerkitError, match="'a' stands twice"):
+        Manifest("c", ("anger",), (a, a))
+    with pytest.raises(SerkitError, match="emotion 'anger' is not among the labels"):
+        Manifest("c", ("sadness",), (a,))
+    with pytest.raises(SerkitError, match="a label stands twice"):
+        Manifest("c", ("anger", "anger"), ())
+    b = Utterance("b", "b.wav", speaker="s", split="test")
+    with pytest.raises(SerkitError, match=r"speaker 's' is in train and in test \(utterance 'b'\)"):
+        Manifest("c", ("anger",), (a, b))
+    assert len(Manifest("c", ("anger",), (a, b), speakers_shared=True)) == 2
+
+
+def test_it_comes_back_from_jsonl_as_it_was(tmp_path):
+    rows = (
+        Utterance("a", "ä b.wav", 0.5, 1.5, "s", "train", "anger", {"anger": 2, "fear": 1}, 1.0, 2.0, 3.0, "«text»\u2028\x85\n2"),
+        Utterance("b", "b.wav", meta={"label": "xxx", "deep": [1, {"x": None}]}),
+    )
+    manifest = Manifest("c", ("anger", "fear"), rows, "/data", class_sets={"c": ("anger",)}, info={"protocol": "p"})
+    manifest.save(tmp_path / "m.jsonl")
+    again = Manifest.load(tmp_path / "m.jsonl")
+    assert again == manifest
+    assert again.fingerprint == manifest.fingerprint
+    lines = (tmp_path / "m.jsonl").read_text().splitlines()
+    assert json.loads(lines[1])["text"] == "«text»\u2028\x85\n2"  # plain JSON, one row a line
+    assert "split" not in json.loads(lines[2])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello", '{"x": 1}\n', '{"_manifest": {"corpus": "c", "labels": []}}\n{"idd": 1}\n']
+)
+def test_what_is_not_a_manifest_is_said(tmp_path, text):
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises(SerkitError, match=r"m\.jsonl"):
+        Manifest.load(tmp_path / "m.jsonl")
+    with pytest.raises(SerkitError, match="no manifest at"):
+        Manifest.load(tmp_path / "none.jsonl")
+
+
+def test_fingerprints_follow_rows_and_not_the_root():
+    a = made_manifest()
+    moved = Manifest(a.corpus, a.labels, a.utterances, "/elsewhere")
+    assert moved.fingerprint == a.fingerprint
+    fewer = a.where(lambda u: u.id != "u0")
+    assert fewer.fingerprint != a.fingerprint
+    assert fewer.split_hash != a.split_hash
+
+
+def test_votes_are_distributions_by_label():
+    rows = (
+        Utterance("a", "x", votes={"anger": 3, "fear": 1, "pride": 9}),
+        Utterance("b", "x", emotion="fear"),
+        Utterance("c", "x"),
+    )
+    table = Manifest("c", ("anger", "fear"), rows).votes()
+    assert table[0].tolist() == [0.75, 0.25]
+    assert table[1].tolist() == [0.0, 1.0]
+    assert np.isnan(table[2]).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["anger", "fear", None]), max_size=20))
+def test_counts_and_indices_agree(emotions):
+    rows = tuple(Utterance(f"u{k}", "x", emotion=e) for k, e in enumerate(emotions))
+    manifest = Manifest("c", ("anger", "fear", "sadness"), rows)
+    index = manifest.label_index()
+    assert manifest.counts() == {x: int((index == k).sum()) for k, x in enumerate(manifest.labels)}
+    assert int((index == -1).sum()) == emotions.count(None)
+
+
+def test_paths_are_under_the_root_of_their_corpus():
+    rows = (Utterance("a", "x/a.wav", corpus="one"), Utterance("b", "/abs/b.wav", corpus="two"))
+    manifest = Manifest("one+two", (), rows, {"one": "/data/one", "two": "/data/two"})
+    assert [str(manifest.audio_path(u)) for u in manifest] == ["/data/one/x/a.wav", "/abs/b.wav"]
