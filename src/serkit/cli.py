@@ -78,6 +78,39 @@ def run(
 
 
 @app.command()
+def cv(
+    recipe: Recipe,
+    corpus: Corpus,
+    root: Root = None,
+    protocol: Protocol = None,
+    folds: Annotated[str, typer.Option(help="all, or numbers such as 1,3,5.")] = "all",
+    option: Option = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-cv].")] = None,
+    store: Store = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: DeviceOption = Device.auto,
+    jobs: Jobs = 0,
+) -> None:
+    """Run every fold of a corpus's protocol, and measure their test rows together."""
+    from serkit import pipeline
+    from serkit.readers import fold_numbers, read_corpora
+    from serkit.recipe import load_recipe
+
+    resolved = load_recipe(recipe, _overrides(set_, seed))
+    numbers = fold_numbers(corpus, protocol, folds)
+
+    def read(fold: int) -> Any:
+        return read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
+
+    folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-cv"
+    with _watcher() as watcher:
+        page = pipeline.cross_validate(resolved, read, numbers, folder, _machine(store, device, jobs), watcher)
+    _summary(folder)
+    typer.echo(f"report: {page}")
+
+
+@app.command()
 def prepare(
     recipe: Recipe,
     corpus: Corpus,
@@ -287,11 +320,14 @@ def _prepare(
     from serkit.readers import read_corpora
     from serkit.recipe import load_recipe
 
-    overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
-    resolved = load_recipe(recipe, overrides)
+    resolved = load_recipe(recipe, _overrides(set_, seed))
     manifest = read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
     folder = out or Path("runs") / f"{resolved.name}-{manifest.corpus}-fold{fold}"
     return pipeline.prepare(resolved, manifest, folder)
+
+
+def _overrides(set_: list[str] | None, seed: int | None) -> list[str]:
+    return [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
 
 
 def _machine(store: Path | None, device: Device, jobs: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from serkit import config, registry
 from serkit.cards import Card
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, did_you_mean
 from serkit.labels import join
 from serkit.types import Manifest
 
@@ -51,6 +51,26 @@ def read_corpora(
         if key not in used:
             raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it")
     return join(manifests)
+
+
+def fold_numbers(names: Sequence[str], protocol: str | None, folds: str) -> list[int]:
+    """The folds that ``all`` or ``1,3,5`` stands for.
+
+    Raises:
+        SerkitError: several corpora, not numbers, or folds that the protocol does not have.
+    """
+    if len(names) != 1:
+        raise SerkitError("cross-validation takes one corpus: folds of several corpora do not line up")
+    known = {p.name: p.folds for p in card(names[0]).protocols}
+    name = protocol or next(iter(known))
+    if name not in known:
+        raise SerkitError(f"corpus '{names[0]}' has no protocol '{name}'" + did_you_mean(name, known))
+    if folds == "all":
+        return list(range(1, known[name] + 1))
+    numbers = [part.strip() for part in folds.split(",")]
+    if not all(part.isdigit() and 1 <= int(part) <= known[name] for part in numbers):
+        raise SerkitError(f"--folds {folds!r}: expected all, or numbers from 1 to {known[name]} with commas")
+    return list(dict.fromkeys(int(part) for part in numbers))
 
 
 def default_root(name: str) -> Path:

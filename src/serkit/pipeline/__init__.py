@@ -1,13 +1,16 @@
 """The stages in order, and the folder they leave: prepare, extract, train, stack, evaluate, report."""
 
+from serkit.pipeline.cv import cross_validate, pool_runs
 from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.stages import evaluate_run, extract_run, prepare, report_run, run_all, stack_run, train_run
 
 __all__ = [
     "Machine",
     "Run",
+    "cross_validate",
     "evaluate_run",
     "extract_run",
+    "pool_runs",
     "prepare",
     "report_run",
     "run_all",
