@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError
 from serkit.types import Utterance
@@ -33,28 +33,28 @@ def rows(n_speakers: int = 12, n_each: int = 10) -> list[Utterance]:
 
 
 def test_labels_have_one_map() -> None:
-    assert protocols.canonical_label(" HAPPY ") == "happiness"
-    assert protocols.canonical_label("fear") == "fear"
-    assert protocols.canonical_label("Pleasant Surprise") == "surprise"
-    assert protocols.canonical_label("No agreement") is None
-    assert protocols.canonical_label("Schadenfreude") == "Schadenfreude"
-    assert set(protocols.LABEL_SYNONYMS.values()) <= set(protocols.CANONICAL_LABELS)
-    assert protocols.order_labels(["zest", "sadness", "anger", "awe"]) == ("anger", "sadness", "awe", "zest")
+    assert recordings.canonical_label(" HAPPY ") == "happiness"
+    assert recordings.canonical_label("fear") == "fear"
+    assert recordings.canonical_label("Pleasant Surprise") == "surprise"
+    assert recordings.canonical_label("No agreement") is None
+    assert recordings.canonical_label("Schadenfreude") == "Schadenfreude"
+    assert set(recordings.LABEL_SYNONYMS.values()) <= set(recordings.CANONICAL_LABELS)
+    assert recordings.order_labels(["zest", "sadness", "anger", "awe"]) == ("anger", "sadness", "awe", "zest")
 
 
 def test_ids_are_safe_and_long_ones_stay_apart() -> None:
-    assert protocols.safe_id("ä/b c") == "u__b_c"
-    one, two = protocols.safe_id("x" * 300 + "1"), protocols.safe_id("x" * 300 + "2")
+    assert recordings.safe_id("ä/b c") == "u__b_c"
+    one, two = recordings.safe_id("x" * 300 + "1"), recordings.safe_id("x" * 300 + "2")
     assert one != two
     assert len(one) <= 200
     Utterance(one, "a.wav")
 
 
 def test_flags_from_the_command_line() -> None:
-    assert protocols.as_flag("True", "x") is True
-    assert protocols.as_flag(False, "x") is False
+    assert recordings.as_flag("True", "x") is True
+    assert recordings.as_flag(False, "x") is False
     with pytest.raises(SerkitError, match="option x is 'maybe', expected true or false"):
-        protocols.as_flag("maybe", "x")
+        recordings.as_flag("maybe", "x")
 
 
 def test_folds_of_consecutive_speakers_are_as_equal_as_can_be() -> None:
@@ -194,11 +194,11 @@ def test_finding_recordings(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "loop").symlink_to(tmp_path)
-    found, rest = protocols.recognise(tmp_path, CARD, parse)
+    found, rest = recordings.recognise(tmp_path, CARD, parse)
     assert [(u.id, u.audio) for u in found] == [("x1", "a/x1.WAV"), ("x2", "x2.flac")]
     assert rest["unrecognised_audio"] == {"count": 1, "examples": ["y.wav"]}
     assert rest["duplicate_names"] == {"count": 2, "examples": ["b/x1.mp3", "c/x1.wav"]}
-    assert protocols.missing_audio(tmp_path, [*found, Utterance("z", "z.wav")]) == ["z.wav"]
+    assert recordings.missing_audio(tmp_path, [*found, Utterance("z", "z.wav")]) == ["z.wav"]
 
 
 def test_choosing_a_protocol() -> None:

@@ -1,6 +1,6 @@
 """Which speakers are train, dev and test: everything the corpora share once their rows are known.
 
-A corpus file finds its recordings with :func:`recognise`, chooses a protocol, lets one of the split
+A corpus file finds its recordings with :func:`serkit.recordings.recognise`, chooses a protocol, lets one of the split
 functions say who is in which split, and hands the rows to :func:`finish`, which checks the counts
 against the card and writes down what a report has to say.
 """
@@ -8,192 +8,16 @@ against the card and writes down what a report has to say.
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
-from serkit.files import fingerprint
-from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64")
-"""Suffixes (lower case) of recordings, the preferred first where one clip stands in several formats."""
-
-LABEL_SYNONYMS: Mapping[str, str] = {
-    "ang": "anger", "angry": "anger", "mad": "anger", "anger": "anger",
-    "bored": "boredom", "boredem": "boredom",
-    "calmness": "calm",
-    "contemptuous": "contempt",
-    "dis": "disgust", "disgusted": "disgust",
-    "exc": "excitement", "excited": "excitement",
-    "fea": "fear", "fearful": "fear", "afraid": "fear", "scared": "fear", "anxiety": "fear", "anxious": "fear",
-    "fru": "frustration", "frustrated": "frustration",
-    "hap": "happiness", "happy": "happiness", "joy": "happiness", "joyful": "happiness",
-    "neu": "neutral", "neutrality": "neutral",
-    "oth": "other", "others": "other",
-    "sad": "sadness", "sorrow": "sadness",
-    "sur": "surprise", "surprised": "surprise", "pleasant_surprise": "surprise", "ps": "surprise",
-}  # fmt: skip
-"""Common words for an emotion, lower case, to its canonical label."""
-
-NO_AGREEMENT = frozenset({"", "xxx", "no_agreement", "no agreement", "noagreement", "nan", "none", "null"})
-"""Words (lower case) by which tables say that there is no label; they become ``None``."""
-
-
-# ---------------------------------------------------------------- names
-
-
-def canonical_label(word: str) -> str | None:
-    """The canonical label of ``word``; the word itself where there is none; ``None`` for no agreement.
-
-    >>> canonical_label("Angry"), canonical_label("pride"), canonical_label("xxx")
-    ('anger', 'pride', None)
-    """
-    word = word.strip()
-    lowered = word.lower()
-    if lowered in NO_AGREEMENT:
-        return None
-    if lowered in CANONICAL_LABELS:
-        return lowered
-    return LABEL_SYNONYMS.get(lowered.replace(" ", "_"), word)
-
-
-def order_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Each label once: the canonical ones in their order, then the others by name."""
-    found = set(labels)
-    return tuple(x for x in CANONICAL_LABELS if x in found) + tuple(sorted(found - set(CANONICAL_LABELS)))
-
-
-def safe_id(text: str) -> str:
-    """Make an utterance id of any text: what no file name should hold becomes ``_``.
-
-    A text that had to be cut to 200 characters keeps a hash of the whole, so that two stay two.
-
-    >>> safe_id("a b/ü.c")
-    'a_b__.c'
-    """
-    clean = re.sub(r"[^A-Za-z0-9._+=@-]", "_", text)
-    if not clean[:1].isalnum():
-        clean = "u" + clean
-    return clean if len(clean) <= 200 else f"{clean[:180]}_{fingerprint(text)}"
-
-
-def as_flag(value: bool | str, name: str) -> bool:
-    """Read a yes/no option that may come from the command line as text.
-
-    Raises:
-        SerkitError: neither a bool nor one of true, false, yes, no, 1, 0.
-    """
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word in ("true", "yes", "1"):
-        return True
-    if word in ("false", "no", "0", ""):
-        return False
-    raise SerkitError(f"option {name} is '{value}', expected true or false")
-
-
-# ---------------------------------------------------------------- finding recordings
-
-
-def corpus_root(root: Path | str, card: Card) -> Path:
-    """The folder of a corpus, made absolute.
-
-    Raises:
-        SerkitError: there is no such folder, or it is a file.
-    """
-    folder = Path(root).expanduser().absolute()
-    if not folder.exists():
-        raise SerkitError(f"{card.name}: no folder {folder}; expected {card.layout}; give it with --root")
-    if not folder.is_dir():
-        raise SerkitError(f"{card.name}: {folder} is a file; --root is the folder that holds {card.layout}")
-    return folder
-
-
-def find_audio(root: Path, card: Card) -> list[PurePosixPath]:
-    """Paths of all recordings under ``root``, relative to it, sorted; hidden files are passed over.
-
-    Raises:
-        SerkitError: the folder is empty or holds no recording.
-    """
-    found: list[PurePosixPath] = []
-    n_files = 0
-    seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back into the tree
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and s != "__MACOSX")
-        n_files += len(names)
-        base = Path(folder).relative_to(root)
-        found += [
-            PurePosixPath(base.as_posix(), name)
-            for name in names
-            if not name.startswith(".") and name[max(name.rfind("."), 0) :].lower() in AUDIO_SUFFIXES
-        ]
-    if not found:
-        what = f"holds {n_files} files but no recording ({', '.join(AUDIO_SUFFIXES)})" if n_files else "is empty"
-        raise SerkitError(f"{card.name}: {root} {what}; expected {card.layout}")
-    return sorted(found)
-
-
-def recognise(
-    root: Path, card: Card, parse: Callable[[PurePosixPath], Utterance | None]
-) -> tuple[list[Utterance], dict[str, Any]]:
-    """Make one row of each recording whose path ``parse`` understands.
-
-    A clip that stands twice (the same id: a second copy of the tree, or a second format) is taken once,
-    in the preferred format and then in path order.
-
-    Args:
-        root: absolute folder of the corpus. card: names what is expected.
-        parse: relative path to row, or ``None`` where the file is not of this corpus.
-
-    Returns:
-        The rows by id, and what to say about the rest: ``unrecognised_audio`` and ``duplicate_names``,
-        each ``{"count": n, "examples": [...]}``.
-
-    Raises:
-        SerkitError: no recording, or none that is recognised.
-    """
-    paths = find_audio(root, card)
-    rows: dict[str, Utterance] = {}
-    unknown: list[str] = []
-    twice: list[str] = []
-    for path in sorted(paths, key=lambda p: (AUDIO_SUFFIXES.index(p.suffix.lower()), p)):
-        row = parse(path)
-        if row is None:
-            unknown.append(str(path))
-        elif row.id in rows:
-            twice.append(str(path))
-        else:
-            rows[row.id] = row
-    if not rows:
-        raise SerkitError(
-            f"{card.name}: none of the {len(paths)} recordings under {root} has a name of this corpus (first: "
-            f"{paths[0]}); expected {card.layout}; is it another --corpus?"
-        )
-    found = {
-        "unrecognised_audio": {"count": len(unknown), "examples": sorted(unknown)[:5]},
-        "duplicate_names": {"count": len(twice), "examples": sorted(twice)[:5]},
-    }
-    return [rows[key] for key in sorted(rows)], found
-
-
-def missing_audio(root: Path | str, utterances: Iterable[Utterance]) -> list[str]:
-    """Audio paths that are listed and not on disk, each once, sorted."""
-    base = os.path.join(str(root), "")  # noqa: PTH118 - plain strings: a hundred thousand paths in a second
-    return sorted(p for p in {u.audio for u in utterances} if not os.path.isfile(base + p if p[:1] != "/" else p))  # noqa: PTH113
-
+from serkit.types import SPLITS, Manifest, Utterance
 
 # ---------------------------------------------------------------- protocols and folds
 
@@ -497,7 +321,7 @@ def finish(
         labels: of this manifest; by default the protocol's, else the card's.
         speakers_shared: overrides the protocol's.
         notes: honest lines about this copy, after the card's own.
-        extra: further keys of ``info``, such as what :func:`recognise` returned.
+        extra: further keys of ``info``, such as what :func:`serkit.recordings.recognise` returned.
 
     Raises:
         SerkitError: a row does not hold, or a speaker is in two splits unless that was said aloud.

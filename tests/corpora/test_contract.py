@@ -18,7 +18,7 @@ import pytest
 import serkit.corpora
 from serkit.cards import Card
 from serkit.errors import SerkitError
-from serkit.protocols import order_labels
+from serkit.recordings import order_labels
 from serkit.types import CANONICAL_LABELS, Manifest
 
 from .examples import check_rows, touch

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
 from serkit.types import SPLITS, Manifest, Utterance
@@ -68,7 +68,7 @@ def audformat(
         SerkitError: no database, no such column, no splits, no media.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
+    folder = recordings.corpus_root(root, CARD)
     if not (folder / "db.yaml").is_file():
         raise SerkitError(f"audformat: no db.yaml in {folder}; expected {CARD.layout}")
     try:
@@ -91,7 +91,7 @@ def audformat(
         fold=fold,
         folds=n,
         seed=seed,
-        labels=protocols.order_labels(u.emotion for u in ordered if u.emotion is not None),
+        labels=recordings.order_labels(u.emotion for u in ordered if u.emotion is not None),
         speakers_shared=any(protocols.shared_speakers(ordered).values()),
         notes=notes,
         extra={
@@ -134,7 +134,7 @@ def _rows(
                 end_s=end_s,
                 speaker=who,
                 split=split,
-                emotion=None if word is None else protocols.canonical_label(word),
+                emotion=None if word is None else recordings.canonical_label(word),
                 arousal=_number(values.get("arousal")),
                 valence=_number(values.get("valence")),
                 dominance=_number(values.get("dominance")),
@@ -193,7 +193,7 @@ def _records(db: Any, name: str) -> Iterator[tuple[str, str, float | None, float
         start_s = None if start is None or start.total_seconds() == 0 else start.total_seconds()
         end_s = None if end is None or end != end else end.total_seconds()  # NaT differs from itself
         stretch = "" if start_s is None and end_s is None else f"_{start_s or 0:.3f}-{end_s or 0:.3f}"
-        yield protocols.safe_id(file.rsplit(".", 1)[0] + stretch), file, start_s, end_s, values
+        yield recordings.safe_id(file.rsplit(".", 1)[0] + stretch), file, start_s, end_s, values
 
 
 def _by_file(db: Any, column: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import Manifest, Utterance
@@ -216,8 +216,8 @@ def crema_d(
     if labels not in ("intended", "perceived"):
         raise SerkitError(f"crema_d: no labels '{labels}'" + did_you_mean(labels, ("intended", "perceived")))
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
-    rows, found = protocols.recognise(folder, CARD, _row)
+    folder = recordings.corpus_root(root, CARD)
+    rows, found = recordings.recognise(folder, CARD, _row)
     rows, ratings = _with_ratings(folder, rows, labels)
     # Dealt by the intended emotion, so that both kinds of labels have the same folds.
     counts = protocols.speaker_counts(rows, lambda u: (u.gender, u.meta["label"]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import SPLITS, Manifest, Utterance
@@ -109,7 +109,7 @@ def emobox(
         SerkitError: no lists, no such data set or fold, a line that is not JSON, no recording.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
+    folder = recordings.corpus_root(root, CARD)
     home = _home(folder, dataset)
     n_folds = len([p for p in home.glob("fold_*") if p.is_dir()])
     by_fold = chosen.name == "emobox-fold"
@@ -151,12 +151,12 @@ def emobox(
         fold=fold,
         folds=n,
         seed=seed,
-        labels=protocols.order_labels(u.emotion for u in ordered if u.emotion is not None),
+        labels=recordings.order_labels(u.emotion for u in ordered if u.emotion is not None),
         speakers_shared=any(overlap.values()),
         notes=notes,
         extra={
             "dataset": dataset,
-            "label_map": {word: protocols.canonical_label(label) for word, label in sorted(words.items())},
+            "label_map": {word: recordings.canonical_label(label) for word, label in sorted(words.items())},
             "missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]},
         },
     )
@@ -190,7 +190,7 @@ def _entries(home: Path, dataset: str, fold: int) -> Iterator[tuple[str, dict[st
             if word != "valid":
                 raise SerkitError(f"emobox: no list {path}; expected {CARD.layout}")
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             try:
@@ -215,13 +215,13 @@ def _row(
     language, pattern = _SPEAKERS.get(dataset, (None, None))
     speaker = re.search(pattern, listed) if pattern else None
     return Utterance(
-        id=protocols.safe_id(str(entry["key"])),
+        id=recordings.safe_id(str(entry["key"])),
         audio=found,
         start_s=entry.get("start_time"),
         end_s=entry.get("end_time"),
         speaker="_".join(speaker.groups()) if speaker else None,
         split=split,
-        emotion=None if label.lower() in _NO_LABEL else protocols.canonical_label(label.lower()),
+        emotion=None if label.lower() in _NO_LABEL else recordings.canonical_label(label.lower()),
         language=language,
         corpus=CARD.name,
         meta={"label": word, "dataset": dataset},
@@ -232,7 +232,7 @@ def _found(base: Path, path: str) -> str | None:
     if (base / path).is_file():
         return path
     stem = path.rsplit(".", 1)[0]
-    return next((stem + s for s in protocols.AUDIO_SUFFIXES if (base / (stem + s)).is_file()), None)
+    return next((stem + s for s in recordings.AUDIO_SUFFIXES if (base / (stem + s)).is_file()), None)
 
 
 def _with_dev(rows: list[Utterance], seed: int, notes: list[str]) -> list[Utterance]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError
 from serkit.types import Manifest, Utterance
@@ -92,11 +92,11 @@ def iemocap(
     chosen = protocols.choose_protocol(CARD, protocol)
     if votes not in ("all", "evaluators"):
         raise SerkitError(f"option votes is '{votes}', expected evaluators or all")
-    folder = protocols.corpus_root(root, CARD)
+    folder = recordings.corpus_root(root, CARD)
     sessions = [p for p in sorted(folder.glob("Session*")) if p.is_dir()]
     if not sessions:
         raise SerkitError(f"iemocap: no Session1 … under {folder}; expected {CARD.layout}")
-    audio = {p.stem: p for p in reversed(protocols.find_audio(folder, CARD))}
+    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
     four = chosen.labels == _FOUR
     rows: list[Utterance] = []
     missing: list[str] = []
@@ -217,7 +217,7 @@ def _count(votes: dict[str, float], text: str) -> None:
 
 
 def _word(word: str) -> str:
-    label = protocols.canonical_label(word.replace("Neutral state", "neutral"))
+    label = recordings.canonical_label(word.replace("Neutral state", "neutral"))
     return label if label in _ALL else "other"
 
 

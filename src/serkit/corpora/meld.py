@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import Manifest, Utterance
@@ -66,7 +66,7 @@ CARD = Card(
 )
 
 _CLIP = re.compile(r"dia(\d+)_utt(\d+)")
-_SUFFIXES = (*protocols.AUDIO_SUFFIXES, ".m4a", ".mp4")
+_SUFFIXES = (*recordings.AUDIO_SUFFIXES, ".m4a", ".mp4")
 
 
 def meld(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 0) -> Manifest:
@@ -81,7 +81,7 @@ def meld(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     protocols.check_fold(fold, chosen.folds, chosen.name)
-    folder = protocols.corpus_root(root, CARD)
+    folder = recordings.corpus_root(root, CARD)
     tables, clips = _listing(folder)
     rows: list[Utterance] = []
     missing: list[str] = []

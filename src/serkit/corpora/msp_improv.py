@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import CANONICAL_LABELS, Manifest, Utterance
@@ -72,8 +72,8 @@ def msp_improv(root: Path, *, protocol: str | None = None, fold: int = 1, seed: 
         SerkitError: no evaluation file, no recording, an unknown class, fewer than three sessions.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
-    audio = {p.stem: p for p in reversed(protocols.find_audio(folder, CARD))}
+    folder = recordings.corpus_root(root, CARD)
+    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
     texts = {p.stem: p for p in folder.glob("Human_transcriptions/**/*.txt")}
     rows: list[Utterance] = []
     missing: list[str] = []
@@ -142,7 +142,7 @@ def _turns(folder: Path) -> Iterator[dict[str, Any]]:
         name = _NAME.match(fields[0])
         if name is None:
             if turn is not None and len(fields) > 1 and fields[1]:
-                label = protocols.canonical_label(fields[1])
+                label = recordings.canonical_label(fields[1])
                 turn["votes"][label if label in CANONICAL_LABELS else "other"] += 1.0
             continue
         if turn is not None:

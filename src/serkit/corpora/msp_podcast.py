@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import Manifest, Utterance
@@ -42,7 +42,7 @@ CARD = Card(
         "O": "other",
         "X": None,
     },
-    labels=protocols.order_labels((*_LABELS, "other")),
+    labels=recordings.order_labels((*_LABELS, "other")),
     protocols=(
         Protocol(
             name="msp-podcast-release",
@@ -147,11 +147,11 @@ def msp_podcast(
     protocols.check_fold(fold, chosen.folds, chosen.name)
     if other not in ("drop", "keep", "none"):
         raise SerkitError(f"option other is '{other}', expected drop, keep or none")
-    folder = protocols.corpus_root(root, CARD)
-    hidden = protocols.as_flag(unlabelled_test, "unlabelled_test")
-    wanted = ("Transcripts", "Transcript") if protocols.as_flag(transcripts, "transcripts") else ()
+    folder = recordings.corpus_root(root, CARD)
+    hidden = recordings.as_flag(unlabelled_test, "unlabelled_test")
+    wanted = ("Transcripts", "Transcript") if recordings.as_flag(transcripts, "transcripts") else ()
     texts = _first_folder(folder, *wanted)
-    audio = {p.stem: p for p in reversed(protocols.find_audio(folder, CARD))}
+    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
     labels = _first_folder(folder, "Labels", "labels", "label")
     consensus = _consensus(labels or folder)
     votes, n_raters = _votes(labels or folder)
@@ -190,7 +190,7 @@ def msp_podcast(
 
 def _row(entry: dict[str, Any], audio: str, split: str, emotion: str | None) -> Utterance:
     return Utterance(
-        id=protocols.safe_id(entry["stem"]),
+        id=recordings.safe_id(entry["stem"]),
         audio=audio,
         speaker=entry["speaker"],
         split=split,

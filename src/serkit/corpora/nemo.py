@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import Manifest, Utterance
@@ -64,8 +64,8 @@ def nemo(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
         SerkitError: no table, a column or an emotion is not known, no recording, fewer than three actors.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
-    audio = {p.stem: p for p in reversed(protocols.find_audio(folder, CARD))}
+    folder = recordings.corpus_root(root, CARD)
+    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
     rows: list[Utterance] = []
     missing: list[str] = []
     for row in _table(folder / "data.tsv"):
@@ -77,7 +77,7 @@ def nemo(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
             continue
         rows.append(
             Utterance(
-                id=protocols.safe_id(stem),
+                id=recordings.safe_id(stem),
                 audio=str(audio[stem]),
                 speaker=row["speaker_id"] or None,
                 emotion=CARD.label_map[word],

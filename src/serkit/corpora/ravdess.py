@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.types import Manifest, Utterance
 
@@ -101,8 +101,8 @@ def ravdess(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int
         SerkitError: no folder, nothing recognised, fewer than three actors, no such protocol or fold.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
-    rows, found = protocols.recognise(folder, CARD, _row)
+    folder = recordings.corpus_root(root, CARD)
+    rows, found = recordings.recognise(folder, CARD, _row)
     folds = protocols.fold_of_speakers((u.speaker for u in rows if u.speaker), chosen.folds)
     rows = protocols.split_by_speaker(rows, fold, folds)
     return protocols.finish(

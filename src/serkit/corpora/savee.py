@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.types import Manifest, Utterance
 
@@ -91,8 +91,8 @@ def savee(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int =
         SerkitError: no folder, nothing recognised, fewer than three speakers, no such protocol or fold.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
-    rows, found = protocols.recognise(folder, CARD, _row)
+    folder = recordings.corpus_root(root, CARD)
+    rows, found = recordings.recognise(folder, CARD, _row)
     folds = protocols.fold_of_speakers((u.speaker for u in rows if u.speaker), chosen.folds)
     rows = protocols.split_by_speaker(rows, fold, folds)
     return protocols.finish(CARD, rows, root=folder, protocol=chosen, fold=fold, folds=max(folds.values()), extra=found)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
@@ -26,7 +26,7 @@ CARD = Card(
     citation="",
     languages=(),
     kind="any",
-    label_map=dict(protocols.LABEL_SYNONYMS),
+    label_map=dict(recordings.LABEL_SYNONYMS),
     labels=(),
     protocols=(
         Protocol(
@@ -96,7 +96,7 @@ def _read(path: Path) -> _Cells:
 
 def _read_jsonl(path: Path, text: str) -> _Cells:
     rows: _Cells = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -155,7 +155,7 @@ def _votes(value: Any, where: str) -> dict[str, float] | None:
         pairs = dict(json.loads(value) if isinstance(value, str) else value)
         out: dict[str, float] = {}
         for word, weight in pairs.items():
-            label = protocols.canonical_label(str(word))
+            label = recordings.canonical_label(str(word))
             if label is not None and weight is not None:
                 out[label] = out.get(label, 0.0) + float(weight)
     except (ValueError, TypeError):
@@ -168,11 +168,11 @@ def _votes(value: Any, where: str) -> dict[str, float] | None:
 def _id_of(row: Mapping[str, Any], path: str, start: float | None, end: float | None) -> str:
     given = _text(row.get("id"))
     if given:
-        return protocols.safe_id(given)
+        return recordings.safe_id(given)
     head, dot, suffix = path.rpartition(".")
     stem = head if dot and "/" not in suffix else path
     part = "" if start is None and end is None else f"_{start or 0:g}-{'end' if end is None else format(end, 'g')}"
-    return protocols.safe_id(stem.lstrip("./") + part)
+    return recordings.safe_id(stem.lstrip("./") + part)
 
 
 def _row(row: Mapping[str, Any], where: str) -> Utterance:
@@ -192,7 +192,7 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
             id=_id_of(row, path, numbers["start_s"], numbers["end_s"]),
             audio=path,
             split=_word(row.get("split"), _SPLIT_WORDS, "split", where),
-            emotion=protocols.canonical_label(label),
+            emotion=recordings.canonical_label(label),
             votes=_votes(row.get("votes"), where),
             gender=_word(row.get("gender"), _GENDER_WORDS, "gender", where),
             corpus=CARD.name,
@@ -238,7 +238,7 @@ def _rows(path: Path) -> list[Utterance]:
 
 
 def _check_files(path: Path, rows: list[Utterance]) -> dict[str, Any]:
-    missing = protocols.missing_audio(path.parent, rows)
+    missing = recordings.missing_audio(path.parent, rows)
     if missing and len(missing) == len({u.audio for u in rows}):
         raise SerkitError(
             f"table: none of the {len(missing)} recordings exists, the first would be {path.parent / missing[0]}; "
@@ -315,7 +315,7 @@ def table(
         raise SerkitError(f"table: no file {path}; --root is the table itself: {CARD.layout}")
     if path.is_dir():
         raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
-    shared = protocols.as_flag(speakers_shared, "speakers_shared")
+    shared = recordings.as_flag(speakers_shared, "speakers_shared")
     rows = _rows(path)
     _check_speakers(path, rows, assume_speakers)
     found = _check_files(path, rows)
@@ -330,7 +330,7 @@ def table(
         protocols.check_fold(fold, folds, chosen.name)
         rows, how = _split(rows, seed, assume_speakers == "utterance", shared)
     words = {u.meta["label"]: u.emotion for u in rows if u.meta.get("label")}
-    labels = protocols.order_labels(label for label in words.values() if label is not None)
+    labels = recordings.order_labels(label for label in words.values() if label is not None)
     if len(labels) < 2:
         raise SerkitError(
             f"table: {path.name} has {len(labels)} class ({', '.join(labels) or 'none'}); two or more are needed"

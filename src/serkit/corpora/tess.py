@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError
 from serkit.types import Manifest, Utterance
@@ -75,7 +75,7 @@ def _row(path: PurePosixPath) -> Utterance | None:
     speaker = match[1].upper()[:2] + "F"  # one file of the release is called OA_bite_neutral
     word, label = match[2].lower(), match[3].lower()
     return Utterance(
-        id=protocols.safe_id(f"{speaker}_{word}_{label}"),
+        id=recordings.safe_id(f"{speaker}_{word}_{label}"),
         audio=str(path),
         speaker=speaker,
         emotion=CARD.label_map[label],
@@ -119,8 +119,8 @@ def tess(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
         SerkitError: no folder, nothing recognised, fewer than three words, no such protocol or fold.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
-    folder = protocols.corpus_root(root, CARD)
-    rows, found = protocols.recognise(folder, CARD, _row)
+    folder = recordings.corpus_root(root, CARD)
+    rows, found = recordings.recognise(folder, CARD, _row)
     folds = chosen.folds
     if chosen.name == "tess-2fold-speaker":
         protocols.check_fold(fold, folds, chosen.name)

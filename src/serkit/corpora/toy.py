@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import protocols
+from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import RunFailed, SerkitError
 from serkit.files import fingerprint, write_text
@@ -322,7 +322,7 @@ def toy(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 0
             raise SerkitError(f"toy: {folder} holds other files and no {_TABLE}; --root is {CARD.layout}")
         _generate(folder)
     rows, version = _read(folder)
-    missing = protocols.missing_audio(folder, rows)
+    missing = recordings.missing_audio(folder, rows)
     folds = protocols.fold_of_speakers((u.speaker for u in rows if u.speaker), chosen.folds)
     return protocols.finish(
         CARD,
