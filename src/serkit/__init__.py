@@ -1,3 +1,27 @@
 """serkit: recorded speech in, emotion out, with numbers one can trust."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from serkit.serving.predictor import Model
+
 __version__ = "0.1.0"
+
+
+def load(source: str | Path = "default", **options: Any) -> Model:
+    """Load a trained system that answers: ``serkit.load("default").predict("call.wav")``.
+
+    Args:
+        source: folder or file of a bundle, or the name of one that comes with serkit.
+        options: as for :func:`serkit.serving.predictor.load`.
+
+    Raises:
+        SerkitError: no such bundle, or damaged.
+    """
+    from serkit.serving.predictor import load as load_model
+
+    return load_model(source, **options)

@@ -13,6 +13,7 @@ import typer
 
 from serkit import __version__
 from serkit.errors import SerkitError
+from serkit.serving.command_line import add_commands
 
 app = typer.Typer(
     name="serkit",
@@ -276,6 +277,9 @@ def augmentations(as_json: AsJson = False) -> None:
     from serkit.listing import members
 
     _table(members("augment"), as_json)
+
+
+add_commands(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,183 @@
+"""The commands ``predict`` and ``bundle``: options in, one call out. Imports lazily, as all of the command line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from serkit.progress import Progress
+
+
+class Format(StrEnum):
+    """How answers are written."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    rttm = "rttm"
+    textgrid = "textgrid"
+
+
+class Division(StrEnum):
+    """How a recording is divided."""
+
+    clip = "clip"
+    segment = "segment"
+    window = "window"
+    sentence = "sentence"
+    turn = "turn"
+
+
+class Detector(StrEnum):
+    """How speech is found."""
+
+    spectral = "spectral"
+    silero = "silero"
+
+
+class WeightKind(StrEnum):
+    """How a bundle keeps matrices."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
+class Scaling(StrEnum):
+    """How probabilities are calibrated."""
+
+    temperature = "temperature"
+    vector = "vector"
+    none = "none"
+
+
+def _version(given: bool) -> None:
+    if given:
+        from serkit import __version__
+        from serkit.serving.commands import about
+
+        typer.echo(f"serkit {__version__} (Apache-2.0); {about('default')}")
+        raise typer.Exit
+
+
+Inputs = Annotated[
+    list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
+]
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Print version, model and licence of the weights.", is_eager=True, callback=_version
+    ),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command()(predict)
+    app.command()(bundle)
+
+
+def predict(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
+    ],
+    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    format_: Annotated[Format, typer.Option("--format", help="How to write the answers.")] = Format.table,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Emotion over time, part by part.")] = False,
+    by: Annotated[Division | None, typer.Option(help="Parts of the timeline [default: segment, of speech].")] = None,
+    labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
+    text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Answers are 'unsure' below this measured precision.")] = None,
+    rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM of a diarisation.")] = None,
+    transcript: Annotated[Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json.")] = None,
+    window: Annotated[float | None, typer.Option(help="Length of a window in seconds [default: 3].")] = None,
+    hop: Annotated[float | None, typer.Option(help="From one window to the next [default: 1.5].")] = None,
+    vad: Annotated[Detector, typer.Option(help="How speech is found.")] = Detector.spectral,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; csv and jsonl go on where they stopped.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
+    version: Version = False,
+) -> None:
+    """Say the emotion of recordings: one answer each, or a timeline of who, when, which words, which emotion."""
+    from serkit.serving import commands
+
+    _ = version
+    chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
+    asked = commands.Asked(
+        inputs=tuple(inputs), model=model, kind=format_.value, timeline=timeline or by not in (None, Division.clip),
+        labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,
+        window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs,
+    )  # fmt: skip
+    ticker = _Ticker()
+    failed = commands.predict(asked, _write, ticker.complain, ticker)
+    ticker.end()
+    if failed:
+        raise typer.Exit(1)
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
+    system: Annotated[
+        str | None, typer.Option(help="System or ensemble [default: the stack, or the only one].")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model [default: the recipe's].")] = None,
+    weights: Annotated[WeightKind, typer.Option(help="How matrices are kept.")] = WeightKind.float32,
+    calibration: Annotated[Scaling, typer.Option(help="How probabilities are calibrated.")] = Scaling.temperature,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+) -> None:
+    """Make a bundle of a run: everything that answers, in one folder or file."""
+    from serkit.pipeline import Run
+    from serkit.serving.building import build
+
+    made = build(
+        Run(run), out, system=system, name=name, weights=weights.value, method=calibration.value, licence=licence,
+        progress=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    typer.echo(
+        f"{made.path}: '{made.system}', {made.n_networks} networks, {made.n_bytes / 1e6:.2f} MB, logits within "
+        f"{made.difference:.1e} of torch"
+    )
+
+
+def _write(text: str) -> None:
+    typer.echo(text, nl=False)
+    sys.stdout.flush()
+
+
+class _Ticker:
+    """How far it is, on standard error: one moving line in a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._moving = sys.stderr.isatty()
+        self._said = time.monotonic()
+        self._open = False
+
+    def __call__(self, state: Progress) -> None:
+        """Say it, if it is time."""
+        line = f"{state.done} of {state.total} {state.unit}" + (f", {state.failed} failed" if state.failed else "")
+        if self._moving:
+            typer.echo(f"\r{line} ", nl=False, err=True)
+            self._open = True
+        elif time.monotonic() - self._said > 20:
+            self._said = time.monotonic()
+            typer.echo(line, err=True)
+
+    def complain(self, line: str) -> None:
+        """A line of its own."""
+        self.end()
+        typer.echo(f"serkit: {line}", err=True)
+
+    def end(self) -> None:
+        """Leave the moving line."""
+        if self._open:
+            typer.echo("", err=True)
+        self._open = False

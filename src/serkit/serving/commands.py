@@ -1,0 +1,295 @@
+"""What ``serkit predict`` and ``serkit bundle`` do once the command line is parsed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.progress import Meter, ProgressCallback
+from serkit.serving import formats
+from serkit.serving.predictor import Model, load
+from serkit.serving.results import By, Prediction
+from serkit.serving.timeline import Turn, read_rttm, read_transcript, turns_of
+
+AUDIO = frozenset(f".{x}" for x in (
+    "3gp", "aac", "aif", "aiff", "amr", "au", "avi", "caf", "flac", "m4a", "mka", "mkv", "mov", "mp3", "mp4", "oga",
+    "ogg", "opus", "wav", "webm", "wma",
+))  # fmt: skip
+STDIN = "-"
+_MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of ``serkit predict``.
+
+    Attributes:
+        inputs: files, folders, or ``-``. model: name or place of a bundle. kind: format. timeline: parts too.
+        labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
+        vad: how speech is found. rttm, transcript: files with turns and sentences. out: file to write.
+        jobs: processes; 0 is one per core.
+    """
+
+    inputs: tuple[str, ...]
+    model: str = "default"
+    kind: str = "table"
+    timeline: bool = False
+    labels: tuple[str, ...] | None = None
+    text: str | None = None
+    by: By | None = None
+    threshold: float | None = None
+    window_s: float | None = None
+    hop_s: float | None = None
+    vad: str = "spectral"
+    rttm: Path | None = None
+    transcript: Path | None = None
+    out: Path | None = None
+    jobs: int = 1
+
+
+def predict(
+    asked: Asked,
+    write: Callable[[str], None],
+    complain: Callable[[str], None],
+    progress: ProgressCallback | None = None,
+) -> int:
+    """Answer for every input; one that cannot be answered costs no other its row.
+
+    Args:
+        write: is handed text for standard output. complain: a line for standard error.
+        progress: told how far it is, where there is more than one input.
+
+    Returns:
+        How many recordings could not be answered.
+
+    Raises:
+        SerkitError: wrong options, no bundle, nothing to predict.
+    """
+    if asked.kind not in formats.FORMATS:
+        raise SerkitError(f"format '{asked.kind}'" + did_you_mean(asked.kind, formats.FORMATS))
+    timeline = asked.timeline or asked.kind in ("rttm", "textgrid")
+    asked = replace(asked, timeline=timeline, by=asked.by or ("segment" if timeline else "clip"))
+    files = gather(asked.inputs)
+    if asked.kind == "textgrid" and len(files) != 1:
+        raise SerkitError(f"a TextGrid holds one recording, got {len(files)}; predict them one by one")
+    worker = _Worker(asked)
+    labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
+    worker.settings("check")
+    head = formats.header(asked.kind, labels, timeline=timeline)
+    done: set[str] = set()
+    if asked.out is not None and asked.kind in formats.BY_ROW:
+        done = resumed(asked.out, asked.kind, head)
+    left = [f for f in files if f not in done]
+    meter = Meter("predict", len(left), progress if len(files) > 1 else None, unit="files")
+    failed = 0
+    said: set[str] = set()
+    with _Sink(asked, head, write) as sink:
+        for path, answer in _answers(left, worker, asked):
+            meter.advance(failed=int(isinstance(answer, str)))
+            if isinstance(answer, str):
+                failed += 1
+                complain(answer if path in answer else f"{path}: {answer}")
+                continue
+            for note in answer.notes:
+                if note not in said:
+                    said.add(note)
+                    complain(f"note: {note}")
+            sink.add(answer)
+    return failed
+
+
+def gather(inputs: Sequence[str]) -> list[str]:
+    """Files, and the recordings in folders, sorted within each; each once.
+
+    Raises:
+        SerkitError: nothing given, a folder without recordings, ``-`` beside other inputs.
+    """
+    if not inputs:
+        raise SerkitError("nothing to predict: give a recording, a folder, or - for standard input")
+    if STDIN in inputs and len(inputs) > 1:
+        raise SerkitError("- (standard input) stands alone; give files in another call")
+    found: dict[str, None] = {}
+    for given in inputs:
+        path = Path(given)
+        if given == STDIN or not path.is_dir():
+            found[given] = None
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO and p.is_file())
+        if not inside:
+            raise SerkitError(f"{given}: no recordings in this folder ({', '.join(sorted(AUDIO)[:6])} …)")
+        found.update(dict.fromkeys(str(p) for p in inside))
+    return list(found)
+
+
+def resumed(out: Path, kind: str, head: str) -> set[str]:
+    """Recordings that a file of rows holds already; a last line that was cut off is taken away.
+
+    Raises:
+        SerkitError: the file holds something else: another format or other labels.
+    """
+    if not out.is_file():
+        return set()
+    text = out.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if head and whole and not whole.startswith(head):
+        raise SerkitError(f"{out} holds other columns than these; choose another --out, or remove it")
+    try:
+        if kind == "jsonl":
+            found = {str(json.loads(line)["path"]) for line in whole.splitlines()}
+        elif kind == "csv":
+            rows = list(csv.reader(io.StringIO(whole)))
+            found = {row[0] for row in rows[1:]}
+        else:
+            return set()
+    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        raise SerkitError(f"{out} is not a {kind} of predictions ({error}); choose another --out") from None
+    if whole != text:
+        out.write_text(whole, encoding="utf-8")
+    return found
+
+
+class _Sink:
+    """Where predictions go: row by row, or as one document at the end."""
+
+    def __init__(self, asked: Asked, head: str, write: Callable[[str], None]) -> None:
+        self._asked, self._head, self._write = asked, head, write
+        self._kept: list[Prediction] = []
+        self._file: IO[str] | None = None
+        self._by_row = asked.kind in formats.BY_ROW or (asked.kind == "table" and asked.out is None)
+
+    def __enter__(self) -> _Sink:
+        out = self._asked.out
+        if out is not None and self._by_row:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not out.is_file() or self._asked.kind == "rttm" or not out.stat().st_size
+            self._file = out.open("w" if fresh else "a", encoding="utf-8", newline="")
+            self._write = self._put
+            if not fresh:
+                return self
+        if self._by_row and self._head:
+            self._write(self._head)
+        return self
+
+    def add(self, prediction: Prediction) -> None:
+        """Write it, or keep it for the document."""
+        if not self._by_row:
+            self._kept.append(prediction)
+        elif self._asked.kind == "table":
+            self._write(formats.document("table", [prediction], timeline=self._asked.timeline))
+        else:
+            self._write(formats.rows(self._asked.kind, prediction, timeline=self._asked.timeline))
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if self._file is not None:
+            self._file.close()
+        elif kind is None and not self._by_row and self._kept:
+            text = formats.document(self._asked.kind, self._kept, timeline=self._asked.timeline)
+            if self._asked.out is None:
+                self._write(text)
+            else:
+                from serkit.files import write_text
+
+                write_text(self._asked.out, text)
+
+    def _put(self, text: str) -> None:
+        if self._file is not None:
+            self._file.write(text)
+            self._file.flush()
+
+
+class _Worker:
+    """A loaded model with the options of one call; made once in every process."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.model: Model = load(asked.model)
+        self._rttm = read_rttm(asked.rttm) if asked.rttm is not None else {}
+        self._sentences = read_transcript(asked.transcript) if asked.transcript is not None else []
+
+    def settings(self, path: str) -> dict[str, Any]:
+        """Options of :meth:`Model.predict` for one recording; ``check`` only checks what does not depend on it."""
+        from serkit.segments import SegmentSettings
+
+        asked = self.asked
+        turns: list[Turn] = []
+        if self._rttm and path != "check":
+            turns = turns_of(self._rttm, path)
+        if asked.by == "turn" and not self._rttm:
+            raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation")
+        if asked.by == "sentence" and not self._sentences:
+            raise SerkitError("--by sentence needs --transcript FILE with times (.srt, .vtt or .json)")
+        if asked.threshold is not None:
+            self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
+        options: dict[str, Any] = {"window_s": asked.window_s, "hop_s": asked.hop_s}
+        return {
+            "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
+            "turns": turns, "sentences": self._sentences,
+            "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
+            **{k: v for k, v in options.items() if v is not None},
+        }  # fmt: skip
+
+    def answer(self, path: str) -> Prediction | str:
+        """The prediction, or what is wrong with the recording in one line."""
+        try:
+            settings = self.settings(path)
+            if path != STDIN:
+                return self.model.predict(path, **settings)
+            with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as held:
+                while block := sys.stdin.buffer.read(1 << 20):
+                    held.write(block)
+                held.seek(0)
+                return replace(self.model.predict(held, **settings), path=STDIN)  # type: ignore[arg-type]  # a BinaryIO
+        except SerkitError as error:
+            return str(error)
+        except OSError as error:
+            return f"{path}: cannot be read: {error.strerror or error}"
+
+
+_WORKER: _Worker | None = None
+
+
+def _start(asked: Asked) -> None:
+    global _WORKER
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _WORKER = _Worker(asked)
+
+
+def _work(path: str) -> Prediction | str:
+    if _WORKER is None:
+        raise SerkitError("the worker was not started")
+    return _WORKER.answer(path)
+
+
+def _answers(files: Sequence[str], worker: _Worker, asked: Asked) -> Iterator[tuple[str, Prediction | str]]:
+    """Every file with its answer, in order."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = min(asked.jobs or cores, len(files))
+    if jobs <= 1:
+        for path in files:
+            yield path, worker.answer(path)
+        return
+    import multiprocessing as mp
+
+    with ProcessPoolExecutor(jobs, mp.get_context("spawn"), _start, (asked,)) as pool:
+        answers: Iterable[Prediction | str] = pool.map(_work, files, chunksize=max(1, min(8, len(files) // (4 * jobs))))
+        yield from zip(files, answers, strict=True)
+
+
+def about(name: str) -> str:
+    """A line on a bundle for ``--version``: what it is, and the licence of its weights."""
+    from serkit.serving.bundle import names, open_bundle
+
+    if name == "default" and "default" not in names() and not Path(name).exists():
+        return "no default model in this installation"
+    bundle = open_bundle(name)
+    return f"model {bundle.name}@{bundle.fingerprint[:12]}, weights: {bundle.head['licence']['weights']}"

@@ -1,0 +1,167 @@
+"""Predictions as text: a table to read, CSV, JSON, RTTM, TextGrid."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.serving.results import Prediction, Segment
+
+FORMATS = ("table", "json", "jsonl", "csv", "rttm", "textgrid")
+BY_ROW = ("jsonl", "csv", "rttm")  # written row by row, so that work that was stopped can go on
+_TIMELINE_COLUMNS = ("path", "start_s", "end_s", "speaker", "text", "label", "confidence", "abstain", "state")
+
+
+def header(kind: str, labels: Sequence[str], *, timeline: bool) -> str:
+    """What stands before the first prediction."""
+    if kind != "csv":
+        return ""
+    columns = _TIMELINE_COLUMNS if timeline else ("path", "label", "confidence", "abstain")
+    return _csv_line([*columns, *labels])
+
+
+def rows(kind: str, prediction: Prediction, *, timeline: bool) -> str:
+    """One prediction in a format that is written row by row.
+
+    Raises:
+        SerkitError: a format that is not.
+    """
+    path = prediction.path or "-"
+    if kind == "jsonl":
+        return json.dumps(prediction.to_row(), ensure_ascii=False) + "\n"
+    if kind == "rttm":
+        return _rttm(path, prediction)
+    if kind != "csv":
+        raise SerkitError(f"format '{kind}'" + did_you_mean(kind, BY_ROW))
+    if not timeline:
+        shares = [f"{p:.6f}" for p in prediction.probabilities.values()]
+        return _csv_line([path, prediction.label, f"{prediction.confidence:.6f}", prediction.abstain, *shares])
+    lines = []
+    for s in prediction.segments:
+        shares = [f"{p:.6f}" for p in s.probabilities.values()]
+        known = [path, f"{s.start_s:.3f}", f"{s.end_s:.3f}", s.speaker or "", s.text or "", s.label]
+        lines.append(_csv_line([*known, f"{s.confidence:.6f}", s.abstain, s.state, *shares]))
+    return "".join(lines)
+
+
+def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool) -> str:
+    """Predictions in any format, as one text.
+
+    Raises:
+        SerkitError: an unknown format, or a TextGrid of several recordings.
+    """
+    if kind not in FORMATS:
+        raise SerkitError(f"format '{kind}'" + did_you_mean(kind, FORMATS))
+    if kind in BY_ROW:
+        labels = tuple(predictions[0].probabilities) if predictions else ()
+        return header(kind, labels, timeline=timeline) + "".join(rows(kind, p, timeline=timeline) for p in predictions)
+    if kind == "json":
+        content = [p.to_row() for p in predictions]
+        return json.dumps(content[0] if len(content) == 1 else content, ensure_ascii=False, indent=1) + "\n"
+    if kind == "textgrid":
+        if len(predictions) != 1:
+            raise SerkitError(f"a TextGrid holds one recording, got {len(predictions)}; predict them one by one")
+        return _textgrid(predictions[0])
+    if timeline:
+        return "\n".join(_timeline_table(p) for p in predictions)
+    return "".join(_line(p) + "\n" for p in predictions)
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _line(p: Prediction) -> str:
+    """One line: label, how sure, the runners-up."""
+    ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
+    others = ", ".join(f"{label} {share:.2f}" for label, share in ranked[1:3])
+    doubt = {"": "", "no_speech": "  [no speech found]", "unsure": "  [unsure]"}[p.abstain]
+    return f"{p.path or '-'}  {p.label} {p.confidence:.2f}  ({others}){doubt}"
+
+
+def _timeline_table(p: Prediction) -> str:
+    lines = [_line(p), f"  {p.duration_s:.1f} s, {p.speech_s:.1f} s of speech, by {p.by}"]
+    wide = max([len(s.label) for s in p.segments] + [len(s.state) for s in p.segments] + [5])
+    speakers = any(s.speaker for s in p.segments)
+    voice = max([len(s.speaker or "") for s in p.segments] + [7])
+    if p.segments:
+        who = f"{'speaker':{voice}}  " if speakers else ""
+        lines.append(f"  {'from':>9}  {'to':>9}  {who}{'label':{wide}}  sure  {'holds':{wide}}")
+    for s in p.segments:
+        who = f"{s.speaker or '':{voice}}  " if speakers else ""
+        sure = f"{s.confidence:.2f}" + ("?" if s.abstain else " ")
+        words = f"  {s.text}" if s.text else ""
+        lines.append(
+            f"  {_clock(s.start_s):>9}  {_clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
+        )
+    if p.segments:
+        shares = ", ".join(f"{label} {seconds:.1f} s" for label, seconds in p.summary.items())
+        lines.append(f"  in all: {shares}")
+    return "\n".join(lines) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def _rttm(path: str, p: Prediction) -> str:
+    """SPEAKER lines whose speaker field is the speaker, with the emotion as ``speaker/emotion``, or the emotion."""
+    name = "_".join(path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].split()) or "-"
+    parts = []
+    for s in p.segments:
+        who = f"{'_'.join(s.speaker.split())}/{s.label}" if s.speaker else s.label
+        length = s.end_s - s.start_s
+        parts.append(f"SPEAKER {name} 1 {s.start_s:.3f} {length:.3f} <NA> <NA> {who} {s.confidence:.4f} <NA>\n")
+    return "".join(parts)
+
+
+def _textgrid(p: Prediction) -> str:
+    """Praat's long text format: tiers of emotion, and of words where they are known, for each speaker."""
+    tiers: list[tuple[str, list[tuple[float, float, str]]]] = []
+    for speaker in dict.fromkeys(s.speaker for s in p.segments):
+        own = [s for s in p.segments if s.speaker == speaker]
+        title = "emotion" if speaker is None else f"emotion {speaker}"
+        tiers.append((title, _filled(own, [s.label for s in own], p.duration_s)))
+        if any(s.text for s in own):
+            title = "words" if speaker is None else f"words {speaker}"
+            tiers.append((title, _filled(own, [s.text or "" for s in own], p.duration_s)))
+    if not tiers:
+        tiers = [("emotion", [(0.0, p.duration_s, "")])]
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {p.duration_s:.6f}"]
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for k, (title, intervals) in enumerate(tiers, 1):
+        lines += [f"    item [{k}]:", '        class = "IntervalTier"', f'        name = "{_quoted(title)}"']
+        lines += ["        xmin = 0", f"        xmax = {p.duration_s:.6f}"]
+        lines.append(f"        intervals: size = {len(intervals)}")
+        for i, (start, end, text) in enumerate(intervals, 1):
+            lines += [f"        intervals [{i}]:", f"            xmin = {start:.6f}", f"            xmax = {end:.6f}"]
+            lines.append(f'            text = "{_quoted(text)}"')
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', '""').replace("\n", " ")
+
+
+def _filled(segments: Sequence[Segment], texts: Sequence[str], duration_s: float) -> list[tuple[float, float, str]]:
+    """Intervals without a gap or an overlap: where two parts overlap, the later one begins where the other ends."""
+    found: list[tuple[float, float, str]] = []
+    at = 0.0
+    for s, text in zip(segments, texts, strict=True):
+        start, end = max(s.start_s, at), min(s.end_s, duration_s)
+        if end - start < 1e-6:
+            continue
+        if start - at > 1e-6:
+            found.append((at, start, ""))
+        found.append((start, end, text))
+        at = end
+    if duration_s - at > 1e-6:
+        found.append((at, duration_s, ""))
+    return found

@@ -1,0 +1,236 @@
+"""Cutting a recording that is still coming in: by speech, by window, by turns that are given."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.segments import Segmenter, SegmentSettings, SpectralVad, Vad
+from serkit.serving.timeline import Turn
+
+WINDOW_S, HOP_S = 3.0, 1.5
+LEAST_SPEECH = 0.2  # of a window: with less it is left out
+SHORTEST_S = 0.05  # of a turn
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is to be scored as one: samples ``start`` to ``end`` at 16 kHz.
+
+    Attributes:
+        part: which answer it belongs to: several pieces of a long turn make one. last: it is the last of them.
+        begin, until: samples of the whole part. speaker, text: of the part. speech: samples of speech, if counted.
+    """
+
+    start: int
+    end: int
+    part: int
+    last: bool
+    begin: int
+    until: int
+    speaker: str | None = None
+    text: str | None = None
+    speech: int = 0
+
+
+class Cutter(Protocol):
+    """Chunks in, pieces out; ``needed_from`` is the first sample that a later piece may hold."""
+
+    @property
+    def needed_from(self) -> int:
+        """Samples before it can be forgotten."""
+
+    def push(self, samples: np.ndarray) -> list[Piece]:
+        """The pieces that have become whole."""
+
+    def finish(self) -> list[Piece]:
+        """The pieces that the end makes whole."""
+
+
+class SpeechCutter:
+    """Stretches of speech, each a piece.
+
+    Args:
+        segmenter: shared with whoever counts speech; it is pushed here.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter, self._n = segmenter, 0
+
+    @property
+    def needed_from(self) -> int:
+        """As the segmenter says."""
+        return self._segmenter.needed_from
+
+    def push(self, samples: np.ndarray) -> list[Piece]:
+        """The stretches that have ended."""
+        return [self._piece(s.start, s.end, s.speech) for s in self._segmenter.push(samples)]
+
+    def finish(self) -> list[Piece]:
+        """The stretches that the end ends."""
+        return [self._piece(s.start, s.end, s.speech) for s in self._segmenter.finish()]
+
+    def _piece(self, start: int, end: int, speech: int) -> Piece:
+        self._n += 1
+        return Piece(start, end, self._n, True, start, end, speech=speech)
+
+
+class WindowCutter:
+    """Windows on a fixed grid; those with hardly any speech are left out.
+
+    Args:
+        window_s, hop_s: length of a window, and from one to the next.
+        settings: of the detector.
+
+    Raises:
+        SerkitError: durations out of range.
+    """
+
+    def __init__(self, window_s: float, hop_s: float, settings: SegmentSettings) -> None:
+        if not (0.2 <= window_s <= 60 and 0.05 <= hop_s <= window_s):
+            raise SerkitError(
+                f"windows of {window_s:g} s every {hop_s:g} s: expected 0.2 to 60 s, and a hop within them"
+            )
+        self._window, self._hop = round(window_s * SAMPLE_RATE_HZ), round(hop_s * SAMPLE_RATE_HZ)
+        self._vad: Vad = SpectralVad() if settings.vad == "spectral" else _silero()
+        self._off = settings.off
+        self._flags = np.zeros(0, dtype=bool)
+        self._first = 0  # hop of the detector that _flags begins with
+        self._samples = self._at = self._n = 0
+
+    @property
+    def needed_from(self) -> int:
+        """Where the next window begins."""
+        return self._at
+
+    def push(self, samples: np.ndarray) -> list[Piece]:
+        """The windows that are scored by the detector to their end."""
+        self._samples += len(samples)
+        return self._take(self._vad.push(samples), last=False)
+
+    def finish(self) -> list[Piece]:
+        """What is left, as a shorter window, unless the one before holds it."""
+        return self._take(self._vad.finish(), last=True)
+
+    def _take(self, scores: np.ndarray, *, last: bool) -> list[Piece]:
+        self._flags = np.concatenate([self._flags, scores >= self._off])
+        known = (self._first + len(self._flags)) * self._vad.hop
+        found = []
+        while self._at + self._window <= min(known, self._samples) or (last and self._rest()):
+            end = min(self._at + self._window, self._samples)
+            low, high = self._at // self._vad.hop - self._first, -(-end // self._vad.hop) - self._first
+            speech = min(int(self._flags[low:high].sum()) * self._vad.hop, end - self._at)
+            if speech >= LEAST_SPEECH * (end - self._at):
+                self._n += 1
+                found.append(Piece(self._at, end, self._n, True, self._at, end, speech=speech))
+            self._at += self._hop
+            gone = self._at // self._vad.hop - self._first
+            if gone > 0:
+                self._flags, self._first = self._flags[gone:], self._first + gone
+        return found
+
+    def _rest(self) -> bool:
+        """Whether samples are left that no window has held."""
+        held = self._at - self._hop + self._window if self._at else 0
+        return self._samples > max(held, self._at)
+
+
+class TurnCutter:
+    """Turns that are given; a long one in equal pieces that make one answer.
+
+    Args:
+        turns: in any order; they may overlap. max_s: longest piece.
+    """
+
+    def __init__(self, turns: Sequence[Turn], max_s: float) -> None:
+        self._pieces = sorted(_divided(turns, max_s), key=lambda p: (p.end, p.part))
+        starts = [p.start for p in self._pieces]
+        self._oldest = np.minimum.accumulate(starts[::-1])[::-1].tolist() if starts else []
+        self._next = self._samples = 0
+
+    @property
+    def needed_from(self) -> int:
+        """Where the earliest piece that is not whole begins."""
+        return int(self._oldest[self._next]) if self._next < len(self._pieces) else self._samples
+
+    def push(self, samples: np.ndarray) -> list[Piece]:
+        """The pieces that have come in whole."""
+        self._samples += len(samples)
+        found = []
+        while self._next < len(self._pieces) and self._pieces[self._next].end <= self._samples:
+            found.append(self._pieces[self._next])
+            self._next += 1
+        return found
+
+    def finish(self) -> list[Piece]:
+        """What began before the end of the recording; turns after it are left out."""
+        least = round(SHORTEST_S * SAMPLE_RATE_HZ)
+        rest, self._next = self._pieces[self._next :], len(self._pieces)
+        cut = [dataclasses.replace(p, end=min(p.end, self._samples)) for p in rest if p.start + least <= self._samples]
+        final = {p.part: k for k, p in enumerate(cut)}
+        return [
+            dataclasses.replace(p, last=final[p.part] == k, until=min(p.until, self._samples))
+            for k, p in enumerate(cut)
+        ]
+
+
+def _divided(turns: Sequence[Turn], max_s: float) -> list[Piece]:
+    pieces = []
+    for part, turn in enumerate(turns):
+        begin, until = round(turn.start_s * SAMPLE_RATE_HZ), round(turn.end_s * SAMPLE_RATE_HZ)
+        if until - begin < SHORTEST_S * SAMPLE_RATE_HZ:
+            continue
+        n = max(1, math.ceil((until - begin) / (max_s * SAMPLE_RATE_HZ)))
+        edges = [begin + (until - begin) * k // n for k in range(n + 1)]
+        for k in range(n):
+            pieces.append(
+                Piece(edges[k], edges[k + 1], part, k == n - 1, begin, until, speaker=turn.speaker, text=turn.text)
+            )
+    return pieces
+
+
+def _silero() -> Vad:
+    from serkit.segments import SileroVad
+
+    return SileroVad()
+
+
+class Recent:
+    """The samples of a recording from some point on, by their place in the whole."""
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._start = self.end = 0
+
+    def push(self, samples: np.ndarray) -> None:
+        """Append (n,) samples."""
+        if len(samples):
+            self._parts.append(samples)
+            self.end += len(samples)
+
+    def forget(self, before: int) -> None:
+        """Drop whole chunks that end before this sample."""
+        while self._parts and self._start + len(self._parts[0]) <= before:
+            self._start += len(self._parts.pop(0))
+
+    def take(self, start: int, end: int) -> np.ndarray:
+        """(end - start,) samples, float32.
+
+        Raises:
+            SerkitError: they were forgotten, or are still to come.
+        """
+        if start < self._start or end > self.end:
+            raise SerkitError(f"samples {start} to {end} are not at hand ({self._start} to {self.end} are)")
+        found, at = [], self._start
+        for part in self._parts:
+            if at + len(part) > start and at < end:
+                found.append(part[max(0, start - at) : end - at])
+            at += len(part)
+        return np.concatenate(found) if len(found) != 1 else np.ascontiguousarray(found[0])

@@ -1,0 +1,295 @@
+"""A bundle that answers: recordings, arrays, bytes and streams, always by the one feature path.
+
+Loads numpy and onnxruntime; torch only where an encoder of the bundle needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from serkit import audio, calibration
+from serkit.encoding import SAMPLE_RATE_HZ, Encoder
+from serkit.errors import SerkitError, did_you_mean
+from serkit.extraction import compute
+from serkit.predictions import Predictions
+from serkit.serving.bundle import Bundle, open_bundle
+from serkit.serving.results import By, Prediction
+from serkit.serving.stream import Stream, StreamSettings
+from serkit.serving.timeline import Turn
+
+Recording = Path | str | bytes | np.ndarray | BinaryIO
+MAX_S = 12 * 3600.0
+NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
+
+
+def load(source: str | Path = "default", *, threads: int = 1, max_s: float | None = MAX_S) -> Model:
+    """Load a bundle: a folder, a file, or the name of one that comes with serkit.
+
+    Args:
+        source: ``default``, or where a bundle lies. threads: of each network in onnxruntime.
+        max_s: recordings longer than this are refused.
+
+    Raises:
+        SerkitError: no such bundle, damaged, or of a later serkit.
+    """
+    return Model(open_bundle(source), threads=threads, max_s=max_s)
+
+
+class Model:
+    """A trained system.
+
+    Args:
+        bundle: what it is. threads: of each network. max_s: longest recording.
+
+    Attributes:
+        labels: class order. classes_: the same as an array, as scikit-learn has it.
+        id: name and fingerprint. max_clip_s: longer recordings are answered part by part.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1, max_s: float | None = MAX_S) -> None:
+        self.bundle, self._threads, self._max_s = bundle, threads, max_s
+        self.labels = bundle.labels
+        self.classes_ = np.array(bundle.labels)
+        self.id = f"{bundle.name}@{bundle.fingerprint[:12]}"
+        self.max_clip_s = bundle.max_clip_s
+        self._encoders: dict[str, Encoder] = bundle.encoders()
+        self.reads_text = any(e.spec.modality == "text" for e in self._encoders.values())
+        self._held: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
+
+    def predict(
+        self,
+        recording: Recording,
+        *,
+        rate_hz: float | None = None,
+        labels: Sequence[str] | None = None,
+        text: str | None = None,
+        by: By = "segment",
+        turns: Sequence[Turn] = (),
+        sentences: Sequence[Turn] = (),
+        threshold: float | None = None,
+        **options: Any,
+    ) -> Prediction:
+        """Answer for one recording, of any length, in constant memory.
+
+        Args:
+            recording: path, bytes of a file, an open binary file, or an array with ``rate_hz``: (samples,) or
+                (samples, channels), float in [-1, 1] or integers.
+            labels, text, by, turns, sentences, threshold: see :class:`serkit.serving.stream.StreamSettings`, as
+                are further ``options``: ``window_s``, ``hop_s``, ``segments``.
+
+        Raises:
+            SerkitError: not audio, empty, damaged, too long; an unknown label; a threshold that was never reached.
+        """
+        settings = self._settings(
+            labels=None if labels is None else tuple(labels), text=text, by=by, turns=turns, sentences=sentences,
+            threshold=threshold, **options,
+        )  # fmt: skip
+        if isinstance(recording, np.ndarray):
+            if rate_hz is None:
+                raise SerkitError("an array needs its sampling rate: rate_hz=…")
+            stream = Stream(self, rate_hz, settings)
+            stream.push(_refuse_empty(recording))
+        else:
+            if rate_hz is not None:
+                raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
+            stream = Stream(self, SAMPLE_RATE_HZ, settings)
+            for block in audio.blocks(recording, max_s=self._max_s):
+                stream.push(block)
+        stream.finish()
+        path = str(recording) if isinstance(recording, (str, Path)) else None
+        return replace(stream.prediction, path=path)
+
+    def predict_many(
+        self, recordings: Iterable[Recording], *, errors: Literal["raise", "return"] = "raise", **options: Any
+    ) -> list[Prediction | SerkitError]:
+        """:meth:`predict` for each recording, in order.
+
+        Args:
+            errors: ``return`` puts the error of a recording that cannot be answered in its place.
+            options: as for :meth:`predict`.
+        """
+        found: list[Prediction | SerkitError] = []
+        for recording in recordings:
+            try:
+                found.append(self.predict(recording, **options))
+            except SerkitError as error:
+                if errors == "raise":
+                    raise
+                found.append(error)
+        return found
+
+    def predict_proba(
+        self, recordings: Sequence[Recording], *, rate_hz: float | None = None, texts: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """(recordings, classes) calibrated probabilities of whole clips, networks run on padded batches.
+
+        Every clip is scored as it is, however long: for clips of a few seconds. Differs from
+        :meth:`predict` by rounding alone (1e-5).
+        """
+        clips = [self._samples(r, rate_hz) for r in recordings]
+        return self.score(clips, texts)
+
+    def embed(self, recording: Recording, *, rate_hz: float | None = None, text: str | None = None) -> np.ndarray:
+        """(dim,) float32: the networks' embeddings of a clip, each of length 1, one after the other."""
+        features = self._features(self._samples(recording, rate_hz), text)
+        parts = []
+        for name, session in self._sessions.items():
+            entry = self._entries[name]
+            found = np.asarray(session.run(["embedding"], _feed([features], entry.features))[0][0], dtype=np.float32)
+            parts.append(found / max(float(np.linalg.norm(found)), 1e-12))
+        return np.concatenate(parts)
+
+    def stream(
+        self, *, rate_hz: float = SAMPLE_RATE_HZ, partial_s: float | None = 1.0, by: By = "segment", **options: Any
+    ) -> Stream:
+        """Open a stream: see :class:`serkit.serving.stream.Stream` for what it takes and gives.
+
+        Args:
+            rate_hz: of the chunks. partial_s: a partial answer after every so many seconds of speech.
+            by, options: as for :meth:`predict`.
+        """
+        labels = options.pop("labels", None)
+        labels = None if labels is None else tuple(labels)
+        return Stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))
+
+    def columns(self, labels: Sequence[str] | None) -> list[int]:
+        """Places of some labels in the class order; all where ``None``.
+
+        Raises:
+            SerkitError: a label the model does not have, one twice, or fewer than two.
+        """
+        if labels is None:
+            return list(range(len(self.labels)))
+        for label in labels:
+            if label not in self.labels:
+                raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, self.labels))
+        if len(set(labels)) != len(labels) or len(labels) < 2:
+            raise SerkitError(f"labels {', '.join(labels)}: expected two or more, each once")
+        return [self.labels.index(label) for label in labels]
+
+    def unsure_below(self, labels: Sequence[str], threshold: float | None) -> float:
+        """The confidence below which an answer counts as unsure, measured on held-out speakers.
+
+        Args:
+            labels: that the answer is restricted to. threshold: precision wanted; ``None``: right more often
+                than wrong.
+
+        Raises:
+            SerkitError: that precision was never reached.
+        """
+        probabilities, truth = self._held_out(tuple(labels))
+        if threshold is not None:
+            return calibration.confidence_for(threshold, probabilities, truth).confidence
+        if len(truth) < calibration.LEAST_ROWS:
+            return 0.0
+        return calibration.unsure_below(probabilities, truth)
+
+    def notes(self, text: str | None, sentences: Sequence[Turn]) -> tuple[str, ...]:
+        """What a reader should know of an answer with such words."""
+        return (NO_TEXT,) if self.reads_text and text is None and not sentences else ()
+
+    def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
+        """(chosen classes,) calibrated probabilities of (samples,) float32 mono 16 kHz."""
+        found: np.ndarray = calibration.restricted(self._answer([self._features(samples, text)]), columns)[0]
+        return found
+
+    def score(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
+        """(clips, classes) calibrated probabilities, the networks run once on all clips together.
+
+        Args:
+            clips: (samples,) float32 mono 16 kHz each. texts: one for each, for models that read.
+        """
+        if not len(clips):
+            return np.zeros((0, len(self.labels)))
+        words = [None] * len(clips) if texts is None else list(texts)
+        return self._answer([self._features(c, t) for c, t in zip(clips, words, strict=True)])
+
+    def _settings(self, **options: Any) -> StreamSettings:
+        known = StreamSettings.__dataclass_fields__
+        for key in options:
+            if key not in known:
+                raise SerkitError(f"predict has no option '{key}'" + did_you_mean(key, known))
+        return StreamSettings(**{"max_s": self._max_s, **options})
+
+    def _samples(self, recording: Recording, rate_hz: float | None) -> np.ndarray:
+        if isinstance(recording, np.ndarray):
+            if rate_hz is None:
+                raise SerkitError("an array needs its sampling rate: rate_hz=…")
+            return audio.to_mono_16k(recording, rate_hz)
+        return audio.load(recording, max_s=self._max_s)
+
+    def _features(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
+        return compute(samples, self._encoders, text=text or "")
+
+    @cached_property
+    def _entries(self) -> dict[tuple[str, str], Any]:
+        return {(n.system, n.model): n for n in self.bundle.networks}
+
+    @cached_property
+    def _sessions(self) -> dict[tuple[str, str], Any]:
+        """The networks in onnxruntime, loaded at the first answer."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
+        options.log_severity_level = 3
+        providers = ["CPUExecutionProvider"]
+        return {
+            key: onnxruntime.InferenceSession(self.bundle.read(entry.file), options, providers=providers)
+            for key, entry in self._entries.items()
+        }
+
+    def _answer(self, rows: list[dict[str, np.ndarray]]) -> np.ndarray:
+        """(rows, classes) calibrated probabilities of clips given by their features."""
+        ids = tuple(str(k) for k in range(len(rows)))
+        scores: dict[str, list[tuple[str, np.ndarray]]] = {}
+        for key, session in self._sessions.items():
+            entry = self._entries[key]
+            if entry.batches:
+                logits = session.run(["emotion"], _feed(rows, entry.features))[0]
+            else:
+                logits = np.concatenate([session.run(["emotion"], _feed([r], entry.features))[0] for r in rows])
+            scores.setdefault(entry.system, []).append((entry.model, logits))
+        tables = {}
+        for system, found in scores.items():
+            models = tuple(model for model, _ in found for _ in ids)
+            logits = np.concatenate([values for _, values in found])
+            seen = np.zeros(len(models), dtype=bool)
+            tables[system] = Predictions(system, self.labels, "logit", ids * len(found), models, seen, logits)
+        answered = self.bundle.stack.predict(tables).take(ids)
+        return self.bundle.calibration.apply(answered.probabilities())
+
+    def _held_out(self, labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out scores of the rows whose truth is among ``labels``, restricted to them."""
+        if labels not in self._held:
+            probabilities, truth = self.bundle.held_out
+            columns = self.columns(labels)
+            place = {c: k for k, c in enumerate(columns)}
+            rows = np.array([int(t) in place for t in truth], dtype=bool)
+            inside = np.array([place[int(t)] for t in truth[rows]], dtype=np.int64)
+            self._held[labels] = (calibration.restricted(probabilities[rows], columns), inside)
+        return self._held[labels]
+
+
+def _feed(rows: Sequence[dict[str, np.ndarray]], features: Sequence[str]) -> dict[str, np.ndarray]:
+    """Padded inputs of a network: ``x{k}`` (batch, time, dim) float32 and ``n{k}`` (batch,) int64."""
+    feed: dict[str, np.ndarray] = {}
+    for k, name in enumerate(features):
+        lengths = np.array([len(row[name]) for row in rows], dtype=np.int64)
+        padded = np.zeros((len(rows), int(lengths.max()), rows[0][name].shape[1]), dtype=np.float32)
+        for row, values in enumerate(rows):
+            padded[row, : lengths[row]] = values[name]
+        feed[f"x{k}"], feed[f"n{k}"] = padded, lengths
+    return feed
+
+
+def _refuse_empty(samples: np.ndarray) -> np.ndarray:
+    if samples.size == 0:
+        raise SerkitError(f"array of shape {samples.shape}: expected (samples,) or (samples, channels), not empty")
+    return samples

@@ -1,0 +1,102 @@
+"""What a prediction is: plain frozen rows, one for a recording and one for each of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Abstain = Literal["", "no_speech", "unsure"]
+By = Literal["clip", "segment", "window", "sentence", "turn"]
+BYS = ("clip", "segment", "window", "sentence", "turn")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a recording.
+
+    Attributes:
+        start_s, end_s: where it lies. label: the most probable emotion. confidence: its probability.
+        probabilities: by label, summing to 1. abstain: ``unsure`` where the answer should not be relied on.
+        state: the emotion that holds at this time, after hysteresis. speaker, text: where known.
+        speech_s: seconds of speech in it, by the detector.
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+    abstain: Abstain = ""
+    state: str = ""
+    speaker: str | None = None
+    text: str | None = None
+    speech_s: float = 0.0
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON-able row; what is not known is ``None``."""
+        return {
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "speaker": self.speaker,
+            "text": self.text,
+            "label": self.label,
+            "confidence": self.confidence,
+            "abstain": self.abstain,
+            "state": self.state,
+            "speech_s": round(self.speech_s, 3),
+            "probabilities": dict(self.probabilities),
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one recording.
+
+    Attributes:
+        label, confidence, probabilities: of the whole; filled for every readable recording, speech or not.
+        abstain: empty, ``no_speech`` or ``unsure``. no_speech: the detector found none.
+        segments: its parts, in order of time; empty with ``by="clip"``.
+        by: how it was divided. duration_s, speech_s: of the whole.
+        model: name and fingerprint of the bundle. path: of the recording, where it has one.
+        notes: what a reader should know of this answer, such as text that was not given.
+    """
+
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+    abstain: Abstain
+    no_speech: bool
+    segments: tuple[Segment, ...]
+    by: By
+    duration_s: float
+    speech_s: float
+    model: str
+    path: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Seconds of the parts by the emotion that held there, the most first."""
+        seconds: dict[str, float] = {}
+        for part in self.segments:
+            seconds[part.state] = seconds.get(part.state, 0.0) + part.end_s - part.start_s
+        return {k: round(v, 3) for k, v in sorted(seconds.items(), key=lambda item: -item[1])}
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON-able row."""
+        return {
+            "path": self.path,
+            "duration_s": round(self.duration_s, 3),
+            "speech_s": round(self.speech_s, 3),
+            "label": self.label,
+            "confidence": self.confidence,
+            "abstain": self.abstain,
+            "no_speech": self.no_speech,
+            "probabilities": dict(self.probabilities),
+            "granularity": self.by,
+            "segments": [s.to_row() for s in self.segments],
+            "summary": self.summary,
+            "model": self.model,
+            "notes": list(self.notes),
+        }

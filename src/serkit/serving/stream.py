@@ -1,0 +1,297 @@
+"""A recording that is still coming in: partial answers while somebody speaks, final ones once they stop.
+
+Files take the same way, block by block, so that a stream's finals are the file's answer to the last digit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError, did_you_mean
+from serkit.segments import Segmenter, SegmentSettings
+from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, Recent, SpeechCutter, TurnCutter, WindowCutter
+from serkit.serving.results import BYS, Abstain, By, Prediction, Segment
+from serkit.serving.timeline import Hysteresis, Turn, speaker_at, text_at
+
+if TYPE_CHECKING:
+    from serkit.serving.predictor import Model
+
+SHORTEST_PARTIAL_S = 0.5
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """What is asked of a recording.
+
+    Attributes:
+        labels: restrict the answer to these. text: words of the whole recording, for models that read.
+        by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence`` or ``turn``.
+        turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
+            with times, for ``sentence``, and for the words of the others.
+        threshold: precision that answers must have had to count as sure; ``None``: right more often than wrong.
+        window_s, hop_s: of windows. segments: how speech is found.
+        partial_s: a partial answer after every so many seconds of speech; ``None``: none.
+        max_s: longest recording, in seconds.
+    """
+
+    labels: tuple[str, ...] | None = None
+    text: str | None = None
+    by: By = "segment"
+    turns: Sequence[Turn] = ()
+    sentences: Sequence[Turn] = ()
+    threshold: float | None = None
+    window_s: float = WINDOW_S
+    hop_s: float = HOP_S
+    segments: SegmentSettings = field(default_factory=SegmentSettings)
+    partial_s: float | None = None
+    max_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in BYS:
+            raise SerkitError(f"by '{self.by}'" + did_you_mean(self.by, BYS))
+        if self.by == "turn" and not self.turns:
+            raise SerkitError("by 'turn' needs the turns of a diarisation (an RTTM file)")
+        if self.by == "sentence" and not self.sentences:
+            raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json)")
+        if self.partial_s is not None and not self.partial_s > 0:
+            raise SerkitError(f"partial_s {self.partial_s}: expected a time above 0, or None")
+
+
+@dataclass(frozen=True)
+class StreamEvent:
+    """An answer of a stream.
+
+    Attributes:
+        kind: ``partial`` (somebody still speaks, it may change) or ``final``.
+        segment: the answer. at_s: how much had been heard. work_s: what computing it took.
+    """
+
+    kind: Literal["partial", "final"]
+    segment: Segment
+    at_s: float
+    work_s: float
+
+    @property
+    def latency_s(self) -> float:
+        """From the end of the segment to its answer: what had to be heard after it, and the computing."""
+        return self.at_s - self.segment.end_s + self.work_s
+
+
+class Stream:
+    """Chunks of a recording in, answers out.
+
+    Args:
+        model: what answers. rate_hz: sampling rate of the chunks. settings: what is asked.
+
+    Attributes:
+        heard_s, work_s: seconds heard and seconds of computing so far; their ratio is the real-time factor.
+    """
+
+    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings) -> None:
+        self._model, self._settings = model, settings
+        self._columns = model.columns(settings.labels)
+        self._labels = tuple(model.labels[k] for k in self._columns)
+        self._cut = model.unsure_below(self._labels, settings.threshold)
+        self._to_16k = _resampler(rate_hz)
+        self._segmenter = Segmenter(settings.segments)
+        self._cutter = self._make_cutter()
+        self._recent, self._head = Recent(), Recent()
+        self._longest = round(model.max_clip_s * SAMPLE_RATE_HZ)
+        self._waiting: list[Piece] = []  # with by="clip": scored only once the recording is too long for one answer
+        self._parts: dict[int, list[tuple[int, np.ndarray]]] = {}
+        self._states: dict[str | None, Hysteresis] = {}
+        self._segments: list[Segment] = []
+        self._total, self._weight = np.zeros(len(self._columns)), 0.0
+        self._said_at = 0
+        self._done = False
+        self.work_s = 0.0
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds heard so far."""
+        return self._recent.end / SAMPLE_RATE_HZ
+
+    def push(self, chunk: np.ndarray) -> list[StreamEvent]:
+        """Hear a chunk.
+
+        Args:
+            chunk: (n,) or (n, channels), float in [-1, 1] or integers, any n, 0 included.
+
+        Returns:
+            The answers that have become final, and at most one partial one.
+
+        Raises:
+            SerkitError: not audio, longer than ``max_s``, or after :meth:`finish`.
+        """
+        if self._done:
+            raise SerkitError("the stream is finished; open another one")
+        began = time.perf_counter()
+        samples = self._to_16k(chunk, False)
+        events = self._hear(samples, lambda: self._cutter.push(samples))
+        if not events:
+            events = self._partial(began)
+        self.work_s += time.perf_counter() - began
+        return events
+
+    def finish(self) -> list[StreamEvent]:
+        """End the recording: the last final answers. :attr:`prediction` is the whole."""
+        if self._done:
+            return []
+        began = time.perf_counter()
+        rest = self._to_16k(np.zeros(0, dtype=np.float32), True)
+        events = self._hear(rest, lambda: self._cutter.push(rest))
+        events += self._hear(rest[:0], self._cutter.finish)
+        if not isinstance(self._cutter, SpeechCutter):
+            self._segmenter.finish()
+        self._done = True
+        if not self._recent.end:
+            raise SerkitError("the recording is empty: no samples")
+        self._prediction = self._whole()
+        self.work_s += time.perf_counter() - began
+        return events
+
+    @property
+    def prediction(self) -> Prediction:
+        """The answer for the whole recording, once it is finished.
+
+        Raises:
+            SerkitError: it is not.
+        """
+        if not self._done:
+            raise SerkitError("the stream is not finished: call finish() first")
+        return self._prediction
+
+    def _make_cutter(self) -> Cutter:
+        asked = self._settings
+        if asked.by == "window":
+            return WindowCutter(asked.window_s, asked.hop_s, asked.segments)
+        if asked.by == "turn":
+            return TurnCutter(asked.turns, asked.segments.max_s)
+        if asked.by == "sentence":
+            return TurnCutter(asked.sentences, asked.segments.max_s)
+        return SpeechCutter(self._segmenter)
+
+    def _hear(self, samples: np.ndarray, cut: Callable[[], list[Piece]]) -> list[StreamEvent]:
+        began = time.perf_counter()
+        self._recent.push(samples)
+        limit = self._settings.max_s
+        if limit is not None and self.heard_s > limit:
+            raise SerkitError(f"the recording is longer than {limit:g} s, the limit (max_s)")
+        if self._head.end <= self._longest:
+            self._head.push(samples)
+        if not isinstance(self._cutter, SpeechCutter):
+            self._segmenter.push(samples)
+        pieces = cut()
+        if self._settings.by == "clip":
+            self._waiting += pieces
+            if self._recent.end <= self._longest:
+                return []
+            pieces, self._waiting = self._waiting, []
+        events = []
+        for piece in pieces:
+            segment = self._answer(piece)
+            if segment is not None and self._settings.by != "clip":
+                self._segments.append(segment)
+                events.append(StreamEvent("final", segment, self.heard_s, time.perf_counter() - began))
+        if self._settings.by != "clip" or self._recent.end > self._longest:
+            self._recent.forget(min(self._cutter.needed_from, self._segmenter.needed_from))
+        return events
+
+    def _score(self, start: int, end: int, text: str | None) -> np.ndarray:
+        """(chosen classes,) calibrated probabilities of a stretch."""
+        words = self._settings.text if text is None else text
+        return self._model.score_one(self._recent.take(start, end), words, self._columns)
+
+    def _answer(self, piece: Piece) -> Segment | None:
+        """The answer of a part, once its last piece is there."""
+        text = piece.text
+        if text is None and self._settings.sentences:
+            text = text_at(self._settings.sentences, piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ)
+        found = self._score(piece.start, piece.end, text)
+        weight = float(piece.speech or piece.end - piece.start)
+        self._total, self._weight = self._total + weight * found, self._weight + weight
+        parts = self._parts.setdefault(piece.part, [])
+        parts.append((piece.end - piece.start, found))
+        if not piece.last:
+            return None
+        del self._parts[piece.part]
+        mean = np.sum([n * p for n, p in parts], axis=0) / sum(n for n, _ in parts)
+        start_s, end_s = piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ
+        speaker = piece.speaker or speaker_at(self._settings.turns, start_s, end_s)
+        state = self._states.setdefault(speaker, Hysteresis()).step(mean)
+        speech_s = piece.speech / SAMPLE_RATE_HZ
+        return self._segment(start_s, end_s, mean, self._labels[state], speaker, text, speech_s)
+
+    def _segment(
+        self, start_s: float, end_s: float, found: np.ndarray, state: str, speaker: str | None, text: str | None,
+        speech_s: float,
+    ) -> Segment:  # fmt: skip
+        best = int(found.argmax())
+        abstain: Abstain = "unsure" if found[best] < self._cut else ""
+        shares = dict(zip(self._labels, found.tolist(), strict=True))
+        label = self._labels[best]
+        return Segment(
+            start_s, end_s, label, float(found[best]), shares, abstain, state or label, speaker, text, speech_s
+        )
+
+    def _partial(self, began: float) -> list[StreamEvent]:
+        """An answer for the stretch that is open, if it is time for one."""
+        asked, start = self._settings, self._segmenter.open_from
+        if asked.partial_s is None or start is None or asked.by not in ("segment", "clip"):
+            return []
+        end = self._recent.end
+        ready = end - start >= SHORTEST_PARTIAL_S * SAMPLE_RATE_HZ
+        if not ready or end - max(self._said_at, start) < asked.partial_s * SAMPLE_RATE_HZ:
+            return []
+        self._said_at = end
+        found = self._score(start, end, None)
+        speaker = speaker_at(asked.turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
+        segment = self._segment(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, found, "", speaker, None, 0.0)
+        return [StreamEvent("partial", segment, self.heard_s, time.perf_counter() - began)]
+
+    def _whole(self) -> Prediction:
+        """One answer: of the clip as it is where it is short, else the mean over its parts."""
+        if self._recent.end <= self._longest:
+            found = self._model.score_one(self._head.take(0, self._head.end), self._settings.text, self._columns)
+        elif self._weight > 0:
+            found = self._total / self._weight
+        else:
+            found = self._model.score_one(self._head.take(0, self._longest), self._settings.text, self._columns)
+        speech_s = self._segmenter.speech / SAMPLE_RATE_HZ
+        one = self._segment(0.0, self.heard_s, found, "", None, None, speech_s)
+        abstain: Abstain = "no_speech" if speech_s == 0 else one.abstain
+        return Prediction(
+            one.label, one.confidence, one.probabilities, abstain, speech_s == 0, tuple(self._segments),
+            self._settings.by, self.heard_s, speech_s, self._model.id, None,
+            self._model.notes(self._settings.text, self._settings.sentences),
+        )  # fmt: skip
+
+
+def _resampler(rate_hz: float) -> Callable[[np.ndarray, bool], np.ndarray]:
+    """A function of (chunk, last) to (n,) float32 mono 16 kHz; chunks of any size give the same samples."""
+    from serkit.audio import MAX_RATE_HZ, MIN_RATE_HZ, to_mono_16k
+
+    if not (np.isfinite(rate_hz) and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
+        raise SerkitError(f"sampling rate {rate_hz} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
+    if rate_hz == SAMPLE_RATE_HZ:
+        return lambda chunk, last: np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ)
+    import soxr
+
+    stream = soxr.ResampleStream(int(rate_hz), SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+
+    def resample(chunk: np.ndarray, last: bool) -> np.ndarray:
+        mono = np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ)
+        found = stream.resample_chunk(mono, last=last)
+        return np.asarray(np.clip(found, -1.0, 1.0), dtype=np.float32)
+
+    return resample
+
+
+def _empty(chunk: np.ndarray) -> bool:
+    return np.asarray(chunk).size == 0

@@ -1,0 +1,192 @@
+"""Who spoke when, which words, and which emotion holds: turns and words from files, and hysteresis."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit.errors import SerkitError
+
+MARGIN = 0.1  # how much more probable another emotion has to be before it takes over at once
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A stretch that was marked from outside: by a diarisation or a transcript.
+
+    Attributes:
+        start_s, end_s: where it lies. speaker, text: where known.
+    """
+
+    start_s: float
+    end_s: float
+    speaker: str | None = None
+    text: str | None = None
+
+
+@dataclass
+class Hysteresis:
+    """Which emotion holds: a new one takes over when it leads clearly, or twice in a row.
+
+    Attributes:
+        margin: lead in probability over the emotion that holds, with which it is replaced at once.
+    """
+
+    margin: float = MARGIN
+    _state: int | None = None
+    _rival: int | None = field(default=None)
+
+    def step(self, probabilities: np.ndarray) -> int:
+        """(classes,) probabilities of the next part to the class that holds now."""
+        best, held = int(probabilities.argmax()), self._state
+        leads = held is None or probabilities[best] - probabilities[held] >= self.margin
+        if best == held or leads or best == self._rival:
+            self._state, self._rival = best, None
+            return best
+        self._rival = best
+        return int(self._state or 0)
+
+
+def read_rttm(path: Path | str) -> dict[str, list[Turn]]:
+    """Turns by recording from an RTTM file (NIST RT-09, lines ``SPEAKER name 1 onset duration … speaker``).
+
+    Raises:
+        SerkitError: cannot be read, or a line that is not RTTM.
+    """
+    found: dict[str, list[Turn]] = {}
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith(";;") or words[0] != "SPEAKER":
+            continue
+        try:
+            start, duration, speaker = float(words[3]), float(words[4]), words[7]
+        except (IndexError, ValueError):
+            raise SerkitError(f"{path}, line {number}: not an RTTM line: {line.strip()[:80]!r}") from None
+        if not (math.isfinite(start) and math.isfinite(duration) and start >= 0 and duration >= 0):
+            raise SerkitError(
+                f"{path}, line {number}: onset {start:g} and duration {duration:g} are no stretch of time"
+            )
+        if duration > 0:
+            found.setdefault(words[1], []).append(Turn(start, start + duration, speaker))
+    if not found:
+        raise SerkitError(f"{path} holds no SPEAKER line; expected RTTM")
+    return {name: sorted(turns, key=lambda t: t.start_s) for name, turns in found.items()}
+
+
+def turns_of(rttm: dict[str, list[Turn]], name: str) -> list[Turn]:
+    """The turns of one recording: by the name of its file, or all of an RTTM that names a single one.
+
+    Raises:
+        SerkitError: the RTTM names several recordings and this is none of them.
+    """
+    stem = Path(name).stem
+    if stem in rttm:
+        return rttm[stem]
+    if len(rttm) == 1:
+        return next(iter(rttm.values()))
+    raise SerkitError(f"{name}: the RTTM has no turns of '{stem}'; it names {', '.join(sorted(rttm)[:5])}")
+
+
+def read_transcript(path: Path | str) -> list[Turn]:
+    """Sentences with times: SubRip (.srt), WebVTT (.vtt), or JSON rows with ``start_s, end_s, text, speaker``.
+
+    JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` will do as
+    names, as Whisper writes them.
+
+    Raises:
+        SerkitError: cannot be read, no sentence with times, or a time that is none.
+    """
+    path = Path(path)
+    text = _text(path)
+    turns = _json_turns(path, text) if path.suffix in (".json", ".jsonl") else _cues(path, text)
+    for turn in turns:
+        if not (math.isfinite(turn.start_s) and 0 <= turn.start_s < turn.end_s < math.inf):
+            raise SerkitError(f"{path}: {turn.start_s:g} to {turn.end_s:g} s is no stretch of time")
+    if not turns:
+        raise SerkitError(f"{path} holds no sentence with times; expected .srt, .vtt or .json")
+    return sorted(turns, key=lambda t: t.start_s)
+
+
+def with_speakers(turns: Sequence[Turn], speakers: Sequence[Turn]) -> list[Turn]:
+    """The same turns, each with the speaker who speaks longest in it, where it has none."""
+    found = []
+    for turn in turns:
+        speaker = turn.speaker or speaker_at(speakers, turn.start_s, turn.end_s)
+        found.append(Turn(turn.start_s, turn.end_s, speaker, turn.text))
+    return found
+
+
+def speaker_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | None:
+    """Who speaks longest between two times."""
+    seconds: dict[str, float] = {}
+    for turn in turns:
+        overlap = min(end_s, turn.end_s) - max(start_s, turn.start_s)
+        if overlap > 0 and turn.speaker is not None:
+            seconds[turn.speaker] = seconds.get(turn.speaker, 0.0) + overlap
+    return max(seconds, key=lambda s: seconds[s]) if seconds else None
+
+
+def text_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | None:
+    """The words whose middle lies between two times."""
+    words = [t.text for t in turns if t.text and start_s <= (t.start_s + t.end_s) / 2 < end_s]
+    return " ".join(words) or None
+
+
+def _text(path: Path | str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SerkitError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SerkitError(f"{path} cannot be read as text: {error}") from None
+
+
+def _cues(path: Path, text: str) -> list[Turn]:
+    found = []
+    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
+        lines = [x.strip() for x in block.strip().splitlines()]
+        at = next((k for k, x in enumerate(lines) if "-->" in x), None)
+        if at is None:
+            continue
+        times = [_seconds(m) for m in _CLOCK.finditer(lines[at])]
+        if len(times) < 2:
+            raise SerkitError(f"{path}: not a time line: {lines[at][:80]!r}")
+        words = " ".join(lines[at + 1 :])
+        named = re.match(r"<v(?:\.\S+)? ([^>]+)>", words)
+        plain = re.sub(r"<[^>]*>", "", words).strip()
+        if times[1] > times[0] and plain:
+            found.append(Turn(times[0], times[1], named[1].strip() if named else None, plain))
+    return found
+
+
+def _seconds(match: re.Match[str]) -> float:
+    hours, minutes, seconds, part = match.groups()
+    return 3600.0 * int(hours or 0) + 60.0 * int(minutes) + float(f"{seconds}.{part}")
+
+
+def _json_turns(path: Path, text: str) -> list[Turn]:
+    try:
+        if path.suffix == ".jsonl":
+            rows: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            rows = json.loads(text)
+        rows = rows["segments"] if isinstance(rows, dict) else rows
+        return [
+            Turn(
+                float(row["start_s"] if "start_s" in row else row["start"]),
+                float(row["end_s"] if "end_s" in row else row["end"]),
+                row.get("speaker"),
+                str(row.get("text") or "").strip() or None,
+            )
+            for row in rows
+        ]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SerkitError(f"{path}: not sentences with start_s, end_s and text: {error}") from None
