@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
         device=_device(machine),
         progress=listener,
         announce=listener,
-        texts=_texts(run, used, encoders.values()),
+        texts=_texts(run, used, encoders.values(), machine, listener),
     )
     require_complete(found)
     run.save_features(found)
@@ -256,22 +256,29 @@ def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
             raise SerkitError(f"systems.{name}: balance: corpus needs two corpora; give --corpus twice or set it null")
 
 
-def _texts(run: Run, manifest: Manifest, encoders: Any) -> dict[str, str] | None:
-    """Transcripts by id, where an encoder reads text."""
-    if not any(e.spec.modality == "text" for e in encoders):
+def _texts(
+    run: Run, manifest: Manifest, encoders: Iterable[Encoder], machine: Machine, listener: Listener | None
+) -> dict[str, str] | None:
+    """Transcripts by id, where an encoder reads text; kept in the store and, for reading, in the run."""
+    readers = [e.spec.name for e in encoders if e.spec.modality == "text"]
+    if not readers:
         return None
     source = run.recipe.transcripts
-    if source == "corpus":
-        absent = [u.id for u in manifest if u.text is None]
-        if absent:
-            raise SerkitError(
-                f"transcripts: corpus, but {len(absent)} of {len(manifest)} utterances have no text, "
-                f"first '{absent[0]}'"
-            )
-        return {u.id: u.text or "" for u in manifest}
-    raise SerkitError(
-        f"the recipe reads text and its transcripts are {source!r}; expected 'corpus' (the corpus's own text)"
-    )
+    if source is None:
+        raise SerkitError(
+            f"encoder '{readers[0]}' reads text and the recipe names no transcripts: set transcripts=corpus (its own "
+            "text), whisper/large-v3, or a CSV file with id and text"
+        )
+    from serkit.transcripts import transcribe
+
+    path = machine.store / "transcripts.jsonl"
+    found = transcribe(manifest, source, path, device=_device(machine), callback=listener)
+    rows = [
+        json.dumps({"id": i, "text": t.text, "language": t.language, "flags": list(t.flags)}, ensure_ascii=False)
+        for i, t in found.items()
+    ]
+    write_text(run.folder / "transcripts.jsonl", "\n".join(rows) + "\n")
+    return {i: t.text for i, t in found.items()}
 
 
 def _gather(run: Run, system: str, split: str) -> Predictions:
