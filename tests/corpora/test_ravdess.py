@@ -20,6 +20,7 @@ def build(root: Path) -> Path:
 
 
 N_ROWS = 41
+SKIP_PROTOCOLS = ("ravdess-holdout-19to24",)  # tests on actors that this tree does not have
 EXPECTED = {
     "03-01-05-02-02-02-02": {
         "audio": "Actor_02/03-01-05-02-02-02-02.FLAC",
@@ -80,3 +81,13 @@ def test_real_recordings() -> None:
     assert manifest.counts()["neutral"] == 72
     assert ravdess(root, fold=2).info["speakers"]["test"] == ["04", "05", "06"]
     assert manifest.audio_path(manifest.utterances[0]).is_file()
+
+
+def test_the_holdout_tests_the_last_six_actors(tmp_path: Path) -> None:
+    touch(tmp_path / "all", [f"03-01-{e:02d}-01-01-01-{a:02d}.wav" for a in range(1, 25) for e in range(1, 9)])
+    manifest = ravdess(tmp_path / "all", protocol="ravdess-holdout-19to24")
+    who = {s: sorted({int(u.speaker or 0) for u in manifest.split(s)}) for s in ("train", "dev", "test")}
+    assert who == {"train": list(range(1, 16)), "dev": [16, 17, 18], "test": [19, 20, 21, 22, 23, 24]}
+    touch(tmp_path / "some", [f"03-01-{e:02d}-01-01-01-{a:02d}.wav" for a in range(1, 19) for e in range(1, 9)])
+    with pytest.raises(SerkitError, match="tests on actors 19-24, and .* has 18 others"):
+        ravdess(tmp_path / "some", protocol="ravdess-holdout-19to24")

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
+from serkit.errors import SerkitError
 from serkit.types import Manifest, Utterance
 
 _READ_EMOBOX = "counted in the file list of EmoBox (data/ravdess/ravdess.jsonl)"
@@ -41,6 +42,12 @@ CARD = Card(
             "run, train the other 16. Fewer actors make shorter runs.",
             source="6 folds of 4 actors as in multi-loss learning (arXiv 2512.04551); dev fold: serkit",
         ),
+        Protocol(
+            name="ravdess-holdout-19to24",
+            version=1,
+            folds=1,
+            description="Test is actors 19-24, dev 16-18, train 1-15.",
+        ),
     ),
     speakers=Count(24, _READ_ZENODO),
     utterances=Count(1440, _READ_ZENODO),
@@ -61,6 +68,7 @@ CARD = Card(
     ),
 )
 
+_HELD_OUT, _HELD_OUT_DEV = ("19", "20", "21", "22", "23", "24"), ("16", "17", "18")
 _WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 _TEXTS = {1: "Kids are talking by the door.", 2: "Dogs are sitting by the door."}
 _NAME = re.compile(r"03-01-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
@@ -103,7 +111,14 @@ def ravdess(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int
     chosen = protocols.choose_protocol(CARD, protocol)
     folder = recordings.corpus_root(root, CARD)
     rows, found = recordings.recognise(folder, CARD, _row)
-    folds = protocols.fold_of_speakers((u.speaker for u in rows if u.speaker), chosen.folds)
+    actors = sorted({u.speaker for u in rows if u.speaker})
+    if chosen.folds == 1:
+        protocols.check_fold(fold, 1, f"protocol '{chosen.name}'")
+        if actors[-1] < _HELD_OUT[0]:
+            raise SerkitError(f"protocol '{chosen.name}' tests on actors 19-24, and {folder} has {len(actors)} others")
+        folds = {who: 1 if who in _HELD_OUT else 2 if who in _HELD_OUT_DEV else 3 for who in actors}
+    else:
+        folds = protocols.fold_of_speakers(actors, chosen.folds)
     rows = protocols.split_by_speaker(rows, fold, folds)
     return protocols.finish(
         CARD,
@@ -111,7 +126,7 @@ def ravdess(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int
         root=folder,
         protocol=chosen,
         fold=fold,
-        folds=max(folds.values()),
+        folds=1 if chosen.folds == 1 else max(folds.values()),
         version="1.0.0 (speech, audio only)",
         extra=found,
     )
