@@ -89,5 +89,5 @@ def test_the_holdout_tests_the_last_six_actors(tmp_path: Path) -> None:
     who = {s: sorted({int(u.speaker or 0) for u in manifest.split(s)}) for s in ("train", "dev", "test")}
     assert who == {"train": list(range(1, 16)), "dev": [16, 17, 18], "test": [19, 20, 21, 22, 23, 24]}
     touch(tmp_path / "some", [f"03-01-{e:02d}-01-01-01-{a:02d}.wav" for a in range(1, 19) for e in range(1, 9)])
-    with pytest.raises(SerkitError, match="tests on actors 19-24, and .* has 18 others"):
+    with pytest.raises(SerkitError, match=r"tests on actors 19-24, and .* has 18 others"):
         ravdess(tmp_path / "some", protocol="ravdess-holdout-19to24")
