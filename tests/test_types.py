@@ -55,9 +55,7 @@ TEXT = "«\u2028\x85\n2»"  # ends of line that JSON leaves as they are
 
 def test_it_comes_back_from_jsonl_as_it_was(tmp_path):
     rows = (
-        Utterance(
-            "a", "ä b.wav", 0.5, 1.5, "s", "train", "anger", {"anger": 2, "fear": 1}, 1.0, 2.0, 3.0, "«\u2028\x85\n2"
-        ),
+        Utterance("a", "ä b.wav", 0.5, 1.5, "s", "train", "anger", {"anger": 2, "fear": 1}, 1.0, 2.0, 3.0, TEXT),
         Utterance("b", "b.wav", meta={"label": "xxx", "deep": [1, {"x": None}]}),
     )
     manifest = Manifest("c", ("anger", "fear"), rows, "/data", class_sets={"c": ("anger",)}, info={"protocol": "p"})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -80,8 +81,11 @@ def load_network(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.M
         network.load_state_dict(state, strict=True)
     except FileNotFoundError:
         raise SerkitError(f"no trained network in {folder}: model.safetensors is missing") from None
+    except SafetensorError as error:
+        raise SerkitError(f"{folder}/model.safetensors is damaged: {error}; delete {folder} and train again") from None
     except RuntimeError as error:
-        raise SerkitError(f"{folder}/model.safetensors does not fit its config.json: {error}") from None
+        reason = " ".join(str(error).split())
+        raise SerkitError(f"{folder}/model.safetensors does not fit its config.json: {reason[:300]}") from None
     return network.eval().to(device), config
 
 

@@ -67,5 +67,4 @@ class Objective(nn.Module):
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the losses with state, and of a learned scaling."""
         groups = [group for module in self.stateful.values() for group in module.param_groups()]  # type: ignore[operator]
-        own = [p for p in self.sum.parameters() if p.requires_grad]
-        return groups + ([{"params": own}] if own else [])
+        return groups + self.sum.param_groups()

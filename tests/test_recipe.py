@@ -1,0 +1,183 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import yaml
+
+from made import MadeSource, made_manifest
+from serkit import registry
+from serkit.errors import SerkitError
+from serkit.networks import NetworkConfig
+from serkit.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from serkit.sampling import Examples
+from serkit.training import train_network
+
+BASE = """
+name: r
+x-shelf: &shelf {epochs: 3, lr: 1e-5}
+systems:
+  a: {features: [logmel/24], train: *shelf}
+  b: {features: [{name: mfcc/13, pool: 4}, hashed_text/32], model: {name: cross_attention, hidden: 8}}
+"""
+
+
+def test_numbers_are_read_as_yaml_1_2_has_them():
+    recipe = parse_recipe(BASE)
+    assert recipe.systems["a"].train.lr == 1e-5
+    assert recipe.systems["a"].train.epochs == 3
+    assert parse_recipe(BASE, ["train.lr=2e-4"]).systems["b"].train.lr == 2e-4
+
+
+def test_features_are_told_apart_by_their_parameters():
+    recipe = parse_recipe(BASE, ["systems.a.features=[{name: mfcc/13, pool: 2}]"])
+    assert list(recipe.features) == ["mfcc/13[pool=2]", "mfcc/13[pool=4]", "hashed_text/32"]
+    assert recipe.systems["b"].features[0].family == "mfcc"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: r\nsystems: {a: {featurs: [logmel]}}", "unknown key 'systems.a.featurs'; did you mean 'features'"),
+        ("name: r\nsystms: {}\n", "unknown key 'systms'; did you mean 'systems'"),
+        ("name: r\nsystems: {a: {features: [logml/24]}}", "no encoder 'logml'; did you mean 'logmel'"),
+        ("name: r\nsystems: {a: {features: [logmel], losses: [focall]}}", "no loss 'focall'; did you mean 'focal'"),
+        ("name: r\nsystems: {a: {features: [logmel], model: cross_atention}}", "no model 'cross_atention'"),
+        ("name: r\nsystems: {a: {features: [logmel], augment: [noize]}}", "no augmentation 'noize'"),
+        (
+            "name: r\nsystems: {a: {features: [logmel], model: {name: mean_pool, hiden: 3}}}",
+            "systems.a.model: model 'mean_pool' has no parameter 'hiden'; did you mean 'hidden'",
+        ),
+        ("name: r\nsystems: {a: {features: [logmel], losses: [{name: focal, gama: 2}]}}", "did you mean 'gamma'"),
+        ("name: r\nsystems: {a: {features: [logmel], train: {epoch: 3}}}", "did you mean 'epochs'"),
+        ("name: r\nsystems: {a: {features: [logmel], train: {epochs: ten}}}", "systems.a.train.epochs: .*, got 'ten'"),
+        ("name: r\nsystems: {a: {features: [logmel], train: {lr: -1}}}", "systems.a.train.lr: .*greater than 0"),
+        ("name: r\nsystems: {a: {features: [logmel], balance: clas}}", "systems.a.balance"),
+        ("name: r\nsystems: {a: {features: []}}", "systems.a.features"),
+        ("name: r\nsystems: {a: {features: [logmel, logmel]}}", "the same feature stands twice"),
+        ("name: r\nsystems: {}", "systems"),
+        ("systems: {a: {features: [logmel]}}", "name: field required"),
+        ("name: r\nsystems: {a: {features: [logmel]}}\ncrossfit: null", "a stack needs out-of-fold scores"),
+        ("name: r\nname: s\nsystems: {a: {features: [logmel]}}", "key 'name' stands twice"),
+        ("name: [", "is not valid YAML"),
+        ("- a", "expected a mapping"),
+        ("", "expected a mapping"),
+        ("name: r\nsystems: {a: {features: [logmel]}}\nstack: {trees: 0}", "stack.trees"),
+        ("name: r\nsystems: {a: {features: [nolab.mine]}}", "no encoder|cannot be imported"),
+        ("name: r\nsystems: {a: {features: [logmel], losses: [nolab.mine]}}", "'nolab.mine' cannot be imported"),
+    ],
+)
+def test_what_does_not_hold_is_refused_in_one_line(text, message):
+    with pytest.raises(SerkitError, match=message) as error:
+        parse_recipe(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", r"no system has this key; did you mean 'train.epochs'"),
+        ("model.hiden=3", "did you mean 'model.hidden'"),
+        ("systems.c.train.epochs=3", "no system 'c'"),
+        ("systems.a.train.epoch=3", "system 'a' has no such key"),
+        ("crossfit.fold=2", "'crossfit' has no key 'fold'; did you mean 'folds'"),
+        ("stack.tree=2", "did you mean 'trees'"),
+        ("epochs=3", "no system has this key"),
+        ("train.epochs", "expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("train.epochs=many", "train.epochs: .*got 'many'"),
+        ("losses.focal.gamma=2", "no system has this key"),
+        ("seed=x", "seed"),
+        ("systems=3", "systems"),
+        ("name.x=3", "name"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_in_one_line(override, message):
+    with pytest.raises(SerkitError, match=message) as error:
+        parse_recipe(BASE, [override])
+    assert "\n" not in str(error.value)
+
+
+def test_keys_are_set_where_they_are():
+    text = BASE + "  c: {features: [logmel], losses: [{name: focal}], model: {name: mean_pool}}\n"
+    recipe = parse_recipe(
+        text,
+        [
+            "train.epochs=9", "systems.b.train.epochs=2", "losses.focal.gamma=3", "model.hidden=5", "crossfit.folds=4",
+            "stack=null", "balance=class", "systems.c.balance=null", "seed=99", "drop_labels=[fear]",
+        ],
+    )  # fmt: skip
+    assert [s.train.epochs for s in recipe.systems.values()] == [9, 2, 9]
+    assert recipe.systems["c"].losses[0].parameters == {"gamma": 3}
+    assert [s.model.parameters.get("hidden") for s in recipe.systems.values()] == [5, 5, 5]
+    assert (recipe.crossfit.folds, recipe.stack, recipe.seed, recipe.drop_labels) == (4, None, 99, ("fear",))
+    assert [s.balance for s in recipe.systems.values()] == ["class", "class", None]
+
+
+def test_the_description_changes_no_number():
+    recipe = parse_recipe(BASE)
+    assert parse_recipe(BASE + "description: words\n").fingerprint == recipe.fingerprint
+    assert parse_recipe(BASE, ["seed=8"]).fingerprint != recipe.fingerprint
+
+
+def test_unknown_recipes_and_files_are_said(tmp_path):
+    with pytest.raises(SerkitError, match="no recipe 'ofline12'; did you mean 'offline12'"):
+        load_recipe("ofline12")
+    with pytest.raises(SerkitError, match="no recipe file at"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SerkitError, match="is not a text file"):
+        load_recipe(tmp_path / "binary.yaml")
+
+
+# ---------------------------------------------------------------- the contract of every recipe in the package
+
+
+def tiny_systems(recipe: Recipe) -> dict[str, dict]:
+    """Every system of a recipe, small and short, with the widths of the encoders' tiny() ones."""
+    found = {}
+    for name, system in recipe.systems.items():
+        dims = {f.key: registry.find("encoders", f.family).tiny().spec.dim for f in system.features}
+        model = {**system.model.model_dump(), **({"hidden": 8} if "hidden" in _parameters(system) else {})}
+        train = system.train.model_copy(update={"epochs": 1, "batch_size": 16})
+        small = system.model_copy(update={"train": train, "model": type(system.model)(**model)})
+        found[name] = {"system": small, "dims": dims}
+    return found
+
+
+def _parameters(system):
+    return registry.member("models", system.model.name).parameters
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_parses_resolves_and_comes_back(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    again = parse_recipe(recipe.to_yaml())
+    assert again == recipe
+    assert again.fingerprint == recipe.fingerprint
+    assert yaml.safe_load(recipe.to_yaml())["systems"].keys() == recipe.systems.keys()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
+    manifest = made_manifest(36)
+    trained = set()
+    for system, small in tiny_systems(load_recipe(name)).items():
+        settings, dims = small["system"], small["dims"]
+        shape = (len(dims), settings.model, settings.losses, settings.balance)
+        if str(shape) in trained:  # the same network on features of other names
+            continue
+        trained.add(str(shape))
+        sources = {key: MadeSource(manifest, dim) for key, dim in dims.items()}
+        train, dev = (Examples.of(manifest.split(s), sources) for s in ("train", "dev"))
+        model = {"name": settings.model.name, **settings.model.parameters}
+        config = NetworkConfig(system, model, dims, {}, manifest.labels, 1, {})
+        network = train_network(settings, config, train, dev, tmp_path / system, device="cpu")
+        assert all(np.isfinite(p.detach().numpy()).all() for p in network.parameters())
+    assert trained
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises((dataclasses.FrozenInstanceError, ValueError)):
+        load_recipe("toy").seed = 3

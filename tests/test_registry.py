@@ -1,0 +1,65 @@
+import subprocess
+import sys
+
+import pytest
+
+from serkit import registry
+from serkit.errors import SerkitError
+
+
+def outside(x: int = 3) -> int:
+    """Of the user's own."""
+    return x
+
+
+def test_names_are_the_files():
+    assert {"focal", "cross_entropy", "neutral_margin", "center_loss"} <= set(registry.names("losses"))
+    assert {"toy", "table", "ravdess"} <= set(registry.names("corpora"))
+    assert not [n for kind in registry.Kind.__args__ for n in registry.names(kind) if n.startswith("_")]
+
+
+def test_functions_classes_and_dataclasses_are_described_from_their_source():
+    margin = registry.member("losses", "focal")
+    assert "gamma" in margin.parameters
+    assert not {"outputs", "batch", "class_counts"} & set(margin.parameters)
+    center = registry.member("losses", "center_loss")
+    assert center.attribute == "CenterLoss"
+    noise = registry.member("augment", "noise")
+    assert "probability" in noise.parameters
+    assert all(registry.member(kind, n).doc for kind in registry.Kind.__args__ for n in registry.names(kind))
+
+
+def test_every_member_can_be_imported_and_is_what_was_described():
+    for kind in registry.Kind.__args__:
+        for name in registry.names(kind):
+            assert registry.find(kind, name).__name__ == registry.member(kind, name).attribute
+
+
+def test_describing_imports_nothing_heavy():
+    code = (
+        "import sys; from serkit import registry\n"
+        "for kind in registry.Kind.__args__:\n"
+        "    [registry.member(kind, n) for n in registry.names(kind)]\n"
+        "assert not {'torch', 'sklearn', 'transformers', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_dotted_name_is_imported_as_it_stands():
+    assert registry.find("losses", "test_registry.outside") is outside
+    described = registry.member("losses", "test_registry.outside")
+    assert described.parameters == {"x": "3"}
+    registry.check_parameters("losses", "test_registry.outside", {"x": 1}, "here")
+    with pytest.raises(SerkitError, match=r"loss 'test_registry\.nothing' cannot be imported"):
+        registry.find("losses", "test_registry.nothing")
+    with pytest.raises(SerkitError, match="cannot be imported"):
+        registry.find("models", "no_such_lab.mine")
+
+
+def test_a_missing_parameter_is_said(monkeypatch):
+    member = registry.Member("x", "x", {"needed": None, "given": "1"}, "doc")
+    monkeypatch.setattr(registry, "member", lambda kind, name: member)
+    with pytest.raises(SerkitError, match="here: model 'x' needs the parameter 'needed'"):
+        registry.check_parameters("models", "x", {"given": 2}, "here")
+    with pytest.raises(SerkitError, match="has no parameter 'gven'; did you mean 'given'"):
+        registry.check_parameters("models", "x", {"gven": 2}, "here")
