@@ -13,6 +13,7 @@ import soundfile as sf
 
 from serkit.audit import Finding, audit, to_json, to_rows
 from serkit.duplicates import bit_error, fingerprint_audio, near_pairs
+from serkit.progress import Progress
 from serkit.types import Manifest, Utterance
 
 RATE = 16_000
@@ -239,12 +240,12 @@ def test_a_changed_copy_in_another_split_is_found(tmp_path: Path) -> None:
 def test_progress_part_of_the_files_and_any_number_of_threads(tmp_path: Path) -> None:
     table = manifest(tmp_path, good(tmp_path, 9))
     calls: list[tuple[int, int]] = []
-    found = by_code(audit(table, max_files=4, progress=lambda done, n: calls.append((done, n))))
+    found = by_code(audit(table, max_files=4, progress=lambda p: calls.append((p.done, p.total))))
     assert calls[-1] == (4, 4)
     assert "4 of 9 recordings were decoded" in found["partly-decoded"].message
     assert audit(table, jobs=1) == audit(table, jobs=3)
 
-    def stop(done: int, n: int) -> None:
+    def stop(p: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -21,6 +21,7 @@ import numpy as np
 from serkit.duplicates import Fingerprint, fingerprint_audio, near_pairs
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
+from serkit.progress import Meter, ProgressCallback
 from serkit.types import SPLITS, Manifest, Utterance
 
 Severity = Literal["error", "warning", "info"]
@@ -73,7 +74,7 @@ def audit(
     *,
     decode: bool = True,
     max_files: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
     jobs: int | None = None,
 ) -> list[Finding]:
     """Look for what would make a result on this manifest wrong or hard to believe.
@@ -82,7 +83,7 @@ def audit(
         manifest: any manifest; its audio is looked for under its root.
         decode: also read the sound: rates, lengths, silence, clipping, NaN, duplicates.
         max_files: decode at most so many rows, spread evenly over the manifest; a finding says so.
-        progress: called with (rows decoded, rows to decode) now and then.
+        progress: handed a :class:`serkit.progress.Progress` now and then while recordings are decoded.
         jobs: threads that decode; default: one a processor.
 
     Returns:
@@ -290,15 +291,15 @@ def _missing(manifest: Manifest) -> list[Utterance]:
 
 
 def _decode_all(
-    manifest: Manifest, rows: Sequence[Utterance], progress: Callable[[int, int], None] | None, jobs: int | None
+    manifest: Manifest, rows: Sequence[Utterance], progress: ProgressCallback | None, jobs: int | None
 ) -> list[_Clip]:
     clips: list[_Clip] = []
+    meter = Meter("listen", len(rows), progress)
     with ThreadPoolExecutor(max_workers=jobs or os.cpu_count()) as pool:
         try:
             for clip in pool.map(lambda u: _decode(manifest, u), rows):
                 clips.append(clip)
-                if progress is not None and (len(clips) % 50 == 0 or len(clips) == len(rows)):
-                    progress(len(clips), len(rows))
+                meter.advance()
         except BaseException:  # Ctrl-C, or the caller's progress: do not decode the rest first
             pool.shutdown(wait=False, cancel_futures=True)
             raise

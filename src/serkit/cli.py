@@ -184,11 +184,11 @@ def audit(
     from serkit import audit as auditing
     from serkit.types import Manifest
 
-    path = manifest / "manifest.jsonl" if manifest.is_dir() else manifest
+    rows = Manifest.load(manifest / "manifest.jsonl" if manifest.is_dir() else manifest)
     with _watcher() as watcher:
-        findings = auditing.audit(Manifest.load(path), decode=decode, progress=watcher)
+        findings = auditing.audit(rows, decode=decode, progress=watcher)
     if as_json:
-        typer.echo(json.dumps(auditing.to_rows(findings), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(auditing.to_json(rows, findings), indent=1, ensure_ascii=False))
     else:
         for finding in findings:
             typer.echo(f"{finding.severity:8}{finding.code:22}{finding.message}")
