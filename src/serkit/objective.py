@@ -51,7 +51,7 @@ class Objective(nn.Module):
             if inspect.isclass(made):
                 if "dim" in given and given["dim"] is None:
                     raise SerkitError(f"the loss '{loss.name}' needs a network with an embedding")
-                module = made(**loss.parameters, **given)
+                module: Any = made(**loss.parameters, **given)
                 self.stateful[loss.name.replace(".", "_")] = module
                 self.parts[loss.name] = module
             else:

@@ -1,0 +1,161 @@
+"""The three laws of the house (docs/architecture.md), held up by reading the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import serkit
+from serkit import registry
+
+SOURCE = Path(serkit.__file__).parent
+TESTS = Path(__file__).parent
+
+# Law 1: a room (a module or a folder) imports only from rooms above it. This is the one place that says the order.
+_ORDER = """
+    errors files config cards types predictions
+    journal progress registry
+    recipe checkpoint_table checkpoints availability
+    recordings protocols corpora labels readers crossfit
+    encoding dsp audio segments
+    foundation
+    contents word_errors transcripts
+    duplicates audit
+    augment encoders
+    shards store features engines extraction
+    metrics
+    tensors layers models losses loss_sum networks schedules sampling objective scoring training
+    bootstrap combining stacking calibration evaluation comparison
+    reporting listing pipeline serving console cli
+"""
+ORDER = tuple(_ORDER.split())
+HEAVY = ("torch", "sklearn", "transformers", "scipy", "matplotlib", "pyarrow")
+TORCH_ROOMS = {
+    "tensors", "layers", "models", "losses", "loss_sum", "networks", "sampling", "objective", "scoring", "training",
+}  # fmt: skip
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def sources() -> list[Path]:
+    return sorted(p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py" and "recipes" not in p.parts)
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms that a file imports from, also inside functions and for type checkers."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "serkit":
+            found |= {alias.name for alias in node.names if not alias.name.startswith("__")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("serkit."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("serkit.")}
+    return found - {room(path)}
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert len(set(ORDER)) == len(ORDER)
+    assert {room(p) for p in sources()} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_module_imports_only_from_above(path):
+    place = {name: k for k, name in enumerate(ORDER)}
+    below = {name for name in imported_rooms(path) if place[name] > place[room(path)]}
+    assert not below, f"{path.relative_to(SOURCE)} imports from rooms below it: {sorted(below)}"
+
+
+def test_no_relative_import_hides_from_the_law():
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
+@pytest.mark.parametrize("kind", registry.Kind.__args__)
+def test_a_file_is_one_public_callable_with_its_test(kind):
+    for name in registry.names(kind):
+        path = SOURCE / kind / f"{name}.py"
+        public = [
+            node.name
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        ]
+        assert public in ([name], [registry.camel_case(name)]), f"{path.name}: {public}"
+        assert (TESTS / kind / f"test_{name}.py").is_file(), f"tests/{kind}/test_{name}.py is missing"
+
+
+def test_files_are_short_and_well_named():
+    for path in sources():
+        assert path.name != "utils.py"
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 450, path
+    for path in [*SOURCE.rglob("*.py"), *TESTS.rglob("*.py")]:
+        assert path.name.islower(), path
+
+
+def loads(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["serkit", "serkit.types", "serkit.recipe", "serkit.evaluation", "serkit.stacking"])
+def test_what_starts_the_command_line_is_light(module):
+    assert not loads(f"import {module}") & {"torch", "sklearn", "transformers"}
+
+
+def test_help_and_lists_load_nothing_heavy():
+    for words in (["--help"], ["run", "--help"], ["losses"], ["recipes"], ["corpora", "--json"]):
+        statement = (
+            "import io, contextlib\nfrom serkit.cli import app\n"
+            f"with contextlib.redirect_stdout(io.StringIO()):\n    app({words!r}, standalone_mode=False)"
+        )
+        assert not loads(statement) & {"torch", "sklearn", "transformers", "scipy", "matplotlib"}, words
+
+
+def test_torch_is_imported_at_the_top_in_torch_rooms_alone():
+    for path in sources():
+        top = ast.parse(path.read_text(encoding="utf-8")).body
+        names = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}
+        names |= {str(n.module).split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
+        if names & set(HEAVY):
+            assert names & set(HEAVY) <= {"torch"}, path
+            assert room(path) in TORCH_ROOMS or path.parent.name == "foundation", path
+
+
+@pytest.mark.parametrize("word", ["print", "assert"])
+def test_nothing_prints_or_asserts_outside_the_command_line(word):
+    for path in sources():
+        if room(path) in ("cli",):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+            assert not (called and word == "print"), path
+            assert not (isinstance(node, ast.Assert) and word == "assert"), path
+
+
+def test_the_tables_of_a_run_open_without_serkit(finished):
+    """Law 3: only plain tables cross a border."""
+    code = f"""
+import json, sys
+from pathlib import Path
+import numpy, pyarrow.parquet, safetensors.numpy, yaml
+run = Path({str(finished)!r})
+rows = [json.loads(line) for line in (run / "manifest.jsonl").read_text().split("\\n") if line]
+assert {{"id", "audio", "emotion"}} <= set(rows[1])
+assert pyarrow.parquet.read_table(run / "predictions" / "sound.test.parquet").num_rows > 0
+assert yaml.safe_load((run / "recipe.yaml").read_text())["name"] == "small"
+assert json.loads((run / "report" / "report.json").read_text())["systems"]["sound"]
+assert safetensors.numpy.load_file(run / "systems" / "sound" / "fold0" / "model.safetensors")
+features = json.loads(next((run / "features").glob("*.json")).read_text())
+shard = next(Path(features["store"]).rglob("*.npy"))
+assert numpy.load(shard, mmap_mode="r").ndim == 2
+assert "serkit" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from serkit import config
+from serkit.errors import SerkitError
+from serkit.readers import card, default_root, parse_options, read_corpora
+
+
+def test_one_corpus_with_fold_and_protocol(toy_root):
+    first = read_corpora(["toy"], [toy_root])
+    second = read_corpora(["toy"], [toy_root], fold=2, protocol="toy-4fold-speaker")
+    assert first.corpus == "toy"
+    assert first.split_hash != second.split_hash
+
+
+def test_a_root_may_be_configured_and_toy_has_one_anyway(toy_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path))
+    assert default_root("toy") == config.cache_folder() / "toy"
+    (tmp_path / "roots.yaml").write_text(f"corpora: {{toy: {toy_root}}}\n")
+    assert len(read_corpora(["toy"], [])) == 80
+    with pytest.raises(SerkitError, match=r"corpus 'ravdess' needs --root DIR, or a line under .*roots.yaml"):
+        default_root("ravdess")
+
+
+@pytest.mark.parametrize(
+    ("names", "roots", "options", "message"),
+    [
+        (["tooy"], 1, {}, "no corpus 'tooy'; did you mean 'toy'"),
+        (["toy", "table"], 1, {}, "2 --corpus and 1 --root"),
+        (["toy"], 1, {"fold": 5}, "has folds 1 to 4, got fold 5"),
+        (["toy"], 1, {"fold": 0}, "has folds 1 to 4, got fold 0"),
+        (["toy"], 1, {"protocol": "toy-4fold-speker"}, "no protocol 'toy-4fold-speker'; did you mean"),
+        (["toy"], 1, {"options": ["speakers_shared=true"]}, "--option speakers_shared: no reader of toy takes it"),
+        (["toy"], 1, {"options": ["x"]}, "expected KEY=VALUE"),
+        (["toy", "toy"], 2, {}, "--corpus toy is given twice"),
+    ],
+)
+def test_what_cannot_be_read_is_said(toy_root, names, roots, options, message):
+    with pytest.raises(SerkitError, match=message):
+        read_corpora(names, [toy_root] * roots, **options)
+
+
+def test_an_option_reaches_the_reader_that_takes_it(toy_root, tmp_path):
+    clips = sorted(Path(toy_root).rglob("*.wav"))
+    path = tmp_path / "t.csv"
+    rows = [f"{clip},{('anger', 'fear')[k % 2]}" for k, clip in enumerate(clips[:12])]
+    path.write_text("path,emotion\n" + "\n".join(rows) + "\n")
+    with pytest.raises(SerkitError, match="speaker"):
+        read_corpora(["table"], [path])
+    assert parse_options(["a=1", "b=[x, y]", "c="]) == {"a": 1, "b": ["x", "y"], "c": None}
+    assert read_corpora(["table"], [path], options=["speakers_shared=true"]).speakers_shared
+
+
+def test_cards_are_found():
+    assert card("toy").name == "toy"
+    with pytest.raises(SerkitError, match="no corpus"):
+        card("nothing")
