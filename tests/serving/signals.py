@@ -1,0 +1,44 @@
+"""Sounds that tests share: made of sines and a seeded generator, the same everywhere."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+RATE = 16_000
+GOLDEN = Path(__file__).parent / "golden" / "tiny.zip"
+
+
+def voice(duration_s: float, seed: int = 0, pitch_hz: float = 120.0) -> np.ndarray:
+    """A buzz whose loudness moves four times a second: what a detector calls speech."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(duration_s * RATE)) / RATE
+    pitch = pitch_hz * (1 + 0.15 * np.sin(2 * np.pi * 0.7 * time + seed))
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    sound = sum(np.sin(k * phase) / k for k in range(1, 25))
+    loud = 0.05 + np.maximum(0, np.sin(2 * np.pi * 4 * time)) ** 2
+    return np.asarray(0.2 * loud * sound + 1e-4 * rng.standard_normal(len(time)), dtype=np.float32)
+
+
+def quiet(duration_s: float, level: float = 1e-4, seed: int = 1) -> np.ndarray:
+    """Noise too soft to be speech."""
+    rng = np.random.default_rng(seed)
+    return (level * rng.standard_normal(round(duration_s * RATE))).astype(np.float32)
+
+
+def talk(n: int = 4, seed: int = 0) -> np.ndarray:
+    """``n`` utterances of one to two seconds with pauses, at different pitches."""
+    parts = [quiet(0.8)]
+    for k in range(n):
+        parts += [voice(1.0 + 0.25 * (k % 4), seed + k, 100.0 + 45.0 * (k % 4)), quiet(0.9, seed=k)]
+    return np.concatenate(parts)
+
+
+def wav(samples: np.ndarray, rate: int = RATE, kind: str = "WAV", subtype: str | None = None) -> bytes:
+    """The bytes of an audio file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=kind, subtype=subtype)
+    return buffer.getvalue()

@@ -1,0 +1,165 @@
+"""A bundle is read whole or refused in one line; loading it runs nothing and loads nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import serkit
+from serkit.errors import SerkitError
+from serkit.serving import bundle as bundles
+from serkit.serving.bundle import open_bundle, write_bundle
+
+from .signals import GOLDEN
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with zipfile.ZipFile(GOLDEN) as archive:
+        archive.extractall(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    (folder / "bundle.json").write_text(json.dumps({**head, **changes}), encoding="utf-8")
+
+
+def test_answering_loads_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, serkit\n"
+        f"model = serkit.load({str(GOLDEN)!r})\n"
+        "print(model.predict(np.sin(np.arange(16000) / 9).astype('f4'), rate_hz=16000, threshold=None).label)\n"
+        "heavy = ('torch', 'sklearn', 'skops', 'scipy', 'transformers', 'pyarrow', 'pandas', 'matplotlib', 'pickle5')\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    label, loaded = done.stdout.splitlines()
+    assert label in ("anger", "fear", "happiness", "neutral", "sadness")
+    assert loaded == "[]"
+
+
+def test_nothing_is_there() -> None:
+    with pytest.raises(SerkitError, match="no bundle at nowhere/at/all"):
+        serkit.load("nowhere/at/all")
+    with pytest.raises(SerkitError, match="no bundle 'defalt': neither a path nor a name"):
+        serkit.load("defalt")
+
+
+def test_names_are_found_in_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "NAMED", folder.parent)
+    (folder.parent / "notes.txt").write_text("no bundle")
+    (folder.parent / "other.zip").write_bytes(GOLDEN.read_bytes())
+    assert bundles.names() == ("other", "tiny")
+    assert serkit.load("other").id == serkit.load("tiny").id
+    with pytest.raises(SerkitError, match="did you mean 'tiny'"):
+        open_bundle("tinny")
+
+
+def test_a_run_is_not_a_bundle(tmp_path: Path) -> None:
+    for name in ("recipe.yaml", "manifest.jsonl"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(SerkitError, match="make a bundle of it with 'serkit bundle"):
+        open_bundle(tmp_path)
+
+
+def test_a_later_format_is_refused(folder: Path) -> None:
+    rewrite(folder, format=99, serkit="7.0")
+    with pytest.raises(SerkitError, match=r"written by a later serkit \(7\.0\)"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["networks/cross.fold0.onnx", "stack.safetensors", "calibration.safetensors"])
+def test_a_changed_byte_is_noticed(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(bytes(content))
+    bundle = open_bundle(folder)
+    with pytest.raises(SerkitError, match=f"'{name}' is damaged"):
+        bundle.read(name)
+
+
+@pytest.mark.parametrize("key", ["labels", "features", "networks", "files", "max_clip_s"])
+def test_a_damaged_head_is_one_line(folder: Path, key: str) -> None:
+    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    del head[key]
+    (folder / "bundle.json").write_text(json.dumps(head))
+    with pytest.raises(SerkitError, match=r"bundle\.json is damaged") as found:
+        open_bundle(folder)
+    assert "\n" not in str(found.value)
+
+
+def test_text_that_is_no_json(folder: Path) -> None:
+    (folder / "bundle.json").write_text("{")
+    with pytest.raises(SerkitError, match="damaged"):
+        open_bundle(folder)
+    (folder / "bundle.json").write_text("[]")
+    with pytest.raises(SerkitError, match="does not describe a bundle"):
+        open_bundle(folder)
+
+
+def test_files_that_are_not_listed_are_not_read(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    (folder / "extra.py").write_text("boom")
+    with pytest.raises(SerkitError, match=r"has no file 'extra\.py'"):
+        bundle.read("extra.py")
+
+
+def test_names_that_leave_the_bundle_are_refused(folder: Path) -> None:
+    secret = folder.parent / "secret"
+    secret.write_text("x")
+    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    head["files"]["../secret"] = {"bytes": 1, "blake2b": bundles.hash_of(b"x")}
+    (folder / "bundle.json").write_text(json.dumps(head))
+    with pytest.raises(SerkitError, match="not a name inside the bundle"):
+        open_bundle(folder).read("../secret")
+
+
+def test_a_compressed_zip_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "packed.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.rglob("*"):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
+    with pytest.raises(SerkitError, match="is compressed"):
+        open_bundle(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", GOLDEN.read_bytes()[:20_000]])
+def test_a_file_that_is_no_bundle(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(SerkitError, match="is not a bundle"):
+        open_bundle(tmp_path / "x.zip")
+
+
+def test_another_revision_of_an_encoder_is_refused(folder: Path) -> None:
+    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    head["features"]["mfcc/13[pool=4]"]["fingerprint"] = "0" * 16
+    (folder / "bundle.json").write_text(json.dumps(head))
+    with pytest.raises(SerkitError, match="whose numbers differ"):
+        serkit.load(folder)
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    files = {"a.txt": b"one", "b/c.txt": b"two"}
+    head = {"name": "x", "labels": ["a", "b"]}
+    for name in ("one.zip", "two.zip"):
+        write_bundle(dict(head), files, tmp_path / name)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    write_bundle(dict(head), files, tmp_path / "folder")
+    assert (tmp_path / "folder" / "b" / "c.txt").read_bytes() == b"two"
+    with pytest.raises(SerkitError, match="exists already"):
+        write_bundle(dict(head), files, tmp_path / "folder")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "one.zip", "two.zip"]
+
+
+def test_importing_serkit_stays_light() -> None:
+    code = "import serkit, sys; print([m for m in ('numpy', 'onnxruntime', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,98 @@
+"""Every format holds the answer, and reads back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+
+import pytest
+
+from serkit.errors import SerkitError
+from serkit.serving.formats import document, header, rows
+from serkit.serving.results import Prediction, Segment
+
+SHARES = {"anger": 0.7, "joy": 0.2, "neutral": 0.1}
+PARTS = (
+    Segment(0.5, 2.0, "anger", 0.7, SHARES, "", "anger", "Ann B", 'she said "no", then\nleft', 1.2),
+    Segment(1.8, 3.0, "joy", 0.5, {"anger": 0.4, "joy": 0.5, "neutral": 0.1}, "unsure", "anger", None, None, 1.0),
+)
+
+
+def prediction(path: str | None = "a, b/ü.wav", parts: tuple[Segment, ...] = PARTS) -> Prediction:
+    return Prediction("anger", 0.7, SHARES, "", False, parts, "segment", 75.25, 2.2, "m@1", path, ("a note",))
+
+
+def test_csv_of_files() -> None:
+    text = document("csv", [prediction(), prediction("c.wav")], timeline=False)
+    found = list(csv.DictReader(io.StringIO(text)))
+    assert text.splitlines()[0] == "path,label,confidence,abstain,anger,joy,neutral"
+    assert [r["path"] for r in found] == ["a, b/ü.wav", "c.wav"]
+    assert found[0]["label"] == "anger"
+    assert float(found[0]["joy"]) == 0.2
+    assert found[0]["abstain"] == ""
+
+
+def test_csv_of_a_timeline() -> None:
+    found = list(csv.DictReader(io.StringIO(document("csv", [prediction()], timeline=True))))
+    assert [r["label"] for r in found] == ["anger", "joy"]
+    assert found[0]["text"] == 'she said "no", then\nleft'
+    assert found[1]["speaker"] == ""
+    assert found[1]["abstain"] == "unsure"
+    assert found[1]["state"] == "anger"
+
+
+def test_json_and_lines() -> None:
+    one = json.loads(document("json", [prediction()], timeline=True))
+    assert one["label"] == "anger"
+    assert one["granularity"] == "segment"
+    assert one["segments"][0]["speaker"] == "Ann B"
+    assert one["summary"] == {"anger": 2.7}
+    many = json.loads(document("json", [prediction(), prediction()], timeline=True))
+    assert len(many) == 2
+    lines = document("jsonl", [prediction(), prediction("c.wav")], timeline=True).splitlines()
+    assert [json.loads(x)["path"] for x in lines] == ["a, b/ü.wav", "c.wav"]
+
+
+def test_rttm_reads_back(tmp_path: object) -> None:
+    lines = document("rttm", [prediction("x/my call.wav")], timeline=True).splitlines()
+    assert lines[0] == "SPEAKER my_call 1 0.500 1.500 <NA> <NA> Ann_B/anger 0.7000 <NA>"
+    assert lines[1].split()[7] == "joy"
+    assert all(len(line.split()) == 10 for line in lines)
+
+
+def test_textgrid_has_no_gap_and_no_overlap() -> None:
+    text = document("textgrid", [prediction()], timeline=True)
+    assert 'text = "she said ""no"", then left"' in text
+    for tier in text.split("item [")[2:]:
+        spans = [(float(a), float(b)) for a, b in re.findall(r"xmin = ([\d.]+)\n\s+xmax = ([\d.]+)\n\s+text", tier)]
+        assert spans[0][0] == 0
+        assert spans[-1][1] == 75.25
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
+    assert "emotion Ann B" in text
+    empty = document("textgrid", [prediction(parts=())], timeline=True)
+    assert "size = 1" in empty
+    with pytest.raises(SerkitError, match="one by one"):
+        document("textgrid", [prediction(), prediction()], timeline=True)
+
+
+def test_the_table_says_what_matters() -> None:
+    short = document("table", [prediction()], timeline=False)
+    assert short == "a, b/ü.wav  anger 0.70  (joy 0.20, neutral 0.10)\n"
+    long = document("table", [prediction()], timeline=True)
+    assert "0:00.5" in long
+    assert "Ann B" in long
+    assert "0.50?" in long
+    assert "in all: anger 2.7 s" in long
+    silent = Prediction("joy", 0.4, SHARES, "no_speech", True, (), "clip", 3.0, 0.0, "m")
+    assert document("table", [silent], timeline=False).endswith("[no speech found]\n")
+
+
+def test_unknown_formats_are_refused() -> None:
+    with pytest.raises(SerkitError, match="did you mean 'json'"):
+        document("jsn", [prediction()], timeline=False)
+    with pytest.raises(SerkitError, match="format 'table'"):
+        rows("table", prediction(), timeline=False)
+    assert header("jsonl", ("a",), timeline=False) == ""

@@ -1,0 +1,249 @@
+"""One recording, one answer: however it is handed in, however long or broken it is."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from serkit.errors import SerkitError
+from serkit.serving.predictor import Model
+from serkit.serving.results import Prediction
+
+from .signals import RATE, quiet, talk, voice, wav
+
+
+def shares(prediction: Prediction) -> np.ndarray:
+    return np.array(list(prediction.probabilities.values()))
+
+
+def test_file_bytes_array_and_stream_agree_to_the_last_digit(tmp_path: Path, model: Model) -> None:
+    sound = np.round(talk(3) * 32768) / 32768
+    path = tmp_path / "a recording – with spaces.wav"
+    path.write_bytes(wav(sound, subtype="PCM_16"))
+    stream = model.stream()
+    for at in range(0, len(sound), 1000):
+        stream.push(sound[at : at + 1000])
+    stream.finish()
+    with path.open("rb") as file:
+        ways = [model.predict(path), model.predict(str(path)), model.predict(path.read_bytes()), model.predict(file)]
+    ways += [model.predict(sound, rate_hz=RATE), model.predict((sound * 32768).astype(np.int16), rate_hz=RATE)]
+    ways.append(stream.prediction)
+    rows = [{**p.to_row(), "path": None} for p in ways]
+    assert all(row == rows[0] for row in rows)
+    assert len(ways[0].segments) == 3
+    assert ways[0].path == str(path)
+
+
+def test_a_batch_is_each_clip_alone(model: Model) -> None:
+    clips = [voice(0.4 + 0.5 * k, k, 100.0 + 40 * k) for k in range(5)]
+    together = model.predict_proba(clips, rate_hz=RATE)
+    alone = np.stack([shares(model.predict(x, rate_hz=RATE, by="clip")) for x in clips])
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.allclose(together.sum(axis=1), 1)
+    assert np.ptp(together[:, 0]) > 0.01
+    assert list(model.classes_) == list(model.labels)
+    assert model.predict_proba([]).shape == (0, 5)
+
+
+def test_labels_restrict_and_renormalise(model: Model) -> None:
+    sound = voice(1.5)
+    whole = model.predict(sound, rate_hz=RATE).probabilities
+    some = model.predict(sound, rate_hz=RATE, labels=("sadness", "anger")).probabilities
+    assert list(some) == ["sadness", "anger"]
+    assert sum(some.values()) == pytest.approx(1)
+    assert some["anger"] / some["sadness"] == pytest.approx(whole["anger"] / whole["sadness"])
+    with pytest.raises(SerkitError, match="did you mean 'anger'"):
+        model.predict(sound, rate_hz=RATE, labels=("angr", "sadness"))
+    with pytest.raises(SerkitError, match="two or more, each once"):
+        model.predict(sound, rate_hz=RATE, labels=("anger", "anger"))
+
+
+def test_unsure_is_below_what_was_measured(model: Model) -> None:
+    sound = voice(1.5)
+    confidence = model.predict(sound, rate_hz=RATE).confidence
+    cut = model.unsure_below(model.labels, None)
+    assert (model.predict(sound, rate_hz=RATE).abstain == "unsure") == (confidence < cut)
+    probabilities, truth = model.bundle.held_out
+    right = probabilities.argmax(axis=1) == truth
+    wanted = float(right.mean())
+    reached = model.unsure_below(model.labels, wanted)
+    assert right[probabilities.max(axis=1) >= reached].mean() >= wanted
+    with pytest.raises(SerkitError, match="no confidence reached that precision"):
+        model.predict(sound, rate_hz=RATE, threshold=0.999)
+
+
+def test_thresholds_follow_the_labels_asked_for(model: Model) -> None:
+    two = model.unsure_below(("anger", "sadness"), None)
+    assert two != model.unsure_below(model.labels, None)
+
+
+@pytest.mark.parametrize("sound", [np.zeros(3 * RATE, np.float32), quiet(4), quiet(4, 0.05), np.zeros(240, np.float32)])
+def test_no_speech_is_said_and_the_label_filled(sound: np.ndarray, model: Model) -> None:
+    found = model.predict(sound, rate_hz=RATE)
+    assert found.no_speech
+    assert found.abstain == "no_speech"
+    assert found.label in model.labels
+    assert shares(found).sum() == pytest.approx(1)
+    assert found.segments == ()
+
+
+def test_the_answer_of_a_long_recording_is_the_mean_of_its_parts(model: Model) -> None:
+    sound = talk(16)
+    assert len(sound) > 20 * RATE
+    found = model.predict(sound, rate_hz=RATE)
+    weights = np.array([s.speech_s for s in found.segments])
+    parts = np.array([list(s.probabilities.values()) for s in found.segments])
+    assert np.allclose(shares(found), weights @ parts / weights.sum(), atol=1e-9)
+    clip = model.predict(sound, rate_hz=RATE, by="clip")
+    assert clip.segments == ()
+    assert np.array_equal(shares(clip), shares(found))
+
+
+def test_a_short_recording_is_answered_as_it_is(model: Model) -> None:
+    sound = talk(2)
+    found = model.predict(sound, rate_hz=RATE)
+    assert shares(found) == pytest.approx(model.predict_proba([sound], rate_hz=RATE)[0], abs=1e-6)
+
+
+def test_a_long_recording_without_speech(model: Model) -> None:
+    found = model.predict(quiet(25), rate_hz=RATE)
+    assert found.abstain == "no_speech"
+    assert found.duration_s == 25
+    assert found.label in model.labels
+
+
+@pytest.mark.parametrize(
+    ("rate", "kind", "subtype", "channels"),
+    [
+        (8_000, "WAV", "PCM_U8", 1),
+        (96_000, "WAV", "PCM_24", 2),
+        (44_100, "FLAC", "PCM_16", 1),
+        (48_000, "WAV", "FLOAT", 8),
+        (16_000, "OGG", "VORBIS", 1),
+        (22_050, "AIFF", "PCM_16", 1),
+        (16_000, "MP3", None, 1),
+    ],
+)
+def test_every_format_is_answered(rate: int, kind: str, subtype: str | None, channels: int, model: Model) -> None:
+    import soxr
+
+    sound = soxr.resample(voice(1.5), RATE, rate)
+    content = wav(np.repeat(sound[:, None], channels, axis=1), rate, kind, subtype)
+    found = model.predict(content)
+    assert found.duration_s == pytest.approx(1.5, abs=0.06)
+    assert not found.no_speech
+
+
+def broken() -> dict[str, tuple[bytes, str]]:
+    good = wav(voice(1.0))
+    flac = wav(voice(2.0), kind="FLAC", subtype="PCM_16")
+    hole = voice(1.0)
+    hole[500] = np.nan
+    huge = voice(1.0) * 1000
+    return {
+        "empty": (b"", "is empty"),
+        "text": (b"this is not audio at all, but a letter", "not audio"),
+        "zeros": (bytes(5000), "not audio"),
+        "only a header": (good[:44], "no samples|not audio|truncated"),
+        "cut WAV": (good[: len(good) // 2], "truncated"),
+        "cut FLAC": (flac[: len(flac) // 2], "truncated|damaged"),
+        "NaN": (wav(hole, subtype="FLOAT"), "NaN or infinite"),
+        "another scale": (wav(huge, subtype="FLOAT"), "divide by full scale"),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(broken()))
+def test_bad_audio_is_one_clear_line(name: str, model: Model) -> None:
+    content, reason = broken()[name]
+    with pytest.raises(SerkitError, match=reason) as found:
+        model.predict(content)
+    assert "\n" not in str(found.value)
+
+
+def test_bad_arrays_are_one_clear_line(model: Model) -> None:
+    cases: list[tuple[np.ndarray, float | None, str]] = [
+        (voice(1), None, "needs its sampling rate"),
+        (voice(1), 0, "sampling rate"),
+        (voice(1), float("nan"), "sampling rate"),
+        (np.zeros(0, np.float32), RATE, "not empty"),
+        (np.zeros((2, 3, 4), np.float32), RATE, "expected"),
+        (np.full(100, np.inf, np.float32), RATE, "NaN or infinite"),
+        (np.array(["a"]), RATE, "expected float"),
+    ]
+    for sound, rate, reason in cases:
+        with pytest.raises(SerkitError, match=reason):
+            model.predict(sound, rate_hz=rate)
+    with pytest.raises(SerkitError, match="a file says its own"):
+        model.predict(wav(voice(1)), rate_hz=RATE)
+    with pytest.raises(SerkitError, match="did you mean 'threshold'"):
+        model.predict(voice(1), rate_hz=RATE, treshold=0.5)
+
+
+def test_what_is_too_long_is_refused() -> None:
+    import serkit
+
+    from .signals import GOLDEN
+
+    short = serkit.load(GOLDEN, max_s=3.0)
+    assert short.predict(voice(2.9), rate_hz=RATE).label
+    with pytest.raises(SerkitError, match="limit"):
+        short.predict(wav(voice(3.5)))
+    with pytest.raises(SerkitError, match="longer than 3 s"):
+        short.predict(voice(3.5), rate_hz=RATE)
+
+
+def test_many_go_on_after_a_bad_one(tmp_path: Path, model: Model) -> None:
+    (tmp_path / "good.wav").write_bytes(wav(voice(1)))
+    (tmp_path / "bad.wav").write_bytes(b"x")
+    found = model.predict_many([tmp_path / "bad.wav", tmp_path / "good.wav"], errors="return", by="clip")
+    assert isinstance(found[0], SerkitError)
+    assert isinstance(found[1], Prediction)
+    with pytest.raises(SerkitError, match="not audio"):
+        model.predict_many([tmp_path / "bad.wav"])
+
+
+def test_embeddings_are_of_unit_length_and_tell_voices_apart(model: Model) -> None:
+    one, two = (model.embed(voice(1.5, 1, p), rate_hz=RATE) for p in (110.0, 240.0))
+    assert one.dtype == np.float32
+    assert np.linalg.norm(one) == pytest.approx(len(model.bundle.networks) ** 0.5, rel=1e-5)
+    assert np.array_equal(one, model.embed(voice(1.5, 1, 110.0), rate_hz=RATE))
+    assert np.abs(one - two).max() > 0.01
+
+
+def test_ten_minutes_take_no_more_memory_than_one(tmp_path: Path, model: Model) -> None:
+    def peak(minutes: float) -> int:
+        path = tmp_path / f"{minutes}.flac"
+        block = np.concatenate([talk(4), quiet(5)])
+        with soundfile.SoundFile(path, "w", RATE, 1, format="FLAC") as file:
+            for _ in range(round(minutes * 60 * RATE / len(block))):
+                file.write(block)
+        tracemalloc.start()
+        found = model.predict(path)
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(found.segments) > 5 * minutes
+        return top
+
+    first = peak(0.7)
+    assert peak(3) < first + 2_000_000
+
+
+@pytest.mark.slow
+def test_ten_hours_take_bounded_memory(tmp_path: Path, model: Model) -> None:
+    import resource
+
+    path = tmp_path / "long.flac"
+    block = np.concatenate([talk(2), quiet(40)])
+    with soundfile.SoundFile(path, "w", RATE, 1, format="FLAC") as file:
+        for _ in range(round(10 * 3600 * RATE / len(block))):
+            file.write(block)
+    model.predict(talk(8), rate_hz=RATE)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = model.predict(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert found.duration_s > 9.9 * 3600
+    assert grown < 150_000  # kB

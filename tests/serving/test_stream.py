@@ -1,0 +1,168 @@
+"""Streams: finals equal the file's answer, partials come while somebody speaks, memory stays put."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import soxr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serkit.errors import SerkitError
+from serkit.serving.predictor import Model
+from serkit.serving.stream import Stream, StreamEvent
+from serkit.serving.timeline import Turn
+
+from .signals import RATE, quiet, talk, voice, wav
+
+
+def fed(stream: Stream, sound: np.ndarray, sizes: list[int]) -> list[StreamEvent]:
+    events, at, k = [], 0, 0
+    while at < len(sound):
+        events += stream.push(sound[at : at + sizes[k % len(sizes)]])
+        at, k = at + sizes[k % len(sizes)], k + 1
+    return events + stream.finish()
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(100, 40_000), min_size=1, max_size=4))
+def test_finals_equal_the_file_s_answer_in_any_chunks(model: Model, sizes: list[int]) -> None:
+    sound = np.round(talk(3) * 32768) / 32768
+    stream = model.stream(partial_s=None)
+    finals = [e.segment for e in fed(stream, sound, sizes)]
+    whole = model.predict(wav(sound, subtype="PCM_16"))
+    assert tuple(finals) == whole.segments
+    assert replace(stream.prediction, path=None) == replace(whole, path=None)
+    assert len(finals) == 3
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_other_rates_agree_too(model: Model, rate: int) -> None:
+    sound = np.round(soxr.resample(talk(2), RATE, rate) * 32768) / 32768
+    finals = [e.segment for e in fed(model.stream(rate_hz=rate, partial_s=None), sound, [777, 12_345])]
+    whole = model.predict(wav(sound, rate, subtype="PCM_16")).segments
+    assert [(s.start_s, s.end_s, s.label) for s in finals] == [(s.start_s, s.end_s, s.label) for s in whole]
+    for a, b in zip(finals, whole, strict=True):
+        assert a.probabilities == pytest.approx(b.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"by": "window", "window_s": 2.0, "hop_s": 0.7},
+        {"by": "turn", "turns": [Turn(0.5, 2.2, "A"), Turn(2.0, 5.0, "B")]},
+        {"by": "sentence", "sentences": [Turn(0.8, 1.9, None, "well"), Turn(2.5, 99.0, "A", "no")]},
+        {"by": "clip"},
+        {"by": "segment", "labels": ("anger", "fear")},
+    ],
+)
+def test_every_division_streams(model: Model, options: dict[str, Any]) -> None:
+    sound = np.concatenate([talk(3), voice(14), quiet(1)])
+    stream = model.stream(partial_s=None, **options)
+    fed(stream, sound, [3_333])
+    assert stream.prediction == model.predict(sound, rate_hz=RATE, **options)
+    assert (options["by"] == "clip") == (not stream.prediction.segments)
+
+
+def test_partials_come_while_somebody_speaks(model: Model) -> None:
+    sound = np.concatenate([quiet(1), voice(5), quiet(1.5)])
+    events = fed(model.stream(partial_s=1.0), sound, [1_600])
+    kinds = [e.kind for e in events]
+    assert kinds[-1] == "final"
+    assert 2 <= kinds.count("partial") <= 5
+    final = events[-1].segment
+    for event in events[:-1]:
+        assert event.segment.start_s == final.start_s
+        assert event.at_s <= final.end_s + 1.0
+        assert event.segment.probabilities.keys() == final.probabilities.keys()
+
+
+def test_a_final_answer_comes_soon_after_speech_ends(model: Model) -> None:
+    sound = np.concatenate([quiet(1), voice(2), quiet(3)])
+    stream = model.stream(partial_s=None)
+    events = fed(stream, sound, [800])
+    assert len(events) == 1
+    assert events[0].at_s < 3.0 + 0.4 + 0.3 + 0.1  # the pause that ends it, a block of the detector, a chunk
+    assert 0 < events[0].latency_s < 2.5
+    assert stream.work_s > 0
+    assert stream.heard_s == pytest.approx(6.0)
+
+
+def test_hours_of_speech_keep_no_more_than_seconds(model: Model) -> None:
+    stream = model.stream(partial_s=None)
+    block = np.concatenate([voice(2), quiet(0.6)])
+    for _ in range(20):
+        stream.push(block)
+    kept = stream._recent.end - stream._recent._start
+    assert kept < 15 * RATE
+    assert stream._head.end < 25 * RATE
+
+
+def test_misuse_is_one_clear_line(model: Model) -> None:
+    stream = model.stream()
+    with pytest.raises(SerkitError, match="not finished"):
+        _ = stream.prediction
+    with pytest.raises(SerkitError, match="no samples"):
+        stream.finish()
+    with pytest.raises(SerkitError, match="open another"):
+        stream.push(voice(1))
+    with pytest.raises(SerkitError, match="sampling rate"):
+        model.stream(rate_hz=11)
+    with pytest.raises(SerkitError, match="did you mean 'segment'"):
+        model.stream(by="segments")  # type: ignore[arg-type]
+    with pytest.raises(SerkitError, match="needs the turns"):
+        model.stream(by="turn")
+    with pytest.raises(SerkitError, match="needs a transcript"):
+        model.stream(by="sentence")
+    with pytest.raises(SerkitError, match="a hop within them"):
+        model.stream(by="window", window_s=1.0, hop_s=2.0)
+    with pytest.raises(SerkitError, match="partial_s"):
+        model.stream(partial_s=0)
+
+
+def test_empty_chunks_are_nothing(model: Model) -> None:
+    stream = model.stream()
+    assert stream.push(np.zeros(0, np.float32)) == []
+    stream.push(voice(1))
+    stream.push(np.zeros((0, 2), np.float32))
+    stream.finish()
+    assert stream.finish() == []
+    assert stream.prediction.duration_s == 1.0
+
+
+def test_windows_cover_speech_on_their_grid(model: Model) -> None:
+    sound = np.concatenate([quiet(4), voice(6), quiet(4)])
+    parts = model.predict(sound, rate_hz=RATE, by="window", window_s=2.0, hop_s=1.0).segments
+    assert all(p.start_s == int(p.start_s) and p.end_s - p.start_s == 2.0 for p in parts)
+    assert parts[0].start_s >= 2
+    assert parts[-1].end_s <= 13
+    assert {p.start_s for p in parts} >= {4.0, 5.0, 6.0, 7.0, 8.0}
+    short = model.predict(voice(0.7), rate_hz=RATE, by="window").segments
+    assert [(p.start_s, p.end_s) for p in short] == [(0.0, 0.7)]
+
+
+def test_turns_keep_speakers_apart(model: Model) -> None:
+    sound = talk(4)
+    turns = [Turn(0.5, 2.5, "Ann"), Turn(2.4, 4.5, "Bob"), Turn(500, 501, "Ann")]
+    parts = model.predict(sound, rate_hz=RATE, by="turn", turns=turns).segments
+    assert [(p.start_s, p.end_s, p.speaker) for p in parts] == [(0.5, 2.5, "Ann"), (2.4, 4.5, "Bob")]
+    spoken = model.predict(sound, rate_hz=RATE, turns=turns).segments
+    assert [p.speaker for p in spoken][:2] == ["Ann", "Bob"]
+
+
+def test_a_turn_longer_than_a_piece_is_one_answer(model: Model) -> None:
+    sound = voice(30)
+    parts = model.predict(sound, rate_hz=RATE, by="turn", turns=[Turn(1, 29, "A"), Turn(3, 4, "B")]).segments
+    assert sorted((p.start_s, p.end_s) for p in parts) == [(1.0, 29.0), (3.0, 4.0)]
+    assert all(sum(p.probabilities.values()) == pytest.approx(1) for p in parts)
+
+
+def test_words_go_with_their_part(model: Model) -> None:
+    words = [Turn(0.9, 1.2, None, "come"), Turn(1.3, 1.7, None, "here"), Turn(2.9, 3.5, None, "now")]
+    parts = model.predict(talk(3), rate_hz=RATE, sentences=words).segments
+    assert parts[0].text == "come here"
+    assert parts[1].text == "now"
+    assert parts[2].text is None

@@ -1,0 +1,116 @@
+"""Turns and words from files, and the emotion that holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serkit.errors import SerkitError
+from serkit.serving.timeline import (
+    Hysteresis,
+    Turn,
+    read_rttm,
+    read_transcript,
+    speaker_at,
+    text_at,
+    turns_of,
+    with_speakers,
+)
+
+
+def test_an_emotion_holds_until_another_leads_clearly_or_twice() -> None:
+    held = Hysteresis(margin=0.2)
+    rows = [(0.6, 0.4), (0.45, 0.55), (0.6, 0.4), (0.45, 0.55), (0.45, 0.55), (0.55, 0.45), (0.9, 0.1)]
+    assert [held.step(np.array(row)) for row in rows] == [0, 0, 0, 0, 1, 1, 0]
+
+
+def test_rivals_that_change_do_not_take_over() -> None:
+    held = Hysteresis(margin=0.2)
+    rows = [(0.5, 0.3, 0.2), (0.32, 0.36, 0.32), (0.32, 0.32, 0.36), (0.32, 0.36, 0.32)]
+    assert [held.step(np.array(row)) for row in rows] == [0, 0, 0, 0]
+
+
+def test_rttm(tmp_path: Path) -> None:
+    path = tmp_path / "x.rttm"
+    path.write_text(
+        ";; comment\nSPEAKER call 1 3.0 1.5 <NA> <NA> B <NA> <NA>\nSPEAKER call 1 0.5 2 <NA> <NA> A <NA> <NA>\n"
+        "SPEAKER call 1 9 0 <NA> <NA> A <NA> <NA>\nSPKR-INFO call 1 <NA> <NA> <NA> unknown A <NA> <NA>\n"
+    )
+    turns = read_rttm(path)
+    assert turns == {"call": [Turn(0.5, 2.5, "A"), Turn(3.0, 4.5, "B")]}
+    assert turns_of(turns, "/elsewhere/other.wav") == turns["call"]
+    several = {"call": [], "talk": [Turn(0, 1, "A")]}
+    assert turns_of(several, "a/talk.flac") == several["talk"]
+    with pytest.raises(SerkitError, match="no turns of 'other'; it names call, talk"):
+        turns_of(several, "other.wav")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("SPEAKER call 1 x 1 <NA> <NA> A <NA>", "line 1: not an RTTM line"),
+        ("SPEAKER call 1 0 1", "line 1: not an RTTM line"),
+        ("SPEAKER call 1 -2 1 <NA> <NA> A <NA>", "no stretch of time"),
+        ("SPEAKER call 1 nan 1 <NA> <NA> A <NA>", "no stretch of time"),
+        ("", "holds no SPEAKER line"),
+    ],
+)
+def test_bad_rttm(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "x.rttm").write_text(content)
+    with pytest.raises(SerkitError, match=reason):
+        read_rttm(tmp_path / "x.rttm")
+    with pytest.raises(SerkitError, match="no such file"):
+        read_rttm(tmp_path / "none.rttm")
+
+
+def test_subtitles(tmp_path: Path) -> None:
+    srt = tmp_path / "a.srt"
+    srt.write_text(
+        "1\r\n00:00:01,500 --> 00:00:02,750\r\nHello <i>you</i>\r\nthere\r\n\r\n2\r\n01:00:00,000 --> 01:00:01,5\r\nBye"
+    )
+    assert read_transcript(srt) == [Turn(1.5, 2.75, None, "Hello you there"), Turn(3600.0, 3601.5, None, "Bye")]
+    vtt = tmp_path / "a.vtt"
+    vtt.write_text("WEBVTT\n\n00:05.000 --> 00:06.000 align:start\n<v Ann Lee>Right.</v>\n\nNOTE x\n")
+    assert read_transcript(vtt) == [Turn(5.0, 6.0, "Ann Lee", "Right.")]
+
+
+def test_json_rows_of_several_kinds(tmp_path: Path) -> None:
+    rows = [{"start_s": 2, "end_s": 3, "text": " b "}, {"start": 0, "end": 1, "text": "a", "speaker": "A"}]
+    wanted = [Turn(0.0, 1.0, "A", "a"), Turn(2.0, 3.0, None, "b")]
+    path = tmp_path / "a.json"
+    for content in (rows, {"segments": rows, "language": "en"}):
+        path.write_text(json.dumps(content))
+        assert read_transcript(path) == wanted
+    lines = tmp_path / "a.jsonl"
+    lines.write_text("\n".join(json.dumps(r) for r in rows) + "\n")
+    assert read_transcript(lines) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.srt", "just words", "no sentence with times"),
+        ("a.srt", "1\nnow --> then\nx", "not a time line"),
+        ("a.json", "{}", "not sentences"),
+        ("a.json", "[1]", "not sentences"),
+        ("a.json", '[{"start": 3, "end": 1, "text": "x"}]', "no stretch of time"),
+        ("a.json", "[", "not sentences"),
+    ],
+)
+def test_bad_transcripts(tmp_path: Path, name: str, content: str, reason: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SerkitError, match=reason):
+        read_transcript(tmp_path / name)
+
+
+def test_who_speaks_longest_and_what_is_said() -> None:
+    turns = [Turn(0, 2, "A", "one"), Turn(2, 5, "B", "two"), Turn(4, 4.2, "A", "three")]
+    assert speaker_at(turns, 1, 4) == "B"
+    assert speaker_at(turns, 0, 3) == "A"
+    assert speaker_at(turns, 7, 9) is None
+    assert text_at(turns, 3, 6) == "two three"
+    assert text_at(turns, 6, 9) is None
+    assert [t.speaker for t in with_speakers([Turn(0, 1), Turn(2, 3, "C")], turns)] == ["A", "C"]
