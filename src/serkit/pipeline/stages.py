@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import extraction, registry, stacking
+from serkit import checkpoints, extraction, registry, stacking
 from serkit.combining import Ensemble
 from serkit.crossfit import crossfit_folds
 from serkit.encoding import Encoder
@@ -186,12 +186,14 @@ def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Pat
 def make_encoder(feature: Feature) -> Encoder:
     """Build the encoder that a feature names; nothing is loaded yet.
 
+    The family of ``hub:ORG/MODEL`` and ``path:DIR`` is read from their ``config.json``.
+
     Raises:
         SerkitError: an unknown family, checkpoint or parameter, or a missing extra.
     """
-    registry.check_parameters("encoders", feature.family, {"name": feature.name, **feature.parameters}, "features")
-    family = registry.find("encoders", feature.family)
-    encoder: Encoder = family(feature.name, **feature.parameters)
+    name = checkpoints.family_of(feature.name) if ":" in feature.name else feature.family
+    registry.check_parameters("encoders", name, {"name": feature.name, **feature.parameters}, "features")
+    encoder: Encoder = registry.find("encoders", name)(feature.name, **feature.parameters)
     return encoder
 
 
