@@ -383,3 +383,10 @@ def test_two_processes_follow_the_course_of_one(tmp_path):
     one, two = history(tmp_path / "one"), history(tmp_path / "two")
     for name in ("dev_macro_f1", "dev_cross_entropy"):
         assert [r[name] for r in two] == pytest.approx([r[name] for r in one], abs=1e-4)
+
+
+def test_an_augmentation_that_could_not_act_is_refused(tmp_path):
+    system = made_system(augment=["gain"])
+    train, dev = made_examples()
+    with pytest.raises(SerkitError, match="'gain' changes the samples of a clip"):
+        train_network(system, made_config(system), train, dev, tmp_path, device="cpu")

@@ -364,7 +364,15 @@ def _set_statistics(network: nn.Module, train: Examples) -> None:
 
 
 def _chain(system: System) -> tuple[Any, ...]:
-    return tuple(registry.find("augment", step.name)(**step.parameters) for step in system.augment)
+    """The augmentations of a system, in order; only those that act on features can be in one that reads them."""
+    chain = tuple(registry.find("augment", step.name)(**step.parameters) for step in system.augment)
+    for named, step in zip(system.augment, chain, strict=True):
+        if step.kind != "features":
+            raise SerkitError(
+                f"augmentation '{named.name}' changes the {step.kind} of a clip, and a system on stored features has "
+                "no waveform and no single raters left to change; use one that acts on features, such as spec_augment"
+            )
+    return chain
 
 
 def _grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
