@@ -1,0 +1,109 @@
+"""A run becomes a bundle whose answers are the run's own, from the sound up."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import serkit
+from serkit.errors import SerkitError
+from serkit.pipeline import Run
+from serkit.predictions import Predictions
+from serkit.serving.building import build
+from serkit.serving.predictor import Model
+
+
+def served(model: Model, run: Run, split: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """What the bundle answers on the recordings of a split, with the corpus's own text."""
+    rows = [u for u in run.manifest if u.split == split]
+    found = [model.predict(run.manifest.audio_path(u), text=u.text, by="clip") for u in rows]
+    return tuple(u.id for u in rows), np.array([list(p.probabilities.values()) for p in found])
+
+
+@pytest.mark.parametrize("system", [None, "sound", "logistic", "vote", "mean_logit"])
+def test_a_bundle_answers_what_the_run_measured(finished: Path, tmp_path: Path, system: str | None) -> None:
+    run = Run(finished)
+    made = build(run, tmp_path / "bundle", system=system, method="none")
+    assert made.difference < 1e-4
+    ids, found = served(serkit.load(made.path), run, "test")
+    wanted = run.predictions(system or "stack", "test").pooled().take(ids).probabilities()
+    assert np.abs(found - wanted).max() < 1e-5
+    assert np.ptp(wanted, axis=0).max() > 0.005
+
+
+def test_calibration_is_applied_and_recorded(finished: Path, tmp_path: Path) -> None:
+    run = Run(finished)
+    bundle = serkit.load(build(run, tmp_path / "b.zip", name="mine").path)
+    assert bundle.id.startswith("mine@")
+    ids, found = served(bundle, run, "test")
+    raw = run.predictions("stack", "test").take(ids).probabilities()
+    assert np.abs(found - bundle.bundle.calibration.apply(raw)).max() < 1e-4
+    record = bundle.bundle.calibration.record
+    assert record["splits"] == ["dev", "train (out-of-fold)"]
+    assert record["rows"] == 60
+    assert set(record["test"]) >= {"ece_before", "ece_after", "rows", "speakers"}
+    probabilities, truth = bundle.bundle.held_out
+    assert len(truth) == 60
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_no_training_row_is_calibrated_on_by_its_own_network(finished: Path, tmp_path: Path) -> None:
+    run = Run(finished)
+    table = run.predictions("sound", "train")
+    Predictions(
+        table.system, table.labels, table.kind, table.ids, table.models, np.ones(len(table), bool), table.scores
+    ).save(run.predictions_path("sound", "train"))
+    with pytest.raises(SerkitError, match="trained on"):
+        build(run, tmp_path / "b", system="sound")
+
+
+@pytest.mark.parametrize(("weights", "close"), [("float16", 0.01), ("int8", 0.1)])
+def test_smaller_weights_answer_nearly_the_same(finished: Path, tmp_path: Path, weights: str, close: float) -> None:
+    run = Run(finished)
+    full = build(run, tmp_path / "full", system="sound")
+    small = build(run, tmp_path / "small", system="sound", weights=weights)  # type: ignore[arg-type]
+    assert small.n_bytes < full.n_bytes
+    gap = np.abs(served(serkit.load(full.path), run, "test")[1] - served(serkit.load(small.path), run, "test")[1])
+    assert 0 < gap.max() < close
+    head = json.loads((tmp_path / "small" / "bundle.json").read_text(encoding="utf-8"))
+    assert head["largest_difference"] == small.difference > full.difference
+
+
+def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path) -> None:
+    made = build(Run(finished), tmp_path / "b", licence="CC BY-NC-SA 4.0")
+    text = (made.path / "card.md").read_text(encoding="utf-8")
+    for title in ("Intended use", "Data", "Measured results", "By class", "How sure", "Known failures", "Licence"):
+        assert f"\n## {title}\n" in text
+    report = json.loads((finished / "report" / "report.json").read_text(encoding="utf-8"))
+    uar = report["systems"]["stack"]["test"]["uar"]
+    assert f"| test | UAR | {uar['value']:.3f} | {uar['low']:.3f} to {uar['high']:.3f}" in text
+    assert "Toy speech of serkit" in text
+    assert "acted or generated" in text
+    assert "CC BY-NC-SA 4.0" in (made.path / "LICENCE.md").read_text(encoding="utf-8")
+    assert serkit.load(made.path).bundle.text("card.md") == text
+
+
+def test_text_that_is_absent_is_said(finished: Path, tmp_path: Path) -> None:
+    run = Run(finished)
+    model = serkit.load(build(run, tmp_path / "b").path)
+    path = run.manifest.audio_path(next(iter(run.manifest)))
+    assert "empty text" in model.predict(path).notes[0]
+    assert model.predict(path, text="did you hear that").notes == ()
+
+
+def test_what_cannot_be_bundled_is_refused(finished: Path, tmp_path: Path) -> None:
+    run = Run(finished)
+    with pytest.raises(SerkitError, match="did you mean 'sound'"):
+        build(run, tmp_path / "b", system="sounds")
+    build(run, tmp_path / "b.zip", system="sound")
+    with pytest.raises(SerkitError, match="exists already"):
+        build(run, tmp_path / "b.zip", system="sound")
+    assert zipfile.ZipFile(tmp_path / "b.zip").testzip() is None
+    (finished / "report" / "report.json").unlink()
+    with pytest.raises(SerkitError, match="evaluate the run"):
+        build(run, tmp_path / "c", system="sound")
+    assert not (tmp_path / "c").exists()

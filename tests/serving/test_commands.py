@@ -1,0 +1,177 @@
+"""serkit predict: rows for what can be read, lines for what cannot, and work that goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serkit.cli import app
+from serkit.errors import SerkitError
+from serkit.serving import commands
+from serkit.serving.commands import Asked, gather, predict, resumed
+
+from .signals import GOLDEN, talk, voice, wav
+
+LABELS = ["anger", "fear", "happiness", "neutral", "sadness"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "calls"
+    (root / "ünter ordner").mkdir(parents=True)
+    (root / "a.wav").write_bytes(wav(voice(1.0)))
+    (root / "b.wav").write_bytes(b"not audio")
+    (root / "ünter ordner" / "c d.flac").write_bytes(wav(talk(2), kind="FLAC"))
+    (root / "notes.txt").write_text("no recording")
+    return root
+
+
+def asked(*inputs: object, **options: object) -> Asked:
+    return Asked(tuple(str(i) for i in inputs), model=str(GOLDEN), **options)  # type: ignore[arg-type]
+
+
+def ask(what: Asked) -> tuple[int, str, list[str]]:
+    written: list[str] = []
+    complaints: list[str] = []
+    failed = predict(what, written.append, complaints.append)
+    return failed, "".join(written), complaints
+
+
+def test_csv_has_a_row_for_every_readable_file(folder: Path) -> None:
+    failed, text, complaints = ask(asked(folder, kind="csv"))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == ["path", "label", "confidence", "abstain", *LABELS]
+    assert [r["path"] for r in rows] == [str(folder / "a.wav"), str(folder / "ünter ordner" / "c d.flac")]
+    for row in rows:
+        shares = {k: float(row[k]) for k in LABELS}
+        assert max(shares, key=lambda k: shares[k]) == row["label"]
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+        assert row["abstain"] in ("", "unsure", "no_speech")
+    assert failed == 1
+    assert len(complaints) == 1
+    assert complaints[0].startswith(str(folder / "b.wav"))
+
+
+def test_processes_change_nothing(folder: Path) -> None:
+    assert ask(asked(folder, kind="csv", jobs=2)) == ask(asked(folder, kind="csv"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_work_that_was_stopped_goes_on(
+    folder: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / f"out.{kind}"
+    ask(asked(folder, kind=kind, out=out))
+    whole = out.read_text(encoding="utf-8")
+    lines = whole.splitlines(keepends=True)
+    out.write_text("".join(lines[:-1]) + lines[-1][:7], encoding="utf-8")  # killed in the middle of a row
+    heard: list[str] = []
+    answer = commands._Worker.answer
+    monkeypatch.setattr(commands._Worker, "answer", lambda self, path: heard.append(path) or answer(self, path))
+    ask(asked(folder, kind=kind, out=out))
+    assert out.read_text(encoding="utf-8") == whole
+    assert str(folder / "a.wav") not in heard
+    assert len(heard) == 2
+
+
+def test_a_file_of_something_else_is_not_written_over(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("path,label\nx,y\n")
+    with pytest.raises(SerkitError, match="holds other columns"):
+        ask(asked(folder, kind="csv", out=out))
+    assert out.read_text() == "path,label\nx,y\n"
+    with pytest.raises(SerkitError, match="is not a jsonl"):
+        resumed(out, "jsonl", "")
+    ask(asked(folder, kind="csv", out=tmp_path / "new.csv"))
+    with pytest.raises(SerkitError, match="other columns"):
+        ask(asked(folder, kind="csv", out=tmp_path / "new.csv", labels=("anger", "fear")))
+
+
+def test_what_to_predict(folder: Path, tmp_path: Path) -> None:
+    one = str(folder / "a.wav")
+    assert gather([one, str(folder), one])[0] == one
+    assert len(gather([one, str(folder), one])) == 3
+    for given, reason in (([], "nothing to predict"), (["-", one], "stands alone")):
+        with pytest.raises(SerkitError, match=reason):
+            gather(given)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SerkitError, match="no recordings in this folder"):
+        gather([str(tmp_path / "empty")])
+
+
+def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
+    cases = [
+        ({"labels": ("anger", "sadnes")}, "did you mean 'sadness'"),
+        ({"kind": "cvs"}, "did you mean 'csv'"),
+        ({"by": "turn"}, "--rttm"),
+        ({"by": "sentence"}, "--transcript"),
+        ({"threshold": 1.5}, "between 0 and 1"),
+        ({"kind": "textgrid"}, "one by one"),
+        ({"rttm": tmp_path / "none.rttm"}, "no such file"),
+    ]
+    for options, reason in cases:
+        written: list[str] = []
+        with pytest.raises(SerkitError, match=reason):
+            predict(asked(folder, **options), written.append, written.append)
+        assert written == []
+
+
+def test_a_timeline_with_speakers_and_words(folder: Path, tmp_path: Path) -> None:
+    rttm, words = tmp_path / "x.rttm", tmp_path / "x.json"
+    rttm.write_text("SPEAKER x 1 0 2.2 <NA> <NA> Ann <NA> <NA>\nSPEAKER x 1 2.2 5 <NA> <NA> Bob <NA> <NA>\n")
+    words.write_text('[{"start_s": 1.0, "end_s": 1.5, "text": "hello"}]')
+    path = folder / "ünter ordner" / "c d.flac"
+    options = {"timeline": True, "rttm": rttm, "transcript": words}
+    row = json.loads(ask(asked(path, kind="json", **options))[1])
+    assert [s["speaker"] for s in row["segments"]] == ["Ann", "Bob"]
+    assert [s["text"] for s in row["segments"]] == ["hello", None]
+    turns = json.loads(ask(asked(path, kind="json", by="turn", **options))[1])
+    assert [(s["start_s"], s["speaker"]) for s in turns["segments"]] == [(0.0, "Ann"), (2.2, "Bob")]
+    table = ask(asked(path, **options))[1]
+    assert "hello" in table
+    assert "Bob" in table
+
+
+def test_the_command_line() -> None:
+    runner = CliRunner()
+    shown = runner.invoke(app, ["predict", "--version"])
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("serkit ")
+    assert "Apache-2.0" in shown.stdout
+
+
+def test_standard_input_and_exit_codes(folder: Path) -> None:
+    command = [sys.executable, "-m", "serkit.cli", "predict", "--model", str(GOLDEN), "--format", "csv"]
+    done = subprocess.run([*command, "-"], input=wav(voice(1.0)), capture_output=True)
+    assert done.returncode == 0
+    row = done.stdout.decode().splitlines()[1]
+    assert row.startswith("-,")
+    same = ask(asked(folder / "a.wav", kind="csv"))[1].splitlines()[1]
+    assert row.split(",")[1:] == same.split(",")[1:]
+    bad = subprocess.run([*command, str(folder)], capture_output=True)
+    assert bad.returncode == 1
+    assert len(bad.stdout.decode().splitlines()) == 3
+    assert "b.wav" in bad.stderr.decode()
+    assert "Traceback" not in bad.stderr.decode()
+    none = subprocess.run([*command, str(folder), "--labels", "joy,anger"], capture_output=True)
+    assert none.returncode == 2
+    assert none.stderr.decode().startswith("serkit: the model has no label 'joy'")
+
+
+def test_bundle_from_the_command_line(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made.zip"
+    done = CliRunner().invoke(app, ["bundle", str(finished), "-o", str(out), "--system", "sound", "--weights", "int8"])
+    assert done.exit_code == 0, done.output
+    assert "2 networks" in done.stdout
+    audio = tmp_path / "x.wav"
+    audio.write_bytes(wav(voice(1.0)))
+    text = ask(replace(asked(audio, kind="json"), model=str(out)))[1]
+    assert json.loads(text)["label"] in LABELS
