@@ -49,7 +49,7 @@ def test_an_option_reaches_the_reader_that_takes_it(toy_root, tmp_path):
     with pytest.raises(SerkitError, match="speaker"):
         read_corpora(["table"], [path])
     assert parse_options(["a=1", "b=[x, y]", "c="]) == {"a": 1, "b": ["x", "y"], "c": None}
-    assert read_corpora(["table"], [path], options=["speakers_shared=true"]).speakers_shared
+    assert read_corpora(["table"], [path], options=["assume_speakers=utterance"]).utterances[0].speaker is None
 
 
 def test_cards_are_found():
