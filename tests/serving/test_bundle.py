@@ -48,8 +48,8 @@ def test_answering_loads_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
 def test_nothing_is_there() -> None:
     with pytest.raises(SerkitError, match="no bundle at nowhere/at/all"):
         serkit.load("nowhere/at/all")
-    with pytest.raises(SerkitError, match="no bundle 'defalt': neither a path nor a name"):
-        serkit.load("defalt")
+    with pytest.raises(SerkitError, match="no bundle 'basic': neither a path nor a name"):
+        serkit.load("basic")
 
 
 def test_names_are_found_in_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,10 +26,10 @@ LABELS = ["anger", "fear", "happiness", "neutral", "sadness"]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "calls"
-    (root / "ünter ordner").mkdir(parents=True)
+    (root / "ünter weg").mkdir(parents=True)
     (root / "a.wav").write_bytes(wav(voice(1.0)))
     (root / "b.wav").write_bytes(b"not audio")
-    (root / "ünter ordner" / "c d.flac").write_bytes(wav(talk(2), kind="FLAC"))
+    (root / "ünter weg" / "c d.flac").write_bytes(wav(talk(2), kind="FLAC"))
     (root / "notes.txt").write_text("no recording")
     return root
 
@@ -49,7 +49,7 @@ def test_csv_has_a_row_for_every_readable_file(folder: Path) -> None:
     failed, text, complaints = ask(asked(folder, kind="csv"))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == ["path", "label", "confidence", "abstain", *LABELS]
-    assert [r["path"] for r in rows] == [str(folder / "a.wav"), str(folder / "ünter ordner" / "c d.flac")]
+    assert [r["path"] for r in rows] == [str(folder / "a.wav"), str(folder / "ünter weg" / "c d.flac")]
     for row in rows:
         shares = {k: float(row[k]) for k in LABELS}
         assert max(shares, key=lambda k: shares[k]) == row["label"]
@@ -128,7 +128,7 @@ def test_a_timeline_with_speakers_and_words(folder: Path, tmp_path: Path) -> Non
     rttm, words = tmp_path / "x.rttm", tmp_path / "x.json"
     rttm.write_text("SPEAKER x 1 0 2.2 <NA> <NA> Ann <NA> <NA>\nSPEAKER x 1 2.2 5 <NA> <NA> Bob <NA> <NA>\n")
     words.write_text('[{"start_s": 1.0, "end_s": 1.5, "text": "hello"}]')
-    path = folder / "ünter ordner" / "c d.flac"
+    path = folder / "ünter weg" / "c d.flac"
     options = {"timeline": True, "rttm": rttm, "transcript": words}
     row = json.loads(ask(asked(path, kind="json", **options))[1])
     assert [s["speaker"] for s in row["segments"]] == ["Ann", "Bob"]

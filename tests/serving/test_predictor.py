@@ -180,7 +180,7 @@ def test_bad_arrays_are_one_clear_line(model: Model) -> None:
     with pytest.raises(SerkitError, match="a file says its own"):
         model.predict(wav(voice(1)), rate_hz=RATE)
     with pytest.raises(SerkitError, match="did you mean 'threshold'"):
-        model.predict(voice(1), rate_hz=RATE, treshold=0.5)
+        model.predict(voice(1), rate_hz=RATE, thresholds=0.5)
 
 
 def test_what_is_too_long_is_refused() -> None:

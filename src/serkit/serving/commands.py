@@ -22,7 +22,7 @@ from serkit.serving.results import By, Prediction
 from serkit.serving.timeline import Turn, read_rttm, read_transcript, turns_of
 
 AUDIO = frozenset(f".{x}" for x in (
-    "3gp", "aac", "aif", "aiff", "amr", "au", "avi", "caf", "flac", "m4a", "mka", "mkv", "mov", "mp3", "mp4", "oga",
+    "3gp", "aac", "aif", "aiff", "amr", "au", "avi", "flac", "m4a", "mka", "mkv", "mov", "mp3", "mp4", "oga",
     "ogg", "opus", "wav", "webm", "wma",
 ))  # fmt: skip
 STDIN = "-"
