@@ -60,3 +60,21 @@ def test_a_sentence_transformer_shaped_folder(folder: Path, tmp_path: Path) -> N
 def test_another_family_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SerkitError, match="model_type 'bert', expected a roberta model"):
         Roberta(f"path:{tiny_folder('bert', tmp_path / 'b')}")
+
+
+def test_padded_as_the_released_code_does(folder: Path) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["so many words", "one"]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    inputs = tokenizer(texts, padding="max_length", max_length=12, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**inputs).last_hidden_state.numpy()
+    padded = Roberta(f"path:{folder}", pad_to=12)
+    found = padded(texts)
+    assert [f.shape for f in found] == [expected[0].shape] * 2
+    np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
+    assert padded.spec.fingerprint != Roberta(f"path:{folder}").spec.fingerprint
+    long = padded(["a word after another " * 30])[0]
+    assert len(long) == 12

@@ -20,6 +20,8 @@ class Bert(TextEncoder):
         special_tokens: ``keep`` the states of the markers at both ends (as published), or ``drop`` them.
         max_tokens: longest window, markers counted; never more than the model's own limit.
         overlap: tokens that a window sees beyond those it gives, on each side, where a text needs several.
+        pad_to: cut or pad every text to so many tokens and keep the states of the padding, as the released code
+            of Ueda et al. 2025 does with 80; ``None``: texts as long as they are.
         pool: frames averaged into one. dtype: how features are stored.
         source: a local folder in the hub's layout that replaces the source.
         precision: arithmetic of the model: ``float32``, ``bf16`` or ``fp16``.
@@ -39,6 +41,7 @@ class Bert(TextEncoder):
         special_tokens: Special = "keep",
         max_tokens: int = 512,
         overlap: int = 64,
+        pad_to: int | None = None,
         pool: int = 1,
         dtype: Literal["float16", "float32"] = "float16",
         source: Path | str | None = None,
@@ -47,7 +50,8 @@ class Bert(TextEncoder):
     ) -> None:
         self._build(
             name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision,
-            special_tokens=special_tokens, max_tokens=max_tokens, overlap=overlap, batch_tokens=batch_tokens,
+            special_tokens=special_tokens, max_tokens=max_tokens, overlap=overlap, pad_to=pad_to,
+            batch_tokens=batch_tokens,
         )  # fmt: skip
 
     @classmethod

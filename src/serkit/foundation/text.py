@@ -41,6 +41,7 @@ class TextEncoder(Pretrained):
         special_tokens: Special,
         max_tokens: int,
         overlap: int,
+        pad_to: int | None,
         batch_tokens: int | None,
     ) -> None:
         if special_tokens not in SPECIALS:
@@ -51,12 +52,18 @@ class TextEncoder(Pretrained):
             raise SerkitError(
                 f"encoder '{name}': max_tokens {max_tokens}, overlap {overlap}; expected at least 8, and less than half"
             )
+        if pad_to is not None and pad_to < 8:
+            raise SerkitError(f"encoder '{name}': pad_to {pad_to}; expected at least 8 tokens, or nothing")
         self.resolved = self._resolved(name, source)
         self.batch_tokens = batch_tokens
+        self._pad_to = pad_to
         self._keep_special, self._max_tokens, self._overlap = special_tokens == "keep", max_tokens, overlap
         self._specify(
             name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision,
-            params={"special_tokens": special_tokens, "max_tokens": int(max_tokens), "overlap": int(overlap)},
+            params={
+                "special_tokens": special_tokens, "max_tokens": int(max_tokens), "overlap": int(overlap),
+                **({} if pad_to is None else {"pad_to": int(pad_to)}),
+            },
         )  # fmt: skip
 
     def _load(self, folder: Path) -> None:
@@ -116,7 +123,15 @@ class TextEncoder(Pretrained):
             ]
         return [int(i) for i in ids]
 
+    def _padded(self, items: list[str], length: int) -> list[np.ndarray]:
+        """Every text cut or padded to ``length`` tokens, with the states of the padding (systems.md 1.9.2)."""
+        room = length - len(self._prefix) - len(self._suffix)
+        rows = [[*self._prefix, *self.tokens(text)[:room], *self._suffix] for text in items]
+        return [frames for row in rows for frames in self._batch([row], length)]
+
     def _encode(self, items: list[str]) -> list[np.ndarray]:
+        if self._pad_to is not None:
+            return self._padded(items, self._pad_to)
         windows: list[tuple[int, list[int], slice]] = []
         first, last = len(self._prefix), len(self._suffix)
         for index, text in enumerate(items):
@@ -139,11 +154,14 @@ class TextEncoder(Pretrained):
             found[index].append(frames)
         return [np.concatenate(frames) for frames in found]
 
-    def _batch(self, rows: list[list[int]]) -> list[np.ndarray]:
-        """Token ids of each window to (tokens, dim) each, padded together; the padding is masked."""
+    def _batch(self, rows: list[list[int]], length: int | None = None) -> list[np.ndarray]:
+        """Token ids of each window to (tokens, dim) each, padded together; the padding is masked.
+
+        With ``length`` the rows are padded to it, and the states of the padding are part of the result.
+        """
         import torch
 
-        longest = max(len(r) for r in rows)
+        longest = length or max(len(r) for r in rows)
         pad = int(self._tokenizer.pad_token_id or 0)
         ids = torch.tensor([r + [pad] * (longest - len(r)) for r in rows], device=self.device)
         mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=self.device)
@@ -151,4 +169,4 @@ class TextEncoder(Pretrained):
         states = dict(enumerate(output.hidden_states))
         states[self.resolved.layers] = output.last_hidden_state
         combined = self._combined(states).numpy()
-        return [combined[k, : len(r)] for k, r in enumerate(rows)]
+        return [combined[k, : length or len(r)] for k, r in enumerate(rows)]
