@@ -192,7 +192,7 @@ def levels(probabilities: np.ndarray, truth: np.ndarray, steps: Sequence[float] 
     """
     p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    found = []
+    found: list[Level] = []
     for step in np.arange(0, 1, 0.05).round(2) if steps is None else steps:
         inside = confidence >= step
         n = int(inside.sum())
