@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 # Law 1: a room (a module or a folder) imports only from rooms above it. This is the one place that says the order.
 _ORDER = """
     errors files config cards types predictions
-    journal progress registry
+    journal progress processes registry
     recipe checkpoint_table checkpoints availability
     recordings protocols corpora labels readers crossfit
     encoding dsp audio segments

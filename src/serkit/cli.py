@@ -190,8 +190,9 @@ def audit(
     if as_json:
         typer.echo(json.dumps(auditing.to_json(rows, findings), indent=1, ensure_ascii=False))
     else:
-        for finding in findings:
-            typer.echo(f"{finding.severity:8}{finding.code:22}{finding.message}")
+        for row in auditing.to_rows(findings):
+            who = f" ({row['ids']})" if row["ids"] else ""
+            typer.echo(f"{row['severity']:8}{row['code']:22}{row['message']}{who}")
         if not findings:
             typer.echo("nothing found")
     if any(f.severity == "error" for f in findings):

@@ -11,8 +11,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -25,6 +23,7 @@ import numpy as np
 from serkit.audio import load
 from serkit.encoding import Encoder
 from serkit.errors import RunFailed, SerkitError
+from serkit.processes import begin_worker, interrupts_held
 
 LOG = logging.getLogger(__name__)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -212,7 +211,8 @@ def _in_processes(work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encod
         )
         try:
             for batch in work:
-                ahead.append((batch, pool.submit(_work, batch)))
+                with interrupts_held():  # the first of these starts the processes
+                    ahead.append((batch, pool.submit(_work, batch)))
                 if len(ahead) >= 4 * jobs:
                     ready, outcomes = ahead.popleft()
                     yield ready, outcomes.result()
@@ -253,17 +253,8 @@ class _Worker:
 
 
 def _begin(packed: bytes, device: str) -> None:
-    """First thing in a worker: leave Ctrl-C to the parent, and end when the parent does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin_worker()
     _Worker.packed, _Worker.device = packed, device
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(batch: tuple[Item, ...]) -> list[Outcome]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing as mp
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from typing import Any
 from serkit.errors import RunFailed
 from serkit.pipeline.networks_of_run import train_one
 from serkit.pipeline.run import Run
+from serkit.processes import begin_worker, interrupts_held
 
 _QUEUE: Any = None
 
@@ -57,7 +55,7 @@ def train_tasks(
     queue = context.SimpleQueue() if listener is not None else None
     pool = ProcessPoolExecutor(min(jobs, len(pending)), context, _start_worker, (queue, threads))
     try:
-        with _interrupts_held():  # a worker is born with this mask: Ctrl-C is for the parent alone
+        with interrupts_held():  # a worker is born with this mask: Ctrl-C is for the parent alone
             running = {pool.submit(_train, run.folder, task, device) for task in pending}
         while running:
             finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -90,36 +88,14 @@ def _train_here(run: Run, tasks: list[Task], device: str, threads: int, listener
         torch.set_num_threads(before)
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the block is through, where the system can hold it back."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start_worker(queue: Any, threads: int) -> None:
-    """First thing in a worker: leave Ctrl-C to the parent, end when the parent does, keep to its threads."""
     global _QUEUE
     _QUEUE = queue
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    parent = mp.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _train(folder: Path, task: Task, device: str) -> None:

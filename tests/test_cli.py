@@ -1,0 +1,355 @@
+"""The command line as people meet it, above all with bad input: one clear line, the right exit code, nothing lost."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from serkit import __version__, cli
+from serkit.errors import RunFailed, SerkitError
+
+RATE_HZ = 16_000
+
+
+def ask(*words):
+    """Run the command line in this process as ``main`` does: exit code, standard output, the line of an error."""
+    result = CliRunner().invoke(cli.app, [str(w) for w in words])
+    error = result.exception
+    if isinstance(error, SerkitError):
+        return error.exit_code, result.stdout, str(error)
+    if error is not None and not isinstance(error, SystemExit):
+        raise error
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def recipe(tmp_path, small_text):
+    path = tmp_path / "small.yaml"
+    path.write_text(small_text)
+    return path
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A table of 36 short clips of 6 speakers and 3 emotions; a test spoils one of them."""
+    rng = np.random.default_rng(0)
+    rows = ["path,emotion,speaker,text"]
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for k in range(36):
+        emotion = ("anger", "neutral", "sadness")[k % 3]
+        samples = 0.1 * rng.normal(size=RATE_HZ // 2) * (1 + k % 3)
+        soundfile.write(folder / f"c{k}.wav", samples.astype(np.float32), RATE_HZ, subtype="PCM_16")
+        rows.append(f"clips/c{k}.wav,{emotion},s{k // 3 % 6},words {emotion}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(rows) + "\n")
+    return table
+
+
+def run_table(recipe, clips, tmp_path, *more):
+    where = ["--out", tmp_path / "run", "--store", tmp_path / "store", "--jobs", 1, "--device", "cpu"]
+    return ask("run", recipe, "--corpus", "table", "--root", clips, *where, *more)
+
+
+# ---------------------------------------------------------------- what it says when all is well
+
+
+def test_version_and_lists():
+    assert ask("--version")[:2] == (0, f"serkit {__version__}\n")
+    for words in ("corpora", "encoders", "recipes", "models", "losses", "augmentations"):
+        code, said, _ = ask(words)
+        assert code == 0
+        rows = json.loads(ask(words, "--json")[1])
+        assert len(rows) == len(said.splitlines())
+        assert all(said.count(r["name"]) for r in rows)
+
+
+def test_run_prepare_and_the_stages_alone(recipe, clips, tmp_path):
+    code, said, _ = ask("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")
+    assert (code, "{'train': " in said) == (0, True)
+    code, said, error = run_table(recipe, clips, tmp_path)
+    assert code == 0, error
+    assert "report: " in said
+    assert re.search(r"^stack +\d\.\d{3} +\d\.\d{3}", said, re.MULTILINE)
+    again, said_again, _ = run_table(recipe, clips, tmp_path)
+    assert (again, said_again) == (0, said)
+    for stage in ("stack", "evaluate", "report"):
+        assert ask(stage, tmp_path / "run")[0] == 0, stage
+    code, said, _ = ask("compare", tmp_path / "run", tmp_path / "run", "--system-b", "vote", "--draws", 20, "--json")
+    assert code == 0
+    assert {"metric", "difference", "low", "high"} <= set(json.loads(said)[0])
+    code, said, _ = ask("audit", tmp_path / "run", "--json")
+    assert code in (0, 1)
+    json.loads(said)
+
+
+def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path):
+    ask("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")
+    assert ask("compare", finished, tmp_path / "run")[0] == 2
+    assert "not on the same splits" in ask("compare", finished, tmp_path / "run")[2]
+    assert "holds no run" in ask("compare", finished, tmp_path)[2]
+    assert "no predictions at" in ask("compare", finished, finished, "--system-a", "stak")[2]
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--corpus", "toy", "--root", "FILE"], "is a file; --root is"),
+        (["--corpus", "tooy"], "no corpus 'tooy'; did you mean 'toy'"),
+        (["--corpus", "ravdess", "--root", "/no/such"], "ravdess: no folder /no/such"),
+        (["--corpus", "ravdess", "--root", "EMPTY"], "is empty; expected"),
+        (["--corpus", "table", "--root", "/no/such.csv"], "/no/such.csv"),
+        (["--corpus", "toy", "--root", "TOY", "--fold", "9"], "has folds 1 to 4, got fold 9"),
+        (["--corpus", "toy", "--root", "TOY", "--protocol", "x"], "toy has no protocol 'x'"),
+        (["--corpus", "toy", "--root", "TOY", "--set", "train.epoch=3"], "did you mean 'train.epochs'"),
+        (["--corpus", "toy", "--root", "TOY", "--set", "crossfit.folds=40"], "train has 4 speakers"),
+        (["--corpus", "toy", "--root", "TOY", "--set", "drop_labels=[fera]"], "did you mean 'fear'"),
+        (["--corpus", "toy", "--root", "TOY", "--set", "labels=[anger]"], "name it in drop_labels or map_labels"),
+        (["--corpus", "toy", "--root", "TOY", "--set", "exclude=[nobody]"], "exclude: no utterance 'nobody'"),
+        (["--corpus", "toy", "--root", "TOY", "--option", "x=1"], "--option x: no reader of toy takes it"),
+        (["--corpus", "toy", "--root", "TOY", "--root", "TOY"], "1 --corpus and 2 --root"),
+        (["--corpus", "toy", "--root", "TOY", "--device", "gpu"], "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["--corpus", "toy", "--root", "TOY", "--jobs", "-1"], "for '--jobs'"),
+        (["--corpus", "toy", "--root", "TOY", "--job", "1"], "No such option: --job"),
+        ([], "Missing option '--corpus'"),
+    ],
+)
+def test_usage_that_is_wrong_is_one_line_and_2(recipe, toy_root, tmp_path, words, message):
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").write_text("x")
+    places = {"TOY": toy_root, "EMPTY": tmp_path / "EMPTY", "FILE": tmp_path / "FILE"}
+    words = [places.get(w, w) for w in words]
+    code, _, said = ask("run", recipe, "--out", tmp_path / "run", *words)
+    assert code == 2
+    assert message in said
+    if "Usage:" not in said:  # typer's own three lines
+        assert len(said.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_that_are_wrong_are_one_line_and_2(tmp_path, toy_root):
+    assert ask("run", "ofline12", "--corpus", "toy")[0::2] == (2, "no recipe 'ofline12'; did you mean 'offline12'?")
+    typo = tmp_path / "typo.yaml"
+    typo.write_text("name: x\nsystems: {a: {features: [logmel], balanc: null}}\n")
+    assert ask("run", typo, "--corpus", "toy")[0::2] == (
+        2, "typo.yaml: unknown key 'systems.a.balanc'; did you mean 'balance'?",
+    )  # fmt: skip
+    unknown = tmp_path / "unknown.yaml"
+    unknown.write_text("name: x\nsystems: {a: {features: [logmel/23x]}}\n")
+    words = ["--root", toy_root, "--out", tmp_path / "r", "--store", tmp_path / "s", "--jobs", 1]
+    code, _, said = ask("run", unknown, "--corpus", "toy", *words)
+    assert code == 2
+    assert "logmel/23x" in said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda p: p.unlink(), r"no such file|not found|is missing|does not exist"),
+        (lambda p: p.write_text("this is a text, not a sound\n" * 9), r"text|not .*audio|cannot be (read|decoded)"),
+        (lambda p: p.write_bytes(b""), r"empty|0 bytes"),
+        (lambda p: soundfile.write(p, np.full(RATE_HZ, np.nan, np.float32), RATE_HZ, subtype="FLOAT"), r"NaN|finite"),
+        (lambda p: p.write_bytes(p.read_bytes()[:30]), r"c4\.wav"),
+    ],
+    ids=["missing", "text", "empty", "nan", "cut"],
+)
+def test_a_broken_recording_is_named_with_its_reason(recipe, clips, tmp_path, spoil, reason):
+    spoil(clips.parent / "clips" / "c4.wav")
+    code, _, said = run_table(recipe, clips, tmp_path)
+    assert code == 2, said
+    assert len(said.splitlines()) == 1
+    assert re.search(reason, said), said
+    assert re.search(r"1 of 36 utterances have no features: '(\S+)' .*exclude: \[\1\]", said), said
+
+
+def test_a_broken_recording_is_left_out_when_it_is_named(recipe, clips, tmp_path):
+    (clips.parent / "clips" / "c4.wav").write_bytes(b"")
+    said = run_table(recipe, clips, tmp_path)[2]
+    name = re.search(r"exclude: \[(\S+)\]", said)
+    assert name
+    shutil.rmtree(tmp_path / "run")
+    code, said, error = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1", "--set", f"exclude=[{name[1]}]")
+    assert code == 0, error
+    assert "stack" in said
+
+
+def test_20_ms_and_silence_pass_and_the_audit_names_them(recipe, clips, tmp_path):
+    """A clip shorter than a window is padded to one: it trains, and the audit says what to look at."""
+    soundfile.write(clips.parent / "clips" / "c4.wav", np.full(320, 0.1), RATE_HZ)
+    soundfile.write(clips.parent / "clips" / "c7.wav", np.zeros(RATE_HZ), RATE_HZ)
+    code, _, error = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")
+    assert code == 0, error
+    code, said, _ = ask("audit", tmp_path / "run")
+    lines = said.splitlines()
+    assert any("too-short" in line and "c4" in line for line in lines), said
+    assert any("silen" in line and "c7" in line for line in lines), said
+
+
+def edit(clips, change):
+    lines = clips.read_text().splitlines()
+    clips.write_text("\n".join([lines[0], *(change(line.split(","), k) for k, line in enumerate(lines[1:]))]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, k: ",".join([c[0], "happy-ish" if k == 5 else c[1], *c[2:]]), "happy-ish"),
+        (lambda c, k: ",".join([*c[:2], "s0", c[3]]), "1 speaker here"),
+        (lambda c, k: ",".join([*c[:2], "", c[3]]), "have no speaker"),
+        (lambda c, k: ",".join([c[0], "" if k else "anger", *c[2:]]), "label|emotion|class|split"),
+    ],
+    ids=["label", "one speaker", "no speaker", "one labelled"],
+)
+def test_a_table_that_cannot_be_split_or_labelled_is_one_line(recipe, clips, tmp_path, change, message):
+    edit(clips, change)
+    code, _, said = run_table(recipe, clips, tmp_path)
+    assert code == 2, said
+    assert len(said.splitlines()) == 1
+    assert re.search(message, said), said
+
+
+def test_a_speaker_in_two_splits_is_refused(recipe, clips, tmp_path):
+    lines = clips.read_text().splitlines()
+    splits = [("train", "dev", "test")[k % 3] for k in range(36)]
+    clips.write_text("\n".join([lines[0] + ",split", *(f"{x},{s}" for x, s in zip(lines[1:], splits, strict=True))]))
+    code, _, said = run_table(recipe, clips, tmp_path)
+    assert code == 2
+    assert re.search(r"speaker .*'s0'.* (train|dev|test)", said), said
+
+
+def test_a_half_written_shard_is_done_again(recipe, clips, tmp_path):
+    assert run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")[0] == 0
+    before = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    for shard in (tmp_path / "store").rglob("*.npy"):
+        shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    shutil.rmtree(tmp_path / "run")
+    code, _, said = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")
+    assert code == 0, said
+    after = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert after["systems"] == before["systems"]
+
+
+# ---------------------------------------------------------------- main(): exit codes and the one line
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (SerkitError("wrong input"), 2, "serkit: wrong input\n"),
+        (RunFailed("it failed"), 1, "serkit: it failed\n"),
+        (OSError(28, "No space left on device", "/data/x"), 1, "serkit: No space left on device: /data/x; fin"),
+        (OSError(27, "File too large"), 1, "serkit: File too large; finished work is kept\n"),
+        (PermissionError(13, "Permission denied", "/root/x"), 1, "serkit: Permission denied: /root/x"),
+        (KeyboardInterrupt(), 130, "serkit: stopped; what was finished is kept"),
+    ],
+)
+def test_errors_become_a_line_and_a_code(monkeypatch, capsys, raised, code, said):
+    def fail():
+        raise raised
+
+    monkeypatch.setattr("serkit.listing.recipes", fail)
+    monkeypatch.setattr(sys, "argv", ["serkit", "recipes"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(said), shown
+    assert len(shown.splitlines()) == 1
+
+
+def test_an_error_of_our_own_making_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("serkit.listing.recipes", lambda: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["serkit", "recipes"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def command(recipe, toy_root, tmp_path, jobs):
+    where = ["--root", toy_root, "--out", tmp_path / "run", "--store", tmp_path / "store", "--jobs", jobs]
+    return [sys.executable, "-m", "serkit.cli", "run", recipe, "--corpus", "toy", *where, "--device", "cpu"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("stage", ["extract", "train"])
+def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage, jobs):
+    """SIGINT to the whole process group, as a terminal sends it."""
+    words = [str(w) for w in command(recipe, toy_root, tmp_path, jobs)]
+    log = tmp_path / "log"
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            [*words, "--set", "train.epochs=100"], stdout=said, stderr=said, start_new_session=True
+        )
+        wanted = stage if stage == "train" else "to extract"
+        limit = time.monotonic() + 90
+        while wanted not in log.read_text() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+        time.sleep(0.7)
+        os.killpg(process.pid, signal.SIGINT)
+        code = process.wait(timeout=60)
+    shown = log.read_text()
+    assert code == 130, shown
+    assert "Traceback" not in shown, shown
+    assert shown.splitlines()[-1] == ("serkit: stopped; what was finished is kept, run the same command again to go on")
+    assert shown.count("stopped") == 1
+    assert (tmp_path / "run" / "manifest.jsonl").is_file()
+
+
+def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(recipe, toy_root, tmp_path):
+    """A limit on the size of files stands in for the disk: the shards still fit, the networks do not."""
+    words = " ".join(f"'{w}'" for w in command(recipe, toy_root, tmp_path, 1))
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    full = subprocess.run(
+        ["bash", "-c", f"ulimit -f 40; exec {words} --set train.epochs=2 --set model.hidden=64"],
+        capture_output=True, text=True, timeout=200, check=False, env=env,
+    )  # fmt: skip
+    assert full.returncode == 1, full.stderr
+    assert "Traceback" not in full.stderr
+    assert full.stderr.splitlines()[-1].startswith("serkit: "), full.stderr
+    assert not list((tmp_path / "run").rglob("*.part"))
+    done = subprocess.run(
+        ["bash", "-c", f"exec {words} --set train.epochs=2 --set model.hidden=64"],
+        capture_output=True, text=True, timeout=200, check=False, env=env,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_killed_worker_leaves_nobody_behind(recipe, toy_root, tmp_path):
+    """kill -9 of the parent while two processes train: they end too."""
+    words = [str(w) for w in command(recipe, toy_root, tmp_path, 2)]
+    with (tmp_path / "log").open("w") as said:
+        process = subprocess.Popen([*words, "--set", "train.epochs=500"], stderr=said, start_new_session=True)
+        limit = time.monotonic() + 90
+        while not list((tmp_path / "run").rglob("state.pt")) and time.monotonic() < limit:
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+    limit = time.monotonic() + 30
+    while _alive(process.pid) and time.monotonic() < limit:
+        time.sleep(0.2)
+    assert not _alive(process.pid)
+
+
+def _alive(group: int) -> list[int]:
+    """Processes of a group, from /proc; none where there is no /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
