@@ -5,10 +5,14 @@ Behind ``serkit encoders --check`` and ``--lock``. Downloads nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from serkit.checkpoint_table import TABLE
 from serkit.checkpoints import (
@@ -21,10 +25,11 @@ from serkit.checkpoints import (
     transformer_folder,
     weight_files,
 )
-from serkit.errors import MissingExtra, SerkitError
+from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.files import write_text
 
 TOKENS_PER_AUDIO_HOUR = 12_000  # proposal: 150 words a minute at 1.3 tokens a word
+PACKAGES = ("transformers", "sentencepiece", "tokenizers")  # of the extra 'foundation'
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Availability:
         name: as asked for. loadable: its files are here now. where: ``folder``, ``hub cache``, ``hub`` or ``nowhere``.
         folder: where its files lie. size_gb: of the weights, 10^9 bytes. licence: as published.
         tflop_per_audio_hour: arithmetic per hour of audio (computed from width and depth).
+        gb_per_audio_hour: float16 features of one layer per hour of audio, 10^9 bytes (computed).
         reason: why it cannot be loaded, in words.
     """
 
@@ -45,6 +51,7 @@ class Availability:
     size_gb: float | None
     licence: str
     tflop_per_audio_hour: float
+    gb_per_audio_hour: float
     reason: str = ""
 
 
@@ -74,27 +81,62 @@ def check(name: str) -> Availability:
             size = sum(p.stat().st_size for p in weight_files(transformer_folder(folder))) / 1e9
         except (SerkitError, FileNotFoundError) as error:
             reason = str(error)
-    return Availability(name, folder is not None and not reason, where, folder, size, found.licence, cost, reason)
+    reason = reason or _absent_package(found)
+    disk = 2.0 * found.dim * frames_per_audio_hour(found) / 1e9
+    return Availability(name, folder is not None and not reason, where, folder, size, found.licence, cost, disk, reason)
+
+
+def _absent_package(found: Resolved) -> str:
+    """What to install, where a package that loads this family is not."""
+    needed = () if found.family == "facodec" else PACKAGES if found.family == "deberta" else PACKAGES[:1]
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            return str(MissingExtra(package, "foundation", f"encoder '{found.name}'"))
+    return ""
+
+
+def frames_per_audio_hour(found: Resolved) -> int:
+    """Hidden states per hour of audio; of a text model, tokens of about 150 words a minute."""
+    if found.family in ("whisper", "wavlm", "hubert", "wav2vec2", "distilhubert"):
+        return 50 * 3600
+    return 80 * 3600 if found.family == "facodec" else TOKENS_PER_AUDIO_HOUR
+
+
+def processor_gflops(size: int = 768, seconds: float = 0.2) -> float:
+    """10^9 floating-point operations per second of float32 matrix products on this processor, measured now.
+
+    An upper bound for what an encoder reaches here; a busy machine gives less.
+
+    Args:
+        size: of the square matrices. seconds: how long to measure.
+    """
+    left = np.ones((size, size), dtype=np.float32)
+    left @ left
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        left @ left
+        count += 1
+    return 2.0 * size**3 * count / (time.perf_counter() - start) / 1e9
 
 
 def tflop_per_audio_hour(found: Resolved) -> float:
     """10^12 floating-point operations per hour of audio (computed): 24 dim² per layer and position, twice
-    the 12 dim² weights of a transformer layer; attention and front end not counted."""
-    per_hour = TOKENS_PER_AUDIO_HOUR
-    if found.family == "whisper" or found.family in ("wavlm", "hubert", "wav2vec2", "distilhubert"):
-        per_hour = 50 * 3600
-    elif found.family == "facodec":
-        per_hour = 80 * 3600
-    return 24.0 * found.dim**2 * found.layers * per_hour / 1e12
+    the 12 dim² weights of a transformer layer; attention and front end not counted. Whisper with ``window: 30s``
+    computes 30 s for a clip of any length: an hour of 5-s clips costs six times this."""
+    return 24.0 * found.dim**2 * found.layers * frames_per_audio_hour(found) / 1e12
 
 
 def lock(wanted: Iterable[str] | None = None) -> dict[str, str]:
     """Ask the hub for the newest commit of each name and keep it beside ``roots.yaml``; returns the table.
 
+    A model that the hub refuses (gone, or only for members) does not stop the others.
+
     Raises:
         SerkitError: the hub cannot be reached.
+        RunFailed: it refused some, named; the others are kept.
     """
     table = locked()
+    refused: list[str] = []
     for name in wanted if wanted is not None else [row.name for row in TABLE]:
         found = resolve(name)
         if found.hub is None:
@@ -102,8 +144,12 @@ def lock(wanted: Iterable[str] | None = None) -> dict[str, str]:
         hub = hub_package(name)
         try:
             table[name] = str(hub.HfApi().model_info(found.hub).sha)
+        except hub.errors.HfHubHTTPError:
+            refused.append(f"{name} ({found.hub})")
         except hub_errors(hub) as error:
             reason = " ".join(str(error).split())
             raise SerkitError(f"encoder '{name}': the hub does not answer for {found.hub}: {reason}") from None
     write_text(lock_path(), json.dumps(table, indent=1, sort_keys=True) + "\n")
+    if refused:
+        raise RunFailed(f"the hub gives no commit of {', '.join(refused)}; {len(table)} others stand in {lock_path()}")
     return table

@@ -269,8 +269,9 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
         wanted = f"a {expected} model" if expected else f"one of {', '.join(FAMILY_OF_TYPE)}"
         raise SerkitError(f"encoder '{name}': {at} is of model_type '{kind}', expected {wanted}")
     revision = f"weights-{weights_hash(folder)}"
-    if not config and row is not None:
-        config = {"hidden_size": row.dim, "num_hidden_layers": row.layers}
+    if (expected or found) == "facodec":  # its folder names sizes of its own, or, as published, none
+        dim = int(config.get("dim", 256)) * (1 if name == "facodec/prosody" else 2)
+        config = {"hidden_size": dim, "num_hidden_layers": 1, **config}
     return Resolved(name, expected or found, hub, folder, revision, config, row, substituted=hub is not None)
 
 

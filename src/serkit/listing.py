@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from serkit import registry
+from serkit import availability, registry
+from serkit.checkpoint_table import BY_NAME
+from serkit.checkpoints import FAMILIES
+from serkit.config import checkpoint_folders
 from serkit.errors import MissingExtra
 from serkit.readers import card
 from serkit.recipe import load_recipe, recipe_names
@@ -35,16 +40,70 @@ def corpora() -> list[dict[str, Any]]:
     return rows
 
 
-def encoders() -> list[dict[str, Any]]:
-    """Encoders by full name, with what each is and its licence."""
+def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
+    """Encoders by full name, with what each is and its licence.
+
+    Args:
+        commercial: only those whose licence is known to allow commercial use.
+    """
     rows = []
     for family in registry.names("encoders"):
         try:
             known = registry.find("encoders", family).names()  # type: ignore[attr-defined]
         except MissingExtra as error:
             known = {family: str(error)}
-        rows += [{"name": name, "line": line, "family": family} for name, line in known.items()]
+        for name, line in known.items():
+            row = BY_NAME.get(name)
+            allowed = row.commercial if row is not None else (True if "(Apache-2.0)" in line else None)
+            if allowed is True or not commercial:
+                rows.append({"name": name, "line": line, "family": family, "commercial": allowed})
     return rows
+
+
+def checked(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Whether encoders can be loaded here, from where, how large they are and what an hour of audio costs.
+
+    Raises:
+        SerkitError: no such encoder.
+    """
+    speed = availability.processor_gflops()
+    return [_pretrained(name, speed) if _is_pretrained(name) else _own(name) for name in names]
+
+
+def _is_pretrained(name: str) -> bool:
+    family, _, rest = name.partition("/")
+    return ":" in name or name in checkpoint_folders() or (family in FAMILIES and rest != "random")
+
+
+def _pretrained(name: str, speed: float) -> dict[str, Any]:
+    found = availability.check(name)
+    size = "size unknown" if found.size_gb is None else f"{found.size_gb:.3g} GB"
+    source = {"hub": "to be downloaded"}.get(found.where, f"{found.where} {found.folder}")
+    tflop, here = found.tflop_per_audio_hour, "yes" if found.loadable else f"no ({found.reason})"
+    line = (
+        f"loadable: {here}; from: {source}; {size}; licence: {found.licence}; an hour of audio: {tflop:.3g} TFLOP, "
+        f"at best {_time(1000 * tflop / speed)} on this processor, {found.gb_per_audio_hour:.2g} GB of features"
+    )
+    row = {**dataclasses.asdict(found), "folder": str(found.folder) if found.folder else None}
+    return {**row, "processor_gflops": round(speed, 1), "line": line}
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(seconds / 60, 0.1):.1f} min"
+
+
+def _own(name: str) -> dict[str, Any]:
+    """An encoder without a checkpoint: what it needs is a package, if anything."""
+    encoder = registry.find("encoders", name.partition("/")[0])(name)
+    reason = ""
+    try:
+        encoder.load()
+    except MissingExtra as error:
+        reason = str(error)
+    licence = encoder.spec.licence
+    here = f"no ({reason})" if reason else "yes"
+    line = f"loadable: {here}; nothing to download; licence: {licence}"
+    return {"name": name, "loadable": not reason, "where": "serkit", "licence": licence, "reason": reason, "line": line}
 
 
 def recipes() -> list[dict[str, Any]]:
