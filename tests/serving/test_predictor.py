@@ -233,17 +233,17 @@ def test_ten_minutes_take_no_more_memory_than_one(tmp_path: Path, model: Model) 
 
 
 @pytest.mark.slow
-def test_ten_hours_take_bounded_memory(tmp_path: Path, model: Model) -> None:
+def test_three_hours_take_bounded_memory(tmp_path: Path, model: Model) -> None:
     import resource
 
     path = tmp_path / "long.flac"
     block = np.concatenate([talk(2), quiet(40)])
     with soundfile.SoundFile(path, "w", RATE, 1, format="FLAC") as file:
-        for _ in range(round(10 * 3600 * RATE / len(block))):
+        for _ in range(round(3 * 3600 * RATE / len(block))):
             file.write(block)
     model.predict(talk(8), rate_hz=RATE)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = model.predict(path)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert found.duration_s > 9.9 * 3600
+    assert found.duration_s > 2.9 * 3600
     assert grown < 150_000  # kB
