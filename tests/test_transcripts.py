@@ -20,6 +20,7 @@ import soundfile
 from serkit import transcripts
 from serkit.errors import MissingExtra, SerkitError
 from serkit.foundation.asr import FasterWhisper, Heard
+from serkit.journal import read_rows
 from serkit.transcripts import Transcript, read_transcripts, transcribe, windows
 from serkit.types import Manifest, Utterance
 
@@ -125,10 +126,11 @@ def test_a_torn_row_costs_that_row(manifest: Manifest, tmp_path: Path, parrot: A
     assert len(read_transcripts(path)) == 5
 
 
-@pytest.mark.parametrize("moment_s", [0.2, 0.5, 0.8])
-def test_killed_at_a_random_moment_nothing_is_lost_or_doubled(tmp_path: Path, moment_s: float) -> None:
-    soundfile.write(tmp_path / "v.wav", voice(30.0), RATE)
-    path = tmp_path / "t.jsonl"
+def transcribing(folder: Path, n_rows: int) -> tuple[Path, subprocess.Popen[bytes]]:
+    """A process that has begun to transcribe so many stretches, one at a time, 20 ms each; its file and itself."""
+    if not (folder / "v.wav").is_file():
+        soundfile.write(folder / "v.wav", voice(n_rows / 10 + 1), RATE)
+    path = folder / "t.jsonl"
     code = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -141,24 +143,49 @@ class Slow(Parrot):
         time.sleep(0.02)
         return super().__call__(given)
 transcripts.TransformersWhisper = lambda *_: Slow()
-rows = tuple(Utterance(f"u{{k}}", "v.wav", start_s=k / 10, end_s=k / 10 + 0.5) for k in range(60))
+rows = tuple(Utterance(f"u{{k}}", "v.wav", start_s=k / 10, end_s=k / 10 + 0.5) for k in range({n_rows}))
 print("go", flush=True)
-manifest = Manifest("toy", (), rows, root={str(tmp_path)!r})
+manifest = Manifest("toy", (), rows, root={str(folder)!r})
 transcripts.transcribe(manifest, "whisper/random", Path({str(path)!r}), batch_size=1)
 """
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     child = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"go\n"
-    time.sleep(moment_s)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
     child.stdout.close()
-    kept = len(read_transcripts(path))
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, stdout=subprocess.DEVNULL, timeout=120)
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len({(r["audio"], r["model"]) for r in rows}) == len(rows) == 60
-    assert kept <= 60
+    return path, child
+
+
+def kill_often(folder: Path, n_rows: int, moments_s: Sequence[float]) -> list[int]:
+    """Kill at each moment, then let it finish; rows kept after each kill. Whole rows stay, none is there twice."""
+    kept: list[int] = []
+    before: dict[Any, Transcript] = {}
+    for moment_s in moments_s:
+        path, child = transcribing(folder, n_rows)
+        time.sleep(moment_s)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        now = read_transcripts(path)
+        assert {k: now.get(k) for k in before} == before, "what was on the disk stays"
+        before = now
+        kept.append(len(now))
+    path, child = transcribing(folder, n_rows)
+    assert child.wait(timeout=300) == 0
+    rows = list(read_rows(path))
+    assert len({(r["audio"], r["model"]) for r in rows}) == len(rows) == n_rows
+    assert {k: read_transcripts(path)[k] for k in before} == before
+    return kept
+
+
+def test_killed_at_random_moments_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+    kill_often(tmp_path, 60, (0.2, 0.5, 0.3))
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+    kept = kill_often(tmp_path, 400, [float(m) for m in np.random.default_rng(5).uniform(0.1, 0.9, 20)])
+    assert kept == sorted(kept)
+    assert kept[0] < 400, "at least the first kill came in the middle"
 
 
 def test_invented_words_are_dropped_or_flagged(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
