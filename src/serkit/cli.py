@@ -37,6 +37,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Engine(StrEnum):
+    """Who extracts features."""
+
+    local = "local"
+    ray = "ray"
+
+
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe (see: serkit recipes) or path of a YAML file.")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a prepared run.", metavar="RUN")]
 Corpus = Annotated[list[str], typer.Option("--corpus", help="Corpus (see: serkit corpora); repeat to join several.")]
@@ -49,6 +56,8 @@ Store = Annotated[Path | None, typer.Option("--store", help="Folder of the featu
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in every system that has KEY.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of networks and draws [default: the recipe's].")]
 DeviceOption = Annotated[Device, typer.Option(help="Where networks and encoders run.")]
+EngineOption = Annotated[Engine, typer.Option(help="Who extracts features: this machine, or a Ray cluster.")]
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster, such as auto or HOST:6379.")]
 Jobs = Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -67,13 +76,15 @@ def run(
     seed: Seed = None,
     device: DeviceOption = Device.auto,
     jobs: Jobs = 0,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
 ) -> None:
     """Do everything: corpus in, stacked and measured ensemble out. Run again to go on where it stopped."""
     from serkit import pipeline
 
     made = _prepare(recipe, corpus, root, protocol, fold, option, out, set_, seed)
     with _watcher() as watcher:
-        page = pipeline.run_all(made, _machine(store, device, jobs), watcher)
+        page = pipeline.run_all(made, _machine(store, device, jobs, engine, address), watcher)
     _summary(made.folder)
     typer.echo(f"report: {page}")
 
@@ -130,12 +141,19 @@ def prepare(
 
 
 @app.command()
-def extract(run: RunFolder, store: Store = None, device: DeviceOption = Device.auto, jobs: Jobs = 0) -> None:
+def extract(
+    run: RunFolder,
+    store: Store = None,
+    device: DeviceOption = Device.auto,
+    jobs: Jobs = 0,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+) -> None:
     """Bring the features of a run into the store."""
     from serkit import pipeline
 
     with _watcher() as watcher:
-        pipeline.extract_run(pipeline.Run(run), _machine(store, device, jobs), watcher)
+        pipeline.extract_run(pipeline.Run(run), _machine(store, device, jobs, engine, address), watcher)
 
 
 @app.command()
@@ -241,11 +259,24 @@ def corpora(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def encoders(as_json: AsJson = False) -> None:
-    """Encoders that features can be named after, with their licences."""
-    from serkit.listing import encoders as rows
+def encoders(
+    check: Annotated[
+        list[str] | None, typer.Option("--check", metavar="NAME", help="Can it be loaded here, and at what cost?")
+    ] = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Pin every model to its newest commit on the hub.")] = False,
+    commercial: Annotated[bool, typer.Option(help="Only with a licence that allows commercial use.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encoders that features can be named after, with their licences. With --check, exits 1 where one is not here."""
+    from serkit import availability, listing
 
-    _table(rows(), as_json)
+    if lock:
+        _table([{"name": n, "line": c} for n, c in sorted(availability.lock(check).items())], as_json)
+        return
+    rows = listing.checked(check) if check else listing.encoders(commercial=commercial)
+    _table(rows, as_json)
+    if check and not all(row["loadable"] for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -335,11 +366,19 @@ def _overrides(set_: list[str] | None, seed: int | None) -> list[str]:
     return [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
 
 
-def _machine(store: Path | None, device: Device, jobs: int) -> Any:
+def _machine(
+    store: Path | None, device: Device, jobs: int, engine: Engine = Engine.local, address: str | None = None
+) -> Any:
     from serkit.config import store_folder
     from serkit.pipeline import Machine
 
-    return Machine(store_folder(store), device.value, jobs)
+    if address is not None and engine is not Engine.ray:
+        raise SerkitError("--address names a Ray cluster and the engine is local; say --engine ray")
+    if engine is Engine.ray:
+        from serkit.engines import ray_package
+
+        ray_package()  # absent, it is said before hours of transcription
+    return Machine(store_folder(store), device.value, jobs, engine.value, address)
 
 
 def _watcher() -> Any:

@@ -1,32 +1,37 @@
 """Who does the work of extraction: batches of items in, their features or the reason against them out.
 
-A batch is decoded once for all encoders that want it. In a worker process the encoders come pickled,
-load their weights at the first batch, and compute on one thread each.
+A batch is decoded once for all encoders that want it. In a worker process, on this machine or on another of a
+Ray cluster, the encoders come pickled, load their weights at the first batch, and compute on one thread each.
+Only the process that asked writes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import multiprocessing
 import os
 import pickle
+import platform
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serkit.audio import load
 from serkit.encoding import Encoder
-from serkit.errors import RunFailed, SerkitError
+from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.processes import begin_worker, interrupts_held
 
 LOG = logging.getLogger(__name__)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_RAY_RETRIES = 4  # of a batch whose machine or process died
 _TEXT_LETTERS_PER_S = 15.0  # about what English speech carries; only for making batches of equal work
 
 
@@ -142,6 +147,109 @@ def run_local(work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder],
     return _in_processes(work, encoders, jobs, device)
 
 
+def run_ray(
+    work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder], *, address: str | None, device: str
+) -> Run:
+    """Encode batches on a Ray cluster and yield each with its outcomes, in the order given.
+
+    Every machine of the cluster needs serkit, and the recordings and local checkpoints under the same paths. A
+    batch whose machine dies is done again on another one.
+
+    Args:
+        work: batches. encoders: by name, not loaded.
+        address: of the cluster, such as ``auto`` or ``10.0.0.1:6379``; ``None``: one that is connected already,
+            the one in ``RAY_ADDRESS``, or a cluster of this machine alone, started for the purpose.
+        device: ``cpu``, or ``cuda``: then each batch takes a GPU.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        RunFailed: an encoder failed, the cluster cannot be reached, or a machine does not see a recording.
+        SerkitError: an encoder cannot be loaded or sent to another process.
+    """
+    return _on_ray(ray_package(), work, _packed(encoders), address, device)
+
+
+def ray_package() -> Any:
+    """Ray, if it is installed.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise MissingExtra("ray", "ray", "extraction with engine 'ray'") from None
+
+
+def _on_ray(ray: Any, work: Sequence[tuple[Item, ...]], packed: bytes, address: str | None, device: str) -> Run:
+    joined = not ray.is_initialized()
+    if joined:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunFailed(f"no Ray cluster at {address or 'the default address'}: {reason}") from None
+    ahead: deque[tuple[tuple[Item, ...], Any]] = deque()
+    try:
+        task = ray.remote(_work_far).options(num_cpus=1, num_gpus=0 if device == "cpu" else 1, max_retries=_RAY_RETRIES)
+        shared = ray.put(packed)
+        for batch in work:
+            sent = tuple(replace(i, path=str(Path(i.path).absolute())) if i.path else i for i in batch)
+            ahead.append((batch, task.remote(shared, device, sent)))
+            if len(ahead) >= _n_ahead(ray, device):
+                ready, found = ahead.popleft()
+                yield ready, _arrived(ray, found)
+        while ahead:
+            ready, found = ahead.popleft()
+            yield ready, _arrived(ray, found)
+    finally:
+        for _, found in ahead:
+            ray.cancel(found, force=True)
+        if joined:
+            ray.shutdown()
+
+
+def _n_ahead(ray: Any, device: str) -> int:
+    """Batches under way: four for every worker that the cluster has room for at the moment."""
+    found = ray.cluster_resources().get("CPU" if device == "cpu" else "GPU", 0)
+    return 4 * max(1, int(found))
+
+
+def _arrived(ray: Any, found: Any) -> list[Outcome]:
+    """Outcomes of one batch; errors of the far side are raised here as one line."""
+    try:
+        outcomes: list[Outcome] = ray.get(found)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, SerkitError):
+            raise (RunFailed if isinstance(cause, RunFailed) else SerkitError)(str(cause)) from None
+        raise RunFailed(
+            f"a batch failed on the cluster: {type(cause).__name__}: {' '.join(str(cause).split())}"
+        ) from None
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunFailed(f"a batch was lost on the cluster ({reason}); finished shards are kept: run again") from None
+    return outcomes
+
+
+def _work_far(packed: bytes, device: str, batch: tuple[Item, ...]) -> list[Outcome]:
+    """Decode and encode a batch on a machine of the cluster, whose process may serve several extractions."""
+    for item in batch:
+        if item.path and not Path(item.path).is_file():  # it was read on the machine that asked
+            raise RunFailed(f"machine {platform.node()} of the cluster does not see {item.path}; share that folder")
+    if _Worker.packed != packed or _Worker.device != device:
+        _Worker.packed, _Worker.device, _Worker.encoders = packed, device, None
+    return _work(batch)
+
+
+def _packed(encoders: Mapping[str, Encoder]) -> bytes:
+    try:
+        return pickle.dumps(dict(encoders))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SerkitError(f"an encoder cannot be sent to another process ({error}); extract with jobs=1") from error
+
+
 def _decoded(batch: tuple[Item, ...]) -> list[Any]:
     """For each item its waveform (samples,) float32, its text, or the error of decoding it."""
     found: list[Any] = []
@@ -199,10 +307,7 @@ def _in_this_process(
 
 
 def _in_processes(work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder], jobs: int, device: str) -> Run:
-    try:
-        packed = pickle.dumps(dict(encoders))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise SerkitError(f"an encoder cannot be sent to another process ({error}); extract with jobs=1") from error
+    packed = _packed(encoders)
     before = {child.pid for child in multiprocessing.active_children()}
     ahead: deque[tuple[tuple[Item, ...], Future[list[Outcome]]]] = deque()
     with _single_threaded():

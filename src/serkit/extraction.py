@@ -13,14 +13,15 @@ import numpy as np
 from serkit.audio import info
 from serkit.contents import ContentHashes, item_key, text_key
 from serkit.encoding import SAMPLE_RATE_HZ, Encoder, EncoderSpec, n_frames
-from serkit.engines import Item, Outcome, Run, batches, encode, run_local
+from serkit.engines import Item, Outcome, Run, batches, encode, run_local, run_ray
 from serkit.errors import RunFailed, SerkitError, did_you_mean
 from serkit.features import Features
 from serkit.progress import Meter, ProgressCallback
 from serkit.store import SHARD_BYTES, SHARD_S, Failure, FeatureStore, StoreWriter, round_frames
 from serkit.types import Manifest, Utterance
 
-ENGINES = ("local",)
+ENGINES = ("local", "ray")
+_RAY_PARTS = 64  # a small extraction is cut into as many batches, whatever the size of the cluster
 BATCH_S = 120.0
 
 
@@ -120,6 +121,7 @@ def extract(
     jobs: int = 1,
     device: str = "cpu",
     engine: str = "local",
+    address: str | None = None,
     progress: ProgressCallback | None = None,
     announce: Callable[[SizeEstimate], None] | None = None,
     batch_seconds: float = BATCH_S,
@@ -139,7 +141,8 @@ def extract(
     Args:
         manifest: what to extract. encoders: by name, or a sequence that is named by its specs.
         store: folder of all features, shared by runs and corpora.
-        jobs: worker processes. device: of the encoders. engine: who works; ``local``.
+        jobs: worker processes. device: of the encoders. engine: who works: ``local``, or ``ray``, a cluster.
+        address: of the Ray cluster; see :func:`serkit.engines.run_ray`.
         progress: handed a :class:`serkit.progress.Progress` now and then, for each of three stages.
         announce: handed the :class:`SizeEstimate` of what is left to do, before the first byte is written.
         batch_seconds: encoders get items of like length, together up to this many seconds.
@@ -178,10 +181,14 @@ def extract(
     if items:
         _refuse_small_disk(size, root)
         total_s = sum(item.work_s for item in items)
-        work = batches(items, max(1.0, min(batch_seconds, total_s / (4 * max(1, jobs)) if jobs > 1 else batch_seconds)))
+        parts = _RAY_PARTS if engine == "ray" else 4 * jobs if jobs > 1 else 1
+        work = batches(items, max(1.0, min(batch_seconds, total_s / parts) if parts > 1 else batch_seconds))
         busy = {name: named[name] for name in named if wanted[name]}
         meter = Meter("extract", sum(i.n_utterances for i in items), progress, total_audio_s=size.audio_s)
-        run = run_local(work, busy, jobs=jobs, device=device)
+        if engine == "ray":
+            run = run_ray(work, busy, address=address, device=device)
+        else:
+            run = run_local(work, busy, jobs=jobs, device=device)
         _write(run, {n: stores[n] for n in busy}, meter, shard_bytes, shard_s)
     return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name])) for name in named}
 

@@ -234,6 +234,7 @@ def _provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
         "folds": len(runs),
         "speakers_shared": any(r.manifest.speakers_shared for r in runs),
         "features": features,
+        "transcripts": _texts(run),
         "seed": run.recipe.seed,
         "models": list(run.models),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
@@ -246,6 +247,15 @@ def _provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
             "jobs": machine.workers if machine is not None else 0,
         },
     }
+
+
+def _texts(run: Run) -> dict[str, Any] | None:
+    """What extraction noted about the texts, where the run has any."""
+    path = run.folder / "transcripts.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _version(package: str) -> str:

@@ -28,11 +28,14 @@ class Machine:
     Attributes:
         store: folder of the features, shared by runs. device: ``auto``, ``cpu`` or ``cuda``.
         jobs: processes at once; 0 is one per core on a CPU, one on a GPU.
+        engine: who extracts features: ``local``, or ``ray``, a cluster. address: of that cluster.
     """
 
     store: Path
     device: str = "auto"
     jobs: int = 0
+    engine: str = "local"
+    address: str | None = None
 
     @property
     def workers(self) -> int:

@@ -18,6 +18,7 @@ from serkit.errors import SerkitError
 from serkit.features import require_complete
 from serkit.files import write_text
 from serkit.labels import apply_labels
+from serkit.pipeline.heard import describe_texts
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.run import STAGES, Machine, Run, networks_key, threads_of
 from serkit.pipeline.workers import Task, train_tasks
@@ -90,6 +91,8 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
         machine.store,
         jobs=machine.workers,
         device=_device(machine),
+        engine=machine.engine,
+        address=machine.address,
         progress=listener,
         announce=listener,
         texts=_texts(run, used, encoders.values(), machine, listener),
@@ -280,6 +283,8 @@ def _texts(
         for i, t in found.items()
     ]
     write_text(run.folder / "transcripts.jsonl", "\n".join(rows) + "\n")
+    said = describe_texts(manifest, source, {i: (t.text, t.flags) for i, t in found.items()})
+    write_text(run.folder / "transcripts.json", json.dumps(said, indent=1, ensure_ascii=False) + "\n")
     return {i: t.text for i, t in found.items()}
 
 

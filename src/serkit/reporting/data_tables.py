@@ -131,7 +131,23 @@ def features(source: Source) -> Table | None:
             *(f.get(k) for k in ("source", "revision", "licence", "fingerprint", "note")),
         ]
         rows.append(Row(tuple(Cell(str(t) if t not in (None, "") else ABSENT) for t in texts)))
-    return Table("features", "Features", columns, tuple(rows))
+    return Table("features", "Features", columns, tuple(rows), _texts(source))
+
+
+def _texts(source: Source) -> tuple[str, ...]:
+    """One sentence about who wrote or heard the texts, and how right they are."""
+    found = source.provenance.get("transcripts") or {}
+    if not found:
+        return ()
+    name = "the corpus itself" if found["name"] == "corpus" else found["name"]
+    said = f"Texts by {name}" + (f" ({found['note']})" if found.get("note") else "")
+    parts = [count(int(found["texts"]), "clip")]
+    parts += [f"{whole(n)} flagged {flag}" for flag, n in (found.get("flags") or {}).items()]
+    for key, words in (("wer", "word error rate"), ("cer", "character error rate")):
+        rate = finite((found.get(key) or {}).get("rate"))
+        if rate is not None:
+            parts.append(f"{words} {100 * rate:.1f} % against the corpus's own text of {whole(found[key]['texts'])}")
+    return (f"{said}: {', '.join(parts)}.",)
 
 
 def _pairs(key: str, title: str, pairs: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Table:

@@ -1,0 +1,159 @@
+"""``serkit encoders``: what can be loaded here, what an hour of audio costs, commits pinned, licences filtered."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from serkit import availability, checkpoints, listing
+from serkit.checkpoint_table import BY_NAME
+from serkit.cli import app
+from serkit.config import config_path
+from serkit.errors import RunFailed, SerkitError
+from serkit.foundation.tiny import tiny_folder
+
+
+@pytest.fixture(autouse=True)
+def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def ask(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["encoders", *words])
+    if isinstance(result.exception, SerkitError):
+        return result.exception.exit_code, str(result.exception)
+    return result.exit_code, result.stdout
+
+
+def test_a_model_that_is_not_here_is_priced_and_exits_1() -> None:
+    code, said = ask("--check", "whisper/large-v3", "--json")
+    (row,) = json.loads(said)
+    assert code == 1
+    assert (row["loadable"], row["where"], row["size_gb"], row["licence"]) == (False, "hub", 3.09, "apache-2.0")
+    assert row["tflop_per_audio_hour"] == pytest.approx(24 * 1280**2 * 32 * 180_000 / 1e12)
+    assert row["gb_per_audio_hour"] == pytest.approx(180_000 * 1280 * 2 / 1e9)
+    assert row["processor_gflops"] > 0
+    code, said = ask("--check", "whisper/large-v3")
+    assert code == 1
+    assert "loadable: no (not downloaded yet: openai/whisper-large-v3 at " in said
+    assert "3.09 GB; licence: apache-2.0; an hour of audio: 226 TFLOP" in said
+
+
+def test_a_folder_in_roots_and_what_needs_no_download_exit_0(tmp_path: Path) -> None:
+    folder = tiny_folder("wavlm", tmp_path / "mine")
+    config_path().parent.mkdir()
+    config_path().write_text(f"checkpoints:\n  wavlm/large: {folder}\n")
+    code, said = ask("--check", "wavlm/large", "--check", f"path:{folder}", "--check", "logmel/40", "--json")
+    rows = json.loads(said)
+    assert code == 0
+    assert [row["loadable"] for row in rows] == [True] * 3
+    assert [row["where"] for row in rows] == ["folder", "folder", "serkit"]
+    assert rows[0]["folder"] == str(folder)
+    assert rows[0]["licence"] == "unknown"
+    assert rows[0]["tflop_per_audio_hour"] == pytest.approx(24 * 16**2 * 4 * 180_000 / 1e12), "of the folder's own size"
+    assert ask("--check", "wavlm/random")[0] == 0
+
+
+@pytest.mark.parametrize(("name", "dim"), [("facodec/prosody", 16), ("facodec/prosody_speaker", 32)])
+def test_facodec_has_sizes_of_its_own(name: str, dim: int, tmp_path: Path) -> None:
+    folder = tiny_folder("facodec", tmp_path / "mine")
+    config_path().parent.mkdir()
+    config_path().write_text(f"checkpoints:\n  {name}: {folder}\n")
+    found = availability.check(name)
+    assert found.loadable
+    assert found.gb_per_audio_hour == pytest.approx(80 * 3600 * dim * 2 / 1e9)
+
+
+def test_names_that_do_not_exist_are_refused_with_the_nearest() -> None:
+    assert ask("--check", "wavlm/larg") == (2, ask("--check", "wavlm/larg")[1])
+    assert "did you mean 'wavlm/large'?" in ask("--check", "wavlm/larg")[1]
+    assert "did you mean 'wavlm'?" in ask("--check", "wavlmm/large")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("wavlm/large", "transformers"), ("deberta/xxlarge-v2", "sentencepiece"), ("facodec/prosody", None)],
+)
+def test_an_absent_package_is_named_with_its_install_line(
+    name: str, package: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_folder(name.split("/")[0], tmp_path / "mine")
+    config_path().parent.mkdir()
+    config_path().write_text(f"checkpoints:\n  {name}: {folder}\n")
+    assert availability.check(name).loadable
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == package else real(n, *a))
+    found = availability.check(name)
+    assert found.loadable == (package is None)
+    if package is not None:
+        assert f"needs the package '{package}'" in found.reason
+        assert "pip install 'serkit[foundation]'" in found.reason
+
+
+def test_only_commercial_licences() -> None:
+    names = {row["name"] for row in listing.encoders(commercial=True)}
+    everything = {row["name"] for row in listing.encoders()}
+    assert {"logmel/40", "whisper/large-v3", "roberta/large", "wavlm/random"} <= names < everything
+    assert not names & {"wavlm/large", "opensmile/egemaps", "facodec/prosody"}
+    assert all(BY_NAME[name].commercial for name in names & set(BY_NAME))
+    code, said = ask("--commercial", "--json")
+    assert code == 0
+    assert {row["name"] for row in json.loads(said)} == names
+
+
+def hub_with(monkeypatch: pytest.MonkeyPatch, refused: str | None = None, down: bool = False) -> None:
+    class Gone(Exception):
+        pass
+
+    def model_info(hub_id: str) -> Any:
+        if down:
+            raise OSError("no route")
+        if hub_id == refused:
+            raise Gone(hub_id)
+        return SimpleNamespace(sha=f"{len(hub_id):040x}")
+
+    package = SimpleNamespace(
+        HfApi=lambda: SimpleNamespace(model_info=model_info), errors=SimpleNamespace(HfHubHTTPError=Gone)
+    )
+    monkeypatch.setattr(availability, "hub_package", lambda name: package)
+
+
+def test_lock_keeps_commits_that_specs_then_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    from serkit.encoders.whisper import Whisper
+
+    before = Whisper("whisper/tiny").spec
+    hub_with(monkeypatch)
+    code, said = ask("--lock", "--json")
+    assert code == 0
+    assert {row["name"] for row in json.loads(said)} == set(BY_NAME)
+    assert checkpoints.locked()["whisper/tiny"] == f"{len('openai/whisper-tiny'):040x}"
+    after = Whisper("whisper/tiny").spec
+    assert after.revision == checkpoints.locked()["whisper/tiny"]
+    assert after.fingerprint != before.fingerprint, "features of another commit are other features"
+
+
+def test_a_refused_model_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_with(monkeypatch, refused="openai/whisper-tiny")
+    with pytest.raises(RunFailed, match=r"gives no commit of whisper/tiny \(openai/whisper-tiny\); \d+ others"):
+        availability.lock()
+    assert set(checkpoints.locked()) == set(BY_NAME) - {"whisper/tiny"}
+
+
+def test_lock_of_one_name_and_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_with(monkeypatch)
+    assert ask("--lock", "--check", "wavlm/large")[0] == 0
+    assert set(checkpoints.locked()) == {"wavlm/large"}
+    hub_with(monkeypatch, down=True)
+    code, said = ask("--lock")
+    assert code == 2
+    assert "the hub does not answer for openai/whisper-tiny: no route" in said
+    assert set(checkpoints.locked()) == {"wavlm/large"}, "what was pinned stays"
