@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 
 def load(source: str | Path = "default", **options: Any) -> Model:
-    """Load a trained system that answers: ``serkit.load("default").predict("call.wav")``.
+    """Load a trained system that answers: ``serkit.load("my_bundle").predict("call.wav")``.
 
     Args:
         source: folder or file of a bundle, or the name of one that comes with serkit.

@@ -177,7 +177,9 @@ def open_bundle(source: str | Path) -> Bundle:
         elif path.suffix or len(path.parts) > 1:
             raise SerkitError(f"no bundle at {source}")
         else:
-            raise SerkitError(f"no bundle '{source}': neither a path nor a name" + did_you_mean(str(source), names()))
+            near = did_you_mean(str(source), names()) if names() else ""
+            hint = near or "; no model ships with this version: make one with serkit bundle RUN -o DIR, and name DIR"
+            raise SerkitError(f"no bundle '{source}': neither a path nor a name{hint}")
     read = _folder(path) if path.is_dir() else _archive(path)
     try:
         head = json.loads(read(HEAD).decode("utf-8"))
