@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from serkit.comparison import against_all, compare, holm, mcnemar, with_holm
+from serkit.comparison import against_all, compare, compare_seeds, holm, mcnemar, with_holm
 from serkit.errors import SerkitError
 from serkit.evaluation import evaluate
 from serkit.metrics import METRICS
@@ -161,3 +161,68 @@ def test_holm():
     assert with_holm(found) == found
     with pytest.raises(SerkitError, match="no predictions of 'aa'; did you mean"):
         against_all("aa", table, manifest, split="test")
+
+
+def test_one_seed_is_the_plain_comparison():
+    manifest = make_manifest(120, 6)
+    a, b = score(manifest, 0.6, 1, "a"), score(manifest, 0.5, 2, "b")
+    plain = compare(a, b, manifest, split="test", draws=100)
+    for d, s in zip(plain, compare_seeds([a], [b], manifest, split="test", draws=100), strict=True):
+        row = s.to_row()
+        assert row.pop("by_seed") == (pytest.approx(d.difference),)
+        assert row == d.to_row()
+    with pytest.raises(SerkitError, match="2 seeds of the one system and 1 of the other"):
+        compare_seeds([a, a], [b], manifest, split="test")
+
+
+def test_the_number_is_the_mean_over_seeds_and_its_interval_knows_both_sources():
+    manifest = make_manifest(600, 30)
+    a = [score(manifest, right, k, "a") for k, right in enumerate((0.60, 0.72, 0.66))]
+    b = [score(manifest, 0.6, 10 + k, "b") for k in range(3)]
+    found = {d.metric: d for d in compare_seeds(a, b, manifest, split="test")}
+    for name, d in found.items():
+        each = [compare(x, y, manifest, split="test", metrics=[name], draws=50)[0] for x, y in zip(a, b, strict=True)]
+        assert d.by_seed == pytest.approx([e.difference for e in each])
+        assert d.difference == pytest.approx(np.mean([e.difference for e in each]))
+        assert d.value_a == pytest.approx(np.mean([e.value_a for e in each]))
+        assert d.p_mcnemar is None
+        assert d.interval == "95% paired speaker and seed bootstrap (1000 draws, 3 seeds)"
+    # the same differences on every seed: only speakers are left to vary
+    steady = compare_seeds([a[1]] * 3, [b[1]] * 3, manifest, split="test")[1]
+    alone = compare(a[1], b[1], manifest, split="test")[1]
+    assert (steady.low, steady.high) == pytest.approx((alone.low, alone.high))
+    assert found["uar"].high - found["uar"].low > 1.2 * (steady.high - steady.low)
+
+
+def test_draws_of_speakers_and_seeds_have_the_spread_of_brute_force():
+    manifest = make_manifest(120, 12)
+    a = [score(manifest, right, k, "a") for k, right in enumerate((0.5, 0.7, 0.6))]
+    b = [score(manifest, 0.5, 10 + k, "b") for k in range(3)]
+    d = compare_seeds(a, b, manifest, split="test", metrics=["accuracy"], draws=4000)[0]
+    truth = manifest.label_index()
+    right = np.array([[(p.scores.argmax(axis=1) == truth) for p in ps] for ps in (a, b)]).astype(float)
+    speaker = np.arange(120) % 12
+    rng = np.random.default_rng(3)
+    drawn = []
+    for _ in range(4000):
+        rows = np.concatenate([np.flatnonzero(speaker == s) for s in rng.integers(12, size=12)])
+        gaps = right[0][:, rows].mean(axis=1) - right[1][:, rows].mean(axis=1)
+        chosen = gaps[rng.integers(3, size=3)].mean()
+        drawn.append(gaps.mean() + np.sqrt(3 / 2) * (chosen - gaps.mean()))
+    assert d.detectable / (1.959964 + 0.841621) == pytest.approx(np.std(drawn), rel=0.06)
+    assert (d.low, d.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.025)
+
+
+def test_trainings_that_differ_by_chance_are_seldom_called_different():
+    manifest = make_manifest(400, 20)
+    rng = np.random.default_rng(5)
+    both, speakers_alone = 0, 0
+    for k in range(40):  # every network has an accuracy of its own: no method is better than the other
+        rights = rng.normal(0.6, 0.05, size=(2, 3))
+        a, b = ([score(manifest, r, 100 * k + 10 * s + j, "ab"[s]) for j, r in enumerate(rights[s])] for s in (0, 1))
+        d = compare_seeds(a, b, manifest, split="test", metrics=["uar"], draws=200)[0]
+        both += not d.low <= 0 <= d.high
+        one = compare(a[0], b[0], manifest, split="test", metrics=["uar"], draws=200)[0]
+        speakers_alone += not one.low <= 0 <= one.high
+    assert both <= 7
+    assert speakers_alone > both  # one training each, speakers drawn: sure of what the seed did

@@ -1,7 +1,8 @@
 """Two systems on the same utterances: paired differences, with intervals and tests. Never imports torch.
 
 Everything is paired and by speaker: a bootstrap draw takes the same speakers for both systems, and the
-permutation test swaps the two systems' answers for whole speakers.
+permutation test swaps the two systems' answers for whole speakers. Where each system was trained with several
+seeds, what is compared is the mean over seeds, and a draw takes seeds as well (:func:`compare_seeds`).
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from serkit import metrics as numbers
 from serkit.bootstrap import Clusters, Units, clusters, percentile_interval, resample, unit_sums
 from serkit.errors import SerkitError, did_you_mean
-from serkit.evaluation import gather
+from serkit.evaluation import Decisions, gather
 from serkit.predictions import Predictions
 from serkit.types import Manifest
 
 # distance between no effect and one found four times in five, in standard errors: z(0.975) + z(0.8)
 POWER_80 = 1.959964 + 0.841621
+D = TypeVar("D", bound="Difference")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,19 @@ class Difference:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True)
+class SeededDifference(Difference):
+    """How much better networks of system a are than networks of system b, on average over seeds of training.
+
+    Attributes:
+        by_seed: the difference of each pair of networks; ``difference`` is their mean.
+        low, high, p, detectable: of draws that take speakers and seeds (see :func:`compare_seeds`).
+        p_permutation: systems swapped for random speakers, in all seeds together: of these networks.
+    """
+
+    by_seed: tuple[float, ...]
+
+
 def compare(
     a: Predictions | Sequence[Predictions],
     b: Predictions | Sequence[Predictions],
@@ -96,56 +111,125 @@ def compare(
     """
     first = gather(a, manifest, split=split, in_sample=in_sample)
     second = gather(b, manifest, split=split, in_sample=in_sample)
-    if [u.id for u in first.utterances] != [u.id for u in second.utterances]:
-        raise SerkitError(f"'{first.system}' and '{second.system}' are not measured on the same utterances")
-    groups = clusters(first.speakers)
-    n_classes = len(first.labels)
-    units = _paired_units(first.truth, first.answer, second.answer, n_classes, groups)
-    drawn = _split(resample(units, draws, np.random.default_rng([seed, 4])), n_classes)
-    swapped = _split(_swapped(units, draws, np.random.default_rng([seed, 5])), n_classes)
-    kept = first.possible & numbers.with_truth(drawn[0])
-    whole = (first.confusion(), second.confusion())
-    right = (first.answer == first.truth, second.answer == first.truth)
-    interval = groups.interval(draws).replace("% ", "% paired ", 1)
+    rows = _differences([first], [second], metrics, draws, seed)
+    names = [f.name for f in dataclasses.fields(Difference)]
+    return tuple(Difference(**{n: getattr(d, n) for n in names}) for d in rows)
+
+
+def compare_seeds(
+    a: Sequence[Predictions | Sequence[Predictions]],
+    b: Sequence[Predictions | Sequence[Predictions]],
+    manifest: Manifest | Sequence[Manifest],
+    *,
+    split: str,
+    metrics: Sequence[str] = numbers.METRICS,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[SeededDifference, ...]:
+    """Paired differences between two systems that were each trained once for every seed.
+
+    The number is the mean over seeds of the metric's difference, seed by seed. Two things make it uncertain: who
+    speaks, and how each training happened to end. So a draw takes speakers with replacement, the same for every
+    network, and seeds with replacement, independently of the speakers: the pigeonhole bootstrap of a table whose
+    rows and columns are both random (Owen 2007, Annals of Applied Statistics 1), which errs on the wide side where
+    seeds and speakers interact. Few seeds drawn from themselves vary too little by (S − 1) / S, so their deviations
+    from the mean are widened by √(S / (S − 1)). One seed gives exactly the interval of :func:`compare`: it then
+    holds for these two networks and says nothing about other trainings.
+
+    Args:
+        a, b: one entry for each seed, the same seeds in the same order; each as for :func:`compare`.
+        manifest, split, metrics, draws, seed: as for :func:`compare`.
+
+    Raises:
+        SerkitError: not as many seeds of b as of a, none, or as :func:`compare`.
+    """
+    if len(a) != len(b) or not a:
+        raise SerkitError(f"{len(a)} seeds of the one system and {len(b)} of the other; expected the same seeds")
+    first = [gather(p, manifest, split=split) for p in a]
+    second = [gather(p, manifest, split=split) for p in b]
+    return _differences(first, second, metrics, draws, seed)
+
+
+def _differences(
+    first: Sequence[Decisions], second: Sequence[Decisions], metrics: Sequence[str], draws: int, seed: int
+) -> tuple[SeededDifference, ...]:
+    """The differences of paired networks: entry k of ``first`` against entry k of ``second``."""
+    one, other, n_seeds = first[0], second[0], len(first)
+    ids = [u.id for u in one.utterances]
+    for rows in (*first, *second):
+        if [u.id for u in rows.utterances] != ids:
+            raise SerkitError(f"'{one.system}' and '{rows.system}' are not measured on the same utterances")
+    groups = clusters(one.speakers)
+    n_classes = len(one.labels)
+    answers = np.stack([d.answer for d in (*first, *second)])
+    units = _paired_units(one.truth, answers, n_classes, groups)
+    shape = (-1, 2, n_seeds, n_classes, n_classes)
+    drawn = resample(units, draws, np.random.default_rng([seed, 4])).reshape(shape)
+    swapped = _swapped(units, draws, np.random.default_rng([seed, 5])).reshape(shape)
+    kept = one.possible & numbers.with_truth(drawn[:, :1, :1])
+    whole = np.stack([[d.confusion() for d in first], [d.confusion() for d in second]])
+    right = (one.answer == one.truth, other.answer == other.truth)
     found = []
     for name in metrics:
-        value = [float(numbers.measure(name, c, first.possible)) for c in whole]
-        gaps = numbers.measure(name, drawn[0], kept) - numbers.measure(name, drawn[1], kept)
-        null = numbers.measure(name, swapped[0], first.possible) - numbers.measure(name, swapped[1], first.possible)
-        difference = value[0] - value[1]
+        value = numbers.measure(name, whole, one.possible)
+        gaps = _over_seeds(_gap(numbers.measure(name, drawn, kept)), np.random.default_rng([seed, 6]))
+        null = _gap(numbers.measure(name, swapped, one.possible)).mean(axis=1)
+        by_seed = value[0] - value[1]
+        difference = float(by_seed.mean())
         low, high = percentile_interval(gaps)
         found.append(
-            Difference(
-                name, first.system, second.system, value[0], value[1], difference, low, high,
+            SeededDifference(
+                name, one.system, other.system, float(value[0].mean()), float(value[1].mean()), difference, low, high,
                 p=_bootstrap_p(gaps),
                 p_permutation=float((1 + (np.abs(null) >= abs(difference) - 1e-12).sum()) / (draws + 1)),
-                p_mcnemar=mcnemar(right[0], right[1]) if name == "accuracy" else None,
+                p_mcnemar=mcnemar(right[0], right[1]) if name == "accuracy" and n_seeds == 1 else None,
                 p_holm=None,
                 detectable=POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
-                n=len(first.truth), speakers=groups.speakers, interval=interval,
+                n=len(ids), speakers=groups.speakers, interval=_named(groups, draws, n_seeds),
+                by_seed=tuple(float(d) for d in by_seed),
             )
         )  # fmt: skip
     return tuple(found)
 
 
-def _paired_units(
-    truth: np.ndarray, answer_a: np.ndarray, answer_b: np.ndarray, n_classes: int, groups: Clusters
-) -> Units:
-    """Both systems' confusion counts by unit, side by side: (units, 2 x classes²)."""
-    code = (truth * n_classes + answer_a) * n_classes + answer_b
-    used, kind = np.unique(code, return_inverse=True)
-    gold, rest = used // n_classes**2, used % n_classes**2
-    values = np.zeros((len(used), 2 * n_classes**2))
+def _gap(values: np.ndarray) -> np.ndarray:
+    """(draws, seeds) differences from (draws, 2, seeds) values."""
+    return np.asarray(values[:, 0] - values[:, 1])
+
+
+def _over_seeds(gaps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(draws,) means over seeds drawn with replacement, deviations widened for their small number."""
+    draws, n_seeds = gaps.shape
+    mean = gaps.mean(axis=1)
+    if n_seeds == 1:
+        return np.asarray(mean)
+    chosen = np.take_along_axis(gaps, rng.integers(n_seeds, size=(draws, n_seeds)), axis=1).mean(axis=1)
+    return np.asarray(mean + math.sqrt(n_seeds / (n_seeds - 1)) * (chosen - mean))
+
+
+def _named(groups: Clusters, draws: int, n_seeds: int) -> str:
+    """What the interval is called: paired, and by seeds where there are several."""
+    text = groups.interval(draws).replace("% ", "% paired ", 1)
+    if n_seeds == 1:
+        return text
+    return text.replace(f" bootstrap ({draws} draws)", f" and seed bootstrap ({draws} draws, {n_seeds} seeds)")
+
+
+def _paired_units(truth: np.ndarray, answers: np.ndarray, n_classes: int, groups: Clusters) -> Units:
+    """The confusion counts of several networks by unit, side by side.
+
+    Args:
+        truth: (rows,). answers: (networks, rows).
+
+    Returns:
+        Sums (units, networks x classes²).
+    """
+    used, kind = np.unique(np.column_stack([truth, *answers]), axis=0, return_inverse=True)
+    values = np.zeros((len(used), len(answers) * n_classes**2))
     rows = np.arange(len(used))
-    values[rows, gold * n_classes + rest // n_classes] = 1.0
-    values[rows, n_classes**2 + gold * n_classes + rest % n_classes] = 1.0
+    for k in range(len(answers)):
+        values[rows, k * n_classes**2 + used[:, 0] * n_classes + used[:, 1 + k]] = 1.0
     return unit_sums(values, groups, kind.reshape(-1))
-
-
-def _split(sums: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two (draws, classes, classes) from (draws, 2 x classes²)."""
-    both = sums.reshape(-1, 2, n_classes, n_classes)
-    return both[:, 0], both[:, 1]
 
 
 def _swapped(units: Units, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -195,7 +279,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def with_holm(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+def with_holm(differences: Sequence[D]) -> tuple[D, ...]:
     """The same differences with ``p_holm`` over all of them: pass one table's comparisons together."""
     adjusted = holm([d.p for d in differences])
     return tuple(dataclasses.replace(d, p_holm=p) for d, p in zip(differences, adjusted, strict=True))
