@@ -11,6 +11,9 @@ from serkit.encoding import SAMPLE_RATE_HZ
 ORDER = 11
 BAND_HZ = 5_500.0  # five formants of an adult lie below; the prediction sees nothing above
 LAG_WINDOW_HZ = 40.0
+MAX_REFLECTION = 1.0 - 1e-7  # where rounding passes 1, the recursion explodes
+    1.0 - 1e-7
+)  # a band-limited frame is predicted too well: rounding would pass 1, and the recursion explode
 MIN_HZ, MAX_HZ, MAX_BANDWIDTH_HZ = 120.0, 5_000.0, 1_200.0
 
 
@@ -34,6 +37,7 @@ def _predictor(correlation: np.ndarray) -> np.ndarray:
     error = correlation[:, 0] * (1 + 1e-6) + 1e-12
     for i in range(1, ORDER + 1):
         reflection = -np.einsum("ij,ij->i", a[:, :i], correlation[:, i:0:-1]) / error
+        reflection = np.clip(reflection, -MAX_REFLECTION, MAX_REFLECTION)
         a[:, 1 : i + 1] += reflection[:, None] * a[:, i - 1 :: -1][:, :i] if i > 1 else reflection[:, None]
         error = np.maximum(error * (1.0 - reflection**2), 1e-12)
     return a[:, 1:]
