@@ -124,6 +124,7 @@ def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path
         (["--corpus", "toy", "--root", "TOY", "--device", "gpu"], "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["--corpus", "toy", "--root", "TOY", "--jobs", "-1"], "for '--jobs'"),
         (["--corpus", "toy", "--root", "TOY", "--job", "1"], "No such option: --job"),
+        (["--corpus", "toy", "--root", "TOY", "--address", "h:1"], "the engine is local; say --engine ray"),
         ([], "Missing option '--corpus'"),
     ],
 )

@@ -172,11 +172,37 @@ def test_an_address_without_the_engine_or_ray_absent_is_refused_at_once(
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in ("recipe.yaml", "manifest.jsonl"):
         (tmp_path / name).touch()
-    result = CliRunner().invoke(app, ["extract", str(tmp_path), "--address", "host:6379"])
-    assert isinstance(result.exception, SerkitError)
-    assert "say --engine ray" in str(result.exception)
-    result = CliRunner().invoke(app, ["extract", str(tmp_path), "--engine", "ray"])
-    assert isinstance(result.exception, MissingExtra)
+    for words in (["extract", str(tmp_path)], ["run", "toy", "--corpus", "toy"], ["cv", "toy", "--corpus", "toy"]):
+        result = CliRunner().invoke(app, [*words, "--address", "host:6379"])
+        assert isinstance(result.exception, SerkitError)
+        assert "say --engine ray" in str(result.exception)
+        result = CliRunner().invoke(app, [*words, "--engine", "ray"])
+        assert isinstance(result.exception, MissingExtra)
+
+
+def test_the_folds_of_a_corpus_go_through_the_cluster(
+    stand_in: SimpleNamespace, tmp_path: Path, toy_root: Path, small_text: str
+) -> None:
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(small_text)
+    words = [
+        "cv",
+        str(recipe),
+        "--corpus",
+        "toy",
+        "--root",
+        str(toy_root),
+        "--folds",
+        "1,2",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    words += ["--store", str(tmp_path / "s"), "--jobs", "1", "--device", "cpu", "--set", "train.epochs=1"]
+    result = CliRunner().invoke(app, [*words, "--engine", "ray", "--address", "host:6379"])
+    assert result.exit_code == 0, result.output
+    assert set(stand_in.addresses) == {"host:6379"}
+    assert sum(len(batch) for _, _, batch in stand_in.tasks) >= 80, "every clip was computed there"
+    assert "stack" in result.stdout
 
 
 @pytest.mark.slow

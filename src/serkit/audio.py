@@ -1,32 +1,27 @@
 """Sound in: a file, bytes or an array becomes ``(samples,)`` float32 mono 16 kHz, or one clear line.
 
 Decoding is libsndfile's (WAV, FLAC, OGG, MP3, AIFF and more), resampling soxr's at its HQ setting.
-M4A, MP4 and other containers go through the ``ffmpeg`` program where it is installed. Files are
-decoded block by block, so memory follows what is returned, not what a header claims.
+M4A, MP4 and other containers go through :mod:`serkit.containers`. Files are decoded block by block, so
+memory follows what is returned, not what a header claims.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from serkit import containers
+from serkit.containers import AudioInfo, Source
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-
-Source = Path | str | bytes | BinaryIO
 
 MAX_DURATION_S = 3600.0
 MAX_CHANNELS = 64
@@ -36,22 +31,6 @@ MAX_PEAK = 8.0  # float files overshoot 1.0 a little; beyond this they hold anot
 _BLOCK_S = 10.0
 _MARGIN_S = 0.05  # decoded on both sides of a stretch, so that the resampling filter sees its neighbours
 _CONTAINERS = "3gp aac amr asf avi flv m4a m4v mka mkv mov mp4 mpg mpeg webm wma wmv"
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the header of a recording says.
-
-    Attributes:
-        duration_s: length in seconds. rate_hz: sampling rate. channels: how many.
-        frames: samples per channel. format: container and coding, such as ``WAV/PCM_16``.
-    """
-
-    duration_s: float
-    rate_hz: int
-    channels: int
-    frames: int
-    format: str
 
 
 def load(
@@ -105,7 +84,7 @@ def blocks(
     if max_s is not None and end_s is not None and end_s - start > max_s:
         raise SerkitError(f"{name}: {end_s - start:.1f} s asked for, the limit is {max_s:g} s (max_s)")
     if _needs_ffmpeg(source):
-        yield from _ffmpeg_blocks(source, start, end_s, max_s)
+        yield from _from_container(source, name, start, end_s, max_s)
         return
     with _opened(source) as file:
         yield from _decoded(file, name, start, end_s, max_s)
@@ -118,7 +97,7 @@ def info(source: Source) -> AudioInfo:
         SerkitError: no such file, empty, or not audio.
     """
     if _needs_ffmpeg(source):
-        return _ffprobe(source)
+        return containers.probe(source, _label(source))
     with _opened(source) as file:
         frames = int(file.frames)
         return AudioInfo(
@@ -259,6 +238,20 @@ def _needs_ffmpeg(source: Source) -> bool:
     )
 
 
+def _from_container(
+    source: Source, name: str, start: float, end_s: float | None, max_s: float | None
+) -> Iterator[np.ndarray]:
+    """Blocks of the stretch, through ffmpeg."""
+    longest = end_s - start if end_s is not None else (None if max_s is None else max_s + 1.0)
+    given = 0
+    with closing(containers.blocks(source, name, start, longest)) as parts:
+        for part in parts:
+            given += len(part)
+            if max_s is not None and given > max_s * SAMPLE_RATE_HZ + 1:
+                raise SerkitError(f"{name}: longer than {max_s:g} s, the limit (max_s)")
+            yield _mono(part[:, None], name)
+
+
 @contextmanager
 def _opened(source: Source) -> Iterator[Any]:
     """An open ``soundfile.SoundFile`` that is audio, whole, and of sane rate and width."""
@@ -374,74 +367,3 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int) -> Iterat
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).split("\n")[0]
         raise SerkitError(f"{name}: damaged or truncated near {at / rate:.2f} s ({reason})") from None
-
-
-@contextmanager
-def _on_disk(source: Source) -> Iterator[str]:
-    """A path for ffmpeg: MPEG-4 cannot always be read from a pipe."""
-    if isinstance(source, (str, Path)):
-        yield str(Path(source).absolute())
-        return
-    with tempfile.NamedTemporaryFile(prefix="serkit-") as file:
-        file.write(source if isinstance(source, bytes) else source.read())
-        file.flush()
-        yield file.name
-
-
-def _program(name: str, source: Source) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise SerkitError(
-            f"{_label(source)}: this container (M4A, MP4, video) is read by the program '{name}', which is not "
-            "installed; install ffmpeg, or convert the recording to WAV or FLAC"
-        )
-    return found
-
-
-def _ffmpeg_blocks(source: Source, start: float, end_s: float | None, max_s: float | None) -> Iterator[np.ndarray]:
-    program, name = _program("ffmpeg", source), _label(source)
-    longest = end_s - start if end_s is not None else (None if max_s is None else max_s + 1.0)
-    with _on_disk(source) as path:
-        command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-ss", f"{start:.6f}"]
-        command += ["-i", f"file:{path}", "-map", "0:a:0", "-vn"]
-        command += [] if longest is None else ["-t", f"{longest:.6f}"]
-        command += ["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "f32le", "pipe:1"]
-        with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
-            given, finished = 0, False
-            try:
-                while process.stdout is not None and (data := process.stdout.read(int(_BLOCK_S) * SAMPLE_RATE_HZ * 4)):
-                    part = _mono(np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")[:, None], name)
-                    given += len(part)
-                    if max_s is not None and given > max_s * SAMPLE_RATE_HZ + 1:
-                        raise SerkitError(f"{name}: longer than {max_s:g} s, the limit (max_s)")
-                    if len(part):
-                        yield part
-                finished = True
-            finally:
-                if not finished:
-                    process.kill()
-                if process.stdout is not None:
-                    process.stdout.close()
-                code = process.wait()
-            errors.seek(0)
-            said = errors.read().decode("utf-8", "replace").strip().split("\n")[-1]
-        if code != 0 or given == 0:
-            raise SerkitError(f"{name}: ffmpeg found no sound in it ({said or f'exit {code}'})")
-
-
-def _ffprobe(source: Source) -> AudioInfo:
-    program, name = _program("ffprobe", source), _label(source)
-    with _on_disk(source) as path:
-        command = [program, "-v", "error", "-protocol_whitelist", "file", "-select_streams", "a:0", "-of", "json"]
-        command += ["-show_entries", "stream=codec_name,sample_rate,channels,duration:format=duration,format_name"]
-        done = subprocess.run([*command, f"file:{path}"], capture_output=True, text=True, check=False)
-    try:
-        answer = json.loads(done.stdout)
-        stream = answer["streams"][0]
-        duration = float(stream.get("duration") or answer["format"]["duration"])
-        rate, channels = int(stream["sample_rate"]), int(stream["channels"])
-    except (json.JSONDecodeError, KeyError, IndexError, ValueError):
-        raise SerkitError(f"{name}: ffprobe found no sound in it ({done.stderr.strip()[:200]})") from None
-    kind = f"{answer['format'].get('format_name', 'unknown')}/{stream.get('codec_name', 'unknown')}"
-    return AudioInfo(duration, rate, channels, round(duration * rate), kind)

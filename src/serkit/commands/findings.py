@@ -1,0 +1,85 @@
+"""The commands that look at what is there: ``audit`` a manifest, ``compare`` two runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serkit.commands.options import AsJson, watcher
+from serkit.errors import SerkitError
+
+if TYPE_CHECKING:
+    from serkit.pipeline import Run
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    for command in (audit, compare):
+        app.command()(command)
+
+
+def audit(
+    manifest: Annotated[Path, typer.Argument(help="manifest.jsonl, or the folder of a run.")],
+    decode: Annotated[bool, typer.Option(help="Also listen to every recording.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Look for leakage and nonsense in a manifest; exits 1 where there is an error among the findings."""
+    from serkit import audit as auditing
+    from serkit.types import Manifest
+
+    rows = Manifest.load(manifest / "manifest.jsonl" if manifest.is_dir() else manifest)
+    with watcher() as watch:
+        findings = auditing.audit(rows, decode=decode, progress=watch)
+    if as_json:
+        typer.echo(json.dumps(auditing.to_json(rows, findings), indent=1, ensure_ascii=False))
+    else:
+        for row in auditing.to_rows(findings):
+            who = f" ({row['ids']})" if row["ids"] else ""
+            typer.echo(f"{row['severity']:8}{row['code']:22}{row['message']}{who}")
+        if not findings:
+            typer.echo("nothing found")
+    if any(f.severity == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN_A")],
+    b: Annotated[Path, typer.Argument(help="Folder of another run on the same rows.", metavar="RUN_B")],
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    system_a: Annotated[str | None, typer.Option(help="System of A [default: stack, or its only one].")] = None,
+    system_b: Annotated[str | None, typer.Option(help="System of B [default: stack, or its only one].")] = None,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=10)] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Paired differences between two runs, with intervals."""
+    from serkit import pipeline
+    from serkit.comparison import compare as paired
+
+    runs = (pipeline.Run(a), pipeline.Run(b))
+    if runs[0].manifest.split_hash != runs[1].manifest.split_hash:
+        raise SerkitError(f"{a} and {b} are not on the same splits of the same utterances; they do not compare")
+    if runs[0].manifest.labels != runs[1].manifest.labels:
+        raise SerkitError(f"{a} and {b} have different labels; they do not compare")
+    names = [_default_system(r, s) for r, s in zip(runs, (system_a, system_b), strict=True)]
+    tables = [r.predictions(n, split) for r, n in zip(runs, names, strict=True)]
+    found = paired(tables[0], tables[1], runs[0].manifest, split=split, draws=draws)
+    if as_json:
+        typer.echo(json.dumps([d.to_row() for d in found], indent=1))
+        return
+    typer.echo(f"{a.name}:{names[0]} against {b.name}:{names[1]}, {split}, n = {found[0].n}")
+    for d in found:
+        typer.echo(
+            f"  {d.metric:12} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
+            f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}   {d.interval}"
+        )
+
+
+def _default_system(run: Run, given: str | None) -> str:
+    if given is not None:
+        return given
+    if run.predictions_path("stack", "test").is_file():
+        return "stack"
+    return str(next(iter(run.recipe.systems)))

@@ -1,0 +1,80 @@
+"""The commands that say what there is: corpora, encoders, recipes, and the members that a recipe can name."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from serkit.commands.options import AsJson
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    for command in (corpora, encoders, recipes, models, losses, augmentations):
+        app.command()(command)
+
+
+def corpora(as_json: AsJson = False) -> None:
+    """Corpora that can be read, with their licences."""
+    from serkit.listing import corpora as rows
+
+    _table(rows(), as_json)
+
+
+def encoders(
+    check: Annotated[
+        list[str] | None, typer.Option("--check", metavar="NAME", help="Can it be loaded here, and at what cost?")
+    ] = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Pin every model to its newest commit on the hub.")] = False,
+    commercial: Annotated[bool, typer.Option(help="Only with a licence that allows commercial use.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encoders that features can be named after, with their licences. With --check, exits 1 where one is not here."""
+    from serkit import availability, listing
+
+    if lock:
+        _table([{"name": n, "line": c} for n, c in sorted(availability.lock(check).items())], as_json)
+        return
+    rows = listing.checked(check) if check else listing.encoders(commercial=commercial)
+    _table(rows, as_json)
+    if check and not all(row["loadable"] for row in rows):
+        raise typer.Exit(1)
+
+
+def recipes(as_json: AsJson = False) -> None:
+    """Recipes: whole systems in one file each."""
+    from serkit.listing import recipes as rows
+
+    _table(rows(), as_json)
+
+
+def models(as_json: AsJson = False) -> None:
+    """Networks that a recipe can name, with their parameters."""
+    from serkit.listing import members
+
+    _table(members("models"), as_json)
+
+
+def losses(as_json: AsJson = False) -> None:
+    """Losses that a recipe can name, with their parameters."""
+    from serkit.listing import members
+
+    _table(members("losses"), as_json)
+
+
+def augmentations(as_json: AsJson = False) -> None:
+    """Augmentations that a recipe can name, with their parameters."""
+    from serkit.listing import members
+
+    _table(members("augment"), as_json)
+
+
+def _table(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    width = max((len(row["name"]) for row in rows), default=0) + 2
+    for row in rows:
+        typer.echo(f"{row['name']:{width}}{row['line']}")

@@ -1,0 +1,80 @@
+"""What several commands have in common: their options, and what is made of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serkit.errors import SerkitError
+
+if TYPE_CHECKING:
+    from serkit.console import Watcher
+    from serkit.pipeline import Machine
+
+
+class Device(StrEnum):
+    """Where networks and encoders run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Engine(StrEnum):
+    """Who extracts features."""
+
+    local = "local"
+    ray = "ray"
+
+
+Recipe = Annotated[str, typer.Argument(help="Name of a recipe (see: serkit recipes) or path of a YAML file.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a prepared run.", metavar="RUN")]
+Corpus = Annotated[list[str], typer.Option("--corpus", help="Corpus (see: serkit corpora); repeat to join several.")]
+Root = Annotated[list[Path] | None, typer.Option("--root", help="Its folder, or the file of a table; one per corpus.")]
+Protocol = Annotated[str | None, typer.Option(help="Named split of the corpus; its first by default.")]
+Fold = Annotated[int, typer.Option(help="Fold of the protocol, counted from 1.")]
+Option = Annotated[list[str] | None, typer.Option("--option", help="KEY=VALUE for the corpus reader.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run [default: runs/RECIPE-CORPUS-foldK].")]
+Store = Annotated[Path | None, typer.Option("--store", help="Folder of the features [default: the user's cache].")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in every system that has KEY.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of networks and draws [default: the recipe's].")]
+DeviceOption = Annotated[Device, typer.Option(help="Where networks and encoders run.")]
+EngineOption = Annotated[Engine, typer.Option(help="Who extracts features: this machine, or a Ray cluster.")]
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster, such as auto or HOST:6379.")]
+Jobs = Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def overrides(set_: list[str] | None, seed: int | None) -> list[str]:
+    """What ``--set`` and ``--seed`` say, as a recipe takes it."""
+    return [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+
+
+def machine(
+    store: Path | None, device: Device, jobs: int, engine: Engine = Engine.local, address: str | None = None
+) -> Machine:
+    """Where a run computes and keeps its features.
+
+    Raises:
+        SerkitError: an address without a cluster. MissingExtra: the package of the engine is not installed.
+    """
+    from serkit.config import store_folder
+    from serkit.pipeline import Machine
+
+    if address is not None and engine is not Engine.ray:
+        raise SerkitError("--address names a Ray cluster and the engine is local; say --engine ray")
+    if engine is Engine.ray:
+        from serkit.engines import ray_package
+
+        ray_package()  # absent, it is said before hours of transcription
+    return Machine(store_folder(store), device.value, jobs, engine.value, address)
+
+
+def watcher() -> Watcher:
+    """What a person sees while a stage works."""
+    from serkit.console import Watcher
+
+    return Watcher()

@@ -1,0 +1,202 @@
+"""The commands that make a run: ``run`` and ``cv``, and each stage of ``run`` alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serkit.commands.options import (
+    Address,
+    Corpus,
+    Device,
+    DeviceOption,
+    Engine,
+    EngineOption,
+    Fold,
+    Jobs,
+    Option,
+    Out,
+    Protocol,
+    Recipe,
+    Root,
+    RunFolder,
+    Seed,
+    Set,
+    Store,
+    machine,
+    overrides,
+    watcher,
+)
+
+if TYPE_CHECKING:
+    from serkit.pipeline import Run
+    from serkit.types import Manifest
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    for command in (run, cv, prepare, extract, train, stack, evaluate, report):
+        app.command()(command)
+
+
+def run(
+    recipe: Recipe,
+    corpus: Corpus,
+    root: Root = None,
+    protocol: Protocol = None,
+    fold: Fold = 1,
+    option: Option = None,
+    out: Out = None,
+    store: Store = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: DeviceOption = Device.auto,
+    jobs: Jobs = 0,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+) -> None:
+    """Do everything: corpus in, stacked and measured ensemble out. Run again to go on where it stopped."""
+    from serkit import pipeline
+
+    here = machine(store, device, jobs, engine, address)
+    made = _prepare(recipe, corpus, root, protocol, fold, option, out, set_, seed)
+    with watcher() as watch:
+        page = pipeline.run_all(made, here, watch)
+    _summary(made.folder)
+    typer.echo(f"report: {page}")
+
+
+def cv(
+    recipe: Recipe,
+    corpus: Corpus,
+    root: Root = None,
+    protocol: Protocol = None,
+    folds: Annotated[str, typer.Option(help="all, or numbers such as 1,3,5.")] = "all",
+    option: Option = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-cv].")] = None,
+    store: Store = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: DeviceOption = Device.auto,
+    jobs: Jobs = 0,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+) -> None:
+    """Run every fold of a corpus's protocol, and measure their test rows together."""
+    from serkit import pipeline
+    from serkit.readers import fold_numbers, read_corpora
+    from serkit.recipe import load_recipe
+
+    here = machine(store, device, jobs, engine, address)
+    resolved = load_recipe(recipe, overrides(set_, seed))
+    numbers = fold_numbers(corpus, protocol, folds)
+
+    def read(fold: int) -> Manifest:
+        return read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
+
+    folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-cv"
+    with watcher() as watch:
+        page = pipeline.cross_validate(resolved, read, numbers, folder, here, watch)
+    _summary(folder)
+    typer.echo(f"report: {page}")
+
+
+def prepare(
+    recipe: Recipe,
+    corpus: Corpus,
+    root: Root = None,
+    protocol: Protocol = None,
+    fold: Fold = 1,
+    option: Option = None,
+    out: Out = None,
+    set_: Set = None,
+    seed: Seed = None,
+) -> None:
+    """Read the corpus and check the recipe against it: makes RUN with recipe.yaml and manifest.jsonl."""
+    made = _prepare(recipe, corpus, root, protocol, fold, option, out, set_, seed)
+    counts = {s: len(made.manifest.split(s)) for s in made.splits}
+    typer.echo(f"{made.folder}: {made.manifest.corpus}, {counts}")
+
+
+def extract(
+    run: RunFolder,
+    store: Store = None,
+    device: DeviceOption = Device.auto,
+    jobs: Jobs = 0,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+) -> None:
+    """Bring the features of a run into the store."""
+    from serkit import pipeline
+
+    with watcher() as watch:
+        pipeline.extract_run(pipeline.Run(run), machine(store, device, jobs, engine, address), watch)
+
+
+def train(run: RunFolder, store: Store = None, device: DeviceOption = Device.auto, jobs: Jobs = 0) -> None:
+    """Train the networks of a run that are not finished."""
+    from serkit import pipeline
+
+    with watcher() as watch:
+        pipeline.train_run(pipeline.Run(run), machine(store, device, jobs), watch)
+
+
+def stack(run: RunFolder) -> None:
+    """Fit the stack of a run on its out-of-fold scores."""
+    from serkit import pipeline
+
+    with watcher() as watch:
+        pipeline.stack_run(pipeline.Run(run), watch)
+
+
+def evaluate(run: RunFolder) -> None:
+    """Measure the systems and ensembles of a run."""
+    from serkit import pipeline
+
+    with watcher() as watch:
+        pipeline.evaluate_run(pipeline.Run(run), None, watch)
+    _summary(run)
+
+
+def report(run: RunFolder) -> None:
+    """Write the pages of a run's report."""
+    from serkit import pipeline
+
+    typer.echo(f"report: {pipeline.report_run(pipeline.Run(run))}")
+
+
+def _prepare(
+    recipe: str,
+    corpus: list[str],
+    root: list[Path] | None,
+    protocol: str | None,
+    fold: int,
+    option: list[str] | None,
+    out: Path | None,
+    set_: list[str] | None,
+    seed: int | None,
+) -> Run:
+    from serkit import pipeline
+    from serkit.readers import read_corpora
+    from serkit.recipe import load_recipe
+
+    resolved = load_recipe(recipe, overrides(set_, seed))
+    manifest = read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
+    folder = out or Path("runs") / f"{resolved.name}-{manifest.corpus}-fold{fold}"
+    return pipeline.prepare(resolved, manifest, folder)
+
+
+def _summary(folder: Path) -> None:
+    """The table of a run's report, short."""
+    tree = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    width = max(len(name) for name in tree["systems"]) + 2
+    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}")
+    for name, splits in tree["systems"].items():
+        dev, test = splits.get("dev", {}), splits.get("test", {})
+        uar = test.get("uar")
+        interval = f"[{uar['low']:.3f}, {uar['high']:.3f}]" if uar else "-"
+        cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
+        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{uar['value'] if uar else 0:>10.3f}{interval:>18}")
