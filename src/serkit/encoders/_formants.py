@@ -12,8 +12,6 @@ ORDER = 11
 BAND_HZ = 5_500.0  # five formants of an adult lie below; the prediction sees nothing above
 LAG_WINDOW_HZ = 40.0
 MAX_REFLECTION = 1.0 - 1e-7  # where rounding passes 1, the recursion explodes
-    1.0 - 1e-7
-)  # a band-limited frame is predicted too well: rounding would pass 1, and the recursion explode
 MIN_HZ, MAX_HZ, MAX_BANDWIDTH_HZ = 120.0, 5_000.0, 1_200.0
 
 
