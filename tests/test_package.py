@@ -27,6 +27,7 @@ IMPORT_NAMES = {
 COMES_WITH = {  # imported here, brought by a declared package that cannot be without it
     "huggingface_hub": "transformers",
     "click": "typer",
+    "starlette": "fastapi",
 }
 HEAVY = ("torch", "sklearn", "scipy", "transformers", "pyarrow", "matplotlib", "pandas", "soundfile", "accelerate")
 

@@ -1,0 +1,257 @@
+"""What a worker does: batches of clips, long recordings, streams; always by the model's one path."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from serkit import audio, calibration
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.serving.http.schemas import result_row, segment_row
+from serkit.serving.http.worker import Failure, Task
+from serkit.serving.predictor import Model, load
+from serkit.serving.results import Prediction
+from serkit.serving.stream import Stream, StreamEvent, StreamSettings
+from serkit.serving.timeline import Turn
+
+_DTYPES: dict[str, np.dtype[Any]] = {"pcm16": np.dtype("<i2"), "float32": np.dtype("<f4")}
+_TELL_S = 2.0  # a long recording says how far it is
+
+
+class TooLong(SerkitError):
+    """A recording longer than the service takes."""
+
+
+class Answerer:
+    """A model, and the streams that are open.
+
+    Args:
+        source: name or place of a bundle.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.model = load(source, max_s=None)
+        self.model.score_one(np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), None, self.model.columns(None))
+        self._streams: dict[str, tuple[Stream, np.dtype[Any], int, float, str | None]] = {}
+
+    def about(self) -> dict[str, Any]:
+        """What the service says of its model."""
+        model = self.model
+        return {
+            "model": model.id,
+            "labels": list(model.labels),
+            "reads_text": model.reads_text,
+            "max_clip_s": model.max_clip_s,
+            "licence": str(model.bundle.head.get("licence", {}).get("weights", "unknown")),
+        }
+
+    def predict(
+        self, tasks: Sequence[Task], handles: Sequence[int | None], tell: Callable[[float], None]
+    ) -> list[dict[str, Any] | Failure]:
+        """An answer or a failure for each recording; short ones go through the networks together."""
+        found: list[dict[str, Any] | Failure] = [Failure("internal", "not answered")] * len(tasks)
+        short: list[tuple[int, np.ndarray]] = []
+        for k, (task, handle) in enumerate(zip(tasks, handles, strict=True)):
+            with _opened(task.content, handle) as source:
+                try:
+                    self._settings(task)
+                    clip = None if task.alone or len(tasks) == 1 else self._short(source, task.max_s)
+                    if clip is not None:
+                        short.append((k, clip))
+                        continue
+                    found[k] = self._row(task, self._long(source, task, tell))
+                except SerkitError as error:
+                    found[k] = _failure(error, source)
+        if short:
+            texts = [str(tasks[k].options.get("text") or "") for k, _ in short]
+            rows = self.model.score([clip for _, clip in short], texts)
+            for (k, clip), row in zip(short, rows, strict=True):
+                try:
+                    stream = Stream(_Scored(self.model, len(clip), row), SAMPLE_RATE_HZ, self._settings(tasks[k]))
+                    found[k] = self._row(tasks[k], _finished(stream, [clip]))
+                except SerkitError as error:
+                    found[k] = _failure(error, None)
+        return found
+
+    def open(self, key: str, start: dict[str, Any], max_s: float) -> Failure | None:
+        """Begin a stream."""
+        dtype, channels = _DTYPES[str(start.pop("encoding"))], int(start.pop("channels"))
+        try:
+            stream = self.model.stream(**_without_none(start), max_s=None)
+        except SerkitError as error:
+            return Failure("bad_option", str(error))
+        self._streams[key] = (stream, dtype, channels, max_s, start.get("text"))
+        return None
+
+    def push(self, key: str, content: bytes) -> list[dict[str, Any]] | Failure:
+        """Hear samples of a stream; what became final, or is partial."""
+        stream, dtype, channels, max_s, _ = self._streams[key]
+        if len(content) % (dtype.itemsize * channels):
+            return Failure(
+                "bad_request",
+                f"{len(content)} bytes are no whole number of frames: {channels} channels of {dtype.itemsize} bytes",
+            )
+        samples = np.frombuffer(content, dtype=dtype)
+        try:
+            events = stream.push(samples.reshape(-1, channels) if channels > 1 else samples)
+        except SerkitError as error:
+            return _failure(error, None)
+        if stream.heard_s > max_s:
+            return Failure("too_long", f"the stream goes on after {max_s:g} s, the limit")
+        return [_event(e) for e in events]
+
+    def finish(self, key: str) -> tuple[list[dict[str, Any]], dict[str, Any]] | Failure:
+        """End a stream: its last finals, and the answer for the whole."""
+        stream, *_, text = self._streams.pop(key)
+        try:
+            events = stream.finish()
+            return [_event(e) for e in events], result_row(stream.prediction, 0, None, text)
+        except SerkitError as error:
+            return _failure(error, None)
+
+    def drop(self, key: str) -> None:
+        """Forget a stream."""
+        self._streams.pop(key, None)
+
+    def _settings(self, task: Task) -> StreamSettings:
+        options = {**task.options, "max_s": None}
+        for name in ("turns", "sentences"):
+            if name in options:
+                options[name] = [Turn(**t) for t in options[name]]
+        try:
+            settings = StreamSettings(**options)
+            columns = self.model.columns(settings.labels)
+            if settings.threshold is not None:
+                self.model.unsure_below(tuple(self.model.labels[k] for k in columns), settings.threshold)
+            Stream(self.model, SAMPLE_RATE_HZ, settings)
+        except SerkitError as error:
+            raise _BadOption(str(error)) from None
+        return settings
+
+    def _short(self, source: Path | BinaryIO, max_s: float) -> np.ndarray | None:
+        """The samples of a clip that is answered as it is; ``None`` for a longer recording."""
+        parts, n, longest = [], 0, min(self.model.max_clip_s, max_s) * SAMPLE_RATE_HZ
+        with closing(_blocks(source)) as blocks:
+            for block in blocks:
+                parts.append(block)
+                n += len(block)
+                if n > longest:
+                    return None
+        return np.concatenate(parts)
+
+    def _long(self, source: Path | BinaryIO, task: Task, tell: Callable[[float], None]) -> Prediction:
+        _refuse_longer(source, task.max_s)
+        stream = Stream(self.model, SAMPLE_RATE_HZ, self._settings(task))
+        said = time.monotonic()
+        with closing(_blocks(source)) as blocks:
+            for block in blocks:
+                stream.push(block)
+                if stream.heard_s > task.max_s:
+                    raise TooLong(f"the recording goes on after {task.max_s:g} s, the limit")
+                if task.alone and time.monotonic() - said > _TELL_S:
+                    said = time.monotonic()
+                    tell(stream.heard_s)
+        stream.finish()
+        return stream.prediction
+
+    def _row(self, task: Task, prediction: Prediction) -> dict[str, Any]:
+        return result_row(prediction, task.index, task.file, task.options.get("text"))
+
+
+class _BadOption(SerkitError):
+    """An option that the model does not take."""
+
+
+class _Scored(Model):
+    """A model that knows the answer for one whole clip already, from a batch.
+
+    Args:
+        model: the same in all else. n: samples of the clip. row: (classes,) its probabilities.
+    """
+
+    def __init__(self, model: Model, n: int, row: np.ndarray) -> None:
+        self.__dict__.update(model.__dict__)
+        self._whole, self._n, self._row = model, n, row
+
+    def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
+        """The known row for the whole clip; parts are scored."""
+        if len(samples) != self._n:
+            return self._whole.score_one(samples, text, columns)
+        found: np.ndarray = calibration.restricted(self._row[None], columns)[0]
+        return found
+
+
+def _finished(stream: Stream, blocks: Sequence[np.ndarray]) -> Prediction:
+    for block in blocks:
+        stream.push(block)
+    stream.finish()
+    return stream.prediction
+
+
+def _blocks(source: Path | BinaryIO) -> Generator[np.ndarray]:
+    yield from audio.blocks(source)
+
+
+def _refuse_longer(source: Path | BinaryIO, max_s: float) -> None:
+    """By the header, where it says how long it is; a header that lies is found out while decoding."""
+    found = audio.info(source)
+    if found.frames < 2**62 and found.duration_s > max_s:
+        raise TooLong(f"the recording is {found.duration_s:.1f} s long, the limit is {max_s:g} s")
+
+
+@contextmanager
+def _opened(content: bytes | None, handle: int | None) -> Iterator[Path | BinaryIO]:
+    """A recording as a file without a name: in memory, or the service's own, deleted already.
+
+    On Linux it has a path under /proc, so that ffmpeg reads it without a copy on disk.
+    """
+    if handle is None:
+        if content is None or not hasattr(os, "memfd_create"):
+            with tempfile.TemporaryFile() if content is None else io.BytesIO(content) as file:
+                yield file
+            return
+        handle = os.memfd_create("recording")
+        with os.fdopen(os.dup(handle), "wb") as writer:
+            writer.write(content)
+    try:
+        path = Path(f"/proc/{os.getpid()}/fd/{handle}")
+        if path.exists():
+            yield path
+        else:
+            with os.fdopen(os.dup(handle), "rb") as file:
+                file.seek(0)
+                yield file
+    finally:
+        os.close(handle)
+
+
+def _failure(error: SerkitError, source: Path | BinaryIO | None) -> Failure:
+    """One line without the place where the recording lies, which is nobody's business."""
+    code = "too_long" if isinstance(error, TooLong) else "bad_option" if isinstance(error, _BadOption) else "bad_audio"
+    message = str(error)
+    if source is not None:
+        label = str(source) if isinstance(source, Path) else str(getattr(source, "name", "audio stream"))
+        message = message.replace(label, "the recording")
+    return Failure(code, message)
+
+
+def _event(event: StreamEvent) -> dict[str, Any]:
+    return {
+        "type": event.kind,
+        "segment": segment_row(event.segment),
+        "at_s": round(event.at_s, 3),
+        "latency_s": round(event.latency_s, 4),
+    }
+
+
+def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if v is not None or k == "partial_s"}

@@ -1,0 +1,235 @@
+"""The endpoints. Each reads its request, asks the service, and says what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from serkit import __version__
+from serkit.serving.http import sockets
+from serkit.serving.http.errors import CODE, Refused
+from serkit.serving.http.metrics import CONTENT_TYPE
+from serkit.serving.http.openapi import BODY, ERRORS, JOB_ERRORS, described
+from serkit.serving.http.schemas import Health, JobAnswer, ModelAnswer, PredictAnswer
+from serkit.serving.http.service import Service
+from serkit.serving.http.settings import ServiceSettings
+from serkit.serving.http.uploads import Body, Vanished, read_body
+
+LOG = logging.getLogger("serkit.serving")
+Answer = TypeVar("Answer")
+
+
+def create_app(settings: ServiceSettings | None = None) -> FastAPI:
+    """Make the service as an ASGI application; its workers start and end with the lifespan.
+
+    The service itself is at ``app.state.service``.
+    """
+    service = Service(settings or ServiceSettings())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        warm = asyncio.create_task(service.warm())
+        try:
+            yield
+        finally:
+            warm.cancel()
+            await service.close()
+
+    app = FastAPI(title="serkit", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app.state.service = service
+    _add_errors(app, service)
+    _add_endpoints(app, service)
+    described(app, keys=bool(service.settings.keys))
+    if service.settings.page is not None and (service.settings.page / "index.html").is_file():
+        app.mount("/", StaticFiles(directory=service.settings.page, html=True), name="page")
+    if service.settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(service.settings.origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(_Watched, service=service)
+    return app
+
+
+def _add_endpoints(app: FastAPI, service: Service) -> None:
+    """The endpoints; their bodies are read by hand, so that limits hold while they come in."""
+
+    @app.get("/healthz", tags=["operation"])
+    async def healthz() -> Health:
+        """Whether the service lives."""
+        return Health(status="ok")
+
+    @app.get("/readyz", tags=["operation"], responses={503: {"model": Health}})
+    async def readyz(response: Response) -> Health:
+        """Whether requests are answered; 503 while it starts or shuts down."""
+        if service.ready:
+            return Health(status="ready")
+        response.status_code = 503
+        return Health(status="shutting_down" if service.draining else "starting")
+
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Counts and times for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/model", tags=["answers"])
+    async def model() -> ModelAnswer:
+        """Which model answers, its labels, and what the service takes."""
+        return ModelAnswer.model_validate(service.model_row())
+
+    @app.post("/v1/predict", tags=["answers"], responses=ERRORS, response_model=PredictAnswer, openapi_extra=BODY)
+    async def predict(request: Request) -> Response:
+        """Answer recordings of minutes: label, calibrated scores, and with ``timeline`` when, who, which emotion."""
+
+        async def answered(body: Body) -> Response:
+            try:
+                results = await _while_there(request, service.answer(body))
+            finally:
+                body.close()
+            return JSONResponse({"model": service.about["model"], "results": results})
+
+        return await _taken(request, service, service.settings.max_bytes, answered)
+
+    @app.post(
+        "/v1/jobs", tags=["jobs"], status_code=202, responses=ERRORS, response_model=JobAnswer, openapi_extra=BODY
+    )
+    async def add_job(request: Request) -> Response:
+        """Take recordings of hours; where the answer will be stands in ``Location``."""
+        owner = _owner(request, service)
+
+        async def taken(body: Body) -> Response:
+            try:
+                await service.ready_lane(service.long)
+                job = service.jobs.add(body, service.tasks(body, job=True), owner)
+            except BaseException:
+                body.close()
+                raise
+            row = job.to_row(service.about["model"])
+            return JSONResponse(row, 202, headers={"Location": row["url"]})
+
+        service.jobs.check()
+        return await _taken(request, service, service.settings.job_max_bytes, taken)
+
+    @app.get("/v1/jobs/{job}", tags=["jobs"], responses=JOB_ERRORS)
+    async def get_job(job: str, request: Request) -> JobAnswer:
+        """Where a job stands, and its results once it is done."""
+        found = service.jobs.get(job, _owner(request, service))
+        found.fetched = found.ended is not None
+        return JobAnswer.model_validate(found.to_row(service.about["model"]))
+
+    @app.delete("/v1/jobs/{job}", tags=["jobs"], status_code=204, responses=JOB_ERRORS)
+    async def remove_job(job: str, request: Request) -> Response:
+        """Stop a job and forget it."""
+        service.jobs.remove(job, _owner(request, service))
+        return Response(status_code=204)
+
+    @app.websocket("/v1/stream")
+    async def stream(socket: WebSocket) -> None:
+        await sockets.stream(socket, service)
+
+
+def _owner(request: Request, service: Service) -> str:
+    return service.owner(request.headers.get("authorization"), request.headers.get("x-api-key"))
+
+
+async def _taken(
+    request: Request, service: Service, max_bytes: int, then: Callable[[Body], Awaitable[Response]]
+) -> Response:
+    """Check the key, hold the request, read its body, answer."""
+    _owner(request, service)
+    with service.admitted():
+        try:
+            return await then(await read_body(request, service.settings, service.budget, max_bytes))
+        except Vanished:
+            return Response(status_code=499)  # nobody reads it; it is counted
+
+
+async def _while_there(request: Request, work: Awaitable[Answer]) -> Answer:
+    """Wait for an answer as long as somebody waits for it.
+
+    Raises:
+        Vanished: the client is gone; what still waited in a queue has left it.
+    """
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise Vanished
+        return answer.result()
+    finally:
+        gone.cancel()
+        answer.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _add_errors(app: FastAPI, service: Service) -> None:
+    """Every error in one shape."""
+
+    def shaped(error: Refused) -> JSONResponse:
+        service.metrics.refused.labels(error.code).inc()
+        return JSONResponse({"error": error.to_row()}, error.status, headers=error.headers())
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
+        return shaped(error)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        code = CODE.get(error.status_code, "bad_request")
+        row = {"error": {"code": code, "message": str(error.detail)}}
+        return JSONResponse(row, error.status_code, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return shaped(Refused("bad_option", str(error.errors()[0]["msg"])))
+
+    @app.exception_handler(Exception)
+    async def internal(request: Request, error: Exception) -> JSONResponse:
+        return shaped(Refused("internal", "something went wrong here; the service's log has it"))
+
+
+class _Watched:
+    """Counts and times requests and writes a line on each: no query, no name, no address."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            endpoint = getattr(scope.get("route"), "path", None) or "other"
+            spent = time.perf_counter() - began
+            self._service.metrics.requests.labels(endpoint, str(status)).inc()
+            self._service.metrics.seconds.labels(endpoint).observe(spent)
+            LOG.info("%s %s %d %.0f ms", scope["method"], endpoint, status, 1000 * spent)

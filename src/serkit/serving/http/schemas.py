@@ -1,0 +1,255 @@
+"""What goes in and out of the service: pydantic models, with an example each."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serkit.serving.results import Abstain, By, Prediction, Segment
+
+MAX_TEXT = 100_000
+MAX_TURNS = 20_000
+_SCORES: dict[str, Any] = {"anger": 0.64, "fear": 0.1, "happiness": 0.1, "neutral": 0.1, "sadness": 0.06}
+_SEGMENT: dict[str, Any] = {
+    "time": {"begin_s": 0.82, "end_s": 2.31},
+    "text": None,
+    "speaker": None,
+    "label": "anger",
+    "confidence": 0.64,
+    "abstain": "",
+    "state": "anger",
+    "speech_s": 1.3,
+    "scores": _SCORES,
+}
+RESULT_EXAMPLE: dict[str, Any] = {
+    "index": 0,
+    "file": "call.wav",
+    "granularity": "segment",
+    "time": {"begin_s": 0.0, "end_s": 12.48},
+    "text": None,
+    "speaker": None,
+    "label": "anger",
+    "confidence": 0.64,
+    "abstain": "",
+    "no_speech": False,
+    "scores": _SCORES,
+    "duration_s": 12.48,
+    "speech_s": 9.1,
+    "segments": [_SEGMENT],
+    "summary": {"anger": 1.49},
+    "notes": [],
+    "error": None,
+}
+
+
+class Row(BaseModel):
+    """What all models share: nothing but the named fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Span(Row):
+    """A stretch of time, in seconds from the beginning of the recording."""
+
+    begin_s: float
+    end_s: float
+
+
+class ErrorBody(Row):
+    """What went wrong: a word for programs and one line for people."""
+
+    code: str
+    message: str
+
+
+class ErrorAnswer(Row):
+    """The shape of every error."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"error": {"code": "too_large", "message": "the body exceeds 100 MB"}}},
+    )
+    error: ErrorBody
+
+
+class SegmentRow(Row):
+    """A part of a recording: when, who, which words, which emotion, how sure."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _SEGMENT})
+    time: Span
+    text: str | None = Field(description="Words, where a transcript was given.")
+    speaker: str | None = Field(description="Who speaks, where turns were given.")
+    label: str = Field(description="The most probable emotion.")
+    confidence: float = Field(description="Its calibrated probability.")
+    abstain: Abstain = Field(description="'unsure' where the answer should not be relied on.")
+    state: str = Field(description="The emotion that holds at this time, after hysteresis.")
+    speech_s: float
+    scores: dict[str, float] = Field(description="Calibrated probability of each label; they sum to 1.")
+
+
+class Result(Row):
+    """The answer for one recording. One that cannot be answered, of several, has ``error`` and nothing else."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": RESULT_EXAMPLE})
+    index: int = Field(description="Place of the recording in the request.")
+    file: str | None = Field(description="Its name as the client gave it.")
+    granularity: By | None = None
+    time: Span | None = None
+    text: str | None = None
+    speaker: str | None = None
+    label: str | None = None
+    confidence: float | None = None
+    abstain: Abstain | None = Field(None, description="'', 'no_speech' or 'unsure'.")
+    no_speech: bool | None = None
+    scores: dict[str, float] | None = None
+    duration_s: float | None = None
+    speech_s: float | None = None
+    segments: list[SegmentRow] = Field(default=[])
+    summary: dict[str, float] = Field(default={}, description="Seconds by the emotion that held.")
+    notes: list[str] = Field(default=[], description="What a reader should know of this answer.")
+    error: ErrorBody | None = None
+
+
+class PredictAnswer(Row):
+    """The answer of ``POST /v1/predict``."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"model": "default@0123456789ab", "results": [RESULT_EXAMPLE]}},
+    )
+    model: str = Field(description="Name and fingerprint of the model.")
+    results: list[Result] = Field(description="One for each recording, in the order of the request.")
+
+
+class TurnRow(Row):
+    """A stretch of a diarisation or a transcript."""
+
+    start_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    end_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    speaker: str | None = Field(None, max_length=200)
+    text: str | None = Field(None, max_length=MAX_TEXT)
+
+
+class Options(Row):
+    """What is asked of a recording; as query, as fields of a form, or as keys of JSON."""
+
+    timeline: bool = Field(False, description="Emotion over time, part by part.")
+    by: By | None = Field(None, description="Parts of the timeline; segment (of speech) with timeline, else clip.")
+    labels: list[str] | None = Field(None, max_length=200, description="Answer with one of these alone.")
+    threshold: float | None = Field(
+        None, ge=0, le=1, allow_inf_nan=False, description="Answers are 'unsure' below this measured precision."
+    )
+    text: str | None = Field(None, max_length=MAX_TEXT, description="What is said, for models that read.")
+    window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="Length of a window.")
+    hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="From one window to the next.")
+    turns: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Who speaks when.")
+    sentences: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Sentences with times.")
+
+
+class JsonBody(Options):
+    """A recording as base64, with its options."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"audio": "UklGRiQAAABXQVZF…", "name": "call.wav"}}
+    )
+    audio: str = Field(description="The bytes of an audio file in base64; a data: URL will do.")
+    name: str | None = Field(None, max_length=1000)
+
+
+class StreamStart(Row):
+    """The first message of a stream."""
+
+    type: Literal["start"]
+    encoding: Literal["pcm16", "float32"] = "pcm16"
+    rate_hz: int = Field(16_000, ge=1_000, le=768_000)
+    channels: int = Field(1, ge=1, le=64)
+    partial_s: float | None = Field(1.0, ge=0.2, le=60, allow_inf_nan=False)
+    by: Literal["clip", "segment", "window"] = "segment"
+    labels: list[str] | None = Field(None, max_length=200)
+    text: str | None = Field(None, max_length=MAX_TEXT)
+    threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False)
+    hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False)
+    api_key: str | None = Field(None, max_length=500, repr=False)
+
+
+class LimitsRow(Row):
+    """What the service takes at most."""
+
+    max_mb: float
+    max_minutes: float
+    max_files: int
+    job_max_mb: float
+    job_max_minutes: float
+    stream_max_minutes: float
+    timeout_s: float
+
+
+class ModelAnswer(Row):
+    """Which model answers, and what it takes."""
+
+    model: str
+    labels: list[str]
+    reads_text: bool
+    max_clip_s: float
+    licence: str = Field(description="Of the weights.")
+    auth: bool = Field(description="Whether an API key is asked for.")
+    version: str = Field(description="Of serkit.")
+    limits: LimitsRow
+
+
+class JobAnswer(Row):
+    """A job: where it stands, and its results once it is done."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "id": "4gX0cZ2mH1s6mVwR", "url": "/v1/jobs/4gX0cZ2mH1s6mVwR", "status": "running",
+                "created_at": "2026-01-01T12:00:00Z", "heard_s": 1830.0, "model": "default@0123456789ab",
+                "results": None, "error": None,
+            }
+        },
+    )  # fmt: skip
+    id: str
+    url: str
+    status: Literal["queued", "running", "done", "failed"]
+    created_at: str
+    heard_s: float = Field(description="Seconds of the recordings heard so far.")
+    model: str
+    results: list[Result] | None = None
+    error: ErrorBody | None = None
+
+
+class Health(Row):
+    """Whether the service lives, or is ready."""
+
+    status: Literal["ok", "ready", "starting", "shutting_down"]
+
+
+def segment_row(segment: Segment) -> dict[str, Any]:
+    """A segment as :class:`SegmentRow` has it; the same numbers as ``serkit predict --format json``."""
+    row = segment.to_row()
+    return {
+        "time": {"begin_s": row["start_s"], "end_s": row["end_s"]},
+        **{k: row[k] for k in ("text", "speaker", "label", "confidence", "abstain", "state", "speech_s")},
+        "scores": row["probabilities"],
+    }
+
+
+def result_row(prediction: Prediction, index: int, file: str | None, text: str | None) -> dict[str, Any]:
+    """A prediction as :class:`Result` has it."""
+    row = prediction.to_row()
+    return {
+        "index": index,
+        "file": file,
+        "time": {"begin_s": 0.0, "end_s": row["duration_s"]},
+        "text": text,
+        "speaker": None,
+        "scores": row["probabilities"],
+        "segments": [segment_row(s) for s in prediction.segments],
+        "error": None,
+        **{k: row[k] for k in ("granularity", "label", "confidence", "abstain", "no_speech")},
+        **{k: row[k] for k in ("duration_s", "speech_s", "summary", "notes")},
+    }

@@ -1,0 +1,140 @@
+"""uvicorn, impatient with clients that are slow and patient with what was taken when SIGTERM comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serkit.errors import RunFailed
+from serkit.serving.http.app import create_app
+from serkit.serving.http.service import Service
+from serkit.serving.http.settings import ServiceSettings
+from serkit.serving.http.sockets import MAX_CHUNK
+
+LOG = logging.getLogger("serkit.serving")
+_DRAIN_S = 2.0  # for what a client still sends of a body that was refused
+_LAST_S = 3.0  # of the time after SIGTERM, for streams to end
+
+
+def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, *, quiet: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        port: 0 takes a free one. quiet: no line for each request.
+
+    Raises:
+        RunFailed: the model cannot be loaded, or the port is taken.
+    """
+    _allow_many_files()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    LOG.setLevel(logging.WARNING if quiet else logging.INFO)
+    app = create_app(settings)
+    service: Service = app.state.service
+    config = uvicorn.Config(
+        app, host=host, port=port, http=_protocol(settings.read_s), access_log=False, log_level="info",
+        server_header=False, ws_max_size=MAX_CHUNK, ws_max_queue=8, timeout_keep_alive=5, lifespan="on",
+        ws_per_message_deflate=False, timeout_graceful_shutdown=int(settings.grace_s) + 5,
+    )  # fmt: skip
+    server = _Server(config, service)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise RunFailed(f"the service did not start at {host}:{port}; the lines above say why")
+
+
+class _Server(uvicorn.Server):
+    """On the first signal nothing new is taken, and what was taken is finished; on the second all ends at once."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._drained: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        if self._service.draining or not self.started:
+            self.force_exit = self.should_exit = True
+        self._service.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second: whether to end."""
+        if self._service.draining and not self.should_exit:
+            self.should_exit = self._finished(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def _finished(self, now: float) -> bool:
+        service = self._service
+        if self._drained is None:
+            LOG.warning("shutting down: %d requests, streams and jobs are finished first", service.unfinished)
+            self._drained = now
+        left = service.settings.grace_s - (now - self._drained)
+        if left < min(_LAST_S, service.settings.grace_s / 2):
+            service.closing.set()
+        return left <= 0 or (service.unfinished == 0 and service.jobs.untold == 0)
+
+
+def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
+    """The protocol of a connection, closed where headers, or the rest of a refused body, do not come in time."""
+
+    class Impatient(HttpToolsProtocol):
+        """One connection."""
+
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._expect(patience_s)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            if self._timer is None:
+                self._expect(patience_s)
+
+        def on_headers_complete(self) -> None:
+            self._calm()
+            super().on_headers_complete()
+
+        def on_response_complete(self) -> None:
+            unread = self.cycle is not None and self.cycle.more_body
+            super().on_response_complete()
+            if unread:
+                self._expect(_DRAIN_S)
+
+        def on_message_complete(self) -> None:
+            self._calm()
+            super().on_message_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._calm()
+            super().connection_lost(exc)
+
+        def _expect(self, seconds: float) -> None:
+            self._calm()
+            self._timer = self.loop.call_later(seconds, self._end)
+
+        def _calm(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _end(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.close()
+
+    return Impatient
+
+
+def _allow_many_files() -> None:
+    """Every connection and every large body takes a file descriptor: take as many as the system gives."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

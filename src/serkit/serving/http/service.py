@@ -1,0 +1,187 @@
+"""The service itself: its lanes of workers, what it holds, and whether it still takes more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serkit import __version__
+from serkit.errors import RunFailed
+from serkit.serving.http.errors import Refused
+from serkit.serving.http.jobs import Jobs, failed_row
+from serkit.serving.http.lanes import Lane
+from serkit.serving.http.metrics import Metrics
+from serkit.serving.http.settings import ServiceSettings
+from serkit.serving.http.uploads import Body, Budget
+from serkit.serving.http.worker import Failure, Setup, Task
+
+LOG = logging.getLogger("serkit.serving")
+JOB_NICE = 10
+
+
+class Service:
+    """Everything behind the endpoints.
+
+    Args:
+        settings: limits and keys.
+
+    Attributes:
+        about: what the workers said of the model. draining: nothing new is taken. held: requests held now.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.budget = Budget(settings.held_bytes)
+        self.about: dict[str, Any] = {}
+        self.draining = False
+        self.held = self.streams = 0
+        self.closing = asyncio.Event()  # streams have to end now
+        self._started: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Start the workers, and wait for those that answer requests.
+
+        Raises:
+            RunFailed: the model cannot be loaded.
+        """
+        asked = self.settings
+        self.metrics = Metrics()
+        self.clips = Lane(
+            Setup(asked.model, "predict"), asked.workers, limit=asked.queue, metrics=self.metrics, batch=asked.batch
+        )
+        self.long = Lane(
+            Setup(asked.model, "jobs", JOB_NICE), 1, limit=asked.jobs * asked.max_files, metrics=self.metrics,
+            clock_from_start=True,
+        )  # fmt: skip
+        self.live = Lane(Setup(asked.model, "streams"), 1, limit=1, metrics=self.metrics)
+        self.jobs = Jobs(self.long, limit=asked.jobs, keep_s=asked.keep_s, timeout_s=asked.job_timeout_s)
+        await self.clips.start()
+        self.about = self.clips.workers[0].about
+        self.metrics.about(self.about["model"])
+        self.metrics.watch("held", lambda: self.held)
+        self.metrics.watch("bytes", lambda: self.budget.held)
+        self.metrics.watch("queued", lambda: len(self.clips) + len(self.long))
+        self.metrics.watch("jobs", lambda: len(self.jobs))
+
+    async def close(self) -> None:
+        """End all workers."""
+        for task in self._started.values():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._started.values(), return_exceptions=True)
+        await asyncio.gather(self.clips.close(), self.long.close(), self.live.close())
+
+    async def ready_lane(self, lane: Lane) -> Lane:
+        """A lane that is started when it is first needed.
+
+        Raises:
+            Refused: it does not start.
+        """
+        name = lane.setup.lane
+        if name not in self._started:
+            self._started[name] = asyncio.create_task(lane.start())
+        try:
+            await asyncio.shield(self._started[name])
+        except (RunFailed, EOFError, OSError) as error:
+            del self._started[name]
+            LOG.error("%s worker does not start: %s", name, error)
+            raise Refused("not_ready", "the worker for this does not start; see the service's log", 10) from None
+        return lane
+
+    async def warm(self) -> None:
+        """Start what streams need before the first one comes."""
+        with contextlib.suppress(Refused):
+            await self.ready_lane(self.live)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered."""
+        return not self.draining and self.clips.ready
+
+    @property
+    def unfinished(self) -> int:
+        """What was taken and is not over: requests, streams, jobs."""
+        return self.held + self.streams + self.jobs.unfinished
+
+    def owner(self, authorization: str | None, api_key: str | None) -> str:
+        """Who asks, by the key in a header.
+
+        Raises:
+            Refused: no key that opens.
+        """
+        given = api_key
+        if given is None and authorization is not None:
+            kind, _, rest = authorization.partition(" ")
+            given = rest.strip() if kind.lower() == "bearer" else None
+        found = self.settings.owner(given)
+        if found is None:
+            raise Refused("unauthorized", "an API key is needed: X-API-Key: KEY, or Authorization: Bearer KEY")
+        return found
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Hold a request, or refuse it before anything of its body is read.
+
+        Raises:
+            Refused: shutting down, or too many are held.
+        """
+        if self.draining:
+            raise Refused("shutting_down", "the service is shutting down; ask another one, or come again", 5)
+        if self.held >= self.settings.concurrency:
+            raise Refused("busy", "too many requests at once; come again later", self.clips.retry_after_s)
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+
+    def tasks(self, body: Body, *, job: bool) -> list[Task]:
+        """What workers are told of each recording."""
+        asked = body.options.model_dump(exclude={"timeline"})
+        options = {k: v for k, v in asked.items() if v is not None and v != []}
+        minutes = self.settings.job_max_minutes if job else self.settings.max_minutes
+        found = []
+        for k, upload in enumerate(body.uploads):
+            content = upload.content()
+            name = None if upload.name is None else upload.name[:1000]
+            found.append(Task(content, options, 60 * minutes, k, name, alone=job or content is None))
+        return found
+
+    async def answer(self, body: Body) -> list[dict[str, Any]]:
+        """Answers for all recordings of a request, each with its own failure where there are several.
+
+        Raises:
+            Refused: the only recording cannot be answered; the queue is full.
+        """
+        tasks = self.tasks(body, job=False)
+        files = [u.descriptor_file for u in body.uploads]
+        limit = self.settings.timeout_s
+        if len(tasks) == 1:
+            return [await self.clips.answer(tasks[0], files[0], limit)]
+        items = []
+        try:
+            for task, file in zip(tasks, files, strict=True):
+                items.append(self.clips.submit(task, file, limit))
+            found = await asyncio.gather(*(self.clips.wait(i) for i in items))
+        finally:
+            for item in items:
+                item.future.cancel()
+        return [failed_row(t, f) if isinstance(f, Failure) else f for t, f in zip(tasks, found, strict=True)]
+
+    def model_row(self) -> dict[str, Any]:
+        """As :class:`serkit.serving.http.schemas.ModelAnswer` has it."""
+        names = (
+            "max_mb",
+            "max_minutes",
+            "max_files",
+            "job_max_mb",
+            "job_max_minutes",
+            "stream_max_minutes",
+            "timeout_s",
+        )
+        limits = {name: getattr(self.settings, name) for name in names}
+        return {**self.about, "auth": bool(self.settings.keys), "version": __version__, "limits": limits}

@@ -1,0 +1,169 @@
+"""The stream over WebSocket: a start message, samples in, answers out, a finish message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from serkit.serving.http.errors import Refused
+from serkit.serving.http.lanes import Worker, WorkerLost
+from serkit.serving.http.schemas import StreamStart
+from serkit.serving.http.service import Service
+from serkit.serving.http.worker import Failure
+
+MAX_CHUNK = 1 << 20
+_CLOSE = {"busy": 1013, "not_ready": 1013, "shutting_down": 1012, "internal": 1011}
+
+
+class _Over(Exception):
+    """The client ended the stream, or is gone."""
+
+
+async def stream(socket: WebSocket, service: Service) -> None:
+    """Serve one stream from its first message to its last."""
+    await socket.accept()
+    service.streams += 1
+    service.metrics.streams.inc()
+    outcome = "ok"
+    try:
+        if service.draining:
+            raise Refused("shutting_down", "the service is shutting down; ask another one, or come again")
+        _refuse_foreign(socket, service)
+        if service.streams > service.settings.streams:
+            raise Refused("busy", f"{service.settings.streams} streams are open, the limit; come again later")
+        start = await _first(socket, service)
+        worker = (await service.ready_lane(service.live)).workers[0]
+        await _converse(socket, service, worker, start)
+    except (WebSocketDisconnect, _Over):
+        outcome = "left"
+    except WorkerLost:
+        outcome = "internal"
+        await _say_error(socket, Refused("internal", "the worker was lost; begin again"))
+        await service.live.revive(service.live.workers[0])
+    except Refused as error:
+        outcome = error.code
+        await _say_error(socket, error)
+    finally:
+        service.streams -= 1
+        service.metrics.streams.dec()
+        service.metrics.requests.labels("/v1/stream", outcome).inc()
+
+
+def _refuse_foreign(socket: WebSocket, service: Service) -> None:
+    """Pages of other origins may not call: browsers ask nobody before they open a socket."""
+    origin = socket.headers.get("origin")
+    if origin is None or origin in service.settings.origins or "*" in service.settings.origins:
+        return
+    if urlsplit(origin).netloc != socket.headers.get("host"):
+        raise Refused("forbidden", f"pages of {origin[:200]} may not call this service (see --allow-origin)")
+
+
+async def _first(socket: WebSocket, service: Service) -> StreamStart:
+    message = await _next(socket, service.settings.read_s)
+    if message.get("text") is None:
+        raise Refused("bad_request", "the first message has to be text: a start message as JSON")
+    try:
+        start = StreamStart.model_validate_json(message["text"])
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(x) for x in fault["loc"])[:100]
+        raise Refused("bad_option", f"start message: {place + ': ' if place else ''}{fault['msg']}") from None
+    headers = socket.headers
+    service.owner(headers.get("authorization"), headers.get("x-api-key") or start.api_key)
+    return start
+
+
+async def _converse(socket: WebSocket, service: Service, worker: Worker, start: StreamStart) -> None:
+    key = secrets.token_hex(8)
+    max_s = 60 * service.settings.stream_max_minutes
+    _checked(await _ask(service, worker, "open", (key, start.model_dump(exclude={"type", "api_key"}), max_s)))
+    try:
+        await socket.send_json({
+            "type": "ready", "model": service.about["model"], "labels": start.labels or service.about["labels"],
+            "encoding": start.encoding, "rate_hz": start.rate_hz, "channels": start.channels, "max_s": max_s,
+        })  # fmt: skip
+        ended = await _listen(socket, service, worker, key)
+        events, result = _checked(await _ask(service, worker, "finish", (key,)))
+        for event in events:
+            await socket.send_json(event)
+        await socket.send_json({"type": "result", "result": result})
+        service.metrics.audio.labels("streams").inc(result["duration_s"])
+        if ended:
+            await socket.close(1000)
+        else:
+            await socket.close(1012, "the service is shutting down")
+    finally:
+        if worker.ready:
+            with contextlib.suppress(WorkerLost):
+                await worker.exchange("drop", (key,))
+
+
+async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str) -> bool:
+    """Pass on samples until the client says finish (``True``) or the service has to close (``False``)."""
+    closing = asyncio.create_task(service.closing.wait())
+    try:
+        while True:
+            coming = asyncio.create_task(_next(socket, service.settings.idle_s))
+            await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                return False
+            message = coming.result()
+            content = message.get("bytes")
+            if content is not None:
+                for event in _checked(await _ask(service, worker, "push", (key, content))):
+                    await socket.send_json(event)
+            elif _asks(message, "finish"):
+                return True
+            elif _asks(message, "ping"):
+                await socket.send_json({"type": "pong"})
+            else:
+                raise Refused("bad_request", 'expected samples as binary, or {"type": "finish"}')
+    finally:
+        closing.cancel()
+
+
+async def _ask(service: Service, worker: Worker, name: str, payload: tuple[Any, ...]) -> Any:
+    """What the worker answers; one that takes too long is ended, and with it all its streams."""
+    asked = asyncio.ensure_future(worker.exchange(name, payload))
+    try:
+        return await asyncio.wait_for(asyncio.shield(asked), service.settings.timeout_s)
+    except TimeoutError:
+        worker.kill()
+        return await asked
+
+
+def _asks(message: dict[str, Any], kind: str) -> bool:
+    return "".join((message.get("text") or "").split()) == f'{{"type":"{kind}"}}'
+
+
+async def _next(socket: WebSocket, limit_s: float) -> dict[str, Any]:
+    try:
+        message = dict(await asyncio.wait_for(socket.receive(), limit_s))
+    except TimeoutError:
+        raise Refused("too_slow", f"nothing came for {limit_s:g} s; silence has to be sent as samples") from None
+    if message["type"] == "websocket.disconnect":
+        raise _Over
+    return message
+
+
+def _checked(found: Any) -> Any:
+    if isinstance(found, Failure):
+        raise Refused(found.code, found.message)
+    return found
+
+
+async def _say_error(socket: WebSocket, error: Refused) -> None:
+    if socket.client_state is not WebSocketState.CONNECTED or socket.application_state is not WebSocketState.CONNECTED:
+        return
+    try:
+        await socket.send_json({"type": "error", "error": error.to_row()})
+        await socket.close(_CLOSE.get(error.code, 1008), error.code)
+    except (WebSocketDisconnect, RuntimeError):
+        return

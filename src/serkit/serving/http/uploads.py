@@ -1,0 +1,270 @@
+"""A body becomes recordings and options, under limits of size and time that hold while it is being read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
+
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from serkit.errors import did_you_mean
+from serkit.serving.http.errors import Refused
+from serkit.serving.http.schemas import JsonBody, Options
+from serkit.serving.http.settings import MIB, ServiceSettings
+
+SPOOL_BYTES = MIB  # a recording up to this stays in memory; a larger one is in a temporary file without a name
+JSON_BYTES = 32 * MIB
+_SLACK_BYTES = 64 * 1024  # of a form around its recordings
+_FIELD_BYTES = 4 * MIB
+_RAW = ("audio/", "video/", "application/octet-stream")
+
+
+class Vanished(Exception):
+    """The client is gone; there is nobody to answer."""
+
+
+class Budget:
+    """Bytes of bodies that are held at once.
+
+    Args:
+        limit: how many.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self.held = limit, 0
+
+    def take(self, n: int) -> None:
+        """Count more bytes.
+
+        Raises:
+            Refused: there are too many.
+        """
+        if self.held + n > self._limit:
+            raise Refused("busy", "too much is being uploaded; come again later", 5)
+        self.held += n
+
+    def give(self, n: int) -> None:
+        """Bytes are held no more."""
+        self.held -= n
+
+
+@dataclass
+class Upload:
+    """A recording that was sent.
+
+    Attributes:
+        name: as the client gave it; shown to the client alone. n_bytes: its size.
+        file: where it is: in memory up to :data:`SPOOL_BYTES`, else on disk without a name.
+    """
+
+    name: str | None
+    file: SpooledTemporaryFile[bytes]
+    n_bytes: int
+
+    def content(self) -> bytes | None:
+        """Its bytes where it is in memory."""
+        if self.n_bytes > SPOOL_BYTES:
+            return None
+        self.file.seek(0)
+        return self.file.read()
+
+    @property
+    def descriptor_file(self) -> BinaryIO | None:
+        """The file on disk of a large one."""
+        return None if self.n_bytes <= SPOOL_BYTES else cast(BinaryIO, self.file)
+
+
+@dataclass
+class Body:
+    """What came: recordings, options, and the bytes they count for.
+
+    Attributes:
+        uploads: in the order of the request. options: checked. n_bytes: of the body. budget: where these count.
+    """
+
+    budget: Budget
+    uploads: list[Upload] = field(default_factory=list)
+    options: Options = field(default_factory=Options)
+    n_bytes: int = 0
+
+    def close(self) -> None:
+        """Forget the recordings."""
+        for upload in self.uploads:
+            upload.file.close()
+        self.budget.give(self.n_bytes)
+        self.n_bytes = 0
+
+
+async def read_body(request: Request, settings: ServiceSettings, budget: Budget, max_bytes: int) -> Body:
+    """Read a request: a form with files, base64 in JSON, or the bytes of a recording.
+
+    Raises:
+        Refused: too large, too slow, not understood, wrong options, no recording.
+        Vanished: the client is gone.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    body = Body(budget)
+    try:
+        if kind == "multipart/form-data":
+            given = await _form(request, settings, body, max_bytes)
+        elif kind == "application/json":
+            given = await _json(request, settings, body, max_bytes)
+        elif kind.startswith(_RAW):
+            held = _spooled()
+            body.uploads.append(Upload(None, held, 0))
+            async for chunk in _chunks(request, settings, body, max_bytes):
+                await asyncio.to_thread(held.write, chunk) if body.n_bytes > SPOOL_BYTES else held.write(chunk)
+            body.uploads[0].n_bytes = held.tell()
+            given = {}
+        else:
+            raise Refused(
+                "unsupported_media_type",
+                f"content type '{kind[:80]}'; expected multipart/form-data, application/json or audio/*",
+            )
+        if not body.uploads:
+            raise Refused("bad_request", "no recording: send a file as a part with a file name, such as 'file'")
+        if len(body.uploads) > settings.max_files:
+            raise Refused("bad_request", f"{len(body.uploads)} recordings, expected at most {settings.max_files}")
+        body.options = read_options(request.query_params.multi_items(), given)
+    except BaseException:
+        body.close()
+        raise
+    return body
+
+
+def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Options:
+    """Options from a query and from a body; the body's count.
+
+    Raises:
+        Refused: an unknown option or a wrong value.
+    """
+    found: dict[str, Any] = {}
+    for name, value in query:
+        if name == "labels" and found.get(name):
+            value = f"{found[name]},{value}"
+        found[name] = value
+    found = {k: v for k, v in {**found, **given}.items() if v != ""}
+    labels = found.get("labels")
+    if isinstance(labels, str):
+        found["labels"] = [x.strip() for x in labels.split(",") if x.strip()]
+    for name in ("turns", "sentences"):
+        if isinstance(found.get(name), str):
+            try:
+                found[name] = json.loads(found[name])
+            except (json.JSONDecodeError, RecursionError):
+                raise Refused("bad_option", f"{name} is not JSON; expected a list of start_s, end_s, …") from None
+    try:
+        options = Options.model_validate(found)
+    except ValidationError as error:
+        raise Refused("bad_option", _line(error)) from None
+    if options.by is None:
+        options.by = "segment" if options.timeline else "clip"
+    return options
+
+
+def _line(error: ValidationError) -> str:
+    """The first fault, in one line."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(x) for x in fault["loc"])[:100]
+    if fault["type"] == "extra_forbidden":
+        return f"no option '{place}'" + did_you_mean(place, Options.model_fields)
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+
+
+async def _form(request: Request, settings: ServiceSettings, body: Body, max_bytes: int) -> dict[str, Any]:
+    chunks = _chunks(request, settings, body, max_bytes + _SLACK_BYTES)
+    parser = MultiPartParser(
+        request.headers, chunks, max_files=settings.max_files, max_fields=32, max_part_size=_FIELD_BYTES
+    )
+    parser.spool_max_size = SPOOL_BYTES
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused("bad_request", f"the form cannot be read: {error.message}") from None
+    given: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            file = cast("SpooledTemporaryFile[bytes]", value.file)
+            body.uploads.append(Upload(value.filename or None, file, value.size or 0))
+        elif name == "file":
+            raise Refused("bad_request", "'file' came without a file name: send it as a file, not as a field")
+        elif name == "labels" and name in given:
+            given[name] = f"{given[name]},{value}"
+        else:
+            given[name] = value
+    return given
+
+
+async def _json(request: Request, settings: ServiceSettings, body: Body, max_bytes: int) -> dict[str, Any]:
+    limit = min(JSON_BYTES, max_bytes * 4 // 3 + _SLACK_BYTES)
+    raw = bytearray()
+    async for chunk in _chunks(request, settings, body, limit):
+        raw += chunk
+    content, name, given = await asyncio.to_thread(_decoded, bytes(raw))
+    held = _spooled()
+    body.uploads.append(Upload(name, held, len(content)))
+    held.write(content)
+    return given
+
+
+def _decoded(raw: bytes) -> tuple[bytes, str | None, dict[str, Any]]:
+    """Bytes of the recording, its name, the options."""
+    try:
+        found = JsonBody.model_validate_json(raw)
+    except ValidationError as error:
+        code = "bad_request" if error.errors()[0]["type"] == "json_invalid" else "bad_option"
+        raise Refused(code, _line(error)) from None
+    text = found.audio
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        content = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused("bad_request", "audio is not base64") from None
+    given = found.model_dump(exclude={"audio", "name"}, exclude_unset=True)
+    return content, found.name, given
+
+
+async def _chunks(request: Request, settings: ServiceSettings, body: Body, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body, piece by piece, while it is neither too large nor too slow."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    loop = asyncio.get_running_loop()
+    began, received = loop.time(), 0
+    stream = request.stream()
+    while True:
+        left = settings.read_s + received / settings.least_rate - (loop.time() - began)
+        try:
+            chunk = await asyncio.wait_for(anext(stream), min(settings.read_s, left))
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Refused("too_slow", "the body came too slowly; send it faster, or in a smaller format") from None
+        except ClientDisconnect:
+            raise Vanished from None
+        if not chunk:
+            continue
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        body.budget.take(len(chunk))
+        body.n_bytes += len(chunk)
+        yield chunk
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused("too_large", f"the body exceeds {limit / 1e6:.1f} MB, the limit; long recordings go to /v1/jobs")
+
+
+def _spooled() -> SpooledTemporaryFile[bytes]:
+    return SpooledTemporaryFile(SPOOL_BYTES)  # closed with its Body
