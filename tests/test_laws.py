@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 _ORDER = """
     errors files config cards types predictions
     journal progress processes registry
-    recipe checkpoint_table checkpoints availability
+    yaml_text recipe checkpoint_table checkpoints availability
     recordings protocols corpora labels readers crossfit
     encoding dsp containers audio segments
     foundation
@@ -28,14 +28,15 @@ _ORDER = """
     augment encoders
     shards store features engines extraction
     metrics
-    tensors layers models losses loss_sum networks schedules sampling objective scoring training
+    tensors layers layer_weights models losses loss_sum networks schedules sampling objective scoring training
     bootstrap combining stacking calibration evaluation comparison
     reporting listing pipeline serving console commands cli
 """
 ORDER = tuple(_ORDER.split())
 HEAVY = ("torch", "sklearn", "transformers", "scipy", "matplotlib", "pyarrow")
 TORCH_ROOMS = {
-    "tensors", "layers", "models", "losses", "loss_sum", "networks", "sampling", "objective", "scoring", "training",
+    "tensors", "layers", "layer_weights", "models", "losses", "loss_sum", "networks", "sampling", "objective", "scoring",
+    "training",
 }  # fmt: skip
 
 

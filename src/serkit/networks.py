@@ -16,6 +16,7 @@ from torch import nn
 from serkit import registry
 from serkit.errors import SerkitError
 from serkit.files import fingerprint, write_bytes, write_text
+from serkit.layer_weights import WeightedLayers
 
 FORMAT = 1
 
@@ -50,13 +51,28 @@ class NetworkConfig:
 def build_network(config: NetworkConfig) -> nn.Module:
     """Make the network with fresh weights; the caller seeds torch.
 
+    Where a feature is a stack of layers, weights of those layers stand before the network, unless its
+    ``layer_weights`` is ``none``.
+
     Raises:
         SerkitError: an unknown model, or a parameter out of range.
     """
     make = registry.find("models", config.model["name"])
     parameters = {k: v for k, v in config.model.items() if k != "name"}
-    network: nn.Module = make(dims=dict(config.dims), n_classes=len(config.labels), **parameters)
-    return network
+    dims, stacks = dict(config.dims), _stacks(config)
+    kind = parameters.pop("layer_weights", "softmax") if stacks else "none"
+    if kind == "none":
+        network: nn.Module = make(dims=dims, n_classes=len(config.labels), **parameters)
+        return network
+    each = {name: dim // stacks.get(name, 1) for name, dim in dims.items()}
+    network = make(dims=each, n_classes=len(config.labels), **parameters)
+    return WeightedLayers(network, dims, stacks, kind)
+
+
+def _stacks(config: NetworkConfig) -> dict[str, int]:
+    """Number of layers by feature, of the features that hold every layer of their model."""
+    specs = {name: feature.get("spec", {}) for name, feature in config.features.items()}
+    return {name: int(s["params"]["n_layers"]) for name, s in specs.items() if s.get("layer") == "all"}
 
 
 def save_network(network: nn.Module, config: NetworkConfig, folder: Path) -> None:

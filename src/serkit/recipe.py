@@ -7,7 +7,6 @@ follows YAML 1.2 and reads a number.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -15,11 +14,12 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from serkit import registry
+from serkit import registry, yaml_text
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 
 RECIPES = Path(__file__).parent / "recipes"
+LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
 class _Frozen(BaseModel):
@@ -121,6 +121,11 @@ class System(_Frozen):
     balance: Literal["neutral", "class", "corpus"] | None = None
     augment: tuple[Annotated[Named, BeforeValidator(_from_name)], ...] = ()
     train: Train = Train()
+
+    @property
+    def has_stack(self) -> bool:
+        """Whether a feature holds all layers of its model; then the model takes ``layer_weights``."""
+        return any(f.parameters.get("layer") == "all" for f in self.features)
 
     @model_validator(mode="after")
     def _distinct(self) -> System:
@@ -226,7 +231,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
     """Like :func:`load_recipe`, from YAML text."""
-    tree = _yaml(text, where)
+    tree = yaml_text.parse(text, where)
     if not isinstance(tree, dict):
         raise SerkitError(f"{where}: expected a mapping with name and systems, got {type(tree).__name__}")
     tree = {k: v for k, v in tree.items() if not str(k).startswith("x-")}
@@ -244,35 +249,6 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in RECIPES.glob("*.yaml")))
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
-)
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        message = " ".join(str(error).split())
-        raise SerkitError(f"{where} is not valid YAML: {message}") from None
-
-
 def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(tree)
@@ -280,7 +256,11 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
         raise SerkitError(f"{where}: {_explain(error, tree)}") from None
     for name, system in recipe.systems.items():
         at = f"{where}: systems.{name}"
-        registry.check_parameters("models", system.model.name, system.model.parameters, f"{at}.model")
+        parameters = system.model.parameters
+        kind = parameters.pop("layer_weights", "softmax") if system.has_stack else "softmax"
+        if kind not in LAYER_WEIGHTS:
+            raise SerkitError(f"{at}.model: layer_weights '{kind}'" + did_you_mean(str(kind), LAYER_WEIGHTS))
+        registry.check_parameters("models", system.model.name, parameters, f"{at}.model")
         for loss in system.losses:
             registry.check_parameters("losses", loss.name, loss.parameters, f"{at}.losses")
         for step in system.augment:
@@ -328,7 +308,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise SerkitError(f"--set {override!r}: expected KEY=VALUE, such as train.epochs=3")
-    value = _yaml(text, f"--set {key}") if text else None
+    value = yaml_text.parse(text, f"--set {key}") if text else None
     parts = key.strip().split(".")
     if parts[0] == "systems":
         if len(parts) < 3 or parts[1] not in tree["systems"]:
@@ -364,8 +344,9 @@ def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any) -> 
         system["train"][rest[0]] = value
         return True
     if head == "model" and len(rest) == 1:
-        described = registry.member("models", system["model"]["name"])
-        if rest[0] == "name" or rest[0] in described.parameters:
+        known = {"name", *registry.member("models", system["model"]["name"]).parameters}
+        stacks = any(f.get("layer") == "all" for f in system["features"])
+        if rest[0] in known | ({"layer_weights"} if stacks else set()):
             system["model"][rest[0]] = value
             return True
     if head in ("losses", "augment", "features") and len(rest) == 2:

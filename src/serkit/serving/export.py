@@ -35,6 +35,8 @@ def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: We
         SerkitError: a model without an ONNX form, or unknown ``weights``.
         MissingExtra: the package onnx is not installed.
     """
+    from serkit.layer_weights import WeightedLayers
+
     known: dict[str, Callable[[Graph, Any, dict[str, tuple[str, str]]], tuple[str, str]]] = {
         "cross_attention": _cross_attention,
         "mean_pool": _mean_pool,
@@ -51,7 +53,10 @@ def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: We
         name: (graph.input(f"x{k}", ["batch", f"time{k}", dim]), graph.input(f"n{k}", ["batch"], np.int64))
         for k, (name, dim) in enumerate(dims.items())
     }
-    emotion, embedding = known[model](graph, network, inputs)
+    if isinstance(network, WeightedLayers):
+        inputs = {name: (_one_layer(graph, network, name, x, n), n) for name, (x, n) in inputs.items()}
+    inner = network.network if isinstance(network, WeightedLayers) else network
+    emotion, embedding = known[model](graph, inner, inputs)
     about = {"labels": json.dumps(list(labels)), "features": json.dumps(list(dims)), "model": model}
     width = int(network.embedding_dim)  # type: ignore[arg-type]  # an int, where torch expects a module
     return graph.to_bytes({"emotion": (emotion, len(labels)), "embedding": (embedding, width)}, about)
@@ -74,7 +79,7 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
     lengths: dict[str, np.ndarray] = {k: np.full(8, 57) if alone else rng.integers(1, 201, 8) for k in dims}
     clips: dict[str, np.ndarray] = {}
     for k, (name, dim) in enumerate(dims.items()):
-        mean, std = _statistics(network, k, dim)
+        mean, std = _expected(network, k, name, dim)
         x = (mean + std * rng.standard_normal((8, int(lengths[name].max()), dim))).astype(np.float32)
         clips[name] = x * (np.arange(x.shape[1])[None, :] < lengths[name][:, None])[:, :, None]
     features = {name: torch.from_numpy(x) for name, x in clips.items()}
@@ -95,20 +100,42 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
     return max(float(np.abs(given(row) - wanted[row]).max()) for row in rows)
 
 
-def _statistics(network: nn.Module, k: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation that a network expects of its k-th feature."""
-    norm: Any = network.normalisation
+def _expected(network: nn.Module, k: int, name: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation that a network expects of a feature as the store has it."""
+    from serkit.layer_weights import WeightedLayers
+
+    if isinstance(network, WeightedLayers) and name in network.place:
+        return _statistics(network.standardise, int(network.place[name]), dim)
+    return _statistics(network.normalisation, k, dim)
+
+
+def _statistics(norm: Any, k: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the k-th feature of a :class:`serkit.layers.FeatureNormalisation`."""
     if norm.normalize == "train":
         return numpy(getattr(norm, f"mean_{k}")), numpy(getattr(norm, f"std_{k}"))
     return np.zeros(dim), np.ones(dim)
 
 
-def _normalised(graph: Graph, network: Any, k: int, x: str, mask: str) -> str:
-    kind = network.normalisation.normalize
+def _one_layer(graph: Graph, network: Any, name: str, x: str, n: str) -> str:
+    """:class:`serkit.layer_weights.WeightedLayers`: (batch, time, layers * dim) to (batch, time, dim)."""
+    if name not in network.place:
+        return x
+    mix = network.stack(name)
+    x = _normalised(graph, network.standardise, int(network.place[name]), x, graph.mask(n, graph.time(x)))
+    dim = network.dims[name] // mix.n_layers
+    x = graph("Reshape", x, graph.constant([0, 0, mix.n_layers, dim], np.int64))
+    if mix.kind == "layer_norm":
+        ones, zeros = graph.constant(np.ones(dim)), graph.constant(np.zeros(dim))
+        x = graph("LayerNormalization", x, ones, zeros, axis=-1, epsilon=1e-5)
+    return graph.total(graph.times(x, graph.constant(numpy(mix.weights())[:, None])), 2)
+
+
+def _normalised(graph: Graph, norm: Any, k: int, x: str, mask: str) -> str:
+    kind = norm.normalize
     if kind == "none":
         return x
     if kind == "train":
-        mean, std = _statistics(network, k, 0)
+        mean, std = _statistics(norm, k, 0)
         return graph.masked(graph("Div", graph("Sub", x, graph.constant(mean)), graph.constant(std)), mask)
     mean_name, variance = graph.moments(x, mask)
     spread = graph("Sqrt", graph.add(variance, graph.constant(_STD_FLOOR)))
@@ -143,7 +170,7 @@ def _cross_attention(graph: Graph, network: Any, inputs: dict[str, tuple[str, st
     masks: list[str | None] = []
     for k, (x, n) in enumerate(inputs.values()):
         mask = graph.mask(n, graph.time(x))
-        x = _normalised(graph, network, k, x, mask)
+        x = _normalised(graph, network.normalisation, k, x, mask)
         if not network.masked:
             n = graph("Expand", graph.time(x), graph("Shape", n))
         x = graph.sequence(x, network.project[k])
@@ -163,7 +190,7 @@ def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -
     pooled = []
     for k, (name, (x, n)) in enumerate(inputs.items()):
         mask = graph.mask(n, graph.time(x))
-        frames = _normalised(graph, network, k, x, mask)
+        frames = _normalised(graph, network.normalisation, k, x, mask)
         pooled.append(_pool(graph, frames, mask, network.pool[str(k)], network.dims[name]))
     return _emotion_head(graph, network.head, pooled)
 
@@ -179,7 +206,7 @@ def _flam(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tup
     frames, masks = [], []
     for k, (x, n) in enumerate(inputs.values()):
         mask = graph.mask(n, graph.time(x))
-        x = _normalised(graph, network, k, x, mask)
+        x = _normalised(graph, network.normalisation, k, x, mask)
         project = network.project[k]
         frames.append(x if isinstance(project, nn.Identity) else graph.linear(x, project))
         masks.append(mask)
@@ -189,7 +216,7 @@ def _flam(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tup
 def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
     frames, masks = [], []
     for k, (x, n) in enumerate(inputs.values()):
-        x = _normalised(graph, network, k, x, graph.mask(n, graph.time(x)))
+        x = _normalised(graph, network.normalisation, k, x, graph.mask(n, graph.time(x)))
         stem = network.stems[k]
         x, n = _time_stem(graph, stem, x, n) if hasattr(stem, "first") else _image_stem(graph, stem, x, n)
         mask = graph.mask(n, graph.time(x))

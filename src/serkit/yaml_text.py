@@ -1,0 +1,50 @@
+"""YAML as people write recipes: 1.2 floats (PyYAML reads ``1e-5`` as a string), and no key twice."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from serkit.errors import SerkitError
+
+
+def parse(text: str, where: str) -> Any:
+    """Text to plain values.
+
+    Args:
+        where: the file, or what else the message should name.
+
+    Raises:
+        SerkitError: not YAML, or a key that stands twice.
+
+    >>> parse("lr: 1e-5", "recipe")
+    {'lr': 1e-05}
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        message = " ".join(str(error).split())
+        raise SerkitError(f"{where} is not valid YAML: {message}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
+)
