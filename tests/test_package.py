@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -143,3 +144,11 @@ def test_the_wheel_holds_everything(tmp_path: Path) -> None:
     assert expected - inside == set()
     assert licence
     assert not [n for n in inside if n.startswith(("tests/", "benchmarks/", "docs/"))]
+
+
+def test_nothing_is_reported_to_the_maker_of_onnxruntime(tmp_path: Path) -> None:
+    """Where it reports, it keeps a file on its session among the temporary ones."""
+    code = "import serkit, onnxruntime"
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**environment, "TMPDIR": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from serkit.serving.predictor import Model
 
 __version__ = "0.1.0"
+
+# onnxruntime 1.29 and later reports its use to Microsoft unless told not to before it is imported. Recordings are
+# private: nothing leaves this machine, unless ORT_DISABLE_TELEMETRY=0 is set outside.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def load(source: str | Path = "default", **options: Any) -> Model:

@@ -29,6 +29,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 END_TOLERANCE_S = 0.5  # an end time this far past the end of a recording is cut, further is refused
 MAX_PEAK = 8.0  # float files overshoot 1.0 a little; beyond this they hold another scale
 _BLOCK_S = 10.0
+_BLOCK_SAMPLES = 1 << 24  # of all channels together: 64 MiB, whatever a header claims
 _MARGIN_S = 0.05  # decoded on both sides of a stretch, so that the resampling filter sees its neighbours
 _CONTAINERS = "3gp aac amr asf avi flv m4a m4v mka mkv mov mp4 mpg mpeg webm wma wmv"
 
@@ -346,7 +347,8 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int) -> Iterat
     stream = None
     if rate != SAMPLE_RATE_HZ:
         stream = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-    at, size, known = first, int(_BLOCK_S * rate), file.frames < 2**62
+    size = min(int(_BLOCK_S * rate), _BLOCK_SAMPLES // file.channels)
+    at, known = first, file.frames < 2**62
     lossy = file.format in ("MP3", "OGG", "MPEG")
     try:
         if first:

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -55,7 +56,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     _add_endpoints(app, service)
     described(app, keys=bool(service.settings.keys))
     if service.settings.page is not None and (service.settings.page / "index.html").is_file():
-        app.mount("/", StaticFiles(directory=service.settings.page, html=True), name="page")
+        app.router.routes.append(_Page("/", StaticFiles(directory=service.settings.page, html=True), name="page"))
     if service.settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(service.settings.origins), allow_methods=["*"], allow_headers=["*"]
@@ -204,6 +205,17 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:
         return shaped(Refused("internal", "something went wrong here; the service's log has it"))
+
+
+class _Page(Mount):
+    """The files of the page, which leave the paths of the service alone."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a request is for a file of the page."""
+        path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+        if path.startswith("/v1/") or path in ("/healthz", "/readyz", "/metrics"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class _Watched:

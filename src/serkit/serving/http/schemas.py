@@ -13,8 +13,8 @@ MAX_TURNS = 20_000
 _SCORES: dict[str, Any] = {"anger": 0.64, "fear": 0.1, "happiness": 0.1, "neutral": 0.1, "sadness": 0.06}
 _SEGMENT: dict[str, Any] = {
     "time": {"begin_s": 0.82, "end_s": 2.31},
-    "text": None,
-    "speaker": None,
+    "text": "I have told you twice.",
+    "speaker": "A",
     "label": "anger",
     "confidence": 0.64,
     "abstain": "",

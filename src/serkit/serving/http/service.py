@@ -20,7 +20,7 @@ from serkit.serving.http.uploads import Body, Budget
 from serkit.serving.http.worker import Failure, Setup, Task
 
 LOG = logging.getLogger("serkit.serving")
-JOB_NICE = 10
+JOB_NICE = 5
 
 
 class Service:

@@ -1,0 +1,336 @@
+"""What the service answers: the same as ``serkit predict``, to whoever asks in whichever way it offers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+pytest.importorskip("httpx")
+
+from serkit.serving.http.schemas import JobAnswer, ModelAnswer, PredictAnswer, result_row
+from serkit.serving.predictor import Model
+
+from .service import Service
+from .signals import quiet, talk, voice, wav
+
+TALK = wav(talk(3), subtype="PCM_16")
+
+
+def expected(model: Model, content: bytes, **options: Any) -> dict[str, Any]:
+    """The answer of the model itself, in the shape of the service."""
+    return json.loads(json.dumps(result_row(model.predict(content, **options), 0, "a.wav", options.get("text"))))
+
+
+def test_it_says_how_it_is(service: Service, model: Model) -> None:
+    assert service.client.get("/healthz").json() == {"status": "ok"}
+    assert service.client.get("/readyz").json() == {"status": "ready"}
+    about = ModelAnswer.model_validate(service.client.get("/v1/model").json())
+    assert about.model == model.id
+    assert about.labels == list(model.labels)
+    assert not about.auth
+    assert about.limits.max_mb == 100
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"by": "clip"},
+        {"by": "segment"},
+        {"by": "window", "window_s": 2.0, "hop_s": 0.5},
+        {"by": "clip", "labels": ("anger", "fear", "sadness")},
+        {"by": "segment", "text": "what was said"},
+        {"by": "clip", "threshold": 0.3},
+    ],
+)
+def test_the_numbers_are_those_of_predict(service: Service, model: Model, options: dict[str, Any]) -> None:
+    asked = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in options.items()}
+    found = service.result(TALK, **asked)
+    assert found == expected(model, TALK, **options)
+    assert (found["granularity"] == "clip") == (not found["segments"])
+
+
+def test_timeline_is_by_segment(service: Service, model: Model) -> None:
+    answer = service.predict(TALK, timeline="true")
+    PredictAnswer.model_validate(answer.json())
+    assert answer.json()["model"] == model.id
+    assert answer.json()["results"] == [expected(model, TALK, by="segment")]
+    assert len(answer.json()["results"][0]["segments"]) == 3
+
+
+def test_every_way_in_gives_the_same_answer(service: Service) -> None:
+    text = base64.b64encode(TALK).decode()
+    post = service.client.post
+    ways = [
+        service.predict(TALK, timeline="true", labels="anger,fear"),
+        post("/v1/predict", files={"file": ("a.wav", TALK)}, data={"timeline": "1", "labels": "anger, fear"}),
+        post("/v1/predict?labels=anger&labels=fear&timeline=true", files={"whatever": ("a.wav", TALK, "audio/wav")}),
+        post("/v1/predict", json={"audio": text, "name": "a.wav", "timeline": True, "labels": ["anger", "fear"]}),
+        post("/v1/predict?timeline=true&labels=anger,fear", json={"audio": "data:audio/wav;base64," + text}),
+        post("/v1/predict?timeline=true&labels=anger,fear", content=TALK, headers={"content-type": "audio/wav"}),
+    ]
+    assert [w.status_code for w in ways] == [200] * 6
+    rows = [{**w.json()["results"][0], "file": None} for w in ways]
+    assert all(row == rows[0] for row in rows)
+    assert [w.json()["results"][0]["file"] for w in ways] == ["a.wav"] * 4 + [None, None]
+
+
+def test_turns_and_sentences_come_with_the_body(service: Service) -> None:
+    turns = [{"start_s": 0.5, "end_s": 2.2, "speaker": "Ann"}, {"start_s": 2.2, "end_s": 5, "speaker": "Bob"}]
+    words = [{"start_s": 0.8, "end_s": 1.9, "text": "well"}]
+    data = {"by": "turn", "turns": json.dumps(turns), "sentences": json.dumps(words)}
+    form = service.client.post("/v1/predict", files={"file": ("a.wav", TALK)}, data=data)
+    parts = form.json()["results"][0]["segments"]
+    assert [(p["speaker"], p["text"]) for p in parts] == [("Ann", "well"), ("Bob", None)]
+    body = {"audio": base64.b64encode(TALK).decode(), "by": "turn", "turns": turns, "sentences": words}
+    assert service.client.post("/v1/predict", json=body).json()["results"][0]["segments"] == parts
+
+
+def test_several_files_are_answered_in_order_also_under_one_name(service: Service, model: Model) -> None:
+    clips = [wav(voice(1.0 + 0.3 * k, k, 100.0 + 50 * k), subtype="PCM_16") for k in range(3)]
+    files = [("file", ("same.wav", c)) for c in clips] + [("file", ("bad.wav", b"no sound"))]
+    answer = service.client.post("/v1/predict", files=files)
+    assert answer.status_code == 200
+    rows = answer.json()["results"]
+    PredictAnswer.model_validate(answer.json())
+    assert [r["index"] for r in rows] == [0, 1, 2, 3]
+    for row, clip in zip(rows, clips, strict=False):
+        assert row["file"] == "same.wav"
+        assert row["scores"] == pytest.approx(dict(model.predict(clip, by="clip").probabilities), abs=1e-5)
+    assert rows[3]["error"]["code"] == "bad_audio"
+    assert "label" not in rows[3]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timelines": "true"}, "no option 'timelines'; did you mean 'timeline'?"),
+        ({"labels": "angr,fear"}, "no label 'angr'; did you mean 'anger'?"),
+        ({"labels": "anger"}, "two or more"),
+        ({"by": "word"}, "by: Input should be 'clip', 'segment'"),
+        ({"by": "turn"}, "needs the turns"),
+        ({"threshold": "2"}, "threshold: Input should be less than or equal to 1"),
+        ({"threshold": "0.999"}, "no confidence reached that precision"),
+        ({"timeline": "perhaps"}, "timeline: Input should be a valid boolean"),
+        ({"by": "window", "window_s": "1", "hop_s": "2"}, "hop"),
+    ],
+)
+def test_wrong_options_are_one_line(service: Service, options: dict[str, str], said: str) -> None:
+    answer = service.predict(TALK, **options)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "bad_option"
+    assert said in answer.json()["error"]["message"]
+    assert "\n" not in answer.json()["error"]["message"]
+
+
+def test_what_is_no_request_is_one_line(service: Service) -> None:
+    post = service.client.post
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    cases = [
+        (post("/v1/predict"), 415, "unsupported_media_type"),
+        (post("/v1/predict", content=b"x", headers={"content-type": "text/plain"}), 415, "unsupported_media_type"),
+        (post("/v1/predict", content=b"{", headers={"content-type": "application/json"}), 400, "bad_request"),
+        (post("/v1/predict", json={"audio": "###"}), 400, "bad_request"),
+        (post("/v1/predict", json={"text": "no audio"}), 422, "bad_option"),
+        (post("/v1/predict", json={"audio": "", "colour": 1}), 422, "bad_option"),
+        (post("/v1/predict", data={"file": "x"}, files={"a": ("", b"")}), 400, "bad_request"),
+        (post("/v1/predict", content=b"no form", headers=form), 400, "bad_request"),
+        (post("/v1/predict", content=b"", headers=form), 400, "bad_request"),
+        (post("/v1/predict", files=[("file", (f"{k}.wav", b"x")) for k in range(40)]), 400, "bad_request"),
+        (service.client.get("/v1/predict"), 405, "method_not_allowed"),
+        (service.client.get("/v1/nothing"), 404, "not_found"),
+        (service.client.get("/v1/jobs/none"), 404, "not_found"),
+    ]
+    for answer, status, code in cases:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+        assert set(answer.json()) == {"error"}
+        assert set(answer.json()["error"]) == {"code", "message"}
+
+
+def wait_for(service: Service, url: str) -> dict[str, Any]:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        found = service.client.get(url).json()
+        JobAnswer.model_validate(found)
+        if found["status"] in ("done", "failed"):
+            return dict(found)
+        time.sleep(0.05)
+    raise AssertionError("the job did not end")
+
+
+def test_a_job_is_answered_later(service: Service, model: Model) -> None:
+    begun = service.client.post("/v1/jobs?timeline=true", files={"file": ("a.wav", TALK)})
+    assert begun.status_code == 202
+    url = begun.headers["location"]
+    assert url == begun.json()["url"]
+    done = wait_for(service, url)
+    assert done["status"] == "done"
+    assert done["results"] == [expected(model, TALK, by="segment")]
+    assert done["heard_s"] == pytest.approx(7.25, abs=0.1)
+    assert service.client.delete(url).status_code == 204
+    assert service.client.get(url).status_code == 404
+    assert service.client.delete(url).status_code == 404
+
+
+def test_a_job_that_cannot_be_answered_says_why(service: Service) -> None:
+    begun = service.client.post("/v1/jobs", files={"file": ("a.wav", b"no sound at all")})
+    done = wait_for(service, begun.headers["location"])
+    assert done["status"] == "failed"
+    assert done["error"]["code"] == "bad_audio"
+    assert done["results"] is None
+    files = [("file", ("a.wav", TALK)), ("file", ("a.wav", b"x"))]
+    both = wait_for(service, service.client.post("/v1/jobs", files=files).headers["location"])
+    assert both["status"] == "done"
+    assert [bool(r["error"]) for r in both["results"]] == [False, True]
+
+
+def test_a_job_can_be_stopped_while_it_runs(service: Service) -> None:
+    long = wav(np.tile(np.concatenate([voice(3), quiet(1)]), 200), kind="FLAC")
+    url = service.client.post("/v1/jobs?timeline=true", files={"file": ("a.flac", long)}).headers["location"]
+    end = time.monotonic() + 90
+    while service.client.get(url).json()["status"] != "running" and time.monotonic() < end:
+        time.sleep(0.05)
+    assert service.client.get(url).json()["status"] == "running"
+    assert service.client.delete(url).status_code == 204
+    after = service.client.post("/v1/jobs", files={"file": ("a.wav", TALK)}).headers["location"]
+    assert wait_for(service, after)["status"] == "done"
+
+
+def test_openapi_has_examples_and_all_endpoints(service: Service) -> None:
+    found = service.client.get("/openapi.json").json()
+    assert set(found["paths"]) == {
+        "/healthz", "/readyz", "/metrics", "/v1/model", "/v1/predict", "/v1/jobs", "/v1/jobs/{job}",
+    }  # fmt: skip
+    schemas = found["components"]["schemas"]
+    for name in ("PredictAnswer", "Result", "SegmentRow", "JobAnswer", "ErrorAnswer", "JsonBody"):
+        assert schemas[name]["example"], name
+    PredictAnswer.model_validate(schemas["PredictAnswer"]["example"])
+    JobAnswer.model_validate(schemas["JobAnswer"]["example"])
+    names = {p["name"] for p in found["paths"]["/v1/predict"]["post"]["parameters"]}
+    assert names == {"timeline", "by", "labels", "threshold", "text", "window_s", "hop_s"}
+    assert service.client.get("/docs").status_code == 200
+
+
+def test_metrics_count_what_was_answered(service: Service) -> None:
+    before = service.metric("serkit_requests_total", endpoint="/v1/predict", status="200")
+    heard = service.metric("serkit_audio_seconds_total", lane="predict")
+    service.result(wav(voice(2.0)))
+    assert service.metric("serkit_requests_total", endpoint="/v1/predict", status="200") == before + 1
+    assert service.metric("serkit_audio_seconds_total", lane="predict") == pytest.approx(heard + 2.0)
+    assert service.metric("serkit_requests_held") == 0
+    assert service.metric("serkit_held_bytes") == 0
+    assert 'serkit_model_info{model="tiny@' in service.client.get("/metrics").text
+
+
+def test_nothing_of_a_recording_is_logged_or_kept(service: Service) -> None:
+    name, words = "a very secret name – geheim.wav", "these words are secret"
+    large = wav(np.tile(voice(5), 20), kind="WAV", subtype="FLOAT")
+    assert len(large) > 4_000_000
+    service.client.post("/v1/predict", files={"file": (name, large)}, params={"text": words}).raise_for_status()
+    bad = service.client.post("/v1/predict", files={"file": (name, large[:-1000])}, params={"text": words})
+    assert bad.status_code == 422
+    assert "/proc" not in bad.text
+    assert list(service.folder.iterdir()) == []
+    for secret in ("secret", "geheim"):
+        assert secret not in service.log
+    assert "POST /v1/predict 200" in service.log
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with keys and narrow limits."""
+    folder = tmp_path_factory.mktemp("strict")
+    keys = folder / "keys"
+    keys.write_text("# who may ask\nsecret-of-ann\n\nsecret-of-bob\n")
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    with Service(
+        temporary, {"SERKIT_API_KEYS": "secret-of-cleo, "}, workers=1, api_key_file=keys, max_mb=1, job_max_mb=2,
+        max_minutes=0.5, job_max_minutes=1, timeout=20, read_timeout=5,
+    ) as found:  # fmt: skip
+        yield found
+
+
+def test_keys_are_asked_for(strict: Service) -> None:
+    post = strict.client.post
+    for headers in ({}, {"x-api-key": "secret-of-dan"}, {"authorization": "Basic secret-of-ann"}, {"x-api-key": ""}):
+        answer = post("/v1/predict", files={"file": ("a.wav", TALK)}, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    for headers in (
+        {"x-api-key": "secret-of-ann"},
+        {"authorization": "Bearer secret-of-bob"},
+        {"authorization": "bearer secret-of-cleo"},
+    ):
+        assert post("/v1/predict", files={"file": ("a.wav", TALK)}, headers=headers).status_code == 200
+    assert strict.client.get("/healthz").status_code == 200
+    assert strict.client.get("/v1/model").json()["auth"] is True
+    assert strict.client.get("/openapi.json").json()["security"] == [{"key": []}]
+    assert "secret" not in strict.log
+
+
+def test_a_job_is_shown_to_its_owner_alone(strict: Service) -> None:
+    ann, bob = {"x-api-key": "secret-of-ann"}, {"x-api-key": "secret-of-bob"}
+    url = strict.client.post("/v1/jobs", files={"file": ("a.wav", TALK)}, headers=ann).headers["location"]
+    assert strict.client.get(url, headers=bob).status_code == 404
+    assert strict.client.delete(url, headers=bob).status_code == 404
+    assert strict.client.get(url).status_code == 401
+    assert strict.client.get(url, headers=ann).status_code == 200
+    assert strict.client.delete(url, headers=ann).status_code == 204
+
+
+def test_limits_hold_while_a_body_comes_in(strict: Service) -> None:
+    headers = {"x-api-key": "secret-of-ann", "content-type": "audio/wav"}
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(50):
+            yield bytes(100_000)
+
+    said = strict.client.post("/v1/predict", content=bytes(1_100_000), headers=headers)
+    drip = strict.client.post("/v1/predict", content=endless(), headers=headers)
+    form = strict.client.post("/v1/predict", files={"file": ("a", bytes(1_200_000))}, headers=headers | {
+        "content-type": "multipart/form-data; boundary=b"})  # fmt: skip
+    text = base64.b64encode(bytes(1_200_000)).decode()
+    coded = strict.client.post("/v1/predict", json={"audio": text}, headers={"x-api-key": "secret-of-ann"})
+    for answer in (said, drip, form, coded):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large"), answer.text
+        assert "/v1/jobs" in answer.json()["error"]["message"]
+    end = time.monotonic() + 10
+    while strict.metric("serkit_held_bytes") and time.monotonic() < end:
+        time.sleep(0.05)
+    assert strict.metric("serkit_held_bytes") == 0
+    assert list(strict.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG"])
+def test_what_is_too_long_is_refused(strict: Service, kind: str) -> None:
+    headers = {"x-api-key": "secret-of-ann"}
+    long = wav(np.zeros(31 * 8_000, np.float32), 8_000, kind, "PCM_U8" if kind == "WAV" else None)
+    answer = strict.client.post("/v1/predict", files={"file": ("a", long)}, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_long"), answer.text
+    url = strict.client.post("/v1/jobs", files={"file": ("a", long)}, headers=headers).headers["location"]
+    end = time.monotonic() + 90
+    while (found := strict.client.get(url, headers=headers).json())["status"] in ("queued", "running"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert found["status"] == "done"
+
+
+def test_a_wrong_model_ends_the_command_in_one_line(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from serkit.cli import app
+    from serkit.errors import SerkitError
+
+    found = CliRunner().invoke(app, ["serve", "--model", str(tmp_path / "none.zip")])
+    assert isinstance(found.exception, SerkitError)
+    assert "no bundle" in str(found.exception)
+    found = CliRunner().invoke(app, ["serve", "--model", "tests", "--api-key-file", str(tmp_path / "none")])
+    assert isinstance(found.exception, SerkitError)
