@@ -33,7 +33,7 @@ class StreamSettings:
         labels: restrict the answer to these. text: words of the whole recording, for models that read.
         by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence`` or ``turn``.
         turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
-            with times, for ``sentence``, and for the words of the others.
+            with times, for ``sentence``, and for the words of the others; and for speakers, without ``turns``.
         threshold: precision that answers must have had to count as sure; ``None``: right more often than wrong.
         window_s, hop_s: of windows. segments: how speech is found.
         partial_s: a partial answer after every so many seconds of speech; ``None``: none.
@@ -95,6 +95,7 @@ class Stream:
 
     def __init__(self, model: Model, rate_hz: float, settings: StreamSettings) -> None:
         self._model, self._settings = model, settings
+        self._turns = settings.turns or [s for s in settings.sentences if s.speaker]
         self._columns = model.columns(settings.labels)
         self._labels = tuple(model.labels[k] for k in self._columns)
         self._cut = model.unsure_below(self._labels, settings.threshold)
@@ -223,7 +224,7 @@ class Stream:
         del self._parts[piece.part]
         mean = np.sum([n * p for n, p in parts], axis=0) / sum(n for n, _ in parts)
         start_s, end_s = piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ
-        speaker = piece.speaker or speaker_at(self._settings.turns, start_s, end_s)
+        speaker = piece.speaker or speaker_at(self._turns, start_s, end_s)
         state = self._states.setdefault(speaker, Hysteresis()).step(mean)
         speech_s = piece.speech / SAMPLE_RATE_HZ
         return self._segment(start_s, end_s, mean, self._labels[state], speaker, text, speech_s)
@@ -251,7 +252,7 @@ class Stream:
             return []
         self._said_at = end
         found = self._score(start, end, None)
-        speaker = speaker_at(asked.turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
+        speaker = speaker_at(self._turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
         segment = self._segment(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, found, "", speaker, None, 0.0)
         return [StreamEvent("partial", segment, self.heard_s, time.perf_counter() - began)]
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ class Turn:
 
     Attributes:
         start_s, end_s: where it lies. speaker, text: where known.
+        words: the text word by word, where the transcript has the times of its words.
     """
 
     start_s: float
     end_s: float
     speaker: str | None = None
     text: str | None = None
+    words: tuple[Turn, ...] = ()
 
 
 @dataclass
@@ -99,7 +101,7 @@ def read_transcript(path: Path | str) -> list[Turn]:
     """Sentences with times: SubRip (.srt), WebVTT (.vtt), or JSON rows with ``start_s, end_s, text, speaker``.
 
     JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` will do as
-    names, as Whisper writes them.
+    names, and ``words`` with times of their own are kept, as Whisper and WhisperX write them.
 
     Raises:
         SerkitError: cannot be read, no sentence with times, or a time that is none.
@@ -120,7 +122,7 @@ def with_speakers(turns: Sequence[Turn], speakers: Sequence[Turn]) -> list[Turn]
     found = []
     for turn in turns:
         speaker = turn.speaker or speaker_at(speakers, turn.start_s, turn.end_s)
-        found.append(Turn(turn.start_s, turn.end_s, speaker, turn.text))
+        found.append(replace(turn, speaker=speaker))
     return found
 
 
@@ -135,9 +137,10 @@ def speaker_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | Non
 
 
 def text_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | None:
-    """The words whose middle lies between two times."""
-    words = [t.text for t in turns if t.text and start_s <= (t.start_s + t.end_s) / 2 < end_s]
-    return " ".join(words) or None
+    """The words whose middle lies between two times; sentences go as a whole where their words have no times."""
+    units = (unit for turn in turns for unit in turn.words or (turn,))
+    said = [u.text for u in units if u.text and start_s <= (u.start_s + u.end_s) / 2 < end_s]
+    return " ".join(said) or None
 
 
 def _text(path: Path | str) -> str:
@@ -179,14 +182,22 @@ def _json_turns(path: Path, text: str) -> list[Turn]:
         else:
             rows = json.loads(text)
         rows = rows["segments"] if isinstance(rows, dict) else rows
-        return [
-            Turn(
-                float(row["start_s"] if "start_s" in row else row["start"]),
-                float(row["end_s"] if "end_s" in row else row["end"]),
-                row.get("speaker"),
-                str(row.get("text") or "").strip() or None,
-            )
-            for row in rows
-        ]
+        return [_row_turn(row) for row in rows]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SerkitError(f"{path}: not sentences with start_s, end_s and text: {error}") from None
+
+
+def _row_turn(row: dict[str, Any]) -> Turn:
+    return Turn(
+        float(row["start_s"] if "start_s" in row else row["start"]),
+        float(row["end_s"] if "end_s" in row else row["end"]),
+        row.get("speaker"),
+        str(row.get("text") or row.get("word") or "").strip() or None,
+        _words(row.get("words") or ()),
+    )
+
+
+def _words(rows: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
+    """Words with times; where a single one lacks them (WhisperX leaves out numbers), none: no word is to be lost."""
+    timed = all(("start_s" in r or "start" in r) and ("end_s" in r or "end" in r) for r in rows)
+    return tuple(_row_turn(r) for r in rows) if timed else ()

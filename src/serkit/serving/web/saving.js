@@ -1,0 +1,82 @@
+// The answer as a file, in the formats of `serkit predict`: the same bytes, but for how a float is written in JSON.
+
+const f = (value, digits) => value.toFixed(digits);
+const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+
+const WRITERS = {
+  json: (p) => `${JSON.stringify(p, null, 1)}\n`,
+  csv(p) {
+    const labels = Object.keys(p.probabilities);
+    const head = ["path", "start_s", "end_s", "speaker", "text", "label", "confidence", "abstain", "state", ...labels];
+    const rows = p.segments.map((s) => [
+      p.path ?? "-", f(s.start_s, 3), f(s.end_s, 3), s.speaker ?? "", s.text ?? "", s.label, f(s.confidence, 6),
+      s.abstain, s.state, ...labels.map((x) => f(s.probabilities[x], 6)),
+    ]);
+    return [head, ...rows].map((cells) => `${cells.map(cell).join(",")}\n`).join("");
+  },
+  rttm(p) {
+    const name = stem(p.path).split(/\s+/).filter(Boolean).join("_") || "-";
+    return p.segments.map((s) => {
+      const who = s.speaker ? `${s.speaker.split(/\s+/).join("_")}/${s.label}` : s.label;
+      const [start, length] = [f(s.start_s, 3), f(s.end_s - s.start_s, 3)];
+      return `SPEAKER ${name} 1 ${start} ${length} <NA> <NA> ${who} ${f(s.confidence, 4)} <NA>\n`;
+    }).join("");
+  },
+  textgrid: textGrid,
+};
+const ENDINGS = { json: "json", csv: "csv", rttm: "rttm", textgrid: "TextGrid" };
+
+const stem = (path) => (path ?? "-").replace(/^.*[\\/]/, "").replace(/\.[^.]*$/, "");
+
+/** The text of a format, for a row of `serkit predict --format json`. */
+export const written = (kind, prediction) => WRITERS[kind](prediction);
+
+/** Hand the answer to the browser's downloads. */
+export function save(kind, prediction) {
+  const url = URL.createObjectURL(new Blob([written(kind, prediction)], { type: "text/plain;charset=utf-8" }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = `${stem(prediction.path)}.${ENDINGS[kind]}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+function textGrid(p) {
+  const tiers = [];
+  for (const speaker of new Set(p.segments.map((s) => s.speaker))) {
+    const own = p.segments.filter((s) => s.speaker === speaker);
+    const named = (title) => (speaker === null ? title : `${title} ${speaker}`);
+    tiers.push([named("emotion"), filled(own, (s) => s.label, p.duration_s)]);
+    if (own.some((s) => s.text)) tiers.push([named("words"), filled(own, (s) => s.text ?? "", p.duration_s)]);
+  }
+  if (!tiers.length) tiers.push(["emotion", [[0, p.duration_s, ""]]]);
+  const end = f(p.duration_s, 6);
+  const lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", `xmax = ${end}`];
+  lines.push("tiers? <exists>", `size = ${tiers.length}`, "item []:");
+  tiers.forEach(([title, spans], k) => {
+    lines.push(`    item [${k + 1}]:`, '        class = "IntervalTier"', `        name = "${quoted(title)}"`);
+    lines.push("        xmin = 0", `        xmax = ${end}`, `        intervals: size = ${spans.length}`);
+    spans.forEach(([from, to, text], i) => {
+      lines.push(`        intervals [${i + 1}]:`, `            xmin = ${f(from, 6)}`, `            xmax = ${f(to, 6)}`);
+      lines.push(`            text = "${quoted(text)}"`);
+    });
+  });
+  return `${lines.join("\n")}\n`;
+}
+
+const quoted = (text) => text.replaceAll('"', '""').replaceAll("\n", " ");
+
+/** Intervals without a gap or an overlap: a later part begins where the one before ends. */
+function filled(segments, text, duration) {
+  const found = [];
+  let reached = 0;
+  for (const s of segments) {
+    const [start, end] = [Math.max(s.start_s, reached), Math.min(s.end_s, duration)];
+    if (end - start < 1e-6) continue;
+    if (start - reached > 1e-6) found.push([reached, start, ""]);
+    found.push([start, end, text(s)]);
+    reached = end;
+  }
+  if (duration - reached > 1e-6) found.push([reached, duration, ""]);
+  return found;
+}

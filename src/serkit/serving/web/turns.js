@@ -1,0 +1,66 @@
+// Who speaks when (RTTM) and what is said (SubRip, WebVTT, JSON), read here so that the service gets plain rows.
+
+import { Problem } from "./api.js";
+
+const CLOCK = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})/g;
+
+/** Turns of an RTTM file: [{start_s, end_s, speaker}]. */
+export function readRttm(text, name) {
+  const turns = [];
+  for (const line of text.split(/\r?\n/)) {
+    const words = line.trim().split(/\s+/);
+    if (words[0] !== "SPEAKER") continue;
+    const [start, length] = [Number(words[3]), Number(words[4])];
+    if (!Number.isFinite(start) || !Number.isFinite(length) || start < 0 || words.length < 8) {
+      throw new Problem(`${name}: not an RTTM line: ${line.slice(0, 80)}`);
+    }
+    if (length > 0) turns.push({ start_s: start, end_s: start + length, speaker: words[7] });
+  }
+  if (!turns.length) throw new Problem(`${name} holds no SPEAKER line; expected RTTM.`);
+  return turns;
+}
+
+/** Sentences with times: [{start_s, end_s, text, speaker}]. */
+export function readTranscript(text, name) {
+  const turns = /\.jsonl?$/i.test(name) ? fromJson(text, name) : fromCues(text);
+  if (!turns.length) throw new Problem(`${name} holds no sentence with times; expected .srt, .vtt or .json.`);
+  const wrong = turns.find((t) => !(t.start_s >= 0 && t.end_s > t.start_s && Number.isFinite(t.end_s)));
+  if (wrong) throw new Problem(`${name}: ${wrong.start_s} to ${wrong.end_s} s is no stretch of time.`);
+  return turns;
+}
+
+function fromCues(text) {
+  const turns = [];
+  for (const block of text.replace(/^\ufeff/, "").split(/\r?\n\s*\r?\n/)) {
+    const lines = block.trim().split(/\r?\n/);
+    const k = lines.findIndex((line) => line.includes("-->"));
+    const times = k < 0 ? [] : [...lines[k].matchAll(CLOCK)].map(seconds);
+    if (times.length < 2) continue;
+    const words = lines.slice(k + 1).join(" ");
+    const named = words.match(/<v(?:\.\S+)? ([^>]+)>/);
+    const plain = words.replace(/<[^>]*>/g, "").trim();
+    if (plain && times[1] > times[0]) {
+      turns.push({ start_s: times[0], end_s: times[1], text: plain, speaker: named ? named[1].trim() : null });
+    }
+  }
+  return turns;
+}
+
+const seconds = ([, hours, minutes, rest, part]) =>
+  3600 * Number(hours ?? 0) + 60 * Number(minutes) + Number(`${rest}.${part}`);
+
+function fromJson(text, name) {
+  try {
+    const lines = /\.jsonl$/i.test(name);
+    let rows = lines ? text.split("\n").filter((l) => l.trim()).map((l) => JSON.parse(l)) : JSON.parse(text);
+    rows = Array.isArray(rows) ? rows : rows.segments;
+    return rows.map((r) => ({
+      start_s: Number(r.start_s ?? r.start),
+      end_s: Number(r.end_s ?? r.end),
+      text: String(r.text ?? "").trim() || null,
+      speaker: r.speaker ?? null,
+    }));
+  } catch {
+    throw new Problem(`${name}: not sentences with start_s, end_s and text.`);
+  }
+}
