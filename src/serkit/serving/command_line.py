@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serkit.serving import listen_command
+
 if TYPE_CHECKING:
     from serkit.progress import Progress
 
@@ -82,6 +84,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command()(predict)
     app.command()(bundle)
+    listen_command.add_commands(app)
 
 
 def predict(

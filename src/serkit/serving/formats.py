@@ -97,7 +97,7 @@ def _timeline_table(p: Prediction) -> str:
         sure = f"{s.confidence:.2f}" + ("?" if s.abstain else " ")
         words = f"  {s.text}" if s.text else ""
         lines.append(
-            f"  {_clock(s.start_s):>9}  {_clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
+            f"  {clock(s.start_s):>9}  {clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
         )
     if p.segments:
         shares = ", ".join(f"{label} {seconds:.1f} s" for label, seconds in p.summary.items())
@@ -105,7 +105,8 @@ def _timeline_table(p: Prediction) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """75.24 as ``1:15.2``; hours where there are some."""
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

@@ -1,0 +1,108 @@
+"""The command ``listen``: answers while somebody speaks. Imports lazily, as all of the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from serkit.serving.listening import Heard
+    from serkit.serving.stream import StreamEvent
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command()(listen)
+
+
+def listen(
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="A recording instead of the microphone.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="With --from: do not wait as if it were spoken now.")] = False,
+    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Answers are 'unsure' below this measured precision.")] = None,
+    partial: Annotated[
+        float, typer.Option(help="A first answer after every so many seconds of speech; 0: none.", min=0)
+    ] = 1.0,
+    seconds: Annotated[float | None, typer.Option(help="Stop by itself after so many [default: Ctrl-C].")] = None,
+    device: Annotated[str | None, typer.Option(help="Microphone: its number, or part of its name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON row for each answer, and one for the whole.")] = False,
+) -> None:
+    """Say the emotion while somebody speaks: into the microphone, or in a recording played as if it were one."""
+    from serkit.encoding import SAMPLE_RATE_HZ
+    from serkit.serving import listening
+    from serkit.serving.example import recording
+    from serkit.serving.predictor import load
+
+    chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
+    microphone = listening.Microphone(device) if from_ is None else None
+    answering = load(model)
+    chunks = listening.played(recording(from_), paced=not fast) if from_ is not None else None
+    teller = _JsonTeller() if as_json else _Teller()
+    if microphone is not None:
+        typer.echo("serkit: listening; Ctrl-C ends it", err=True)
+    heard = listening.listen(
+        answering, chunks if chunks is not None else microphone.chunks(),  # type: ignore[union-attr]  # one of them is
+        microphone.rate_hz if microphone is not None else SAMPLE_RATE_HZ, teller.event, longest_s=seconds,
+        labels=chosen, threshold=threshold, partial_s=partial or None,
+    )  # fmt: skip
+    teller.whole(heard, microphone.lost if microphone is not None else 0)
+
+
+class _JsonTeller:
+    """A row for every answer."""
+
+    def event(self, event: StreamEvent) -> None:
+        """One answer."""
+        row = {"type": event.kind, "at_s": round(event.at_s, 3), "latency_s": round(event.latency_s, 3)}
+        self._put({**row, **event.segment.to_row()})
+
+    def whole(self, heard: Heard, lost: int) -> None:
+        """The answer for all of it."""
+        row = {"type": "whole", "real_time_factor": round(heard.real_time_factor, 4), "lost": lost}
+        self._put({**row, **heard.prediction.to_row()})
+
+    def _put(self, row: dict[str, Any]) -> None:
+        typer.echo(json.dumps(row, ensure_ascii=False))
+        sys.stdout.flush()
+
+
+class _Teller:
+    """Lines to read; in a terminal the line of who still speaks is written over."""
+
+    def __init__(self) -> None:
+        self._moving = sys.stdout.isatty()
+
+    def event(self, event: StreamEvent) -> None:
+        """One answer."""
+        from serkit.serving.formats import clock
+
+        s = event.segment
+        doubt = "?" if s.abstain else " "
+        line = f"{clock(s.start_s):>9}  {clock(s.end_s):>9}  {s.label:10}  {s.confidence:.2f}{doubt}"
+        if event.kind == "partial":
+            typer.echo(f"\r{line}  …" if self._moving else f"{line}  …", nl=not self._moving)
+        else:
+            holds = f"holds {s.state}" if s.state != s.label else ""
+            start = "\r" if self._moving else ""
+            typer.echo(f"{start}{line}  {event.latency_s:5.2f} s after its end  {holds}".rstrip())
+        sys.stdout.flush()
+
+    def whole(self, heard: Heard, lost: int) -> None:
+        """The answer for all of it."""
+        from serkit.serving.formats import document
+
+        typer.echo(document("table", [heard.prediction], timeline=False).replace("-  ", "in all: ", 1), nl=False)
+        late = sorted(heard.latencies_s)
+        if late:
+            median = late[len(late) // 2]
+            typer.echo(f"answers came {median:.2f} s after the speech ended (median; at most {late[-1]:.2f})")
+        factor = f"real-time factor {heard.real_time_factor:.3f}"
+        typer.echo(f"{heard.heard_s:.1f} s heard, {heard.work_s:.2f} s of computing: {factor}")
+        if lost:
+            typer.echo(f"serkit: the microphone's buffer ran over {lost} times; what it lost was not heard", err=True)
