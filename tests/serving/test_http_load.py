@@ -1,0 +1,277 @@
+"""Many at once, slow ones, vanishing ones, dying workers, SIGTERM: the service stays up and says what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+
+from serkit.serving.predictor import Model
+
+from .service import Service
+from .signals import quiet, talk, voice, wav
+
+CLIPS = [wav(voice(0.8 + 0.2 * k, k, 100.0 + 30 * k), subtype="PCM_16") for k in range(8)]
+MINUTES = np.tile(np.concatenate([voice(3), quiet(1)]), 60)  # four of them
+
+
+def raw(service: Service, content: bytes = b"") -> socket.socket:
+    """A connection without a library that would mend anything."""
+    found = socket.create_connection(("127.0.0.1", service.port), timeout=30)
+    found.sendall(content)
+    return found
+
+
+def head(length: int, kind: str = "audio/wav") -> bytes:
+    lines = ["POST /v1/predict HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Content-Length: {length}", "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def received(connection: socket.socket) -> bytes:
+    found = b""
+    try:
+        while part := connection.recv(65_536):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def settled(service: Service, name: str = "serkit_requests_held", value: float = 0, limit_s: float = 60) -> bool:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if service.metric(name) == value:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def all_at_once(service: Service, n: int, seed: int = 0) -> list[httpx.Response]:
+    """``n`` requests that are all under way before the first is answered."""
+
+    async def ask() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=n)
+        async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
+            return await asyncio.gather(*(
+                client.post("/v1/predict", files={"file": (f"{k}.wav", CLIPS[k % len(CLIPS)])}) for k in range(n)
+            ))  # fmt: skip
+
+    return asyncio.run(ask())
+
+
+def check_many(service: Service, model: Model, n: int) -> dict[int, int]:
+    expected = [dict(model.predict(c, by="clip").probabilities) for c in CLIPS]
+    before = service.memory_mb()
+    answers = all_at_once(service, n)
+    counts: dict[int, int] = {}
+    for k, answer in enumerate(answers):
+        counts[answer.status_code] = counts.get(answer.status_code, 0) + 1
+        if answer.status_code == 200:
+            found = answer.json()["results"][0]
+            assert found["file"] == f"{k}.wav"
+            assert found["scores"] == pytest.approx(expected[k % len(CLIPS)], abs=1e-5)
+        else:
+            assert answer.status_code == 429, answer.text
+            assert answer.json()["error"]["code"] == "busy"
+            assert int(answer.headers["retry-after"]) >= 1
+    assert service.memory_mb() - before < 300
+    assert settled(service)
+    assert service.predict(CLIPS[0]).status_code == 200
+    assert service.metric("serkit_worker_restarts_total", lane="predict") == 0
+    return counts
+
+
+def test_sixty_at_once_are_all_answered(service: Service, model: Model) -> None:
+    assert check_many(service, model, 60) == {200: 60}
+    text = service.client.get("/metrics").text
+    batches = {w: float(text.split(f'serkit_batch_clips_bucket{{le="{w}"}} ')[1].split()[0]) for w in ("1.0", "8.0")}
+    assert batches["8.0"] > batches["1.0"], "no two clips were ever answered together"
+
+
+@pytest.mark.slow
+def test_five_hundred_at_once(service: Service, model: Model) -> None:
+    counts = check_many(service, model, 500)
+    assert counts[200] >= 64
+    assert sum(counts.values()) == 500
+
+
+def test_more_than_it_holds_is_sent_away_at_once(tmp_path: Path, model: Model) -> None:
+    with Service(tmp_path, workers=1, queue=4, concurrency=8, batch=1) as service:
+        counts = check_many(service, model, 40)
+        assert counts[429] >= 10
+        assert counts[200] >= 5
+        assert service.metric("serkit_refused_total", code="busy") == counts[429]
+
+
+def test_slow_clients_are_let_go_and_the_others_served(tmp_path: Path) -> None:
+    with Service(tmp_path, workers=1, read_timeout=1) as service:
+        half = CLIPS[0][: len(CLIPS[0]) // 2]
+        began = time.monotonic()
+        silent = [raw(service) for _ in range(3)]
+        headers = [raw(service, b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-A: ") for _ in range(3)]
+        bodies = [raw(service, head(len(CLIPS[0])) + half) for _ in range(3)]
+        drip = raw(service, head(5_000_000))
+        alive = threading.Event()
+
+        def drop() -> None:
+            try:
+                while not alive.wait(0.1):
+                    drip.sendall(b"x")
+            except OSError:
+                return
+
+        dripping = threading.Thread(target=drop)
+        dripping.start()
+        assert service.predict(CLIPS[1]).status_code == 200
+        assert [received(c) for c in silent + headers] == [b""] * 6
+        for connection in (*bodies, drip):
+            answer = received(connection)
+            assert answer.startswith(b"HTTP/1.1 408"), answer
+            assert b'"too_slow"' in answer
+        alive.set()
+        dripping.join()
+        assert time.monotonic() - began < 20
+        assert settled(service)
+        assert service.metric("serkit_held_bytes") == 0
+        for connection in (*silent, *headers, *bodies, drip):
+            connection.close()
+
+
+def test_clients_that_vanish_leave_nothing_behind(service: Service) -> None:
+    body = head(len(CLIPS[0])) + CLIPS[0]
+    random.seed(3)
+    for _ in range(30):
+        connection = raw(service, body[: random.randrange(1, len(body) + 1)])
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a farewell
+        connection.close()
+    assert settled(service)
+    assert service.metric("serkit_held_bytes") == 0
+    assert service.metric("serkit_queued") == 0
+    assert list(service.folder.iterdir()) == []
+    assert service.predict(CLIPS[0]).status_code == 200
+    assert "Traceback" not in service.log
+
+
+def test_a_body_that_is_refused_early_is_still_answered(service: Service) -> None:
+    connection = raw(service, head(200_000_000))
+    answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 413")
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < 20:
+            connection.sendall(bytes(65_536))
+            time.sleep(0.01)
+    except OSError:
+        pass
+    assert time.monotonic() - began < 15, "it went on listening to a body that it had refused"
+    connection.close()
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    with Service(tmp_path, workers=1) as service:
+        assert service.predict(CLIPS[0]).status_code == 200
+        long = wav(MINUTES, kind="FLAC")
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(service.predict, long)
+            assert settled(service, value=1)
+            time.sleep(0.3)
+            for pid in service.children():
+                os.kill(pid, signal.SIGKILL)
+            answer = asked.result()
+        assert answer.status_code == 500, answer.text
+        assert "worker died" in answer.json()["error"]["message"]
+        assert service.predict(CLIPS[0]).status_code == 200
+        assert service.metric("serkit_worker_restarts_total", lane="predict") == 1
+        with service.stream() as stream:
+            stream.send(json.dumps({"type": "start"}))
+            assert json.loads(stream.recv(30))["type"] == "ready"
+
+
+def test_what_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    with Service(tmp_path, workers=1, timeout=1) as service:
+        assert service.predict(CLIPS[0]).status_code == 200
+        began = time.monotonic()
+        answer = service.predict(wav(np.tile(MINUTES, 7), kind="FLAC"), timeline="true")
+        assert answer.status_code == 504, answer.text
+        assert answer.json()["error"]["code"] == "timeout"
+        assert time.monotonic() - began < 15
+        end = time.monotonic() + 30
+        while service.predict(CLIPS[0]).status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+
+def test_sigterm_finishes_what_was_taken_and_refuses_more(tmp_path: Path) -> None:
+    service = Service(tmp_path, workers=1, grace=60)
+    long = wav(np.tile(MINUTES, 2), kind="FLAC")
+    with ThreadPoolExecutor(4) as pool, service.stream() as stream:
+        stream.send(json.dumps({"type": "start"}))
+        stream.recv(30)
+        job = service.client.post("/v1/jobs", files={"file": ("a", long)}).headers["location"]
+        asked = [pool.submit(httpx.post, service.url + "/v1/predict", files={"file": ("a", long)}, timeout=60)
+                 for _ in range(3)]  # fmt: skip
+        assert settled(service, value=3)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        refused = service.predict(CLIPS[0])
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+        assert refused.headers["retry-after"]
+        assert service.client.get("/readyz").status_code == 503
+        assert service.client.get("/healthz").status_code == 200
+        with service.stream() as late:
+            assert json.loads(late.recv(20))["error"]["code"] == "shutting_down"
+        stream.send(np.round(talk(2) * 32767).astype("<i2").tobytes())
+        stream.send(json.dumps({"type": "finish"}))
+        found: list[dict[str, Any]] = []
+        while not found or found[-1]["type"] != "result":
+            found.append(json.loads(stream.recv(30)))
+        assert [a.result().status_code for a in asked] == [200] * 3
+        end = time.monotonic() + 60
+        while service.client.get(job).json()["status"] != "done":
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert service.process.wait(20) == 0
+    service.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_streams_are_ended_with_their_answer_when_the_time_is_up(tmp_path: Path) -> None:
+    service = Service(tmp_path, workers=1, grace=4)
+    with service.stream() as stream:
+        stream.send(json.dumps({"type": "start"}))
+        stream.recv(30)
+        stream.send(np.round(talk(1) * 32767).astype("<i2").tobytes())
+        service.process.send_signal(signal.SIGTERM)
+        kinds = []
+        while "result" not in kinds:
+            kinds.append(json.loads(stream.recv(30))["type"])
+    assert stream.close_code in (1012, 1000, 1005)
+    assert service.process.wait(20) == 0
+    service.stop()
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    service = Service(tmp_path, workers=1, grace=60)
+    with service.stream() as stream:
+        stream.send(json.dumps({"type": "start"}))
+        stream.recv(30)
+        service.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert service.process.poll() is None
+        service.process.send_signal(signal.SIGINT)
+        service.process.wait(10)
+    service.stop()

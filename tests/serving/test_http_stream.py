@@ -1,0 +1,211 @@
+"""The stream over WebSocket: its finals are the file's answer, and every misuse is one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+pytest.importorskip("websockets")
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from serkit.serving.http.schemas import Result, SegmentRow, result_row
+from serkit.serving.predictor import Model
+
+from .service import Service
+from .signals import RATE, quiet, talk, voice, wav
+
+SOUND = np.round(talk(3) * 32767).astype("<i2")
+
+
+def converse(socket: ClientConnection, content: bytes, size: int, **start: Any) -> list[dict[str, Any]]:
+    """All messages of a stream that is sent whole."""
+    socket.send(json.dumps({"type": "start", **start}))
+    found = [json.loads(socket.recv(20))]
+    for at in range(0, len(content), size):
+        socket.send(content[at : at + size])
+    socket.send(json.dumps({"type": "finish"}))
+    return found + rest(socket)
+
+
+def rest(socket: ClientConnection) -> list[dict[str, Any]]:
+    """Messages until the service closes."""
+    found = []
+    try:
+        while True:
+            found.append(json.loads(socket.recv(30)))
+    except ConnectionClosed:
+        return found
+
+
+def finals(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [m["segment"] for m in messages if m["type"] == "final"]
+
+
+def rows(model: Model, sound: Any, **options: Any) -> dict[str, Any]:
+    prediction = model.predict(sound, **options)
+    return dict(json.loads(json.dumps(result_row(prediction, 0, None, None))))
+
+
+@pytest.mark.parametrize("size", [640, 3_200, 99_998])
+def test_finals_are_the_file_s_answer(service: Service, model: Model, size: int) -> None:
+    with service.stream() as socket:
+        messages = converse(socket, SOUND.tobytes(), size)
+    whole = rows(model, wav(SOUND, subtype="PCM_16"))
+    ready, *_, result = messages
+    assert ready["type"] == "ready"
+    assert ready["model"] == model.id
+    assert ready["labels"] == list(model.labels)
+    assert result["type"] == "result"
+    assert result["result"] == whole
+    assert finals(messages) == whole["segments"]
+    assert len(finals(messages)) == 3
+    Result.model_validate(result["result"])
+    assert socket.close_code == 1000
+
+
+def test_float_stereo_at_another_rate(service: Service, model: Model) -> None:
+    import soxr
+
+    sound = soxr.resample(talk(2), RATE, 44_100).astype("<f4")
+    both = np.stack([sound, sound], axis=1)
+    with service.stream() as socket:
+        messages = converse(socket, both.tobytes(), 8_000, encoding="float32", rate_hz=44_100, channels=2)
+    whole = rows(model, both, rate_hz=44_100)
+    for a, b in zip(finals(messages), whole["segments"], strict=True):
+        assert a["time"] == b["time"]
+        assert a["scores"] == pytest.approx(b["scores"], abs=1e-5)
+
+
+def test_partials_come_while_somebody_speaks(service: Service) -> None:
+    sound = np.round(np.concatenate([quiet(1), voice(5), quiet(1.5)]) * 32767).astype("<i2")
+    with service.stream() as socket:
+        messages = converse(socket, sound.tobytes(), 3_200, partial_s=0.5, labels=["anger", "fear"])
+    kinds = [m["type"] for m in messages]
+    assert kinds[-2:] == ["final", "result"]
+    assert kinds.count("partial") >= 3
+    for m in messages[1:-1]:
+        SegmentRow.model_validate(m["segment"])
+        assert set(m["segment"]["scores"]) == {"anger", "fear"}
+        assert m["segment"]["time"]["begin_s"] == finals(messages)[0]["time"]["begin_s"]
+        assert 0 < m["latency_s"] < 5
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "said"),
+    [
+        ([b"abcd"], "bad_request", "start message"),
+        (["{"], "bad_option", "Invalid JSON"),
+        ([{"type": "begin"}], "bad_option", "type: Input should be 'start'"),
+        ([{"type": "start", "rate": 8000}], "bad_option", "rate: Extra inputs"),
+        ([{"type": "start", "rate_hz": 5}], "bad_option", "rate_hz"),
+        ([{"type": "start", "labels": ["angr", "fear"]}], "bad_option", "did you mean 'anger'"),
+        ([{"type": "start", "threshold": 0.999}], "bad_option", "no confidence reached"),
+        ([{"type": "start"}, b"abc"], "bad_request", "whole number of frames"),
+        ([{"type": "start", "channels": 3}, b"abcd"], "bad_request", "3 channels of 2 bytes"),
+        ([{"type": "start"}, {"type": "stop"}], "bad_request", "expected samples"),
+        ([{"type": "start"}, {"type": "finish"}], "bad_audio", "no samples"),
+        ([{"type": "start", "encoding": "float32"}, np.full(9, np.nan, "<f4").tobytes()], "bad_audio", "NaN"),
+    ],
+)
+def test_misuse_is_one_line(service: Service, messages: list[Any], code: str, said: str) -> None:
+    with service.stream() as socket:
+        for message in messages:
+            socket.send(json.dumps(message) if isinstance(message, dict) else message)
+        answers = rest(socket)
+    assert answers[-1]["type"] == "error"
+    assert answers[-1]["error"]["code"] == code
+    assert said in answers[-1]["error"]["message"]
+    assert socket.close_code == 1008
+
+
+def test_a_chunk_that_is_too_large_closes_the_stream(service: Service) -> None:
+    with service.stream() as socket:
+        socket.send(json.dumps({"type": "start"}))
+        socket.recv(20)
+        with contextlib.suppress(ConnectionClosed):
+            socket.send(bytes(2_000_000))
+        rest(socket)
+    assert socket.close_code == 1009
+
+
+def test_ping_is_answered(service: Service) -> None:
+    with service.stream() as socket:
+        socket.send(json.dumps({"type": "start"}))
+        socket.recv(20)
+        socket.send('{ "type": "ping" }')
+        assert json.loads(socket.recv(20)) == {"type": "pong"}
+
+
+def test_pages_of_other_origins_may_not_call(service: Service) -> None:
+    with service.stream(additional_headers={"Origin": "https://elsewhere.example"}) as socket:
+        said = json.loads(socket.recv(20))
+    assert said["error"]["code"] == "forbidden"
+    with service.stream(additional_headers={"Origin": service.url}) as socket:
+        assert converse(socket, SOUND.tobytes(), 32_000)[-1]["type"] == "result"
+
+
+def test_a_client_that_vanishes_leaves_nothing(service: Service) -> None:
+    for _ in range(5):
+        socket = service.stream()
+        socket.send(json.dumps({"type": "start"}))
+        socket.recv(20)
+        socket.send(SOUND.tobytes())
+        socket.socket.close()
+    end = time.monotonic() + 30
+    while service.metric("serkit_streams") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert service.metric("serkit_streams") == 0
+    with service.stream() as socket:
+        assert converse(socket, SOUND.tobytes(), 32_000)[-1]["type"] == "result"
+
+
+@contextmanager
+def narrow(folder: Any, **options: Any) -> Iterator[Service]:
+    with Service(folder, workers=1, **options) as found:
+        yield found
+
+
+def test_limits_of_streams(tmp_path: Any) -> None:
+    with narrow(tmp_path, streams=2, api_key="a-long-key", read_timeout=1) as service:
+        with service.stream() as socket:  # no key
+            socket.send(json.dumps({"type": "start"}))
+            assert json.loads(socket.recv(20))["error"]["code"] == "unauthorized"
+        with service.stream() as socket:  # a key in the start message, as pages have to
+            assert converse(socket, SOUND.tobytes(), 9_000, api_key="a-long-key")[-1]["type"] == "result"
+        with service.stream(additional_headers={"Authorization": "Bearer a-long-key"}) as socket:
+            assert converse(socket, SOUND.tobytes(), 9_000)[-1]["type"] == "result"
+        with service.stream() as socket:  # says nothing
+            assert json.loads(socket.recv(20))["error"]["code"] == "too_slow"
+        open_ones = [service.stream() for _ in range(2)]
+        with service.stream() as socket:
+            assert json.loads(socket.recv(20))["error"]["code"] == "busy"
+        assert socket.close_code == 1013
+        for one in open_ones:
+            one.close()
+        assert "a-long-key" not in service.log
+
+
+def test_many_streams_at_once_keep_apart(service: Service, model: Model) -> None:
+    sounds = [np.round(talk(2, seed=k) * 32767).astype("<i2") for k in range(6)]
+    sockets = [service.stream() for _ in sounds]
+    for socket in sockets:
+        socket.send(json.dumps({"type": "start", "partial_s": None}))
+        socket.recv(20)
+    for at in range(0, max(map(len, sounds)), 8_000):
+        for socket, sound in zip(sockets, sounds, strict=True):
+            if at < len(sound):
+                socket.send(sound[at : at + 8_000].tobytes())
+    for socket, sound in zip(sockets, sounds, strict=True):
+        socket.send(json.dumps({"type": "finish"}))
+        found = rest(socket)
+        assert found[-1]["result"] == rows(model, wav(sound, subtype="PCM_16"))
