@@ -28,15 +28,16 @@ _ORDER = """
     augment encoders
     shards store features engines extraction
     metrics
-    tensors layers layer_weights models losses loss_sum networks schedules sampling objective scoring training
+    tensors layers layer_weights models losses loss_sum networks
+    schedules examples sampling objective scoring fitting training
     bootstrap combining stacking calibration evaluation comparison
     reporting listing pipeline serving console commands cli
 """
 ORDER = tuple(_ORDER.split())
 HEAVY = ("torch", "sklearn", "transformers", "scipy", "matplotlib", "pyarrow")
 TORCH_ROOMS = {
-    "tensors", "layers", "layer_weights", "models", "losses", "loss_sum", "networks", "sampling", "objective", "scoring",
-    "training",
+    "tensors", "layers", "layer_weights", "models", "losses", "loss_sum", "networks", "sampling", "objective",
+    "scoring", "fitting", "training",
 }  # fmt: skip
 
 

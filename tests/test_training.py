@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from made import LABELS, MadeSource, made_config, made_examples, made_manifest, made_system
+from serkit import fitting as parts
 from serkit import training
 from serkit.errors import RunFailed, SerkitError
 from serkit.metrics import confusion_matrix, measure
@@ -137,7 +138,7 @@ def test_a_damaged_or_foreign_state_is_passed_over(tmp_path, damage):
 
 def test_every_batch_moves_the_weights(tmp_path, monkeypatch):
     moves, sizes = [], []
-    update = training._Fitting.update
+    update = parts.Fitting.update
 
     def spy(self, group, sums, epoch):
         before = weights(self.network).clone()
@@ -145,7 +146,7 @@ def test_every_batch_moves_the_weights(tmp_path, monkeypatch):
         moves.append(float((weights(self.network) - before).abs().max()))
         sizes.append(sum(len(b) for b in group))
 
-    monkeypatch.setattr(training._Fitting, "update", spy)
+    monkeypatch.setattr(parts.Fitting, "update", spy)
     manifest = made_manifest(57)
     fit(tmp_path, made_system(train={"epochs": 2, "accumulate": 2, "batch_size": 8}), manifest)
     n = len(manifest.split("train"))
@@ -156,7 +157,7 @@ def test_every_batch_moves_the_weights(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("class_weights", ["none", "inverse_frequency"])
 def test_accumulation_is_the_large_batch(class_weights):
-    """Exact for a plain mean; with class weights up to the weight sums of the batches (see _Fitting.update)."""
+    """Exact for a plain mean; with class weights up to the weight sums of the batches (see Fitting.update)."""
     losses = [{"name": "cross_entropy", "class_weights": class_weights}]
     found = {}
     for batch_size, accumulate in ((32, 1), (8, 4)):
@@ -164,8 +165,8 @@ def test_accumulation_is_the_large_batch(class_weights):
         system = made_system(losses=losses, train=train, model={"name": "cross_attention", "hidden": 8, "dropout": 0.0})
         network = build_network(made_config(system))
         examples, _ = made_examples(made_manifest(48))
-        fitting = training._Fitting(
-            system, made_config(system), "full", examples, network, training._accelerator(system.train, "cpu")
+        fitting = parts.Fitting(
+            system, made_config(system), "full", examples, network, parts.make_accelerator(system.train, "cpu")
         )
         torch.manual_seed(0)
         for p in network.parameters():
@@ -208,13 +209,13 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(tmp_path):
 
 def test_the_moving_average_is_what_is_kept(tmp_path, monkeypatch):
     seen = []
-    update = training._Fitting.update
+    update = parts.Fitting.update
 
     def spy(self, group, sums, epoch):
         update(self, group, sums, epoch)
         seen.append({k: v.clone() for k, v in self.network.state_dict().items()})
 
-    monkeypatch.setattr(training._Fitting, "update", spy)
+    monkeypatch.setattr(parts.Fitting, "update", spy)
     system = made_system(train={"epochs": 1, "ema": 0.8})
     config = made_config(system)
     torch.manual_seed(config.seed)
@@ -269,7 +270,7 @@ def test_statistics_come_from_training_rows_alone(tmp_path):
     source = MadeSource(manifest)
     system = made_system(**DROPOUT, train={"epochs": 1})
     train = Examples.of(manifest.split("train"), {"x": source})
-    training._set_statistics(network := build_network(made_config(system)), train)
+    parts.set_statistics(network := build_network(made_config(system)), train)
     assert set(source.reads) == set(manifest.split("train").ids)
     frames = np.concatenate([np.float64(source.get(i)) for i in train.ids])
     buffers = {k: v for k, v in network.state_dict().items() if "mean" in k or "std" in k}
@@ -388,5 +389,5 @@ def test_two_processes_follow_the_course_of_one(tmp_path):
 def test_an_augmentation_that_could_not_act_is_refused(tmp_path):
     system = made_system(augment=["gain"])
     train, dev = made_examples()
-    with pytest.raises(SerkitError, match="'gain' changes the samples of a clip"):
+    with pytest.raises(SerkitError, match="'gain' changes waveforms, and these examples come without"):
         train_network(system, made_config(system), train, dev, tmp_path, device="cpu")

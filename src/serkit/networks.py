@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class NetworkConfig:
         labels: class order of the logits.
         seed: of weights, draws and dropout.
         train: the training settings, for the record.
+        backbone: of a model that is built on a pretrained network, what that is
+            (:func:`serkit.foundation.backbones.describe`); ``None`` for every other, or where it is not known yet.
     """
 
     system: str
@@ -41,24 +43,48 @@ class NetworkConfig:
     labels: tuple[str, ...]
     seed: int
     train: Mapping[str, Any]
+    backbone: Mapping[str, Any] | None = None
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes the numbers."""
-        return fingerprint(asdict(self))
+        return fingerprint(_row(self))
 
 
-def build_network(config: NetworkConfig) -> nn.Module:
-    """Make the network with fresh weights; the caller seeds torch.
+def with_backbone(config: NetworkConfig) -> NetworkConfig:
+    """The config with its pretrained network described, where its model is built on one.
+
+    Raises:
+        SerkitError: an unknown backbone, or one that cannot be fetched.
+    """
+    if config.backbone is not None or "backbone" not in config.model:
+        return config
+    from serkit.foundation.backbones import describe
+
+    return replace(config, backbone=describe(config.model["backbone"]))
+
+
+def build_network(config: NetworkConfig, *, pretrained: bool = True) -> nn.Module:
+    """Make the network with fresh weights, on its pretrained backbone where it has one; the caller seeds torch.
 
     Where a feature is a stack of layers, weights of those layers stand before the network, unless its
     ``layer_weights`` is ``none``.
 
+    Args:
+        pretrained: load the backbone's weights; otherwise it is only the shape of the trained network.
+
     Raises:
-        SerkitError: an unknown model, or a parameter out of range.
+        SerkitError: an unknown model or backbone, or a parameter out of range.
     """
     make = registry.find("models", config.model["name"])
     parameters = {k: v for k, v in config.model.items() if k != "name"}
+    backbone = with_backbone(config).backbone
+    if backbone is not None:
+        from serkit.foundation.backbones import build
+
+        parameters["backbone"] = build(backbone, weights=pretrained)
+        if not pretrained and parameters.get("tuning") == "lora":
+            parameters["tuning"] = "full"  # the adapters are in the weights
     dims, stacks = dict(config.dims), _stacks(config)
     kind = parameters.pop("layer_weights", "softmax") if stacks else "none"
     if kind == "none":
@@ -78,7 +104,7 @@ def _stacks(config: NetworkConfig) -> dict[str, int]:
 def save_network(network: nn.Module, config: NetworkConfig, folder: Path) -> None:
     """Write ``config.json`` and, last, ``model.safetensors``: where that stands, the network is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    row = {"format": FORMAT, **asdict(config)}
+    row = {"format": FORMAT, **_row(with_backbone(config))}
     write_text(folder / "config.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
@@ -91,7 +117,7 @@ def load_network(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.M
         SerkitError: a missing file, another format, or weights that do not fit the config.
     """
     config = load_config(folder)
-    network = build_network(config)
+    network = build_network(config, pretrained=False)
     try:
         state = load_file(folder / "model.safetensors")
         network.load_state_dict(state, strict=True)
@@ -121,3 +147,11 @@ def load_config(folder: Path) -> NetworkConfig:
         raise SerkitError(f"no trained network in {folder}: config.json is missing") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise SerkitError(f"{folder}/config.json is damaged: {error}") from None
+
+
+def _row(config: NetworkConfig) -> dict[str, Any]:
+    """The fields as plain values; a network without a backbone says nothing of one."""
+    row = asdict(config)
+    if row["backbone"] is None:
+        row.pop("backbone")
+    return row

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from serkit import registry
 from serkit.errors import SerkitError
+from serkit.examples import Examples
 from serkit.loss_sum import LossSum
 from serkit.recipe import System
-from serkit.sampling import Examples
 from serkit.tensors import Batch, Outputs
 
 

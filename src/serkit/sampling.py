@@ -1,137 +1,26 @@
-"""Manifest and features to padded batches: length buckets, balanced draws, the same ones for a seed.
+"""Examples to padded batches: length buckets, balanced draws, augmentation, the same ones for a seed.
 
-Which rows make an epoch is decided from lengths and labels alone; features are read when a batch
-is made. Nothing here keeps state between epochs, so epoch ``k`` is the same after a resume.
+Which rows make an epoch is decided from lengths and labels alone; features are read, or computed anew from
+an augmented waveform, when a batch is made. Nothing here keeps state between epochs, so epoch ``k`` is the
+same after a resume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 
-from serkit.augment import Augmentation, Example, apply_chain
-from serkit.errors import SerkitError
+from serkit.augment import Augmentation, Example, apply_chain, split_chain
+from serkit.examples import Examples
 from serkit.tensors import Batch
-from serkit.types import NEUTRAL, Manifest
 
-
-class FrameSource(Protocol):
-    """Frames by utterance id: what extraction hands to training."""
-
-    def get(self, utterance_id: str) -> np.ndarray:
-        """(frames, dim) of one utterance."""
-
-    def frames(self, utterance_id: str) -> int:
-        """Its number of frames, without reading them."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The rows of one split with everything a batch needs but the features.
-
-    Attributes:
-        ids: utterance ids. sources: by feature key. lengths: (rows, modalities) int64 frames.
-        labels: (rows,) int64, -1 where there is none. targets: (rows, classes) float32 or ``None``.
-        class_mask: (rows, classes) bool or ``None`` where every corpus can have every class.
-        attributes: (rows, 3) float32, NaN where unknown. corpora: (rows,) name of each row's corpus.
-    """
-
-    ids: tuple[str, ...]
-    sources: Mapping[str, FrameSource]
-    lengths: np.ndarray
-    labels: np.ndarray
-    label_names: tuple[str, ...]
-    corpora: tuple[str, ...]
-    targets: np.ndarray | None = None
-    class_mask: np.ndarray | None = None
-    attributes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), dtype=np.float32))
-
-    @classmethod
-    def of(
-        cls,
-        manifest: Manifest,
-        sources: Mapping[str, FrameSource],
-        *,
-        targets: Literal["labels", "votes", "all"] = "labels",
-    ) -> Examples:
-        """Rows of a manifest that can be used.
-
-        Args:
-            targets: ``labels`` keeps rows with an emotion, ``votes`` rows with an emotion or rater votes
-                (as distributions), ``all`` every row (for scoring).
-
-        Raises:
-            SerkitError: no row is left.
-        """
-        index = manifest.label_index()
-        votes = manifest.votes() if targets == "votes" else None
-        usable = np.ones(len(manifest), dtype=bool)
-        if targets == "labels":
-            usable = index >= 0
-        elif votes is not None:
-            usable = np.isfinite(votes).all(axis=1)
-        rows = np.flatnonzero(usable)
-        if not len(rows):
-            raise SerkitError(f"corpus '{manifest.corpus}': no usable utterance among {len(manifest)}")
-        kept = [manifest.utterances[k] for k in rows]
-        ids = tuple(u.id for u in kept)
-        lengths = np.array([[s.frames(i) for s in sources.values()] for i in ids], dtype=np.int64)
-        mask = None
-        if manifest.class_sets:
-            can = {c: np.isin(manifest.labels, list(names)) for c, names in manifest.class_sets.items()}
-            everything = np.ones(len(manifest.labels), dtype=bool)
-            mask = np.stack([can.get(u.corpus or "", everything) for u in kept])
-            mask = None if mask.all() else mask
-        attributes = np.array([[u.arousal, u.valence, u.dominance] for u in kept], dtype=np.float32)
-        return cls(
-            ids,
-            sources,
-            lengths,
-            index[rows],
-            manifest.labels,
-            tuple(u.corpus or "" for u in kept),
-            votes[rows].astype(np.float32) if votes is not None else None,
-            mask,
-            attributes,
-        )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def class_counts(self) -> np.ndarray:
-        """(classes,) int64 rows by class; of distributions, the rounded sum."""
-        if self.targets is not None:
-            return np.asarray(np.rint(self.targets.sum(axis=0)), dtype=np.int64)
-        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
-
-    def groups(self, balance: str | None) -> np.ndarray:
-        """(rows,) int64 group of each row that a balanced draw evens out.
-
-        Args:
-            balance: ``None`` (one group), ``neutral`` (neutral against expressive), ``class``, ``corpus``.
-
-        Raises:
-            SerkitError: ``neutral`` without that label, or a balance with a single group.
-        """
-        dominant = self.labels if self.targets is None else self.targets.argmax(axis=1)
-        if balance is None:
-            return np.zeros(len(self), dtype=np.int64)
-        if balance == "neutral":
-            if NEUTRAL not in self.label_names:
-                raise SerkitError(f"balance: neutral needs the label '{NEUTRAL}'; labels are {list(self.label_names)}")
-            group = (dominant == self.label_names.index(NEUTRAL)).astype(np.int64)
-        elif balance == "class":
-            group = np.unique(dominant, return_inverse=True)[1]
-        else:
-            group = np.unique(np.array(self.corpora), return_inverse=True)[1]
-        if len(np.unique(group)) < 2:
-            raise SerkitError(f"balance: {balance} has only one group among {len(self)} utterances; set balance: null")
-        return np.asarray(group, dtype=np.int64)
+_WORKERS = 2  # threads that augment waveforms and compute their features ahead of the network
 
 
 def draw_epoch(
@@ -231,7 +120,8 @@ class Loader:
     def epoch(self, epoch: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Training batches of an epoch; of several processes, each gets its share of every batch."""
         batches = (rows[rank::world] if len(rows) >= world else rows for rows in self.batch_rows(epoch))
-        yield from _prefetched(lambda rows: self.collate(rows, epoch), batches)
+        workers = _WORKERS if any(step.kind == "samples" for step in self.augment) else 1
+        yield from _prefetched(lambda rows: self.collate(rows, epoch), batches, workers)
 
     def in_order(self) -> Iterator[Batch]:
         """Every row once, sorted by length, never augmented: for scoring."""
@@ -242,47 +132,68 @@ class Loader:
     def collate(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
         """Make the batch of some rows.
 
+        A class that has a share of a row's mixed label is possible for that row, even where its own corpus does
+        not have the class. Attributes of a mixture mix like its label; an unknown one leaves it unknown.
+
         Args:
             rows: row numbers. epoch: seeds the augmentation; ``None`` applies none.
         """
         examples = self.examples
-        clips = [self._clip(int(r)) for r in rows]
         changed = epoch is not None and bool(self.augment)
         if changed:
-            clips = [
-                apply_chain(
-                    self.augment,
-                    clip,
-                    np.random.default_rng([self.seed, 1 + (epoch or 0), int(r), place]),
-                    lambda rng: self._clip(int(rng.integers(len(examples)))),
-                )
-                for place, (clip, r) in enumerate(zip(clips, rows, strict=True))
-            ]
+            seeds = ([self.seed, 1 + (epoch or 0), int(r), place] for place, r in enumerate(rows))
+            clips = [self._augmented(int(r), np.random.default_rng(s)) for r, s in zip(rows, seeds, strict=True)]
+        else:
+            clips = [examples.example(int(r)) for r in rows]
         features, lengths = {}, {}
         for name in examples.sources:
             features[name], lengths[name] = _padded([clip.features[name] for clip in clips])
-        soft = examples.targets is not None or (changed and any(_changes_target(s) for s in self.augment))
+        targets = None
+        if examples.targets is not None or (changed and any(_changes_target(s) for s in self.augment)):
+            targets = np.stack([c.target for c in clips]).astype(np.float32)
+        mask = None
+        if examples.class_mask is not None:
+            mask = examples.class_mask[rows] if targets is None else examples.class_mask[rows] | (targets > 0)
+        attributes = np.stack([np.full(3, np.nan) if c.attributes is None else c.attributes for c in clips])
         return Batch(
             ids=tuple(examples.ids[r] for r in rows),
             features=features,
             lengths=lengths,
             labels=torch.from_numpy(examples.labels[rows]),
-            targets=torch.from_numpy(np.stack([c.target for c in clips]).astype(np.float32)) if soft else None,
-            class_mask=None if examples.class_mask is None else torch.from_numpy(examples.class_mask[rows]),
-            attributes=torch.from_numpy(examples.attributes[rows]),
+            targets=None if targets is None else torch.from_numpy(targets),
+            class_mask=None if mask is None else torch.from_numpy(mask),
+            attributes=torch.from_numpy(attributes.astype(np.float32)),
         )
 
-    def _clip(self, row: int) -> Example:
-        examples = self.examples
-        target = np.zeros(len(examples.label_names))
-        if examples.targets is not None:
-            target = examples.targets[row].astype(np.float64)
-            target = target / target.sum()
-        elif examples.labels[row] >= 0:
-            target[examples.labels[row]] = 1.0
-        utterance = examples.ids[row]
-        frames = {name: np.asarray(s.get(utterance), dtype=np.float32) for name, s in examples.sources.items()}
-        return Example(target=target, features=frames)
+    def _augmented(self, row: int, rng: np.random.Generator) -> Example:
+        """One row after the chain: samples and labels first, then its features, then steps on those."""
+        before, after = split_chain(self.augment)
+        heard = any(step.kind == "samples" for step in before)
+        alone = [step for step in before if not step.needs_partner]
+        n = len(self.examples)
+
+        def drawn(r: np.random.Generator) -> Example:
+            return self.examples.example(int(r.integers(n)), heard=heard)
+
+        def drawn_later(r: np.random.Generator) -> Example:
+            other = int(r.integers(n))
+            plain = self.examples.example(other, heard=heard)
+            return self._with_features(other, plain, apply_chain(alone, plain, r))
+
+        plain = self.examples.example(row, heard=heard)
+        clip = self._with_features(row, plain, apply_chain(before, plain, rng, drawn))
+        return apply_chain(after, clip, rng, drawn_later)
+
+    def _with_features(self, row: int, plain: Example, clip: Example) -> Example:
+        """The clip with its features: the stored ones where no step changed its waveform, which are the same."""
+        hearing = self.examples.hearing
+        if plain.samples is None or hearing is None or clip.samples is None:
+            return clip
+        if clip.samples is plain.samples:
+            return replace(clip, features=self.examples.stored(row))
+        found = hearing.features(clip.samples)
+        read = self.examples.stored(row, [k for k in self.examples.sources if k not in found])  # texts
+        return replace(clip, features={**read, **found})
 
 
 def _changes_target(step: Augmentation) -> bool:
@@ -297,14 +208,15 @@ def _padded(items: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(padded), torch.from_numpy(sizes)
 
 
-def _prefetched(make: Callable[[np.ndarray], Batch], batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-    """Make the next batch in a thread while the current one is used; order and content do not change."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pending = None
+def _prefetched(
+    make: Callable[[np.ndarray], Batch], batches: Iterable[np.ndarray], workers: int = 1
+) -> Iterator[Batch]:
+    """Make the next batches in threads while the current one is used; order and content do not change."""
+    pending: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
         for rows in batches:
-            ahead = pool.submit(make, rows)
-            if pending is not None:
-                yield pending.result()
-            pending = ahead
-        if pending is not None:
-            yield pending.result()
+            pending.append(pool.submit(make, rows))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from serkit import metrics
+from serkit.examples import Examples
 from serkit.predictions import Predictions
-from serkit.sampling import Examples, Loader
+from serkit.sampling import Loader
 
 
 @torch.inference_mode()

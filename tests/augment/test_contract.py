@@ -15,8 +15,11 @@ from serkit.errors import SerkitError
 NAMES = registry.names("augment")
 
 
+SMALL: dict[str, dict[str, object]] = {"crop": {"max_s": 0.15}}  # where the default leaves short clips alone
+
+
 def make(name: str, **parameters: object) -> Augmentation:
-    return registry.find("augment", name)(**parameters)
+    return registry.find("augment", name)(**SMALL.get(name, {}), **parameters)
 
 
 def clip(seed: int, n: int = 8000, frames: int = 50, label: int = 0) -> Example:

@@ -30,22 +30,36 @@ def find(name: str) -> type[nn.Module]:
     return found
 
 
+def dims_of(name: str) -> dict[str, int]:
+    return {"waveform": 1} if name == "speech_backbone" else DIMS
+
+
 def build(name: str, **options) -> nn.Module:
     torch.manual_seed(0)
     model = find(name)
+    if name == "speech_backbone":
+        pytest.importorskip("transformers")
+        from serkit.foundation import backbones
+
+        options = {"heads": 4, "pooling": "attention", "freeze_feature_encoder": False, "dropout": 0.0, **options}
+        options["backbone"] = backbones.build(backbones.describe({"name": "wavlm/random", "dropout": 0.0}))
     if "hidden" in inspect.signature(model).parameters:
         options.setdefault("hidden", 8)
-    return model(dims=DIMS, n_classes=N_CLASSES, **options)
+    return model(dims=dims_of(name), n_classes=N_CLASSES, **options)
 
 
-def clips(lengths: list[tuple[int, int]], seed: int = 0) -> list[dict[str, torch.Tensor]]:
+def clips(lengths: list[tuple[int, int]], seed: int = 0, dims: dict[str, int] = DIMS) -> list[dict[str, torch.Tensor]]:
     g = torch.Generator().manual_seed(seed)
-    return [{n: torch.randn(k, DIMS[n], generator=g) for n, k in zip(DIMS, pair, strict=True)} for pair in lengths]
+    per_frame = 350 if "waveform" in dims else 1  # samples: from less than a window to a few
+    return [
+        {n: torch.randn(k * per_frame, dims[n], generator=g) for n, k in zip(dims, pair, strict=False)}
+        for pair in lengths
+    ]
 
 
 def collate(items: list[dict[str, torch.Tensor]], extra: int = 0) -> Batch:
     features, lengths = {}, {}
-    for name in DIMS:
+    for name in items[0]:
         padded, lengths[name] = pad_sequences([item[name] for item in items])
         features[name] = torch.nn.functional.pad(padded, (0, 0, 0, extra))
     labels = torch.arange(len(items)) % N_CLASSES
@@ -60,7 +74,7 @@ def tables(outputs: Outputs) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes(name):
     network = build(name).eval()
-    out = network(collate(clips([(7, 2), (4, 5), (1, 1)])))
+    out = network(collate(clips([(7, 2), (4, 5), (1, 1)], dims=dims_of(name))))
     assert out.emotion.shape == (3, N_CLASSES)
     assert out.emotion.isfinite().all()
     if out.neutral is not None:
@@ -82,7 +96,7 @@ def test_shapes(name):
 def test_padding_order_and_size_of_the_batch_change_no_output(name, lengths, extra, data):
     for options in _normalisations(name):
         network = build(name, **options).eval()
-        items = clips(lengths, seed=len(lengths))
+        items = clips(lengths, seed=len(lengths), dims=dims_of(name))
         order = data.draw(st.permutations(range(len(items))))
         with torch.no_grad():
             alone = [tables(network(collate([item]))) for item in items]
@@ -101,7 +115,7 @@ def _normalisations(name: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_parameter(name):
     network = build(name, **({"dropout": 0.0} if "dropout" in inspect.signature(find(name)).parameters else {}))
-    out = network(collate(clips([(7, 3), (4, 5), (5, 2), (6, 4)])))
+    out = network(collate(clips([(7, 3), (4, 5), (5, 2), (6, 4)], dims=dims_of(name))))
     sum((table**2).sum() for table in tables(out).values()).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{key} got no gradient"
@@ -116,5 +130,5 @@ def test_weights_make_the_network_again(name):
         for parameter in other.parameters():
             parameter.zero_()
     other.load_state_dict(network.state_dict())
-    batch = collate(clips([(7, 3), (4, 5)]))
+    batch = collate(clips([(7, 3), (4, 5)], dims=dims_of(name)))
     assert torch.equal(network(batch).emotion, other(batch).emotion)

@@ -177,7 +177,8 @@ def biased_attention(attention: Any) -> Any:
         bias = bias.view(batch, heads, time, time)
         if mask is not None:
             bias = bias.masked_fill(~mask.bool()[:, None, None, :], torch.finfo(bias.dtype).min)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        dropped = attention.dropout if attention.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropped)
         output: torch.Tensor = attention.out_proj(mixed.transpose(1, 2).reshape(batch, time, dim))
         return output, None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
+from serkit.examples import Examples
 from serkit.files import fingerprint
-from serkit.networks import NetworkConfig, load_config, load_network
+from serkit.networks import NetworkConfig, load_config, load_network, with_backbone
+from serkit.pipeline.inputs import hearing_of, sources_of
 from serkit.pipeline.run import Run
-from serkit.recipe import System
-from serkit.sampling import Examples, FrameSource
 from serkit.scoring import score
 from serkit.training import EpochEnd, train_network
 from serkit.types import Manifest
@@ -37,7 +37,7 @@ def train_one(
     settings = run.recipe.systems[system]
     fit, held = training_rows(run, model)
     sources = sources_of(run, settings)
-    train = Examples.of(fit, sources, targets=settings.train.targets)
+    train = Examples.of(fit, sources, targets=settings.train.targets, hearing=hearing_of(run, settings))
     dev = Examples.of(run.manifest.split("dev"), sources, targets=settings.train.targets)
     config = network_config(run, system, model)
     out = run.network(system, model)
@@ -46,11 +46,12 @@ def train_one(
     else:
         network = train_network(settings, config, train, dev, out, model=model, device=device, on_epoch=on_epoch)
     used = next(network.parameters()).device
+    size = 64 if config.backbone is None else settings.train.batch_size  # what fits in training fits here
     seen = frozenset(fit.ids)
     for split in run.splits:
         rows = held if split == "train" else run.manifest.split(split)
         examples = Examples.of(rows, sources, targets="all")
-        scores = score(network, examples, system=system, model=model, seen=seen, device=used)
+        scores = score(network, examples, system=system, model=model, seen=seen, batch_size=size, device=used)
         scores.save(out / f"{split}.parquet")
 
 
@@ -76,11 +77,6 @@ def training_rows(run: Run, model: str) -> tuple[Manifest, Manifest]:
     )
 
 
-def sources_of(run: Run, system: System) -> Mapping[str, FrameSource]:
-    """The features a system reads, by key."""
-    return {f.key: run.features[f.key] for f in system.features}
-
-
 def network_config(run: Run, system: str, model: str) -> NetworkConfig:
     """What to build for one network of a run; its seed comes from the recipe's seed and its name."""
     settings = run.recipe.systems[system]
@@ -94,7 +90,7 @@ def network_config(run: Run, system: str, model: str) -> NetworkConfig:
             "fingerprint": spec.fingerprint,
         }
     seed = int(fingerprint([run.recipe.seed, system, model], 8), 16)
-    return NetworkConfig(
+    config = NetworkConfig(
         system=system,
         model={"name": settings.model.name, **settings.model.parameters},
         dims={key: int(f["spec"]["dim"]) for key, f in features.items()},
@@ -103,3 +99,4 @@ def network_config(run: Run, system: str, model: str) -> NetworkConfig:
         seed=seed,
         train=settings.model_dump(mode="json", exclude={"features", "model"}),
     )
+    return with_backbone(config)

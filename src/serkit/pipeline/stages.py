@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import checkpoints, extraction, registry, stacking
+from serkit import extraction, stacking
 from serkit.combining import Ensemble
 from serkit.crossfit import crossfit_folds
 from serkit.encoding import Encoder
@@ -19,11 +19,12 @@ from serkit.features import require_complete
 from serkit.files import write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.heard import describe_texts
+from serkit.pipeline.inputs import make_encoder, needed_features
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.run import STAGES, Machine, Run, networks_key, threads_of
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
-from serkit.recipe import Feature, Recipe, load_recipe
+from serkit.recipe import Recipe, load_recipe
 from serkit.types import NEUTRAL, Manifest
 
 Listener = Callable[[Any], None]
@@ -82,8 +83,9 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     Raises:
         SerkitError: an encoder that is not installed, or recordings without features.
     """
-    _tell(listener, "extract", ", ".join(run.recipe.features))
-    encoders = {key: make_encoder(feature) for key, feature in run.recipe.features.items()}
+    needed = needed_features(run.recipe)
+    _tell(listener, "extract", ", ".join(needed))
+    encoders = {key: make_encoder(feature) for key, feature in needed.items()}
     used = run.manifest.where(lambda u: u.split is not None)
     found = extraction.extract(
         used,
@@ -184,20 +186,6 @@ def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Pat
         if not run.done(stage) or (stage == "extract" and not run.done("train") and not _readable(run)):
             steps[stage]()
     return run.folder / "report" / "report.html"
-
-
-def make_encoder(feature: Feature) -> Encoder:
-    """Build the encoder that a feature names; nothing is loaded yet.
-
-    The family of ``hub:ORG/MODEL`` and ``path:DIR`` is read from their ``config.json``.
-
-    Raises:
-        SerkitError: an unknown family, checkpoint or parameter, or a missing extra.
-    """
-    name = checkpoints.family_of(feature.name) if ":" in feature.name else feature.family
-    registry.check_parameters("encoders", name, {"name": feature.name, **feature.parameters}, "features")
-    encoder: Encoder = registry.find("encoders", name)(feature.name, **feature.parameters)
-    return encoder
 
 
 def stacks_of(settings: Any) -> dict[str, Ensemble]:

@@ -1,0 +1,185 @@
+"""The rows of a split with everything a batch needs: labels, raters, features, and how to hear a clip again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from serkit.augment import Example
+from serkit.encoding import Encoder
+from serkit.errors import SerkitError
+from serkit.extraction import compute
+from serkit.types import NEUTRAL, Manifest
+
+
+class FrameSource(Protocol):
+    """Frames by utterance id: what extraction hands to training."""
+
+    def get(self, utterance_id: str) -> np.ndarray:
+        """(frames, dim) of one utterance."""
+
+    def frames(self, utterance_id: str) -> int:
+        """Its number of frames, without reading them."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What it takes to compute features anew, from a waveform that an augmentation changed.
+
+    Attributes:
+        waveforms: the feature ``waveform``, (samples, 1), by utterance id.
+        encoders: of the system's features that read audio, by feature key. They are called on the CPU while
+            batches are made, so they should be those without weights; a pretrained network belongs into the model.
+    """
+
+    waveforms: FrameSource
+    encoders: Mapping[str, Encoder]
+
+    def samples(self, utterance_id: str) -> np.ndarray:
+        """(samples,) float32 mono 16 kHz."""
+        return np.asarray(self.waveforms.get(utterance_id), dtype=np.float32)[:, 0]
+
+    def features(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        """By feature key, (frames, dim) float32: the numbers extraction would have stored for these samples."""
+        found = compute(samples, self.encoders)
+        return {name: np.asarray(frames, dtype=np.float32) for name, frames in found.items()}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one split with everything a batch needs but the features.
+
+    Attributes:
+        ids: utterance ids. sources: by feature key. lengths: (rows, modalities) int64 frames.
+        labels: (rows,) int64, -1 where there is none. targets: (rows, classes) float32 or ``None``.
+        class_mask: (rows, classes) bool or ``None`` where every corpus can have every class.
+        attributes: (rows, 3) float32, NaN where unknown. corpora: (rows,) name of each row's corpus.
+        votes: (rows, classes) float64 number of raters by class, zeros where they are unknown; with ``targets``.
+        hearing: how to hear a clip again, for augmentations of the waveform; ``None`` where there are none.
+    """
+
+    ids: tuple[str, ...]
+    sources: Mapping[str, FrameSource]
+    lengths: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    corpora: tuple[str, ...]
+    targets: np.ndarray | None = None
+    class_mask: np.ndarray | None = None
+    attributes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), dtype=np.float32))
+    votes: np.ndarray | None = None
+    hearing: Hearing | None = None
+
+    @classmethod
+    def of(
+        cls,
+        manifest: Manifest,
+        sources: Mapping[str, FrameSource],
+        *,
+        targets: Literal["labels", "votes", "all"] = "labels",
+        hearing: Hearing | None = None,
+    ) -> Examples:
+        """Rows of a manifest that can be used.
+
+        Args:
+            targets: ``labels`` keeps rows with an emotion, ``votes`` rows with an emotion or rater votes
+                (as distributions), ``all`` every row (for scoring).
+            hearing: how to hear a clip again.
+
+        Raises:
+            SerkitError: no row is left.
+        """
+        index = manifest.label_index()
+        votes = manifest.votes() if targets == "votes" else None
+        usable = np.ones(len(manifest), dtype=bool)
+        if targets == "labels":
+            usable = index >= 0
+        elif votes is not None:
+            usable = np.isfinite(votes).all(axis=1)
+        rows = np.flatnonzero(usable)
+        if not len(rows):
+            raise SerkitError(f"corpus '{manifest.corpus}': no usable utterance among {len(manifest)}")
+        kept = [manifest.utterances[k] for k in rows]
+        ids = tuple(u.id for u in kept)
+        lengths = np.array([[s.frames(i) for s in sources.values()] for i in ids], dtype=np.int64)
+        mask = None
+        if manifest.class_sets:
+            can = {c: np.isin(manifest.labels, list(names)) for c, names in manifest.class_sets.items()}
+            everything = np.ones(len(manifest.labels), dtype=bool)
+            mask = np.stack([can.get(u.corpus or "", everything) for u in kept])
+            mask = None if mask.all() else mask
+        attributes = np.array([[u.arousal, u.valence, u.dominance] for u in kept], dtype=np.float32)
+        counts = None
+        if votes is not None:
+            counts = np.array([[(u.votes or {}).get(c, 0.0) for c in manifest.labels] for u in kept], dtype=np.float64)
+        return cls(
+            ids,
+            sources,
+            lengths,
+            index[rows],
+            manifest.labels,
+            tuple(u.corpus or "" for u in kept),
+            votes[rows].astype(np.float32) if votes is not None else None,
+            mask,
+            attributes,
+            counts,
+            hearing,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def example(self, row: int, *, heard: bool = False) -> Example:
+        """One row on its way into a batch: with its stored features, or with its samples alone where ``heard``."""
+        target = np.zeros(len(self.label_names))
+        if self.targets is not None:
+            target = self.targets[row].astype(np.float64)
+            target = target / target.sum()
+        elif self.labels[row] >= 0:
+            target[self.labels[row]] = 1.0
+        known = self.votes is not None and bool(self.votes[row].any())
+        return Example(
+            target=target,
+            samples=self.hearing.samples(self.ids[row]) if heard and self.hearing is not None else None,
+            features={} if heard else self.stored(row),
+            votes=self.votes[row] if known and self.votes is not None else None,
+            attributes=self.attributes[row].astype(np.float64),
+        )
+
+    def stored(self, row: int, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """By feature key (all of them, or ``keys``), (frames, dim) float32 of one row, as extraction left them."""
+        wanted = self.sources if keys is None else keys
+        return {key: np.asarray(self.sources[key].get(self.ids[row]), dtype=np.float32) for key in wanted}
+
+    def class_counts(self) -> np.ndarray:
+        """(classes,) int64 rows by class; of distributions, the rounded sum."""
+        if self.targets is not None:
+            return np.asarray(np.rint(self.targets.sum(axis=0)), dtype=np.int64)
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
+
+    def groups(self, balance: str | None) -> np.ndarray:
+        """(rows,) int64 group of each row that a balanced draw evens out.
+
+        Args:
+            balance: ``None`` (one group), ``neutral`` (neutral against expressive), ``class``, ``corpus``.
+
+        Raises:
+            SerkitError: ``neutral`` without that label, or a balance with a single group.
+        """
+        dominant = self.labels if self.targets is None else self.targets.argmax(axis=1)
+        if balance is None:
+            return np.zeros(len(self), dtype=np.int64)
+        if balance == "neutral":
+            if NEUTRAL not in self.label_names:
+                raise SerkitError(f"balance: neutral needs the label '{NEUTRAL}'; labels are {list(self.label_names)}")
+            group = (dominant == self.label_names.index(NEUTRAL)).astype(np.int64)
+        elif balance == "class":
+            group = np.unique(dominant, return_inverse=True)[1]
+        else:
+            group = np.unique(np.array(self.corpora), return_inverse=True)[1]
+        if len(np.unique(group)) < 2:
+            raise SerkitError(f"balance: {balance} has only one group among {len(self)} utterances; set balance: null")
+        return np.asarray(group, dtype=np.int64)

@@ -1,0 +1,188 @@
+"""A pretrained speech network trained further, with frame-level attention, pooling and a classifier on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation.backbones import Backbone, add_adapters, merge_adapters
+from serkit.layers import FeatureNormalisation
+from serkit.models._flam_head import FlamHead, FramePooling
+from serkit.models._inputs import frames_of
+from serkit.tensors import Batch, Outputs, length_mask
+
+Tuning = Literal["full", "frozen", "lora"]
+WaveNormalise = Literal["checkpoint", "train", "none"]
+
+
+class SpeechBackbone(nn.Module):
+    """Waveforms through a pretrained network that is trained too, then frame-level attention and pooling.
+
+    Reads the feature ``waveform``. In a recipe ``backbone`` is a name (``wavlm/large``, ``hub:ORG/MODEL``,
+    ``path:DIR``) or a mapping of it with ``layers``, ``dropout`` and ``layer_drop``; see
+    :func:`serkit.foundation.backbones.describe`. A saved network holds all weights and needs no hub; adapters
+    are merged into them.
+
+    Args:
+        dims: ``{"waveform": 1}``. n_classes: emotions.
+        backbone: samples and lengths to frames and lengths, already built.
+        tuning: ``full``; ``frozen`` (only what stands on it is trained, and it is in evaluation mode); ``lora``.
+        freeze_feature_encoder: leave the convolutions that read samples as they are.
+        frozen_layers: leave the first so many transformer layers, and everything below them, as they are.
+        backbone_lr: learning rate of the backbone at its last layer; ``None`` is ``train.lr``.
+        layer_decay: factor on the rate from each layer to the one below it.
+        lora_rank, lora_alpha, lora_dropout: of the adapters. lora_targets: linear layers that get one.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        wave_normalise: of the samples, ``checkpoint``: each clip as the pretrained network expects it; ``train``:
+            mean and standard deviation of the training set; ``none``.
+        max_s: only so many seconds of a longer clip are read, in training and answering; ``None`` reads all.
+        heads: of the self-attention, 0 leaves it out. pooling, bottleneck, hidden, dropout, attention_dropout,
+            layer_norm, attribute_head, neutral_head: see ``FlamHead``.
+
+    Raises:
+        SerkitError: features other than one waveform, or a setting out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Mapping[str, int],
+        n_classes: int,
+        backbone: Backbone,
+        tuning: Tuning = "full",
+        freeze_feature_encoder: bool = True,
+        frozen_layers: int = 0,
+        backbone_lr: float | None = None,
+        layer_decay: float = 1.0,
+        lora_rank: int = 8,
+        lora_alpha: int = 16,
+        lora_dropout: float = 0.0,
+        lora_targets: Sequence[str] = ("q_proj", "v_proj"),
+        gradient_checkpointing: bool = False,
+        wave_normalise: WaveNormalise = "checkpoint",
+        max_s: float | None = None,
+        heads: int = 0,
+        pooling: FramePooling = "mean",
+        bottleneck: int = 0,
+        hidden: int = 0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        layer_norm: bool = False,
+        attribute_head: bool = False,
+        neutral_head: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dims = dict(dims)
+        if list(self.dims.values()) != [1]:
+            raise SerkitError(f"speech_backbone reads one waveform: features: [waveform]; got {self.dims}")
+        for what, given, known in (("tuning", tuning, Tuning), ("wave_normalise", wave_normalise, WaveNormalise)):
+            if given not in get_args(known):
+                raise SerkitError(f"speech_backbone: no {what} '{given}'" + did_you_mean(given, get_args(known)))
+        n_layers = len(backbone.layers)
+        if not 0 <= frozen_layers <= n_layers:
+            raise SerkitError(f"speech_backbone: frozen_layers {frozen_layers}, the backbone has {n_layers} layers")
+        if not 0.0 < layer_decay <= 1.0 or (backbone_lr is not None and backbone_lr <= 0) or lora_rank < 1:
+            raise SerkitError(
+                f"speech_backbone: layer_decay {layer_decay} (expected more than 0, at most 1), backbone_lr "
+                f"{backbone_lr} (more than 0) or lora_rank {lora_rank} (at least 1) is out of range"
+            )
+        self.backbone, self.tuning = backbone, tuning
+        self.backbone_lr, self.layer_decay, self.max_s = backbone_lr, layer_decay, max_s
+        self.normalisation = FeatureNormalisation(self.dims, "train" if wave_normalise == "train" else "none")
+        backbone.normalise = backbone.normalise and wave_normalise == "checkpoint"
+        if tuning == "frozen":
+            backbone.requires_grad_(False)
+        elif tuning == "lora":
+            add_adapters(backbone, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets)
+        _freeze(backbone, freeze_feature_encoder, frozen_layers)
+        if gradient_checkpointing and tuning != "frozen":
+            backbone.checkpoint_activations()
+        self.head = FlamHead(
+            dim=backbone.dim,
+            n_classes=n_classes,
+            heads=heads,
+            pooling=pooling,
+            bottleneck=bottleneck,
+            hidden=hidden,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            layer_norm=layer_norm,
+            attribute_head=attribute_head,
+            neutral_head=neutral_head,
+        )
+        self.embedding_dim = self.head.embedding_dim
+
+    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
+        """Keep (1,) mean and standard deviation of the training samples (``wave_normalise: train``)."""
+        self.normalisation.set_statistics(name, mean, std)
+
+    def train(self, mode: bool = True) -> SpeechBackbone:
+        """Training mode, in which a frozen backbone stays without dropout."""
+        super().train(mode)
+        if self.tuning == "frozen":
+            self.backbone.eval()
+        return self
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Score a batch.
+
+        Returns:
+            Outputs with ``embedding`` (batch, embedding_dim) and ``frames`` (batch, time, dim of the backbone) with
+            ``frames_mask``; a clip's are its own, whatever it is padded with.
+
+        Raises:
+            SerkitError: the waveform is missing.
+        """
+        (name,) = self.dims
+        samples, mask = frames_of(batch, name, 1)
+        lengths = batch.lengths[name]
+        if self.max_s is not None:
+            longest = max(1, round(self.max_s * 16_000))
+            samples, mask, lengths = samples[:, :longest], mask[:, :longest], lengths.clamp(max=longest)
+        samples = self.normalisation(name, samples, mask)
+        with torch.no_grad() if self.tuning == "frozen" else nullcontext():
+            frames, n_frames = self.backbone(samples[:, :, 0], lengths)
+        outputs: Outputs = self.head(frames, length_mask(n_frames, frames.shape[1]))
+        return outputs
+
+    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Parameters that are trained, by learning rate: the head, then the backbone from its last layer down."""
+        last = self.backbone_lr if self.backbone_lr is not None else lr
+        placed: set[int] = set()
+        groups = [_group(self.head, lr, placed)]
+        layers = self.backbone.layers
+        for below, layer in enumerate(reversed(layers)):
+            groups.append(_group(layer, last * self.layer_decay**below, placed))
+        groups.append(_group(self.backbone, last * self.layer_decay ** len(layers), placed))
+        return [group for group in groups if group["params"]]
+
+    def finish(self) -> None:
+        """After training: adapters become part of the weights."""
+        if self.tuning == "lora":
+            merge_adapters(self.backbone)
+
+
+def _freeze(backbone: Backbone, front: bool, frozen_layers: int) -> None:
+    """Take gradients from the convolutions, or from the first layers and everything that is no layer."""
+    if front:
+        backbone.front.requires_grad_(False)
+    if frozen_layers:
+        above = {id(p) for layer in backbone.layers[frozen_layers:] for p in layer.parameters()}
+        final = getattr(backbone.model.encoder, "layer_norm", None)  # of stable networks it follows the last layer
+        if final is not None and backbone.model.config.do_stable_layer_norm:
+            above |= {id(p) for p in cast(nn.Module, final).parameters()}
+        for parameter in backbone.parameters():
+            if id(parameter) not in above:
+                parameter.requires_grad_(False)
+
+
+def _group(module: nn.Module, lr: float, placed: set[int]) -> dict[str, Any]:
+    """The trained parameters of a module that no group has yet."""
+    found = [p for p in module.parameters() if p.requires_grad and id(p) not in placed]
+    placed |= {id(p) for p in found}
+    return {"params": found, "lr": lr}

@@ -1,0 +1,59 @@
+"""What the networks of a run read: features by name, their encoders, and waveforms where these are augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from serkit import checkpoints, registry
+from serkit.encoding import Encoder
+from serkit.errors import SerkitError
+from serkit.examples import FrameSource, Hearing
+from serkit.pipeline.run import Run
+from serkit.recipe import Feature, Recipe, System
+
+WAVEFORM = "waveform"
+
+
+def make_encoder(feature: Feature) -> Encoder:
+    """Build the encoder that a feature names; nothing is loaded yet.
+
+    The family of ``hub:ORG/MODEL`` and ``path:DIR`` is read from their ``config.json``.
+
+    Raises:
+        SerkitError: an unknown family, checkpoint or parameter, or a missing extra.
+    """
+    name = checkpoints.family_of(feature.name) if ":" in feature.name else feature.family
+    registry.check_parameters("encoders", name, {"name": feature.name, **feature.parameters}, "features")
+    encoder: Encoder = registry.find("encoders", name)(feature.name, **feature.parameters)
+    return encoder
+
+
+def needed_features(recipe: Recipe) -> dict[str, Feature]:
+    """Every feature of a recipe, by key, and the waveform where some system augments waveforms."""
+    needed = recipe.features
+    if any(_augments_waveforms(system) for system in recipe.systems.values()):
+        needed.setdefault(WAVEFORM, Feature(name=WAVEFORM))
+    return needed
+
+
+def sources_of(run: Run, system: System) -> Mapping[str, FrameSource]:
+    """The features a system reads, by key."""
+    return {f.key: run.features[f.key] for f in system.features}
+
+
+def hearing_of(run: Run, system: System) -> Hearing | None:
+    """Waveforms and encoders of a system that augments waveforms; ``None`` for any other.
+
+    Raises:
+        SerkitError: extraction has not brought the waveforms.
+    """
+    if not _augments_waveforms(system):
+        return None
+    if WAVEFORM not in run.features:
+        raise SerkitError(f"{run.folder}: the waveforms are not extracted; run extract first")
+    made = {f.key: make_encoder(f) for f in system.features}
+    return Hearing(run.features[WAVEFORM], {key: e for key, e in made.items() if e.spec.modality == "audio"})
+
+
+def _augments_waveforms(system: System) -> bool:
+    return any(registry.find("augment", step.name).kind == "samples" for step in system.augment)  # type: ignore[attr-defined]
