@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from serkit import __version__
-from serkit.commands import findings, lists, stages
+from serkit.commands import ablation, findings, lists, stages
 from serkit.errors import SerkitError
 from serkit.serving import command_line, serve_command
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, findings, lists, command_line, serve_command):
+for group in (stages, ablation, findings, lists, command_line, serve_command):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C

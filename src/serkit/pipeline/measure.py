@@ -90,9 +90,9 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "comparisons": _comparisons(manifests, first, scores, reports, best),
         "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
         "mistakes": _mistakes(manifests, scores, reports, best),
-        "counts": {s: _counts(manifests, s) for s in splits},
+        "counts": {s: class_counts(manifests, s) for s in splits},
         "speakers": {s: len({u.speaker for m in manifests for u in m.split(s)} - {None}) for s in splits},
-        "provenance": _provenance(runs, machine),
+        "provenance": provenance(runs, machine),
     }
     if len(runs) > 1:
         tree["folds"] = _by_fold(runs, names, scores)
@@ -138,7 +138,8 @@ def _curves(runs: Sequence[Run], system: str) -> dict[str, Any]:
     return {f"{k + 1}.{model}": rows for k, run in enumerate(runs) for model, rows in run.history(system).items()}
 
 
-def _counts(manifests: Sequence[Manifest], split: str) -> dict[str, int]:
+def class_counts(manifests: Sequence[Manifest], split: str) -> dict[str, int]:
+    """Labelled clips of each class in a split, of all folds together."""
     counts: Counter[str] = Counter()
     for manifest in manifests:
         counts.update(manifest.split(split).counts())
@@ -211,7 +212,7 @@ def _mistakes(
     return {"system": name, "split": split, "rows": worst}
 
 
-def _provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
+def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
     """Everything a reader needs to get the same numbers; clock and hardware apart, under ``run``."""
     run = runs[0]
     features = {}

@@ -52,6 +52,15 @@ def threads_of(workers: int) -> int:
     return min(share, int(said)) if said.isdigit() and int(said) > 0 else share
 
 
+def device_of(machine: Machine) -> str:
+    """``cpu`` or ``cuda``: what ``auto`` comes to here."""
+    if machine.device != "auto":
+        return machine.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,15 @@ _QUEUE: Any = None
 
 @dataclass(frozen=True)
 class Task:
-    """One network to train: a system of the run and a model of its cross-fit."""
+    """One network to train: a system of the run and a model of its cross-fit.
+
+    Attributes:
+        called: what progress calls the system and the model, where several runs are trained together.
+    """
 
     system: str
     model: str
+    called: tuple[str, str] | None = None
 
 
 def train_tasks(
@@ -37,26 +42,37 @@ def train_tasks(
     threads: int,
     listener: Callable[[Any], None] | None = None,
 ) -> None:
+    """Train networks of one run; see :func:`train_many`."""
+    train_many([(run, task) for task in tasks], device=device, jobs=jobs, threads=threads, listener=listener)
+
+
+def train_many(
+    pending: Sequence[tuple[Run, Task]],
+    *,
+    device: str,
+    jobs: int,
+    threads: int,
+    listener: Callable[[Any], None] | None = None,
+) -> None:
     """Train networks in ``jobs`` processes of ``threads`` threads each; one job is done in this process.
 
     Args:
-        run: whose networks. listener: told each :class:`serkit.training.EpochEnd` as it happens.
+        pending: networks, each with its run. listener: told each :class:`serkit.training.EpochEnd` as it happens.
 
     Raises:
         RunFailed: a worker died; what it was killed by is said. Anything a task raised.
     """
-    pending = list(tasks)
     if not pending:
         return
     if jobs == 1:
-        _train_here(run, pending, device, threads, listener)
+        _train_here(pending, device, threads, listener)
         return
     context = mp.get_context("spawn")
     queue = context.SimpleQueue() if listener is not None else None
     pool = ProcessPoolExecutor(min(jobs, len(pending)), context, _start_worker, (queue, threads))
     try:
         with interrupts_held():  # a worker is born with this mask: Ctrl-C is for the parent alone
-            running = {pool.submit(_train, run.folder, task, device) for task in pending}
+            running = {pool.submit(_train, run.folder, task, device) for run, task in pending}
         while running:
             finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while queue is not None and listener is not None and not queue.empty():
@@ -76,14 +92,16 @@ def train_tasks(
         pool.shutdown(cancel_futures=True)
 
 
-def _train_here(run: Run, tasks: list[Task], device: str, threads: int, listener: Callable[[Any], None] | None) -> None:
+def _train_here(
+    pending: Sequence[tuple[Run, Task]], device: str, threads: int, listener: Callable[[Any], None] | None
+) -> None:
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for task in tasks:
-            train_one(run, task.system, task.model, device, listener)
+        for run, task in pending:
+            train_one(run, task.system, task.model, device, _named(task, listener))
     finally:
         torch.set_num_threads(before)
 
@@ -99,7 +117,16 @@ def _start_worker(queue: Any, threads: int) -> None:
 
 
 def _train(folder: Path, task: Task, device: str) -> None:
-    train_one(_open(folder), task.system, task.model, device, _QUEUE.put if _QUEUE is not None else None)
+    tell = _named(task, _QUEUE.put if _QUEUE is not None else None)
+    train_one(_open(folder), task.system, task.model, device, tell)
+
+
+def _named(task: Task, listener: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
+    """The listener, told the names that the task is called by."""
+    called = task.called
+    if called is None or listener is None:
+        return listener
+    return lambda event: listener(replace(event, system=called[0], model=called[1]))
 
 
 @lru_cache(maxsize=1)

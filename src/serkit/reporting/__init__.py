@@ -1,4 +1,4 @@
-"""report.json → one HTML page, the same in Markdown, a LaTeX table, and the figures as files."""
+"""report.json and ablation.json → one HTML page, the same in Markdown, a LaTeX table, and the figures as files."""
 
 from __future__ import annotations
 
@@ -38,4 +38,35 @@ def write_report(folder: Path) -> Path:
     write_text(folder / "report.tex", pages.tex_table(found))
     page = folder / "report.html"
     write_text(page, pages.html_page(found))
+    return page
+
+
+def write_ablation(folder: Path) -> Path:
+    """Write ``ablation.html``, ``ablation.md`` and ``figures/*.svg`` beside ``ablation.json``.
+
+    Args:
+        folder: where ablation.json lies, such as ``OUT/report``.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        SerkitError: ablation.json is missing, or is not one of this version.
+    """
+    from serkit.files import write_text
+    from serkit.reporting import pages
+    from serkit.reporting.ablation import ablation_content, read_ablation
+
+    folder = Path(folder)
+    found = ablation_content(read_ablation(folder))
+    style = pages.css("figure.css")
+    for key in ("differences", "seeds", "curves", "components"):
+        file = folder / "figures" / f"{key}.svg"
+        if key in found["figures"]:
+            write_text(file, found["figures"][key].file(style))
+        else:
+            file.unlink(missing_ok=True)
+    write_text(folder / "ablation.md", pages.markdown_page(found, "ablation"))
+    page = folder / "ablation.html"
+    write_text(page, pages.html_page(found, "ablation"))
     return page

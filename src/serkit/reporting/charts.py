@@ -12,6 +12,7 @@ from serkit.reporting.text import finite, number, whole
 
 MATRIX, NARROW_MATRIX = 480.0, 340.0
 PANEL_WIDTH, PANEL_HEIGHT = 236.0, 206.0
+COMPONENT_WIDTH, N_HUES = 340.0, 6
 DARK_FROM = 0.55  # share of a row from which the text on a cell changes colour
 
 
@@ -137,6 +138,84 @@ def _panel(
     for x, y in place(peaks, "f1"):
         parts.append(element("circle", cx=x, cy=y, r=2.6, class_="peak"))
     return Drawing(PANEL_WIDTH, PANEL_HEIGHT, alt, Markup("").join(parts))
+
+
+def component_curves(curves: Mapping[str, Mapping[str, Any]]) -> tuple[Drawing, ...]:
+    """A panel per system of several losses: what each adds to the sum, and each as it came; means over models.
+
+    Args:
+        curves: by system and model, the rows of each epoch, with ``loss_NAME`` and, where training wrote it,
+            ``scaled_NAME``. Systems with one loss have no panel: their loss is the curve they have already.
+    """
+    found = []
+    for name, models in curves.items():
+        raw, scaled = _components(models, "loss_"), _components(models, "scaled_")
+        if len(raw) > 1:
+            first = {k: next((y for _, y in points if y), 1.0) for k, points in raw.items()}
+            relative = {k: [(x, y / first[k]) for x, y in points] for k, points in raw.items()}
+            found.append(_components_panel(name, scaled, relative))
+    return tuple(found)
+
+
+def _components(models: Mapping[str, Any], prefix: str) -> dict[str, list[tuple[float, float]]]:
+    """Mean curve over models of every key of the rows that starts with ``prefix``, by the rest of the key."""
+    rows = [[r for r in given if isinstance(r, dict)] for given in models.values() if isinstance(given, list)]
+    keys = dict.fromkeys(k for given in rows for r in given for k in r if k.startswith(prefix))
+    found = {}
+    for key in keys:
+        lines = [[(finite(r.get("epoch")), finite(r.get(key))) for r in given] for given in rows]
+        whole_lines = [[(x, y) for x, y in points if x is not None and y is not None] for points in lines]
+        kept = [points for points in whole_lines if points]
+        if kept:
+            found[key.removeprefix(prefix)] = _mean(kept)
+    return {k: points for k, points in found.items() if points}
+
+
+def _components_panel(
+    name: str,
+    scaled: Mapping[str, list[tuple[float, float]]],
+    relative: Mapping[str, list[tuple[float, float]]],
+) -> Drawing:
+    width, left, right = COMPONENT_WIDTH, 40.0, COMPONENT_WIDTH - 8
+    names = list(relative)
+    parts = [label(0, 13, cut(name, 44), "name strong small")]
+    y = 30.0
+    areas = [(t, c) for t, c in (("added to the sum", scaled), ("as it came, over its first epoch", relative)) if c]
+    epochs = max(2.0, *(x for _, curves in areas for points in curves.values() for x, _ in points))
+    for title, curves in areas:
+        values = [v for points in curves.values() for _, v in points]
+        marks = ticks(min(0.0, *values), max(values), 4)
+        top, bottom = y + 14, y + 104
+        parts.append(label(left, y + 4, title, "tick"))
+        for mark in marks:
+            at = bottom - (mark - marks[0]) / (marks[-1] - marks[0] or 1.0) * (bottom - top)
+            parts += [line(left, at, right, at, "grid")]
+            parts += [label(left - 4, at + 3.5, f"{mark:g}", "tick", text_anchor="end")]
+        for component, points in curves.items():
+            k = names.index(component) % N_HUES
+            placed = [
+                (
+                    left + (x - 1) / (epochs - 1) * (right - left),
+                    bottom - (v - marks[0]) / (marks[-1] - marks[0] or 1.0) * (bottom - top),
+                )
+                for x, v in points
+            ]
+            hint = element("title", f"{component}: {number(points[0][1])} to {number(points[-1][1])}")
+            parts.append(element("g", hint, path(placed, f"curve part p{k}")))
+        y = bottom + 12
+    parts += [label(left, y + 4, "epoch 1", "tick"), label(right, y + 4, f"{epochs:g}", "tick", text_anchor="end")]
+    at, y = left, y + 24
+    for k, component in enumerate(names):
+        room = 34 + 6.6 * len(cut(component, 26))
+        if at + room > width and at > left:
+            at, y = left, y + 18
+        parts += [path([(at, y - 4), (at + 20, y - 4)], f"curve part p{k % N_HUES}")]
+        parts.append(label(at + 25, y, cut(component, 26), "tick"))
+        at += room
+    source = scaled or relative
+    told = [f"{k} {number(points[0][1])} to {number(points[-1][1])}" for k, points in source.items()]
+    alt = f"Losses of {name} by epoch, {'added to the sum' if scaled else 'relative to the first'}: {', '.join(told)}"
+    return Drawing(width, y + 8, alt, Markup("").join(parts))
 
 
 def _mean(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:

@@ -20,7 +20,7 @@ def content(source: Source) -> dict[str, Any]:
         "source": source,
         "tree": source.tree,
         "description": str(source.tree.get("description") or ""),
-        "about": _about(source),
+        "about": about(source),
         "verdict": judge(source),
         "tiles": _tiles(source),
         "figures": figures(source),
@@ -41,7 +41,7 @@ def content(source: Source) -> dict[str, Any]:
     }
 
 
-def _about(source: Source) -> str:
+def about(source: Source) -> str:
     """Corpus, protocol, fold and sizes in a line."""
     parts = []
     for name, info in source.corpora.items():

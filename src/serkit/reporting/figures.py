@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,6 +12,7 @@ from serkit.reporting.text import count, number, signed
 
 WIDE, NARROW = 720.0, 340.0
 LEGEND = (("stack", "stack"), ("best", "best single on dev"), ("ensemble", "other ensemble"), ("system", "single"))
+STRONG = ("stack", "best")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,15 @@ class Interval:
 
 
 def forest(
-    rows: Sequence[Interval], *, alt: str, axis: str, narrow: bool = False, at: float | None = None, sign: bool = False
+    rows: Sequence[Interval],
+    *,
+    alt: str,
+    axis: str,
+    narrow: bool = False,
+    at: float | None = None,
+    sign: bool = False,
+    legend: Sequence[tuple[str, str]] = LEGEND,
+    strong: Sequence[str] = STRONG,
 ) -> Drawing:
     """A line per row with its interval.
 
@@ -39,6 +48,7 @@ def forest(
         rows: from the top. alt: what the drawing shows. axis: what is measured.
         narrow: labels above the lines, for 340 px. at: value of a dashed line through all rows.
         sign: the axis holds differences, labelled with their signs.
+        legend: what each kind is called. strong: kinds whose labels are bold.
     """
     width = NARROW if narrow else WIDE
     left, right = (22.0, width - 22.0) if narrow else (222.0, width - 66.0)
@@ -51,7 +61,7 @@ def forest(
     def x(value: float) -> float:
         return left + (value - marks[0]) / (marks[-1] - marks[0]) * (right - left)
 
-    parts = [_legend(rows, narrow)]
+    parts = [_legend({r.kind for r in rows}, legend, narrow)]
     for mark in marks:
         parts.append(line(x(mark), top, x(mark), bottom, "grid"))
         digits = 2 if max(abs(m) for m in marks) >= 0.02 else 3
@@ -61,7 +71,7 @@ def forest(
         parts.append(line(x(at), top, x(at), bottom, "zero" if sign else "guide"))
     for k, row in enumerate(rows):
         y = top + pitch * k + (27.0 if narrow else pitch / 2)
-        strong = " strong" if row.kind in ("stack", "best") else ""
+        bold = " strong" if row.kind in strong else ""
         text = signed(row.value) if sign else number(row.value)
         value_at = (width - 2, y - 13) if narrow else (width - 2, y + 4)
         name_at = (2, y - 13) if narrow else (0, y + 4)
@@ -69,30 +79,92 @@ def forest(
             element(
                 "g",
                 element("title", row.hint),
-                label(*name_at, cut(row.label, 40 if narrow else 32), "name" + strong),
+                label(*name_at, cut(row.label, 40 if narrow else 32), "name" + bold),
                 line(x(row.low), y, x(row.high), y, f"span {row.kind}"),
                 line(x(row.low), y - 4, x(row.low), y + 4, f"span {row.kind}"),
                 line(x(row.high), y - 4, x(row.high), y + 4, f"span {row.kind}"),
                 marker(row.kind, x(row.value), y),
-                label(*value_at, text, "value" + strong, text_anchor="end"),
+                label(*value_at, text, "value" + bold, text_anchor="end"),
             )
         )
     parts.append(label((left + right) / 2, bottom + 33, axis, "axis", text_anchor="middle"))
     return Drawing(width, bottom + 42, alt, Markup("").join(parts))
 
 
-def _legend(rows: Sequence[Interval], narrow: bool) -> Markup:
+def _legend(kinds: Collection[str], legend: Sequence[tuple[str, str]], narrow: bool) -> Markup:
     """The shapes that occur, with their names; nothing where all are alike."""
-    kinds = {r.kind for r in rows}
     if len(kinds) < 2:
         return Markup("")
     parts, x = [], 6.0 if narrow else 222.0
-    for kind, text in LEGEND:
+    for kind, text in legend:
         if kind in kinds:
             short = text.replace("best single on dev", "best single").replace("other ensemble", "ensemble")
             parts += [marker(kind, x + 4, 11, 4), label(x + 13, 15, short if narrow else text, "tick")]
             x += 30 + 6.4 * len(short if narrow else text)
     return Markup("").join(parts)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The numbers of one variant: label, a value for each seed, kind (see ``marker``)."""
+
+    label: str
+    values: tuple[float, ...]
+    kind: str
+
+    @property
+    def mean(self) -> float:
+        """Of the seeds."""
+        return sum(self.values) / len(self.values)
+
+    @property
+    def hint(self) -> str:
+        """What is read when the mouse rests on the line."""
+        return f"{self.label}: {number(self.mean)} ({', '.join(number(v) for v in self.values)})"
+
+
+def dots(rows: Sequence[Seeds], *, alt: str, axis: str, narrow: bool = False, at: float | None = None) -> Drawing:
+    """A line per row: a dot for each seed, a bar at their mean.
+
+    Args:
+        rows: from the top. alt: what the drawing shows. axis: what is measured. narrow: labels above, for 340 px.
+        at: value of a dashed line through all rows.
+    """
+    width = NARROW if narrow else WIDE
+    left, right = (22.0, width - 22.0) if narrow else (222.0, width - 66.0)
+    pitch = 36.0 if narrow else 22.0
+    top = 6.0
+    edges = [v for r in rows for v in r.values] + ([at] if at is not None else [])
+    marks = ticks(min(edges), max(edges), 4 if narrow else 6)
+    bottom = top + pitch * len(rows) + 2
+
+    def x(value: float) -> float:
+        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (right - left)
+
+    parts = []
+    for mark in marks:
+        parts.append(line(x(mark), top, x(mark), bottom, "grid"))
+        parts.append(label(x(mark), bottom + 15, f"{mark:g}", "tick", text_anchor="middle"))
+    if at is not None:
+        parts.append(line(x(at), top, x(at), bottom, "guide"))
+    for k, row in enumerate(rows):
+        y = top + pitch * k + (25.0 if narrow else pitch / 2)
+        bold = " strong" if row.kind == "stack" else ""
+        at_name, at_value = ((2, y - 12), (width - 2, y - 12)) if narrow else ((0, y + 4), (width - 2, y + 4))
+        shapes = [element("circle", cx=x(v), cy=y, r=3.6, class_=f"mark {row.kind}") for v in row.values]
+        bar = [line(x(row.mean), y - 7, x(row.mean), y + 7, f"span mean {row.kind}")] if len(row.values) > 1 else []
+        parts.append(
+            element(
+                "g",
+                element("title", row.hint),
+                label(*at_name, cut(row.label, 40 if narrow else 32), "name" + bold),
+                *bar,
+                *shapes,
+                label(*at_value, number(row.mean), "value" + bold, text_anchor="end"),
+            )
+        )
+    parts.append(label((left + right) / 2, bottom + 33, axis, "axis", text_anchor="middle"))
+    return Drawing(width, bottom + 42, alt, Markup("").join(parts))
 
 
 @dataclass(frozen=True)

@@ -70,17 +70,17 @@ def css(name: str) -> str:
     return files("serkit.reporting").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def html_page(found: dict[str, Any]) -> str:
-    """The report as one page that needs nothing else."""
-    template = _environment(autoescape=True).get_template("report.html.j2")
+def html_page(found: dict[str, Any], name: str = "report") -> str:
+    """The report (or ``ablation``) as one page that needs nothing else."""
+    template = _environment(autoescape=True).get_template(f"{name}.html.j2")
     # our own stylesheets, the only text that is not escaped
     style = Markup(css("figure.css") + css("page.css"))
     return str(template.render(style=style, **found))
 
 
-def markdown_page(found: dict[str, Any]) -> str:
-    """The report as GitHub-flavoured Markdown, figures beside it."""
-    text = str(_environment(autoescape=False).get_template("report.md.j2").render(**found))
+def markdown_page(found: dict[str, Any], name: str = "report") -> str:
+    """The report (or ``ablation``) as GitHub-flavoured Markdown, figures beside it."""
+    text = str(_environment(autoescape=False).get_template(f"{name}.md.j2").render(**found))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -191,6 +191,12 @@ def cautions(source: Source) -> list[str]:
     stack = recipe.get("stack") or {}
     if "stack" in source.tree["systems"] and (stack.get("in_sample") or not recipe.get("crossfit")):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
+    return [*lines, *corpus_cautions(source)]
+
+
+def corpus_cautions(source: Source) -> list[str]:
+    """What the corpora say about themselves: notes, classes without clips, recordings that are missing."""
+    lines: list[str] = []
     for name, info in source.corpora.items():
         before = f"{name}: " if len(source.corpora) > 1 else ""
         lines += [f"{before}{note}" for note in info.get("notes") or [] if isinstance(note, str)]

@@ -1,0 +1,106 @@
+"""``serkit ablate``: a recipe without each of its parts, as one table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serkit.commands.options import (
+    Corpus,
+    Device,
+    DeviceOption,
+    Jobs,
+    Option,
+    Protocol,
+    Recipe,
+    Root,
+    Seed,
+    Set,
+    Store,
+    machine,
+    overrides,
+    watcher,
+)
+
+if TYPE_CHECKING:
+    from serkit.types import Manifest
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command()(ablate)
+
+
+def ablate(
+    recipe: Recipe,
+    corpus: Corpus,
+    over: Annotated[
+        list[str] | None,
+        typer.Option("--over", help="losses, augment or pooling; repeat for several [default: all that apply]."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Trainings of each variant [default: 3; with --quick 1].", min=1)
+    ] = None,
+    root: Root = None,
+    protocol: Protocol = None,
+    fold: Annotated[
+        str, typer.Option("--fold", "--folds", help="A fold, several with commas, or all: their test rows pooled.")
+    ] = "1",
+    system: Annotated[str | None, typer.Option(help="Which system, where the recipe has several.")] = None,
+    option: Option = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-ablate].")] = None,
+    store: Store = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: DeviceOption = Device.auto,
+    jobs: Jobs = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: at most 8 epochs, one seed.")] = False,
+) -> None:
+    """Take a recipe apart: each loss off, EAM, LAM or none, FLAM, mean or max. Run again to go on where it stopped."""
+    from serkit.pipeline import ablate as pipeline
+    from serkit.readers import fold_numbers, read_corpora
+    from serkit.recipe import load_recipe
+
+    resolved = load_recipe(recipe, overrides(set_, seed))
+    folds = [int(fold)] if len(corpus) > 1 and fold.isdigit() else fold_numbers(corpus, protocol, fold)
+    chosen = pipeline.design(resolved, over=over or (), seeds=seeds, folds=folds, system=system, quick=quick)
+
+    def read(number: int) -> Manifest:
+        return read_corpora(
+            corpus, root or [], protocol=protocol, fold=number, seed=resolved.seed, options=option or []
+        )
+
+    variants = chosen.plan.variants
+    typer.echo(f"{len(variants)} variants, {len(chosen.runs)} networks: " + "; ".join(v.title for v in variants))
+    for line in chosen.plan.left_out:
+        typer.echo(f"not trained: {line}")
+    folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-ablate{'-quick' if quick else ''}"
+    with watcher() as watch:
+        page = pipeline.ablate(chosen, read, folder, machine(store, device, jobs), watch)
+    _table(folder)
+    typer.echo(f"report: {page}")
+
+
+def _table(folder: Path) -> None:
+    """The numbers of an ablation, short."""
+    from serkit.reporting.ablation_words import difference, headline, lead_split
+    from serkit.reporting.verdict import outcome
+
+    tree = json.loads((folder / "report" / "ablation.json").read_text(encoding="utf-8"))
+    split = lead_split(tree)
+    width = max(len(v["title"]) for v in tree["variants"]) + 2
+    head = f"{'':{width}}{'dev UAR':>9}{split + ' UAR':>16}{'macro-F1':>10}{'full minus it':>15}{'95% interval':>19}"
+    typer.echo(head)
+    for v in tree["variants"]:
+        uar, f1 = (v["values"][split][m] for m in ("uar", "macro_f1"))
+        spread = f" ± {uar['sd']:.3f}" if uar["sd"] is not None else ""
+        row = f"{v['title']:{width}}{v['values']['dev']['uar']['mean']:>9.3f}{uar['mean']:>8.3f}{spread:<8}"
+        row += f"{f1['mean']:>10.3f}"
+        d = difference(v, split)
+        if d:
+            row += f"{d['difference']:>+15.3f}{'[{low:+.3f}, {high:+.3f}]'.format(**d):>19}  {outcome(d)}"
+        typer.echo(row)
+    typer.echo(headline(tree))

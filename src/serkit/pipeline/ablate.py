@@ -1,0 +1,100 @@
+"""Ablation: a recipe and the same recipe without each of its parts, with several seeds, as one table.
+
+Every variant, fold and seed is a run of its own (``OUT/runs/VARIANT/foldK-seedS``), made by the stages that make any
+other run, on the same rows and the same features. What is finished is never done again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from serkit.files import write_text
+from serkit.pipeline.ablation_numbers import measure_ablation
+from serkit.pipeline.run import Machine, Run, device_of, threads_of
+from serkit.pipeline.stages import Listener, StageBegins, extract_run, prepare, run_all
+from serkit.pipeline.variants import Design, design
+from serkit.pipeline.workers import Task, train_many
+from serkit.progress import Meter
+from serkit.reporting.text import count
+from serkit.types import Manifest
+
+__all__ = ["ablate", "design"]
+
+
+def ablate(
+    chosen: Design,
+    read: Callable[[int], Manifest],
+    folder: Path,
+    machine: Machine,
+    listener: Listener | None = None,
+) -> Path:
+    """Train and measure every variant, and write the page.
+
+    Args:
+        chosen: of :func:`design`. read: makes the manifest of a fold. folder: of all runs and the report.
+        machine: its jobs are networks side by side. listener: as for :func:`serkit.pipeline.run_all`.
+
+    Returns:
+        The HTML page, ``FOLDER/report/ablation.html``; ablation.json and ablation.md lie beside it.
+
+    Raises:
+        SerkitError: a folder that holds something else, or anything a run raises.
+    """
+    from serkit.reporting import write_ablation
+
+    manifests = {fold: read(fold) for fold in chosen.folds}
+    runs = _prepare(chosen, manifests, folder)
+    _extract(chosen, runs, machine, listener)
+    _train(chosen, runs, machine, listener)
+    meter = Meter("measure", len(runs), listener, unit="runs")
+    for run in runs.values():
+        run_all(run, machine)
+        meter.advance()
+    tree = measure_ablation(chosen, runs, machine)
+    write_text(folder / "report" / "ablation.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    return write_ablation(folder / "report")
+
+
+def _prepare(chosen: Design, manifests: Mapping[int, Manifest], folder: Path) -> dict[tuple[str, int, int], Run]:
+    """The folder of every run, by variant, fold and seed."""
+    runs = {}
+    for variant, fold, seed in chosen.runs:
+        recipe = variant.recipe.model_copy(update={"seed": seed})
+        place = folder / "runs" / variant.key / f"fold{fold}-seed{seed}"
+        runs[variant.key, fold, seed] = prepare(recipe, manifests[fold], place)
+    return runs
+
+
+def _extract(
+    chosen: Design, runs: Mapping[tuple[str, int, int], Run], machine: Machine, listener: Listener | None
+) -> None:
+    """Features of every run; after the first run of its kind they are in the store, and nobody needs to be told."""
+    told: set[tuple[int, tuple[str, ...]]] = set()
+    steps = {v.key: tuple(step.name for step in v.system.augment) for v in chosen.plan.variants}
+    for (key, fold, _), run in runs.items():
+        if not run.done("extract") and not run.done("train"):
+            extract_run(run, machine, listener if (fold, steps[key]) not in told else None)
+            told.add((fold, steps[key]))
+
+
+def _train(
+    chosen: Design, runs: Mapping[tuple[str, int, int], Run], machine: Machine, listener: Listener | None
+) -> None:
+    """Every network that is not finished, side by side."""
+    system = chosen.plan.system
+    pending = [
+        (run, Task(system, "full", (key, f"fold{fold}-seed{seed}")))
+        for (key, fold, seed), run in runs.items()
+        if not run.is_trained(system, "full")
+    ]
+    if listener is not None:
+        sizes = [count(len(chosen.plan.variants), "variant"), count(len(chosen.seeds), "seed")]
+        if len(chosen.folds) > 1:
+            sizes.append(count(len(chosen.folds), "fold"))
+        listener(StageBegins("train", f"{len(pending)} of {len(runs)} networks: {' × '.join(sizes)}"))
+    workers = max(1, min(machine.workers, len(runs)))
+    threads = threads_of(workers)  # by what the whole ablation takes: a resumed one rounds as a whole one does
+    jobs = max(1, min(workers, len(pending)))
+    train_many(pending, device=device_of(machine), jobs=jobs, threads=threads, listener=listener)

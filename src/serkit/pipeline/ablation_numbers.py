@@ -1,0 +1,134 @@
+"""What an ablation measured, as one JSON tree: every variant over its seeds, and against the full recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from serkit import comparison, evaluation, metrics
+from serkit.pipeline.measure import class_counts, provenance
+from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.variants import FULL, Design, Variant
+from serkit.predictions import Predictions
+from serkit.types import Manifest
+
+FORMAT = 1
+METRICS = ("uar", "macro_f1", "accuracy")
+SPLITS = ("dev", "test")
+Runs = Mapping[tuple[str, int, int], Run]
+
+
+def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None) -> dict[str, Any]:
+    """Everything measured of an ablation whose runs are finished.
+
+    ``variants`` holds for each variant, by split and metric, ``values`` (mean, standard deviation over seeds, and each
+    seed's number) and ``differences`` (full recipe minus the variant: :class:`serkit.comparison.SeededDifference`, with
+    ``p_holm`` over all variants of the same split and metric). Rows of several folds are pooled, seed by seed.
+
+    Args:
+        chosen: what was trained. runs: by variant, fold and seed. machine: for the provenance.
+    """
+    first = [runs[FULL, fold, chosen.seeds[0]] for fold in chosen.folds]
+    manifests = [r.manifest for r in first]
+    splits = [s for s in SPLITS if all(any(m.split(s).counts().values()) for m in manifests)]
+    scores = {v.key: {s: _scores(chosen, runs, v.key, s) for s in splits} for v in chosen.plan.variants}
+    differences = {s: _differences(chosen, scores, manifests, s, first[0]) for s in splits}
+    rows = []
+    for variant in chosen.plan.variants:
+        values = {s: _values(scores[variant.key][s], manifests, s) for s in splits}
+        found = {s: d[variant.key] for s, d in differences.items()} if variant.key != FULL else {}
+        rows.append({**_described(variant), "values": values, "differences": found})
+    return {
+        "format": FORMAT,
+        "name": first[0].recipe.name,
+        "description": first[0].recipe.description,
+        "corpus": manifests[0].corpus,
+        "labels": list(manifests[0].labels),
+        "system": chosen.plan.system,
+        "over": list(chosen.plan.over),
+        "left_out": list(chosen.plan.left_out),
+        "seeds": list(chosen.seeds),
+        "folds": list(chosen.folds),
+        "quick": {"epochs": chosen.epochs[1], "of": chosen.epochs[0]} if chosen.epochs else None,
+        "draws": first[0].recipe.evaluate.draws,
+        "variants": rows,
+        "curves": {v.key: _curves(chosen, runs, v.key) for v in chosen.plan.variants},
+        "counts": {s: class_counts(manifests, s) for s in ("train", *splits)},
+        "speakers": {s: len({u.speaker for m in manifests for u in m.split(s)} - {None}) for s in ("train", *splits)},
+        "provenance": provenance(first, machine),
+    }
+
+
+def _scores(chosen: Design, runs: Runs, key: str, split: str) -> list[list[Predictions]]:
+    """Predictions of a variant: for each seed, those of every fold."""
+    system = chosen.plan.system
+    return [[runs[key, fold, seed].predictions(system, split) for fold in chosen.folds] for seed in chosen.seeds]
+
+
+def _values(
+    scores: Sequence[Sequence[Predictions]], manifests: Sequence[Manifest], split: str
+) -> dict[str, dict[str, Any]]:
+    """Mean, standard deviation over seeds (``None`` of one) and each seed's number, by metric."""
+    decided = [evaluation.gather(tables, manifests, split=split) for tables in scores]
+    found = {}
+    for name in METRICS:
+        each = [float(metrics.measure(name, d.confusion(), d.possible)) for d in decided]
+        sd = float(np.std(each, ddof=1)) if len(each) > 1 else None
+        speakers = len({u.speaker for u in decided[0].utterances} - {None})
+        found[name] = {"mean": float(np.mean(each)), "sd": sd, "by_seed": each, "n": len(decided[0].truth),
+                       "speakers": speakers}  # fmt: skip
+    return found
+
+
+def _differences(
+    chosen: Design,
+    scores: Mapping[str, Mapping[str, Sequence[Sequence[Predictions]]]],
+    manifests: Sequence[Manifest],
+    split: str,
+    run: Run,
+) -> dict[str, dict[str, Any]]:
+    """Full recipe minus each variant, by variant and metric; Holm over the variants."""
+    settings = run.recipe.evaluate
+    keys = [v.key for v in chosen.plan.variants if v.key != FULL]
+    found = {
+        key: comparison.compare_seeds(
+            scores[FULL][split], scores[key][split], manifests,
+            split=split, metrics=METRICS, draws=settings.draws, seed=settings.seed,
+        )
+        for key in keys
+    }  # fmt: skip
+    table: dict[str, dict[str, Any]] = {key: {} for key in keys}
+    for k, name in enumerate(METRICS):
+        adjusted = comparison.with_holm([found[key][k] for key in keys])
+        for key, difference in zip(keys, adjusted, strict=True):
+            table[key][name] = dataclasses.replace(difference, a=FULL, b=key).to_row()
+    return table
+
+
+def _described(variant: Variant) -> dict[str, Any]:
+    system = variant.system
+    return {
+        "key": variant.key,
+        "over": variant.over,
+        "title": variant.title,
+        "part": variant.part,
+        "instead": variant.instead,
+        "losses": [loss.name for loss in system.losses],
+        "augment": [step.name for step in system.augment],
+        "model": system.model.model_dump(mode="json"),
+        "epochs": system.train.epochs,
+        "fingerprint": variant.recipe.fingerprint,
+    }
+
+
+def _curves(chosen: Design, runs: Runs, key: str) -> dict[str, list[dict[str, Any]]]:
+    """Training curves by seed, and by fold where there are several."""
+    found = {}
+    for seed in chosen.seeds:
+        for fold in chosen.folds:
+            name = f"seed{seed}" if len(chosen.folds) == 1 else f"fold{fold}-seed{seed}"
+            found[name] = runs[key, fold, seed].history(chosen.plan.system).get("full", [])
+    return found

@@ -1,0 +1,306 @@
+"""A recipe taken apart: the same system with one loss, augmentation or way of pooling left out or exchanged."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from serkit import registry
+from serkit.errors import SerkitError, did_you_mean
+from serkit.recipe import Loss, Named, Recipe, System, parse_recipe
+from serkit.reporting.text import listed
+
+Over = Literal["losses", "augment", "pooling"]
+OVERS: tuple[Over, ...] = get_args(Over)
+FULL = "full"
+MIXES = ("eam", "lam")
+SHORT = {"eam": "EAM", "lam": "LAM"}
+FLAM_HEADS = 16
+SEEDS = 3
+QUICK_SEEDS = 1
+QUICK_EPOCHS = 8
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One system of an ablation.
+
+    Attributes:
+        key: name of its folder. over: what it takes apart; ``plain`` where it is several at once, ``full`` as it is.
+        title: how the page calls it, such as ``without focal``. part: what the full recipe has in its place, such as
+            ``focal``. instead: what it has, such as ``LAM``; empty where it has nothing.
+        recipe: one system, without cross-fit and stack.
+    """
+
+    key: str
+    over: str
+    title: str
+    part: str
+    instead: str
+    recipe: Recipe
+
+    @property
+    def system(self) -> System:
+        """Its one system."""
+        return next(iter(self.recipe.systems.values()))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an ablation trains.
+
+    Attributes:
+        variants: the full recipe first. system: which one of the recipe. over: what is taken apart.
+        left_out: what makes no sense to train, each with its reason, as one line.
+    """
+
+    variants: tuple[Variant, ...]
+    system: str
+    over: tuple[Over, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Everything that an ablation trains.
+
+    Attributes:
+        plan: the variants. seeds: of networks and draws; each variant is trained once with each. folds: of the
+            corpus's protocol, their test rows pooled. epochs: (recipe's, used here) where a quick look has fewer.
+    """
+
+    plan: Plan
+    seeds: tuple[int, ...]
+    folds: tuple[int, ...]
+    epochs: tuple[int, int] | None = None
+
+    @property
+    def runs(self) -> list[tuple[Variant, int, int]]:
+        """(variant, fold, seed) of every run: all variants with one seed before the next seed."""
+        return [(v, fold, seed) for seed in self.seeds for fold in self.folds for v in self.plan.variants]
+
+
+def design(
+    recipe: Recipe,
+    *,
+    over: Sequence[str] = (),
+    seeds: int | None = None,
+    folds: Sequence[int] = (1,),
+    system: str | None = None,
+    quick: bool = False,
+) -> Design:
+    """What to train.
+
+    Args:
+        recipe: resolved. over, system: as for :func:`serkit.pipeline.variants.plan`.
+        seeds: how many, from the recipe's own upwards; by default 3, with ``quick`` 1.
+        folds: numbers of folds. quick: at most 8 epochs and one seed, for a first look.
+
+    Raises:
+        SerkitError: no seed, or as :func:`serkit.pipeline.variants.plan`.
+    """
+    n_seeds = seeds if seeds is not None else QUICK_SEEDS if quick else SEEDS
+    if n_seeds < 1:
+        raise SerkitError(f"--seeds {n_seeds}: expected at least 1")
+    found = plan(recipe, over, system=system)
+    own = found.variants[0].system.train.epochs
+    epochs = None
+    if quick and own > QUICK_EPOCHS:
+        found, epochs = plan(recipe, over, system=system, epochs=QUICK_EPOCHS), (own, QUICK_EPOCHS)
+    return Design(found, tuple(recipe.seed + k for k in range(n_seeds)), tuple(folds), epochs)
+
+
+def plan(recipe: Recipe, over: Sequence[str] = (), *, system: str | None = None, epochs: int | None = None) -> Plan:
+    """The variants of a recipe.
+
+    - ``losses``: each loss off, and, of more than two, the first alone.
+    - ``augment``: EAM exchanged for LAM (or LAM for EAM) with the same probability, each step off, and, of several,
+      all of them off.
+    - ``pooling``: FLAM, mean and max, whichever the recipe has not. Mean and max come without self-attention.
+
+    Of several of these there is one variant more, ``plain``: the first loss alone, no augmentation, mean pooling.
+
+    Args:
+        recipe: resolved. over: of :data:`OVERS`; empty is every one that applies. system: which system of the
+            recipe; needed where it has several. epochs: instead of the recipe's.
+
+    Raises:
+        SerkitError: an unknown name, several systems and none chosen, or nothing to take apart.
+    """
+    for name in over:
+        if name not in OVERS:
+            raise SerkitError(f"--over {name}: expected {', '.join(OVERS)}" + did_you_mean(name, OVERS))
+    full = _alone(recipe, system, epochs)
+    chosen = next(iter(full.systems))
+    made: list[Variant] = []
+    used: list[Over] = []
+    left_out: list[str] = []
+    for name in OVERS:
+        if over and name not in over:
+            continue
+        reason = _refusal(full.systems[chosen], name)
+        if reason is None:
+            used.append(name)
+            made += _MAKERS[name](full, left_out)
+        elif over:
+            raise SerkitError(f"--over {name}: '{recipe.name}' cannot be taken apart so: {reason}")
+        else:
+            left_out.append(f"{name}: {reason}")
+    if not used:
+        raise SerkitError(f"'{recipe.name}' has nothing to take apart: " + "; ".join(left_out))
+    if len(used) > 1:
+        made.append(_plain(full, used))
+    whole = Variant(FULL, FULL, "full recipe", "", "", full)
+    return Plan(tuple(_distinct([whole, *made])), chosen, tuple(used), tuple(left_out))
+
+
+def _alone(recipe: Recipe, system: str | None, epochs: int | None) -> Recipe:
+    """The recipe with one of its systems, and nothing that would train it more than once."""
+    names = list(recipe.systems)
+    if system is None and len(names) > 1:
+        raise SerkitError(f"'{recipe.name}' has {len(names)} systems; say --system, one of {', '.join(names)}")
+    name = system or names[0]
+    if name not in recipe.systems:
+        raise SerkitError(f"--system {name}: '{recipe.name}' has no such system" + did_you_mean(name, names))
+    settings = recipe.systems[name]
+    if epochs is not None:
+        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": epochs})})
+    return _checked(recipe.model_copy(update={"systems": {name: settings}, "crossfit": None, "stack": None}))
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """The same recipe, validated as if it had been read."""
+    return parse_recipe(recipe.to_yaml(), where=recipe.name)
+
+
+def _changed(full: Recipe, **changes: Any) -> Recipe:
+    """The recipe with other losses, augmentation or model in its one system."""
+    ((name, system),) = full.systems.items()
+    return _checked(full.model_copy(update={"systems": {name: system.model_copy(update=changes)}}))
+
+
+def _refusal(system: System, over: Over) -> str | None:
+    """Why a system cannot be taken apart so; ``None`` where it can."""
+    if over == "losses" and len(system.losses) < 2:
+        return f"its only loss is {system.losses[0].name}"
+    if over == "augment" and not system.augment:
+        return "it has no augmentation"
+    if over == "pooling" and not {"heads", "pooling"} <= set(registry.member("models", system.model.name).parameters):
+        return f"its model '{system.model.name}' has no heads and pooling to exchange (flam and compact have)"
+    return None
+
+
+def _of_losses(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
+    losses = next(iter(full.systems.values())).losses
+    for loss in losses:
+        rest = tuple(x for x in losses if x is not loss)
+        if not any(_scores_classes(x) for x in rest):
+            names = listed([x.name for x in rest])
+            left_out.append(f"without {loss.name}: {names} would be left, and nothing would train the classifier")
+            continue
+        recipe = _changed(full, losses=rest)
+        yield Variant(f"without-{_file(loss.name)}", "losses", f"without {loss.name}", loss.name, "", recipe)
+    if len(losses) > 2 and _scores_classes(losses[0]):
+        first, others = losses[0].name, listed([x.name for x in losses[1:]])
+        recipe = _changed(full, losses=losses[:1])
+        yield Variant(f"only-{_file(first)}", "losses", f"only {first}", f"the other losses ({others})", "", recipe)
+
+
+def _of_augment(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
+    steps = next(iter(full.systems.values())).augment
+    for k, step in enumerate(steps):
+        if step.name in MIXES:
+            other = next(name for name in MIXES if name != step.name)
+            kept = {k: v for k, v in step.parameters.items() if k == "probability"}
+            swapped = (*steps[:k], Named.model_validate({"name": other, **kept}), *steps[k + 1 :])
+            recipe = _changed(full, augment=swapped)
+            yield Variant(
+                f"{other}-for-{step.name}", "augment", f"{SHORT[other]} instead of {SHORT[step.name]}",
+                SHORT[step.name], SHORT[other], recipe,
+            )  # fmt: skip
+        name = SHORT.get(step.name, step.name)
+        recipe = _changed(full, augment=(*steps[:k], *steps[k + 1 :]))
+        yield Variant(f"without-{_file(step.name)}", "augment", f"without {name}", name, "", recipe)
+    if len(steps) > 1:
+        names = listed([SHORT.get(s.name, s.name) for s in steps])
+        recipe = _changed(full, augment=())
+        yield Variant("no-augmentation", "augment", "no augmentation", f"augmentation ({names})", "", recipe)
+
+
+def _of_pooling(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
+    model = next(iter(full.systems.values())).model
+    heads, pooling = _head(model)
+    mine = _pooling_name(heads, pooling)
+    widest = heads or _default_heads(model)
+    for name, settings in (
+        ("FLAM", {"heads": widest, "pooling": "attention"}),
+        ("mean pooling", {"heads": 0, "pooling": "mean"}),
+        ("max pooling", {"heads": 0, "pooling": "max"}),
+    ):
+        if (settings["heads"], settings["pooling"]) != (heads, pooling):
+            recipe = _changed(full, model=Named.model_validate({**model.model_dump(), **settings}))
+            yield Variant(name.lower().replace(" ", "-"), "pooling", f"{name} instead of {mine}", mine, name, recipe)
+
+
+def _plain(full: Recipe, used: Sequence[Over]) -> Variant:
+    """All that is taken apart, away at once."""
+    system = next(iter(full.systems.values()))
+    changes: dict[str, Any] = {}
+    if "losses" in used:
+        changes["losses"] = (next((x for x in system.losses if _scores_classes(x)), system.losses[0]),)
+    if "augment" in used:
+        changes["augment"] = ()
+    if "pooling" in used:
+        changes["model"] = Named.model_validate({**system.model.model_dump(), "heads": 0, "pooling": "mean"})
+    return Variant("plain", "plain", "plain: all of it off", "all of it together", "", _changed(full, **changes))
+
+
+def _distinct(variants: Sequence[Variant]) -> list[Variant]:
+    """Each recipe once, each key once: the first variant that is so."""
+    found: dict[str, Variant] = {}
+    for v in variants:
+        found.setdefault(v.recipe.fingerprint, v)
+    keys: dict[str, int] = {}
+    for fingerprint, v in found.items():
+        keys[v.key] = keys.get(v.key, 0) + 1
+        if keys[v.key] > 1:
+            found[fingerprint] = Variant(f"{v.key}-{keys[v.key]}", v.over, v.title, v.part, v.instead, v.recipe)
+    return list(found.values())
+
+
+def _scores_classes(loss: Loss) -> bool:
+    """Whether a loss reads the scores of the classes, as its source says (a dotted one is believed to)."""
+    if "." in loss.name:
+        return True
+    path = Path(registry.__file__).parent / "losses" / f"{loss.name}.py"
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return any(isinstance(node, ast.Attribute) and node.attr == "emotion" for node in nodes)
+
+
+def _head(model: Named) -> tuple[int, str]:
+    """Heads and pooling of a model, its own defaults where the recipe says nothing."""
+    described = registry.member("models", model.name).parameters
+    heads = model.parameters.get("heads", ast.literal_eval(described["heads"] or str(FLAM_HEADS)))
+    pooling = model.parameters.get("pooling", ast.literal_eval(described["pooling"] or "'attention'"))
+    return int(heads), str(pooling)
+
+
+def _default_heads(model: Named) -> int:
+    heads = ast.literal_eval(registry.member("models", model.name).parameters["heads"] or "0")
+    return int(heads) or FLAM_HEADS
+
+
+def _pooling_name(heads: int, pooling: str) -> str:
+    if heads and pooling == "attention":
+        return "FLAM"
+    return f"{pooling.replace('_', ' ')} pooling" + (" after self-attention" if heads else "")
+
+
+def _file(name: str) -> str:
+    return name.replace(".", "_")
+
+
+_MAKERS = {"losses": _of_losses, "augment": _of_augment, "pooling": _of_pooling}

@@ -1,0 +1,234 @@
+"""ablation.json → one HTML page, the same in Markdown, and its figures as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from serkit.errors import RunFailed, SerkitError
+from serkit.reporting import data_tables
+from serkit.reporting.ablation_words import (
+    LEAD,
+    METHOD,
+    cautions,
+    changed,
+    claim,
+    difference,
+    headline,
+    lead,
+    lead_split,
+    outcomes,
+    sentences,
+)
+from serkit.reporting.charts import component_curves, learning_curves
+from serkit.reporting.content import about
+from serkit.reporting.figures import Interval, Seeds, dots, forest
+from serkit.reporting.reading import Source
+from serkit.reporting.svg import Figure
+from serkit.reporting.tables import Cell, Column, Row, Table
+from serkit.reporting.text import ABSENT, METRICS, between, clean, count, finite, number, p_value, signed, whole
+from serkit.reporting.verdict import outcome
+
+FORMAT = 1
+NEEDED = {"name": str, "corpus": str, "labels": list, "variants": list, "seeds": list, "folds": list, "left_out": list}
+GROUPS = (("system", "a loss"), ("ensemble", "augmentation"), ("best", "pooling"), ("stack", "all at once"))
+TESTED = ("uar", "macro_f1", "accuracy")
+KINDS = {"losses": "system", "augment": "ensemble", "pooling": "best", "plain": "stack", "full": "stack"}
+
+
+def read_ablation(folder: Path) -> dict[str, Any]:
+    """Read ``folder/ablation.json``; its texts are cleaned.
+
+    Raises:
+        SerkitError: there is none, it is no JSON, or it is not an ablation of this format.
+        RunFailed: it cannot be read from disk.
+    """
+    file = folder / "ablation.json"
+    again = "run `serkit ablate` again"
+    if not file.is_file():
+        raise SerkitError(f"no ablation.json in '{folder}'; {again}")
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFailed(f"'{file}' cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise SerkitError(f"'{file}' is no JSON ({error}); {again}") from error
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        found = tree.get("format") if isinstance(tree, dict) else type(tree).__name__
+        raise SerkitError(f"'{file}': expected an ablation of format {FORMAT}, got {found!r}; {again}")
+    for key, kind in NEEDED.items():
+        if not isinstance(tree.get(key), kind):
+            raise SerkitError(f"'{file}': '{key}' is missing or no {kind.__name__}; {again}")
+    if len(tree["variants"]) < 2:
+        raise SerkitError(f"'{file}': expected the full recipe and at least one variant; {again}")
+    found = clean(tree)
+    return found if isinstance(found, dict) else {}
+
+
+def ablation_content(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates need: texts, tables and figures by name."""
+    source = Source(tree)
+    return {
+        "tree": tree,
+        "about": about(source),
+        "headline": headline(tree),
+        "lead": lead(tree),
+        "sentences": sentences(tree),
+        "cautions": cautions(tree, source),
+        "left_out": tree["left_out"],
+        "tiles": _tiles(tree),
+        "method": METHOD,
+        "figures": _figures(tree),
+        "numbers": numbers(tree),
+        "tests": [t for m in TESTED if (t := tests(tree, m, lead_split(tree)))],
+        "tests_dev": [t for m in TESTED if lead_split(tree) != "dev" and (t := tests(tree, m, "dev"))],
+        "changes": changes(tree),
+        "counts": data_tables.counts(source),
+        "features": data_tables.features(source),
+        "settings": data_tables.settings(source),
+    }
+
+
+def _tiles(tree: Mapping[str, Any]) -> list[dict[str, str]]:
+    split, full = lead_split(tree), tree["variants"][0]
+    found = []
+    for metric in ("uar", "macro_f1"):
+        m = full["values"][split][metric]
+        spread = f"± {number(m['sd'])} over {count(len(tree['seeds']), 'seed')}" if m["sd"] is not None else "one seed"
+        name = f"{METRICS[metric]}, full recipe"
+        found.append({"value": number(m["mean"]), "name": name, "sub": f"{spread}, {split}", "kind": "stack"})
+    results = list(outcomes(tree).values())
+    sure = sum(r in ("better", "worse") for r in results)
+    words = f"of {count(len(results), 'change')} shown to matter"
+    found.append({"value": str(sure), "name": words, "sub": f"by {METRICS[LEAD]} on {split}", "kind": ""})
+    d = difference(tree["variants"][-1], split)
+    who = count(d.get("speakers"), "speaker")
+    found.append({"value": whole(d.get("n")), "name": f"utterances on {split}", "sub": who, "kind": ""})
+    return found
+
+
+def _figures(tree: Mapping[str, Any]) -> dict[str, Figure]:
+    found = [_differences(tree), _seeds(tree), *_curves(tree)]
+    return {f.key: f for f in found if f is not None}
+
+
+def _differences(tree: Mapping[str, Any]) -> Figure:
+    split = lead_split(tree)
+    rows = []
+    for v in tree["variants"][1:]:
+        d = difference(v, split)
+        ends = [finite(d.get(k)) for k in ("difference", "low", "high")]
+        value, low, high = (x if x is not None else 0.0 for x in ends)
+        rows.append(Interval(v["title"], value, low, high, KINDS.get(str(v.get("over")), "system")))
+    told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
+    axis = f"{METRICS[LEAD]} of the full recipe minus the variant, {split}"
+    wide, narrow = (
+        forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True, legend=GROUPS, strong=("stack",))
+        for n in (False, True)
+    )
+    first = difference(tree["variants"][1], split)
+    caption = (
+        f"Right of zero the full recipe is ahead: what the variant lacks helps. Lines: {first.get('interval')}; "
+        f"n = {whole(first.get('n'))}."
+    )
+    return Figure("differences", "What each part adds", caption, (wide,), (narrow,))
+
+
+def _seeds(tree: Mapping[str, Any]) -> Figure:
+    split = lead_split(tree)
+    rows = []
+    for v in tree["variants"]:
+        values = tuple(x for x in map(finite, v["values"][split][LEAD]["by_seed"]) if x is not None)
+        rows.append(Seeds(v["title"], values, KINDS.get(str(v.get("over")), "system")))
+    axis = f"{METRICS[LEAD]} on {split}, a dot for each seed"
+    alt = f"{axis}: " + "; ".join(r.hint for r in rows)
+    wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n, at=rows[0].mean) for n in (False, True))
+    caption = (
+        "A dot is one trained network (of several folds: their pooled rows), the bar the mean over seeds. "
+        * (len(tree["seeds"]) > 1)
+        + "The dashed line is the full recipe."
+    )
+    return Figure("seeds", "How far seeds differ", caption, (wide,), (narrow,))
+
+
+def _curves(tree: Mapping[str, Any]) -> list[Figure]:
+    curves = tree.get("curves") if isinstance(tree.get("curves"), dict) else {}
+    titles = {v["key"]: v["title"] for v in tree["variants"]}
+    named = {titles[k]: rows for k, rows in (curves or {}).items() if k in titles}
+    found = []
+    panels = learning_curves(named)
+    if panels:
+        caption = (
+            "Above: Macro-F1 on dev, a dot at each network's best epoch. Below: the loss on train (solid), which does "
+            "not compare between variants with other losses, and cross-entropy on dev (dashed). Thin lines: seeds "
+            "(and folds); thick: their mean. All panels share their axes."
+        )
+        found.append(Figure("curves", "Learning curves", caption, tuple(panels)))
+    parts = component_curves({k: rows for k, rows in named.items() if k == tree["variants"][0]["title"]})
+    if parts:
+        found.append(Figure("components", "The losses of the full recipe", COMPONENTS, tuple(parts)))
+    return found
+
+
+COMPONENTS = (
+    "Above: what each loss adds to the sum, after its scaling and weight. Below: each loss as it came, relative to its "
+    "first epoch. Means over models (folds or seeds)."
+)
+
+
+def numbers(tree: Mapping[str, Any]) -> Table:
+    """Every variant on dev and test: UAR, Macro-F1 and accuracy, mean ± standard deviation over seeds."""
+    splits = [s for s in ("test", "dev") if s in tree["variants"][0]["values"]]
+    asked = [(s, m) for s in splits for m in ("uar", "macro_f1", "accuracy") if s != "dev" or m != "accuracy"]
+    columns = (Column("Variant"), *(Column(f"{s} {METRICS[m]}", numeric=True) for s, m in asked))
+    rows = []
+    for v in tree["variants"]:
+        cells = [Cell(v["title"])]
+        for split, metric in asked:
+            m = v["values"][split][metric]
+            spread = f"± {number(m['sd'])}" if finite(m.get("sd")) is not None else ""
+            cells.append(Cell(number(m["mean"]), spread))
+        rows.append(Row(tuple(cells), "stack" if v["key"] == "full" else ""))
+    seeds = ", ".join(str(s) for s in tree["seeds"])
+    one = tree["variants"][0]["values"]
+    notes = (
+        f"Mean ± standard deviation over seeds {seeds}." if len(tree["seeds"]) > 1 else f"One seed, {seeds}.",
+        *(f"{s}: n = {whole(one[s][LEAD]['n'])}, {count(one[s][LEAD]['speakers'], 'speaker')}." for s in splits),
+    )
+    return Table("numbers", "The variants", columns, tuple(rows), notes)
+
+
+def tests(tree: Mapping[str, Any], metric: str, split: str) -> Table | None:
+    """Full recipe against each variant by one metric on one split; ``None`` if not measured."""
+    if not difference(tree["variants"][1], split, metric):
+        return None
+    titles = ("Variant", "Difference [95%]", "p", "p Holm", "p permuted", "Detectable", "What it shows")
+    columns = tuple(Column(t, numeric=k in range(1, 6)) for k, t in enumerate(titles))
+    rows = []
+    for v in tree["variants"][1:]:
+        d = difference(v, split, metric)
+        cells = (
+            Cell(v["title"]),
+            Cell(signed(d.get("difference")), between(d.get("low"), d.get("high"), signed)),
+            *(Cell(p_value(d.get(k))) for k in ("p", "p_holm", "p_permutation")),
+            Cell(number(d.get("detectable"))),
+            Cell(claim(v, outcome(d))),
+        )
+        rows.append(Row(cells))
+    first = difference(tree["variants"][1], split, metric)
+    notes = (f"{first.get('interval')}; n = {whole(first.get('n'))}.",)
+    title = f"{METRICS[metric]} on {split}: the full recipe minus each variant"
+    return Table(f"tests-{split}-{metric}", title, columns, tuple(rows), notes)
+
+
+def changes(tree: Mapping[str, Any]) -> Table:
+    """What each variant trains with."""
+    full = tree["variants"][0]
+    rows = []
+    for v in tree["variants"]:
+        text = changed(v, full) if v is not full else changed(full, {})
+        rows.append(Row((Cell(v["title"]), Cell(text or ABSENT), Cell(whole(v.get("epochs"))), Cell(str(v["key"])))))
+    columns = (Column("Variant"), Column("Trained with"), Column("Epochs", numeric=True), Column("Folder", code=True))
+    return Table("changes", "What was trained", columns, tuple(rows))

@@ -1,0 +1,168 @@
+"""What an ablation shows, in sentences made from its numbers: nothing is claimed that an interval does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serkit.reporting.reading import Source
+from serkit.reporting.text import METRICS, between, count, finite, listed, number, p_is, signed
+from serkit.reporting.verdict import corpus_cautions, outcome
+
+LEAD = "uar"
+SURE = {"better", "worse"}
+METHOD = (
+    "Every variant is the recipe with one thing changed, trained anew with each seed on the same rows; the checkpoint "
+    "is chosen on dev. A number is the mean over seeds, ± the standard deviation over seeds.",
+    "A difference is the full recipe minus the variant, seed by seed, averaged. Each of its bootstrap draws takes "
+    "speakers with replacement, the same for all networks, and, independently, seeds with replacement (the "
+    "pigeonhole bootstrap, Owen 2007), the seeds' deviations widened by √(S / (S − 1)) for S seeds. With one seed an "
+    "interval holds for these networks alone.",
+    "p comes from the same draws; p Holm is adjusted for all variants of the table; p permuted swaps full recipe and "
+    "variant for whole speakers, in all seeds together. A part helps or harms where the interval leaves out zero and "
+    "both are below 0.05; where only the interval does, it seems to.",
+    "Detectable: the smallest true difference that would be found four times in five with this spread (2.80 standard "
+    "errors). “Not shown” is not “no effect”.",
+)
+
+
+def lead_split(tree: Mapping[str, Any]) -> str:
+    """Where the page leads: test, or dev where test has no labels."""
+    return "test" if "test" in tree["variants"][0]["values"] else "dev"
+
+
+def difference(variant: Mapping[str, Any], split: str, metric: str = LEAD) -> dict[str, Any]:
+    """Full recipe minus a variant, empty where there is none."""
+    found = variant.get("differences", {}).get(split, {}).get(metric)
+    return found if isinstance(found, dict) else {}
+
+
+def claim(variant: Mapping[str, Any], result: str) -> str:
+    """What an outcome says of a part, without a number: ``focal helps``, ``EAM seems better than LAM``."""
+    part, instead = str(variant.get("part")), str(variant.get("instead") or "")
+    if instead:
+        if result == "open":
+            return f"{part} and {instead} are not told apart"
+        side = "better" if result in ("better", "leaning+") else "worse"
+        return f"{part} {'is' if result in SURE else 'seems'} {side} than {instead}"
+    several = part.startswith("the other losses")
+    if result == "open":
+        return f"{part} {'are' if several else 'is'} not shown to matter"
+    verb = "help" if result in ("better", "leaning+") else "harm"
+    if result in SURE:
+        return f"{part} {verb}" if several else f"{part} {verb}s"
+    return f"{part} {'seem' if several else 'seems'} to {verb}"
+
+
+def outcomes(tree: Mapping[str, Any]) -> dict[str, str]:
+    """By variant, how its comparison with the full recipe ends on the leading split and metric."""
+    split = lead_split(tree)
+    return {v["key"]: outcome(difference(v, split)) for v in tree["variants"][1:]}
+
+
+def headline(tree: Mapping[str, Any]) -> str:
+    """One sentence: what is shown to help or to harm, or that nothing is."""
+    split, results = lead_split(tree), outcomes(tree)
+    opening = f"On {split}, by {METRICS[LEAD]},"
+    sure = [claim(v, results[v["key"]]) for v in tree["variants"][1:] if results[v["key"]] in SURE]
+    rest = len(results) - len(sure)
+    if not sure:
+        return f"{opening} no part of {tree['name']} is shown to help or to harm."
+    end = f"; of {count(rest, 'other change')} nothing is shown" if rest else ""
+    return f"{opening} {listed(sure)}{end}."
+
+
+def lead(tree: Mapping[str, Any]) -> str:
+    """The full recipe's number, and what a difference must be to be seen."""
+    split = lead_split(tree)
+    m = tree["variants"][0]["values"][split][LEAD]
+    seeds = count(len(tree["seeds"]), "seed")
+    spread = f" ± {number(m['sd'])} over {seeds}" if finite(m.get("sd")) is not None else f" ({seeds})"
+    return (
+        f"The full recipe reaches a {METRICS[LEAD]} of {number(m['mean'])}{spread} on {split}: "
+        f"{count(m.get('n'), 'utterance')} of {count(m.get('speakers'), 'speaker')}. {detectable(tree)}"
+    )
+
+
+def detectable(tree: Mapping[str, Any]) -> str:
+    """The smallest difference that this ablation would find, over its variants."""
+    split = lead_split(tree)
+    found = [finite(difference(v, split).get("detectable")) for v in tree["variants"][1:]]
+    known = sorted(x for x in found if x is not None)
+    if not known:
+        return ""
+    low, high = number(known[0]), number(known[-1])
+    size = low if low == high else f"{low} to {high}, by variant"
+    return f"The smallest difference that would be found four times in five is {size}."
+
+
+def sentences(tree: Mapping[str, Any]) -> list[str]:
+    """One sentence for each variant, sure ones first, then those that seem so, then the open ones."""
+    split, results = lead_split(tree), outcomes(tree)
+    order = {"better": 0, "worse": 0, "leaning+": 1, "leaning-": 1, "open": 2}
+    rows = sorted(tree["variants"][1:], key=lambda v: order[results[v["key"]]])
+    return [_sentence(tree, v, results[v["key"]], split) for v in rows]
+
+
+def _sentence(tree: Mapping[str, Any], variant: Mapping[str, Any], result: str, split: str) -> str:
+    d = difference(variant, split)
+    text = claim(variant, result)
+    if text.startswith(("the ", "all ", "augmentation ")):  # anything else is a name, which is written as it is
+        text = text[0].upper() + text[1:]
+    numbers = (
+        f"{METRICS[LEAD]} {number(d.get('value_a'))} against {number(d.get('value_b'))} ({variant['title']}), "
+        f"difference {signed(d.get('difference'))} {between(d.get('low'), d.get('high'), signed)}"
+    )
+    if result == "open":
+        return f"{text}: {numbers}; under {number(d.get('detectable'))} a difference would often be missed."
+    tests = f"Holm {p_is(d.get('p_holm'))}, permuted {p_is(d.get('p_permutation'))}"
+    return f"{text}{'' if result in SURE else ', not beyond doubt'}: {numbers}, {tests}."
+
+
+def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
+    """What a reader must know before believing the table."""
+    lines = []
+    split = lead_split(tree)
+    quick = tree.get("quick")
+    if isinstance(quick, dict):
+        lines.append(
+            f"quick look: {count(quick.get('epochs'), 'epoch')} instead of {quick.get('of')}, "
+            f"{count(len(tree['seeds']), 'seed')}; what is not yet trained to its end may rank otherwise."
+        )
+    if len(tree["seeds"]) == 1:
+        lines.append("one seed: intervals hold for these networks; another training of the same recipe may differ.")
+    d = difference(tree["variants"][-1], split)
+    speakers = int(finite(d.get("speakers")) or 0)
+    singly = "drawn singly" in str(d.get("interval")) or "speakers unknown" in str(d.get("interval"))
+    if 2 <= speakers < 6 and not singly:
+        more = " Several folds (--fold all) pool more speakers." if len(tree["folds"]) == 1 else ""
+        lines.append(
+            f"too few speakers: with {speakers} on {split} the permutation test cannot go below about "
+            f"{number(2 / 2**speakers, 2)}, so nothing can be shown to help or to harm.{more}"
+        )
+    if "rough" in str(d.get("interval")):
+        lines.append(f"rough intervals: {count(speakers, 'speaker')} on {split}; below 20 they are too narrow.")
+    if split == "dev":
+        lines.append("Test has no labels here: these are numbers on dev, on which checkpoints were chosen.")
+    if source.provenance.get("speakers_shared"):
+        lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
+    return [*lines, *corpus_cautions(source)]
+
+
+def changed(variant: Mapping[str, Any], full: Mapping[str, Any]) -> str:
+    """What a variant trains with, where it differs from the full recipe: losses, augmentation, head."""
+    parts = []
+    for key in ("losses", "augment"):
+        if variant.get(key) != full.get(key):
+            parts.append(f"{key}: {' + '.join(str(x) for x in _items(variant.get(key))) or 'none'}")
+    mine, its = _pairs(variant.get("model")), _pairs(full.get("model"))
+    differs = [f"{k} {v}" for k, v in mine.items() if its.get(k) != v]
+    return "; ".join([*parts, *([f"model: {', '.join(differs)}"] if differs else [])])
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _pairs(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
