@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ import numpy as np
 from serkit import audio, checkpoints
 from serkit.contents import ContentHashes, item_key
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import MissingExtra, SerkitError, did_you_mean
 from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, TransformersWhisper
 from serkit.foundation.tiny import tiny_folder
 from serkit.journal import append_rows, read_rows
@@ -123,6 +124,35 @@ def transcribe(
             done |= fresh
             meter.advance(len(fresh))
     return {u.id: done[u.id] for u in manifest}
+
+
+def listener(
+    name: str, *, language: str | None = None, engine: Engine | None = None, device: str = "cpu"
+) -> Callable[[Sequence[np.ndarray]], list[Transcript]]:
+    """Open a recogniser for clips that are at hand: (samples,) float32 mono 16 kHz each → their transcripts.
+
+    Args:
+        name: a Whisper name such as ``whisper/small``, ``path:DIR``, or the folder itself.
+        language: ISO 639 code; ``None`` takes the model's guess. device: ``cpu`` or ``cuda``.
+        engine: ``None`` takes faster-whisper where it is installed or the folder is CTranslate2's, else transformers.
+
+    Raises:
+        MissingExtra: neither engine is installed.
+        SerkitError: an unknown name, or no weights.
+    """
+    folder = Path(name.removeprefix("path:"))
+    source = folder if folder.is_dir() else tiny_folder("whisper") if name == "whisper/random" else None
+    if engine is None:
+        converted = source is not None and (source / "model.bin").is_file()
+        engine = "faster-whisper" if converted or (source is None and find_spec("faster_whisper")) else "transformers"
+        if engine == "transformers" and find_spec("transformers") is None:
+            raise MissingExtra("faster-whisper", "asr", f"hearing words with '{name}'")
+    if engine == "faster-whisper":
+        recogniser: Recogniser = FasterWhisper(str(source or name.split("/", 1)[-1]), language, device)
+    else:
+        found = checkpoints.resolve(f"path:{source}" if source is not None else name, source, family="whisper")
+        recogniser = TransformersWhisper(found, language, device, "float32")
+    return lambda clips: _hear(recogniser, clips, 8)
 
 
 def model_key(

@@ -94,12 +94,19 @@ def predict(
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
     format_: Annotated[Format, typer.Option("--format", help="How to write the answers.")] = Format.table,
     timeline: Annotated[bool, typer.Option("--timeline", help="Emotion over time, part by part.")] = False,
-    by: Annotated[Division | None, typer.Option(help="Parts of the timeline [default: segment, of speech].")] = None,
+    by: Annotated[
+        Division | None, typer.Option(help="Parts of the timeline [default: segment, of speech; turn: of a speaker].")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Answers are 'unsure' below this measured precision.")] = None,
     rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM of a diarisation.")] = None,
-    transcript: Annotated[Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json.")] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json, or a folder with one per recording.")
+    ] = None,
+    asr: Annotated[str | None, typer.Option(help="Hear the words: a Whisper, such as whisper/small.")] = None,
+    language: Annotated[str | None, typer.Option(help="That is spoken, for --asr: en, de, …")] = None,
+    diarise: Annotated[str | None, typer.Option(help="Hear who speaks: a pipeline of pyannote.audio.")] = None,
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds [default: 3].")] = None,
     hop: Annotated[float | None, typer.Option(help="From one window to the next [default: 1.5].")] = None,
     vad: Annotated[Detector, typer.Option(help="How speech is found.")] = Detector.spectral,
@@ -117,7 +124,8 @@ def predict(
     asked = commands.Asked(
         inputs=tuple(inputs), model=model, kind=format_.value, timeline=timeline or by not in (None, Division.clip),
         labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,
-        window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs,
+        window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs, asr=asr,
+        language=language, diariser=diarise,
     )  # fmt: skip
     ticker = _Ticker()
     failed = commands.predict(asked, _write, ticker.complain, ticker)

@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.progress import Meter, ProgressCallback
-from serkit.serving import formats
+from serkit.serving import example, formats
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By, Prediction
-from serkit.serving.timeline import Turn, read_rttm, read_transcript, turns_of
+
+if TYPE_CHECKING:
+    from serkit.serving.hearing import Beside
 
 AUDIO = frozenset(f".{x}" for x in (
     "3gp", "aac", "aif", "aiff", "amr", "au", "avi", "flac", "m4a", "mka", "mkv", "mov", "mp3", "mp4", "oga",
@@ -36,8 +38,8 @@ class Asked:
     Attributes:
         inputs: files, folders, or ``-``. model: name or place of a bundle. kind: format. timeline: parts too.
         labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
-        vad: how speech is found. rttm, transcript: files with turns and sentences. out: file to write.
-        jobs: processes; 0 is one per core.
+        vad: how speech is found. rttm, transcript, asr, diariser, language: see
+            :class:`serkit.serving.hearing.Beside`. out: file to write. jobs: processes; 0 is one per core.
     """
 
     inputs: tuple[str, ...]
@@ -53,6 +55,9 @@ class Asked:
     vad: str = "spectral"
     rttm: Path | None = None
     transcript: Path | None = None
+    asr: str | None = None
+    diariser: str | None = None
+    language: str | None = None
     out: Path | None = None
     jobs: int = 1
 
@@ -84,7 +89,7 @@ def predict(
         raise SerkitError(f"a TextGrid holds one recording, got {len(files)}; predict them one by one")
     worker = _Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
-    worker.settings("check")
+    worker.check()
     head = formats.header(asked.kind, labels, timeline=timeline)
     done: set[str] = set()
     if asked.out is not None and asked.kind in formats.BY_ROW:
@@ -119,7 +124,7 @@ def gather(inputs: Sequence[str]) -> list[str]:
     if STDIN in inputs and len(inputs) > 1:
         raise SerkitError("- (standard input) stands alone; give files in another call")
     found: dict[str, None] = {}
-    for given in inputs:
+    for given in map(example.recording, inputs):
         path = Path(given)
         if given == STDIN or not path.is_dir():
             found[given] = None
@@ -213,27 +218,36 @@ class _Worker:
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.model: Model = load(asked.model)
-        self._rttm = read_rttm(asked.rttm) if asked.rttm is not None else {}
-        self._sentences = read_transcript(asked.transcript) if asked.transcript is not None else []
+        self._beside: Beside | None = None
+        if any(x is not None for x in (asked.rttm, asked.transcript, asked.asr, asked.diariser, asked.language)):
+            from serkit.serving.hearing import Beside
 
-    def settings(self, path: str) -> dict[str, Any]:
-        """Options of :meth:`Model.predict` for one recording; ``check`` only checks what does not depend on it."""
+            self._beside = Beside(
+                rttm=asked.rttm, transcript=asked.transcript, asr=asked.asr, diariser=asked.diariser,
+                language=asked.language,
+            )  # fmt: skip
+
+    def check(self) -> None:
+        """Refuse options that no recording could be answered with."""
+        asked, beside = self.asked, self._beside
+        if asked.by == "turn" and not (beside and beside.has_turns):
+            raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation, or --diarise")
+        if asked.by == "sentence" and not (beside and beside.has_sentences):
+            raise SerkitError("--by sentence needs --transcript FILE with times (.srt, .vtt or .json), or --asr")
+        if asked.threshold is not None:
+            self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
+        self.settings(STDIN, b"", known=False)
+
+    def settings(self, path: str, recording: Any, *, known: bool = True) -> dict[str, Any]:
+        """Options of :meth:`Model.predict` for one recording; without what is ``known`` of it for a mere check."""
         from serkit.segments import SegmentSettings
 
         asked = self.asked
-        turns: list[Turn] = []
-        if self._rttm and path != "check":
-            turns = turns_of(self._rttm, path)
-        if asked.by == "turn" and not self._rttm:
-            raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation")
-        if asked.by == "sentence" and not self._sentences:
-            raise SerkitError("--by sentence needs --transcript FILE with times (.srt, .vtt or .json)")
-        if asked.threshold is not None:
-            self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
+        turns, sentences = self._beside.of(path, recording) if self._beside is not None and known else ([], [])
         options: dict[str, Any] = {"window_s": asked.window_s, "hop_s": asked.hop_s}
         return {
             "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
-            "turns": turns, "sentences": self._sentences,
+            "turns": turns, "sentences": sentences,
             "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
             **{k: v for k, v in options.items() if v is not None},
         }  # fmt: skip
@@ -241,12 +255,12 @@ class _Worker:
     def answer(self, path: str) -> Prediction | str:
         """The prediction, or what is wrong with the recording in one line."""
         try:
-            settings = self.settings(path)
             if path != STDIN:
-                return self.model.predict(path, **settings)
+                return self.model.predict(path, **self.settings(path, path))
             with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as held:
                 while block := sys.stdin.buffer.read(1 << 20):
                     held.write(block)
+                settings = self.settings(path, held)
                 held.seek(0)
                 return replace(self.model.predict(held, **settings), path=STDIN)  # type: ignore[arg-type]  # a BinaryIO
         except SerkitError as error:

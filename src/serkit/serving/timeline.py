@@ -126,6 +126,20 @@ def with_speakers(turns: Sequence[Turn], speakers: Sequence[Turn]) -> list[Turn]
     return found
 
 
+def joined(sentences: Iterable[Turn], pause_s: float = 1.0) -> list[Turn]:
+    """Turns of sentences that name their speakers: what one says without a longer pause is one turn."""
+    found: list[Turn] = []
+    for sentence in sentences:
+        last = found[-1] if found else None
+        if sentence.speaker is None:
+            continue
+        if last is None or last.speaker != sentence.speaker or sentence.start_s - last.end_s > pause_s:
+            found.append(Turn(sentence.start_s, sentence.end_s, sentence.speaker))
+        else:
+            found[-1] = replace(last, end_s=max(last.end_s, sentence.end_s))
+    return found
+
+
 def speaker_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | None:
     """Who speaks longest between two times."""
     seconds: dict[str, float] = {}

@@ -1,0 +1,193 @@
+"""What is known of a recording beside its sound: who speaks when, and which words; from files, or heard."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from serkit import audio
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import MissingExtra, SerkitError
+from serkit.segments import Segmenter, SegmentSettings
+from serkit.serving.example import transcript
+from serkit.serving.timeline import Turn, joined, read_rttm, read_transcript, turns_of
+
+if TYPE_CHECKING:
+    from serkit.transcripts import Transcript
+
+Recording = Path | str | BinaryIO
+SUFFIXES = (".srt", ".vtt", ".json", ".jsonl")
+_CLIP_S = 28.0  # Whisper hears 30 s at a time
+
+
+class Beside:
+    """Turns and sentences of recordings, from wherever they come.
+
+    Args:
+        rttm: file with the turns of one recording or several. transcript: file with the sentences of a
+            recording, or a folder with a file for each, called as the recording is; ``example`` is the
+            package's own.
+        asr: Whisper that hears the words where no transcript is given: see :func:`serkit.transcripts.listener`.
+        diariser: diarisation pipeline that hears the speakers where no RTTM is given: see :class:`Diariser`.
+        language: ISO 639 code for ``asr``.
+
+    Raises:
+        SerkitError: a file that cannot be read, both a file and a listener for the same, or an extra that is missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        rttm: Path | str | None = None,
+        transcript: Path | str | None = None,
+        asr: str | None = None,
+        diariser: str | None = None,
+        language: str | None = None,
+    ) -> None:
+        if transcript is not None and asr is not None:
+            raise SerkitError("words are either given (--transcript) or heard (--asr), not both")
+        if rttm is not None and diariser is not None:
+            raise SerkitError("speakers are either given (--rttm) or heard (--diarise), not both")
+        if language is not None and asr is None:
+            raise SerkitError("--language is for --asr, which hears the words")
+        self._rttm = read_rttm(rttm) if rttm is not None else None
+        self._folder, self._sentences = _transcripts(transcript)
+        self._words = Words(asr, language) if asr is not None else None
+        self._diariser = Diariser(diariser) if diariser is not None else None
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether speakers may become known."""
+        return self._rttm is not None or self._diariser is not None or self.has_sentences
+
+    @property
+    def has_sentences(self) -> bool:
+        """Whether words with times will be known."""
+        return bool(self._sentences) or self._folder is not None or self._words is not None
+
+    def of(self, name: str, recording: Recording) -> tuple[list[Turn], list[Turn]]:
+        """The turns and the sentences of a recording; none of either where nothing was asked for.
+
+        Sentences that name their speakers make turns where nothing else does.
+
+        Raises:
+            SerkitError: an RTTM or a folder without it, or it cannot be heard.
+        """
+        turns = turns_of(self._rttm, name) if self._rttm is not None else []
+        if self._diariser is not None:
+            turns = self._diariser(_rewound(recording))
+        sentences = self._sentences
+        if self._folder is not None:
+            sentences = read_transcript(_beside(self._folder, name))
+        elif self._words is not None:
+            sentences = self._words(_rewound(recording))
+        return turns or joined(sentences), sentences
+
+
+class Words:
+    """Sentences with times, as a Whisper hears them; speech is found first, so silence makes no words up.
+
+    Args:
+        name, language: see :func:`serkit.transcripts.listener`.
+    """
+
+    def __init__(self, name: str, language: str | None = None) -> None:
+        from serkit.transcripts import listener  # not at the top: it may load torch
+
+        self._hear: Callable[[Sequence[np.ndarray]], list[Transcript]] = listener(name, language=language)
+
+    def __call__(self, recording: Recording) -> list[Turn]:
+        """The sentences of a recording of any length, in constant memory."""
+        found = []
+        for start_s, clip in speech_clips(recording):
+            heard = self._hear([clip])[0]
+            for begin_s, end_s, text in heard.segments:
+                until_s = min(max(end_s, begin_s + 0.02), len(clip) / SAMPLE_RATE_HZ)
+                if until_s > begin_s:
+                    found.append(Turn(start_s + begin_s, start_s + until_s, None, text))
+        return found
+
+
+class Diariser:
+    """Who speaks when, as a pipeline of pyannote.audio hears it.
+
+    Not tried with real weights here: they are behind a form on the Hugging Face hub. Reads the whole
+    recording into memory, as the pipeline wants it.
+
+    Args:
+        name: of the pipeline on the hub, or the path of its ``config.yaml``.
+
+    Raises:
+        MissingExtra: pyannote.audio is not installed.
+        SerkitError: no such pipeline, or no right to it.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            package: Any = importlib.import_module("pyannote.audio")
+        except ImportError:
+            raise MissingExtra("pyannote.audio", "diarise", "hearing who speaks (--diarise)") from None
+        try:
+            self._pipeline: Any = package.Pipeline.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise SerkitError(f"no diarisation pipeline '{name}': {str(error).splitlines()[0]}") from None
+        if self._pipeline is None:
+            raise SerkitError(
+                f"diarisation pipeline '{name}': its licence has to be accepted on the Hugging Face hub first"
+            )
+
+    def __call__(self, recording: Recording) -> list[Turn]:
+        """The turns of a recording, by time."""
+        import torch
+
+        samples = audio.load(recording, max_s=None)
+        answer = self._pipeline({"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE_HZ})
+        annotation = getattr(answer, "speaker_diarization", answer)  # pyannote.audio 4 wraps what 3 returned
+        turns = [
+            Turn(float(span.start), float(span.end), str(speaker))
+            for span, _, speaker in annotation.itertracks(yield_label=True)
+            if math.isfinite(span.end) and span.end > span.start
+        ]
+        return sorted(turns, key=lambda t: t.start_s)
+
+
+def speech_clips(recording: Recording) -> Iterator[tuple[float, np.ndarray]]:
+    """(start in seconds, (samples,)) of the stretches of speech, none longer than what Whisper hears at once."""
+    segmenter = Segmenter(SegmentSettings(max_s=_CLIP_S, min_silence_s=0.6))
+    kept, first = np.zeros(0, dtype=np.float32), 0
+    for block in audio.blocks(recording):
+        kept = np.concatenate([kept, block])
+        for stretch in segmenter.push(block):
+            yield stretch.start_s, kept[stretch.start - first : stretch.end - first]
+        gone = max(0, segmenter.needed_from - first)
+        kept, first = kept[gone:], first + min(gone, len(kept))
+    for stretch in segmenter.finish():
+        yield stretch.start_s, kept[stretch.start - first : stretch.end - first]
+
+
+def _transcripts(given: Path | str | None) -> tuple[Path | None, list[Turn]]:
+    """The folder of transcripts, or the sentences of the one that is given."""
+    if given is None:
+        return None, []
+    path = transcript(given)
+    return (path, []) if path.is_dir() else (None, read_transcript(path))
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """The transcript in a folder that is called as the recording is."""
+    for suffix in SUFFIXES:
+        found = folder / f"{Path(name).stem}{suffix}"
+        if found.is_file():
+            return found
+    raise SerkitError(f"{name}: no transcript {Path(name).stem}({'|'.join(SUFFIXES)}) in {folder}")
+
+
+def _rewound(recording: Recording) -> Recording:
+    if not isinstance(recording, (str, Path)):
+        recording.seek(0)
+    return recording

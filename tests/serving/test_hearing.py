@@ -1,0 +1,174 @@
+"""Who and which words, from files and from listeners, through ``serkit predict``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serkit import transcripts
+from serkit.errors import MissingExtra, SerkitError
+from serkit.segments import find_speech
+from serkit.serving import commands, hearing
+from serkit.serving.commands import Asked
+from serkit.serving.hearing import Beside, Diariser, Words, speech_clips
+from serkit.serving.timeline import Turn, joined, read_transcript, text_at
+from serkit.transcripts import Transcript
+
+from .signals import GOLDEN, quiet, talk, voice, wav
+
+
+def row(*inputs: object, **options: Any) -> dict[str, Any]:
+    asked = Asked(tuple(map(str, inputs)), model=str(GOLDEN), kind="json", timeline=True, **options)
+    written: list[str] = []
+    complaints: list[str] = []
+    assert commands.predict(asked, written.append, complaints.append) == 0, complaints
+    found: dict[str, Any] = json.loads("".join(written))
+    return found
+
+
+def test_the_example_says_who_when_which_words() -> None:
+    parts = row("example", transcript=Path("example"))["segments"]
+    assert [(p["speaker"], p["text"]) for p in parts] == [
+        ("Ada", "tell me about it"), ("Ben", "we did it at last"), ("Ben", "that is great news"),
+        ("Ada", "you ruined it again"), ("Ben", "i miss her so much"),
+    ]  # fmt: skip
+    turns = row("example", transcript=Path("example"), by="turn")["segments"]
+    assert [t["speaker"] for t in turns] == ["Ada", "Ben", "Ada", "Ben"]
+    assert turns[1]["text"] == "we did it at last that is great news"
+    sentences = row("example", transcript=Path("example"), by="sentence")["segments"]
+    assert [s["text"] for s in sentences] == [p["text"] for p in parts]
+
+
+def test_a_folder_of_transcripts(tmp_path: Path) -> None:
+    for name, word in (("a", "one"), ("b", "two")):
+        (tmp_path / f"{name}.wav").write_bytes(wav(talk(1)))
+        (tmp_path / f"{name}.srt").write_text(f"1\n00:00:01,000 --> 00:00:01,500\n{word}\n")
+    parts = row(tmp_path, transcript=tmp_path)
+    assert [p["segments"][0]["text"] for p in parts] == ["one", "two"]
+    (tmp_path / "b.srt").unlink()
+    asked = Asked((str(tmp_path),), model=str(GOLDEN), transcript=tmp_path)
+    complaints: list[str] = []
+    assert commands.predict(asked, lambda text: None, complaints.append) == 1
+    assert "no transcript b(.srt" in complaints[0]
+
+
+def test_words_with_times_go_to_the_part_they_are_said_in(tmp_path: Path) -> None:
+    words = [{"word": "left", "start": 0.1, "end": 0.4}, {"word": "right", "start": 2.1, "end": 2.4}]
+    whisper = {"segments": [{"start": 0.0, "end": 3.0, "text": " left right", "words": words}]}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(whisper))
+    (sentence,) = read_transcript(path)
+    assert sentence.text == "left right"
+    assert [text_at([sentence], a, b) for a, b in ((0, 1), (1, 2), (2, 3))] == ["left", None, "right"]
+    whisper["segments"][0]["words"] = [words[0], {"word": "2"}]  # type: ignore[index]
+    path.write_text(json.dumps(whisper))
+    assert text_at(read_transcript(path), 1, 2) == "left right"
+
+
+def test_turns_of_sentences() -> None:
+    said = [Turn(0, 1, "A", "x"), Turn(1.5, 2, "A", "y"), Turn(2.1, 3, None, "z"), Turn(3, 4, "B"), Turn(6, 7, "B")]
+    assert joined(said) == [Turn(0, 2, "A"), Turn(3, 4, "B"), Turn(6, 7, "B")]
+    assert joined([Turn(0, 1, None, "x")]) == []
+
+
+def test_stretches_for_a_recogniser_are_those_of_the_recording(tmp_path: Path) -> None:
+    sound = np.concatenate([talk(2), quiet(12), voice(40), quiet(1)])
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav(sound, subtype="FLOAT"))
+    clips = list(speech_clips(path))
+    settings = hearing.SegmentSettings(max_s=28.0, min_silence_s=0.6)
+    stretches = list(find_speech([sound], settings))
+    assert [round(start * 16_000) for start, _ in clips] == [s.start for s in stretches]
+    for (_, clip), stretch in zip(clips, stretches, strict=True):
+        assert np.array_equal(clip, sound[stretch.start : stretch.end])
+    assert max(len(clip) for _, clip in clips) <= 29 * 16_000
+    assert len(clips) >= 4
+
+
+def test_words_that_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def fake(name: str, *, language: str | None = None, **options: Any) -> Any:
+        asked.append((name, language))
+        return lambda clips: [Transcript("well", "en", ((0.2, 99.0, "well"),)) for _ in clips]
+
+    monkeypatch.setattr(transcripts, "listener", fake)
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav(talk(2)))
+    parts = row(path, asr="whisper/small", language="en", by="sentence")["segments"]
+    assert asked == [("whisper/small", "en")]
+    assert [p["text"] for p in parts] == ["well", "well"]
+    assert parts[0]["end_s"] < parts[1]["start_s"]
+    assert row(path, asr="whisper/small")["segments"][1]["text"] == "well"
+
+
+def test_a_whisper_with_random_weights_is_heard(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the tiny Whisper needs serkit[foundation]")
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav(talk(2)))
+    for sentence in Words("whisper/random", "en")(path):
+        assert 0 <= sentence.start_s < sentence.end_s <= 5.6
+        assert sentence.text
+
+
+def test_listeners_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(transcripts, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"serkit\[asr\]"):
+        Words("whisper/small")
+    monkeypatch.setitem(sys.modules, "pyannote.audio", None)
+    with pytest.raises(MissingExtra, match=r"serkit\[diarise\]"):
+        Diariser("pyannote/speaker-diarization-3.1")
+    cases = [
+        ({"transcript": tmp_path, "asr": "whisper/small"}, "not both"),
+        ({"rttm": tmp_path, "diariser": "x"}, "not both"),
+        ({"language": "en"}, "--language is for --asr"),
+    ]
+    for options, reason in cases:
+        with pytest.raises(SerkitError, match=reason):
+            Beside(**options)
+
+
+class _Annotation:
+    def itertracks(self, *, yield_label: bool) -> Any:
+        assert yield_label
+        spans = [(2.2, 6.0, "SPEAKER_01"), (0.0, 2.2, "SPEAKER_00"), (3.0, 3.0, "SPEAKER_00")]
+        return [(types.SimpleNamespace(start=a, end=b), k, who) for k, (a, b, who) in enumerate(spans)]
+
+
+def test_speakers_that_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pyannote.audio 3 and 4 document; its own weights were not at hand."""
+    heard: list[tuple[int, ...]] = []
+
+    class Pipeline:
+        version = 3
+
+        @classmethod
+        def from_pretrained(cls, name: str) -> Any:
+            return None if name == "gated" else cls()
+
+        def __call__(self, file: dict[str, Any]) -> Any:
+            heard.append(tuple(file["waveform"].shape))
+            found = _Annotation()
+            return found if self.version == 3 else types.SimpleNamespace(speaker_diarization=found)
+
+    package = types.ModuleType("pyannote.audio")
+    package.Pipeline = Pipeline  # type: ignore[attr-defined]
+    imported = importlib.import_module
+    monkeypatch.setattr(
+        hearing.importlib, "import_module", lambda name: package if name == "pyannote.audio" else imported(name)
+    )
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav(talk(3)))
+    for Pipeline.version in (3, 4):
+        parts = row(path, diariser="pyannote/speaker-diarization-3.1", by="turn")["segments"]
+        assert [p["speaker"] for p in parts] == ["SPEAKER_00", "SPEAKER_01"]
+    assert heard[0] == (1, len(talk(3)))
+    with pytest.raises(SerkitError, match="licence has to be accepted"):
+        Diariser("gated")
