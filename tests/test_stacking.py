@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from serkit import stacking
 from serkit.combining import MajorityVote, MeanLogit, align, speaker_folds
 from serkit.errors import SerkitError
 from serkit.metrics import from_labels
@@ -208,6 +209,23 @@ def test_same_seed_same_scores_whatever_the_order_and_the_jobs():
     other = RandomForestStack(trees=15, seed=1).fit(planted(train), train).predict(asked)
     assert np.array_equal(one.scores, two.scores)
     assert not np.array_equal(one.scores, other.scores)
+
+
+def test_threads_change_no_byte_of_what_is_saved(monkeypatch, tmp_path):
+    train = make_manifest(300)
+    asked, seen = planted(train), []
+    for name, many in (("alone", 10**9), ("threads", 1)):
+        monkeypatch.setattr(stacking, "MANY_ROWS", many)
+        with monkeypatch.context() as patch:
+            fit = RandomForestClassifier.fit
+            patch.setattr(RandomForestClassifier, "fit", lambda s, X, y, fit=fit: seen.append(s.n_jobs) or fit(s, X, y))
+            RandomForestStack(trees=40).fit(asked, train).save(tmp_path / name)
+    assert seen == [1] * 5 + [-1] * 5
+    files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("alone", "threads")]
+    assert files[0] == files[1]
+    assert (tmp_path / "alone" / "stack.json").read_bytes() == (tmp_path / "threads" / "stack.json").read_bytes()
+    one, two = (load(tmp_path / name).predict(asked).scores for name in ("alone", "threads"))
+    assert np.array_equal(one, two)
 
 
 def test_vote_counts_and_breaks_ties_by_mean_probability():

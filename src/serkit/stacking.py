@@ -37,6 +37,7 @@ from serkit.predictions import Predictions
 from serkit.types import Manifest
 
 MODELS = "models.skops"
+MANY_ROWS = 1000
 TRUSTED = frozenset({"sklearn.tree._tree.Tree"})
 
 
@@ -53,7 +54,7 @@ class _Stack(Ensemble):
     in_sample: bool = False
     seed: int = 42
     decimals: int | None = None
-    n_jobs: int = 1
+    n_jobs: int = 0
     classes_: np.ndarray = field(init=False, repr=False)
     models_: list[Any] = field(init=False, repr=False)
 
@@ -107,7 +108,8 @@ class RandomForestStack(_Stack):
         trees, max_depth, min_leaf, min_split: of each forest.
         folds: how many forests. per_class: rows of each class, ``auto`` for as many as the smallest has.
         decimals: scores are rounded to so many places, ``None`` leaves them.
-        n_jobs: processes of the fit; the result does not depend on it.
+        n_jobs: threads of the fit, on which the result does not depend; 0: one per core, and one in all for fewer
+            than 1 000 rows, where more would only wait for each other.
     """
 
     trees: int = 200
@@ -132,10 +134,11 @@ class RandomForestStack(_Stack):
             )
         splitter = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         self.models_ = []
+        threads = self.n_jobs or (-1 if len(X) >= MANY_ROWS else 1)
         for train, _ in splitter.split(X, y):
             forest = RandomForestClassifier(
                 n_estimators=self.trees, criterion="gini", max_depth=self.max_depth, min_samples_leaf=self.min_leaf,
-                min_samples_split=self.min_split, random_state=self.seed, n_jobs=self.n_jobs,
+                min_samples_split=self.min_split, random_state=self.seed, n_jobs=threads,
             )  # fmt: skip
             forest.fit(X[train], y[train])
             forest.n_jobs = 1  # threads would add the trees up in any order, and sums would differ in the last digit
