@@ -230,6 +230,30 @@ def test_the_moving_average_is_what_is_kept(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("rule", ["fixed", "initial", "running_max", "uncertainty"])
+def test_the_history_has_each_loss_by_name_and_what_it_adds(tmp_path, rule):
+    losses = [{"name": "cross_entropy", "weight": 0.5}, "focal"]
+    system = made_system(train={"epochs": 2, "loss_scale": rule}, losses=losses)
+    train, dev = made_examples()
+    train_network(system, made_config(system), train, dev, tmp_path, device="cpu")
+    for row in history(tmp_path):
+        assert {k for k in row if k.startswith(("loss_", "scaled_"))} == {
+            "loss_cross_entropy", "loss_focal", "scaled_cross_entropy", "scaled_focal",
+        }  # fmt: skip
+        assert row["scaled_cross_entropy"] + row["scaled_focal"] == pytest.approx(row["loss"], rel=1e-5)
+        if rule == "fixed":
+            assert row["scaled_cross_entropy"] == pytest.approx(0.5 * row["loss_cross_entropy"], rel=1e-5)
+        if rule == "running_max":
+            assert row["scaled_focal"] <= 1.0
+
+
+def test_of_one_loss_there_is_no_second_curve(tmp_path):
+    system = made_system(train={"epochs": 1})
+    train, dev = made_examples()
+    train_network(system, made_config(system), train, dev, tmp_path, device="cpu")
+    assert not [k for k in history(tmp_path)[0] if k.startswith("scaled_")]
+
+
 def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path):
     system = made_system()
     manifest = made_manifest()

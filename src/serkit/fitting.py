@@ -110,7 +110,7 @@ class Fitting:
                     f"lower train.lr (now {self.settings.lr:g}) or set train.clip_norm"
                 )
             self.accelerator.backward(total * (len(batch) / n_rows))
-            sums.add(len(batch), total, components)
+            sums.add(len(batch), total, components, self.losses.sum.components(components))
         if self.settings.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -153,16 +153,21 @@ class Fitting:
 
 
 class _Means:
-    """Row-weighted means of the loss and its components over an epoch."""
+    """Row-weighted means over an epoch: the loss, each component as it came, and what each adds to the loss."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.sums: dict[str, float] = {}
 
-    def add(self, rows: int, total: torch.Tensor, components: Mapping[str, torch.Tensor]) -> None:
+    def add(
+        self, rows: int, total: torch.Tensor, components: Mapping[str, torch.Tensor], scaled: Mapping[str, float]
+    ) -> None:
         self.rows += rows
-        for name, value in {"loss": total, **{f"loss_{k}": v for k, v in components.items()}}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach()) * rows
+        values = {"loss": float(total.detach()), **{f"loss_{k}": float(v) for k, v in components.items()}}
+        if len(scaled) > 1:  # of one loss it is the loss
+            values |= {f"scaled_{k}": v for k, v in scaled.items()}
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * rows
 
     def row(self) -> dict[str, float]:
         return {name: value / self.rows for name, value in self.sums.items()}

@@ -137,6 +137,23 @@ def test_no_text_of_the_report_is_markup(tmp_path: Path) -> None:
     assert r"\input" not in tex
 
 
+def test_losses_of_a_system_are_drawn_by_name_where_there_are_several(tmp_path: Path) -> None:
+    tree = report()
+    several = [{"loss_focal": 4.0 / k, "loss_supcon": 3.0, "scaled_focal": 1.0 / k, "scaled_supcon": 0.5}
+               for k in (1, 2, 3)]  # fmt: skip
+    rows = tree["curves"]["voice_text"]["fold0"]
+    tree["curves"]["voice_text"] = {"fold0": [{**row, **more} for row, more in zip(rows, several, strict=True)]}
+    text = write(tree, tmp_path)
+    assert "The losses, one by one" in text
+    file = (tmp_path / "figures" / "components.svg").read_text(encoding="utf-8")
+    assert file.count("<title>focal: ") == 2  # what it adds, and as it came
+    assert "Losses of voice_text by epoch, added to the sum: focal 1.000 to 0.333, supcon 0.500 to 0.500" in file
+    assert "Losses of voice_neutral" not in file
+    assert "components.svg" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    write(report(), tmp_path)
+    assert not (tmp_path / "figures" / "components.svg").exists()
+
+
 def test_same_report_same_bytes(tmp_path: Path) -> None:
     write(report(), tmp_path / "a")
     write(report(), tmp_path / "b")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+FIGURES = (
+    "forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves", "components",
+)  # fmt: skip
+
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html``, ``report.md``, ``report.tex`` and ``figures/*.svg`` beside ``report.json``.
@@ -28,7 +32,7 @@ def write_report(folder: Path) -> Path:
     folder = Path(folder)
     found = content(read(folder))
     style = pages.css("figure.css")
-    for key in ("forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves"):
+    for key in FIGURES:
         file = folder / "figures" / f"{key}.svg"
         if key in found["figures"]:
             write_text(file, found["figures"][key].file(style))

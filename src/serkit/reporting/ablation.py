@@ -23,7 +23,7 @@ from serkit.reporting.ablation_words import (
     sentences,
 )
 from serkit.reporting.charts import component_curves, learning_curves
-from serkit.reporting.content import about
+from serkit.reporting.content import COMPONENTS, about
 from serkit.reporting.figures import Interval, Seeds, dots, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.svg import Figure
@@ -170,12 +170,6 @@ def _curves(tree: Mapping[str, Any]) -> list[Figure]:
     if parts:
         found.append(Figure("components", "The losses of the full recipe", COMPONENTS, tuple(parts)))
     return found
-
-
-COMPONENTS = (
-    "Above: what each loss adds to the sum, after its scaling and weight. Below: each loss as it came, relative to its "
-    "first epoch. Means over models (folds or seeds)."
-)
 
 
 def numbers(tree: Mapping[str, Any]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from serkit.reporting import data_tables, tables
-from serkit.reporting.charts import confusion, learning_curves
+from serkit.reporting.charts import component_curves, confusion, learning_curves
 from serkit.reporting.figures import ClassScore, Interval, class_bars, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.svg import Drawing, Figure
@@ -80,7 +80,7 @@ def figures(source: Source) -> dict[str, Figure]:
     """All figures that the report's content allows, by name."""
     found = [
         _forest(source), _differences(source), *_confusions(source), _classes(source), *_slices(source),
-        _curves(source),
+        _curves(source), _components(source),
     ]  # fmt: skip
     return {f.key: f for f in found if f is not None}
 
@@ -187,3 +187,16 @@ def _curves(source: Source) -> Figure | None:
         + "All panels share their axes."
     )
     return Figure("curves", "Learning curves", caption, tuple(drawings))
+
+
+COMPONENTS = (
+    "Above: what each loss adds to the sum, after its scaling and weight. Below: each loss as it came, relative to its "
+    "first epoch. Means over models (folds or seeds)."
+)
+
+
+def _components(source: Source) -> Figure | None:
+    drawings: Sequence[Drawing] = component_curves(source.part("curves"))
+    if not drawings:
+        return None
+    return Figure("components", "The losses, one by one", COMPONENTS, tuple(drawings))
