@@ -29,6 +29,7 @@ COMES_WITH = {  # imported here, brought by a declared package that cannot be wi
     "huggingface_hub": "transformers",
     "click": "typer",
     "starlette": "fastapi",
+    "threadpoolctl": "sklearn",
 }
 HEAVY = ("torch", "sklearn", "scipy", "transformers", "pyarrow", "matplotlib", "pandas", "soundfile", "accelerate")
 

@@ -165,6 +165,12 @@ class LogisticStack(_Stack):
     losses_: dict[float, float] = field(init=False, repr=False)
 
     def _learn(self, features: np.ndarray, rows: TrainingRows, labels: Sequence[str]) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):  # products of a few dozen columns: threads would mostly wait for each other
+            self._learn_alone(features, rows, labels)
+
+    def _learn_alone(self, features: np.ndarray, rows: TrainingRows, labels: Sequence[str]) -> None:
         present = np.unique(rows.truth)
         if len(present) < 2:
             raise SerkitError(f"a stack needs at least two classes, got {[labels[k] for k in present]}")
