@@ -253,13 +253,24 @@ def _from_container(
             yield _mono(part[:, None], name)
 
 
+class _Bytes(io.BytesIO):
+    """The bytes of a file, in which a damaged header may send the decoder to before the beginning."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file on disk does: a place that is none changes nothing."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 @contextmanager
 def _opened(source: Source) -> Iterator[Any]:
     """An open ``soundfile.SoundFile`` that is audio, whole, and of sane rate and width."""
     import soundfile
 
     name, head = _label(source), _head(source)
-    handle: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+    handle: Any = _Bytes(source) if isinstance(source, bytes) else source
     if isinstance(handle, (str, Path)):
         handle = str(handle)
         suffix = Path(handle).suffix.lower().lstrip(".")

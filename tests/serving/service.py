@@ -31,7 +31,7 @@ class Service:
     """
 
     def __init__(self, folder: Path, environment: dict[str, str] | None = None, **options: Any) -> None:
-        given = {"model": str(GOLDEN), "port": 0, "workers": 2, "grace": 10, **options}
+        given = {"model": str(GOLDEN), "port": 0, "workers": 2, "grace": 3, **options}
         words = [x for k, v in given.items() for x in (f"--{k.replace('_', '-')}", str(v))]
         self.folder = folder
         self.lines: list[str] = []

@@ -156,11 +156,11 @@ def test_pages_of_other_origins_may_not_call(service: Service) -> None:
 
 def test_a_client_that_vanishes_leaves_nothing(service: Service) -> None:
     for _ in range(5):
-        socket = service.stream()
-        socket.send(json.dumps({"type": "start"}))
-        socket.recv(20)
-        socket.send(SOUND.tobytes())
-        socket.socket.close()
+        with contextlib.suppress(OSError, ConnectionClosed), service.stream(close_timeout=0.1) as socket:
+            socket.send(json.dumps({"type": "start"}))
+            socket.recv(20)
+            socket.send(SOUND.tobytes())
+            socket.socket.close()
     end = time.monotonic() + 30
     while service.metric("serkit_streams") and time.monotonic() < end:
         time.sleep(0.1)
@@ -186,26 +186,23 @@ def test_limits_of_streams(tmp_path: Any) -> None:
             assert converse(socket, SOUND.tobytes(), 9_000)[-1]["type"] == "result"
         with service.stream() as socket:  # says nothing
             assert json.loads(socket.recv(20))["error"]["code"] == "too_slow"
-        open_ones = [service.stream() for _ in range(2)]
-        with service.stream() as socket:
+        with service.stream(), service.stream(), service.stream() as socket:
             assert json.loads(socket.recv(20))["error"]["code"] == "busy"
         assert socket.close_code == 1013
-        for one in open_ones:
-            one.close()
         assert "a-long-key" not in service.log
 
 
 def test_many_streams_at_once_keep_apart(service: Service, model: Model) -> None:
     sounds = [np.round(talk(2, seed=k) * 32767).astype("<i2") for k in range(6)]
-    sockets = [service.stream() for _ in sounds]
-    for socket in sockets:
-        socket.send(json.dumps({"type": "start", "partial_s": None}))
-        socket.recv(20)
-    for at in range(0, max(map(len, sounds)), 8_000):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(service.stream()) for _ in sounds]
+        for socket in sockets:
+            socket.send(json.dumps({"type": "start", "partial_s": None}))
+            socket.recv(20)
+        for at in range(0, max(map(len, sounds)), 8_000):
+            for socket, sound in zip(sockets, sounds, strict=True):
+                if at < len(sound):
+                    socket.send(sound[at : at + 8_000].tobytes())
         for socket, sound in zip(sockets, sounds, strict=True):
-            if at < len(sound):
-                socket.send(sound[at : at + 8_000].tobytes())
-    for socket, sound in zip(sockets, sounds, strict=True):
-        socket.send(json.dumps({"type": "finish"}))
-        found = rest(socket)
-        assert found[-1]["result"] == rows(model, wav(sound, subtype="PCM_16"))
+            socket.send(json.dumps({"type": "finish"}))
+            assert rest(socket)[-1]["result"] == rows(model, wav(sound, subtype="PCM_16"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from types import FrameType
 
@@ -108,6 +109,13 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
         def on_message_complete(self) -> None:
             self._calm()
             super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            """What is no HTTP is answered in the shape of all errors."""
+            body = json.dumps({"error": {"code": "bad_request", "message": msg}}).encode()
+            head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            self.transport.write(head.encode() + f"content-length: {len(body)}\r\n\r\n".encode() + body)
+            self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._calm()

@@ -1,0 +1,96 @@
+"""Requests made from the service's own OpenAPI: every answer is one that it describes, and none is a 500.
+
+About 20 s here; ``make test-all`` goes on for longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+pytest.importorskip("schemathesis")
+
+import schemathesis
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+
+from .service import Service
+
+QUICK_S, LONG_S = 20.0, 600.0
+# What a schema can describe is a file; which bytes are a recording it cannot say, so that most are refused rightly.
+NOT_PROMISED = ("positive_data_acceptance",)
+
+
+class TimeIsUp(Exception):
+    """Enough was asked."""
+
+
+def operations(service: Service) -> dict[str, Any]:
+    """The operations of the service by method and path."""
+    schema = schemathesis.openapi.from_url(service.url + "/openapi.json")
+    found = (o.ok() for o in schema.get_all_operations())
+    return {f"{o.method.upper()} {o.path}": o for o in found}
+
+
+def ask(service: Service, name: str, seconds: float) -> int:
+    """Requests to one operation for so long, half of them against its schema; how many."""
+    load_all_checks()
+    operation = operations(service)[name]
+    excluded = CHECKS.get_by_names(list(NOT_PROMISED))
+    n = 0
+    modes = list(GenerationMode) if "POST" in name else [GenerationMode.POSITIVE]  # the others take no wrong input
+    for mode in modes:
+        end = time.monotonic() + seconds / len(modes)
+
+        def check(case: Any) -> None:
+            nonlocal n
+            if time.monotonic() > end:  # noqa: B023  # called within this turn of the loop
+                raise TimeIsUp
+            n += 1
+            case.call_and_validate(base_url=service.url, excluded_checks=excluded, timeout=30)
+
+        strategy = operation.as_strategy(generation_mode=mode)
+        rules = settings(
+            max_examples=max(5, int(100 * seconds)), deadline=None, suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate], database=None, derandomize=seconds < QUICK_S,
+            report_multiple_bugs=False,
+        )  # fmt: skip
+        with contextlib.suppress(TimeIsUp):
+            rules(given(strategy)(check))()
+    return n
+
+
+NAMES = (
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
+    "GET /v1/model",
+    "POST /v1/predict",
+    "POST /v1/jobs",
+    "GET /v1/jobs/{job}",
+    "DELETE /v1/jobs/{job}",
+)
+
+
+def test_no_operation_is_left_out(service: Service) -> None:
+    assert set(operations(service)) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_are_as_described(service: Service, name: str) -> None:
+    share = 0.4 if "/v1/predict" in name else 0.2 if "POST" in name else 0.4 / 6
+    ask(service, name, QUICK_S * share)
+    assert service.client.get("/readyz").status_code == 200
+    assert service.metric("serkit_worker_restarts_total", lane="predict") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["POST /v1/predict", "POST /v1/jobs"])
+def test_answers_are_as_described_for_long(service: Service, name: str) -> None:
+    assert ask(service, name, LONG_S / 2) > 100
+    assert service.client.get("/readyz").status_code == 200
