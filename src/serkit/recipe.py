@@ -19,6 +19,8 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 
 RECIPES = Path(__file__).parent / "recipes"
+FINETUNE_LR = 1e-4  # of a backbone under a head that trains at train.lr (read in the code of LAM and SeeNet)
+_FRONT_ENDS = ("compact", "speech_backbone")
 LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
@@ -209,7 +211,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         source: ``offline12`` or ``my/recipe.yaml``.
         overrides: ``KEY=V`` sets KEY in every system that has it (``train.epochs=3``,
             ``model.hidden=64``), ``systems.NAME.KEY=V`` in one; top-level keys (``crossfit.folds``)
-            are set at the top. V is read as YAML.
+            are set at the top. V is read as YAML. ``model.backbone=NAME`` puts another front end under the head
+            of ``compact`` and ``speech_backbone``.
 
     Raises:
         SerkitError: no such recipe, not YAML, an unknown key or name, a value out of range.
@@ -238,7 +241,7 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe"
     recipe = _validate(tree, where)
     if overrides:
         tree = recipe.model_dump(mode="json")
-        for override in overrides:
+        for override in sorted(overrides, key=lambda o: not _names_backbone(o)):  # first what has further keys
             _override(tree, override)
         recipe = _validate(tree, where)
     return recipe
@@ -343,6 +346,8 @@ def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any) -> 
     if head == "train" and len(rest) == 1 and rest[0] in Train.model_fields:
         system["train"][rest[0]] = value
         return True
+    if (head, rest) == ("model", ["backbone"]) and system["model"]["name"] in _FRONT_ENDS:
+        return _put_backbone(system, value)
     if head == "model" and len(rest) == 1:
         known = {"name", *registry.member("models", system["model"]["name"]).parameters}
         stacks = any(f.get("layer") == "all" for f in system["features"])
@@ -355,6 +360,24 @@ def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any) -> 
             item[rest[1]] = value
         return bool(hits)
     return False
+
+
+def _names_backbone(override: str) -> bool:
+    return override.partition("=")[0].strip().endswith("model.backbone")
+
+
+def _put_backbone(system: dict[str, Any], value: Any) -> bool:
+    """Another front end under the same head, and the features it reads: ``compact``, or a pretrained network."""
+    compact = value == "compact"
+    name = _FRONT_ENDS[not compact]
+    if system["model"]["name"] != name:
+        shared = registry.member("models", name).parameters.keys() - {"backbone"}
+        rate = {} if compact else {"backbone_lr": FINETUNE_LR}
+        system["model"] = {"name": name, **rate, **{k: v for k, v in system["model"].items() if k in shared}}
+        trims = [{"trim": f["trim"]} for f in system["features"] if f.get("trim")]
+        system["features"] = [{"name": "logmel/80" if compact else "waveform", **(trims or [{}])[0]}]
+    system["model"] |= {} if compact else {"backbone": value}
+    return True
 
 
 def _nearest(tree: Mapping[str, Any], parts: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import MissingExtra, SerkitError, did_you_mean
-from serkit.foundation.loading import load_model, quiet, transformers_package
+from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation.loading import load_model, peft_package, quiet, transformers_package
 from serkit.foundation.speech import HEADS, biased_attention, masked_norm, receptive_field
 from serkit.foundation.tiny import tiny_folder
 
@@ -192,10 +192,7 @@ def add_adapters(backbone: nn.Module, *, rank: int, alpha: int, dropout: float, 
     Raises:
         MissingExtra: peft is not installed. SerkitError: no layer has such a name.
     """
-    try:
-        import peft
-    except ImportError:
-        raise MissingExtra("peft", "finetune", "tuning: lora") from None
+    peft = peft_package()
     linear = {n.rpartition(".")[2] for n, m in backbone.named_modules() if isinstance(m, nn.Linear)}
     for target in targets:
         if target not in linear:

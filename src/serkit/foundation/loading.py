@@ -29,6 +29,19 @@ def transformers_package(name: str) -> Any:
     return transformers
 
 
+def peft_package() -> Any:
+    """The ``peft`` package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtra("peft", "finetune", "tuning: lora") from None
+    return peft
+
+
 def load_model(
     name: str,
     build: Any,

@@ -28,6 +28,25 @@ def make_encoder(feature: Feature) -> Encoder:
     return encoder
 
 
+def check_backbones(recipe: Recipe) -> None:
+    """Refuse pretrained networks that cannot be had, before any work; brings those that can from the hub.
+
+    Raises:
+        SerkitError: an unknown name, or one that cannot be fetched. MissingExtra: a package it needs.
+    """
+    for system in recipe.systems.values():
+        backbone = system.model.parameters.get("backbone")
+        if backbone is None:
+            continue
+        from serkit.foundation.backbones import describe
+        from serkit.foundation.loading import peft_package, transformers_package
+
+        transformers_package("speech_backbone")
+        if system.model.parameters.get("tuning") == "lora":
+            peft_package()
+        describe(backbone)
+
+
 def needed_features(recipe: Recipe) -> dict[str, Feature]:
     """Every feature of a recipe, by key, and the waveform where some system augments waveforms."""
     needed = recipe.features

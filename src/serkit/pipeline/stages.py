@@ -19,7 +19,7 @@ from serkit.features import require_complete
 from serkit.files import write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.heard import describe_texts
-from serkit.pipeline.inputs import make_encoder, needed_features
+from serkit.pipeline.inputs import check_backbones, make_encoder, needed_features
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.run import STAGES, Machine, Run, networks_key, threads_of
 from serkit.pipeline.workers import Task, train_tasks
@@ -83,6 +83,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     Raises:
         SerkitError: an encoder that is not installed, or recordings without features.
     """
+    check_backbones(run.recipe)
     needed = needed_features(run.recipe)
     _tell(listener, "extract", ", ".join(needed))
     encoders = {key: make_encoder(feature) for key, feature in needed.items()}

@@ -1,0 +1,205 @@
+"""Networks trained on waveforms, from a recipe to a report, on tiny random backbones of the real classes.
+
+They cannot hear. What is shown is that every part does its work: recordings in, trained, killed and resumed to the
+same bytes, loaded without the backbone's folder, stacked beside a network on features.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from serkit import pipeline
+from serkit.corpora.ravdess import ravdess
+from serkit.corpora.toy import toy
+from serkit.errors import SerkitError
+from serkit.networks import load_config, load_network
+from serkit.pipeline.inputs import needed_features
+from serkit.pipeline.run import threads_of
+from serkit.recipe import Recipe, load_recipe, parse_recipe
+from serkit.types import Manifest
+
+pytest.importorskip("transformers")
+
+DATA = Path(os.environ.get("SERKIT_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data"))
+QUICK = ("train.epochs=2", "train.batch_size=8", "model.heads=4", "evaluate.draws=10")
+NETWORK = ("model.safetensors", "history.jsonl", "config.json")
+
+
+@pytest.fixture
+def wavlm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny WavLM of the real class, which ``roots.yaml`` puts in the place of the published ones."""
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = tiny_folder("wavlm", tmp_path / "models" / "wavlm")
+    (tmp_path / "config").mkdir()
+    names = {name: str(folder) for name in ("wavlm/large", "wavlm/base")}
+    (tmp_path / "config" / "roots.yaml").write_text(yaml.safe_dump({"checkpoints": names}))
+    return folder
+
+
+def few(toy_root: Path) -> Manifest:
+    return toy(toy_root).where(lambda u: u.id.endswith("_1"))
+
+
+def run_on(recipe: Recipe, manifest: Manifest, tmp_path: Path, name: str = "run") -> pipeline.Run:
+    run = pipeline.prepare(recipe, manifest, tmp_path / name)
+    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    return pipeline.Run(run.folder)
+
+
+def report(run: pipeline.Run) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run.folder / "report" / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads({threads})
+from serkit import pipeline
+from serkit.training import EpochEnd
+def tell(event):
+    if isinstance(event, EpochEnd):
+        os.kill(os.getpid(), signal.SIGKILL)
+pipeline.run_all(pipeline.Run({run!r}), pipeline.Machine(Path({store!r}), "cpu", jobs=1), tell)
+"""
+
+
+def killed_and_resumed(recipe: Recipe, manifest: Manifest, tmp_path: Path) -> None:
+    """Train once uninterrupted and once killed after an epoch: the same network, scores and report."""
+
+    whole = run_on(recipe, manifest, tmp_path, "whole")
+    cut = pipeline.prepare(recipe, manifest, tmp_path / "cut")
+    threads = threads_of(1)
+    code = DIE.format(threads=threads, run=str(cut.folder), store=str(tmp_path / "store"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    folder = cut.network("mll", "full")
+    assert (folder / "state.pt").is_file()
+    assert not (folder / "model.safetensors").exists()
+    pipeline.run_all(cut, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    for name in NETWORK:
+        assert (folder / name).read_bytes() == (whole.network("mll", "full") / name).read_bytes(), name
+    a, b = (r.predictions("mll", "test") for r in (whole, cut))
+    assert np.array_equal(a.scores, b.scores)
+    assert len({tuple(row) for row in np.round(a.scores, 4).tolist()}) > len(a.ids) // 2, "clips are told apart"
+
+
+def test_the_published_recipe_is_killed_resumed_and_saved_whole(wavlm: Path, toy_root: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("mll2026", QUICK)
+    killed_and_resumed(recipe, few(toy_root), tmp_path)
+    folder = tmp_path / "cut" / "systems" / "mll" / "full"
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert {"loss_kl_soft", "loss_focal", "loss_center_loss", "loss_supcon"} <= rows[0].keys()
+    config = load_config(folder)
+    assert config.backbone is not None
+    assert config.backbone["note"].startswith("substituted: weights from")
+    shutil.rmtree(wavlm)
+    network, _ = load_network(folder)
+    assert sum(p.numel() for p in network.parameters()) > 10_000
+
+
+@pytest.mark.slow
+def test_the_published_recipe_on_real_recordings(wavlm: Path, tmp_path: Path) -> None:
+    if not (DATA / "ravdess").is_dir():
+        pytest.skip(f"no real recordings at {DATA / 'ravdess'} (set SERKIT_DATA)")
+    actors = ("01", "02", "04", "05", "09", "10", "11", "12")  # a woman and a man of test and dev, four of train
+    clips = ravdess(DATA / "ravdess").where(
+        lambda u: u.speaker in actors and u.meta["repetition"] == 1 and u.meta["statement"] == 1
+    )
+    killed_and_resumed(load_recipe("mll2026", QUICK), clips, tmp_path)
+
+
+def test_a_network_on_waveforms_is_one_more_column_of_the_stack(wavlm: Path, toy_root: Path, tmp_path: Path) -> None:
+    mll = load_recipe("mll2026", QUICK).model_dump(mode="json")["systems"]["mll"]
+    text = {
+        "name": "both",
+        "systems": {
+            "mll": {**mll, "train": {**mll["train"], "epochs": 1}},
+            "sound": {
+                "features": [{"name": "logmel/24", "pool": 8}],
+                "model": {"name": "mean_pool", "hidden": 8, "normalize": "train"},
+                "train": {"epochs": 2, "lr": 5e-3},
+            },
+        },
+        "crossfit": {"folds": 2},
+        "stack": {"trees": 5, "min_leaf": 2, "min_split": 2, "folds": 2},
+        "evaluate": {"draws": 10},
+    }
+    run = run_on(parse_recipe(yaml.safe_dump(text)), few(toy_root), tmp_path)
+    tree = report(run)
+    assert set(tree["systems"]) >= {"mll", "sound", "stack"}
+    assert run.predictions("mll", "train").ids == run.predictions("sound", "train").ids
+    assert not run.predictions("mll", "train").seen.any()
+    assert tree["systems"]["stack"]["test"]["macro_f1"]["n"] == len(run.manifest.split("test"))
+
+
+@pytest.mark.parametrize("tuning", ["lora", "frozen"])
+def test_one_option_puts_a_pretrained_network_under_the_head(
+    tuning: str, wavlm: Path, toy_root: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    recipe = load_recipe("finetune", [f"model.tuning={tuning}", "model.backbone=wavlm/base", "train.epochs=1"])
+    system = recipe.systems["finetune"]
+    assert [f.key for f in system.features] == ["waveform[trim=true]"]
+    assert system.model.parameters["backbone"] == "wavlm/base"
+    assert "waveform" in needed_features(recipe)
+    run = run_on(recipe, few(toy_root), tmp_path)
+    assert report(run)["systems"]["finetune"]["test"]["uar"]["n"] == len(run.manifest.split("test"))
+    kept = (run.network("finetune", "full") / "model.safetensors").read_bytes()
+    assert b"lora_" not in kept[:200_000], "adapters are merged"
+
+
+def test_the_option_goes_back_and_keeps_what_both_have() -> None:
+    recipe = load_recipe("mll2026", ["model.backbone=compact", "model.channels=32"])
+    system = recipe.systems["mll"]
+    assert system.model.name == "compact"
+    assert system.model.parameters == {"heads": 16, "pooling": "attention", "bottleneck": 64, "channels": 32}
+    assert [f.key for f in system.features] == ["logmel/80"]
+    assert load_recipe("finetune", ["model.backbone=compact"]) == load_recipe("finetune")
+    other = load_recipe("mll2026", ["model.backbone=hubert/large"]).systems["mll"]
+    assert other.model.parameters["backbone"] == "hubert/large"
+    assert "backbone_lr" not in other.model.parameters
+    with pytest.raises(SerkitError, match=r"model\.backbone: no system has this key"):
+        load_recipe("toy", ["model.backbone=wavlm/base"])
+
+
+def test_a_backbone_that_cannot_be_is_refused_before_any_work(toy_root: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("finetune", ["model.backbone=wavlm/bas"])
+    run = pipeline.prepare(recipe, few(toy_root), tmp_path / "run")
+    with pytest.raises(SerkitError, match="did you mean 'wavlm/base'"):
+        pipeline.extract_run(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    assert not (tmp_path / "store").exists()
+
+
+def test_compact_is_trained_bundled_and_answers(toy_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    import serkit
+    from serkit.serving.building import build
+
+    manifest = few(toy_root)
+    sizes = ("model.channels=32", "model.heads=4", "train.epochs=2", "evaluate.draws=10")
+    run = run_on(load_recipe("finetune", sizes), manifest, tmp_path)
+    built = build(run, tmp_path / "mine.serkit")
+    assert built.difference < 1e-4
+    model = serkit.load(tmp_path / "mine.serkit")
+    test = manifest.split("test")
+    answers = model.predict_proba([manifest.audio_path(u) for u in test])
+    logits = run.predictions("finetune", "test").take(list(test.ids)).scores
+    order = np.argsort(logits, axis=1)
+    assert np.array_equal(answers.argmax(axis=1), order[:, -1]), "the bundle answers what the run measured"
