@@ -17,6 +17,7 @@ from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, res
 from serkit.combining import allowed_classes, masked
 from serkit.errors import SerkitError, did_you_mean
 from serkit.predictions import Metric, Predictions, Report
+from serkit.raters import closeness
 from serkit.types import SPLITS, Manifest, Utterance
 
 
@@ -177,7 +178,8 @@ def evaluate(
 
     Metrics: ``macro_f1, uar, accuracy, weighted_f1`` and ``ece`` with 95 % speaker-bootstrap intervals,
     ``bs_f1`` as published (mean, minimum and maximum of 100 balanced subsets), and, where utterances have
-    votes, the distances of distributions with the constant train prior beside them (``kl``, ``kl_prior`` …).
+    votes, how close scores come to them (``kl``, ``kl_prior`` …: :func:`serkit.raters.closeness`), over all rated
+    rows: those without agreement count there and in no label metric.
 
     Macro averages run over all labels that the corpora of these rows can have, present or not. A bootstrap
     draw that loses all clips of a class leaves that class out of its average. A slice (gender, language,
@@ -205,7 +207,8 @@ def evaluate(
     numbers["ece"] = Metric(
         metrics.ece(rows.probabilities, rows.truth), *percentile_interval(drawn), n, speakers, groups.interval(draws)
     )
-    numbers.update(distribution(rows, manifests, draws=draws, seed=seed))
+    tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
+    numbers.update(closeness(tables, manifests, split=split, draws=draws, seed=seed))
     recorded = {
         "corpus": manifests[0].corpus,
         "manifests": [m.fingerprint for m in manifests],
@@ -236,47 +239,6 @@ def classification(
         value = float(metrics.measure(name, confusion, counted))
         low, high = percentile_interval(metrics.measure(name, drawn, kept))
         found[name] = Metric(value, low, high, len(rows.truth), groups.speakers, groups.interval(draws))
-    return found
-
-
-def distribution(
-    rows: Decisions, manifests: Sequence[Manifest], *, draws: int = 1000, seed: int = 0
-) -> dict[str, Metric]:
-    """Distances from the raters' votes, and the same for the constant train prior under ``NAME_prior``.
-
-    A system that does not beat the constant mean of the training votes has learned nothing of how raters
-    differ; published ones did not (EM2LDL). Only utterances with votes count; none gives ``{}``. The prior is
-    left out where no train row is labelled.
-
-    Args:
-        rows: the decisions. manifests: where the training votes stand, the folds' together.
-    """
-    place = {label: k for k, label in enumerate(rows.labels)}
-    votes = np.zeros((len(rows.utterances), len(rows.labels)))
-    for k, u in enumerate(rows.utterances):
-        for label, weight in (u.votes or {}).items():
-            if label in place:
-                votes[k, place[label]] = weight
-    rated = votes.sum(axis=1) > 0
-    if not rated.any():
-        return {}
-    votes = votes[rated] / votes[rated].sum(axis=1, keepdims=True)
-    groups = clusters([u.speaker for u, keep in zip(rows.utterances, rated, strict=True) if keep])
-    tables = {"": rows.probabilities[rated]}
-    training = [m.where(lambda u: u.split == "train").votes() for m in manifests]
-    shares = np.concatenate(training)
-    shares = shares[~np.isnan(shares).any(axis=1)]
-    if len(shares):
-        tables["_prior"] = np.broadcast_to(shares.mean(axis=0), votes.shape)
-    found = {}
-    for ending, table in tables.items():
-        distances = metrics.distribution_distances(votes, table)
-        values = np.column_stack([distances[name] for name in metrics.DISTRIBUTION_METRICS])
-        drawn = resampled_means(values, groups, draws=draws, seed=seed)
-        for k, name in enumerate(metrics.DISTRIBUTION_METRICS):
-            low, high = percentile_interval(drawn[:, k])
-            value = float(values[:, k].mean())
-            found[name + ending] = Metric(value, low, high, len(values), groups.speakers, groups.interval(draws))
     return found
 
 

@@ -157,7 +157,9 @@ def per_class(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, dict[st
 def distribution_distances(truth: np.ndarray, answer: np.ndarray) -> dict[str, np.ndarray]:
     """How far predicted distributions lie from the raters', row by row.
 
-    The measures of label distribution learning (Geng 2016, table 1) with the Jensen–Shannon divergence.
+    KL and Jensen–Shannon divergence are what papers on rater distributions in speech emotion report (among them
+    arXiv 2606.27536 on MSP-Podcast); the others are the measures of label distribution learning (Geng 2016, table 1),
+    which EM2LDL reports.
     Similarities are ``cosine`` and ``intersection`` (higher is better); the rest are distances. KL is
     KL(truth ‖ answer) in nats, with answers below 1e-6 raised to it so that it stays finite; JSD is in
     nats, at most ln 2. A class that both give 0 adds nothing to Clark and Canberra.
@@ -186,6 +188,16 @@ def distribution_distances(truth: np.ndarray, answer: np.ndarray) -> dict[str, n
         "clark": np.sqrt((_divide(gap, total) ** 2).sum(axis=1)),
         "canberra": _divide(gap, total).sum(axis=1),
     }
+
+
+def entropy(shares: np.ndarray) -> np.ndarray:
+    """(rows,) entropy in nats of (rows, classes) distributions: 0 where all is on one class.
+
+    >>> entropy(np.array([[1.0, 0.0], [0.5, 0.5]])).round(4).tolist()
+    [0.0, 0.6931]
+    """
+    p = np.asarray(shares, dtype=np.float64)
+    return np.asarray(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)) + 0.0
 
 
 def _relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -39,24 +39,30 @@ def score(
 
 
 def measure_scores(predictions: Predictions, examples: Examples) -> dict[str, float]:
-    """Metrics of one table over all of its examples, without intervals.
+    """Metrics of one table of scores, without intervals.
 
-    Truth is the label, or the class most raters named where there is none; a class that a row's corpus
-    cannot have is never the answer.
+    Label metrics and cross-entropy are of the rows with a label, as in a report; where no row has one, the class
+    that most raters named stands for it. A class that a row's corpus cannot have is never the answer.
 
     Args:
         predictions: of :func:`score` for ``examples``, which all have a label or rater votes.
 
     Returns:
-        Every metric of :data:`serkit.metrics.METRICS`, and ``cross_entropy``, unweighted, in nats.
+        Every metric of :data:`serkit.metrics.METRICS`; ``cross_entropy``, unweighted, in nats; and, of examples with
+        distributions, ``kl`` from them over all rows, those without agreement included.
     """
     truth = examples.labels
-    if examples.targets is not None:
-        truth = np.where(truth >= 0, truth, examples.targets.argmax(axis=1))
+    if examples.targets is not None and not (truth >= 0).any():
+        truth = examples.targets.argmax(axis=1)
     allowed = predictions.scores
     if examples.class_mask is not None:
         allowed = np.where(examples.class_mask, allowed, -np.inf)
-    confusion = metrics.confusion_matrix(truth, allowed.argmax(axis=1), len(examples.label_names))
+    kept = np.flatnonzero(truth >= 0)
+    confusion = metrics.confusion_matrix(truth[kept], allowed[kept].argmax(axis=1), len(examples.label_names))
     row = {name: float(metrics.measure(name, confusion)) for name in metrics.METRICS}
-    probabilities = predictions.probabilities()[np.arange(len(truth)), truth]
-    return {**row, "cross_entropy": float(-np.log(np.maximum(probabilities, 1e-12)).mean())}
+    probabilities = predictions.probabilities()
+    own = probabilities[kept, truth[kept]]
+    row["cross_entropy"] = float(-np.log(np.maximum(own, 1e-12)).mean())
+    if examples.targets is not None:
+        row["kl"] = float(metrics.distribution_distances(examples.targets, probabilities)["kl"].mean())
+    return row

@@ -10,8 +10,16 @@ from serkit.reporting.reading import Source
 from serkit.reporting.tables import Cell, Column, Row, Table, _bold, _measured, interval_notes
 from serkit.reporting.text import ABSENT, METRICS, count, finite, listed, spaced, whole
 
-DISTANCES = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
-HIGHER = ("cosine", "intersection")
+DISTANCES = {
+    "kl": ("KL divergence, votes to scores (nats)", "lower"),
+    "jsd": ("Jensen–Shannon divergence (nats)", "lower"),
+    "cosine": ("cosine similarity", "higher"),
+    "intersection": ("intersection", "higher"),
+    "chebyshev": ("Chebyshev", "lower"),
+    "clark": ("Clark", "lower"),
+    "canberra": ("Canberra", "lower"),
+    "entropy_correlation": ("correlation of entropies", "higher"),
+}
 
 
 def everything(source: Source) -> list[Table]:
@@ -48,24 +56,43 @@ def calibration(source: Source) -> Table | None:
     return Table("calibration", "Calibration", columns, tuple(_bold(rows, values, 1, lowest=True)), notes)
 
 
-def raters(source: Source) -> Table | None:
-    """Distances to the votes of raters, beside those of the constant prior of train; ``None`` without votes."""
-    kinds = [d for d in DISTANCES if source.metric(source.lead, source.split, d)]
+def raters(source: Source) -> list[Table]:
+    """Closeness to the votes of raters, beside the constant prior of train; then of the clips without agreement."""
+    found = [_closeness(source, "raters", f"Closeness to the raters' votes on {source.split}", "")]
+    disputed = source.metric(source.lead, source.split, "kl_disputed")
+    if disputed:
+        title = f"The same for the {count(disputed.get('n'), 'clip')} without agreement"
+        found.append(_closeness(source, "raters-disputed", title, "_disputed"))
+    return [t for t in found if t is not None]
+
+
+def _closeness(source: Source, key: str, title: str, ending: str) -> Table | None:
+    kinds = [d for d in DISTANCES if source.metric(source.lead, source.split, d + ending)]
     if not kinds:
         return None
     names = dict.fromkeys([source.lead, source.best])
     columns = [Column("Distance"), *(Column(source.display(n), numeric=True) for n in names)]
-    columns += [Column("constant prior of train", numeric=True), Column("Better is")]
+    columns += [Column("constant prior of train", numeric=True)] if not ending else []
+    columns.append(Column("Better is"))
     rows = []
     for kind in kinds:
-        cells = [_measured(source.metric(n, source.split, kind), True) for n in names]
-        cells.append(_measured(source.metric(source.lead, source.split, f"{kind}_prior"), True))
-        rows.append(Row((Cell(kind), *cells, Cell("higher" if kind in HIGHER else "lower"))))
-    notes = (
-        "A system that does not beat the constant prior has learned nothing about how raters differ.",
-        *interval_notes(source, [source.split], kinds[:1]),
-    )
-    return Table("raters", f"Closeness to the raters' votes on {source.split}", tuple(columns), tuple(rows), notes)
+        title_of, better = DISTANCES[kind]
+        cells = [_measured(source.metric(n, source.split, kind + ending), True) for n in names]
+        if not ending:
+            cells.append(_measured(source.metric(source.lead, source.split, f"{kind}_prior"), True))
+        rows.append(Row((Cell(title_of), *cells, Cell(better))))
+    notes = interval_notes(source, [source.split], [kinds[0] + ending])
+    if not ending:
+        disputed = source.metric(source.lead, source.split, "kl_disputed")
+        told = (
+            f"All clips with votes, {whole(disputed['n'])} of them without agreement: these count here and in no label "
+            "metric."
+            if disputed
+            else "All clips with votes; every one of them has a label."
+        )
+        lazy = "A system that does not beat the constant prior has learned nothing about how raters differ."
+        notes = [told, lazy, *notes]
+    return Table(key, title, tuple(columns), tuple(rows), tuple(notes))
 
 
 def counts(source: Source) -> Table:

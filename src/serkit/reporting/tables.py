@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serkit.reporting.reading import Source
-from serkit.reporting.text import ABSENT, METRICS, between, finite, listed, number, p_value, signed, spaced, whole
+from serkit.reporting.text import (
+    ABSENT,
+    DISTANCE_NAMES,
+    METRICS,
+    between,
+    finite,
+    listed,
+    number,
+    p_value,
+    signed,
+    spaced,
+    whole,
+)
 from serkit.reporting.verdict import outcome
 
 PUBLISHED = (
@@ -92,9 +104,10 @@ def interval_notes(source: Source, splits: Sequence[str], metrics: Sequence[str]
     for split in splits:
         for metric in metrics:
             m = source.metric(source.lead, split, metric)
+            name = METRICS.get(metric) or DISTANCE_NAMES.get(metric, metric)
             if m:
                 lines.append(
-                    f"{split} {METRICS.get(metric, metric)}: {m.get('interval')}; n = {whole(m.get('n'))}, "
+                    f"{split} {name}: {m.get('interval')}; n = {whole(m.get('n'))}, "
                     f"{whole(m.get('speakers'))} speakers."
                 )
     return lines

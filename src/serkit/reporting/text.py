@@ -19,6 +19,7 @@ METRICS = {
     "bs_f1": "BS-F1",
     "ece": "ECE",
 }
+DISTANCE_NAMES = {"kl": "closeness to votes", "kl_disputed": "closeness to votes"}
 ENSEMBLES = {
     "stack": "stack",
     "random_forest": "random forest",

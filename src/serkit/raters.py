@@ -1,0 +1,165 @@
+"""How close scores come to what raters said: distances of distributions, with intervals. Never imports torch.
+
+Every clip with votes takes part, whether its raters agreed on a label or not: a clip without agreement has no
+label and stays out of every label metric, and its votes are the best that is known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serkit import metrics
+from serkit.bootstrap import Clusters, clusters, percentile_interval, resampled_means
+from serkit.combining import allowed_classes, masked
+from serkit.errors import SerkitError
+from serkit.predictions import Metric, Predictions
+from serkit.types import Manifest
+
+ENTROPY = "entropy_correlation"
+DISPUTED = "_disputed"
+PRIOR = "_prior"
+
+
+@dataclass(frozen=True)
+class Rated:
+    """The rows of a split that have votes, with what a system says of them.
+
+    Attributes:
+        ids: (rows,). speakers: (rows,) name or ``None``.
+        votes, probabilities: (rows, classes) float64, rows summing to 1.
+        agreed: (rows,) bool: the row has a label.
+    """
+
+    ids: tuple[str, ...]
+    speakers: tuple[str | None, ...]
+    votes: np.ndarray
+    probabilities: np.ndarray
+    agreed: np.ndarray
+
+
+def rated(predictions: Predictions, manifest: Manifest, *, split: str) -> Rated | None:
+    """The rated rows of a split, matched by id; ``None`` where no row has votes for any of the labels.
+
+    Votes for classes outside the manifest's labels are left out and the rest brought to a sum of 1.
+
+    Args:
+        predictions: several models per utterance are averaged. manifest: the votes. split: which rows.
+
+    Raises:
+        SerkitError: a rated utterance without a row.
+    """
+    place = {label: k for k, label in enumerate(manifest.labels)}
+    rows = [u for u in manifest if u.split == split and any(w > 0 and k in place for k, w in (u.votes or {}).items())]
+    if not rows:
+        return None
+    votes = np.zeros((len(rows), len(place)))
+    for k, u in enumerate(rows):
+        for label, weight in (u.votes or {}).items():
+            if label in place:
+                votes[k, place[label]] = weight
+    pooled = predictions.pooled()
+    known = set(pooled.ids)
+    missing = [u.id for u in rows if u.id not in known]
+    if missing:
+        raise SerkitError(
+            f"predictions '{predictions.system}': {len(missing)} of {len(rows)} utterances with votes in '{split}' "
+            f"have no row, first '{missing[0]}'; clips without agreement are scored as well"
+        )
+    taken = pooled.take([u.id for u in rows])
+    return Rated(
+        taken.ids,
+        tuple(u.speaker for u in rows),
+        votes / votes.sum(axis=1, keepdims=True),
+        masked(taken.probabilities(), allowed_classes(taken.ids, manifest)),
+        np.array([u.emotion is not None for u in rows]),
+    )
+
+
+def closeness(
+    predictions: Sequence[Predictions],
+    manifests: Sequence[Manifest],
+    *,
+    split: str,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Metric]:
+    """Closeness to the raters' votes over all rated rows, of several folds together.
+
+    - ``kl``, ``jsd``, ``cosine`` …: means over rows of :func:`serkit.metrics.distribution_distances`.
+    - ``entropy_correlation``: Pearson's r between the entropy of the votes and that of the scores: does the system
+      doubt where raters differ? Left out where either is constant.
+    - ``NAME_prior``: the same distances for one constant, the mean vote of train. A system that does not beat it has
+      learned nothing of how raters differ; published ones did not (EM2LDL).
+    - ``NAME_disputed``: the same distances over the rows without agreement alone, where there are some.
+
+    Args:
+        predictions, manifests: one of each for every fold. split: which rows. draws, seed: of the speaker bootstrap.
+
+    Returns:
+        By name; ``{}`` where no row has votes.
+
+    Raises:
+        SerkitError: a rated utterance without a row.
+    """
+    pairs = zip(predictions, manifests, strict=True)
+    parts = [r for r in (rated(p, m, split=split) for p, m in pairs) if r is not None]
+    if not parts:
+        return {}
+    votes = np.concatenate([r.votes for r in parts])
+    answers = np.concatenate([r.probabilities for r in parts])
+    agreed = np.concatenate([r.agreed for r in parts])
+    speakers = [s for r in parts for s in r.speakers]
+    groups = clusters(speakers)
+    found = _distances(votes, answers, groups, "", draws, seed)
+    found.update(_entropies(votes, answers, groups, draws, seed))
+    prior = _prior(manifests)
+    if prior is not None:
+        found.update(_distances(votes, np.broadcast_to(prior, votes.shape), groups, PRIOR, draws, seed))
+    if not agreed.all():
+        rest = clusters([s for s, a in zip(speakers, agreed, strict=True) if not a])
+        found.update(_distances(votes[~agreed], answers[~agreed], rest, DISPUTED, draws, seed))
+    return found
+
+
+def _distances(
+    votes: np.ndarray, answers: np.ndarray, groups: Clusters, ending: str, draws: int, seed: int
+) -> dict[str, Metric]:
+    distances = metrics.distribution_distances(votes, answers)
+    values = np.column_stack([distances[name] for name in metrics.DISTRIBUTION_METRICS])
+    drawn = resampled_means(values, groups, draws=draws, seed=seed)
+    interval = groups.interval(draws)
+    return {
+        name + ending: Metric(
+            float(values[:, k].mean()), *percentile_interval(drawn[:, k]), len(values), groups.speakers, interval
+        )
+        for k, name in enumerate(metrics.DISTRIBUTION_METRICS)
+    }
+
+
+def _entropies(votes: np.ndarray, answers: np.ndarray, groups: Clusters, draws: int, seed: int) -> dict[str, Metric]:
+    """The correlation of entropies; from means of products, so that a bootstrap is one product of matrices."""
+    x, y = metrics.entropy(votes), metrics.entropy(answers)
+    if np.ptp(x) < 1e-12 or np.ptp(y) < 1e-12:
+        return {}
+    x, y = x - x.mean(), y - y.mean()  # moments of numbers around 0 lose no digits
+    moments = np.column_stack([x, y, x * x, y * y, x * y])
+    value = float(_correlation(moments.mean(axis=0)))
+    drawn = _correlation(resampled_means(moments, groups, draws=draws, seed=seed))
+    return {ENTROPY: Metric(value, *percentile_interval(drawn), len(x), groups.speakers, groups.interval(draws))}
+
+
+def _correlation(means: np.ndarray) -> np.ndarray:
+    """(...) Pearson's r from (..., 5) means of x, y, x², y² and xy; 0 where one does not vary."""
+    x, y, xx, yy, xy = np.moveaxis(means, -1, 0)
+    below = np.sqrt(np.maximum((xx - x * x) * (yy - y * y), 0.0))
+    return np.asarray(np.divide(xy - x * y, below, out=np.zeros_like(below), where=below > 1e-15))
+
+
+def _prior(manifests: Sequence[Manifest]) -> np.ndarray | None:
+    """(classes,) mean vote of the training rows, the folds' together; ``None`` without any."""
+    shares = np.concatenate([m.where(lambda u: u.split == "train").votes() for m in manifests])
+    shares = shares[~np.isnan(shares).any(axis=1)]
+    return shares.mean(axis=0) if len(shares) else None

@@ -1,0 +1,184 @@
+"""Closeness to rater votes: clips without agreement take part, label metrics do not see them, scipy agrees."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from serkit import pipeline
+from serkit.corpora.toy import toy
+from serkit.errors import SerkitError
+from serkit.evaluation import evaluate
+from serkit.metrics import DISTRIBUTION_METRICS
+from serkit.predictions import Predictions
+from serkit.raters import closeness, rated
+from serkit.recipe import parse_recipe
+from serkit.types import Manifest, Utterance
+
+LABELS = ("anger", "happiness", "neutral")
+
+
+def made(n=240, speakers=12):
+    """Rows with four raters each; where two classes lead together nobody agrees, and there is no label."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for k in range(n):
+        votes = rng.multinomial(4, rng.dirichlet([0.6, 0.6, 0.6]))
+        first = votes == votes.max()
+        who = k % speakers
+        rows.append(
+            Utterance(
+                f"u{k}", "x", speaker=f"s{who}", split="train" if who < 6 else "test",
+                emotion=LABELS[int(votes.argmax())] if first.sum() == 1 else None,
+                votes={c: float(w) for c, w in zip(LABELS, votes, strict=True) if w},
+            )
+        )  # fmt: skip
+    return Manifest("rated", LABELS, tuple(rows))
+
+
+def scored(manifest, seed=3, split="test"):
+    ids = manifest.split(split).ids
+    logits = np.random.default_rng(seed).normal(size=(len(ids), 3))
+    return Predictions("net", LABELS, "logit", ids, ("m",) * len(ids), np.zeros(len(ids), bool), logits)
+
+
+def test_every_rated_clip_takes_part_and_label_metrics_see_labels_alone():
+    manifest = made()
+    test = manifest.split("test")
+    n_disputed = sum(u.emotion is None for u in test)
+    assert 5 < n_disputed < len(test) / 2
+    found = evaluate(scored(manifest), manifest, split="test", draws=100).metrics
+    assert found["kl"].n == found["jsd_prior"].n == len(test)
+    assert found["kl_disputed"].n == n_disputed
+    assert found["uar"].n == found["ece"].n == len(test) - n_disputed
+    assert found["kl"].interval == "95% speaker bootstrap (100 draws), rough: 6 speakers"
+    # the same label metrics as if the clips without agreement were not there
+    labelled = manifest.where(lambda u: u.emotion is not None)
+    alone = evaluate(scored(manifest).take(labelled.split("test").ids), labelled, split="test", draws=100).metrics
+    for name in ("macro_f1", "uar", "accuracy", "weighted_f1", "ece", "bs_f1"):
+        assert found[name] == alone[name]
+    assert "kl_disputed" not in alone
+
+
+def test_scipy_agrees():
+    from scipy.spatial.distance import jensenshannon
+    from scipy.special import softmax
+    from scipy.stats import entropy, pearsonr
+
+    manifest = made()
+    test = manifest.split("test")
+    predictions = scored(manifest)
+    p, q = test.votes(), softmax(predictions.scores, axis=1)
+    found = closeness([predictions], [manifest], split="test", draws=50)
+    assert found["kl"].value == pytest.approx(np.mean([entropy(a, b) for a, b in zip(p, q, strict=True)]))
+    assert found["jsd"].value == pytest.approx(np.mean([jensenshannon(a, b) ** 2 for a, b in zip(p, q, strict=True)]))
+    assert found["entropy_correlation"].value == pytest.approx(pearsonr(entropy(p, axis=1), entropy(q, axis=1))[0])
+    prior = manifest.split("train").votes().mean(axis=0)
+    assert found["kl_prior"].value == pytest.approx(np.mean([entropy(a, prior) for a in p]))
+    none = np.array([u.emotion is None for u in test])
+    assert found["kl_disputed"].value == pytest.approx(np.mean([entropy(a, b) for a, b in zip(p[none], q[none],
+                                                                                            strict=True)]))  # fmt: skip
+
+
+def test_intervals_have_the_spread_of_drawing_speakers():
+    from scipy.special import softmax
+    from scipy.stats import entropy, pearsonr
+
+    manifest = made(600, 24)
+    rows = manifest.where(lambda u: True)
+    everyone = dataclasses.replace(
+        rows, utterances=tuple(dataclasses.replace(u, split="test") for u in rows.utterances)
+    )
+    predictions = scored(everyone)
+    found = closeness([predictions], [everyone], split="test", draws=3000)["entropy_correlation"]
+    x, y = entropy(everyone.votes(), axis=1), entropy(softmax(predictions.scores, axis=1), axis=1)
+    speaker = np.array([int(str(u.speaker)[1:]) for u in everyone])
+    rng = np.random.default_rng(4)
+    drawn = []
+    for _ in range(1500):
+        picked = np.concatenate([np.flatnonzero(speaker == s) for s in rng.integers(24, size=24)])
+        drawn.append(pearsonr(x[picked], y[picked])[0])
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.02)
+
+
+def test_who_doubts_where_raters_differ_is_told_from_who_is_sure():
+    manifest = made()
+    test = manifest.split("test")
+    n = len(test)
+    oracle = Predictions("o", LABELS, "prob", test.ids, ("m",) * n, np.zeros(n, bool), test.votes())
+    found = closeness([oracle], [manifest], split="test", draws=50)
+    assert found["entropy_correlation"].value == pytest.approx(1)
+    assert found["kl"].value == pytest.approx(0, abs=1e-9)
+    flat = dataclasses.replace(oracle, scores=np.full((n, 3), 1 / 3))
+    assert "entropy_correlation" not in closeness([flat], [manifest], split="test", draws=50)
+
+
+def test_folds_are_pooled_and_a_missing_row_is_refused():
+    manifest = made()
+    train = manifest.split("train")
+    moved = dataclasses.replace(
+        manifest,
+        utterances=tuple(dataclasses.replace(u, split="train" if u.split == "test" else "test") for u in manifest),
+    )
+    both = closeness([scored(manifest), scored(moved)], [manifest, moved], split="test", draws=50)
+    parts = [closeness([scored(m)], [m], split="test", draws=50) for m in (manifest, moved)]
+    assert both["jsd"].n == len(manifest)
+    assert both["jsd"].value == pytest.approx(
+        np.average([p["jsd"].value for p in parts], weights=[p["jsd"].n for p in parts])
+    )
+    assert len(train) == parts[1]["jsd"].n
+    some = scored(manifest)
+    disputed = next(u.id for u in manifest.split("test") if u.emotion is None)
+    with pytest.raises(SerkitError, match=f"1 of 120 utterances with votes in 'test' have no row, first '{disputed}'"):
+        closeness([some.take([i for i in some.ids if i != disputed])], [manifest], split="test")
+    bare = dataclasses.replace(manifest, utterances=tuple(dataclasses.replace(u, votes=None) for u in manifest))
+    assert rated(some, bare, split="test") is None
+    assert closeness([some], [bare], split="test") == {}
+
+
+def test_a_run_on_votes_keeps_clips_without_agreement_to_the_report(tmp_path, toy_root, toy_store):
+    """From the manifest to the page: trained on distributions, scored against them, labels counted apart."""
+    import json
+
+    base = toy(toy_root)
+    rows = []
+    for k, u in enumerate(base):  # every fourth clip: two emotions by two raters each, and no label
+        other = next(label for label in base.labels if label != u.emotion)
+        if k % 4 == 3:
+            rows.append(dataclasses.replace(u, emotion=None, votes={u.emotion: 2.0, other: 2.0}))
+        else:
+            rows.append(dataclasses.replace(u, votes={u.emotion: 3.0, other: 1.0}))
+    manifest = dataclasses.replace(base, utterances=tuple(rows))
+    text = """
+name: votes
+systems:
+  net:
+    features: [{name: logmel/24, pool: 8}]
+    model: {name: flam, heads: 2, width: 8}
+    losses: [kl_soft]
+    train: {epochs: 2, lr: 5e-3, batch_size: 32, targets: votes}
+crossfit: null
+stack: null
+evaluate: {draws: 20}
+"""
+    run = pipeline.prepare(parse_recipe(text), manifest, tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
+    tree = json.loads((run.folder / "report" / "report.json").read_text())
+    test = manifest.split("test")
+    found = tree["systems"]["net"]["test"]
+    n_disputed = sum(u.emotion is None for u in test)
+    assert n_disputed > 0
+    assert (found["kl"]["n"], found["kl_disputed"]["n"], found["uar"]["n"]) == (
+        len(test), n_disputed, len(test) - n_disputed,
+    )  # fmt: skip
+    assert {f"{n}_prior" for n in DISTRIBUTION_METRICS} <= set(found)
+    history = run.history("net")["full"]
+    best = max(row["dev_macro_f1"] for row in history)  # the curve and the report count the same rows
+    assert best == pytest.approx(tree["systems"]["net"]["dev"]["macro_f1"]["value"], abs=1e-9)
+    assert history[0]["dev_kl"] > 0
+    page = (run.folder / "report" / "report.html").read_text()
+    assert f"All clips with votes, {n_disputed} of them without agreement" in page
+    assert f"The same for the {n_disputed} clips without agreement" in page
+    assert "Jensen–Shannon divergence (nats)" in page
