@@ -94,7 +94,7 @@ def test_frame_rule_at_the_edges_of_a_window(encoder: Any) -> None:
     if encoder.spec.modality == "text":
         assert len(encoder([""])[0]) == 1
         return
-    window, hop = encoder.spec.window, encoder.spec.hop
+    window, hop = encoder.spec.window, min(encoder.spec.hop, RATE)  # some have one frame a clip
     signal = speech((window + 12 * hop) / RATE + 0.1)
     for n in (1, window - 1, window, window + hop - 1, window + hop, window + 9 * hop + 1):
         clip = signal[:n]
