@@ -113,7 +113,7 @@ def test_more_than_it_holds_is_sent_away_at_once(tmp_path: Path, model: Model) -
     with Service(tmp_path, workers=1, queue=4, concurrency=8, batch=1) as service:
         counts = check_many(service, model, 40)
         assert counts[429] >= 10
-        assert counts[200] >= 5
+        assert counts[200] >= 4
         assert service.metric("serkit_refused_total", code="busy") == counts[429]
 
 

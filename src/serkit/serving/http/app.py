@@ -68,10 +68,13 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 def _add_endpoints(app: FastAPI, service: Service) -> None:
     """The endpoints; their bodies are read by hand, so that limits hold while they come in."""
 
-    @app.get("/healthz", tags=["operation"])
-    async def healthz() -> Health:
-        """Whether the service lives."""
-        return Health(status="ok")
+    @app.get("/healthz", tags=["operation"], responses={503: {"model": Health}})
+    async def healthz(response: Response) -> Health:
+        """Whether the service lives; 503 where only a restart would help."""
+        if service.clips.alive:
+            return Health(status="ok")
+        response.status_code = 503
+        return Health(status="broken")
 
     @app.get("/readyz", tags=["operation"], responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:

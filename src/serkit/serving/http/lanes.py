@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import time
@@ -70,19 +71,18 @@ class Worker:
         self.about = self._receive()
         self.ready = True
 
-    async def exchange(self, name: str, payload: Any, files: Sequence[BinaryIO] = ()) -> Any:
+    async def exchange(self, name: str, payload: Any, handles: Sequence[int] = ()) -> Any:
         """Ask and wait for the answer; one question at a time, in order.
 
         Args:
-            files: sent along; what becomes of them meanwhile does not matter.
+            handles: file descriptors that are sent along, and closed.
 
         Raises:
             WorkerLost: it died meanwhile.
         """
-        handles = [os.dup(file.fileno()) for file in files]
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, name, payload, handles)
 
-    def _exchange(self, name: str, payload: Any, handles: list[int]) -> Any:
+    def _exchange(self, name: str, payload: Any, handles: Sequence[int]) -> Any:
         self.heard_s = 0.0
         try:
             self._conn.send((name, payload))
@@ -142,7 +142,8 @@ class Item:
 class Lane:
     """Workers of one kind and what waits for them.
 
-    A worker that becomes free takes all clips that wait, up to ``batch``: nobody is kept waiting for company.
+    A worker that becomes free takes its share of the clips that wait, up to ``batch``: no clip is kept waiting for
+    company.
 
     Args:
         setup: of its workers. n: how many. limit: recordings that may wait. batch: clips answered together.
@@ -166,7 +167,12 @@ class Lane:
     @property
     def ready(self) -> bool:
         """Whether any worker can answer."""
-        return any(w.ready for w in self.workers)
+        return any(w.ready and not r.done() for w, r in zip(self.workers, self._runners, strict=True))
+
+    @property
+    def alive(self) -> bool:
+        """Whether workers that are lost are still replaced."""
+        return any(not r.done() for r in self._runners)
 
     @property
     def retry_after_s(self) -> int:
@@ -252,10 +258,9 @@ class Lane:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
+            share = min(self._batch, math.ceil(len(self._waiting) / self._n))  # the others get theirs
             items = [self._waiting.popleft()]
-            while (
-                self._waiting and len(items) < self._batch and not (items[0].task.alone or self._waiting[0].task.alone)
-            ):
+            while len(items) < share and not (items[0].task.alone or self._waiting[0].task.alone):
                 items.append(self._waiting.popleft())
             items = [i for i in items if not i.future.done()]
             if items:
@@ -270,11 +275,11 @@ class Lane:
                 item.worker, item.began = worker, loop.time()
                 if self._from_start:
                     item.deadline = loop.time() + item.timeout_s
-            files = [i.file for i in items if i.file is not None]
+            handles = [os.dup(i.file.fileno()) for i in items if i.file is not None]  # theirs may be closed meanwhile
             began = time.perf_counter()
             try:
                 limit = max(0.05, min(i.deadline for i in items) - loop.time())
-                asked = asyncio.ensure_future(worker.exchange("predict", [i.task for i in items], files))
+                asked = asyncio.ensure_future(worker.exchange("predict", [i.task for i in items], handles))
                 answers = await asyncio.wait_for(asyncio.shield(asked), limit)
             except (TimeoutError, WorkerLost) as error:
                 self._given_up(items, lost=isinstance(error, WorkerLost))

@@ -225,7 +225,7 @@ class JobAnswer(Row):
 class Health(Row):
     """Whether the service lives, or is ready."""
 
-    status: Literal["ok", "ready", "starting", "shutting_down"]
+    status: Literal["ok", "ready", "starting", "shutting_down", "broken"]
 
 
 def segment_row(segment: Segment) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""What the service costs: latency at 1, 8 and 32 clients, and throughput against one request at a time.
+
+Run: ``python benchmarks/service.py [--model BUNDLE] [--requests N] [--seconds S]``. It starts ``serkit serve`` on a
+free port four times: with one worker and with one per core, with batches and without. The clients are coroutines of
+this process that keep their connection and ask again as soon as they are answered. Clips are made (a buzz with
+syllables, seeds 0 to 15). At the end: what batches gain in the model itself, without a service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+RATE = 16_000
+CLIENTS = (1, 8, 32)
+PROGRAM = "from serkit.cli import main; main()"
+
+
+def clip(seconds: float, seed: int) -> np.ndarray:
+    """(samples,) float32: a buzz whose loudness and pitch move as in speech."""
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(round(seconds * RATE)) / RATE
+    pitch = rng.uniform(90, 230) * (1 + 0.15 * np.sin(2 * np.pi * 0.7 * time_s + seed))
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    sound = sum(np.sin(k * phase) / k for k in range(1, 25))
+    loud = 0.05 + np.maximum(0, np.sin(2 * np.pi * 4 * time_s)) ** 2
+    return np.asarray(0.15 * loud * sound + 1e-3 * rng.standard_normal(len(time_s)), dtype=np.float32)
+
+
+def request(sound: np.ndarray, query: str) -> bytes:
+    """A whole HTTP request with a WAV file."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sound, RATE, format="WAV", subtype="PCM_16")
+    body = buffer.getvalue()
+    lines = [f"POST /v1/predict{query} HTTP/1.1", "Host: x", "Content-Type: audio/wav", f"Content-Length: {len(body)}"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+@contextmanager
+def service(model: str, *options: str) -> Iterator[int]:
+    """The port of a service, while it runs."""
+    command = [sys.executable, "-c", PROGRAM, "serve", "--model", model, "--port", "0", "--quiet", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"running on http://[\d.]+:(\d+)", line):
+                yield int(found[1])
+                return
+        raise SystemExit("the service did not start:\n" + "".join(said))
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def client(port: int, requests: list[bytes], seconds: list[float], left: Iterator[int]) -> None:
+    """Ask until nothing is left."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for k in left:
+        began = time.perf_counter()
+        writer.write(requests[k % len(requests)])
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+        body = await reader.readexactly(length)
+        if b" 200 " not in head[:16]:
+            raise SystemExit(f"not answered: {(head + body)[:300]!r}")
+        seconds.append(time.perf_counter() - began)
+    writer.close()
+
+
+async def load(port: int, requests: list[bytes], n_clients: int, n: int) -> tuple[float, list[float]]:
+    """Seconds in all, and of each request."""
+    seconds: list[float] = []
+    left = iter(range(n))
+    began = time.perf_counter()
+    await asyncio.gather(*(client(port, requests, seconds, left) for _ in range(n_clients)))
+    return time.perf_counter() - began, seconds
+
+
+def measured(port: int, requests: list[bytes], n_clients: int, n: int, clip_s: float) -> tuple[float, str]:
+    """Requests per second, and the line that says all."""
+    asyncio.run(load(port, requests, n_clients, 4 * n_clients))
+    spent, seconds = asyncio.run(load(port, requests, n_clients, n))
+    p50, p95, p99 = (1000 * float(np.quantile(seconds, q)) for q in (0.5, 0.95, 0.99))
+    rate = n / spent
+    return rate, f"{n_clients:8}{rate:12.1f}{rate * clip_s:12.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}"
+
+
+def batches(model: str, sounds: list[np.ndarray]) -> list[str]:
+    """What the model itself takes for a clip, in batches of 1 to 16."""
+    from serkit.serving.predictor import load as load_model
+
+    found = load_model(model)
+    found.score(sounds[:1])
+    lines = []
+    for size in (1, 2, 4, 8, 16):
+        best = min(_timed(found, sounds, size) for _ in range(3))
+        lines.append(f"{size:8}{1000 * best:12.2f}")
+    return lines
+
+
+def _timed(model: object, sounds: list[np.ndarray], size: int) -> float:
+    began = time.perf_counter()
+    for at in range(0, len(sounds), size):
+        model.score(sounds[at : at + size])  # type: ignore[attr-defined]
+    return (time.perf_counter() - began) / len(sounds)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--timeline", action="store_true")
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sounds = [clip(args.seconds, k) for k in range(16)]
+    requests = [request(x, "?timeline=true" if args.timeline else "") for x in sounds]
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"model {args.model}, clips of {args.seconds:g} s, {args.requests} requests each, {n_cores} cores, ", end="")
+    print(f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f} at the start")
+    ways = {
+        "one at a time": ("--workers", "1", "--batch", "1"),
+        "one worker, batches": ("--workers", "1", "--batch", "8"),
+        "all cores, no batches": ("--batch", "1"),
+        "all cores, batches": ("--batch", "8"),
+    }
+    base = 0.0
+    for name, options in ways.items():
+        print(f"\n{name} ({' '.join(options)})")
+        print(f"{'clients':>8}{'requests/s':>12}{'× real time':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'ratio':>8}")
+        with service(args.model, *options) as port:
+            for n_clients in CLIENTS:
+                rate, line = measured(port, requests, n_clients, args.requests, args.seconds)
+                base = base or rate
+                print(f"{line}{rate / base:8.2f}", flush=True)
+    print("\nratio: to one client that is answered one request at a time. The model alone, one thread:")
+    print(f"{'batch':>8}{'ms per clip':>12}")
+    for line in batches(args.model, sounds * 4):
+        print(line)
+    print(f"load average {os.getloadavg()[0]:.1f} at the end")
+
+
+if __name__ == "__main__":
+    main()
