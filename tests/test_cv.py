@@ -37,6 +37,42 @@ def test_pooled_numbers_are_of_the_pooled_rows(folder):
     assert "train" not in tree["systems"]["sound"]
 
 
+def test_the_page_has_wa_and_ua_of_every_fold_their_mean_and_the_pool(folder):
+    tree = json.loads((folder / "report" / "report.json").read_text())
+    each = [f["systems"]["stack"]["uar"] for f in tree["folds"]]
+    text = (folder / "report" / "report.md").read_text()
+    lines = text[text.index("### By fold, as the field reports it") :].splitlines()
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line.startswith("|")][:6]
+    assert rows[0][2].startswith("WA, stack")
+    assert rows[0][3].startswith("UA, stack")
+    assert [r[0] for r in rows[2:]] == ["1", "2", "mean of folds ± sd", "pooled"]
+    assert [r[3] for r in rows[2:4]] == [f"{v:.3f}" for v in each]
+    assert rows[4][3] == f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}"
+    assert rows[5][3].startswith(f"{tree['systems']['stack']['test']['uar']['value']:.3f}")
+
+
+def test_the_command_prints_wa_and_ua(folder, toy_root, toy_store, small_text, tmp_path):
+    from typer.testing import CliRunner
+
+    from serkit import cli
+
+    path = tmp_path / "small.yaml"
+    path.write_text(small_text)
+    words = ["cv", path, "--corpus", "toy", "--root", toy_root, "--folds", "1,2", "--out", folder, "--store", toy_store]
+    words += ["--jobs", 1, "--device", "cpu", "--set", "train.epochs=1"]
+    done = CliRunner().invoke(cli.app, [str(w) for w in words])
+    assert done.exit_code == 0, done.output
+    tree = json.loads((folder / "report" / "report.json").read_text())
+    first, second = (f["systems"]["stack"] for f in tree["folds"])
+    assert (
+        f"stack by fold: 1: WA {first['accuracy']:.3f} UA {first['uar']:.3f}  "
+        f"2: WA {second['accuracy']:.3f} UA {second['uar']:.3f}" in done.stdout
+    )
+    pooled = tree["systems"]["stack"]["test"]["uar"]
+    assert f"UA {(first['uar'] + second['uar']) / 2:.3f} ± " in done.stdout
+    assert f"pooled {pooled['value']:.3f} [{pooled['low']:.3f}, {pooled['high']:.3f}], n = {pooled['n']}" in done.stdout
+
+
 def test_best_on_dev_is_chosen_fold_by_fold_without_looking_at_test(folder):
     tree = json.loads((folder / "report" / "report.json").read_text())
     rows = []

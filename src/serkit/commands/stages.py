@@ -101,6 +101,7 @@ def cv(
     with watcher() as watch:
         page = pipeline.cross_validate(resolved, read, numbers, folder, here, watch)
     _summary(folder)
+    _by_fold(folder)
     typer.echo(f"report: {page}")
 
 
@@ -200,3 +201,20 @@ def _summary(folder: Path) -> None:
         interval = f"[{uar['low']:.3f}, {uar['high']:.3f}]" if uar else "-"
         cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
         typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{uar['value'] if uar else 0:>10.3f}{interval:>18}")
+
+
+def _by_fold(folder: Path) -> None:
+    """WA (accuracy) and UA (UAR) of each fold, their mean, and the pooled numbers, of the stack or each system."""
+    from serkit.reporting.data_tables import mean_and_spread
+
+    tree = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    names = ["stack"] if "stack" in tree["systems"] else [n for n in tree["systems"] if n != tree["best_on_dev"]]
+    for name in names:
+        rows = [(str(f["fold"]), f["systems"][name]) for f in tree["folds"]]
+        typer.echo(f"{name} by fold: " + "  ".join(f"{k}: WA {m['accuracy']:.3f} UA {m['uar']:.3f}" for k, m in rows))
+        words = []
+        for metric, title in (("accuracy", "WA"), ("uar", "UA")):
+            mean, sd = mean_and_spread([m[metric] for _, m in rows])
+            pooled = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**tree["systems"][name]["test"][metric])
+            words.append(f"{title} {mean:.3f} ± {sd:.3f}, pooled {pooled}")
+        typer.echo(f"{name}, mean of folds ± sd: {'; '.join(words)}, n = {tree['systems'][name]['test']['uar']['n']}")

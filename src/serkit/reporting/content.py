@@ -33,6 +33,7 @@ def content(source: Source) -> dict[str, Any]:
         "everything": data_tables.everything(source),
         "calibration": data_tables.calibration(source),
         "raters": data_tables.raters(source),
+        "folds": data_tables.folds(source),
         "counts": data_tables.counts(source),
         "published": data_tables.published(source),
         "changes": data_tables.changes(source),

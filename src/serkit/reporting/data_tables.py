@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting.reading import Source
 from serkit.reporting.tables import Cell, Column, Row, Table, _bold, _measured, interval_notes
-from serkit.reporting.text import ABSENT, METRICS, count, finite, listed, spaced, whole
+from serkit.reporting.text import ABSENT, METRICS, count, finite, listed, number, spaced, whole
 
 DISTANCES = {
     "kl": ("KL divergence, votes to scores (nats)", "lower"),
@@ -20,6 +21,9 @@ DISTANCES = {
     "canberra": ("Canberra", "lower"),
     "entropy_correlation": ("correlation of entropies", "higher"),
 }
+
+
+FIELD_NAMES = {"accuracy": "WA", "uar": "UA", "macro_f1": "Macro-F1"}
 
 
 def everything(source: Source) -> list[Table]:
@@ -93,6 +97,46 @@ def _closeness(source: Source, key: str, title: str, ending: str) -> Table | Non
         lazy = "A system that does not beat the constant prior has learned nothing about how raters differ."
         notes = [told, lazy, *notes]
     return Table(key, title, tuple(columns), tuple(rows), tuple(notes))
+
+
+def folds(source: Source) -> Table | None:
+    """WA, UA and Macro-F1 of every fold of a cross-validation, their mean and spread, and the pooled numbers.
+
+    The leading system, and the best single one; ``None`` for one run.
+    """
+    given = [f for f in source.tree.get("folds") or [] if isinstance(f, dict)]
+    names = [n for n in dict.fromkeys([source.lead, source.best]) if all(n in (f.get("systems") or {}) for f in given)]
+    if not given or not names:
+        return None
+    columns = [Column("Fold"), Column("Test speakers")]
+    columns += [Column(f"{t}, {source.display(n)}", numeric=True) for n in names for t in FIELD_NAMES.values()]
+    rows = []
+    for f in given:
+        cells = [Cell(number(f["systems"][n].get(m))) for n in names for m in FIELD_NAMES]
+        speakers = [str(s) for s in f.get("speakers") or []]
+        shown = ", ".join(speakers[:8]) + (f" and {len(speakers) - 8} more" if len(speakers) > 8 else "")
+        rows.append(Row((Cell(str(f.get("fold"))), Cell(shown or ABSENT), *cells)))
+    spreads, pooled = [], []
+    for n in names:
+        for m in FIELD_NAMES:
+            mean, sd = mean_and_spread([finite(f["systems"][n].get(m)) for f in given])
+            spreads.append(Cell(number(mean), f"± {number(sd)}"))
+            pooled.append(_measured(source.metric(n, "test", m), True))
+    rows.append(Row((Cell("mean of folds ± sd"), Cell(ABSENT), *spreads)))
+    rows.append(Row((Cell("pooled"), Cell(ABSENT), *pooled), "stack"))
+    notes = (
+        "WA, weighted accuracy, is the accuracy; UA, unweighted accuracy, is the mean of the classes' recalls (UAR). "
+        "Papers mostly print the mean of folds; the pooled row counts every clip once and is what this report uses.",
+        *interval_notes(source, ["test"], ["uar"]),
+    )
+    return Table("folds", "By fold, as the field reports it", tuple(columns), tuple(rows), notes)
+
+
+def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation (n - 1) of the numbers that are known; ``None`` where there are too few."""
+    known = [v for v in values if v is not None]
+    mean = statistics.fmean(known) if known else None
+    return mean, statistics.stdev(known) if len(known) > 1 else None
 
 
 def counts(source: Source) -> Table:
