@@ -161,3 +161,11 @@ def test_applying_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_row_of_each_class_is_left_unscaled() -> None:
+    p, _ = honest(4)
+    fitted, held = calibration.fit_and_measure(p, np.arange(4), ["a", "a", "b", "b"], LABELS)
+    assert fitted.method == "none"
+    assert fitted.record["measured"] == "not scaled"
+    assert np.array_equal(held, p)

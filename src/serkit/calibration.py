@@ -120,13 +120,15 @@ def fit_and_measure(
 ) -> tuple[Calibration, np.ndarray]:
     """Fit on all rows, and measure on rows whose speakers a copy of the fit has not seen.
 
+    Rows of one class, or one row of each, cannot be divided: then nothing is scaled, and the record says so.
+
     Returns:
         The calibration, with ECE and log loss before and after in its record, and the (rows, classes)
         probabilities of the copies: what precision is measured on.
     """
     p, y = _checked(probabilities, truth, len(labels))
     held = np.empty_like(p)
-    if method == "none" or len(y) < 2 or len(np.unique(y)) < 2:
+    if method == "none" or len(np.unique(y)) < 2 or int(np.bincount(y).max()) < 2:
         method, held = "none", p
     else:
         fold = speaker_folds(y, speakers, folds, seed)
