@@ -21,7 +21,7 @@ _ORDER = """
     journal progress processes registry
     yaml_text recipe checkpoint_table checkpoints availability
     recordings protocols corpora labels readers crossfit
-    encoding dsp containers audio segments
+    encoding dsp tones containers audio segments
     foundation
     contents word_errors transcripts
     duplicates audit

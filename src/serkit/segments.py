@@ -19,6 +19,7 @@ import numpy as np
 from serkit import dsp
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.tones import Tones, is_tonal
 
 VADS = ("spectral", "silero")
 
@@ -34,6 +35,8 @@ class SegmentSettings:
         min_speech_s: shorter stretches are dropped. min_silence_s: shorter pauses stay inside.
         pad_s: kept before and after; at most half of ``min_silence_s`` is used.
         max_s: longer stretches are cut, at the frame least like speech in their last third.
+        drop_tones: leave out stretches that are dial tones, beeps or music (:class:`serkit.tones.Tones`); with
+            ``spectral`` only.
 
     Raises:
         SerkitError: an unknown detector, or a number out of range.
@@ -46,6 +49,7 @@ class SegmentSettings:
     min_silence_s: float = 0.4
     pad_s: float = 0.2
     max_s: float = 12.0
+    drop_tones: bool = True
 
     def __post_init__(self) -> None:
         if self.vad not in VADS:
@@ -95,7 +99,8 @@ class SpectralVad:
     R. Martin (2001), Noise power spectral density estimation based on optimal smoothing and minimum
     statistics, IEEE TSAP 9(5), without its bias correction. The score is ``1 / (1 + exp(-(d - 1.3) / 0.4))``
     where d is the mean over the bands of 100 to 6000 Hz of the decibels above background, less 5 dB, cut
-    to 0 … 25. Scores come at most a second late. Music, which moves as speech does, is taken for speech.
+    to 0 … 25. Scores come at most a second late. Music moves as speech does and scores as speech: it is for
+    :class:`serkit.tones.Tones` to find.
 
     Measured against Silero 6.2 as reference: see ``docs/predict.md``.
     """
@@ -242,6 +247,7 @@ class Segmenter:
     def __init__(self, settings: SegmentSettings | None = None) -> None:
         self.settings = settings or SegmentSettings()
         self._vad: Vad = SpectralVad() if self.settings.vad == "spectral" else SileroVad()
+        self._tones = Tones() if self.settings.drop_tones and self.settings.vad == "spectral" else None
         hop_s = self._vad.hop / SAMPLE_RATE_HZ
         self._pad = round(min(self.settings.pad_s, self.settings.min_silence_s / 2) * SAMPLE_RATE_HZ)
         self._silence = max(1, round(self.settings.min_silence_s / hop_s))
@@ -262,8 +268,9 @@ class Segmenter:
 
     @property
     def open_from(self) -> int | None:
-        """First sample of a stretch that has begun and not ended, pad included."""
-        return None if self._begin is None else self._padded_begin()
+        """First sample of a stretch that has begun and not ended, pad included; ``None`` while it is tones."""
+        start = None if self._begin is None else self._padded_begin()
+        return None if start is None or self._is_tonal(start, self._samples) else start
 
     @property
     def needed_from(self) -> int:
@@ -274,7 +281,12 @@ class Segmenter:
     def push(self, samples: np.ndarray) -> list[Stretch]:
         """(n,) float32 mono 16 kHz to the stretches that have ended."""
         self._samples += len(samples)
-        return self._step(self._vad.push(samples))
+        if self._tones is not None:
+            self._tones.push(samples)
+        found = self._step(self._vad.push(samples))
+        if self._tones is not None:
+            self._tones.forget(self.needed_from)
+        return found
 
     def finish(self) -> list[Stretch]:
         """The stretches that the end of the recording ends."""
@@ -309,6 +321,9 @@ class Segmenter:
         begin = (self._begin or 0) * self._vad.hop
         return begin if self._cut else max(self._end, begin - self._pad)
 
+    def _is_tonal(self, start: int, end: int) -> bool:
+        return self._tones is not None and is_tonal(self._tones.between(start, end), end - start)
+
     def _close(self, until: int, *, cut: bool) -> list[Stretch]:
         """End the open stretch before hop ``until``; after a cut the next one begins there."""
         begin = self._begin or 0
@@ -318,7 +333,7 @@ class Segmenter:
         self._begin, self._scores = (until, rest) if cut else (None, [])
         whole = speech >= self._least or self._cut
         self._cut = cut
-        if not whole or end <= start:
+        if not whole or end <= start or self._is_tonal(start, end):
             return []
         self._end = end
         self._kept += min(speech, end - start)

@@ -14,6 +14,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.segments import Segmenter, SegmentSettings, SpectralVad, Vad
 from serkit.serving.timeline import Turn
+from serkit.tones import Tones, is_tonal
 
 WINDOW_S, HOP_S = 3.0, 1.5
 LEAST_SPEECH = 0.2  # of a window: with less it is left out
@@ -101,6 +102,7 @@ class WindowCutter:
         self._window, self._hop = round(window_s * SAMPLE_RATE_HZ), round(hop_s * SAMPLE_RATE_HZ)
         self._vad: Vad = SpectralVad() if settings.vad == "spectral" else _silero()
         self._off = settings.off
+        self._tones = Tones() if settings.drop_tones and settings.vad == "spectral" else None
         self._flags = np.zeros(0, dtype=bool)
         self._first = 0  # hop of the detector that _flags begins with
         self._samples = self._at = self._n = 0
@@ -113,6 +115,8 @@ class WindowCutter:
     def push(self, samples: np.ndarray) -> list[Piece]:
         """The windows that are scored by the detector to their end."""
         self._samples += len(samples)
+        if self._tones is not None:
+            self._tones.push(samples)
         return self._take(self._vad.push(samples), last=False)
 
     def finish(self) -> list[Piece]:
@@ -127,14 +131,19 @@ class WindowCutter:
             end = min(self._at + self._window, self._samples)
             low, high = self._at // self._vad.hop - self._first, -(-end // self._vad.hop) - self._first
             speech = min(int(self._flags[low:high].sum()) * self._vad.hop, end - self._at)
-            if speech >= LEAST_SPEECH * (end - self._at):
+            if speech >= LEAST_SPEECH * (end - self._at) and not self._is_tonal(self._at, end):
                 self._n += 1
                 found.append(Piece(self._at, end, self._n, True, self._at, end, speech=speech))
             self._at += self._hop
+            if self._tones is not None:
+                self._tones.forget(self._at)
             gone = self._at // self._vad.hop - self._first
             if gone > 0:
                 self._flags, self._first = self._flags[gone:], self._first + gone
         return found
+
+    def _is_tonal(self, start: int, end: int) -> bool:
+        return self._tones is not None and is_tonal(self._tones.between(start, end), end - start)
 
     def _rest(self) -> bool:
         """Whether samples are left that no window has held."""
