@@ -115,7 +115,7 @@ def test_all_at_once_and_what_does_not_apply_is_left_out_with_its_reason():
     fewer = plan(recipe(augment=[], model="mean_pool"))
     assert fewer.over == ("losses",)
     assert fewer.left_out[0] == "augment: it has no augmentation"
-    assert fewer.left_out[1].startswith("pooling: its model 'mean_pool' has no heads and pooling")
+    assert fewer.left_out[1].startswith("pooling: its model 'mean_pool' has no frame-level attention")
     assert "plain" not in by_key(fewer)
 
 
@@ -125,7 +125,8 @@ def test_all_at_once_and_what_does_not_apply_is_left_out_with_its_reason():
         (["loses"], {}, "expected losses, augment, pooling; did you mean 'losses'"),
         (["losses"], {"losses": ["focal"]}, "its only loss is focal"),
         (["losses", "augment"], {"augment": []}, "--over augment: 'apart' cannot be taken apart so: it has no augm"),
-        (["pooling"], {"model": "mean_pool"}, "model 'mean_pool' has no heads and pooling"),
+        (["pooling"], {"model": "mean_pool"}, "has no frame-level attention to exchange .these have: compact, flam"),
+        (["pooling"], {"model": "cross_attention"}, "model 'cross_attention' has no frame-level attention"),
         ([], {"losses": ["focal"], "augment": [], "model": "mean_pool"}, "'apart' has nothing to take apart: losses:"),
     ],
 )
@@ -151,8 +152,8 @@ def test_seeds_folds_and_a_quick_look():
     assert [(v.key, f, s) for v, f, s in whole.runs[:3]] == [("full", 1, 5), ("mean-pooling", 1, 5),
                                                              ("max-pooling", 1, 5)]  # fmt: skip
     quick = design(recipe("train.epochs=40"), quick=True)
-    assert (quick.seeds, quick.epochs) == ((5,), (40, 8))
-    assert {v.system.train.epochs for v in quick.plan.variants} == {8}
+    assert (quick.seeds, quick.epochs) == ((5,), (40, 12))
+    assert {v.system.train.epochs for v in quick.plan.variants} == {12}
     short = design(recipe("train.epochs=3"), quick=True, seeds=2)
     assert (short.seeds, short.epochs) == ((5, 6), None)
     with pytest.raises(SerkitError, match="at least 1"):

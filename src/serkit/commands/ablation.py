@@ -57,7 +57,7 @@ def ablate(
     seed: Seed = None,
     device: DeviceOption = Device.auto,
     jobs: Jobs = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look: at most 8 epochs, one seed.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: at most 12 epochs, one seed.")] = False,
 ) -> None:
     """Take a recipe apart: each loss off, EAM, LAM or none, FLAM, mean or max. Run again to go on where it stopped."""
     from serkit.pipeline import ablate as pipeline

@@ -13,7 +13,7 @@ from pathlib import Path
 from serkit.files import write_text
 from serkit.pipeline.ablation_numbers import measure_ablation
 from serkit.pipeline.run import Machine, Run, device_of, threads_of
-from serkit.pipeline.stages import Listener, StageBegins, extract_run, prepare, run_all
+from serkit.pipeline.stages import Listener, StageBegins, extract_run, prepare, readable, run_all
 from serkit.pipeline.variants import Design, design
 from serkit.pipeline.workers import Task, train_many
 from serkit.progress import Meter
@@ -74,7 +74,7 @@ def _extract(
     told: set[tuple[int, tuple[str, ...]]] = set()
     steps = {v.key: tuple(step.name for step in v.system.augment) for v in chosen.plan.variants}
     for (key, fold, _), run in runs.items():
-        if not run.done("extract") and not run.done("train"):
+        if not run.done("train") and not (run.done("extract") and readable(run)):
             extract_run(run, machine, listener if (fold, steps[key]) not in told else None)
             told.add((fold, steps[key]))
 

@@ -21,7 +21,7 @@ from serkit.labels import apply_labels
 from serkit.pipeline.heard import describe_texts
 from serkit.pipeline.inputs import check_backbones, make_encoder, needed_features
 from serkit.pipeline.measure import measure_run
-from serkit.pipeline.run import STAGES, Machine, Run, networks_key, threads_of
+from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe, load_recipe
@@ -93,7 +93,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
         encoders,
         machine.store,
         jobs=machine.workers,
-        device=_device(machine),
+        device=device_of(machine),
         engine=machine.engine,
         address=machine.address,
         progress=listener,
@@ -115,7 +115,7 @@ def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> N
     workers = max(1, min(machine.workers, total))
     threads = threads_of(workers)  # by what the whole run takes: a resumed one rounds as a whole one does
     jobs = max(1, min(workers, len(tasks)))
-    train_tasks(run, tasks, device=_device(machine), jobs=jobs, threads=threads, listener=listener)
+    train_tasks(run, tasks, device=device_of(machine), jobs=jobs, threads=threads, listener=listener)
     for system in run.recipe.systems:
         for split in run.splits:
             _gather(run, system, split).save(run.predictions_path(system, split))
@@ -184,7 +184,7 @@ def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Pat
         "report": lambda: report_run(run, listener),
     }
     for stage in STAGES[1:]:
-        if not run.done(stage) or (stage == "extract" and not run.done("train") and not _readable(run)):
+        if not run.done(stage) or (stage == "extract" and not run.done("train") and not readable(run)):
             steps[stage]()
     return run.folder / "report" / "report.html"
 
@@ -199,7 +199,7 @@ def stacks_of(settings: Any) -> dict[str, Ensemble]:
     }
 
 
-def _readable(run: Run) -> bool:
+def readable(run: Run) -> bool:
     """Whether the features of a run still lie where extraction left them."""
     try:
         return all(not found.missing for found in run.features.values())
@@ -266,7 +266,7 @@ def _texts(
     from serkit.transcripts import transcribe
 
     path = machine.store / "transcripts.jsonl"
-    found = transcribe(manifest, source, path, device=_device(machine), callback=listener)
+    found = transcribe(manifest, source, path, device=device_of(machine), callback=listener)
     rows = [
         json.dumps({"id": i, "text": t.text, "language": t.language, "flags": list(t.flags)}, ensure_ascii=False)
         for i, t in found.items()
@@ -306,14 +306,6 @@ def _named(table: Predictions, system: str) -> Predictions:
 def _choice_text(choice: Any, kept: str) -> str:
     row = {"kept": kept, "metric": choice.metric, "out_of_fold": choice.scores, "best_out_of_fold": choice.best}
     return json.dumps(row, indent=1) + "\n"
-
-
-def _device(machine: Machine) -> str:
-    if machine.device != "auto":
-        return machine.device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _tell(listener: Listener | None, stage: str, detail: str) -> None:

@@ -21,7 +21,7 @@ SHORT = {"eam": "EAM", "lam": "LAM"}
 FLAM_HEADS = 16
 SEEDS = 3
 QUICK_SEEDS = 1
-QUICK_EPOCHS = 8
+QUICK_EPOCHS = 12
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def design(
     Args:
         recipe: resolved. over, system: as for :func:`serkit.pipeline.variants.plan`.
         seeds: how many, from the recipe's own upwards; by default 3, with ``quick`` 1.
-        folds: numbers of folds. quick: at most 8 epochs and one seed, for a first look.
+        folds: numbers of folds. quick: at most 12 epochs and one seed, for a first look.
 
     Raises:
         SerkitError: no seed, or as :func:`serkit.pipeline.variants.plan`.
@@ -188,8 +188,9 @@ def _refusal(system: System, over: Over) -> str | None:
         return f"its only loss is {system.losses[0].name}"
     if over == "augment" and not system.augment:
         return "it has no augmentation"
-    if over == "pooling" and not {"heads", "pooling"} <= set(registry.member("models", system.model.name).parameters):
-        return f"its model '{system.model.name}' has no heads and pooling to exchange (flam and compact have)"
+    if over == "pooling" and not _has_flam_head(system.model.name):
+        able = ", ".join(name for name in registry.names("models") if _has_flam_head(name))
+        return f"its model '{system.model.name}' has no frame-level attention to exchange (these have: {able})"
     return None
 
 
@@ -273,11 +274,25 @@ def _distinct(variants: Sequence[Variant]) -> list[Variant]:
 
 def _scores_classes(loss: Loss) -> bool:
     """Whether a loss reads the scores of the classes, as its source says (a dotted one is believed to)."""
-    if "." in loss.name:
-        return True
-    path = Path(registry.__file__).parent / "losses" / f"{loss.name}.py"
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return any(isinstance(node, ast.Attribute) and node.attr == "emotion" for node in nodes)
+    return "." in loss.name or any(
+        isinstance(node, ast.Attribute) and node.attr == "emotion" for node in _nodes("losses", loss.name)
+    )
+
+
+def _has_flam_head(model: str) -> bool:
+    """Whether a model ends in the head of :mod:`serkit.models._flam_head`, as its source says.
+
+    A dotted one is believed to where it takes ``heads`` and ``pooling``.
+    """
+    if "." in model:
+        return {"heads", "pooling"} <= set(registry.member("models", model).parameters)
+    return any(isinstance(node, ast.Name) and node.id == "FlamHead" for node in _nodes("models", model))
+
+
+def _nodes(kind: registry.Kind, name: str) -> Iterator[ast.AST]:
+    """The syntax of a member's file."""
+    path = Path(registry.__file__).parent / kind / f"{name}.py"
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def _head(model: Named) -> tuple[int, str]:
