@@ -19,15 +19,17 @@ import numpy as np
 import pytest
 import yaml
 
+from serkit import fitting as parts
 from serkit import pipeline
 from serkit.corpora.ravdess import ravdess
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.examples import Examples
 from serkit.networks import load_config, load_network
 from serkit.pipeline.inputs import needed_features
 from serkit.pipeline.run import threads_of
 from serkit.recipe import Recipe, load_recipe, parse_recipe
-from serkit.types import Manifest
+from serkit.types import Manifest, Utterance
 
 pytest.importorskip("transformers")
 
@@ -109,9 +111,79 @@ def test_the_published_recipe_is_killed_resumed_and_saved_whole(wavlm: Path, toy
     config = load_config(folder)
     assert config.backbone is not None
     assert config.backbone["note"].startswith("substituted: weights from")
+    page = (tmp_path / "cut" / "report" / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    assert "wavlm/large (trained in mll)" in page
+    assert "in place of microsoft/wavlm-large" in page, "people read the page, not the JSON"
     shutil.rmtree(wavlm)
     network, _ = load_network(folder)
     assert sum(p.numel() for p in network.parameters()) > 10_000
+
+
+def made_fitting(batch_size: int, accumulate: int, precision: str = "fp32") -> Any:
+    """A fitting of the published recipe without dropout and mixup, its losses plain means, on noise of many lengths."""
+    import torch
+
+    from serkit.fitting import Fitting, make_accelerator
+    from serkit.networks import NetworkConfig, build_network
+
+    backbone = {"name": "wavlm/random", "dropout": 0.0}
+    sizes = [f"train.batch_size={batch_size}", f"train.accumulate={accumulate}", f"train.precision={precision}"]
+    fixed = ["losses=[kl_soft, focal]", "augment=[]", "train.loss_scale=fixed", "train.bucket=false", "model.heads=4"]
+    system = load_recipe("mll2026", [*sizes, *fixed]).systems["mll"]
+    rows = [Utterance(f"u{k}", "x", emotion="ab"[k % 2], speaker="s", split="train") for k in range(16)]
+    frames = {u.id: np.random.default_rng(k).normal(size=(600 + 300 * k, 1)) for k, u in enumerate(rows)}
+    examples = Examples.of(Manifest("made", ("a", "b"), tuple(rows)), {"waveform": Held(frames)})
+    model = {**system.model.parameters, "name": "speech_backbone", "backbone": backbone}
+    config = NetworkConfig("mll", model, {"waveform": 1}, {}, ("a", "b"), 1, {})
+    torch.manual_seed(0)
+    network = build_network(config)
+    return Fitting(system, config, "full", examples, network, make_accelerator(system.train, "cpu"))
+
+
+class Held:
+    """Frames by id."""
+
+    def __init__(self, frames: dict[str, np.ndarray]) -> None:
+        self.held = frames
+
+    def get(self, utterance_id: str) -> np.ndarray:
+        return self.held[utterance_id]
+
+    def frames(self, utterance_id: str) -> int:
+        return len(self.held[utterance_id])
+
+
+def test_accumulation_over_waveforms_is_the_large_batch_and_every_batch_moves_the_weights() -> None:
+    import torch
+
+    found = []
+    for batch_size, accumulate in ((16, 1), (4, 4)):
+        fitting = made_fitting(batch_size, accumulate)
+        steps: list[dict[str, Any]] = []
+        named = dict(fitting.network.named_parameters())
+        fitting.optimizer.step = lambda s=steps, n=named: s.append(
+            {k: p.grad.clone() for k, p in n.items() if p.grad is not None}
+        )
+        fitting.epoch(0)
+        found.append(steps)
+    assert [len(s) for s in found] == [1, 1]
+    for name, grad in found[0][0].items():
+        torch.testing.assert_close(found[1][0][name], grad, atol=2e-5, rtol=1e-3, msg=name)
+    fitting = made_fitting(4, 1)
+    moved, before = [], None
+    for batch in fitting.loader.epoch(0):
+        before = fitting.network.head.pool.score.weight.detach().clone()
+        fitting.update([batch], parts._Means(), 0)
+        moved.append(float((fitting.network.head.pool.score.weight - before).abs().max().detach()))
+    assert len(moved) == 4
+    assert min(moved) > 0
+
+
+def test_half_precision_trains_a_backbone() -> None:
+    fitting = made_fitting(8, 1, "bf16")
+    row = fitting.epoch(0)
+    assert np.isfinite(row["loss"])
+    assert all(p.dtype.itemsize == 4 for p in fitting.network.parameters()), "weights stay as they are"
 
 
 @pytest.mark.slow

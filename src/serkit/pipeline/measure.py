@@ -215,7 +215,7 @@ def _mistakes(
 def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
     """Everything a reader needs to get the same numbers; clock and hardware apart, under ``run``."""
     run = runs[0]
-    features = {}
+    features: dict[str, dict[str, Any]] = {}
     for key, found in run.features.items():
         spec = found.spec
         features[key] = {
@@ -226,6 +226,12 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
             "licence": spec.licence,
             "note": spec.note,
         }
+    for name, system in run.recipe.systems.items():
+        path = run.network(name, run.models[0]) / "config.json"
+        if "backbone" in system.model.parameters and path.is_file():  # a pretrained network inside one of the run's own
+            found_there = json.loads(path.read_text(encoding="utf-8"))["backbone"]
+            row = {k: found_there[k] for k in ("source", "revision", "licence", "note")}
+            features[f"{found_there['name']} (trained in {name})"] = row
     return {
         "recipe": run.recipe.model_dump(mode="json"),
         "recipe_fingerprint": run.recipe.fingerprint,
