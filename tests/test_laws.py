@@ -19,13 +19,14 @@ TESTS = Path(__file__).parent
 _ORDER = """
     errors files config cards types predictions
     journal progress processes registry
-    yaml_text recipe checkpoint_table checkpoints availability
+    yaml_text settings recipe checkpoint_table checkpoints availability
     recordings protocols corpora labels readers crossfit
     encoding dsp tones containers audio segments
     foundation
     contents word_errors transcripts
     duplicates audit
     augment encoders
+    copies
     shards store features engines extraction
     metrics
     tensors layers layer_weights models losses loss_sum networks

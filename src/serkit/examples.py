@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -59,6 +59,7 @@ class Examples:
         attributes: (rows, 3) float32, NaN where unknown. corpora: (rows,) name of each row's corpus.
         votes: (rows, classes) float64 number of raters by class, zeros where they are unknown; with ``targets``.
         hearing: how to hear a clip again, for augmentations of the waveform; ``None`` where there are none.
+        copies: of the clips, made once by augmentations (:mod:`serkit.copies`): the features of each, by feature key.
     """
 
     ids: tuple[str, ...]
@@ -72,6 +73,7 @@ class Examples:
     attributes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), dtype=np.float32))
     votes: np.ndarray | None = None
     hearing: Hearing | None = None
+    copies: tuple[Mapping[str, FrameSource], ...] = ()
 
     @classmethod
     def of(
@@ -81,13 +83,14 @@ class Examples:
         *,
         targets: Literal["labels", "votes", "all"] = "labels",
         hearing: Hearing | None = None,
+        copies: Sequence[Mapping[str, FrameSource]] = (),
     ) -> Examples:
         """Rows of a manifest that can be used.
 
         Args:
             targets: ``labels`` keeps rows with an emotion, ``votes`` rows with an emotion or rater votes
                 (as distributions), ``all`` every row (for scoring).
-            hearing: how to hear a clip again.
+            hearing: how to hear a clip again. copies: features of the clips' copies.
 
         Raises:
             SerkitError: no row is left.
@@ -127,13 +130,18 @@ class Examples:
             attributes,
             counts,
             hearing,
+            tuple(copies),
         )
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def example(self, row: int, *, heard: bool = False) -> Example:
-        """One row on its way into a batch: with its stored features, or with its samples alone where ``heard``."""
+    def example(self, row: int, *, heard: bool = False, copy: int = 0) -> Example:
+        """One row on its way into a batch: with its stored features, or with its samples alone where ``heard``.
+
+        Args:
+            row: its number. copy: which copy's features; 0 is the clip as it is.
+        """
         target = np.zeros(len(self.label_names))
         if self.targets is not None:
             target = self.targets[row].astype(np.float64)
@@ -144,15 +152,19 @@ class Examples:
         return Example(
             target=target,
             samples=self.hearing.samples(self.ids[row]) if heard and self.hearing is not None else None,
-            features={} if heard else self.stored(row),
+            features={} if heard else self.stored(row, copy=copy),
             votes=self.votes[row] if known and self.votes is not None else None,
             attributes=self.attributes[row].astype(np.float64),
         )
 
-    def stored(self, row: int, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """By feature key (all of them, or ``keys``), (frames, dim) float32 of one row, as extraction left them."""
+    def stored(self, row: int, keys: Iterable[str] | None = None, copy: int = 0) -> dict[str, np.ndarray]:
+        """By feature key (all of them, or ``keys``), (frames, dim) float32 of one row, as extraction left them.
+
+        A feature that has no copies (of the text) is the same for all of them.
+        """
         wanted = self.sources if keys is None else keys
-        return {key: np.asarray(self.sources[key].get(self.ids[row]), dtype=np.float32) for key in wanted}
+        sources = {**self.sources, **self.copies[copy - 1]} if copy else self.sources
+        return {key: np.asarray(sources[key].get(self.ids[row]), dtype=np.float32) for key in wanted}
 
     def class_counts(self) -> np.ndarray:
         """(classes,) int64 rows by class; of distributions, the rounded sum."""
@@ -164,7 +176,8 @@ class Examples:
         """(rows,) int64 group of each row that a balanced draw evens out.
 
         Args:
-            balance: ``None`` (one group), ``neutral`` (neutral against expressive), ``class``, ``corpus``.
+            balance: ``None`` (one group), ``neutral`` (neutral against expressive), ``class``, ``corpus``,
+                ``corpus_class`` (every class of every corpus).
 
         Raises:
             SerkitError: ``neutral`` without that label, or a balance with a single group.
@@ -180,6 +193,8 @@ class Examples:
             group = np.unique(dominant, return_inverse=True)[1]
         else:
             group = np.unique(np.array(self.corpora), return_inverse=True)[1]
+            if balance == "corpus_class":
+                group = np.unique(group * len(self.label_names) + dominant, return_inverse=True)[1]
         if len(np.unique(group)) < 2:
             raise SerkitError(f"balance: {balance} has only one group among {len(self)} utterances; set balance: null")
         return np.asarray(group, dtype=np.int64)

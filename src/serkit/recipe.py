@@ -12,11 +12,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from serkit import registry, yaml_text
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
+from serkit.settings import Crossfit, Evaluate, Feature, Frozen, Loss, Named, Stack, System, Train, from_name
+
+__all__ = [
+    "FINETUNE_LR",
+    "LAYER_WEIGHTS",
+    "RECIPES",
+    "Crossfit",
+    "Evaluate",
+    "Feature",
+    "Loss",
+    "Named",
+    "Recipe",
+    "Stack",
+    "System",
+    "Train",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_names",
+]
 
 RECIPES = Path(__file__).parent / "recipes"
 FINETUNE_LR = 1e-4  # of a backbone under a head that trains at train.lr (read in the code of LAM and SeeNet)
@@ -24,156 +43,7 @@ _FRONT_ENDS = ("compact", "speech_backbone")
 LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Named(BaseModel):
-    """A member of the file tree by name, with its parameters beside the name.
-
-    A bare string stands for a name without parameters.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Everything beside ``name`` (and a loss's ``weight``)."""
-        return dict(self.model_extra or {})
-
-
-class Feature(Named):
-    """An encoder with its choices: ``whisper/large-v3`` or ``{name: logmel, pool: 4}``."""
-
-    @property
-    def family(self) -> str:
-        """The file in ``encoders/``: what stands before the slash."""
-        return self.name.split("/", 1)[0]
-
-    @property
-    def key(self) -> str:
-        """Name of the modality inside a system: the name, with the parameters where there are any."""
-        if not self.parameters:
-            return self.name
-        inner = ",".join(f"{k}={_plain(v)}" for k, v in sorted(self.parameters.items()))
-        return f"{self.name}[{inner}]"
-
-
-class Loss(Named):
-    """A loss with the weight it has in the sum."""
-
-    weight: float = 1.0
-
-
-def _from_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class Train(_Frozen):
-    """How one network is trained (systems.md 1.4; defaults are the published ones unless said).
-
-    Attributes:
-        epochs, batch_size, lr, weight_decay: as usual; AdamW.
-        schedule: ``cosine_epoch`` (published: one step an epoch, to ``lr_min``), ``cosine`` (every
-            step, after ``warmup_steps``), ``exponential`` (times ``decay`` each epoch), ``constant``.
-        select: metric of the whole dev set that picks the checkpoint.
-        patience: epochs without a better dev metric before stopping; ``None`` runs all epochs.
-        clip_norm: largest gradient norm. accumulate: batches per optimiser step.
-        precision: ``fp32``, ``bf16`` or ``fp16`` (AMP).
-        bucket: length-bucketed batches (same draw in expectation, less padding).
-        draw: with ``balance``, rows are drawn with ``replacement`` (published) or in shuffled ``passes``.
-        ema: keep an exponential moving average of the weights with this decay and select by it
-            (``None``: none, as published).
-        loss_scale: how the sum of losses is scaled: ``fixed``, ``initial``, ``running_max``, ``uncertainty``.
-        targets: ``labels``, or ``votes`` to train on rater distributions.
-    """
-
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(64, ge=1)
-    lr: float = Field(1e-4, gt=0)
-    lr_min: float = Field(1e-6, ge=0)
-    weight_decay: float = Field(1e-6, ge=0)
-    schedule: Literal["cosine_epoch", "cosine", "exponential", "constant"] = "cosine_epoch"
-    decay: float = Field(0.9, gt=0, le=1)
-    draw: Literal["replacement", "passes"] = "replacement"
-    warmup_steps: int = Field(0, ge=0)
-    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1"] = "macro_f1"
-    patience: int | None = Field(None, ge=1)
-    clip_norm: float | None = Field(None, gt=0)
-    accumulate: int = Field(1, ge=1)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    bucket: bool = True
-    ema: float | None = Field(None, gt=0, lt=1)
-    loss_scale: Literal["fixed", "initial", "running_max", "uncertainty"] = "fixed"
-    targets: Literal["labels", "votes"] = "labels"
-
-
-class System(_Frozen):
-    """One network of the ensemble: what it reads, what it is, what it minimises."""
-
-    features: Annotated[
-        tuple[Annotated[Feature, BeforeValidator(_from_name)], ...],
-        Field(min_length=1),
-    ]
-    model: Annotated[Named, BeforeValidator(_from_name)] = Named(name="cross_attention")
-    losses: Annotated[tuple[Annotated[Loss, BeforeValidator(_from_name)], ...], Field(min_length=1)] = (
-        Loss(name="cross_entropy"),
-    )
-    balance: Literal["neutral", "class", "corpus"] | None = None
-    augment: tuple[Annotated[Named, BeforeValidator(_from_name)], ...] = ()
-    train: Train = Train()
-
-    @property
-    def has_stack(self) -> bool:
-        """Whether a feature holds all layers of its model; then the model takes ``layer_weights``."""
-        return any(f.parameters.get("layer") == "all" for f in self.features)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> System:
-        keys = [f.key for f in self.features]
-        if len(set(keys)) != len(keys):
-            raise ValueError(f"the same feature stands twice: {keys}")
-        return self
-
-
-class Crossfit(_Frozen):
-    """Out-of-fold scores of the base systems, by speaker.
-
-    Attributes:
-        folds: models per system. refit: train one more on all of train and use it on dev and test;
-            without it, dev and test get every fold model's scores, averaged after the stack.
-        seed: of the speaker folds.
-    """
-
-    folds: int = Field(3, ge=2)
-    refit: bool = False
-    seed: int = 0
-
-
-class Stack(_Frozen):
-    """The meta-model (systems.md 1.6: 5 folds, 200 trees, depth 8, leaf and split 10, balanced rows)."""
-
-    name: Literal["random_forest", "logistic", "auto"] = "random_forest"
-    trees: int = Field(200, ge=1)
-    max_depth: int | None = 8
-    min_leaf: int = Field(10, ge=1)
-    min_split: int = Field(10, ge=2)
-    folds: int = Field(5, ge=2)
-    per_class: int | Literal["auto"] = "auto"
-    decimals: int | None = None
-    in_sample: bool = False
-    seed: int = 42
-
-
-class Evaluate(_Frozen):
-    """How results are measured: draws of the speaker bootstrap, and the seed of every draw."""
-
-    draws: int = Field(1000, ge=10)
-    seed: int = 0
-
-
-class Recipe(_Frozen):
+class Recipe(Frozen):
     """A whole system; see the module's docstring and ``docs/recipes.md``."""
 
     name: str
@@ -183,6 +53,7 @@ class Recipe(_Frozen):
     map_labels: Mapping[str, str] = Field(default_factory=dict)
     transcripts: str | None = None
     exclude: tuple[str, ...] = ()
+    copies: tuple[tuple[Annotated[Named, BeforeValidator(from_name)], ...], ...] = ()
     systems: Mapping[str, System] = Field(min_length=1)
     crossfit: Crossfit | None = Crossfit()
     stack: Stack | None = Stack()
@@ -271,6 +142,9 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
         for feature in system.features:
             if ":" not in feature.name:
                 registry.member("encoders", feature.family)
+    for copy in recipe.copies:
+        for step in copy:
+            registry.check_parameters("augment", step.name, step.parameters, f"{where}: copies")
     if recipe.stack is not None and recipe.crossfit is None and not recipe.stack.in_sample:
         raise SerkitError(
             f"{where}: a stack needs out-of-fold scores: set crossfit, or say stack.in_sample: true aloud"
@@ -385,10 +259,6 @@ def _nearest(tree: Mapping[str, Any], parts: Sequence[str]) -> str:
     for system in tree["systems"].values():
         known += [f"model.{p}" for p in registry.member("models", system["model"]["name"]).parameters]
     return did_you_mean(".".join(parts), known)
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _tidy(tree: Any) -> Any:

@@ -95,6 +95,8 @@ class Loader:
         balance, draw, bucket: see :func:`draw_epoch` and :func:`bucket_batches`.
         augment: steps of :mod:`serkit.augment`, applied while a training batch is made, so only ever to
             the split this loader serves. Each utterance has its own generator, from seed, epoch and row.
+
+    Where the examples have copies, a training batch takes the clip or one of its copies, each as often.
     """
 
     examples: Examples
@@ -139,7 +141,7 @@ class Loader:
             rows: row numbers. epoch: seeds the augmentation; ``None`` applies none.
         """
         examples = self.examples
-        changed = epoch is not None and bool(self.augment)
+        changed = epoch is not None and bool(self.augment or examples.copies)
         if changed:
             seeds = ([self.seed, 1 + (epoch or 0), int(r), place] for place, r in enumerate(rows))
             clips = [self._augmented(int(r), np.random.default_rng(s)) for r, s in zip(rows, seeds, strict=True)]
@@ -170,17 +172,21 @@ class Loader:
         before, after = split_chain(self.augment)
         heard = any(step.kind == "samples" for step in before)
         alone = [step for step in before if not step.needs_partner]
-        n = len(self.examples)
+        n, n_copies = len(self.examples), len(self.examples.copies)
+
+        def any_copy(number: int, r: np.random.Generator) -> Example:
+            copy = int(r.integers(1 + n_copies)) if n_copies and not heard else 0
+            return self.examples.example(number, heard=heard, copy=copy)
 
         def drawn(r: np.random.Generator) -> Example:
-            return self.examples.example(int(r.integers(n)), heard=heard)
+            return any_copy(int(r.integers(n)), r)
 
         def drawn_later(r: np.random.Generator) -> Example:
             other = int(r.integers(n))
-            plain = self.examples.example(other, heard=heard)
+            plain = any_copy(other, r)
             return self._with_features(other, plain, apply_chain(alone, plain, r))
 
-        plain = self.examples.example(row, heard=heard)
+        plain = any_copy(row, rng)
         clip = self._with_features(row, plain, apply_chain(before, plain, rng, drawn))
         return apply_chain(after, clip, rng, drawn_later)
 

@@ -29,3 +29,11 @@ def test_statistics_double_the_embedding():
 def test_missing_modality_is_named():
     with pytest.raises(SerkitError, match="without features of 'z'"):
         MeanPool(dims={"z": 3}, n_classes=4)(BATCH)
+
+
+def test_values_beyond_the_limit_are_cut_before_pooling():
+    network = MeanPool(dims={"x": 3}, n_classes=4, limit=0.1)
+    expected = BATCH.features["x"][0].clamp(-0.1, 0.1).mean(0)
+    torch.testing.assert_close(network.eval()(BATCH).embedding[0], expected)
+    with pytest.raises(SerkitError, match="limit"):
+        MeanPool(dims={"x": 3}, n_classes=4, limit=0.0)

@@ -24,6 +24,7 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("cross_attention", TWO, {"hidden": 8, "masked": False, "pooling": "published_code"}),
     ("cross_attention", ONE, {"hidden": 8, "masked": False, "pooling": "mean", "neutral_head": False}),
     ("mean_pool", TWO, {"hidden": 8}),
+    ("mean_pool", TWO, {"hidden": 8, "normalize": "train", "limit": 0.5, "input_dropout": 0.5}),
     ("mean_pool", THREE, {"hidden": 8, "pooling": "statistics", "normalize": "train"}),
     ("flam", ONE, {"heads": 2, "bottleneck": 4}),
     ("flam", TWO, {"heads": 1, "width": 8, "layer_norm": True, "hidden": 5, "bottleneck": 0}),

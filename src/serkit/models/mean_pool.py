@@ -26,9 +26,12 @@ class MeanPool(nn.Module):
         pooling: ``mean``, or ``statistics``: mean and standard deviation.
         neutral_head: a neutral/expressive logit, which ``neutral_margin`` needs.
         normalize: of the input; see :class:`serkit.layers.FeatureNormalisation`.
+        limit: largest size of a normalised value; larger ones are cut. ``None`` cuts nothing.
+        input_dropout: of the pooled features. With ``functionals`` (one frame a clip, many columns that say nearly
+            the same) half of them is a good start.
 
     Raises:
-        SerkitError: no modality.
+        SerkitError: no modality, or a limit that is not positive.
     """
 
     def __init__(
@@ -41,14 +44,19 @@ class MeanPool(nn.Module):
         pooling: Literal["mean", "statistics"] = "mean",
         neutral_head: bool = True,
         normalize: Normalize = "none",
+        limit: float | None = None,
+        input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dims = dict(dims)
+        if limit is not None and not limit > 0:
+            raise SerkitError(f"mean_pool: limit {limit} must be positive, or null")
+        self.dims, self.limit = dict(dims), limit
         if not self.dims:
             raise SerkitError("mean_pool: no modality; a system needs at least one encoder in 'features'")
         self.normalisation = FeatureNormalisation(self.dims, normalize)
         self.pool = nn.ModuleDict({str(k): Pool(dim, pooling) for k, dim in enumerate(self.dims.values())})
         self.embedding_dim = sum(self.dims.values()) * (2 if pooling == "statistics" else 1)
+        self.dropout = nn.Dropout(input_dropout)
         self.head = EmotionHead(self.embedding_dim, hidden, n_classes, dropout, neutral_head)
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
@@ -66,7 +74,10 @@ class MeanPool(nn.Module):
             if name not in batch.features:
                 raise SerkitError(f"batch without features of '{name}'{did_you_mean(name, batch.features)}")
             mask = batch.mask(name)
-            pooled.append(self.pool[str(k)](self.normalisation(name, batch.features[name], mask), mask))
-        embedding = torch.cat(pooled, 1)
+            frames = self.normalisation(name, batch.features[name], mask)
+            if self.limit is not None:
+                frames = frames.clamp(-self.limit, self.limit)
+            pooled.append(self.pool[str(k)](frames, mask))
+        embedding = self.dropout(torch.cat(pooled, 1))
         emotion, neutral = self.head(embedding)
         return Outputs(emotion, neutral, embedding=embedding)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from serkit import checkpoints, registry
+from serkit.copies import CopyEncoder, check_steps, copy_key
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.examples import FrameSource, Hearing
@@ -53,6 +55,51 @@ def needed_features(recipe: Recipe) -> dict[str, Feature]:
     if any(_augments_waveforms(system) for system in recipe.systems.values()):
         needed.setdefault(WAVEFORM, Feature(name=WAVEFORM))
     return needed
+
+
+def check_copies(recipe: Recipe) -> None:
+    """Refuse copies that cannot be made, or that a system would not read.
+
+    Raises:
+        SerkitError: a step that does not change the samples of one clip, or waveforms that are augmented anyway.
+    """
+    for copy in recipe.copies:
+        check_steps([registry.find("augment", step.name) for step in copy])
+    for name, system in recipe.systems.items() if recipe.copies else ():
+        if _augments_waveforms(system):
+            raise SerkitError(
+                f"systems.{name}: augments waveforms and computes their features anew, so it would not read the "
+                "recipe's copies; leave one of the two out"
+            )
+
+
+def copy_encoders(recipe: Recipe) -> dict[str, Encoder]:
+    """The encoders of every copy of every feature that reads audio, by the copy's key."""
+    found: dict[str, Encoder] = {}
+    for number, copy in enumerate(recipe.copies, start=1):
+        steps = [registry.find("augment", step.name)(**step.parameters) for step in copy]
+        for key, feature in recipe.features.items():
+            encoder = make_encoder(feature)
+            if encoder.spec.modality == "audio":
+                found[copy_key(key, number)] = cast(
+                    Encoder, CopyEncoder(encoder, steps, number)
+                )  # has no names of its own
+    return found
+
+
+def copies_of(run: Run, system: System) -> list[Mapping[str, FrameSource]]:
+    """Of each copy, the features that a system reads, by feature key.
+
+    Raises:
+        SerkitError: extraction has not made the copies.
+    """
+    copies: list[Mapping[str, FrameSource]] = []
+    for number in range(1, 1 + len(run.recipe.copies)):
+        keys = {f.key: copy_key(f.key, number) for f in system.features}
+        copies.append({key: run.features[copy] for key, copy in keys.items() if copy in run.features})
+        if not copies[-1]:
+            raise SerkitError(f"{run.folder}: the copies of the clips are not extracted; run extract first")
+    return copies
 
 
 def sources_of(run: Run, system: System) -> Mapping[str, FrameSource]:

@@ -14,7 +14,7 @@ from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.files import fingerprint
 from serkit.networks import NetworkConfig, load_config, load_network, with_backbone
-from serkit.pipeline.inputs import hearing_of, sources_of
+from serkit.pipeline.inputs import copies_of, hearing_of, sources_of
 from serkit.pipeline.run import Run
 from serkit.scoring import score
 from serkit.training import EpochEnd, train_network
@@ -37,7 +37,8 @@ def train_one(
     settings = run.recipe.systems[system]
     fit, held = training_rows(run, model)
     sources = sources_of(run, settings)
-    train = Examples.of(fit, sources, targets=settings.train.targets, hearing=hearing_of(run, settings))
+    heard, copies = hearing_of(run, settings), copies_of(run, settings)
+    train = Examples.of(fit, sources, targets=settings.train.targets, hearing=heard, copies=copies)
     dev = Examples.of(run.manifest.split("dev"), sources, targets=settings.train.targets)
     config = network_config(run, system, model)
     out = run.network(system, model)

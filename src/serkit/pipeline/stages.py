@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from serkit.combining import Ensemble
 from serkit.crossfit import crossfit_folds
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
-from serkit.features import require_complete
+from serkit.features import Features, require_complete
 from serkit.files import write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.heard import describe_texts
-from serkit.pipeline.inputs import check_backbones, make_encoder, needed_features
+from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoder, needed_features
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.workers import Task, train_tasks
@@ -84,12 +84,31 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
         SerkitError: an encoder that is not installed, or recordings without features.
     """
     check_backbones(run.recipe)
+    check_copies(run.recipe)
     needed = needed_features(run.recipe)
     _tell(listener, "extract", ", ".join(needed))
     encoders = {key: make_encoder(feature) for key, feature in needed.items()}
     used = run.manifest.where(lambda u: u.split is not None)
-    found = extraction.extract(
-        used,
+    texts = _texts(run, used, encoders.values(), machine, listener)
+    found = _extracted(used, encoders, machine, listener, texts)
+    if run.recipe.copies:
+        _tell(listener, "extract", f"{len(run.recipe.copies)} copies of every training clip")
+        found |= _extracted(run.manifest.split("train"), copy_encoders(run.recipe), machine, listener)
+    require_complete(found)
+    run.save_features(found)
+    run.__dict__.pop("features", None)
+    run.mark("extract")
+
+
+def _extracted(
+    manifest: Manifest,
+    encoders: Mapping[str, Encoder],
+    machine: Machine,
+    listener: Listener | None,
+    texts: Mapping[str, str] | None = None,
+) -> dict[str, Features]:
+    return extraction.extract(
+        manifest,
         encoders,
         machine.store,
         jobs=machine.workers,
@@ -98,12 +117,8 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
         address=machine.address,
         progress=listener,
         announce=listener,
-        texts=_texts(run, used, encoders.values(), machine, listener),
+        texts=texts,
     )
-    require_complete(found)
-    run.save_features(found)
-    run.__dict__.pop("features", None)
-    run.mark("extract")
 
 
 def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> None:

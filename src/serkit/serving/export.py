@@ -42,6 +42,7 @@ def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: We
         "mean_pool": _mean_pool,
         "flam": _flam,
         "compact": _compact,
+        "speech_backbone": _speech_backbone,
     }
     if model not in known:
         raise SerkitError(f"no ONNX form of the model '{model}'" + did_you_mean(model, known))
@@ -77,6 +78,8 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
     dims: Mapping[str, int] = network.dims  # type: ignore[assignment]  # every network of serkit has it
     alone = getattr(network, "masked", True) is False
     lengths: dict[str, np.ndarray] = {k: np.full(8, 57) if alone else rng.integers(1, 201, 8) for k in dims}
+    if hasattr(network, "backbone"):  # of samples there are 16 000 a second
+        lengths = {k: 90 * n for k, n in lengths.items()}
     clips: dict[str, np.ndarray] = {}
     for k, (name, dim) in enumerate(dims.items()):
         mean, std = _expected(network, k, name, dim)
@@ -191,6 +194,8 @@ def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -
     for k, (name, (x, n)) in enumerate(inputs.items()):
         mask = graph.mask(n, graph.time(x))
         frames = _normalised(graph, network.normalisation, k, x, mask)
+        if network.limit is not None:
+            frames = graph("Clip", frames, graph.constant(-network.limit), graph.constant(network.limit))
         pooled.append(_pool(graph, frames, mask, network.pool[str(k)], network.dims[name]))
     return _emotion_head(graph, network.head, pooled)
 
@@ -225,6 +230,15 @@ def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
         frames.append(x)
         masks.append(mask)
     return _flam_head(graph, network.head, _joined(graph, frames), _joined(graph, masks))
+
+
+def _speech_backbone(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    from serkit.serving.export_speech import speech_frames
+
+    ((x, n),) = inputs.values()
+    x = _normalised(graph, network, 0, x, graph.mask(n, graph.time(x)))
+    frames, mask = speech_frames(graph, network, x, n)
+    return _flam_head(graph, network.head, frames, mask)
 
 
 def _joined(graph: Graph, parts: list[str]) -> str:
