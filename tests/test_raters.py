@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_who_doubts_where_raters_differ_is_told_from_who_is_sure():
     assert "entropy_correlation" not in closeness([flat], [manifest], split="test", draws=50)
 
 
-def test_folds_are_pooled_and_a_missing_row_is_refused():
+def test_folds_are_pooled_and_a_missing_label_is_refused():
     manifest = made()
     train = manifest.split("train")
     moved = dataclasses.replace(
@@ -130,27 +131,50 @@ def test_folds_are_pooled_and_a_missing_row_is_refused():
     )
     assert len(train) == parts[1]["jsd"].n
     some = scored(manifest)
-    disputed = next(u.id for u in manifest.split("test") if u.emotion is None)
-    with pytest.raises(SerkitError, match=f"1 of 120 utterances with votes in 'test' have no row, first '{disputed}'"):
-        closeness([some.take([i for i in some.ids if i != disputed])], [manifest], split="test")
+    unlabelled = [u.id for u in manifest.split("test") if u.emotion is None]
+    fewer = closeness([some.take([i for i in some.ids if i not in unlabelled[:2]])], [manifest], split="test", draws=50)
+    assert (fewer["kl"].n, fewer["kl_disputed"].n) == (len(some) - 2, len(unlabelled) - 2)
+    labelled = next(u.id for u in manifest.split("test") if u.emotion is not None)
+    with pytest.raises(SerkitError, match=f"1 of 120 utterances have no row, first '{labelled}'"):
+        closeness([some.take([i for i in some.ids if i != labelled])], [manifest], split="test")
     bare = dataclasses.replace(manifest, utterances=tuple(dataclasses.replace(u, votes=None) for u in manifest))
     assert rated(some, bare, split="test") is None
     assert closeness([some], [bare], split="test") == {}
 
 
-def test_a_run_on_votes_keeps_clips_without_agreement_to_the_report(tmp_path, toy_root, toy_store):
-    """From the manifest to the page: trained on distributions, scored against them, labels counted apart."""
-    import json
-
-    base = toy(toy_root)
+def disputed_toy(root):
+    """The toy corpus with raters; every fourth clip has two emotions by two raters each, and no label."""
+    base = toy(root)
     rows = []
-    for k, u in enumerate(base):  # every fourth clip: two emotions by two raters each, and no label
+    for k, u in enumerate(base):
         other = next(label for label in base.labels if label != u.emotion)
         if k % 4 == 3:
             rows.append(dataclasses.replace(u, emotion=None, votes={u.emotion: 2.0, other: 2.0}))
         else:
             rows.append(dataclasses.replace(u, votes={u.emotion: 3.0, other: 1.0}))
-    manifest = dataclasses.replace(base, utterances=tuple(rows))
+    return dataclasses.replace(base, utterances=tuple(rows))
+
+
+def test_a_stack_on_votes_is_scored_against_them_on_every_split(tmp_path, toy_root, toy_store, small_text):
+    manifest = disputed_toy(toy_root)
+    run = pipeline.prepare(parse_recipe(small_text, ["train.targets=votes"]), manifest, tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
+    tree = json.loads((run.folder / "report" / "report.json").read_text())
+    for system in ("sound", "stack", "vote", "mean_logit"):
+        for split in ("dev", "test"):
+            rows = manifest.split(split)
+            found = tree["systems"][system][split]
+            assert found["kl"]["n"] == len(rows)
+            assert found["kl_disputed"]["n"] == sum(u.emotion is None for u in rows)
+            assert found["uar"]["n"] == sum(u.emotion is not None for u in rows)
+    train = manifest.split("train")
+    assert tree["systems"]["sound"]["train"]["kl"]["n"] == len(train)
+    assert tree["systems"]["stack"]["train"]["kl"]["n"] == sum(u.emotion is not None for u in train)
+
+
+def test_a_run_on_votes_keeps_clips_without_agreement_to_the_report(tmp_path, toy_root, toy_store):
+    """From the manifest to the page: trained on distributions, scored against them, labels counted apart."""
+    manifest = disputed_toy(toy_root)
     text = """
 name: votes
 systems:

@@ -14,7 +14,6 @@ import numpy as np
 from serkit import metrics
 from serkit.bootstrap import Clusters, clusters, percentile_interval, resampled_means
 from serkit.combining import allowed_classes, masked
-from serkit.errors import SerkitError
 from serkit.predictions import Metric, Predictions
 from serkit.types import Manifest
 
@@ -43,16 +42,25 @@ class Rated:
 def rated(predictions: Predictions, manifest: Manifest, *, split: str) -> Rated | None:
     """The rated rows of a split, matched by id; ``None`` where no row has votes for any of the labels.
 
-    Votes for classes outside the manifest's labels are left out and the rest brought to a sum of 1.
+    Votes for classes outside the manifest's labels are left out and the rest brought to a sum of 1. A clip without
+    agreement that was not scored (the out-of-fold scores of a stack are of labelled clips) is left out: n says so.
 
     Args:
         predictions: several models per utterance are averaged. manifest: the votes. split: which rows.
 
     Raises:
-        SerkitError: a rated utterance without a row.
+        SerkitError: a labelled utterance with votes has no row.
     """
     place = {label: k for k, label in enumerate(manifest.labels)}
-    rows = [u for u in manifest if u.split == split and any(w > 0 and k in place for k, w in (u.votes or {}).items())]
+    pooled = predictions.pooled()
+    scored = set(pooled.ids)
+    rows = [
+        u
+        for u in manifest
+        if u.split == split
+        and any(w > 0 and k in place for k, w in (u.votes or {}).items())
+        and (u.emotion is not None or u.id in scored)
+    ]
     if not rows:
         return None
     votes = np.zeros((len(rows), len(place)))
@@ -60,14 +68,6 @@ def rated(predictions: Predictions, manifest: Manifest, *, split: str) -> Rated 
         for label, weight in (u.votes or {}).items():
             if label in place:
                 votes[k, place[label]] = weight
-    pooled = predictions.pooled()
-    known = set(pooled.ids)
-    missing = [u.id for u in rows if u.id not in known]
-    if missing:
-        raise SerkitError(
-            f"predictions '{predictions.system}': {len(missing)} of {len(rows)} utterances with votes in '{split}' "
-            f"have no row, first '{missing[0]}'; clips without agreement are scored as well"
-        )
     taken = pooled.take([u.id for u in rows])
     return Rated(
         taken.ids,
@@ -102,7 +102,7 @@ def closeness(
         By name; ``{}`` where no row has votes.
 
     Raises:
-        SerkitError: a rated utterance without a row.
+        SerkitError: a labelled utterance with votes has no row.
     """
     pairs = zip(predictions, manifests, strict=True)
     parts = [r for r in (rated(p, m, split=split) for p, m in pairs) if r is not None]

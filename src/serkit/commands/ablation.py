@@ -86,7 +86,7 @@ def ablate(
 
 def _table(folder: Path) -> None:
     """The numbers of an ablation, short."""
-    from serkit.reporting.ablation_words import difference, headline, lead_split
+    from serkit.reporting.ablation_words import detectable, difference, headline, lead_split
     from serkit.reporting.verdict import outcome
 
     tree = json.loads((folder / "report" / "ablation.json").read_text(encoding="utf-8"))
@@ -103,4 +103,4 @@ def _table(folder: Path) -> None:
         if d:
             row += f"{d['difference']:>+15.3f}{'[{low:+.3f}, {high:+.3f}]'.format(**d):>19}  {outcome(d)}"
         typer.echo(row)
-    typer.echo(headline(tree))
+    typer.echo(f"{headline(tree)} {detectable(tree)}")
