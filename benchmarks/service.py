@@ -1,9 +1,9 @@
 """What the service costs: latency at 1, 8 and 32 clients, and throughput against one request at a time.
 
 Run: ``python benchmarks/service.py [--model BUNDLE] [--requests N] [--seconds S]``. It starts ``serkit serve`` on a
-free port four times: with one worker and with one per core, with batches and without. The clients are coroutines of
-this process that keep their connection and ask again as soon as they are answered. Clips are made (a buzz with
-syllables, seeds 0 to 15). At the end: what batches gain in the model itself, without a service.
+free port four times, with one worker and with one per core, with batches and without, and asks them in turns. The
+clients are coroutines of this process that keep their connection and ask again as soon as they are answered. Clips
+are made (a buzz with syllables, seeds 0 to 15). At the end: what batches gain in the model itself, without a service.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -92,12 +92,29 @@ async def load(port: int, requests: list[bytes], n_clients: int, n: int) -> tupl
     return time.perf_counter() - began, seconds
 
 
-def measured(port: int, requests: list[bytes], n_clients: int, n: int, clip_s: float) -> tuple[float, str]:
-    """Requests per second, and the line that says all."""
-    asyncio.run(load(port, requests, n_clients, 4 * n_clients))
-    spent, seconds = asyncio.run(load(port, requests, n_clients, n))
+def in_turns(
+    ports: dict[str, int], requests: list[bytes], n: int, rounds: int
+) -> dict[tuple[str, int], tuple[list[float], float]]:
+    """Seconds of each request and in all, by service and number of clients.
+
+    In rounds, so that other work on the machine slows all alike.
+    """
+    found: dict[tuple[str, int], tuple[list[float], float]] = {}
+    for port in ports.values():
+        asyncio.run(load(port, requests, 8, 32))
+    for _ in range(rounds):
+        for n_clients in CLIENTS:
+            for name, port in ports.items():
+                spent, seconds = asyncio.run(load(port, requests, n_clients, n // rounds))
+                before, sum_s = found.get((name, n_clients), ([], 0.0))
+                found[name, n_clients] = (before + seconds, sum_s + spent)
+    return found
+
+
+def summary(seconds: list[float], spent: float, clip_s: float, n_clients: int) -> tuple[float, str]:
+    """Requests per second, and a row of the table."""
     p50, p95, p99 = (1000 * float(np.quantile(seconds, q)) for q in (0.5, 0.95, 0.99))
-    rate = n / spent
+    rate = len(seconds) / spent
     return rate, f"{n_clients:8}{rate:12.1f}{rate * clip_s:12.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}"
 
 
@@ -126,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="default")
     parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--timeline", action="store_true")
     args = parser.parse_args()
@@ -133,24 +151,26 @@ def main() -> None:
     sounds = [clip(args.seconds, k) for k in range(16)]
     requests = [request(x, "?timeline=true" if args.timeline else "") for x in sounds]
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"model {args.model}, clips of {args.seconds:g} s, {args.requests} requests each, {n_cores} cores, ", end="")
-    print(f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f} at the start")
+    print(f"model {args.model}, clips of {args.seconds:g} s, {args.requests} requests each in {args.rounds} rounds,")
+    print(f"{n_cores} cores, Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f} at the start")
     ways = {
-        "one at a time": ("--workers", "1", "--batch", "1"),
+        "one worker, no batches": ("--workers", "1", "--batch", "1"),
         "one worker, batches": ("--workers", "1", "--batch", "8"),
         "all cores, no batches": ("--batch", "1"),
         "all cores, batches": ("--batch", "8"),
     }
+    with ExitStack() as stack:
+        ports = {name: stack.enter_context(service(args.model, *options)) for name, options in ways.items()}
+        found = in_turns(ports, requests, args.requests, args.rounds)
     base = 0.0
     for name, options in ways.items():
         print(f"\n{name} ({' '.join(options)})")
         print(f"{'clients':>8}{'requests/s':>12}{'× real time':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'ratio':>8}")
-        with service(args.model, *options) as port:
-            for n_clients in CLIENTS:
-                rate, line = measured(port, requests, n_clients, args.requests, args.seconds)
-                base = base or rate
-                print(f"{line}{rate / base:8.2f}", flush=True)
-    print("\nratio: to one client that is answered one request at a time. The model alone, one thread:")
+        for n_clients in CLIENTS:
+            rate, row = summary(*found[name, n_clients], args.seconds, n_clients)
+            base = base or rate
+            print(f"{row}{rate / base:8.2f}", flush=True)
+    print("\nratio: to one client and one worker, which is one request at a time. The model alone, one thread:")
     print(f"{'batch':>8}{'ms per clip':>12}")
     for line in batches(args.model, sounds * 4):
         print(line)

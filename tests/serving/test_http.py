@@ -218,6 +218,42 @@ def test_openapi_has_examples_and_all_endpoints(service: Service) -> None:
     assert service.client.get("/docs").status_code == 200
 
 
+def test_the_page_is_served_beside_the_endpoints(service: Service, tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from serkit.serving.http.app import create_app
+    from serkit.serving.http.settings import PAGE, ServiceSettings
+
+    if (PAGE / "index.html").is_file():
+        home = service.client.get("/")
+        assert (home.status_code, home.headers["content-type"].split(";")[0]) == (200, "text/html")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<title>a page</title>")
+    (tmp_path / "secret").write_text("secret")
+    client = TestClient(create_app(ServiceSettings(model="none", page=tmp_path / "page")))  # no workers without 'with'
+    assert client.get("/").text == "<title>a page</title>"
+    assert client.get("/v1/predict").status_code == 405
+    for path in ("/nothing", "/../secret", "/%2e%2e/secret", "/..%2fsecret"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    without = TestClient(create_app(ServiceSettings(model="none", page=None)))
+    assert without.get("/").status_code == 404
+
+
+def test_other_origins_are_named(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from serkit.serving.http.app import create_app
+    from serkit.serving.http.settings import ServiceSettings
+
+    client = TestClient(create_app(ServiceSettings(model="none", origins=("https://mine.example",))))
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    for origin, status in (("https://mine.example", 200), ("https://other.example", 400)):
+        answer = client.options("/v1/predict", headers={"Origin": origin, **asked})
+        assert answer.status_code == status
+        assert (answer.headers.get("access-control-allow-origin") == origin) == (status == 200)
+
+
 def test_metrics_count_what_was_answered(service: Service) -> None:
     before = service.metric("serkit_requests_total", endpoint="/v1/predict", status="200")
     heard = service.metric("serkit_audio_seconds_total", lane="predict")

@@ -18,7 +18,6 @@ from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.sockets import MAX_CHUNK
 
 LOG = logging.getLogger("serkit.serving")
-_DRAIN_S = 2.0  # for what a client still sends of a body that was refused
 _LAST_S = 3.0  # of the time after SIGTERM, for streams to end
 
 
@@ -104,7 +103,7 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
             unread = self.cycle is not None and self.cycle.more_body
             super().on_response_complete()
             if unread:
-                self._expect(_DRAIN_S)
+                self._expect(patience_s)
 
         def on_message_complete(self) -> None:
             self._calm()

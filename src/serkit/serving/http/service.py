@@ -36,6 +36,7 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.budget = Budget(settings.held_bytes)
+        self.metrics = Metrics()
         self.about: dict[str, Any] = {}
         self.draining = False
         self.held = self.streams = 0
@@ -49,7 +50,6 @@ class Service:
             RunFailed: the model cannot be loaded.
         """
         asked = self.settings
-        self.metrics = Metrics()
         self.clips = Lane(
             Setup(asked.model, "predict"), asked.workers, limit=asked.queue, metrics=self.metrics, batch=asked.batch
         )
