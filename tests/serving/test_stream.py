@@ -160,6 +160,20 @@ def test_a_turn_longer_than_a_piece_is_one_answer(model: Model) -> None:
     assert all(sum(p.probabilities.values()) == pytest.approx(1) for p in parts)
 
 
+def test_speech_from_begin_to_end_is_scored_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[int] = []
+    score = Model.score_one
+    monkeypatch.setattr(Model, "score_one", lambda self, x, *rest: scored.append(len(x)) or score(self, x, *rest))
+    tight = model.predict(voice(2), rate_hz=RATE)
+    assert scored == [2 * RATE]
+    assert tight.segments[0].probabilities == tight.probabilities
+    scored.clear()
+    model.predict(talk(1), rate_hz=RATE)
+    assert len(scored) == 2
+    monkeypatch.undo()
+    assert model.predict(voice(2), rate_hz=RATE, by="clip").probabilities == tight.probabilities
+
+
 def test_words_go_with_their_part(model: Model) -> None:
     words = [Turn(0.9, 1.2, None, "come"), Turn(1.3, 1.7, None, "here"), Turn(2.9, 3.5, None, "now")]
     parts = model.predict(talk(3), rate_hz=RATE, sentences=words).segments

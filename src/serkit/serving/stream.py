@@ -110,6 +110,7 @@ class Stream:
         self._segments: list[Segment] = []
         self._total, self._weight = np.zeros(len(self._columns)), 0.0
         self._said_at = 0
+        self._scored: tuple[int, int, str | None, np.ndarray] | None = None  # the last stretch, and its answer
         self._done = False
         self.work_s = 0.0
 
@@ -207,7 +208,9 @@ class Stream:
     def _score(self, start: int, end: int, text: str | None) -> np.ndarray:
         """(chosen classes,) calibrated probabilities of a stretch."""
         words = self._settings.text if text is None else text
-        return self._model.score_one(self._recent.take(start, end), words, self._columns)
+        found = self._model.score_one(self._recent.take(start, end), words, self._columns)
+        self._scored = (start, end, words, found)
+        return found
 
     def _answer(self, piece: Piece) -> Segment | None:
         """The answer of a part, once its last piece is there."""
@@ -258,7 +261,9 @@ class Stream:
 
     def _whole(self) -> Prediction:
         """One answer: of the clip as it is where it is short, else the mean over its parts."""
-        if self._recent.end <= self._longest:
+        if self._scored is not None and self._scored[:3] == (0, self._recent.end, self._settings.text):
+            found = self._scored[3]  # one stretch of speech from begin to end: it is not heard twice
+        elif self._recent.end <= self._longest:
             found = self._model.score_one(self._head.take(0, self._head.end), self._settings.text, self._columns)
         elif self._weight > 0:
             found = self._total / self._weight
