@@ -74,9 +74,9 @@ class Answerer:
         if short:
             texts = [str(tasks[k].options.get("text") or "") for k, _ in short]
             rows = self.model.score([clip for _, clip in short], texts)
-            for (k, clip), row in zip(short, rows, strict=True):
+            for (k, clip), text, row in zip(short, texts, rows, strict=True):
                 try:
-                    stream = Stream(_Scored(self.model, len(clip), row), SAMPLE_RATE_HZ, self._settings(tasks[k]))
+                    stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, self._settings(tasks[k]))
                     found[k] = self._row(tasks[k], _finished(stream, [clip]))
                 except SerkitError as error:
                     found[k] = _failure(error, None)
@@ -175,16 +175,16 @@ class _Scored(Model):
     """A model that knows the answer for one whole clip already, from a batch.
 
     Args:
-        model: the same in all else. n: samples of the clip. row: (classes,) its probabilities.
+        model: the same in all else. n: samples of the clip. text: its words. row: (classes,) its probabilities.
     """
 
-    def __init__(self, model: Model, n: int, row: np.ndarray) -> None:
+    def __init__(self, model: Model, n: int, text: str, row: np.ndarray) -> None:
         self.__dict__.update(model.__dict__)
-        self._whole, self._n, self._row = model, n, row
+        self._whole, self._n, self._text, self._row = model, n, text, row
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """The known row for the whole clip; parts are scored."""
-        if len(samples) != self._n:
+        if len(samples) != self._n or (text or "") != self._text:
             return self._whole.score_one(samples, text, columns)
         found: np.ndarray = calibration.restricted(self._row[None], columns)[0]
         return found
