@@ -73,6 +73,27 @@ def test_the_command_prints_wa_and_ua(folder, toy_root, toy_store, small_text, t
     assert f"pooled {pooled['value']:.3f} [{pooled['low']:.3f}, {pooled['high']:.3f}], n = {pooled['n']}" in done.stdout
 
 
+def test_two_cross_validations_are_compared_on_their_pooled_rows(folder):
+    from typer.testing import CliRunner
+
+    from serkit import cli
+    from serkit.comparison import compare
+
+    words = ["compare", folder, folder, "--system-a", "both", "--system-b", "sound", "--json", "--draws", 50]
+    done = CliRunner().invoke(cli.app, [str(w) for w in words])
+    assert done.exit_code == 0, done.output
+    found = {d["metric"]: d for d in json.loads(done.stdout)}
+    runs = pipeline.runs_of(folder)
+    assert [r.folder.name for r in runs] == ["fold1", "fold2"]
+    tables = [[r.predictions(n, "test") for r in runs] for n in ("both", "sound")]
+    expected = compare(*tables, [r.manifest for r in runs], split="test", draws=50)
+    for d in expected:
+        assert found[d.metric]["difference"] == pytest.approx(d.difference)
+        assert found[d.metric]["n"] == sum(len(r.manifest.split("test")) for r in runs)
+    refused = CliRunner().invoke(cli.app, ["compare", str(folder), str(folder / "fold1")])
+    assert "not on the same splits" in str(refused.exception)
+
+
 def test_best_on_dev_is_chosen_fold_by_fold_without_looking_at_test(folder):
     tree = json.loads((folder / "report" / "report.json").read_text())
     rows = []

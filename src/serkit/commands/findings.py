@@ -46,7 +46,7 @@ def audit(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN_A")],
+    a: Annotated[Path, typer.Argument(help="Folder of a run or a cross-validation.", metavar="RUN_A")],
     b: Annotated[Path, typer.Argument(help="Folder of another run on the same rows.", metavar="RUN_B")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     system_a: Annotated[str | None, typer.Option(help="System of A [default: stack, or its only one].")] = None,
@@ -54,18 +54,19 @@ def compare(
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=10)] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Paired differences between two runs, with intervals."""
+    """Paired differences between two runs, or two cross-validations with their folds pooled, with intervals."""
     from serkit import pipeline
     from serkit.comparison import compare as paired
 
-    runs = (pipeline.Run(a), pipeline.Run(b))
-    if runs[0].manifest.split_hash != runs[1].manifest.split_hash:
+    sides = (pipeline.runs_of(a), pipeline.runs_of(b))
+    hashes = [[r.manifest.split_hash for r in runs] for runs in sides]
+    if hashes[0] != hashes[1]:
         raise SerkitError(f"{a} and {b} are not on the same splits of the same utterances; they do not compare")
-    if runs[0].manifest.labels != runs[1].manifest.labels:
+    if sides[0][0].manifest.labels != sides[1][0].manifest.labels:
         raise SerkitError(f"{a} and {b} have different labels; they do not compare")
-    names = [_default_system(r, s) for r, s in zip(runs, (system_a, system_b), strict=True)]
-    tables = [r.predictions(n, split) for r, n in zip(runs, names, strict=True)]
-    found = paired(tables[0], tables[1], runs[0].manifest, split=split, draws=draws)
+    names = [_default_system(runs[0], s) for runs, s in zip(sides, (system_a, system_b), strict=True)]
+    tables = [[r.predictions(n, split) for r in runs] for runs, n in zip(sides, names, strict=True)]
+    found = paired(tables[0], tables[1], [r.manifest for r in sides[0]], split=split, draws=draws)
     if as_json:
         typer.echo(json.dumps([d.to_row() for d in found], indent=1))
         return

@@ -1,6 +1,6 @@
 """The stages in order, and the folder they leave: prepare, extract, train, stack, evaluate, report."""
 
-from serkit.pipeline.cv import cross_validate, pool_runs
+from serkit.pipeline.cv import cross_validate, pool_runs, runs_of
 from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.stages import evaluate_run, extract_run, prepare, report_run, run_all, stack_run, train_run
 
@@ -14,6 +14,7 @@ __all__ = [
     "prepare",
     "report_run",
     "run_all",
+    "runs_of",
     "stack_run",
     "train_run",
 ]

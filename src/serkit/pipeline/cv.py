@@ -57,3 +57,15 @@ def pool_runs(runs: Sequence[Run], folder: Path, machine: Machine | None = None)
     tree: dict[str, Any] = measure(runs, machine)
     write_tree(folder, tree)
     return write_report(folder / "report")
+
+
+def runs_of(folder: Path) -> list[Run]:
+    """The run in a folder, or the folds of the cross-validation in it, in order.
+
+    Raises:
+        SerkitError: it holds neither.
+    """
+    found = [p.parent for p in folder.glob("fold*/recipe.yaml") if p.parent.name.removeprefix("fold").isdigit()]
+    if (folder / "recipe.yaml").is_file() or not found:
+        return [Run(folder)]
+    return [Run(p) for p in sorted(found, key=lambda p: int(p.name.removeprefix("fold")))]

@@ -105,7 +105,7 @@ def _panel(
     f1_marks: Sequence[float],
     loss_marks: Sequence[float],
 ) -> Drawing:
-    left, right = 34.0, PANEL_WIDTH - 6
+    left, right = 40.0, PANEL_WIDTH - 6
     areas = {"f1": (24.0, 112.0, f1_marks), "loss": (126.0, 180.0, loss_marks)}
 
     def place(points: Sequence[tuple[float, float]], area: str) -> list[tuple[float, float]]:
