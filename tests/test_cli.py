@@ -222,6 +222,18 @@ def test_a_table_that_cannot_be_split_or_labelled_is_one_line(recipe, clips, tmp
     assert re.search(message, said), said
 
 
+@pytest.mark.parametrize("clips_of_it", [1, 2])
+def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path, clips_of_it):
+    edit(clips, lambda c, k: ",".join([c[0], "fear" if k < clips_of_it else c[1], *c[2:]]))
+    code, _, said = run_table(recipe, clips, tmp_path)
+    assert code == 2, said
+    assert len(said.splitlines()) == 1
+    assert "'fear'" in said
+    assert "drop_labels" in said
+    assert not (tmp_path / "run").exists()
+    assert run_table(recipe, clips, tmp_path, "--set", "drop_labels=[fear]", "--set", "train.epochs=1")[0] == 0
+
+
 def test_a_speaker_in_two_splits_is_refused(recipe, clips, tmp_path):
     lines = clips.read_text().splitlines()
     splits = [("train", "dev", "test")[k % 3] for k in range(36)]
@@ -231,11 +243,28 @@ def test_a_speaker_in_two_splits_is_refused(recipe, clips, tmp_path):
     assert re.search(r"speaker .*'s0'.* (train|dev|test)", said), said
 
 
-def test_a_half_written_shard_is_done_again(recipe, clips, tmp_path):
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [
+        ("*.npy", halve),
+        ("*.npy", Path.unlink),
+        ("*.json", halve),
+        ("*.json", Path.unlink),
+        ("*.npy", lambda p: p.write_bytes(b"")),
+    ],
+    ids=["half", "gone", "half an index", "no index", "empty"],
+)
+def test_a_half_written_shard_is_done_again(recipe, clips, tmp_path, kind, spoil):
     assert run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")[0] == 0
     before = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
-    for shard in (tmp_path / "store").rglob("*.npy"):
-        shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    spoilt = [p for p in (tmp_path / "store").rglob(kind) if p.with_suffix(".npy").exists()]
+    assert spoilt
+    for shard in spoilt:
+        spoil(shard)
     shutil.rmtree(tmp_path / "run")
     code, _, said = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")
     assert code == 0, said
@@ -280,7 +309,7 @@ def test_an_error_of_our_own_making_is_not_hidden(monkeypatch):
 
 def command(recipe, toy_root, tmp_path, jobs):
     where = ["--root", toy_root, "--out", tmp_path / "run", "--store", tmp_path / "store", "--jobs", jobs]
-    return [sys.executable, "-m", "serkit.cli", "run", recipe, "--corpus", "toy", *where, "--device", "cpu"]
+    return [sys.executable, "-m", "serkit", "run", recipe, "--corpus", "toy", *where, "--device", "cpu"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -310,12 +339,53 @@ def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage,
     assert (tmp_path / "run" / "manifest.jsonl").is_file()
 
 
-def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(recipe, toy_root, tmp_path):
-    """A limit on the size of files stands in for the disk: the shards still fit, the networks do not."""
+def test_ctrl_c_while_the_program_is_still_loading_is_one_line():
+    """The signal comes in the middle of the first import of the command line."""
+    code = """
+import os, signal, sys
+from serkit import __main__ as door
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "serkit.commands":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+door.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "serkit: stopped; nothing was begun\n"
+
+
+@pytest.mark.parametrize(
+    "moments_s", [(1.0, 2.0, 3.5), pytest.param([0.5 + 0.4 * k for k in range(20)], marks=pytest.mark.slow)],
+    ids=["three", "twenty"],
+)  # fmt: skip
+def test_ctrl_c_at_any_moment_is_one_line_and_loses_nothing(recipe, toy_root, tmp_path, finished, moments_s):
+    """Each run goes on where the last one was stopped."""
+    words = [str(w) for w in command(recipe, toy_root, tmp_path, 1)]
+    for moment in moments_s:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            shown, _ = process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            shown, _ = process.communicate(timeout=60)
+            assert process.returncode in (130, -signal.SIGINT), shown
+            assert "Traceback" not in shown, shown
+            assert shown.splitlines()[-1].startswith("serkit: stopped; "), shown
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    whole, resumed = (json.loads((f / "report" / "report.json").read_text()) for f in (finished, tmp_path / "run"))
+    assert resumed["systems"] == whole["systems"], "the same numbers as a run that nobody stopped"
+
+
+@pytest.mark.parametrize("kib", [24, pytest.param(4, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)])
+def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(recipe, toy_root, tmp_path, kib):
+    """A limit on the size of files stands in for the disk: 4 KiB hold no manifest, 24 no shard, 40 no network."""
     words = " ".join(f"'{w}'" for w in command(recipe, toy_root, tmp_path, 1))
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     full = subprocess.run(
-        ["bash", "-c", f"ulimit -f 40; exec {words} --set train.epochs=2 --set model.hidden=64"],
+        ["bash", "-c", f"ulimit -f {kib}; exec {words} --set train.epochs=2 --set model.hidden=64"],
         capture_output=True, text=True, timeout=200, check=False, env=env,
     )  # fmt: skip
     assert full.returncode == 1, full.stderr

@@ -32,7 +32,7 @@ _ORDER = """
     tensors layers layer_weights models losses loss_sum networks
     schedules examples sampling objective scoring fitting training
     bootstrap combining stacking calibration raters evaluation comparison
-    reporting listing pipeline serving console commands cli
+    reporting listing pipeline serving console commands cli __main__
 """
 ORDER = tuple(_ORDER.split())
 HEAVY = ("torch", "sklearn", "transformers", "scipy", "matplotlib", "pyarrow")

@@ -50,6 +50,6 @@ def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
         if len(lost):
             raise SerkitError(
                 f"every training clip of '{train.labels[lost[0]]}' is by speakers of one cross-fitting fold, so a "
-                "network would never see the class: drop the label, or lower crossfit.folds"
+                "network would never see the class: name it in drop_labels, or lower crossfit.folds"
             )
     return place[index]

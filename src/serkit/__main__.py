@@ -1,0 +1,30 @@
+"""The door of the program: ``serkit …`` and ``python -m serkit …``. Ctrl-C is one line from the first moment on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+SAID = b"serkit: stopped; nothing was begun\n"
+
+
+def main() -> None:
+    """Load the command line and run it; see :func:`serkit.cli.main` for how it ends."""
+
+    def stop(*_: Any) -> None:
+        os.write(2, SAID)
+        os._exit(130)
+
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a program in the background ignores it
+    if heard:
+        signal.signal(signal.SIGINT, stop)  # an import that is interrupted would end in a traceback
+    from serkit import cli
+
+    if heard:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
