@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -50,8 +51,8 @@ def request(sound: np.ndarray, query: str) -> bytes:
 
 
 @contextmanager
-def service(model: str, *options: str) -> Iterator[int]:
-    """The port of a service, while it runs."""
+def service(model: str, *options: str) -> Iterator[tuple[int, int]]:
+    """Port and process of a service, while it runs."""
     command = [sys.executable, "-c", PROGRAM, "serve", "--model", model, "--port", "0", "--quiet", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -60,12 +61,25 @@ def service(model: str, *options: str) -> Iterator[int]:
         for line in process.stderr:
             said.append(line)
             if found := re.search(r"running on http://[\d.]+:(\d+)", line):
-                yield int(found[1])
+                yield int(found[1]), process.pid
                 return
         raise SystemExit("the service did not start:\n" + "".join(said))
     finally:
         process.terminate()
         process.wait(60)
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor that a process and those it started have used; 0 where /proc is none."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if pid in (int(path.parent.name), int(fields[1])):
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 async def client(port: int, requests: list[bytes], seconds: list[float], left: Iterator[int]) -> None:
@@ -93,29 +107,32 @@ async def load(port: int, requests: list[bytes], n_clients: int, n: int) -> tupl
 
 
 def in_turns(
-    ports: dict[str, int], requests: list[bytes], n: int, rounds: int
-) -> dict[tuple[str, int], tuple[list[float], float]]:
-    """Seconds of each request and in all, by service and number of clients.
+    ports: dict[str, tuple[int, int]], requests: list[bytes], n: int, rounds: int
+) -> dict[tuple[str, int], tuple[list[float], float, float]]:
+    """Seconds of each request, in all, and of the service's processor time, by service and number of clients.
 
     In rounds, so that other work on the machine slows all alike.
     """
-    found: dict[tuple[str, int], tuple[list[float], float]] = {}
-    for port in ports.values():
+    found: dict[tuple[str, int], tuple[list[float], float, float]] = {}
+    for port, _ in ports.values():
         asyncio.run(load(port, requests, 8, 32))
     for _ in range(rounds):
         for n_clients in CLIENTS:
-            for name, port in ports.items():
+            for name, (port, pid) in ports.items():
+                used = processor_s(pid)
                 spent, seconds = asyncio.run(load(port, requests, n_clients, n // rounds))
-                before, sum_s = found.get((name, n_clients), ([], 0.0))
-                found[name, n_clients] = (before + seconds, sum_s + spent)
+                before, sum_s, sum_used = found.get((name, n_clients), ([], 0.0, 0.0))
+                used = processor_s(pid) - used
+                found[name, n_clients] = (before + seconds, sum_s + spent, sum_used + used)
     return found
 
 
-def summary(seconds: list[float], spent: float, clip_s: float, n_clients: int) -> tuple[float, str]:
+def summary(seconds: list[float], spent: float, used: float, clip_s: float, n_clients: int) -> tuple[float, str]:
     """Requests per second, and a row of the table."""
     p50, p95, p99 = (1000 * float(np.quantile(seconds, q)) for q in (0.5, 0.95, 0.99))
     rate = len(seconds) / spent
-    return rate, f"{n_clients:8}{rate:12.1f}{rate * clip_s:12.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}"
+    used_ms = 1000 * used / len(seconds)
+    return rate, f"{n_clients:8}{rate:12.1f}{rate * clip_s:12.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}{used_ms:9.1f}"
 
 
 def batches(model: str, sounds: list[np.ndarray]) -> list[str]:
@@ -127,15 +144,15 @@ def batches(model: str, sounds: list[np.ndarray]) -> list[str]:
     lines = []
     for size in (1, 2, 4, 8, 16):
         best = min(_timed(found, sounds, size) for _ in range(3))
-        lines.append(f"{size:8}{1000 * best:12.2f}")
+        lines.append(f"{size:8}{1000 * best:16.2f}")
     return lines
 
 
 def _timed(model: object, sounds: list[np.ndarray], size: int) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     for at in range(0, len(sounds), size):
         model.score(sounds[at : at + size])  # type: ignore[attr-defined]
-    return (time.perf_counter() - began) / len(sounds)
+    return (time.process_time() - began) / len(sounds)
 
 
 def main() -> None:
@@ -165,13 +182,17 @@ def main() -> None:
     base = 0.0
     for name, options in ways.items():
         print(f"\n{name} ({' '.join(options)})")
-        print(f"{'clients':>8}{'requests/s':>12}{'× real time':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'ratio':>8}")
+        print(f"{'clients':>8}{'requests/s':>12}{'× real time':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}", end="")
+        print(f"{'CPU ms':>9}{'ratio':>8}")
         for n_clients in CLIENTS:
             rate, row = summary(*found[name, n_clients], args.seconds, n_clients)
             base = base or rate
             print(f"{row}{rate / base:8.2f}", flush=True)
-    print("\nratio: to one client and one worker, which is one request at a time. The model alone, one thread:")
-    print(f"{'batch':>8}{'ms per clip':>12}")
+    print("\nCPU ms: processor time of the service and its workers for each request, which other work disturbs less.")
+    print(
+        "ratio: requests/s to one client and one worker, which is one request at a time. The model alone, one thread:"
+    )
+    print(f"{'batch':>8}{'CPU ms per clip':>16}")
     for line in batches(args.model, sounds * 4):
         print(line)
     print(f"load average {os.getloadavg()[0]:.1f} at the end")

@@ -59,24 +59,24 @@ class Answerer:
     ) -> list[dict[str, Any] | Failure]:
         """An answer or a failure for each recording; short ones go through the networks together."""
         found: list[dict[str, Any] | Failure] = [Failure("internal", "not answered")] * len(tasks)
-        short: list[tuple[int, np.ndarray]] = []
+        short: list[tuple[int, np.ndarray, StreamSettings]] = []
         for k, (task, handle) in enumerate(zip(tasks, handles, strict=True)):
             with _opened(task.content, handle) as source:
                 try:
-                    self._settings(task)
+                    settings = self._settings(task)
                     clip = None if task.alone or len(tasks) == 1 else self._short(source, task.max_s)
                     if clip is not None:
-                        short.append((k, clip))
+                        short.append((k, clip, settings))
                         continue
-                    found[k] = self._row(task, self._long(source, task, tell))
+                    found[k] = self._row(task, self._long(source, task, settings, tell))
                 except SerkitError as error:
                     found[k] = _failure(error, source)
         if short:
-            texts = [str(tasks[k].options.get("text") or "") for k, _ in short]
-            rows = self.model.score([clip for _, clip in short], texts)
-            for (k, clip), text, row in zip(short, texts, rows, strict=True):
+            texts = [str(tasks[k].options.get("text") or "") for k, _, _ in short]
+            rows = self.model.score([clip for _, clip, _ in short], texts)
+            for (k, clip, settings), text, row in zip(short, texts, rows, strict=True):
                 try:
-                    stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, self._settings(tasks[k]))
+                    stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, settings)
                     found[k] = self._row(tasks[k], _finished(stream, [clip]))
                 except SerkitError as error:
                     found[k] = _failure(error, None)
@@ -148,9 +148,11 @@ class Answerer:
                     return None
         return np.concatenate(parts)
 
-    def _long(self, source: Path | BinaryIO, task: Task, tell: Callable[[float], None]) -> Prediction:
+    def _long(
+        self, source: Path | BinaryIO, task: Task, settings: StreamSettings, tell: Callable[[float], None]
+    ) -> Prediction:
         _refuse_longer(source, task.max_s)
-        stream = Stream(self.model, SAMPLE_RATE_HZ, self._settings(task))
+        stream = Stream(self.model, SAMPLE_RATE_HZ, settings)
         said = time.monotonic()
         with closing(_blocks(source)) as blocks:
             for block in blocks:
