@@ -233,6 +233,8 @@ def test_one_option_puts_a_pretrained_network_under_the_head(
     assert "waveform" in needed_features(recipe)
     run = run_on(recipe, few(toy_root), tmp_path)
     assert report(run)["systems"]["finetune"]["test"]["uar"]["n"] == len(run.manifest.split("test"))
+    if tuning == "lora":
+        answers_as_measured(run, tmp_path)
     kept = (run.network("finetune", "full") / "model.safetensors").read_bytes()
     assert b"lora_" not in kept[:200_000], "adapters are merged"
 
@@ -260,13 +262,17 @@ def test_a_backbone_that_cannot_be_is_refused_before_any_work(toy_root: Path, tm
 
 
 def test_compact_is_trained_bundled_and_answers(toy_root: Path, tmp_path: Path) -> None:
+    sizes = ("model.channels=32", "model.heads=4", "train.epochs=2", "evaluate.draws=10")
+    answers_as_measured(run_on(load_recipe("finetune", sizes), few(toy_root), tmp_path), tmp_path)
+
+
+def answers_as_measured(run: pipeline.Run, tmp_path: Path) -> None:
+    """The bundle of a run gives each test clip the class that the run measured."""
     pytest.importorskip("onnx")
     import serkit
     from serkit.serving.building import build
 
-    manifest = few(toy_root)
-    sizes = ("model.channels=32", "model.heads=4", "train.epochs=2", "evaluate.draws=10")
-    run = run_on(load_recipe("finetune", sizes), manifest, tmp_path)
+    manifest = run.manifest
     built = build(run, tmp_path / "mine.serkit")
     assert built.difference < 1e-4
     model = serkit.load(tmp_path / "mine.serkit")

@@ -269,3 +269,16 @@ def test_without_peft_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtra, match=r"serkit\[finetune\]"):
         made(tuning="lora")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("options", [{}, {"wave_normalise": "train", "heads": 2, "pooling": "attention", "max_s": 0.6}])
+def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, Any]) -> None:
+    """Eight clips of under a window to a second, as one padded batch and one by one."""
+    pytest.importorskip("onnx")
+    from serkit.serving.export import largest_difference, to_onnx
+
+    network = made(family, **options).eval()
+    if "wave_normalise" in options:
+        network.set_statistics("waveform", torch.tensor([0.01]), torch.tensor([0.1]))
+    assert largest_difference(network, to_onnx(network, "speech_backbone", ("a", "b", "c"))) < 1e-4

@@ -176,6 +176,10 @@ class Backbone(nn.Module):
         frames: Tensor = self.model(samples, attention_mask=mask).last_hidden_state
         return frames, (lengths - self.window) // self.hop + 1
 
+    def freeze_front(self) -> None:
+        """Train the convolutions no further, and keep no graph of them."""
+        self.front._freeze_parameters()  # type: ignore[operator]  # of transformers, in every family
+
     def checkpoint_activations(self) -> None:
         """Keep no activations of the transformer layers, and compute them again in the backward pass."""
         enable = getattr(self.model, "activation_checkpointing_enable", None)  # its name since transformers 5

@@ -170,7 +170,7 @@ class SpeechBackbone(nn.Module):
 def _freeze(backbone: Backbone, front: bool, frozen_layers: int) -> None:
     """Take gradients from the convolutions, or from the first layers and everything that is no layer."""
     if front:
-        backbone.front.requires_grad_(False)
+        backbone.freeze_front()
     if frozen_layers:
         above = {id(p) for layer in backbone.layers[frozen_layers:] for p in layer.parameters()}
         final = getattr(backbone.model.encoder, "layer_norm", None)  # of stable networks it follows the last layer

@@ -236,7 +236,7 @@ def _speech_backbone(graph: Graph, network: Any, inputs: dict[str, tuple[str, st
     from serkit.serving.export_speech import speech_frames
 
     ((x, n),) = inputs.values()
-    x = _normalised(graph, network, 0, x, graph.mask(n, graph.time(x)))
+    x = _normalised(graph, network.normalisation, 0, x, graph.mask(n, graph.time(x)))
     frames, mask = speech_frames(graph, network, x, n)
     return _flam_head(graph, network.head, frames, mask)
 

@@ -1,0 +1,172 @@
+"""Fine-tuned speech networks as ONNX graphs: wav2vec 2.0 layer by layer, padding masked as in torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.serving.graphs import Graph, numpy
+
+_QUIET_VARIANCE = 1e-7  # as in serkit.foundation.backbones
+
+
+def speech_frames(graph: Graph, network: Any, x: str, n: str) -> tuple[str, str]:
+    """Samples through the backbone of a :class:`serkit.models.speech_backbone.SpeechBackbone`.
+
+    Args:
+        x: (batch, time, 1) samples, zeros in the padding. n: (batch,) int64 lengths.
+
+    Returns:
+        (batch, frames, dim) and its (batch, frames) mask.
+
+    Raises:
+        SerkitError: a variant of the architecture that has no form here.
+    """
+    backbone = network.backbone
+    model, config = backbone.model, backbone.model.config
+    if {config.hidden_act, config.feat_extract_activation} != {"gelu"} or getattr(config, "conv_pos_batch_norm", False):
+        raise SerkitError("no ONNX form of a backbone with activations other than gelu, or batch normalisation")
+    wave, n = _samples(graph, network, x, n)
+    if backbone.normalise:
+        wave = _standardised(graph, wave, n)
+    x = graph.unsqueeze(wave, 1)
+    for k, layer in enumerate(model.feature_extractor.conv_layers):
+        x = graph.convolution(x, layer.conv)
+        if k == 0 and config.feat_extract_norm == "group":
+            first = _divided(graph, n, int(config.conv_kernel[0]), int(config.conv_stride[0]))
+            x = _norm_over_time(graph, x, first, layer.layer_norm)
+        elif config.feat_extract_norm == "layer":
+            x = _turned(graph, graph.layer_norm(_turned(graph, x), layer.layer_norm))
+        x = graph.gelu(x)
+    frames = _turned(graph, x)
+    mask = graph.mask(_divided(graph, n, backbone.window, backbone.hop), graph.time(frames))
+    projection = model.feature_projection
+    if hasattr(projection, "layer_norm"):
+        frames = graph.layer_norm(frames, projection.layer_norm)
+    frames = graph.masked(graph.linear(frames, projection.projection), mask)
+    frames = graph.add(frames, _position(graph, frames, model.encoder.pos_conv_embed.conv))
+    return _transformer(graph, frames, mask, model.encoder, stable=bool(config.do_stable_layer_norm)), mask
+
+
+def _samples(graph: Graph, network: Any, x: str, n: str) -> tuple[str, str]:
+    """(batch, time) samples of at least one window, zeros in the padding, and their lengths."""
+    window = network.backbone.window
+    wave = graph.squeeze(x, 2)
+    if network.max_s is not None:
+        longest = graph.constant([max(1, round(network.max_s * SAMPLE_RATE_HZ))], np.int64)
+        wave = graph("Slice", wave, graph.constant([0], np.int64), longest, graph.constant([1], np.int64))
+        n = graph("Min", n, longest)
+    missing = graph("Sub", graph.constant([window], np.int64), graph.unsqueeze(graph.time(wave), 0))
+    missing = graph("Max", missing, graph.constant([0], np.int64))
+    wave = graph("Pad", wave, graph("Concat", graph.constant([0, 0, 0], np.int64), missing, axis=0))
+    n = graph("Max", n, graph.constant([window], np.int64))
+    return graph.times(wave, graph.real(graph.mask(n, graph.time(wave)))), n
+
+
+def _standardised(graph: Graph, wave: str, n: str) -> str:
+    """Zero mean and unit variance over each row's own samples."""
+    count = graph.unsqueeze(graph.real(n), 1)
+    real = graph.real(graph.mask(n, graph.time(wave)))
+    mean = graph("Div", graph.total(wave, 1, keep=True), count)
+    away = graph.times(graph("Sub", wave, mean), real)
+    variance = graph("Div", graph.total(graph.times(away, away), 1, keep=True), count)
+    return graph("Div", away, graph("Sqrt", graph.add(variance, graph.constant(_QUIET_VARIANCE))))
+
+
+def _norm_over_time(graph: Graph, x: str, n: str, norm: Any) -> str:
+    """(batch, channels, time) normalised by channel over each row's own time."""
+    real = graph.unsqueeze(graph.real(graph.mask(n, graph.time(x, 2))), 1)
+    count = graph.unsqueeze(graph.real(n), 1, 2)
+    mean = graph("Div", graph.total(graph.times(x, real), 2, keep=True), count)
+    away = graph("Sub", x, mean)
+    inside = graph.times(away, real)
+    variance = graph("Div", graph.total(graph.times(inside, inside), 2, keep=True), count)
+    scaled = graph("Div", away, graph("Sqrt", graph.add(variance, graph.constant(float(norm.eps)))))
+    weight, bias = (graph.constant(numpy(p)[None, :, None]) for p in (norm.weight, norm.bias))
+    return graph.add(graph.times(scaled, weight), bias)
+
+
+def _divided(graph: Graph, n: str, window: int, hop: int) -> str:
+    """``(n - window) // hop + 1`` of int64."""
+    left = graph("Sub", n, graph.constant([window], np.int64))
+    return graph.add(graph("Div", left, graph.constant([hop], np.int64)), graph.constant([1], np.int64))
+
+
+def _turned(graph: Graph, x: str) -> str:
+    return graph("Transpose", x, perm=[0, 2, 1])
+
+
+def _position(graph: Graph, frames: str, conv: Any) -> str:
+    """The grouped convolution that stands for positions; of an even kernel the last frame is dropped."""
+    kernel, half = int(conv.kernel_size[0]), int(conv.padding[0])
+    weight, bias = graph.matrix(numpy(conv.weight), (1, 2)), graph.constant(numpy(conv.bias))
+    sides = [half, half - (1 if kernel % 2 == 0 else 0)]
+    found = graph("Conv", _turned(graph, frames), weight, bias, group=int(conv.groups), pads=sides)
+    return _turned(graph, graph.gelu(found))
+
+
+def _transformer(graph: Graph, frames: str, mask: str, encoder: Any, *, stable: bool) -> str:
+    if not stable:
+        frames = graph.layer_norm(frames, encoder.layer_norm)
+    first = encoder.layers[0].attention
+    distance = _distance_bias(graph, frames, first) if hasattr(first, "rel_attn_embed") else None
+    for layer in encoder.layers:
+        if stable:
+            normed = graph.layer_norm(frames, layer.layer_norm)
+            frames = graph.add(frames, _attention(graph, normed, mask, layer.attention, distance))
+            normed = graph.layer_norm(frames, layer.final_layer_norm)
+            frames = graph.add(frames, _feed_forward(graph, normed, layer.feed_forward))
+        else:
+            frames = graph.add(frames, _attention(graph, frames, mask, layer.attention, distance))
+            frames = graph.layer_norm(frames, layer.layer_norm)
+            frames = graph.add(frames, _feed_forward(graph, frames, layer.feed_forward))
+            frames = graph.layer_norm(frames, layer.final_layer_norm)
+    return graph.layer_norm(frames, encoder.layer_norm) if stable else frames
+
+
+def _feed_forward(graph: Graph, x: str, module: Any) -> str:
+    return graph.linear(graph.gelu(graph.linear(x, module.intermediate_dense)), module.output_dense)
+
+
+def _distance_bias(graph: Graph, frames: str, attention: Any) -> str:
+    """(heads, time, time): WavLM's learned bias of each distance; beyond the farthest one it stays the same."""
+    import torch
+
+    farthest = int(attention.max_distance)
+    with torch.no_grad():
+        buckets = attention._relative_positions_bucket(torch.arange(-farthest, farthest + 1))
+        table = graph.constant(numpy(attention.rel_attn_embed(buckets)))
+    place = graph.positions(graph.time(frames))
+    apart = graph("Sub", place, graph("Transpose", place, perm=[1, 0]))
+    low, high = (graph.constant(d, np.int64) for d in (-farthest, farthest))
+    row = graph.add(graph("Clip", apart, low, high), high)
+    return graph("Transpose", graph("Gather", table, row, axis=0), perm=[2, 0, 1])
+
+
+def _attention(graph: Graph, x: str, mask: str, attention: Any, distance: str | None) -> str:
+    """Self-attention of (batch, time, dim), with WavLM's gated bias where ``distance`` is given."""
+    heads, dim = int(attention.num_heads), int(attention.q_proj.out_features)
+    size = dim // heads
+    apart = graph.constant([0, 0, heads, size], np.int64)
+
+    def split(projected: str) -> str:
+        return graph("Transpose", graph("Reshape", projected, apart), perm=[0, 2, 1, 3])
+
+    query, key, value = (split(graph.linear(x, p)) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+    query = graph.times(query, graph.constant(1.0 / math.sqrt(size)))
+    scores = graph("MatMul", query, graph("Transpose", key, perm=[0, 1, 3, 2]))
+    if distance is not None:
+        gates = graph.linear(split(x), attention.gru_rel_pos_linear)
+        gates = graph("Reshape", gates, graph.constant([0, 0, 0, 2, 4], np.int64))
+        gates = graph("Sigmoid", graph.total(gates, 4))
+        one, two = (graph("Gather", gates, graph.constant([k], np.int64), axis=3) for k in (0, 1))
+        inner = graph.times(two, graph.constant(numpy(attention.gru_rel_pos_const)))
+        gate = graph.add(graph.times(one, graph("Sub", inner, graph.constant(1.0))), graph.constant(2.0))
+        scores = graph.add(scores, graph.times(gate, distance))
+    weights = graph.softmax(scores, graph.unsqueeze(mask, 1, 2))
+    mixed = graph("Transpose", graph("MatMul", weights, value), perm=[0, 2, 1, 3])
+    return graph.linear(graph("Reshape", mixed, graph.constant([0, 0, dim], np.int64)), attention.out_proj)
