@@ -30,3 +30,14 @@ def load(source: str | Path = "default", **options: Any) -> Model:
     from serkit.serving.predictor import load as load_model
 
     return load_model(source, **options)
+
+
+def example() -> Path:
+    """Where the recording lies that comes with serkit: a short talk of two synthetic voices, to try things on.
+
+    >>> example().name
+    'example.flac'
+    """
+    from serkit.serving.example import path
+
+    return path()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 import sys
 import types
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from serkit import transcripts
 from serkit.errors import MissingExtra, SerkitError
 from serkit.segments import find_speech
-from serkit.serving import commands, hearing
+from serkit.serving import commands, example, hearing
 from serkit.serving.commands import Asked
 from serkit.serving.hearing import Beside, Diariser, Words, speech_clips
 from serkit.serving.timeline import Turn, joined, read_transcript, text_at
@@ -44,6 +46,16 @@ def test_the_example_says_who_when_which_words() -> None:
     assert turns[1]["text"] == "we did it at last that is great news"
     sentences = row("example", transcript=Path("example"), by="sentence")["segments"]
     assert [s["text"] for s in sentences] == [p["text"] for p in parts]
+
+
+def test_the_example_is_what_its_script_makes() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "example_recording.py"))
+    made, sentences = script["make"]()
+    sound, rate = soundfile.read(example.path())
+    assert rate == 16_000
+    assert np.abs(sound - made).max() <= script["STEP"]
+    assert json.loads(example.transcript_path().read_text(encoding="utf-8")) == sentences
+    assert example.path().stat().st_size <= 60_000
 
 
 def test_a_folder_of_transcripts(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ function showSummary(p) {
     const piece = paint(h("span"), label);
     piece.style.flexGrow = s;
     bar.append(piece);
-    legend.append(h("li", {}, swatch(label), `${label} ${s.toFixed(1)} s (${percent(s / total)})`));
+    legend.append(h("li", {}, swatch(label), `${label} ${s < 60 ? `${s.toFixed(1)} s` : clock(s, 0)} (${percent(s / total)})`));
   }
   byId("summary").replaceChildren(...(seconds.length ? [bar, legend] : []));
 }

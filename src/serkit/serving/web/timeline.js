@@ -24,13 +24,15 @@ export class Timeline {
     root.addEventListener("keydown", (event) => this.onKey(event));
     root.addEventListener("pointerdown", (event) => this.onPointer(event));
     root.addEventListener("pointermove", (event) => event.buttons & 1 && this.seekTo(this.timeAt(event)));
-    new ResizeObserver(() => this.draw()).observe(root);
-    onThemeChange(() => this.draw());
+    this.still = document.createElement("canvas"); // all but the line: drawn anew only when it changes
+    new ResizeObserver(() => this.redraw()).observe(root);
+    onThemeChange(() => this.redraw());
   }
 
   show(prediction, peaks) {
     this.prediction = prediction;
     this.peaks = peaks;
+    this.loudest = peaks ? loudest(peaks) : 1;
     this.duration = Math.max(prediction.duration_s, 0.05);
     this.at = 0;
     this.labels = Object.keys(prediction.probabilities);
@@ -40,6 +42,7 @@ export class Timeline {
     this.to = this.duration;
     this.root.setAttribute("aria-valuemin", "0");
     this.root.setAttribute("aria-valuemax", this.duration.toFixed(1));
+    this.redraw();
     this.moveTo(0);
   }
 
@@ -47,7 +50,10 @@ export class Timeline {
   moveTo(seconds) {
     this.at = Math.min(Math.max(seconds, 0), this.duration);
     const width = this.to - this.from;
-    if (width < this.duration && (this.at < this.from || this.at > this.to)) this.look(this.at - 0.1 * width, width);
+    if (width < this.duration && (this.at < this.from || this.at > this.to)) {
+      this.look(this.at - 0.1 * width, width);
+      this.redraw();
+    }
     this.root.setAttribute("aria-valuenow", this.at.toFixed(1));
     this.root.setAttribute("aria-valuetext", this.described());
     this.draw();
@@ -66,12 +72,12 @@ export class Timeline {
     const inView = this.at >= this.from && this.at <= this.to;
     const share = inView ? (this.at - this.from) / (this.to - this.from) : 0.5;
     this.look((inView ? this.at : (this.from + this.to) / 2) - share * width, width);
-    this.draw();
+    this.redraw();
   }
 
   zoomAll() {
     this.look(0, this.duration);
-    this.draw();
+    this.redraw();
   }
 
   look(from, width) {
@@ -134,15 +140,17 @@ export class Timeline {
     return this.gutter + ((seconds - this.from) / (this.to - this.from)) * this.plot;
   }
 
-  draw() {
+  redraw() {
     const width = this.root.clientWidth;
     if (!this.prediction || !width) return;
     const height = WAVE + this.lanes.length * LANE + this.labels.length * ROW + AXIS + 8;
     const ratio = window.devicePixelRatio || 1;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
+    for (const canvas of [this.canvas, this.still]) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+    }
     this.canvas.style.height = `${height}px`;
-    const pen = this.canvas.getContext("2d");
+    const pen = this.still.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     const small = width < 480;
     pen.font = `${small ? 11 : 12.5}px system-ui, sans-serif`;
@@ -153,9 +161,22 @@ export class Timeline {
     const colours = palette();
     const top = this.drawLanes(pen, colours, WAVE + 4);
     this.drawWave(pen, colours);
-    const bottom = this.drawRows(pen, colours, top + 4);
-    this.drawAxis(pen, colours, bottom);
-    this.drawLine(pen, colours, bottom);
+    this.bottom = this.drawRows(pen, colours, top + 4);
+    this.drawAxis(pen, colours, this.bottom);
+    this.ink = colours.ink;
+    this.draw();
+  }
+
+  /** The still picture, and the line over it. */
+  draw() {
+    if (!this.still.width) return;
+    const ratio = window.devicePixelRatio || 1;
+    const pen = this.canvas.getContext("2d");
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    pen.drawImage(this.still, 0, 0);
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.drawLine(pen);
   }
 
   drawWave(pen, colours) {
@@ -165,7 +186,7 @@ export class Timeline {
       pen.fillText("no waveform", this.gutter, middle, this.plot);
       return;
     }
-    const scale = (WAVE / 2 - 6) / loudest(this.peaks);
+    const scale = (WAVE / 2 - 6) / this.loudest;
     const perPixel = ((this.to - this.from) * PEAKS_HZ) / this.plot;
     const parts = this.drawn.filter((d) => d.end > this.from && d.start < this.to);
     let k = 0;
@@ -243,11 +264,11 @@ export class Timeline {
     pen.textAlign = "start";
   }
 
-  drawLine(pen, colours, bottom) {
+  drawLine(pen) {
     if (this.at < this.from || this.at > this.to) return;
     const x = this.x(this.at);
-    pen.fillStyle = colours.ink;
-    pen.fillRect(x - 0.75, 2, 1.5, bottom);
+    pen.fillStyle = this.ink;
+    pen.fillRect(x - 0.75, 2, 1.5, this.bottom);
     pen.beginPath();
     pen.arc(x, 5, 4, 0, 2 * Math.PI);
     pen.fill();
