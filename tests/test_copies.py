@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,16 @@ def test_a_run_makes_copies_of_training_clips_alone(tmp_path: Path) -> None:
         copies = run.features[copy_key(key, number)]
         assert set(copies.ids) == train
         assert len({copies.get(name).tobytes() for name in train}) > 0.9 * len(train)
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
+
+
+def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
+    manifest = read_corpora(["toy"], [tmp_path / "toy"], test=False)
+    run = prepare(parse_recipe(RECIPE.replace("copies: [[", "x-copies: [[")), manifest, tmp_path / "run")
+    run_all(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
+    assert run.splits == ("train", "dev")
+    tree = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert set(tree["systems"]["statistics"]) == {"train", "dev"}
     assert (tmp_path / "run" / "report" / "report.html").is_file()
 
 

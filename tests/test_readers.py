@@ -56,3 +56,14 @@ def test_cards_are_found():
     assert card("toy").name == "toy"
     with pytest.raises(SerkitError, match="no corpus"):
         card("nothing")
+
+
+def test_without_a_test_split_its_speakers_train_and_the_manifest_says_so(toy_root):
+    measured = read_corpora(["toy"], [toy_root])
+    used = read_corpora(["toy"], [toy_root], test=False)
+    assert {u.split for u in used} == {"train", "dev"}
+    assert {u.id for u in used.split("dev")} == {u.id for u in measured.split("dev")}
+    assert len(used.split("train")) == len(measured.split("train")) + len(measured.split("test"))
+    assert used.info["no_test"]
+    assert "nothing here is a test result" in used.info["notes"][-1]
+    assert used.fingerprint != measured.fingerprint

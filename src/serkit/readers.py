@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def read_corpora(
     fold: int = 1,
     seed: int = 0,
     options: Sequence[str] = (),
+    test: bool = True,
 ) -> Manifest:
     """Read one corpus, or several as one.
 
@@ -30,6 +32,7 @@ def read_corpora(
         names: of the corpora. roots: a folder or file for each; a corpus without one is looked up in
             ``roots.yaml``, and the toy corpus is made in the user's cache.
         protocol, fold, seed: of the split. options: ``KEY=VALUE`` for the readers that take KEY.
+        test: ``False`` puts the test rows into train: for a model that is to be used, once others measured it.
 
     Raises:
         SerkitError: an unknown corpus, a root that is missing, an option that no reader takes.
@@ -46,11 +49,19 @@ def read_corpora(
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
         chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
-        manifests.append(reader(root, protocol=chosen, fold=fold, seed=seed, **accepted))
+        manifest = reader(root, protocol=chosen, fold=fold, seed=seed, **accepted)
+        manifests.append(manifest if test else _without_test(manifest))
     for key in given:
         if key not in used:
             raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it")
     return join(manifests)
+
+
+def _without_test(manifest: Manifest) -> Manifest:
+    """The same rows, those of test in train."""
+    rows = tuple(dataclasses.replace(u, split="train") if u.split == "test" else u for u in manifest)
+    notes = [*manifest.info.get("notes", []), "no test split: its speakers train, and nothing here is a test result"]
+    return dataclasses.replace(manifest, utterances=rows, info={**manifest.info, "notes": notes, "no_test": True})
 
 
 def fold_numbers(names: Sequence[str], protocol: str | None, folds: str) -> list[int]:

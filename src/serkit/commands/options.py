@@ -36,6 +36,9 @@ Corpus = Annotated[list[str], typer.Option("--corpus", help="Corpus (see: serkit
 Root = Annotated[list[Path] | None, typer.Option("--root", help="Its folder, or the file of a table; one per corpus.")]
 Protocol = Annotated[str | None, typer.Option(help="Named split of the corpus; its first by default.")]
 Fold = Annotated[int, typer.Option(help="Fold of the protocol, counted from 1.")]
+Test = Annotated[
+    bool, typer.Option("--test/--no-test", help="Without: test speakers train too, for a model to use, not to measure.")
+]
 Option = Annotated[list[str] | None, typer.Option("--option", help="KEY=VALUE for the corpus reader.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run [default: runs/RECIPE-CORPUS-foldK].")]
 Store = Annotated[Path | None, typer.Option("--store", help="Folder of the features [default: the user's cache].")]

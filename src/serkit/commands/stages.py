@@ -26,6 +26,7 @@ from serkit.commands.options import (
     Seed,
     Set,
     Store,
+    Test,
     machine,
     overrides,
     watcher,
@@ -48,6 +49,7 @@ def run(
     root: Root = None,
     protocol: Protocol = None,
     fold: Fold = 1,
+    test: Test = True,
     option: Option = None,
     out: Out = None,
     store: Store = None,
@@ -62,7 +64,7 @@ def run(
     from serkit import pipeline
 
     here = machine(store, device, jobs, engine, address)
-    made = _prepare(recipe, corpus, root, protocol, fold, option, out, set_, seed)
+    made = _prepare(recipe, corpus, root, protocol, fold, test, option, out, set_, seed)
     with watcher() as watch:
         page = pipeline.run_all(made, here, watch)
     _summary(made.folder)
@@ -111,13 +113,14 @@ def prepare(
     root: Root = None,
     protocol: Protocol = None,
     fold: Fold = 1,
+    test: Test = True,
     option: Option = None,
     out: Out = None,
     set_: Set = None,
     seed: Seed = None,
 ) -> None:
     """Read the corpus and check the recipe against it: makes RUN with recipe.yaml and manifest.jsonl."""
-    made = _prepare(recipe, corpus, root, protocol, fold, option, out, set_, seed)
+    made = _prepare(recipe, corpus, root, protocol, fold, test, option, out, set_, seed)
     counts = {s: len(made.manifest.split(s)) for s in made.splits}
     typer.echo(f"{made.folder}: {made.manifest.corpus}, {counts}")
 
@@ -175,6 +178,7 @@ def _prepare(
     root: list[Path] | None,
     protocol: str | None,
     fold: int,
+    test: bool,
     option: list[str] | None,
     out: Path | None,
     set_: list[str] | None,
@@ -185,8 +189,11 @@ def _prepare(
     from serkit.recipe import load_recipe
 
     resolved = load_recipe(recipe, overrides(set_, seed))
-    manifest = read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
-    folder = out or Path("runs") / f"{resolved.name}-{manifest.corpus}-fold{fold}"
+    manifest = read_corpora(
+        corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [], test=test
+    )
+    name = f"{resolved.name}-{manifest.corpus}-" + (f"fold{fold}" if test else "all")
+    folder = out or Path("runs") / name
     return pipeline.prepare(resolved, manifest, folder)
 
 
@@ -200,7 +207,8 @@ def _summary(folder: Path) -> None:
         uar = test.get("uar")
         interval = f"[{uar['low']:.3f}, {uar['high']:.3f}]" if uar else "-"
         cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
-        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{uar['value'] if uar else 0:>10.3f}{interval:>18}")
+        cells.append(f"{uar['value']:.3f}" if uar else "-")
+        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}")
 
 
 def _by_fold(folder: Path) -> None:

@@ -231,10 +231,12 @@ def _begun(path: Path, recipe: Recipe) -> bool:
 
 def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
     present = {u.split for u in manifest}
-    for split in ("train", "dev", "test"):
+    parts = [manifest.info, *manifest.info.get("corpora", {}).values()]
+    needed = ("train", "dev") if any(part.get("no_test") for part in parts) else ("train", "dev", "test")
+    for split in needed:
         if split not in present:
             raise SerkitError(
-                f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs train, dev and test"
+                f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs {', '.join(needed)}"
             )
     train = manifest.split("train")
     thin = [label for label, n in train.counts().items() if n < 2]
