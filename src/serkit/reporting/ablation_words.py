@@ -92,8 +92,10 @@ def detectable(tree: Mapping[str, Any]) -> str:
     if not known:
         return ""
     low, high = number(known[0]), number(known[-1])
-    size = low if low == high else f"{low} to {high}, by variant"
-    return f"The smallest difference that would be found four times in five is {size}."
+    size = low if low == high else f"{low} to {high} (by variant)"
+    rough = any("rough" in str(difference(v, split).get("interval")) for v in tree["variants"][1:])
+    more = ", or more: few speakers make it look small" if rough else ""
+    return f"The smallest difference that would be found four times in five is {size}{more}."
 
 
 def sentences(tree: Mapping[str, Any]) -> list[str]:
