@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Callable
@@ -38,6 +39,7 @@ def with_bad_sample(value: float) -> bytes:
     return wav(sound, subtype="FLOAT")
 
 
+@functools.cache
 def flac_bomb(hours: float = 11.0) -> bytes:
     """Hours of silence in less than a megabyte, as a FLAC may be."""
     import soundfile
