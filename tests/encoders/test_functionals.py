@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from scipy.fft import dct
 
+from serkit.encoders._offline import _Recent
 from serkit.encoders.functionals import MODULATION_HZ, Functionals, _modulation
 from serkit.encoders.logmel import Logmel
 from serkit.encoders.voice import FEATURES, Voice
@@ -84,3 +85,32 @@ def test_silence_at_the_ends_can_be_cut() -> None:
         Functionals()([samples])[0][0, -1],
     ]
     assert length[0] == pytest.approx(length[1], abs=0.3)
+
+
+def test_descriptors_are_computed_once_for_all_who_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = syllables(1.1, seed=5)
+    calls: list[int] = []
+    plain = Voice._frames
+
+    def counted(self: Voice, x: np.ndarray) -> np.ndarray:
+        calls.append(len(x))
+        return plain(self, x)
+
+    monkeypatch.setattr(Voice, "_frames", counted)
+    once = Functionals()([samples])[0]
+    pooled = Voice(pool=4)([samples])[0]
+    whole = Voice()([samples])[0]
+    assert len(calls) == 1
+    np.testing.assert_allclose(pooled[0], whole[:4].mean(0), rtol=1e-4, atol=1e-4)
+    whole[:] = 0.0  # one's own copy
+    np.testing.assert_array_equal(Functionals()([samples])[0], once)
+    Voice(unvoiced="zero")([samples])
+    assert len(calls) == 2
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    recent = _Recent(1000)
+    made = [recent.get("x", np.full(4, k, dtype=np.float32), lambda x: np.tile(x, 15)) for k in range(40)]
+    assert recent._bytes <= 1000
+    assert recent.get("x", np.full(4, 39, dtype=np.float32), lambda x: x * 0) is made[-1]
+    assert recent.get("x", np.zeros(4, dtype=np.float32), lambda x: x + 7)[0] == 7

@@ -80,7 +80,7 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
         assert f"\n## {title}\n" in text
     report = json.loads((finished / "report" / "report.json").read_text(encoding="utf-8"))
     uar = report["systems"]["stack"]["test"]["uar"]
-    assert f"| test | UAR | {uar['value']:.3f} | {uar['low']:.3f} to {uar['high']:.3f}" in text
+    assert f"| test | all | UAR | {uar['value']:.3f} | {uar['low']:.3f} to {uar['high']:.3f}" in text
     assert "Toy speech of serkit" in text
     assert "acted or generated" in text
     assert "CC BY-NC-SA 4.0" in (made.path / "LICENCE.md").read_text(encoding="utf-8")

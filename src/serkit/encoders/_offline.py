@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -93,7 +96,7 @@ class OfflineEncoder:
         if samples.ndim != 1:
             raise SerkitError(f"encoder '{self.spec.name}': waveform of shape {samples.shape}, expected (samples,)")
         samples = dsp.at_least(dsp.prepared(samples, self.spec), self.WINDOW)
-        frames = self._frames(samples)
+        frames = self.frames(samples)
         pooled = pool_frames(frames, self.spec.pool)
         if self.pooling == "mean+std":
             square = pool_frames(frames.astype(np.float64) ** 2, self.spec.pool)
@@ -103,6 +106,45 @@ class OfflineEncoder:
             pooled = np.clip(pooled, -LARGE, LARGE)
         return np.ascontiguousarray(pooled, dtype=np.float32)
 
+    def frames(self, samples: np.ndarray) -> np.ndarray:
+        """(samples,) float32, at least one window, to (frames, dim) float32, read-only, trimming and pooling apart.
+
+        The last ones are remembered: a clip's descriptors are often wanted several times, pooled in several ways.
+        """
+        choices = {k: v for k, v in self.spec.params.items() if k not in ("pooling", "trim")}
+        kind = f"{type(self).__name__} {self.spec.name} {sorted(choices.items())}"
+        return _RECENT.get(kind, np.ascontiguousarray(samples, dtype=np.float32), self._frames)
+
     def _frames(self, samples: np.ndarray) -> np.ndarray:
         """(samples,) float32, at least one window, to (frames, dim) float32 before pooling."""
         raise NotImplementedError
+
+
+class _Recent:
+    """Frames by what computed them and the samples they are of; the oldest go when there are too many bytes."""
+
+    def __init__(self, largest_bytes: int = 32 << 20) -> None:
+        self._known: OrderedDict[tuple[str, bytes], np.ndarray] = OrderedDict()
+        self._bytes, self._largest, self._lock = 0, largest_bytes, threading.Lock()
+
+    def get(self, kind: str, samples: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What ``make`` gives for these samples, perhaps from before."""
+        key = (kind, hashlib.blake2b(samples.tobytes(), digest_size=16).digest())
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        frames = make(samples)
+        frames.flags.writeable = False
+        if frames.nbytes > self._largest // 4:
+            return frames
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = frames
+                self._bytes += frames.nbytes
+            while self._bytes > self._largest:
+                self._bytes -= self._known.popitem(last=False)[1].nbytes
+        return frames
+
+
+_RECENT = _Recent()

@@ -67,8 +67,8 @@ class Functionals(OfflineEncoder):
         return cls()
 
     def _frames(self, samples: np.ndarray) -> np.ndarray:
-        logmel = self._logmel._frames(samples).astype(np.float64)
-        voice = self._voice._frames(samples).astype(np.float64)
+        logmel = self._logmel.frames(samples).astype(np.float64)
+        voice = self._voice.frames(samples).astype(np.float64)
         cepstra = logmel[:, :BANDS] @ dsp.cosine_basis(BANDS, N_CEPSTRA)
         voiced = voice[:, _VOICING] > VOICED_FROM
         heard = voiced[np.clip(np.arange(len(logmel)) - _LAG, 0, len(voice) - 1)]

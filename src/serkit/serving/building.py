@@ -168,9 +168,9 @@ def _calibrated(
 ) -> tuple[calibration.Calibration, tuple[np.ndarray, np.ndarray], dict[str, Any]]:
     """The calibration, held-out calibrated scores with their truth, and what is to be said of them."""
     splits = ["dev"]
-    parts = [evaluation.decide(run.predictions(system, "dev"), run.manifest, split="dev")]
+    parts = [_as_served(run, system, "dev")]
     if len(parts[0].truth) < LEAST_DEV and run.recipe.crossfit is not None:
-        parts.append(evaluation.decide(run.predictions(system, "train"), run.manifest, split="train"))
+        parts.append(_as_served(run, system, "train"))
         splits.append("train (out-of-fold)")
     probabilities = np.concatenate([p.probabilities for p in parts])
     truth = np.concatenate([p.truth for p in parts])
@@ -178,7 +178,7 @@ def _calibrated(
     fitted, held = calibration.fit_and_measure(probabilities, truth, speakers, run.manifest.labels, method)
     record: dict[str, Any] = {**fitted.record, "splits": splits}
     if any(u.split == "test" and u.emotion is not None for u in run.manifest):
-        test = evaluation.decide(run.predictions(system, "test"), run.manifest, split="test")
+        test = _as_served(run, system, "test")
         after = fitted.apply(test.probabilities)
         record["test"] = {
             "rows": len(test.truth),
@@ -188,6 +188,13 @@ def _calibrated(
             "levels": [vars(level) for level in calibration.levels(after, test.truth, (0.0, 0.5, 0.7, 0.9))],
         }
     return replace(fitted, record=record), (held, truth), {"splits": splits, "rows": len(truth)}
+
+
+def _as_served(run: Run, system: str, split: str) -> evaluation.Decisions:
+    """Answers among all classes: whoever asks a bundle does not say of which corpus the recording could be."""
+    rows = evaluation.decide(run.predictions(system, split), run.manifest, split=split)
+    table = run.predictions(system, split).pooled().take([u.id for u in rows.utterances])
+    return replace(rows, answer=table.scores.argmax(axis=1), probabilities=table.probabilities())
 
 
 def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:

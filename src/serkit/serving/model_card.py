@@ -45,7 +45,7 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
         "## Data",
         _data(run),
         "## Measured results",
-        _results(report, system),
+        _results(report, system, run.recipe.crossfit is not None),
         "## By class",
         _classes(report, system),
         "## How sure",
@@ -81,17 +81,34 @@ def _data(run: Run) -> str:
     return "\n".join(lines + (["", *notes] if notes else []))
 
 
-def _results(report: Mapping[str, Any], system: str) -> str:
-    lines = ["| split | metric | value | interval | clips | speakers |", "|---|---|---|---|---|---|"]
-    for split in ("dev", "test"):
+def _results(report: Mapping[str, Any], system: str, out_of_fold: bool) -> str:
+    """Dev, test and the out-of-fold scores of train, of all corpora together and of each."""
+    lines = ["| rows | corpus | metric | value | interval | clips | speakers |", "|---|---|---|---|---|---|---|"]
+    for split in ("train", "dev", "test"):
         row = report["systems"].get(system, {}).get(split)
-        for key, title in METRICS if row else ():
-            m = row[key]
-            span = f"{m['low']:.3f} to {m['high']:.3f} ({m['interval']})"
-            lines.append(f"| {split} | {title} | {m['value']:.3f} | {span} | {m['n']} | {m['speakers']} |")
-    return "\n".join(
-        [*lines, "", "No speaker of dev or test is in training." if not _shared(report) else _shared(report)]
-    )
+        if row is None or (split == "train" and not out_of_fold):
+            continue
+        name = "train, out of fold" if split == "train" else split
+        parts = report["details"].get(system, {}).get(split, {}).get("slices", {}).get("corpus", {})
+        lines += [_metric_line(name, "all", title, row[key]) for key, title in METRICS]
+        lines += [_metric_line(name, corpus, "UAR", numbers["uar"]) for corpus, numbers in parts.items()]
+    said = [
+        _shared(report) or "No speaker of dev or test is in training, and none is scored by a network that heard it."
+    ]
+    if any("| all |" not in line for line in lines[2:]):
+        said.append("Each corpus is scored among its own classes.")
+    if out_of_fold:
+        said.append(
+            "Out of fold: each clip is scored by those of the networks that had not heard its speaker; what answers is "
+            "the average of all."
+        )
+    said.append("Epochs were chosen on dev, so its numbers flatter a little.")
+    return "\n".join([*lines, "", " ".join(said)])
+
+
+def _metric_line(split: str, corpus: str, title: str, m: Mapping[str, Any]) -> str:
+    span = f"{m['low']:.3f} to {m['high']:.3f} ({m['interval']})"
+    return f"| {split} | {corpus} | {title} | {m['value']:.3f} | {span} | {m['n']} | {m['speakers']} |"
 
 
 def _shared(report: Mapping[str, Any]) -> str:
