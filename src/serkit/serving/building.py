@@ -54,6 +54,7 @@ def build(
     weights: Weights = "float32",
     method: Method = "temperature",
     licence: str | None = None,
+    max_clip_s: float = MAX_CLIP_S,
     progress: Callable[[str], None] | None = None,
 ) -> Built:
     """Make a bundle of a trained run.
@@ -63,12 +64,16 @@ def build(
             where there is one, else the only system. name: of the bundle; the recipe's where ``None``.
         weights: how matrices are stored. method: of the calibration.
         licence: of the weights; where ``None`` the bundle refers to the licences of its data.
+        max_clip_s: a longer recording is answered by its stretches of speech; not much above the length of the
+            training clips, as statistics of a whole clip change with its length.
         progress: told what is being done.
 
     Raises:
         SerkitError: an unfinished run, an unknown system, a network without ONNX form or whose graph differs
             from torch by more than :data:`TOLERANCE`.
     """
+    if not max_clip_s >= 1.0:
+        raise SerkitError(f"clips of at most {max_clip_s} s: expected 1 s or more")
     tell = progress or (lambda line: None)
     chosen, head, arrays = _stack(run, system)
     files: dict[str, bytes] = {"recipe.yaml": run.recipe.to_yaml().encode()}
@@ -92,7 +97,7 @@ def build(
         "levels": [vars(level) for level in calibration.levels(*held)],
         "weights": weights,
         "largest_difference": worst,
-        "max_clip_s": MAX_CLIP_S,
+        "max_clip_s": max_clip_s,
         "licence": {"weights": licence or DATA_LICENCES, "code": "Apache-2.0"},
         "trained_on": {
             "corpus": run.manifest.corpus,

@@ -144,6 +144,7 @@ def bundle(
     weights: Annotated[WeightKind, typer.Option(help="How matrices are kept.")] = WeightKind.float32,
     calibration: Annotated[Scaling, typer.Option(help="How probabilities are calibrated.")] = Scaling.temperature,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is answered part by part.")] = 20.0,
 ) -> None:
     """Make a bundle of a run: everything that answers, in one folder or file."""
     from serkit.pipeline import Run
@@ -151,7 +152,7 @@ def bundle(
 
     made = build(
         Run(run), out, system=system, name=name, weights=weights.value, method=calibration.value, licence=licence,
-        progress=lambda line: typer.echo(line, err=True),
+        max_clip_s=max_clip, progress=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     typer.echo(
         f"{made.path}: '{made.system}', {made.n_networks} networks, {made.n_bytes / 1e6:.2f} MB, logits within "
