@@ -20,6 +20,7 @@ help:
 	@sed -n '3,8s/^# \{0,1\}//p' Makefile
 
 demo: install
+	$(BIN)/serkit predict example --timeline --transcript example
 	@if [ $(DEMO)/recipe.yaml -ot src/serkit/recipes/toy.yaml ]; then rm -rf $(DEMO); fi
 	$(BIN)/serkit run toy --corpus toy --out $(DEMO) --store .demo/store
 	@echo "Open $(CURDIR)/$(DEMO)/report/report.html in a browser."

@@ -89,7 +89,11 @@ def report(run: Run, manifest: Manifest, split: str, features: dict[str, np.ndar
         can = [place[label] for label in run.manifest.class_sets.get(corpus, run.manifest.labels)]
         theirs = np.array(can)[scores[mine][:, can].argmax(axis=1)]
         own = np.array([answers[u.id] for u in rows if u.corpus == corpus])
-        both = [metrics.measure("uar", metrics.confusion_matrix(truth, answer, len(place))) for answer in (own, theirs)]
+        counted = np.isin(np.arange(len(place)), can)
+        both = [
+            metrics.measure("uar", metrics.confusion_matrix(truth, answer, len(place)), counted)
+            for answer in (own, theirs)
+        ]
         speakers = len({u.speaker for u in rows if u.corpus == corpus})
         print(
             f"{split:6} {corpus:10} n={len(truth):5} speakers={speakers:3}  {system} UAR {both[0]:.3f}   "
