@@ -74,7 +74,7 @@ def test_smaller_weights_answer_nearly_the_same(finished: Path, tmp_path: Path, 
 
 
 def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path) -> None:
-    made = build(Run(finished), tmp_path / "b", licence="CC BY-NC-SA 4.0")
+    made = build(Run(finished), tmp_path / "b", licence="CC BY-NC-SA 4.0", notes="Measured elsewhere, too.")
     text = (made.path / "card.md").read_text(encoding="utf-8")
     for title in ("Intended use", "Data", "Measured results", "By class", "How sure", "Known failures", "Licence"):
         assert f"\n## {title}\n" in text
@@ -83,6 +83,7 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     assert f"| test | all | UAR | {uar['value']:.3f} | {uar['low']:.3f} to {uar['high']:.3f}" in text
     assert "Toy speech of serkit" in text
     assert "acted or generated" in text
+    assert "\n## Notes\n\nMeasured elsewhere, too.\n" in text
     assert "CC BY-NC-SA 4.0" in (made.path / "LICENCE.md").read_text(encoding="utf-8")
     assert serkit.load(made.path).bundle.text("card.md") == text
 

@@ -55,6 +55,7 @@ def build(
     method: Method = "temperature",
     licence: str | None = None,
     max_clip_s: float = MAX_CLIP_S,
+    notes: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Built:
     """Make a bundle of a trained run.
@@ -66,6 +67,7 @@ def build(
         licence: of the weights; where ``None`` the bundle refers to the licences of its data.
         max_clip_s: a longer recording is answered by its stretches of speech; not much above the length of the
             training clips, as statistics of a whole clip change with its length.
+        notes: what else its card has to say, as Markdown: other measurements, what was tried.
         progress: told what is being done.
 
     Raises:
@@ -106,7 +108,7 @@ def build(
         },
         "calibrated_on": extra,
     }
-    files["card.md"] = write_card(run, about, held).encode()
+    files["card.md"] = write_card(run, about, held, notes).encode()
     if licence:
         files["LICENCE.md"] = _licence_text(about).encode()
     write_bundle(about, files, out)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serkit.errors import SerkitError
 from serkit.serving import listen_command
 
 if TYPE_CHECKING:
@@ -145,19 +146,28 @@ def bundle(
     calibration: Annotated[Scaling, typer.Option(help="How probabilities are calibrated.")] = Scaling.temperature,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is answered part by part.")] = 20.0,
+    notes: Annotated[Path | None, typer.Option(help="Markdown file that the card of the model ends up with.")] = None,
 ) -> None:
     """Make a bundle of a run: everything that answers, in one folder or file."""
     from serkit.pipeline import Run
     from serkit.serving.building import build
 
+    words = _text(notes) if notes is not None else ""
     made = build(
         Run(run), out, system=system, name=name, weights=weights.value, method=calibration.value, licence=licence,
-        max_clip_s=max_clip, progress=lambda line: typer.echo(line, err=True),
+        max_clip_s=max_clip, notes=words, progress=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     typer.echo(
         f"{made.path}: '{made.system}', {made.n_networks} networks, {made.n_bytes / 1e6:.2f} MB, logits within "
         f"{made.difference:.1e} of torch"
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SerkitError(f"--notes {path}: not a text file that can be read ({error})") from None
 
 
 def _write(text: str) -> None:

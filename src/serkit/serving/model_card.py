@@ -22,11 +22,12 @@ INTENDED = (
 )
 
 
-def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.ndarray]) -> str:
+def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.ndarray], notes: str = "") -> str:
     """The card as Markdown.
 
     Args:
         run: with a written report. about: what ``bundle.json`` says. held: calibrated held-out scores and truth.
+        notes: further Markdown, from whoever made the bundle.
 
     Raises:
         SerkitError: the run was not evaluated.
@@ -50,6 +51,7 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
         _classes(report, system),
         "## How sure",
         _sureness(about),
+        *(["## Notes", notes.strip()] if notes.strip() else []),
         "## Known failures",
         _failures(report, system, run),
         "## What is in it",
