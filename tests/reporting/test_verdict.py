@@ -78,3 +78,17 @@ def test_cautions_shared_speakers_in_sample_and_missing_files() -> None:
     assert "speakers shared:" in text
     assert "in sample:" in text
     assert "3 listed recordings missing on disk." in text
+
+
+def test_what_is_said_of_the_stack_is_measured_of_the_stack() -> None:
+    """The forest that was not kept is compared too: its losses are its own, and nobody is worse than himself."""
+    names = ("voice_text", "vote", "mean_logit")
+    ours = [difference(n, 0.05, 0.1, 0.002) for n in names]
+    forest = [{**difference(n, -0.1, -0.05, 0.002), "a": "random_forest"} for n in names]
+    itself = {**difference("logistic", 0.0, 0.0, 1.0), "difference": 0.0}
+    found = verdict(comparisons=[*ours, itself, *forest])
+    assert found.tone == "won"
+    assert found.headline == "On test, the stack beats the best single system, the majority vote and the mean logit."
+    assert sum(s.startswith("Better than") for s in found.sentences) == 3
+    assert sum(s.startswith("The random forest: worse than") for s in found.sentences) == 3
+    assert not any("logistic" in s.split(":")[0] for s in found.sentences[:6])

@@ -49,7 +49,11 @@ def outcome(row: Mapping[str, Any]) -> str:
 
 def judge(source: Source) -> Verdict:
     """The verdict of a run on its leading split."""
-    rows = [c for c in source.comparisons if c.get("split") == source.split and c.get("metric") == "macro_f1"]
+    asked = [c for c in source.comparisons if c.get("split") == source.split and c.get("metric") == "macro_f1"]
+    asked = [c for c in asked if not _is_itself(c)]
+    leading = [c for c in asked if c.get("a") == source.lead]
+    rows = leading or asked
+    others = [c for c in asked if c not in rows]
     results = {str(c["b"]): outcome(c) for c in rows}
     named = {b: _called(source, b) for b in results}
     main = {b: r for b, r in results.items() if b in (source.best, "vote", "mean_logit")}
@@ -73,6 +77,7 @@ def judge(source: Source) -> Verdict:
     else:
         tone, headline = "open", f"{subject} is not shown to beat {listed(rest, 'or')}."
     sentences = [_sentence(source, c, results[str(c["b"])]) for c in rows]
+    sentences += [_sentence(source, c, outcome(c), of=True) for c in others]
     sentences += [*_too_few(rows, results), *_better_unchosen(source), *_forest(source, tone)]
     return Verdict(headline, _lead(source), tuple(sentences), tone, tuple(cautions(source)))
 
@@ -96,7 +101,13 @@ def _lead(source: Source) -> str:
     )
 
 
-def _sentence(source: Source, row: Mapping[str, Any], result: str) -> str:
+def _is_itself(row: Mapping[str, Any]) -> bool:
+    """Whether both sides gave the same answers: the stack and the kind of stack that was kept."""
+    return finite(row.get("low")) == finite(row.get("high")) == finite(row.get("difference")) == 0.0
+
+
+def _sentence(source: Source, row: Mapping[str, Any], result: str, *, of: bool = False) -> str:
+    """One comparison in words; ``of`` names its first side too, where that is not the leading one."""
     other = _called(source, str(row["b"]))
     if row["b"] == source.best:
         other += f" ({source.best}, chosen on dev)"
@@ -107,6 +118,9 @@ def _sentence(source: Source, row: Mapping[str, Any], result: str) -> str:
         "leaning-": f"Behind {other}, though not beyond doubt",
         "open": f"Not to be told apart from {other}",
     }[result]
+    if of:
+        who = _called(source, str(row["a"]))
+        words = f"{who[0].upper()}{who[1:]}: {words[0].lower()}{words[1:]}"
     numbers = (
         f"{signed(row.get('difference'))} {between(row.get('low'), row.get('high'), signed)}, "
         f"{p_is(row.get('p'))}, Holm {p_is(row.get('p_holm'))}"
