@@ -370,3 +370,12 @@ def test_a_wrong_model_ends_the_command_in_one_line(tmp_path: Path) -> None:
     assert "no bundle" in str(found.exception)
     found = CliRunner().invoke(app, ["serve", "--model", "tests", "--api-key-file", str(tmp_path / "none")])
     assert isinstance(found.exception, SerkitError)
+
+
+def test_an_empty_value_is_wrong_in_a_query_and_not_filled_in_in_a_form() -> None:
+    from serkit.serving.http.errors import Refused
+    from serkit.serving.http.uploads import read_options
+
+    assert read_options([], {"by": "", "labels": ""}).by == "clip"
+    with pytest.raises(Refused, match="by"):
+        read_options([("by", "")], {})

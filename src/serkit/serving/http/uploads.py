@@ -142,7 +142,7 @@ async def read_body(request: Request, settings: ServiceSettings, budget: Budget,
 
 
 def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Options:
-    """Options from a query and from a body; the body's count.
+    """Options from a query and from a body; the body's count, but for its empty fields.
 
     Raises:
         Refused: an unknown option or a wrong value.
@@ -152,7 +152,7 @@ def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Opti
         if name == "labels" and found.get(name):
             value = f"{found[name]},{value}"
         found[name] = value
-    found = {k: v for k, v in {**found, **given}.items() if v != ""}
+    found |= {k: v for k, v in given.items() if v != ""}  # an empty field of a form was not filled in
     labels = found.get("labels")
     if isinstance(labels, str):
         found["labels"] = [x.strip() for x in labels.split(",") if x.strip()]
