@@ -155,9 +155,9 @@ def long_run(check: Callable[[bytes], None], examples: int) -> None:
 
 @pytest.mark.slow
 def test_decoding_for_long() -> None:
-    long_run(check_decoding, 50_000)
+    long_run(check_decoding, 20_000)
 
 
 @pytest.mark.slow
 def test_answering_for_long(model: Model) -> None:
-    long_run(lambda content: check_answering(model, content), 10_000)
+    long_run(lambda content: check_answering(model, content), 4_000)

@@ -21,7 +21,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from .service import Service
 
-QUICK_S, LONG_S = 20.0, 600.0
+QUICK_S, LONG_S = 20.0, 300.0
 # What a schema can describe is a file; which bytes are a recording it cannot say, so that most are refused rightly.
 NOT_PROMISED = ("positive_data_acceptance",)
 
@@ -52,7 +52,7 @@ def ask(service: Service, name: str, seconds: float) -> int:
             if time.monotonic() > end:  # noqa: B023  # called within this turn of the loop
                 raise TimeIsUp
             n += 1
-            case.call_and_validate(base_url=service.url, excluded_checks=excluded, timeout=30)
+            case.call_and_validate(base_url=service.url, excluded_checks=excluded, timeout=60)
 
         strategy = operation.as_strategy(generation_mode=mode)
         rules = settings(
