@@ -357,7 +357,7 @@ door.main()
 
 
 @pytest.mark.parametrize(
-    "moments_s", [(1.0, 2.0, 3.5), pytest.param([0.5 + 0.4 * k for k in range(20)], marks=pytest.mark.slow)],
+    "moments_s", [(1.0, 2.0, 3.5), pytest.param([1.0 + 0.4 * k for k in range(20)], marks=pytest.mark.slow)],
     ids=["three", "twenty"],
 )  # fmt: skip
 def test_ctrl_c_at_any_moment_is_one_line_and_loses_nothing(recipe, toy_root, tmp_path, finished, moments_s):
