@@ -370,8 +370,10 @@ def test_ctrl_c_at_any_moment_is_one_line_and_loses_nothing(recipe, toy_root, tm
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
             shown, _ = process.communicate(timeout=60)
-            assert process.returncode in (130, -signal.SIGINT), shown
             assert "Traceback" not in shown, shown
+            if shown.splitlines()[-1].startswith("report: "):
+                continue  # it had said its last word before the signal came
+            assert process.returncode in (130, -signal.SIGINT), shown
             assert shown.splitlines()[-1].startswith("serkit: stopped; "), shown
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
