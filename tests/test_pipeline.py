@@ -174,6 +174,30 @@ def test_refit_scores_dev_and_test_with_one_network(small_text, toy_root, tmp_pa
     assert len(run.predictions("stack", "test").ids) == len(run.manifest.split("test"))
 
 
+def test_with_dev_in_the_cross_fit_every_speaker_trains_and_nothing_is_scored_by_who_heard_it(
+    small_text, toy_root, tmp_path, machine
+):
+    changes = ("crossfit.with_dev=true", "crossfit.folds=3", "train.epochs=1", "train.select=last")
+    run, _ = run_of(small_text, toy(toy_root), tmp_path / "r", machine, *changes)
+    by_split = {s: {u.speaker for u in run.manifest.split(s)} for s in ("train", "dev")}
+    folds = [{run.manifest.utterances[run.manifest.ids.index(i)].speaker for i in held} for held in _held(run)]
+    assert set().union(*folds) == by_split["train"] | by_split["dev"]
+    assert sum(map(len, folds)) == len(set().union(*folds))
+    for split in ("train", "dev"):
+        table = run.predictions("sound", split)
+        assert table.ids == tuple(u.id for u in run.manifest.split(split))
+        assert not table.seen.any()
+    assert set(run.predictions("sound", "test").models) == {"fold0", "fold1", "fold2"}
+    assert {"train", "dev", "test"} <= set(report(run.folder)["systems"]["stack"])
+    assert pipeline.run_all(run, machine).is_file()  # nothing is left to do
+    with pytest.raises(SerkitError, match="nothing is left to choose"):
+        parse_recipe(small_text, ["crossfit.with_dev=true", "crossfit.refit=true"])
+
+
+def _held(run):
+    return [Predictions.load(run.network("sound", m) / "train.parquet").ids for m in run.models]
+
+
 def test_without_cross_fit_or_stack(small_text, toy_root, tmp_path, machine):
     run, _ = run_of(small_text, toy(toy_root), tmp_path / "r", machine, "crossfit=null", "stack=null", "train.epochs=1")
     assert run.models == ("full",)

@@ -207,6 +207,17 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(tmp_path):
     assert measure("uar", confusion_matrix(dev.labels, scores.argmax(axis=1), 3)) == pytest.approx(max(values))
 
 
+def test_last_keeps_the_last_epoch_whatever_dev_says(tmp_path):
+    network = fit(tmp_path, made_system(train={"epochs": 6, "lr": 3e-2, "select": "last"}))
+    values = [r["dev_uar"] for r in history(tmp_path)]
+    assert max(values) > values[-1]  # another epoch was better, and is not kept
+    _, dev = made_examples()
+    scores = score(network, dev, system="x", model="full").scores
+    assert measure("uar", confusion_matrix(dev.labels, scores.argmax(axis=1), 3)) == pytest.approx(values[-1])
+    with pytest.raises(ValueError, match="patience"):
+        made_system(train={"select": "last", "patience": 2})
+
+
 def test_the_moving_average_is_what_is_kept(tmp_path, monkeypatch):
     seen = []
     update = parts.Fitting.update

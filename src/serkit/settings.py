@@ -63,7 +63,7 @@ class Train(Frozen):
         epochs, batch_size, lr, weight_decay: as usual; AdamW.
         schedule: ``cosine_epoch`` (published: one step an epoch, to ``lr_min``), ``cosine`` (every
             step, after ``warmup_steps``), ``exponential`` (times ``decay`` each epoch), ``constant``.
-        select: metric of the whole dev set that picks the checkpoint.
+        select: metric of the whole dev set that picks the checkpoint; ``last`` picks none and keeps the last epoch.
         patience: epochs without a better dev metric before stopping; ``None`` runs all epochs.
         clip_norm: largest gradient norm. accumulate: batches per optimiser step.
         precision: ``fp32``, ``bf16`` or ``fp16`` (AMP).
@@ -84,7 +84,7 @@ class Train(Frozen):
     decay: float = Field(0.9, gt=0, le=1)
     draw: Literal["replacement", "passes"] = "replacement"
     warmup_steps: int = Field(0, ge=0)
-    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1"] = "macro_f1"
+    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1", "last"] = "macro_f1"
     patience: int | None = Field(None, ge=1)
     clip_norm: float | None = Field(None, gt=0)
     accumulate: int = Field(1, ge=1)
@@ -93,6 +93,12 @@ class Train(Frozen):
     ema: float | None = Field(None, gt=0, lt=1)
     loss_scale: Literal["fixed", "initial", "running_max", "uncertainty"] = "fixed"
     targets: Literal["labels", "votes"] = "labels"
+
+    @model_validator(mode="after")
+    def _patience_needs_a_metric(self) -> Train:
+        if self.select == "last" and self.patience is not None:
+            raise ValueError("patience waits for a better dev metric and select: last has none; set patience: null")
+        return self
 
 
 class System(Frozen):
@@ -129,12 +135,22 @@ class Crossfit(Frozen):
     Attributes:
         folds: models per system. refit: train one more on all of train and use it on dev and test;
             without it, dev and test get every fold model's scores, averaged after the stack.
+        with_dev: the speakers of dev are dealt into the folds too, so that every one of them trains most of the
+            models; a model is watched on the fold it holds out, and dev is out-of-fold as train is. For a
+            model that is to be used, on all the speech there is.
         seed: of the speaker folds.
     """
 
     folds: int = Field(3, ge=2)
     refit: bool = False
+    with_dev: bool = False
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _no_refit_with_dev(self) -> Crossfit:
+        if self.with_dev and self.refit:
+            raise ValueError("with_dev deals dev into the folds, so that nothing is left to choose a refit's epoch on")
+        return self
 
 
 class Stack(Frozen):

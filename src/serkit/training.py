@@ -94,7 +94,7 @@ def train_network(
         row = fitting.epoch(state.epoch)
         scores, weights = _measure(fitting, dev)
         row.update({f"dev_{name}": value for name, value in scores.items()})
-        state.finish_epoch(row, scores[system.train.select], weights)
+        state.finish_epoch(row, scores.get(system.train.select), weights)
         if accelerator.is_main_process:
             state.save(folder)
             if on_epoch is not None:
@@ -144,13 +144,13 @@ class _State:
         exhausted = self.settings.patience is not None and self.since_best >= self.settings.patience
         return exhausted or self.epoch >= self.settings.epochs
 
-    def finish_epoch(self, row: dict[str, Any], value: float, weights: dict[str, torch.Tensor]) -> None:
-        """Count an epoch; keep its weights where the dev metric is better than any before."""
+    def finish_epoch(self, row: dict[str, Any], value: float | None, weights: dict[str, torch.Tensor]) -> None:
+        """Count an epoch; keep its weights where the dev metric is better than any before, or there is none."""
         self.epoch += 1
         self.history.append(row)
         self.since_best += 1
-        if value > self.best_value:
-            self.best_value, self.best, self.since_best = value, weights, 0
+        if value is None or value > self.best_value:
+            self.best_value, self.best, self.since_best = value or 0.0, weights, 0
 
     def save(self, folder: Path) -> None:
         """Write the state, then the history that belongs to it; each whole or not at all."""

@@ -16,6 +16,7 @@ from serkit.files import fingerprint
 from serkit.networks import NetworkConfig, load_config, load_network, with_backbone
 from serkit.pipeline.inputs import copies_of, hearing_of, sources_of
 from serkit.pipeline.run import Run
+from serkit.recipe import Recipe
 from serkit.scoring import score
 from serkit.training import EpochEnd, train_network
 from serkit.types import Manifest
@@ -27,7 +28,8 @@ def train_one(
     """Train one network of a run, if it is not finished, and write its scores on every split.
 
     The training split of ``fold2`` is train without the speakers of fold 2; what it holds out is scored
-    as ``train.parquet`` (out-of-fold). ``full`` sees all of train, and its rows there say ``seen``.
+    as ``train.parquet`` (out-of-fold). ``full`` sees all of train, and its rows there say ``seen``. Where the
+    cross-fit has dev in it (``with_dev``), fold 2 has speakers of both splits, and is what the network is watched on.
 
     Raises:
         SerkitError, RunFailed: as :func:`serkit.training.train_network`.
@@ -36,10 +38,11 @@ def train_one(
         return
     settings = run.recipe.systems[system]
     fit, held = training_rows(run, model)
+    watched = run.manifest.split("dev") if "dev" in run.scored_splits else held
     sources = sources_of(run, settings)
     heard, copies = hearing_of(run, settings), copies_of(run, settings)
     train = Examples.of(fit, sources, targets=settings.train.targets, hearing=heard, copies=copies)
-    dev = Examples.of(run.manifest.split("dev"), sources, targets=settings.train.targets)
+    dev = Examples.of(watched, sources, targets=settings.train.targets)
     config = network_config(run, system, model)
     out = run.network(system, model)
     if _is_whole(out, config):  # trained, and stopped before it had scored everything
@@ -49,7 +52,7 @@ def train_one(
     used = next(network.parameters()).device
     size = 64 if config.backbone is None else settings.train.batch_size  # what fits in training fits here
     seen = frozenset(fit.ids)
-    for split in run.splits:
+    for split in run.scored_splits:
         rows = held if split == "train" else run.manifest.split(split)
         examples = Examples.of(rows, sources, targets="all")
         scores = score(network, examples, system=system, model=model, seen=seen, batch_size=size, device=used)
@@ -64,9 +67,15 @@ def _is_whole(folder: Path, config: NetworkConfig) -> bool:
         return False
 
 
+def learned_from(manifest: Manifest, recipe: Recipe) -> Manifest:
+    """The rows that networks learn from: train, and dev where the cross-fit deals it into its folds."""
+    splits = ("train", "dev") if recipe.crossfit is not None and recipe.crossfit.with_dev else ("train",)
+    return manifest.where(lambda u: u.split in splits)
+
+
 def training_rows(run: Run, model: str) -> tuple[Manifest, Manifest]:
-    """The training rows a network is fitted on, and those it scores as its part of train."""
-    train = run.manifest.split("train")
+    """The rows a network is fitted on, and those it holds out and scores."""
+    train = learned_from(run.manifest, run.recipe)
     if model == "full" or run.recipe.crossfit is None:
         return train, train
     fold = crossfit_folds(train, run.recipe.crossfit.folds, run.recipe.crossfit.seed)

@@ -112,6 +112,12 @@ class Run:
         present = {u.split for u in self.manifest}
         return tuple(s for s in ("train", "dev", "test") if s in present)
 
+    @property
+    def scored_splits(self) -> tuple[str, ...]:
+        """Splits that each network leaves a table of; with dev in the cross-fit, what it holds out stands in train's."""
+        dealt = self.recipe.crossfit is not None and self.recipe.crossfit.with_dev
+        return tuple(s for s in self.splits if not (dealt and s == "dev"))
+
     def network(self, system: str, model: str) -> Path:
         """Folder of one network."""
         return self.folder / "systems" / system / model
@@ -119,7 +125,7 @@ class Run:
     def is_trained(self, system: str, model: str) -> bool:
         """Whether one network is finished and has scored every split."""
         return (self.network(system, model) / "model.safetensors").is_file() and all(
-            (self.network(system, model) / f"{split}.parquet").is_file() for split in self.splits
+            (self.network(system, model) / f"{split}.parquet").is_file() for split in self.scored_splits
         )
 
     def predictions(self, system: str, split: str) -> Predictions:

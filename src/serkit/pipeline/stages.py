@@ -21,6 +21,7 @@ from serkit.labels import apply_labels
 from serkit.pipeline.heard import describe_texts
 from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoder, needed_features
 from serkit.pipeline.measure import measure_run
+from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
@@ -93,7 +94,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     found = _extracted(used, encoders, machine, listener, texts)
     if run.recipe.copies:
         _tell(listener, "extract", f"{len(run.recipe.copies)} copies of every training clip")
-        found |= _extracted(run.manifest.split("train"), copy_encoders(run.recipe), machine, listener)
+        found |= _extracted(learned_from(run.manifest, run.recipe), copy_encoders(run.recipe), machine, listener)
     require_complete(found)
     run.save_features(found)
     run.__dict__.pop("features", None)
@@ -249,7 +250,7 @@ def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
             f"no utterance of split 'dev' in '{manifest.corpus}' has a label; networks are selected on it"
         )
     if recipe.crossfit is not None:
-        crossfit_folds(train, recipe.crossfit.folds, recipe.crossfit.seed)
+        crossfit_folds(learned_from(manifest, recipe), recipe.crossfit.folds, recipe.crossfit.seed)
     if recipe.stack is not None and len(recipe.systems) > 1:
         label, n = min(train.counts().items(), key=lambda item: item[1])
         wanted = recipe.stack.folds if recipe.stack.per_class == "auto" else recipe.stack.per_class
@@ -295,11 +296,12 @@ def _texts(
 
 
 def _gather(run: Run, system: str, split: str) -> Predictions:
-    """Scores of a system's networks on a split as one table; train is out-of-fold where it can be."""
+    """Scores of a system's networks on a split as one table; train (and dev ``with_dev``) out-of-fold if it can be."""
     folds = [m for m in run.models if m != "full"]
     refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
-    models = folds if folds and (split == "train" or not refit) else ["full"]
-    tables = [Predictions.load(run.network(system, m) / f"{split}.parquet") for m in models]
+    held_out = split if split in run.scored_splits else "train"
+    models = folds if folds and (held_out == "train" or not refit) else ["full"]
+    tables = [Predictions.load(run.network(system, m) / f"{held_out}.parquet") for m in models]
     first = tables[0]
     whole = Predictions(
         system,
@@ -310,8 +312,8 @@ def _gather(run: Run, system: str, split: str) -> Predictions:
         np.concatenate([t.seen for t in tables]),
         np.concatenate([t.scores for t in tables]),
     )
-    if split == "train" and folds:
-        order = [u.id for u in run.manifest if u.split == "train"]
+    if held_out == "train" and folds:
+        order = [u.id for u in run.manifest if u.split == split]
         whole = whole.take(order)
     return whole
 
