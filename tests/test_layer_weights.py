@@ -33,7 +33,7 @@ def built(model: str = "cross_attention", kind: str = "softmax", **parameters: o
     )
     network = WeightedLayers(inner, DIMS, STACKS, kind)
     nn.init.normal_(network.stack("speech").logits)
-    if parameters.get("normalize") == "train":
+    if parameters.get("normalize") in ("train", "level"):
         network.set_statistics("speech", torch.linspace(-5, 5, N * DIM), torch.linspace(0.1, 9, N * DIM))
         network.set_statistics("text", torch.ones(4), torch.ones(4))
     return network.eval()
@@ -84,7 +84,7 @@ def test_every_network_learns_the_weights(model: str, kind: str) -> None:
     assert abs(float(grad.sum())) < 1e-3 * float(grad.abs().max()), "weights sum to 1"
 
 
-@pytest.mark.parametrize("normalize", ["none", "train", "utterance"])
+@pytest.mark.parametrize("normalize", ["none", "train", "level", "utterance"])
 @pytest.mark.parametrize("model", MODELS)
 def test_padding_and_neighbours_change_nothing(model: str, normalize: str) -> None:
     network = built(model, normalize=normalize)
@@ -116,7 +116,7 @@ def test_each_layer_is_standardised_by_its_own_statistics() -> None:
     assert not any("std" in name and not bool((b > 0).all()) for name, b in network.named_buffers())
 
 
-@pytest.mark.parametrize("normalize", ["none", "train", "utterance"])
+@pytest.mark.parametrize("normalize", ["none", "train", "level", "utterance"])
 @pytest.mark.parametrize(("model", "kind"), [("cross_attention", "softmax"), ("flam", "layer_norm")])
 def test_onnx_weighs_layers_as_torch_does(model: str, kind: str, normalize: str) -> None:
     network = built(model, kind, normalize=normalize)

@@ -153,7 +153,7 @@ def test_statistics_that_do_not_fit_are_refused():
         norm.set_statistics("mfcc", torch.zeros(3), torch.ones(3))
     with pytest.raises(SerkitError, match="not finite"):
         norm.set_statistics("mfcc", torch.full((2,), math.nan), torch.ones(2))
-    with pytest.raises(SerkitError, match="normalize: train only"):
+    with pytest.raises(SerkitError, match="normalize: train or level"):
         FeatureNormalisation({"mfcc": 2}).set_statistics("mfcc", torch.zeros(2), torch.ones(2))
 
 
@@ -164,6 +164,19 @@ def test_utterance_normalisation_uses_the_clip_and_leaves_padding_zero():
     out = norm("x", x, mask)
     torch.testing.assert_close(out[0, :4].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(out[0, :4].std(0, unbiased=False), torch.ones(3), atol=1e-4, rtol=0)
+    assert not out[0, 4:].any()
+
+
+def test_level_takes_away_how_loud_a_clip_is_and_leaves_its_shape():
+    norm = FeatureNormalisation({"x": 3}, "level")
+    norm.set_statistics("x", torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 2.0, 2.0]))
+    x = torch.randn(2, 6, 3) * 5
+    mask = length_mask(torch.tensor([4, 6]), 6)
+    out = norm("x", x, mask)
+    z = (x[0, :4] - torch.tensor([1.0, -2.0, 0.5])) / 2
+    torch.testing.assert_close(out[0, :4], z - z.mean())
+    torch.testing.assert_close(norm("x", x + 7.0, mask), out, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(norm("x", x[:1, :4], mask[:1, :4])[0], out[0, :4])  # padding is not counted
     assert not out[0, 4:].any()
 
 

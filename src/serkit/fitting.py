@@ -210,7 +210,7 @@ def set_statistics(network: nn.Module, train: Examples) -> None:
     """Hand mean and standard deviation of the training frames to a network that normalises by them."""
     setter = getattr(network, "set_statistics", None)
     layer = getattr(network, "normalisation", None)
-    if setter is None or (layer is not None and layer.normalize != "train"):
+    if setter is None or (layer is not None and not layer.keeps_statistics):
         return
     for name, source in train.sources.items():
         total, squares, count = 0.0, 0.0, 0

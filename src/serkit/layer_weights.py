@@ -57,8 +57,8 @@ class LayerWeights(nn.Module):
 class WeightedLayers(nn.Module):
     """A network whose stacked features become weighted sums before it sees them.
 
-    Where the network has ``normalize: train``, each layer is standardised by its own statistics, before the sum:
-    layers differ in scale, and the statistics of a sum would change with its weights.
+    Where the network has ``normalize: train`` or ``level``, each layer is standardised by its own statistics, before
+    the sum: layers differ in scale, and the statistics of a sum would change with its weights.
 
     Args:
         network: built for the width of one layer. dims: widths by feature, those of stacks whole.
@@ -71,8 +71,8 @@ class WeightedLayers(nn.Module):
     def __init__(self, network: nn.Module, dims: Mapping[str, int], stacks: Mapping[str, int], kind: str) -> None:
         super().__init__()
         self.network, self.dims = network, dict(dims)
-        own = getattr(getattr(network, "normalisation", None), "normalize", "none")
-        self.standardise = FeatureNormalisation({n: dims[n] for n in stacks}, "train" if own == "train" else "none")
+        by_train = getattr(getattr(network, "normalisation", None), "keeps_statistics", False)
+        self.standardise = FeatureNormalisation({n: dims[n] for n in stacks}, "train" if by_train else "none")
         self.place = {name: str(k) for k, name in enumerate(stacks)}
         self.mix = nn.ModuleDict({self.place[name]: LayerWeights(n, kind) for name, n in stacks.items()})
         for attribute in ("embedding_dim", "masked"):

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from serkit.errors import SerkitError, did_you_mean
 
 Pooling = Literal["scaled", "published_code", "mean", "statistics"]
-Normalize = Literal["none", "train", "utterance"]
+Normalize = Literal["none", "train", "level", "utterance"]
 _STD_FLOOR = 1e-5
 
 
@@ -281,14 +281,17 @@ class FeatureNormalisation(nn.Module):
     Args:
         dims: width by encoder name, in order.
         normalize: ``none``; ``train``: subtract mean and divide by standard deviation of the training
-            frames, kept as buffers and set by :meth:`set_statistics`; ``utterance``: of the clip's frames.
+            frames, kept as buffers and set by :meth:`set_statistics`; ``utterance``: of the clip's frames;
+            ``level``: as ``train``, and then less the clip's mean over all its frames and dimensions, so that of a
+            log spectrum the loudness of the recording goes and its shape stays.
     """
 
     def __init__(self, dims: Mapping[str, int], normalize: Normalize = "none") -> None:
         super().__init__()
         self.dims, self.normalize = dict(dims), normalize
-        self._ready = normalize != "train"
-        if normalize == "train":
+        self.keeps_statistics = normalize in ("train", "level")
+        self._ready = not self.keeps_statistics
+        if self.keeps_statistics:
             for k, dim in enumerate(self.dims.values()):
                 self.register_buffer(f"mean_{k}", torch.zeros(dim))
                 self.register_buffer(f"std_{k}", torch.zeros(dim))
@@ -299,8 +302,8 @@ class FeatureNormalisation(nn.Module):
         Raises:
             SerkitError: no such modality, another width, not finite, or another kind of normalisation.
         """
-        if self.normalize != "train":
-            raise SerkitError(f"normalize is '{self.normalize}': statistics are kept with normalize: train only")
+        if not self.keeps_statistics:
+            raise SerkitError(f"normalize is '{self.normalize}': statistics are kept with normalize: train or level")
         if name not in self.dims:
             raise SerkitError(f"no modality '{name}' in this network{did_you_mean(name, self.dims)}")
         shape = (self.dims[name],)
@@ -332,8 +335,10 @@ class FeatureNormalisation(nn.Module):
             if not self._ready:
                 self._ready = all(bool((b > 0).all()) for n, b in self.named_buffers() if n.startswith("std_"))
                 if not self._ready:
-                    raise SerkitError("normalize: train, but the statistics of the training frames were never set")
+                    raise SerkitError(f"normalize: {self.normalize}, but the statistics of train were never set")
             frames = (frames - cast(Tensor, getattr(self, f"mean_{k}"))) / std
+            if self.normalize == "level":
+                frames = frames - _moments(frames, mask)[0].mean(dim=1)[:, None, None]
         return frames * mask[:, :, None]
 
 

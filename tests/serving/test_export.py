@@ -34,6 +34,7 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("flam", ONE, {"heads": 2, "pooling": "attentive_statistics"}),
     ("compact", ONE, {"channels": 16, "heads": 4, "n_blocks": 2}),
     ("compact", TWO, {"channels": 16, "heads": 4, "n_blocks": 1, "normalize": "train", "kernel": 3}),
+    ("compact", ONE, {"channels": 16, "heads": 4, "n_blocks": 1, "normalize": "level"}),
     ("compact", {"a": 13}, {"channels": 16, "heads": 4, "n_blocks": 1, "stem": "time_frequency"}),
 ]
 
@@ -43,7 +44,7 @@ def network(name: str, dims: dict[str, int], parameters: dict[str, Any]) -> torc
     built: torch.nn.Module = registry.find("models", name)(dims=dims, n_classes=len(LABELS), **parameters)
     for p in built.parameters():  # away from the small numbers of a fresh network
         torch.nn.init.uniform_(p, -0.4, 0.4)
-    if parameters.get("normalize") == "train":
+    if parameters.get("normalize") in ("train", "level"):
         for k, (feature, dim) in enumerate(dims.items()):
             built.set_statistics(feature, torch.linspace(-5, 5, dim), torch.linspace(0.1, 3 + k, dim))  # type: ignore[operator]
     return built.eval()

@@ -114,7 +114,7 @@ class Run:
 
     @property
     def scored_splits(self) -> tuple[str, ...]:
-        """Splits that each network leaves a table of; with dev in the cross-fit, what it holds out stands in train's."""
+        """Splits that each network leaves a table of; with dev in the cross-fit, what is held out is in train's."""
         dealt = self.recipe.crossfit is not None and self.recipe.crossfit.with_dev
         return tuple(s for s in self.splits if not (dealt and s == "dev"))
 

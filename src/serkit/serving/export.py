@@ -114,7 +114,7 @@ def _expected(network: nn.Module, k: int, name: str, dim: int) -> tuple[np.ndarr
 
 def _statistics(norm: Any, k: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the k-th feature of a :class:`serkit.layers.FeatureNormalisation`."""
-    if norm.normalize == "train":
+    if norm.keeps_statistics:
         return numpy(getattr(norm, f"mean_{k}")), numpy(getattr(norm, f"std_{k}"))
     return np.zeros(dim), np.ones(dim)
 
@@ -137,9 +137,13 @@ def _normalised(graph: Graph, norm: Any, k: int, x: str, mask: str) -> str:
     kind = norm.normalize
     if kind == "none":
         return x
-    if kind == "train":
+    if kind in ("train", "level"):
         mean, std = _statistics(norm, k, 0)
-        return graph.masked(graph("Div", graph("Sub", x, graph.constant(mean)), graph.constant(std)), mask)
+        x = graph("Div", graph("Sub", x, graph.constant(mean)), graph.constant(std))
+        if kind == "level":
+            means, _ = graph.moments(x, mask)
+            x = graph("Sub", x, graph.unsqueeze(graph("ReduceMean", means, axes=[1], keepdims=1), 1))
+        return graph.masked(x, mask)
     mean_name, variance = graph.moments(x, mask)
     spread = graph("Sqrt", graph.add(variance, graph.constant(_STD_FLOOR)))
     away = graph("Sub", x, graph.unsqueeze(mean_name, 1))
