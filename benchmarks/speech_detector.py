@@ -63,6 +63,11 @@ def hat(rng: np.random.Generator) -> np.ndarray:
     return 0.3 * dying(rng, rng.uniform(0.015, 0.04), 4500, 7900)
 
 
+def drop(rng: np.random.Generator) -> np.ndarray:
+    """Of rain on a roof."""
+    return rng.exponential() * dying(rng, 0.002, 0, 8000)
+
+
 def hits(rng: np.random.Generator, gaps_s: tuple[float, float], *kinds: Made) -> np.ndarray:
     """One of the kinds after each gap."""
     sound, at_s = np.zeros(SECONDS * RATE_HZ), 0.3
@@ -118,9 +123,7 @@ SOUNDS: dict[str, Made] = {
     "pink noise": lambda r: coloured(SECONDS * RATE_HZ, r, 1),
     "brown noise": lambda r: coloured(SECONDS * RATE_HZ, r, 2),
     "printer": printer,
-    "rain": lambda r: (
-        coloured(SECONDS * RATE_HZ, r, 0.3) / 3 + hits(r, (0.0, 0.025), lambda q: dying(q, 0.002, 0, 8e3))
-    ),
+    "rain": lambda r: coloured(SECONDS * RATE_HZ, r, 0.3) / 10 + hits(r, (0.0, 0.025), drop),
     "wind": wind,
     "chords": lambda r: notes(r, 1.0, (0, 4, 7)),
     "melody": lambda r: notes(r, 0.4, (0,)),
