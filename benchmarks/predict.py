@@ -51,7 +51,7 @@ def main() -> None:
     clips = [audio.load(path) for path in files]
     whole = np.concatenate(clips * max(1, round(60 * RATE_HZ / sum(map(len, clips)))))
     print(f"{len(clips)} clips, {sum(map(len, clips)) / RATE_HZ:.0f} s; the long one {len(whole) / RATE_HZ:.0f} s")
-    print(f"clip      {cost(lambda x: model.predict(x, rate_hz=RATE_HZ), clips):.4f} of real time")
+    print(f"clip      {cost(lambda x: model.predict(x, rate_hz=RATE_HZ, by='clip'), clips):.4f} of real time")
     print(f"timeline  {cost(lambda x: model.predict(x, rate_hz=RATE_HZ, by='segment'), clips):.4f}")
     print(f"long      {cost(lambda x: model.predict(x, rate_hz=RATE_HZ, by='segment'), [whole]):.4f}")
     command = [sys.executable, "-m", "serkit", "predict", str(files[0]), "--model", asked.model]

@@ -140,7 +140,9 @@ def test_reliability_rows_hold_every_answer() -> None:
     rows = calibration.reliability(p, truth)
     assert sum(r["n"] for r in rows) == 700
     gap = sum(r["n"] * abs(r["confidence"] - r["accuracy"]) for r in rows) / 700
-    assert gap == pytest.approx(ece(p, truth, bins=10))
+    assert gap == pytest.approx(ece(p, truth))
+    assert all(r["from"] < r["confidence"] <= r["to"] for r in rows)
+    assert all(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 and r["low"] < r["high"] for r in rows)
 
 
 def test_bad_input_is_refused() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, recall_score
 
+from serkit.calibration import wilson
 from serkit.errors import SerkitError
 from serkit.evaluation import decide, evaluate, most_confident_mistakes
 from serkit.metrics import DISTRIBUTION_METRICS, METRICS
@@ -244,6 +245,18 @@ def test_distributions_against_votes_with_the_train_prior():
     for name in DISTRIBUTION_METRICS:
         assert same[name].value == pytest.approx(same[name + "_prior"].value)
     assert "kl" not in evaluate(score(make_manifest()), make_manifest(), split="test", draws=10).metrics
+
+
+def test_reliability_holds_every_answer_and_what_the_calibration_error_sums():
+    manifest = make_manifest()
+    report = evaluate(score(manifest, kind="prob"), manifest, split="test", draws=100)
+    rows = report.reliability
+    assert sum(r["n"] for r in rows) == 240
+    gap = sum(r["n"] * abs(r["confidence"] - r["accuracy"]) for r in rows) / 240
+    assert gap == pytest.approx(report.metrics["ece"].value)
+    for r in rows:
+        low, high = wilson(r["accuracy"], r["n"])
+        assert 0 <= r["low"] <= low < high <= r["high"] <= 1
 
 
 def test_provenance_is_recorded_and_added_to():

@@ -25,6 +25,9 @@ from serkit.types import Manifest
 
 def report(folder):
     tree = json.loads((folder / "report" / "report.json").read_text())
+    for split, row in tree["scaled"]["stack" if "stack" in tree["systems"] else tree["best_on_dev"]].items():
+        gap = sum(r["n"] * abs(r["confidence"] - r["accuracy"]) for r in row["reliability"])
+        assert gap / row["ece"]["n"] == pytest.approx(row["ece"]["value"]), split
     tree["provenance"].pop("run")
     return tree
 

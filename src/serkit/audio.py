@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -181,7 +182,7 @@ def _label(source: Source) -> str:
         return f"audio of {len(source)} bytes"
     if isinstance(source, (str, Path)):
         return str(source)
-    return str(getattr(source, "name", "audio stream"))
+    return str(getattr(source, "name", None) or "audio stream")
 
 
 def _whole_rate(rate_hz: float, name: str) -> int:
@@ -276,6 +277,8 @@ def _opened(source: Source) -> Iterator[Any]:
         suffix = Path(handle).suffix.lower().lstrip(".")
         if suffix == "raw":
             raise SerkitError(f"{name}: headerless audio has no rate or width; convert it to WAV or FLAC")
+        if os.name == "posix":
+            handle = os.fsencode(handle)  # a name that is no UTF-8 is a file like any other
     else:
         suffix = ""
     try:

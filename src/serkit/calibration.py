@@ -15,7 +15,7 @@ import numpy as np
 
 from serkit.combining import speaker_folds
 from serkit.errors import SerkitError, did_you_mean
-from serkit.metrics import ece
+from serkit.metrics import BINS, confidence_bins, ece
 
 Method = Literal["none", "temperature", "vector"]
 METHODS = ("none", "temperature", "vector")
@@ -255,16 +255,25 @@ def unsure_below(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return 1.01
 
 
-def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Confidence and accuracy by bin of confidence: the rows of a reliability diagram (Guo et al. 2017, fig. 1)."""
+def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
+    """The rows of a reliability diagram (Guo et al. 2017, fig. 1), in the bins of the ECE; empty bins are left out.
+
+    Returns:
+        By bin of confidence: ``from, to`` (its edges), ``n`` answers, their mean ``confidence``, the share of
+        right ones ``accuracy``, and its Wilson interval ``low, high``.
+    """
     p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    column = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    column = confidence_bins(confidence, bins)
     found = []
     for k in np.unique(column):
         inside = column == k
-        row = {"low": float(k) / bins, "high": float(k + 1) / bins, "n": float(inside.sum())}
-        found.append({**row, "confidence": float(confidence[inside].mean()), "accuracy": float(right[inside].mean())})
+        n, share = int(inside.sum()), float(right[inside].mean())
+        low, high = wilson(share, n)
+        row = {"from": float(k) / bins, "to": float(k + 1) / bins, "n": n}
+        found.append(
+            {**row, "confidence": float(confidence[inside].mean()), "accuracy": share, "low": low, "high": high}
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import metrics
+from serkit import calibration, metrics
 from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, resampled_confusions, resampled_means
 from serkit.combining import allowed_classes, masked
 from serkit.errors import SerkitError, did_you_mean
@@ -202,11 +202,7 @@ def evaluate(
     subsets, name = bs_f1(confusion, seed=seed)
     n, speakers = len(rows.truth), groups.speakers
     numbers["bs_f1"] = Metric(float(subsets.mean()), float(subsets.min()), float(subsets.max()), n, speakers, name)
-    gaps = metrics.calibration_gaps(rows.probabilities, rows.truth)
-    drawn = np.abs(resampled_means(gaps, groups, draws=draws, seed=seed)).sum(axis=1)
-    numbers["ece"] = Metric(
-        metrics.ece(rows.probabilities, rows.truth), *percentile_interval(drawn), n, speakers, groups.interval(draws)
-    )
+    numbers["ece"] = ece(rows, groups, draws=draws, seed=seed)
     tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     numbers.update(closeness(tables, manifests, split=split, draws=draws, seed=seed))
     recorded = {
@@ -224,6 +220,7 @@ def evaluate(
         rows.system, split, rows.labels, numbers, metrics.per_class(confusion, rows.labels),
         tuple(tuple(int(c) for c in line) for line in confusion), {"bs_f1": tuple(float(d) for d in subsets)},
         slices(rows, draws=draws, seed=seed), {**recorded, **(provenance or {})},
+        reliability(rows, groups, draws=draws, seed=seed),
     )  # fmt: skip
 
 
@@ -240,6 +237,33 @@ def classification(
         low, high = percentile_interval(metrics.measure(name, drawn, kept))
         found[name] = Metric(value, low, high, len(rows.truth), groups.speakers, groups.interval(draws))
     return found
+
+
+def ece(rows: Decisions, groups: Clusters, *, draws: int, seed: int) -> Metric:
+    """The expected calibration error with its bootstrap interval."""
+    gaps = metrics.calibration_gaps(rows.probabilities, rows.truth)
+    drawn = np.abs(resampled_means(gaps, groups, draws=draws, seed=seed)).sum(axis=1)
+    value = metrics.ece(rows.probabilities, rows.truth)
+    return Metric(value, *percentile_interval(drawn), len(rows.truth), groups.speakers, groups.interval(draws))
+
+
+def reliability(rows: Decisions, groups: Clusters, *, draws: int, seed: int) -> tuple[dict[str, float], ...]:
+    """What a reliability diagram shows: :func:`serkit.calibration.reliability` with wider ``low`` and ``high``.
+
+    They are those of the bootstrap by speaker where they reach beyond Wilson's, which takes clips as
+    independent but does not shrink to a point in a bin of a few answers that were all right.
+    """
+    found = calibration.reliability(rows.probabilities, rows.truth)
+    column = metrics.confidence_bins(rows.probabilities.max(axis=1))
+    inside = (column[:, None] == np.unique(column)).astype(np.float64)
+    right = inside * (rows.probabilities.argmax(axis=1) == rows.truth)[:, None]
+    drawn = resampled_means(np.concatenate([right, inside], axis=1), groups, draws=draws, seed=seed)
+    for k, row in enumerate(found):
+        there = drawn[:, len(found) + k] > 0
+        if there.any():
+            low, high = percentile_interval(drawn[there, k] / drawn[there, len(found) + k])
+            row["low"], row["high"] = min(low, row["low"]), max(high, row["high"])
+    return tuple(found)
 
 
 def duration_s(utterance: Utterance) -> float | None:

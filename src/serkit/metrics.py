@@ -22,6 +22,7 @@ from serkit.errors import SerkitError, did_you_mean
 
 METRICS = ("macro_f1", "uar", "accuracy", "weighted_f1")
 DISTRIBUTION_METRICS = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
+BINS = 15  # of confidence, in the calibration error and its diagram
 SMALLEST_SHARE = 1e-6
 
 
@@ -206,7 +207,12 @@ def _relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.asarray((p * np.log(ratio)).sum(axis=1))
 
 
-def calibration_gaps(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> np.ndarray:
+def confidence_bins(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """(rows,) int64: the bin of each confidence; bin k holds what is above k / bins, up to (k + 1) / bins."""
+    return np.asarray(np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.int64) - 1, 0, bins - 1))
+
+
+def calibration_gaps(probabilities: np.ndarray, truth: np.ndarray, bins: int = BINS) -> np.ndarray:
     """(rows, bins) float64: ``correct - confidence`` of each row in the column of its confidence's bin.
 
     Summed over rows, the absolute values over bins divided by the rows are the expected calibration error,
@@ -214,13 +220,13 @@ def calibration_gaps(probabilities: np.ndarray, truth: np.ndarray, bins: int = 1
     """
     confidence = np.asarray(probabilities, dtype=np.float64).max(axis=1)
     right = np.asarray(probabilities).argmax(axis=1) == np.asarray(truth)
-    column = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    column = confidence_bins(confidence, bins)
     gaps = np.zeros((len(confidence), bins))
     gaps[np.arange(len(confidence)), column] = right - confidence
     return gaps
 
 
-def ece(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
+def ece(probabilities: np.ndarray, truth: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error of the top class, ``bins`` of equal width (Guo et al. 2017, eq. 3).
 
     Args:

@@ -193,6 +193,7 @@ class Report:
         confusion: (classes, classes) counts, truth by row, answer by column.
         draws: distribution behind an interval, by metric, such as the 100 subsets of ``bs_f1``.
         slices: by field (gender, language, duration, corpus) and value: metrics.
+        reliability: by bin of confidence: see :func:`serkit.evaluation.reliability`.
         provenance: recipe, fingerprints, versions, seed; clock and hardware apart under ``run``.
     """
 
@@ -205,6 +206,7 @@ class Report:
     draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, Mapping[str, Metric]]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    reliability: tuple[Mapping[str, float], ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row."""

@@ -19,9 +19,11 @@ import numpy as np
 from serkit import dsp
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.noises import Noises
 from serkit.tones import Tones, is_tonal
 
 VADS = ("spectral", "silero")
+_AGAIN_S = 0.25  # of an open stretch, before it is judged again
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class SegmentSettings:
         max_s: longer stretches are cut, at the frame least like speech in their last third.
         drop_tones: leave out stretches that are dial tones, beeps or music (:class:`serkit.tones.Tones`); with
             ``spectral`` only.
+        drop_noises: leave out stretches of blows, clatter or coloured noise without a voice
+            (:class:`serkit.noises.Noises`); with ``spectral`` only.
 
     Raises:
         SerkitError: an unknown detector, or a number out of range.
@@ -50,6 +54,7 @@ class SegmentSettings:
     pad_s: float = 0.2
     max_s: float = 12.0
     drop_tones: bool = True
+    drop_noises: bool = True
 
     def __post_init__(self) -> None:
         if self.vad not in VADS:
@@ -95,7 +100,8 @@ class SpectralVad:
     """Energy over the background, band by band: a detector without weights.
 
     Powers of 24 mel bands (25-ms frames every 10 ms) are averaged over five frames. The background of a
-    band is the smallest of these within the last three seconds, never below -75 dB re full scale; after
+    band is the smallest of these within the last three seconds, never below -75 dB re full scale, or in a
+    faint recording 30 dB below the loudest band so far, but not below -90 dB; after
     R. Martin (2001), Noise power spectral density estimation based on optimal smoothing and minimum
     statistics, IEEE TSAP 9(5), without its bias correction. The score is ``1 / (1 + exp(-(d - 1.3) / 0.4))``
     where d is the mean over the bands of 100 to 6000 Hz of the decibels above background, less 5 dB, cut
@@ -107,7 +113,8 @@ class SpectralVad:
 
     hop = 160
     _WINDOW, _BLOCK, _N_FFT, _BANDS = 400, 20, 512, 24
-    _SMOOTH, _BLOCKS, _FIRST, _FLOOR_DB = 5, 15, 5, -75.0
+    _SMOOTH, _BLOCKS, _FIRST = 5, 15, 5
+    _FLOOR_DB, _LOWEST_DB, _BELOW_PEAK_DB = -75.0, -90.0, 30.0
 
     def __init__(self) -> None:
         self._pending = np.zeros((self._WINDOW - self.hop) // 2, dtype=np.float32)
@@ -115,6 +122,7 @@ class SpectralVad:
         self._minima: deque[np.ndarray] = deque(maxlen=self._BLOCKS)
         self._held: list[np.ndarray] = []
         self._samples = self._given = 0
+        self._peak_db = -120.0
         weights = dsp.mel_weights(self._BANDS, self._N_FFT, 100.0, 6000.0)
         self._weights = weights / weights.sum(axis=0) / dsp.hann(self._WINDOW).sum() ** 2 * 4
 
@@ -159,6 +167,7 @@ class SpectralVad:
         settled = self._SMOOTH - len(self._last) - 1 if len(self._last) < self._SMOOTH - 1 < real else 0
         self._last = rows[-(self._SMOOTH - 1) :]
         self._minima.append(decibel[settled:real].min(axis=0))
+        self._peak_db = max(self._peak_db, float(decibel[settled:real].max()))
         self._held.append(decibel)
         return self._release() if len(self._minima) >= self._FIRST else []
 
@@ -166,7 +175,8 @@ class SpectralVad:
         """Scores of the blocks held back, over the background as it is known now."""
         if not self._held:
             return []
-        floor = np.maximum(np.min(list(self._minima), axis=0), self._FLOOR_DB)
+        least = min(max(self._peak_db - self._BELOW_PEAK_DB, self._LOWEST_DB), self._FLOOR_DB)
+        floor = np.maximum(np.min(list(self._minima), axis=0), least)
         held, self._held = self._held, []
         above = (np.clip(decibel - floor - 5.0, 0.0, 25.0).mean(axis=1) for decibel in held)
         return [1.0 / (1.0 + np.exp(-(a - 1.3) / 0.4)) for a in above]
@@ -248,6 +258,8 @@ class Segmenter:
         self.settings = settings or SegmentSettings()
         self._vad: Vad = SpectralVad() if self.settings.vad == "spectral" else SileroVad()
         self._tones = Tones() if self.settings.drop_tones and self.settings.vad == "spectral" else None
+        self._noises = Noises() if self.settings.drop_noises and self.settings.vad == "spectral" else None
+        self._judged = (0, 0, False)  # start and end of an open stretch, and whether it was noise
         hop_s = self._vad.hop / SAMPLE_RATE_HZ
         self._pad = round(min(self.settings.pad_s, self.settings.min_silence_s / 2) * SAMPLE_RATE_HZ)
         self._silence = max(1, round(self.settings.min_silence_s / hop_s))
@@ -268,9 +280,13 @@ class Segmenter:
 
     @property
     def open_from(self) -> int | None:
-        """First sample of a stretch that has begun and not ended, pad included; ``None`` while it is tones."""
+        """First sample of a stretch that has begun and not ended, pad included; ``None`` while it is no voice."""
         start = None if self._begin is None else self._padded_begin()
-        return None if start is None or self._is_tonal(start, self._samples) else start
+        if start is None or self._is_tonal(start, self._samples):
+            return None
+        if self._judged[0] != start or self._samples - self._judged[1] >= _AGAIN_S * SAMPLE_RATE_HZ:
+            self._judged = (start, self._samples, self._is_noise(start, self._samples))
+        return None if self._judged[2] else start
 
     @property
     def needed_from(self) -> int:
@@ -281,11 +297,13 @@ class Segmenter:
     def push(self, samples: np.ndarray) -> list[Stretch]:
         """(n,) float32 mono 16 kHz to the stretches that have ended."""
         self._samples += len(samples)
-        if self._tones is not None:
-            self._tones.push(samples)
+        for ear in (self._tones, self._noises):
+            if ear is not None:
+                ear.push(samples)
         found = self._step(self._vad.push(samples))
-        if self._tones is not None:
-            self._tones.forget(self.needed_from)
+        for ear in (self._tones, self._noises):
+            if ear is not None:
+                ear.forget(self.needed_from)
         return found
 
     def finish(self) -> list[Stretch]:
@@ -324,6 +342,9 @@ class Segmenter:
     def _is_tonal(self, start: int, end: int) -> bool:
         return self._tones is not None and is_tonal(self._tones.between(start, end), end - start)
 
+    def _is_noise(self, start: int, end: int) -> bool:
+        return self._noises is not None and self._noises.between(start, end)
+
     def _close(self, until: int, *, cut: bool) -> list[Stretch]:
         """End the open stretch before hop ``until``; after a cut the next one begins there."""
         begin = self._begin or 0
@@ -333,7 +354,7 @@ class Segmenter:
         self._begin, self._scores = (until, rest) if cut else (None, [])
         whole = speech >= self._least or self._cut
         self._cut = cut
-        if not whole or end <= start or self._is_tonal(start, end):
+        if not whole or end <= start or self._is_tonal(start, end) or self._is_noise(start, end):
             return []
         self._end = end
         self._kept += min(speech, end - start)

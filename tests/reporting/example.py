@@ -32,6 +32,19 @@ def numbers(value: float) -> dict[str, Any]:
     }
 
 
+def reliability(value: float) -> list[dict[str, float]]:
+    row = {"n": 30, "low": value - 0.1, "high": value + 0.1, "accuracy": value}
+    return [
+        {**row, "from": 0.4, "to": 0.4667, "confidence": 0.45},
+        {**row, "from": 0.8, "to": 0.8667, "confidence": 0.84},
+    ]
+
+
+def scaled() -> dict[str, Any]:
+    row = {"temperature": [1.5], "fitted": "on dev", "ece": metric(0.05), "reliability": reliability(0.6)}
+    return {"stack": {"dev": row, "test": row}}
+
+
 def details(value: float) -> dict[str, Any]:
     scores = {"precision": value, "recall": value, "f1": value, "support": 20.0}
     one = {"macro_f1": metric(value), "uar": metric(value), "accuracy": metric(value)}
@@ -40,6 +53,7 @@ def details(value: float) -> dict[str, Any]:
         "confusion": [[14, 5, 1], [2, 16, 2], [0, 9, 11]],
         "draws": {"bs_f1": [value] * 3},
         "slices": {"gender": {"female": one, "male": one}, "duration": {"1 below 2.00 s": one, "3 from 4.00 s": one}},
+        "reliability": reliability(value),
     }
 
 
@@ -70,6 +84,7 @@ def report() -> dict[str, Any]:
         "best_on_dev": "voice_text",
         "systems": {n: {s: numbers(v) for s in ("train", "dev", "test")} for n, v in VALUES.items()},
         "details": {n: {s: details(v) for s in ("dev", "test")} for n, v in VALUES.items()},
+        "scaled": scaled(),
         "design": {
             "voice_text": {**design, "features": ["voice[pool=4]", "hashed_text/32"]},
             "voice_neutral": {**design, "features": ["voice[pool=4]"], "balance": "neutral"},

@@ -39,7 +39,9 @@ def test_every_figure_says_what_it_shows_and_is_a_file(tmp_path: Path) -> None:
     text = write(report(), tmp_path)
     assert len(re.findall(r'<svg [^>]*role="img" aria-label="[^"]{20,}"', text)) == text.count("<svg")
     names = {f.stem for f in (tmp_path / "figures").iterdir()}
-    assert names == {"forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves"}
+    assert names == {
+        "forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves", "reliability",
+    }  # fmt: skip
     for file in (tmp_path / "figures").iterdir():
         root = ElementTree.parse(file).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -113,7 +115,7 @@ def poison(value: Any) -> Any:
 
 def test_no_text_of_the_report_is_markup(tmp_path: Path) -> None:
     tree = poison(report())
-    for key in ("systems", "details", "design", "curves", "counts"):
+    for key in ("systems", "details", "scaled", "design", "curves", "counts"):
         tree[key] = {(k if k in ("stack", "train", "dev", "test") else k + HOSTILE): v for k, v in tree[key].items()}
     for split in tree["counts"].values():
         split.update({k + HOSTILE: split.pop(k) for k in list(split)})
@@ -154,17 +156,35 @@ def test_losses_of_a_system_are_drawn_by_name_where_there_are_several(tmp_path: 
     assert not (tmp_path / "figures" / "components.svg").exists()
 
 
+def test_how_sure_answers_are_is_drawn_before_and_after_scaling(tmp_path: Path) -> None:
+    text = write(report(), tmp_path)
+    file = (tmp_path / "figures" / "reliability.svg").read_text(encoding="utf-8")
+    assert "stack (random forest), test, as it scores: ECE 0.123 [0.073, 0.173], 60 answers" in file
+    assert "stack (random forest), test, scaled: ECE 0.050 [0.000, 0.100], 60 answers" in file
+    assert "voice_text, test, as it scores" in file
+    assert "<title>confidence 0.84: 0.60 right of 30 clips, [0.50, 0.70]</title>" in file
+    assert file.count("<circle") == 6
+    assert "Scaled: temperature 1.50, fitted on dev." in text
+    assert "reliability.svg" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    tree = report()
+    tree["details"]["stack"]["test"]["reliability"] = [{"from": 0.1}, "no row", {"n": float("nan")}]
+    tree["scaled"]["stack"]["test"] = None
+    tree["details"]["voice_text"]["test"]["reliability"] = 7
+    assert "Reliability on" not in write(tree, tmp_path)
+    assert not (tmp_path / "figures" / "reliability.svg").exists()
+
+
 def test_same_report_same_bytes(tmp_path: Path) -> None:
     write(report(), tmp_path / "a")
     write(report(), tmp_path / "b")
     names = sorted(str(f.relative_to(tmp_path / "a")) for f in (tmp_path / "a").rglob("*") if f.is_file())
-    assert len(names) == 11
+    assert len(names) == 12
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 OPTIONAL = (
-    "description", "details", "design", "curves", "comparisons", "stack", "mistakes", "counts", "speakers",
+    "description", "details", "scaled", "design", "curves", "comparisons", "stack", "mistakes", "counts", "speakers",
     "provenance",
 )  # fmt: skip
 

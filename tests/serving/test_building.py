@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -83,6 +85,12 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     assert f"| test | all | UAR | {uar['value']:.3f} | {uar['low']:.3f} to {uar['high']:.3f}" in text
     assert "Toy speech of serkit" in text
     assert "acted or generated" in text
+    diagram = re.findall(r"^(0\.\d\d) to \d\.\d\d +(\d\.\d\d) +(\d+)  [·|o-]{41}$", text, re.MULTILINE)
+    assert sum(int(n) for _, _, n in diagram) == 60
+    drawn = ElementTree.fromstring((made.path / "reliability.svg").read_text(encoding="utf-8"))
+    circles = [e for e in drawn.iter() if e.tag.endswith("circle")]
+    assert len(circles) >= len(diagram) > 0
+    assert "](reliability.svg)" in text
     assert "\n## Notes\n\nMeasured elsewhere, too.\n" in text
     assert "CC BY-NC-SA 4.0" in (made.path / "LICENCE.md").read_text(encoding="utf-8")
     assert serkit.load(made.path).bundle.text("card.md") == text

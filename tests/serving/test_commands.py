@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from serkit.cli import app
 from serkit.errors import SerkitError
 from serkit.serving import commands
 from serkit.serving.commands import Asked, gather, predict, resumed
+from serkit.serving.predictor import TEXT_UNREAD
 
 from .signals import GOLDEN, talk, voice, wav
 
@@ -58,6 +60,45 @@ def test_csv_has_a_row_for_every_readable_file(folder: Path) -> None:
     assert failed == 1
     assert len(complaints) == 1
     assert complaints[0].startswith(str(folder / "b.wav"))
+
+
+def test_the_name_of_out_says_the_format(folder: Path, tmp_path: Path) -> None:
+    for name, kind in (("o.csv", "csv"), ("o.JSONL", "jsonl"), ("o.json", "json"), ("o.txt", "table")):
+        ask(asked(folder, out=tmp_path / name))
+        written = (tmp_path / name).read_text(encoding="utf-8")
+        ask(asked(folder, kind=kind, out=tmp_path / f"same.{kind}"))
+        assert written == (tmp_path / f"same.{kind}").read_text(encoding="utf-8")
+    ask(asked(folder / "a.wav", kind="table", out=tmp_path / "t.csv"))
+    assert not (tmp_path / "t.csv").read_text(encoding="utf-8").startswith("path,")
+
+
+def test_json_of_a_folder_is_a_list_however_much_of_it_is_readable(folder: Path) -> None:
+    good, bad = str(folder / "a.wav"), str(folder / "b.wav")
+    assert isinstance(json.loads(ask(asked(good, kind="json"))[1]), dict)
+    assert len(json.loads(ask(asked(good, bad, kind="json"))[1])) == 1
+    assert json.loads(ask(asked(bad, bad + "x", kind="json"))[1]) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf8_has_its_row(tmp_path: Path) -> None:
+    Path(os.fsdecode(bytes(tmp_path) + b"/x\xff.wav")).write_bytes(wav(voice(1.0)))
+    (tmp_path / "y.wav").write_bytes(wav(voice(1.0)))
+    (tmp_path / "z.wav").symlink_to(tmp_path / "nowhere")
+    out = tmp_path / "out" / "answers.csv"
+    for _ in range(2):  # the second call finds every row there
+        failed, _, complaints = ask(asked(tmp_path, out=out))
+        rows = list(csv.reader(io.StringIO(out.read_text(encoding="utf-8"))))
+        assert [Path(r[0]).name for r in rows[1:]] == ["x\\xff.wav", "y.wav"]
+        assert rows[1][1:] == rows[2][1:]
+        assert failed == 1
+        assert complaints == [f"{tmp_path / 'z.wav'}: no such file"]
+    _, text, _ = ask(asked(tmp_path, kind="rttm"))
+    assert {line.split()[1] for line in text.splitlines()} == {"x\\xff", "y"}
+
+
+def test_text_for_a_model_that_reads_none_is_said_not_to_count(folder: Path) -> None:
+    _, _, complaints = ask(asked(folder / "a.wav", kind="csv", text="hello"))
+    assert complaints == [f"note: {TEXT_UNREAD}"]
 
 
 def test_processes_change_nothing(folder: Path) -> None:
@@ -113,6 +154,8 @@ def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
         ({"kind": "cvs"}, "did you mean 'csv'"),
         ({"by": "turn"}, "--rttm"),
         ({"by": "sentence"}, "--transcript"),
+        ({"window_s": 2.0}, "add --by window"),
+        ({"hop_s": 1.0, "timeline": True}, "add --by window"),
         ({"threshold": 1.5}, "between 0 and 1"),
         ({"kind": "textgrid"}, "one by one"),
         ({"rttm": tmp_path / "none.rttm"}, "no such file"),

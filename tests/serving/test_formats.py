@@ -56,6 +56,15 @@ def test_json_and_lines() -> None:
     assert [json.loads(x)["path"] for x in lines] == ["a, b/ü.wav", "c.wav"]
 
 
+def test_no_second_counts_twice_where_windows_overlap() -> None:
+    parts = tuple(
+        Segment(1.5 * k, 1.5 * k + 3.0, "joy", 0.5, SHARES, state="anger" if k < 2 else "joy") for k in range(4)
+    )
+    found = Prediction("joy", 0.5, SHARES, "", False, parts, "window", 7.5, 7.0, "m@1").summary
+    assert sum(found.values()) == pytest.approx(7.5)
+    assert found["anger"] == pytest.approx(3.75)
+
+
 def test_rttm_reads_back(tmp_path: object) -> None:
     lines = document("rttm", [prediction("x/my call.wav")], timeline=True).splitlines()
     assert lines[0] == "SPEAKER my_call 1 0.500 1.500 <NA> <NA> Ann_B/anger 0.7000 <NA>"

@@ -15,6 +15,7 @@ from typing import Any
 
 from serkit import comparison, evaluation, metrics
 from serkit.files import write_text
+from serkit.pipeline.confidence import scaled
 from serkit.pipeline.run import Machine, Run, cores
 from serkit.predictions import Predictions, Report
 from serkit.types import Manifest
@@ -43,7 +44,8 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     """Everything measured of one run, or of the folds of a cross-validation with their rows pooled.
 
     The tree holds ``systems.NAME.SPLIT.METRIC`` (value, low, high, n, speakers, interval), details by the
-    same names (per class, confusion, draws, slices), training curves, paired comparisons of the stack,
+    same names (per class, confusion, draws, slices, reliability), ``scaled`` (ECE and reliability of the leading
+    system after temperature scaling), training curves, paired comparisons of the stack,
     the most confident mistakes, and the provenance, whose clock and hardware stand apart under ``run``.
     Of several folds, dev and test are pooled (each speaker is in each of them once) and ``folds`` holds the
     folds' own numbers; ``best_on_dev`` answers each fold with the system that is best on that fold's dev.
@@ -76,6 +78,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         for n in names
     }
     best = BEST if len(runs) > 1 else max(first.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
+    lead = "stack" if "stack" in scores else best
     tree: dict[str, Any] = {
         "format": FORMAT,
         "name": first.recipe.name,
@@ -85,6 +88,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "best_on_dev": best,
         "systems": {n: {s: _numbers(r) for s, r in reports[n].items()} for n in names},
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
+        "scaled": {lead: scaled(scores[lead], manifests, draws=settings.draws, seed=settings.seed)},
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
         "comparisons": _comparisons(manifests, first, scores, reports, best),
@@ -152,7 +156,7 @@ def _numbers(report: Report) -> dict[str, Any]:
 
 def _details(report: Report) -> dict[str, Any]:
     row = report.to_row()
-    return {k: row[k] for k in ("per_class", "confusion", "draws", "slices")}
+    return {k: row[k] for k in ("per_class", "confusion", "draws", "slices", "reliability")}
 
 
 def _design(run: Run, name: str) -> dict[str, Any]:

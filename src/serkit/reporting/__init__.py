@@ -6,6 +6,7 @@ from pathlib import Path
 
 FIGURES = (
     "forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves", "components",
+    "reliability",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from serkit.reporting import data_tables, tables
 from serkit.reporting.charts import component_curves, confusion, learning_curves
 from serkit.reporting.figures import ClassScore, Interval, class_bars, forest
 from serkit.reporting.reading import Source
+from serkit.reporting.reliability import reliability
 from serkit.reporting.svg import Drawing, Figure
 from serkit.reporting.text import METRICS, between, count, finite, number, signed, spaced, whole
 from serkit.reporting.verdict import judge
@@ -81,7 +82,7 @@ def figures(source: Source) -> dict[str, Figure]:
     """All figures that the report's content allows, by name."""
     found = [
         _forest(source), _differences(source), *_confusions(source), _classes(source), *_slices(source),
-        _curves(source), _components(source),
+        _curves(source), _components(source), reliability(source),
     ]  # fmt: skip
     return {f.key: f for f in found if f is not None}
 

@@ -20,7 +20,7 @@ from serkit.serving import ensembles
 from serkit.serving.bundle import HELD_OUT, STACK, open_bundle, write_bundle
 from serkit.serving.export import largest_difference, to_onnx
 from serkit.serving.graphs import Weights
-from serkit.serving.model_card import write_card
+from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
 
 LEAST_DEV = 100  # with fewer labelled dev clips, out-of-fold training scores are added
 MAX_CLIP_S = 20.0  # a longer recording is answered by its stretches of speech
@@ -97,6 +97,7 @@ def build(
         "calibration": fitted.to_row(),
         "unsure_below": calibration.unsure_below(*held),
         "levels": [vars(level) for level in calibration.levels(*held)],
+        "reliability": calibration.reliability(*held),
         "weights": weights,
         "largest_difference": worst,
         "max_clip_s": max_clip_s,
@@ -108,6 +109,7 @@ def build(
         },
         "calibrated_on": extra,
     }
+    files[DIAGRAM] = reliability_diagram(about).encode()
     files["card.md"] = write_card(run, about, held, notes).encode()
     if licence:
         files["LICENCE.md"] = _licence_text(about).encode()
@@ -192,6 +194,7 @@ def _calibrated(
             "speakers": len({s for s in test.speakers if s is not None}),
             "ece_before": metrics.ece(test.probabilities, test.truth),
             "ece_after": metrics.ece(after, test.truth),
+            "reliability": calibration.reliability(after, test.truth),
             "levels": [vars(level) for level in calibration.levels(after, test.truth, (0.0, 0.5, 0.7, 0.9))],
         }
     return replace(fitted, record=record), (held, truth), {"splits": splits, "rows": len(truth)}

@@ -5,6 +5,7 @@
     bundle.json                    what it is: labels, encoders, networks, stack, calibration, files and hashes
     recipe.yaml                    the recipe it was trained by
     card.md                        for people: data, licences, measured results, known failures
+    reliability.svg                the card's reliability diagram
     networks/SYSTEM.MODEL.onnx     one network each (see serkit.serving.export)
     stack.safetensors              node tables or weights of the stack (see serkit.serving.ensembles)
     calibration.safetensors        scores and truth of held-out speakers, from which thresholds are measured

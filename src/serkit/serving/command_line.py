@@ -93,7 +93,9 @@ def predict(
         list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
     ],
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
-    format_: Annotated[Format, typer.Option("--format", help="How to write the answers.")] = Format.table,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="How to write the answers [default: as --out ends, else table].")
+    ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Emotion over time, part by part.")] = False,
     by: Annotated[
         Division | None, typer.Option(help="Parts of the timeline [default: segment, of speech; turn: of a speaker].")
@@ -123,7 +125,8 @@ def predict(
     _ = version
     chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
     asked = commands.Asked(
-        inputs=tuple(inputs), model=model, kind=format_.value, timeline=timeline or by not in (None, Division.clip),
+        inputs=tuple(inputs), model=model, kind=None if format_ is None else format_.value,
+        timeline=timeline or by not in (None, Division.clip),
         labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,
         window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs, asr=asr,
         language=language, diariser=diarise,

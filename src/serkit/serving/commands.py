@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from serkit.serving.hearing import Beside
 
 AUDIO = frozenset(f".{x}" for x in (
-    "3gp", "aac", "aif", "aiff", "amr", "au", "avi", "flac", "m4a", "mka", "mkv", "mov", "mp3", "mp4", "oga",
-    "ogg", "opus", "wav", "webm", "wma",
+    "3gp", "aac", "aif", "aifc", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "m4a", "m4v", "mka", "mkv",
+    "mov", "mp3", "mp4", "mpeg", "mpg", "oga", "ogg", "opus", "sph", "w64", "wav", "webm", "wma", "wmv",
 ))  # fmt: skip
 STDIN = "-"
 _MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
@@ -36,7 +36,8 @@ class Asked:
     """The options of ``serkit predict``.
 
     Attributes:
-        inputs: files, folders, or ``-``. model: name or place of a bundle. kind: format. timeline: parts too.
+        inputs: files, folders, or ``-``. model: name or place of a bundle. timeline: parts too.
+        kind: format; ``None``: what the name of ``out`` ends in, else a table.
         labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
         vad: how speech is found. rttm, transcript, asr, diariser, language: see
             :class:`serkit.serving.hearing.Beside`. out: file to write. jobs: processes; 0 is one per core.
@@ -44,7 +45,7 @@ class Asked:
 
     inputs: tuple[str, ...]
     model: str = "default"
-    kind: str = "table"
+    kind: str | None = None
     timeline: bool = False
     labels: tuple[str, ...] | None = None
     text: str | None = None
@@ -80,30 +81,33 @@ def predict(
     Raises:
         SerkitError: wrong options, no bundle, nothing to predict.
     """
-    if asked.kind not in formats.FORMATS:
-        raise SerkitError(f"format '{asked.kind}'" + did_you_mean(asked.kind, formats.FORMATS))
-    timeline = asked.timeline or asked.kind in ("rttm", "textgrid")
-    asked = replace(asked, timeline=timeline, by=asked.by or ("segment" if timeline else "clip"))
+    kind = asked.kind or formats.BY_SUFFIX.get(asked.out.suffix.lower() if asked.out is not None else "", "table")
+    if kind not in formats.FORMATS:
+        raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
+    timeline = asked.timeline or kind in ("rttm", "textgrid")
+    asked = replace(asked, kind=kind, timeline=timeline, by=asked.by or ("segment" if timeline else "clip"))
+    if asked.by != "window" and (asked.window_s, asked.hop_s) != (None, None):
+        raise SerkitError("--window and --hop are of windows: add --by window")
     files = gather(asked.inputs)
-    if asked.kind == "textgrid" and len(files) != 1:
+    if kind == "textgrid" and len(files) != 1:
         raise SerkitError(f"a TextGrid holds one recording, got {len(files)}; predict them one by one")
     worker = _Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check()
-    head = formats.header(asked.kind, labels, timeline=timeline)
+    head = formats.header(kind, labels, timeline=timeline)
     done: set[str] = set()
-    if asked.out is not None and asked.kind in formats.BY_ROW:
-        done = resumed(asked.out, asked.kind, head)
-    left = [f for f in files if f not in done]
+    if asked.out is not None and kind in formats.BY_ROW:
+        done = resumed(asked.out, kind, head)
+    left = [f for f in files if formats.shown(f) not in done]
     meter = Meter("predict", len(left), progress if len(files) > 1 else None, unit="files")
     failed = 0
     said: set[str] = set()
-    with _Sink(asked, head, write) as sink:
+    with _Sink(asked, kind, head, write, listed=len(files) > 1) as sink:
         for path, answer in _answers(left, worker, asked):
             meter.advance(failed=int(isinstance(answer, str)))
             if isinstance(answer, str):
                 failed += 1
-                complain(answer if path in answer else f"{path}: {answer}")
+                complain(formats.shown(answer if path in answer else f"{path}: {answer}"))
                 continue
             for note in answer.notes:
                 if note not in said:
@@ -129,7 +133,7 @@ def gather(inputs: Sequence[str]) -> list[str]:
         if given == STDIN or not path.is_dir():
             found[given] = None
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO and p.is_file())
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO and not p.is_dir())
         if not inside:
             raise SerkitError(f"{given}: no recordings in this folder ({', '.join(sorted(AUDIO)[:6])} …)")
         found.update(dict.fromkeys(str(p) for p in inside))
@@ -166,17 +170,17 @@ def resumed(out: Path, kind: str, head: str) -> set[str]:
 class _Sink:
     """Where predictions go: row by row, or as one document at the end."""
 
-    def __init__(self, asked: Asked, head: str, write: Callable[[str], None]) -> None:
-        self._asked, self._head, self._write = asked, head, write
+    def __init__(self, asked: Asked, kind: str, head: str, write: Callable[[str], None], *, listed: bool) -> None:
+        self._asked, self._kind, self._head, self._write, self._listed = asked, kind, head, write, listed
         self._kept: list[Prediction] = []
         self._file: IO[str] | None = None
-        self._by_row = asked.kind in formats.BY_ROW or (asked.kind == "table" and asked.out is None)
+        self._by_row = kind in formats.BY_ROW or (kind == "table" and asked.out is None)
 
     def __enter__(self) -> _Sink:
         out = self._asked.out
         if out is not None and self._by_row:
             out.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not out.is_file() or self._asked.kind == "rttm" or not out.stat().st_size
+            fresh = not out.is_file() or self._kind == "rttm" or not out.stat().st_size
             self._file = out.open("w" if fresh else "a", encoding="utf-8", newline="")
             self._write = self._put
             if not fresh:
@@ -189,16 +193,16 @@ class _Sink:
         """Write it, or keep it for the document."""
         if not self._by_row:
             self._kept.append(prediction)
-        elif self._asked.kind == "table":
+        elif self._kind == "table":
             self._write(formats.document("table", [prediction], timeline=self._asked.timeline))
         else:
-            self._write(formats.rows(self._asked.kind, prediction, timeline=self._asked.timeline))
+            self._write(formats.rows(self._kind, prediction, timeline=self._asked.timeline))
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
         if self._file is not None:
             self._file.close()
-        elif kind is None and not self._by_row and self._kept:
-            text = formats.document(self._asked.kind, self._kept, timeline=self._asked.timeline)
+        elif kind is None and not self._by_row and (self._kept or (self._kind == "json" and self._listed)):
+            text = formats.document(self._kind, self._kept, timeline=self._asked.timeline, listed=self._listed)
             if self._asked.out is None:
                 self._write(text)
             else:
@@ -256,7 +260,8 @@ class _Worker:
         """The prediction, or what is wrong with the recording in one line."""
         try:
             if path != STDIN:
-                return self.model.predict(path, **self.settings(path, path))
+                found = self.model.predict(path, **self.settings(path, path))
+                return replace(found, path=formats.shown(path))
             with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as held:
                 while block := sys.stdin.buffer.read(1 << 20):
                     held.write(block)

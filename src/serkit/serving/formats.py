@@ -6,13 +6,20 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.serving.results import Prediction, Segment
 
 FORMATS = ("table", "json", "jsonl", "csv", "rttm", "textgrid")
 BY_ROW = ("jsonl", "csv", "rttm")  # written row by row, so that work that was stopped can go on
+BY_SUFFIX = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".rttm": "rttm", ".textgrid": "textgrid"}
 _TIMELINE_COLUMNS = ("path", "start_s", "end_s", "speaker", "text", "label", "confidence", "abstain", "state")
+
+
+def shown(path: str) -> str:
+    """A path as text: bytes of a name that are no UTF-8 as ``\\xff``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def header(kind: str, labels: Sequence[str], *, timeline: bool) -> str:
@@ -47,8 +54,11 @@ def rows(kind: str, prediction: Prediction, *, timeline: bool) -> str:
     return "".join(lines)
 
 
-def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool) -> str:
+def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool, listed: bool | None = None) -> str:
     """Predictions in any format, as one text.
+
+    Args:
+        listed: JSON is a list of them; where ``None``, unless there is just one.
 
     Raises:
         SerkitError: an unknown format, or a TextGrid of several recordings.
@@ -60,7 +70,8 @@ def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool) ->
         return header(kind, labels, timeline=timeline) + "".join(rows(kind, p, timeline=timeline) for p in predictions)
     if kind == "json":
         content = [p.to_row() for p in predictions]
-        return json.dumps(content[0] if len(content) == 1 else content, ensure_ascii=False, indent=1) + "\n"
+        alone = len(content) == 1 and not listed
+        return json.dumps(content[0] if alone else content, ensure_ascii=False, indent=1) + "\n"
     if kind == "textgrid":
         if len(predictions) != 1:
             raise SerkitError(f"a TextGrid holds one recording, got {len(predictions)}; predict them one by one")
@@ -114,7 +125,7 @@ def clock(seconds: float) -> str:
 
 def _rttm(path: str, p: Prediction) -> str:
     """SPEAKER lines whose speaker field is the speaker, with the emotion as ``speaker/emotion``, or the emotion."""
-    name = "_".join(path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].split()) or "-"
+    name = "_".join(Path(path).stem.split()) or "-"
     parts = []
     for s in p.segments:
         who = f"{'_'.join(s.speaker.split())}/{s.label}" if s.speaker else s.label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,12 @@ import numpy as np
 from serkit.errors import SerkitError
 from serkit.pipeline.run import Run
 from serkit.readers import card
+from serkit.reporting.pages import css
+from serkit.reporting.reliability import panel
+from serkit.reporting.svg import Figure
 
+DIAGRAM = "reliability.svg"
+_COLUMNS = 41
 METRICS = (("uar", "UAR"), ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
 INTENDED = (
     "To sort, search and sum up recordings of speech by the emotion that a listener would name, where a person "
@@ -145,6 +150,7 @@ def _sureness(about: Mapping[str, Any]) -> str:
             f"On test ({t['rows']} clips, {t['speakers']} speakers, which the calibration has not seen): "
             f"{t['ece_before']:.3f} before, {t['ece_after']:.3f} after."
         )
+    lines += ["", *_reliability(about["reliability"])]
     lines += [
         "",
         "| confidence from | answers right | 95 % interval | share of clips | clips |",
@@ -160,6 +166,43 @@ def _sureness(about: Mapping[str, Any]) -> str:
     elif cut == 0:
         said = "answers were right more often than wrong at every confidence"
     return "\n".join([*lines, "", f"On these clips {said}."])
+
+
+def reliability_diagram(about: Mapping[str, Any]) -> str:
+    """The reliability diagram of the card as an SVG file: of the held-out clips, and of test where there is one.
+
+    Args:
+        about: what ``bundle.json`` says.
+    """
+    record = about["calibration"]["record"]
+    found = [(about["reliability"], ", ".join(record["splits"]), record["ece_after"])]
+    if "test" in record:
+        found.append((record["test"]["reliability"], "test", record["test"]["ece_after"]))
+    drawings = [
+        panel(rows, title=f"{about['name']}, {split}", sub=f"{about['calibration']['method']} scaling, ECE {error:.3f}")
+        for rows, split, error in found
+    ]
+    return Figure("reliability", f"How sure {about['name']} is", "", tuple(drawings)).file(css("figure.css"))
+
+
+def _reliability(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """The diagram in characters, for whoever reads the card as text: ``o`` the share right, ``|`` the confidence."""
+    lines = [
+        f"![Reliability diagram: the share of right answers by confidence]({DIAGRAM})",
+        "",
+        "```text",
+        "confidence    right  clips  0" + " " * (_COLUMNS - 2) + "1",
+    ]
+    for row in rows:
+        marks = ["·"] * _COLUMNS
+        sure, right = (round(row[key] * (_COLUMNS - 1)) for key in ("confidence", "accuracy"))
+        for k in range(min(sure, right), max(sure, right)):
+            marks[k] = "-"
+        marks[sure], marks[right] = "|", "o"
+        span = f"{row['from']:.2f} to {row['to']:.2f}"
+        lines.append(f"{span}  {row['accuracy']:5.2f}  {row['n']:5.0f}  {''.join(marks)}")
+    said = "`o`: the share of right answers; `|`: how sure they were. Where `o` is left of `|`, answers are too sure."
+    return [*lines, "```", "", said]
 
 
 def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:

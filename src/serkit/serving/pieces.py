@@ -12,6 +12,7 @@ import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
+from serkit.noises import Noises
 from serkit.segments import Segmenter, SegmentSettings, SpectralVad, Vad
 from serkit.serving.timeline import Turn
 from serkit.tones import Tones, is_tonal
@@ -103,6 +104,7 @@ class WindowCutter:
         self._vad: Vad = SpectralVad() if settings.vad == "spectral" else _silero()
         self._off = settings.off
         self._tones = Tones() if settings.drop_tones and settings.vad == "spectral" else None
+        self._noises = Noises() if settings.drop_noises and settings.vad == "spectral" else None
         self._flags = np.zeros(0, dtype=bool)
         self._first = 0  # hop of the detector that _flags begins with
         self._samples = self._at = self._n = 0
@@ -115,8 +117,9 @@ class WindowCutter:
     def push(self, samples: np.ndarray) -> list[Piece]:
         """The windows that are scored by the detector to their end."""
         self._samples += len(samples)
-        if self._tones is not None:
-            self._tones.push(samples)
+        for ear in (self._tones, self._noises):
+            if ear is not None:
+                ear.push(samples)
         return self._take(self._vad.push(samples), last=False)
 
     def finish(self) -> list[Piece]:
@@ -131,19 +134,23 @@ class WindowCutter:
             end = min(self._at + self._window, self._samples)
             low, high = self._at // self._vad.hop - self._first, -(-end // self._vad.hop) - self._first
             speech = min(int(self._flags[low:high].sum()) * self._vad.hop, end - self._at)
-            if speech >= LEAST_SPEECH * (end - self._at) and not self._is_tonal(self._at, end):
+            if speech >= LEAST_SPEECH * (end - self._at) and not self._is_other(self._at, end):
                 self._n += 1
                 found.append(Piece(self._at, end, self._n, True, self._at, end, speech=speech))
             self._at += self._hop
-            if self._tones is not None:
-                self._tones.forget(self._at)
+            for ear in (self._tones, self._noises):
+                if ear is not None:
+                    ear.forget(self._at)
             gone = self._at // self._vad.hop - self._first
             if gone > 0:
                 self._flags, self._first = self._flags[gone:], self._first + gone
         return found
 
-    def _is_tonal(self, start: int, end: int) -> bool:
-        return self._tones is not None and is_tonal(self._tones.between(start, end), end - start)
+    def _is_other(self, start: int, end: int) -> bool:
+        """Whether it is tones or noise, and no voice."""
+        if self._tones is not None and is_tonal(self._tones.between(start, end), end - start):
+            return True
+        return self._noises is not None and self._noises.between(start, end)
 
     def _rest(self) -> bool:
         """Whether samples are left that no window has held."""

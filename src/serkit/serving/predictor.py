@@ -25,6 +25,7 @@ from serkit.serving.timeline import Turn
 
 Recording = Path | str | bytes | np.ndarray | BinaryIO
 MAX_S = 12 * 3600.0
+TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
 
 
@@ -192,6 +193,8 @@ class Model:
 
     def notes(self, text: str | None, sentences: Sequence[Turn]) -> tuple[str, ...]:
         """What a reader should know of an answer with such words."""
+        if text is not None and not self.reads_text:
+            return (TEXT_UNREAD,)
         return (NO_TEXT,) if self.reads_text and text is None and not sentences else ()
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:

@@ -77,10 +77,19 @@ class Prediction:
 
     @property
     def summary(self) -> dict[str, float]:
-        """Seconds of the parts by the emotion that held there, the most first."""
+        """Seconds of the parts by the emotion that held there, the most first.
+
+        Where windows overlap, their time is shared between them half and half, so that no second counts twice.
+        """
         seconds: dict[str, float] = {}
+        last: Segment | None = None
         for part in self.segments:
-            seconds[part.state] = seconds.get(part.state, 0.0) + part.end_s - part.start_s
+            overlap = 0.0
+            if self.by == "window" and last is not None:
+                overlap = max(0.0, last.end_s - part.start_s)
+                seconds[last.state] -= overlap / 2
+            seconds[part.state] = seconds.get(part.state, 0.0) + part.end_s - part.start_s - overlap / 2
+            last = part
         return {k: round(v, 3) for k, v in sorted(seconds.items(), key=lambda item: -item[1])}
 
     def to_row(self) -> dict[str, Any]:
