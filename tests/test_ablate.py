@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -326,6 +327,8 @@ def test_the_command(toy_root, toy_store, tmp_path):
     assert done.exit_code == 0, done.output
     assert "3 variants, 3 networks: full recipe; mean pooling instead of FLAM; max pooling" in done.stdout
     assert "full minus it" in done.stdout
+    row = next(x for x in done.stdout.splitlines() if x.startswith("mean pooling instead of FLAM "))
+    assert re.search(r"\[[+−0].*\]  FLAM (and|is|seems)", row), row
     assert f"report: {tmp_path / 'out' / 'report' / 'ablation.html'}" in done.stdout
     text = (tmp_path / "out" / "report" / "ablation.md").read_text()
     assert "**On test, by UAR, " in text
