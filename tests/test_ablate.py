@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -278,6 +279,27 @@ def test_more_of_it_later_uses_what_is_there(folder, toy_root, toy_store, tmp_pa
     assert [len(v["values"]["test"]["uar"]["by_seed"]) for v in tree_of(out)["variants"]] == [3, 3, 3]
 
 
+def test_clips_made_once_for_several_networks_change_nothing(toy_root, toy_store, tmp_path, monkeypatch):
+    from serkit.examples import Hearing
+    from serkit.pipeline import inputs
+
+    made = []
+    features = Hearing.features
+    monkeypatch.setattr(Hearing, "features", lambda self, x: made.append(1) or features(self, x))
+    chosen = design(recipe(augment=["eam"]), over=["losses", "augment"], seeds=1)
+    machine = pipeline.Machine(toy_store, "cpu", jobs=1)
+    ablate(chosen, lambda k: toy(toy_root, fold=k), tmp_path / "out", machine)
+    assert not inputs._REMEMBERED, "their memory is given back"
+    n_train = len(toy(toy_root, fold=1).split("train"))
+    assert 0 < len(made) < 2 * n_train, "six networks with EAM, one with LAM: each kind of clip is made once"
+    for key in ("without-focal", "lam-for-eam"):
+        inside = pipeline.Run(tmp_path / "out" / "runs" / key / "fold1-seed5")
+        alone = pipeline.prepare(inside.recipe, toy(toy_root, fold=1), tmp_path / key)
+        pipeline.run_all(alone, machine)
+        a, b = (r.predictions("net", "test") for r in (inside, alone))
+        assert np.array_equal(a.scores, b.scores), "alone, its clips are made anew"
+
+
 @pytest.mark.slow
 def test_side_by_side_in_processes(toy_root, toy_store, tmp_path):
     chosen = design(recipe(), over=["pooling"], seeds=1)
@@ -305,6 +327,8 @@ def test_the_command(toy_root, toy_store, tmp_path):
     assert done.exit_code == 0, done.output
     assert "3 variants, 3 networks: full recipe; mean pooling instead of FLAM; max pooling" in done.stdout
     assert "full minus it" in done.stdout
+    row = next(x for x in done.stdout.splitlines() if x.startswith("mean pooling instead of FLAM "))
+    assert re.search(r"\[[+−0].*\]  FLAM (and|is|seems)", row), row
     assert f"report: {tmp_path / 'out' / 'report' / 'ablation.html'}" in done.stdout
     text = (tmp_path / "out" / "report" / "ablation.md").read_text()
     assert "**On test, by UAR, " in text

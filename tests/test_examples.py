@@ -16,7 +16,7 @@ from serkit.augment.spec_augment import SpecAugment
 from serkit.encoders.logmel import Logmel
 from serkit.encoders.waveform import Waveform
 from serkit.errors import SerkitError
-from serkit.examples import Examples, Hearing
+from serkit.examples import Examples, Hearing, Remembered
 from serkit.extraction import compute
 from serkit.sampling import Loader
 from serkit.training import train_network
@@ -102,6 +102,42 @@ def test_an_epoch_is_a_function_of_seed_epoch_and_row():
     assert not all(equal(a, b) for a, b in zip(first, loader.epoch(4), strict=True))
     assert [b.ids for b in loader.in_order()] == [b.ids for b in Loader(examples, 5).in_order()]
     assert all(b.targets is None for b in loader.in_order()), "scoring is never augmented"
+
+
+@pytest.mark.parametrize("steps", [[Eam()], [Gain(probability=0.5), Eam(), SpecAugment(probability=0.5)]])
+def test_remembered_clips_are_those_made_anew_to_the_bit(steps, monkeypatch):
+    encoders = {"logmel/24": Logmel("logmel/24"), "waveform": Waveform()}  # one float16 holds, and one it does not
+    plain, _ = heard(encoders=encoders)
+    hearing = dataclasses.replace(plain.hearing, remembered=Remembered())
+    examples = dataclasses.replace(plain, hearing=hearing)
+    expected = list(Loader(plain, 5, seed=1, augment=steps).epoch(2))
+    computed = []
+    features = Hearing.features
+    monkeypatch.setattr(Hearing, "features", lambda self, x: computed.append(len(x)) or features(self, x))
+    for times in range(2):
+        loader = Loader(examples, 5, seed=1, augment=steps)
+        batches = list(loader.epoch(2))
+        assert all(equal(a, b) for a, b in zip(batches, expected, strict=True))
+        assert all(torch.equal(a.attributes.nan_to_num(), b.attributes.nan_to_num())
+                   for a, b in zip(batches, expected, strict=True))  # fmt: skip
+        assert bool(computed) == (times == 0), "the second time nothing is computed"
+        computed.clear()
+    other = list(Loader(examples, 5, seed=2, augment=steps).epoch(2))
+    assert computed, "another seed draws other clips"
+    assert all(equal(a, b) for a, b in zip(other, Loader(plain, 5, seed=2, augment=steps).epoch(2), strict=True))
+
+
+def test_what_is_remembered_is_bounded():
+    examples, _ = heard()
+    clip = dataclasses.replace(examples.example(0), features={"x": np.ones((10, 10), dtype=np.float32)})
+    remembered = Remembered(largest_bytes=500)  # room for two of 200 bytes
+    for k in range(4):
+        remembered.keep((k,), clip)
+    assert [remembered.get((k,)) is not None for k in range(4)] == [True, True, False, False]
+    found = remembered.get((0,))
+    assert found.features["x"].dtype == np.float32
+    assert np.array_equal(found.features["x"], clip.features["x"])
+    assert found.samples is None
 
 
 def test_steps_on_features_follow_and_their_partner_was_heard_too(monkeypatch):

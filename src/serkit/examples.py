@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -25,6 +26,41 @@ class FrameSource(Protocol):
         """Its number of frames, without reading them."""
 
 
+class Remembered:
+    """Augmented clips by the seed of each, for several networks that train on the same ones.
+
+    The first ones stay, until they fill ``largest_bytes``; after that nothing more is kept. Features that float16 holds
+    exactly, as those made here are, lie in it: what comes back is what was made, to the bit.
+    """
+
+    def __init__(self, largest_bytes: int = 512 << 20) -> None:
+        self._known: dict[tuple[int, ...], Example] = {}
+        self._left, self._lock = largest_bytes, threading.Lock()
+
+    def get(self, seed: tuple[int, ...]) -> Example | None:
+        """The clip of a seed, without its samples, which no batch holds; ``None`` where it is not kept."""
+        known = self._known.get(seed)
+        if known is None:
+            return None
+        return replace(known, features={k: np.asarray(x, dtype=np.float32) for k, x in known.features.items()})
+
+    def keep(self, seed: tuple[int, ...], clip: Example) -> None:
+        """Keep a clip's label and features, where there is room."""
+        small = replace(clip, samples=None, features={k: _halved(x) for k, x in clip.features.items()})
+        size = sum(x.nbytes for x in small.features.values())
+        with self._lock:
+            if size <= self._left and seed not in self._known:
+                self._known[seed] = small
+                self._left -= size
+
+
+def _halved(frames: np.ndarray) -> np.ndarray:
+    """The same numbers as float16 where it holds them exactly, otherwise as they are."""
+    with np.errstate(over="ignore"):
+        half = frames.astype(np.float16)
+    return half if np.array_equal(half.astype(frames.dtype), frames) else frames
+
+
 @dataclass(frozen=True)
 class Hearing:
     """What it takes to compute features anew, from a waveform that an augmentation changed.
@@ -33,10 +69,13 @@ class Hearing:
         waveforms: the feature ``waveform``, (samples, 1), by utterance id.
         encoders: of the system's features that read audio, by feature key. They are called on the CPU while
             batches are made, so they should be those without weights; a pretrained network belongs into the model.
+        remembered: clips that other networks with the same rows, steps, features and seed have made; ``None`` makes
+            every clip anew.
     """
 
     waveforms: FrameSource
     encoders: Mapping[str, Encoder]
+    remembered: Remembered | None = None
 
     def samples(self, utterance_id: str) -> np.ndarray:
         """(samples,) float32 mono 16 kHz."""

@@ -143,8 +143,7 @@ class Loader:
         examples = self.examples
         changed = epoch is not None and bool(self.augment or examples.copies)
         if changed:
-            seeds = ([self.seed, 1 + (epoch or 0), int(r), place] for place, r in enumerate(rows))
-            clips = [self._augmented(int(r), np.random.default_rng(s)) for r, s in zip(rows, seeds, strict=True)]
+            clips = [self._augmented(int(r), (self.seed, 1 + (epoch or 0), int(r), k)) for k, r in enumerate(rows)]
         else:
             clips = [examples.example(int(r)) for r in rows]
         features, lengths = {}, {}
@@ -167,8 +166,16 @@ class Loader:
             attributes=torch.from_numpy(attributes.astype(np.float32)),
         )
 
-    def _augmented(self, row: int, rng: np.random.Generator) -> Example:
-        """One row after the chain: samples and labels first, then its features, then steps on those."""
+    def _augmented(self, row: int, seed: tuple[int, ...]) -> Example:
+        """One row after the chain: samples and labels first, then its features, then steps on those.
+
+        Everything random in it comes from ``seed``; a waveform that was changed with it before may be remembered.
+        """
+        remembered = None if self.examples.hearing is None else self.examples.hearing.remembered
+        known = None if remembered is None else remembered.get(seed)
+        if known is not None:
+            return known
+        rng = np.random.default_rng(seed)
         before, after = split_chain(self.augment)
         heard = any(step.kind == "samples" for step in before)
         alone = [step for step in before if not step.needs_partner]
@@ -188,7 +195,10 @@ class Loader:
 
         plain = any_copy(row, rng)
         clip = self._with_features(row, plain, apply_chain(before, plain, rng, drawn))
-        return apply_chain(after, clip, rng, drawn_later)
+        result = apply_chain(after, clip, rng, drawn_later)
+        if remembered is not None and clip.samples is not plain.samples:
+            remembered.keep(seed, result)
+        return result
 
     def _with_features(self, row: int, plain: Example, clip: Example) -> Example:
         """The clip with its features: the stored ones where no step changed its waveform, which are the same."""

@@ -15,7 +15,7 @@ import pytest
 from serkit.errors import SerkitError
 from serkit.reporting import write_report
 from serkit.reporting.pages import markdown_text, tex_text
-from serkit.reporting.svg import element, ticks
+from serkit.reporting.svg import digits_of, element, ticks
 
 from .example import Page, details, numbers, report, write
 
@@ -259,6 +259,12 @@ def test_ticks_cover_and_are_round() -> None:
         assert found[0] <= low
         assert found[-1] >= high
         assert 2 <= len(found) <= 9
+
+
+def test_ticks_are_labelled_as_they_are() -> None:
+    for low, high in ((-0.094, 0.031), (0.31, 0.52), (-0.004, 0.003), (0.1, 0.9)):
+        found = ticks(low, high)
+        assert [float(f"{m:.{digits_of(found)}f}") for m in found] == pytest.approx(found, abs=1e-9)
 
 
 def test_escaping_for_each_format() -> None:

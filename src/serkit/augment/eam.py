@@ -16,7 +16,6 @@ from serkit.augment._signal import (
     full_scale,
     mixed,
     power,
-    silent,
     snr_gain,
 )
 from serkit.errors import SerkitError
@@ -72,13 +71,12 @@ class Eam:
 
     def __call__(self, example: Example, rng: np.random.Generator, partner: Example | None = None) -> Example:
         """Mix; unchanged where a clip or every drawn piece is silent, or the main clip too short for a piece."""
-        if silent(example) or partner is None or silent(partner):
+        if partner is None or example.samples is None or partner.samples is None:
             return example
         main, other = example.samples, partner.samples
-        if main is None or other is None:  # silent() has said so already; this line is for the type checker
-            return example
+        main_power, other_power = power(main), power(other)
         longest = min(math.ceil(len(main) * self.max_fraction) - 1, len(other))
-        if longest < 1:
+        if main_power == 0.0 or other_power == 0.0 or longest < 1:
             return example
         length = int(rng.integers(1, longest + 1))
         snr_db = float(rng.uniform(self.snr_low_db, self.snr_high_db))
@@ -87,7 +85,7 @@ class Eam:
             start = int(rng.integers(0, len(main) - length + 1))
             start_other = int(rng.integers(0, len(other) - length + 1))
             place, piece = main[start : start + length], other[start_other : start_other + length]
-            if power(place) > quiet * power(main) and power(piece) > quiet * power(other):
+            if power(place) > quiet * main_power and power(piece) > quiet * other_power:
                 return self.mix(example, partner, start, start_other, length, snr_db)
         return example
 

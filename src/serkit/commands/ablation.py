@@ -86,7 +86,8 @@ def ablate(
 
 def _table(folder: Path) -> None:
     """The numbers of an ablation, short."""
-    from serkit.reporting.ablation_words import detectable, difference, headline, lead_split
+    from serkit.reporting.ablation_words import claim, detectable, difference, headline, lead_split
+    from serkit.reporting.text import between, signed
     from serkit.reporting.verdict import outcome
 
     tree = json.loads((folder / "report" / "ablation.json").read_text(encoding="utf-8"))
@@ -101,6 +102,7 @@ def _table(folder: Path) -> None:
         row += f"{f1['mean']:>10.3f}"
         d = difference(v, split)
         if d:
-            row += f"{d['difference']:>+15.3f}{'[{low:+.3f}, {high:+.3f}]'.format(**d):>19}  {outcome(d)}"
+            interval = between(d["low"], d["high"], signed)
+            row += f"{signed(d['difference']):>15}{interval:>19}  {claim(v, outcome(d))}"
         typer.echo(row)
     typer.echo(f"{headline(tree)} {detectable(tree)}")

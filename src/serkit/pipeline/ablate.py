@@ -84,8 +84,10 @@ def _train(
 ) -> None:
     """Every network that is not finished, side by side."""
     system = chosen.plan.system
+    workers = max(1, min(machine.workers, len(runs)))
+    same = _hearing_the_same(chosen) if workers * 2 <= len(runs) else set()
     pending = [
-        (run, Task(system, "full", (key, f"fold{fold}-seed{seed}")))
+        (run, Task(system, "full", (key, f"fold{fold}-seed{seed}"), key in same))
         for (key, fold, seed), run in runs.items()
         if not run.is_trained(system, "full")
     ]
@@ -94,7 +96,12 @@ def _train(
         if len(chosen.folds) > 1:
             sizes.append(count(len(chosen.folds), "fold"))
         listener(StageBegins("train", f"{len(pending)} of {len(runs)} networks: {' × '.join(sizes)}"))
-    workers = max(1, min(machine.workers, len(runs)))
     threads = threads_of(workers)  # by what the whole ablation takes: a resumed one rounds as a whole one does
     jobs = max(1, min(workers, len(pending)))
     train_many(pending, device=device_of(machine), jobs=jobs, threads=threads, listener=listener)
+
+
+def _hearing_the_same(chosen: Design) -> set[str]:
+    """Variants with the augmentation of the full recipe: with one seed they train on the same clips, made once."""
+    steps = chosen.plan.variants[0].system.augment
+    return {v.key for v in chosen.plan.variants if v.system.augment == steps}

@@ -9,11 +9,13 @@ from serkit import checkpoints, registry
 from serkit.copies import CopyEncoder, check_steps, copy_key
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
-from serkit.examples import FrameSource, Hearing
+from serkit.examples import FrameSource, Hearing, Remembered
+from serkit.files import fingerprint
 from serkit.pipeline.run import Run
 from serkit.recipe import Feature, Recipe, System
 
 WAVEFORM = "waveform"
+_REMEMBERED: dict[str, Remembered] = {}  # of this process, by rows, steps and features: one at most
 
 
 def make_encoder(feature: Feature) -> Encoder:
@@ -107,8 +109,11 @@ def sources_of(run: Run, system: System) -> Mapping[str, FrameSource]:
     return {f.key: run.features[f.key] for f in system.features}
 
 
-def hearing_of(run: Run, system: System) -> Hearing | None:
+def hearing_of(run: Run, system: System, *, remember: bool = False) -> Hearing | None:
     """Waveforms and encoders of a system that augments waveforms; ``None`` for any other.
+
+    Args:
+        remember: keep augmented clips for the next network of this process that is made of the same ones.
 
     Raises:
         SerkitError: extraction has not brought the waveforms.
@@ -118,7 +123,22 @@ def hearing_of(run: Run, system: System) -> Hearing | None:
     if WAVEFORM not in run.features:
         raise SerkitError(f"{run.folder}: the waveforms are not extracted; run extract first")
     made = {f.key: make_encoder(f) for f in system.features}
-    return Hearing(run.features[WAVEFORM], {key: e for key, e in made.items() if e.spec.modality == "audio"})
+    encoders = {key: e for key, e in made.items() if e.spec.modality == "audio"}
+    return Hearing(run.features[WAVEFORM], encoders, _remembered(run, system) if remember else None)
+
+
+def forget_clips() -> None:
+    """Give back the memory of the clips that :func:`hearing_of` was told to remember."""
+    _REMEMBERED.clear()
+
+
+def _remembered(run: Run, system: System) -> Remembered:
+    """The clips made by networks of the same rows, steps and features; those of others are forgotten."""
+    made_of = system.model_dump(mode="json", include={"features", "augment"})
+    key = fingerprint([run.manifest.fingerprint, run.recipe.seed, made_of, system.train.targets])
+    if key not in _REMEMBERED:
+        _REMEMBERED.clear()
+    return _REMEMBERED.setdefault(key, Remembered())
 
 
 def _augments_waveforms(system: System) -> bool:

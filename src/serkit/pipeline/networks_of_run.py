@@ -23,13 +23,22 @@ from serkit.types import Manifest
 
 
 def train_one(
-    run: Run, system: str, model: str, device: str, on_epoch: Callable[[EpochEnd], None] | None = None
+    run: Run,
+    system: str,
+    model: str,
+    device: str,
+    on_epoch: Callable[[EpochEnd], None] | None = None,
+    *,
+    remember: bool = False,
 ) -> None:
     """Train one network of a run, if it is not finished, and write its scores on every split.
 
     The training split of ``fold2`` is train without the speakers of fold 2; what it holds out is scored
     as ``train.parquet`` (out-of-fold). ``full`` sees all of train, and its rows there say ``seen``. Where the
     cross-fit has dev in it (``with_dev``), fold 2 has speakers of both splits, and is what the network is watched on.
+
+    Args:
+        remember: keep augmented clips in memory for the next network, see :func:`serkit.pipeline.inputs.hearing_of`.
 
     Raises:
         SerkitError, RunFailed: as :func:`serkit.training.train_network`.
@@ -40,7 +49,7 @@ def train_one(
     fit, held = training_rows(run, model)
     watched = run.manifest.split("dev") if "dev" in run.scored_splits else held
     sources = sources_of(run, settings)
-    heard, copies = hearing_of(run, settings), copies_of(run, settings)
+    heard, copies = hearing_of(run, settings, remember=remember), copies_of(run, settings)
     train = Examples.of(fit, sources, targets=settings.train.targets, hearing=heard, copies=copies)
     dev = Examples.of(watched, sources, targets=settings.train.targets)
     config = network_config(run, system, model)

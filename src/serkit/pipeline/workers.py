@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit.errors import RunFailed
+from serkit.pipeline.inputs import forget_clips
 from serkit.pipeline.networks_of_run import train_one
 from serkit.pipeline.run import Run
 from serkit.processes import begin_worker, interrupts_held
@@ -26,11 +27,13 @@ class Task:
 
     Attributes:
         called: what progress calls the system and the model, where several runs are trained together.
+        remember: other tasks train on the same augmented clips, which are kept for them in memory.
     """
 
     system: str
     model: str
     called: tuple[str, str] | None = None
+    remember: bool = False
 
 
 def train_tasks(
@@ -101,8 +104,9 @@ def _train_here(
     torch.set_num_threads(threads)
     try:
         for run, task in pending:
-            train_one(run, task.system, task.model, device, _named(task, listener))
+            train_one(run, task.system, task.model, device, _named(task, listener), remember=task.remember)
     finally:
+        forget_clips()
         torch.set_num_threads(before)
 
 
@@ -118,7 +122,7 @@ def _start_worker(queue: Any, threads: int) -> None:
 
 def _train(folder: Path, task: Task, device: str) -> None:
     tell = _named(task, _QUEUE.put if _QUEUE is not None else None)
-    train_one(_open(folder), task.system, task.model, device, tell)
+    train_one(_open(folder), task.system, task.model, device, tell, remember=task.remember)
 
 
 def _named(task: Task, listener: Callable[[Any], None] | None) -> Callable[[Any], None] | None:

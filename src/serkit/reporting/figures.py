@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from serkit.reporting.svg import Drawing, box, cut, element, label, line, marker, ticks
+from serkit.reporting.svg import Drawing, box, cut, digits_of, element, label, line, marker, ticks
 from serkit.reporting.text import count, number, signed
 
 WIDE, NARROW = 720.0, 340.0
@@ -64,8 +64,7 @@ def forest(
     parts = [_legend({r.kind for r in rows}, legend, narrow)]
     for mark in marks:
         parts.append(line(x(mark), top, x(mark), bottom, "grid"))
-        digits = 2 if max(abs(m) for m in marks) >= 0.02 else 3
-        text = signed(mark, digits) if sign else number(mark, digits)
+        text = signed(mark, digits_of(marks)) if sign else number(mark, digits_of(marks))
         parts.append(label(x(mark), bottom + 15, text, "tick", text_anchor="middle"))
     if at is not None:
         parts.append(line(x(at), top, x(at), bottom, "zero" if sign else "guide"))
@@ -144,7 +143,7 @@ def dots(rows: Sequence[Seeds], *, alt: str, axis: str, narrow: bool = False, at
     parts = []
     for mark in marks:
         parts.append(line(x(mark), top, x(mark), bottom, "grid"))
-        parts.append(label(x(mark), bottom + 15, f"{mark:g}", "tick", text_anchor="middle"))
+        parts.append(label(x(mark), bottom + 15, number(mark, digits_of(marks)), "tick", text_anchor="middle"))
     if at is not None:
         parts.append(line(x(at), top, x(at), bottom, "guide"))
     for k, row in enumerate(rows):

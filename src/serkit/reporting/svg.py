@@ -92,6 +92,15 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
     return [round(k * step, 10) for k in range(first, last + 1)]
 
 
+def digits_of(marks: Sequence[float]) -> int:
+    """Digits after the point, at least 2, with which every tick is written as it is.
+
+    >>> digits_of([0.0, 0.05]), digits_of([-0.025, 0.0, 0.025])
+    (2, 3)
+    """
+    return next((d for d in range(2, 6) if all(abs(m - round(m, d)) < 1e-9 for m in marks)), 6)
+
+
 @dataclass(frozen=True)
 class Drawing:
     """One drawing. width, height: px. alt: what it shows, for those who do not see it. body: its elements."""
