@@ -176,9 +176,11 @@ def _calibrated(
     run: Run, system: str, method: Method
 ) -> tuple[calibration.Calibration, tuple[np.ndarray, np.ndarray], dict[str, Any]]:
     """The calibration, held-out calibrated scores with their truth, and what is to be said of them."""
-    splits = ["dev"]
+    crossfit = run.recipe.crossfit
+    dealt = crossfit is not None and crossfit.with_dev
+    splits = ["dev (out-of-fold)" if dealt else "dev"]
     parts = [_as_served(run, system, "dev")]
-    if len(parts[0].truth) < LEAST_DEV and run.recipe.crossfit is not None:
+    if crossfit is not None and (dealt or len(parts[0].truth) < LEAST_DEV):
         parts.append(_as_served(run, system, "train"))
         splits.append("train (out-of-fold)")
     probabilities = np.concatenate([p.probabilities for p in parts])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from serkit.errors import SerkitError
+from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import Run
 from serkit.readers import card
 from serkit.reporting.pages import css
@@ -51,9 +52,9 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
         "## Data",
         _data(run),
         "## Measured results",
-        _results(report, system, run.recipe.crossfit is not None),
+        _results(report, system, run),
         "## By class",
-        _classes(report, system),
+        _classes(report, system, run),
         "## How sure",
         _sureness(about),
         *(["## Notes", notes.strip()] if notes.strip() else []),
@@ -70,7 +71,7 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
 def _data(run: Run) -> str:
     lines = ["| corpus | kind | languages | clips in training | speakers | licence |", "|---|---|---|---|---|---|"]
     notes = []
-    train = run.manifest.split("train")
+    train = learned_from(run.manifest, run.recipe)
     for name in sorted({u.corpus or "" for u in run.manifest}):
         rows = [u for u in train if u.corpus == name]
         speakers = len({u.speaker for u in rows if u.speaker is not None})
@@ -88,20 +89,19 @@ def _data(run: Run) -> str:
     return "\n".join(lines + (["", *notes] if notes else []))
 
 
-def _results(report: Mapping[str, Any], system: str, out_of_fold: bool) -> str:
+def _results(report: Mapping[str, Any], system: str, run: Run) -> str:
     """Dev, test and the out-of-fold scores of train, of all corpora together and of each."""
+    out_of_fold, with_dev = run.recipe.crossfit is not None, _with_dev(run)
     lines = ["| rows | corpus | metric | value | interval | clips | speakers |", "|---|---|---|---|---|---|---|"]
     for split in ("train", "dev", "test"):
         row = report["systems"].get(system, {}).get(split)
         if row is None or (split == "train" and not out_of_fold):
             continue
-        name = "train, out of fold" if split == "train" else split
+        name = f"{split}, out of fold" if split == "train" or (split == "dev" and with_dev) else split
         parts = report["details"].get(system, {}).get(split, {}).get("slices", {}).get("corpus", {})
         lines += [_metric_line(name, "all", title, row[key]) for key, title in METRICS]
         lines += [_metric_line(name, corpus, "UAR", numbers["uar"]) for corpus, numbers in parts.items()]
-    said = [
-        _shared(report) or "No speaker of dev or test is in training, and none is scored by a network that heard it."
-    ]
+    said = [_shared(report) or "No speaker is scored by a network that heard it."]
     if any("| all |" not in line for line in lines[2:]):
         said.append("Each corpus is scored among its own classes.")
     if out_of_fold:
@@ -109,8 +109,22 @@ def _results(report: Mapping[str, Any], system: str, out_of_fold: bool) -> str:
             "Out of fold: each clip is scored by those of the networks that had not heard its speaker; what answers is "
             "the average of all."
         )
-    said.append("Epochs were chosen on dev, so its numbers flatter a little.")
+    if any(system.train.select != "last" for system in run.recipe.systems.values()):
+        chosen = "what it holds out" if with_dev else "dev"
+        said.append(f"The epoch of each network was chosen on {chosen}, so its numbers flatter a little.")
     return "\n".join([*lines, "", " ".join(said)])
+
+
+def _with_dev(run: Run) -> bool:
+    """Whether the speakers of dev train too, each scored by the networks that did not hear it."""
+    return run.recipe.crossfit is not None and run.recipe.crossfit.with_dev
+
+
+def _leading(details: Mapping[str, Any], run: Run) -> tuple[str, str]:
+    """The split that details are given of, and what it is called."""
+    if "test" in details:
+        return "test", "test"
+    return ("train", "train, out of fold") if _with_dev(run) else ("dev", "dev")
 
 
 def _metric_line(split: str, corpus: str, title: str, m: Mapping[str, Any]) -> str:
@@ -127,10 +141,10 @@ def _shared(report: Mapping[str, Any]) -> str:
     )
 
 
-def _classes(report: Mapping[str, Any], system: str) -> str:
+def _classes(report: Mapping[str, Any], system: str, run: Run) -> str:
     details = report["details"].get(system, {})
-    split = "test" if "test" in details else "dev"
-    lines = [f"On {split}:", "", "| class | precision | recall | F1 | clips |", "|---|---|---|---|---|"]
+    split, called = _leading(details, run)
+    lines = [f"On {called}:", "", "| class | precision | recall | F1 | clips |", "|---|---|---|---|---|"]
     for label, row in details[split]["per_class"].items():
         numbers = " | ".join(f"{row[k]:.2f}" for k in ("precision", "recall", "f1"))
         lines.append(f"| {label} | {numbers} | {row['support']:.0f} |")
@@ -141,8 +155,9 @@ def _sureness(about: Mapping[str, Any]) -> str:
     record = about["calibration"]["record"]
     lines = [
         f"Calibration: {about['calibration']['method']} scaling, fitted on {record['rows']} clips of "
-        f"{record['speakers']} speakers outside training ({', '.join(record['splits'])}). Expected calibration error "
-        f"{record['ece_before']:.3f} before, {record['ece_after']:.3f} after ({record['measured']}).",
+        f"{record['speakers']} speakers that the scoring networks had not heard ({', '.join(record['splits'])}). "
+        f"Expected calibration error {record['ece_before']:.3f} before, {record['ece_after']:.3f} after "
+        f"({record['measured']}).",
     ]
     if "test" in record:
         t = record["test"]
@@ -207,7 +222,7 @@ def _reliability(rows: Sequence[Mapping[str, float]]) -> list[str]:
 
 def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
     details = report["details"].get(system, {})
-    split = "test" if "test" in details else "dev"
+    split, called = _leading(details, run)
     confusion = np.array(details[split]["confusion"], dtype=float)
     labels = report["labels"]
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -217,7 +232,7 @@ def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
         truth, answer = np.unravel_index(flat, shares.shape)
         if shares[truth, answer] > 0:
             lines.append(
-                f"- {shares[truth, answer]:.0%} of the {labels[truth]} clips of {split} are called {labels[answer]}."
+                f"- {shares[truth, answer]:.0%} of the {labels[truth]} clips of {called} are called {labels[answer]}."
             )
     kinds = set()
     for name in {u.corpus or "" for u in run.manifest}:
