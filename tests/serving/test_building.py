@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 import serkit
+from serkit import pipeline
+from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.pipeline import Run
 from serkit.predictions import Predictions
+from serkit.recipe import parse_recipe
 from serkit.serving.building import build
 from serkit.serving.predictor import Model
 
@@ -51,6 +54,22 @@ def test_calibration_is_applied_and_recorded(finished: Path, tmp_path: Path) -> 
     probabilities, truth = bundle.bundle.held_out
     assert len(truth) == 60
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_where_the_speakers_of_dev_train_too_all_rows_are_out_of_fold_and_said_to_be(
+    small_text: str, toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
+    changes = ["crossfit.with_dev=true", "train.select=last", "train.epochs=1", "stack=null"]
+    run = pipeline.prepare(parse_recipe(small_text, changes), toy(toy_root), tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
+    bundle = serkit.load(build(run, tmp_path / "b").path).bundle
+    assert bundle.calibration.record["splits"] == ["dev (out-of-fold)", "train (out-of-fold)"]
+    assert bundle.calibration.record["rows"] == len(run.manifest.split("train")) + len(run.manifest.split("dev"))
+    card = bundle.text("card.md")
+    assert "| dev, out of fold | all | UAR |" in card
+    assert "was chosen on" not in card  # the last epoch is kept, so nothing was
+    heard = {u.speaker for u in run.manifest if u.split in ("train", "dev")}
+    assert f"| {len(run.manifest.split('train')) + len(run.manifest.split('dev'))} | {len(heard)} |" in card
 
 
 def test_no_training_row_is_calibrated_on_by_its_own_network(finished: Path, tmp_path: Path) -> None:
