@@ -3,7 +3,8 @@
     python benchmarks/egemaps.py RUN [--system mean_logit] [--jobs 2]
 
 The baseline is fitted on the run's own cross-fitting folds and scored where the run's networks were: on train out of
-fold, on dev and, where there is one, on test. Every corpus is scored among its own classes. Needs `serkit[opensmile]`
+fold, on dev (out of fold too, where the run dealt it into its folds) and, where there is one, on test. Every corpus is
+scored among its own classes. Needs `serkit[opensmile]`
 (its licence is for research); recordings are read from the root in the run's manifest.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 from serkit import audio, evaluation, metrics
 from serkit.crossfit import crossfit_folds
 from serkit.pipeline import Run
+from serkit.pipeline.networks_of_run import learned_from
 from serkit.types import Manifest, Utterance
 
 SEED = 0
@@ -47,6 +49,18 @@ def fitted(features: np.ndarray, labels: np.ndarray, n_classes: int, asked: np.n
     return scores
 
 
+def interval(truth: np.ndarray, answer: np.ndarray, speakers: list[str], n_classes: int) -> tuple[float, float]:
+    """95 % of the UAR by speaker bootstrap, 1 000 draws; (rows,) class numbers and the rows' speakers."""
+    names, index = np.unique(np.array(speakers), return_inverse=True)
+    of = np.stack(
+        [metrics.confusion_matrix(truth[index == k], answer[index == k], n_classes) for k in range(len(names))]
+    )
+    rng = np.random.default_rng(SEED)
+    draws = [metrics.measure("uar", of[rng.integers(0, len(of), len(of))].sum(axis=0)) for _ in range(1000)]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def main() -> None:
     """Print UAR of both by split and corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,11 +75,14 @@ def main() -> None:
     features = dict(zip(manifest.ids, rows, strict=True))
     for split in run.splits:
         report(run, manifest, split, features, asked.system)
+    if "dev" not in run.scored_splits:
+        report(run, manifest, "train+dev", features, asked.system)
 
 
 def report(run: Run, manifest: Manifest, split: str, features: dict[str, np.ndarray], system: str) -> None:
-    """Print one split."""
-    train, rows = manifest.split("train"), manifest.split(split)
+    """Print one split, or those that the run dealt into its folds as one."""
+    train = learned_from(manifest, run.recipe)
+    rows = train if split == "train+dev" else manifest.split(split)
     place = {label: k for k, label in enumerate(manifest.labels)}
     settings = run.recipe.crossfit
     if settings is None:
@@ -74,14 +91,19 @@ def report(run: Run, manifest: Manifest, split: str, features: dict[str, np.ndar
     x, y = np.stack([features[i] for i in train.ids]), np.array([place[u.emotion or ""] for u in train])
     asked = np.stack([features[i] for i in rows.ids])
     scores = np.zeros((len(rows), len(place)))
+    place_of = {i: int(k) for i, k in zip(train.ids, fold, strict=True)}
+    held_by = np.array([place_of.get(i, -1) for i in rows.ids])
     for k in range(settings.folds):
         heard = fold != k
-        if split == "train":
-            scores[~heard] = fitted(x[heard], y[heard], len(place), asked[~heard])
+        if (held_by >= 0).all():
+            mine = held_by == k
+            scores[mine] = fitted(x[heard], y[heard], len(place), asked[mine])
         else:
             scores += fitted(x[heard], y[heard], len(place), asked) / settings.folds
-    ours = evaluation.decide(run.predictions(system, split), run.manifest, split=split)
-    answers = dict(zip((u.id for u in ours.utterances), ours.answer, strict=True))
+    answers: dict[str, int] = {}
+    for part in split.split("+"):
+        ours = evaluation.decide(run.predictions(system, part), run.manifest, split=part)
+        answers |= dict(zip((u.id for u in ours.utterances), ours.answer, strict=True))
     corpora = np.array([u.corpus for u in rows])
     for corpus in sorted(set(corpora)):
         mine = corpora == corpus
@@ -94,9 +116,11 @@ def report(run: Run, manifest: Manifest, split: str, features: dict[str, np.ndar
             metrics.measure("uar", metrics.confusion_matrix(truth, answer, len(place)), counted)
             for answer in (own, theirs)
         ]
-        speakers = len({u.speaker for u in rows if u.corpus == corpus})
+        speakers = [u.speaker or u.id for u in rows if u.corpus == corpus]
+        low, high = interval(truth, own, speakers, len(place))
         print(
-            f"{split:6} {corpus:10} n={len(truth):5} speakers={speakers:3}  {system} UAR {both[0]:.3f}   "
+            f"{split:9} {corpus:10} n={len(truth):5} speakers={len(set(speakers)):3}  {system} UAR {both[0]:.3f} "
+            f"[{low:.3f}, {high:.3f}]   "
             f"eGeMAPS + LR UAR {both[1]:.3f}"
         )
 

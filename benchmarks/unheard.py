@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import serkit
-from egemaps import fitted, functionals
+from egemaps import fitted, functionals, interval
 from serkit import metrics
 from serkit.pipeline import Run
 from serkit.readers import read_corpora
@@ -49,14 +49,7 @@ def show(name: str, truth: list[str], said: list[str], asked: Manifest, labels: 
     place = {label: k for k, label in enumerate(labels)}
     gold, answer = (np.array([place[x] for x in column]) for column in (truth, said))
     matrix = metrics.confusion_matrix(gold, answer, len(labels))
-    speakers = np.array([u.speaker or u.id for u in asked])
-    names, index = np.unique(speakers, return_inverse=True)
-    rng, draws = np.random.default_rng(0), []
-    by_speaker = np.stack([metrics.confusion_matrix(gold[index == k], answer[index == k], len(labels))
-                           for k in range(len(names))])  # fmt: skip
-    for _ in range(1000):
-        draws.append(metrics.measure("uar", by_speaker[rng.integers(0, len(names), len(names))].sum(axis=0)))
-    low, high = np.quantile(draws, (0.025, 0.975))
+    low, high = interval(gold, answer, [u.speaker or u.id for u in asked], len(labels))
     recall = ", ".join(f"{label} {matrix[k, k] / matrix[k].sum():.2f}" for k, label in enumerate(labels))
     print(f"{name:14} UAR {metrics.measure('uar', matrix):.3f} [{low:.3f}, {high:.3f}]   recall: {recall}")
 
