@@ -56,7 +56,8 @@ def interval(truth: np.ndarray, answer: np.ndarray, speakers: list[str], n_class
         [metrics.confusion_matrix(truth[index == k], answer[index == k], n_classes) for k in range(len(names))]
     )
     rng = np.random.default_rng(SEED)
-    draws = [metrics.measure("uar", of[rng.integers(0, len(of), len(of))].sum(axis=0)) for _ in range(1000)]
+    counted = np.bincount(truth, minlength=n_classes) > 0
+    draws = [metrics.measure("uar", of[rng.integers(0, len(of), len(of))].sum(axis=0), counted) for _ in range(1000)]
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high)
 
