@@ -225,6 +225,8 @@ def test_the_real_classes_with_tiny_weights(manifest: Manifest, tmp_path: Path) 
         assert t.no_speech is not None
         assert 0 <= t.no_speech <= 1
         assert all(0 <= a <= b <= 30 for a, b, _ in t.segments)
+    alone = transcribe(manifest, "whisper/random", tmp_path / "one.jsonl", batch_size=1)
+    assert alone == transcribe(manifest, "whisper/random", tmp_path / "four.jsonl", batch_size=4) == found
     forced = transcribe(manifest, "whisper/random", tmp_path / "t.jsonl", language="de")
     assert {t.language for k, t in forced.items() if k != "c"} == {"de"}
     with pytest.raises(SerkitError, match="knows no language 'fr'; known: de, en"):

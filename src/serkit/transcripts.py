@@ -32,6 +32,7 @@ from serkit.types import Manifest, Utterance
 
 Engine = Literal["transformers", "faster-whisper"]
 ENGINES = ("transformers", "faster-whisper")
+CTRANSLATE2 = {"float32": "default", "bf16": "bfloat16", "fp16": "float16"}  # its names of a precision
 NO_SPEECH = 0.6  # probability above which Whisper's own decoder calls a window silent (Radford et al. 2022, 4.5)
 COMPRESSION = 2.4  # text that zlib shrinks more than this repeats itself (same section)
 SPEECH_SHARE = 0.02  # less of a clip than this being speech, by energy, is none
@@ -261,7 +262,7 @@ def _recogniser(
 ) -> Recogniser:
     if engine == "faster-whisper":
         size = str(source) if source is not None else name.split("/", 1)[-1]
-        return FasterWhisper(size, language, device)
+        return FasterWhisper(size, language, device, CTRANSLATE2[precision])
     found = resolved if resolved is not None else checkpoints.resolve(name, source, family="whisper")
     return TransformersWhisper(found, language, device, precision)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from serkit.errors import SerkitError
 from serkit.features import Features, require_complete
 from serkit.files import write_text
 from serkit.labels import apply_labels
-from serkit.pipeline.heard import describe_texts
+from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoder, needed_features
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
@@ -90,7 +90,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     _tell(listener, "extract", ", ".join(needed))
     encoders = {key: make_encoder(feature) for key, feature in needed.items()}
     used = run.manifest.where(lambda u: u.split is not None)
-    texts = _texts(run, used, encoders.values(), machine, listener)
+    texts = texts_of(run, used, encoders, machine, listener)
     found = _extracted(used, encoders, machine, listener, texts)
     if run.recipe.copies:
         _tell(listener, "extract", f"{len(run.recipe.copies)} copies of every training clip")
@@ -228,33 +228,6 @@ def _begun(path: Path, recipe: Recipe) -> bool:
     if path.name == "recipe.yaml":
         return load_recipe(path).fingerprint == recipe.fingerprint
     return path.name.startswith(".") and path.name.endswith(".part")
-
-
-def _texts(
-    run: Run, manifest: Manifest, encoders: Iterable[Encoder], machine: Machine, listener: Listener | None
-) -> dict[str, str] | None:
-    """Transcripts by id, where an encoder reads text; kept in the store and, for reading, in the run."""
-    readers = [e.spec.name for e in encoders if e.spec.modality == "text"]
-    if not readers:
-        return None
-    source = run.recipe.transcripts
-    if source is None:
-        raise SerkitError(
-            f"encoder '{readers[0]}' reads text and the recipe names no transcripts: set transcripts=corpus (its own "
-            "text), whisper/large-v3, or a CSV file with id and text"
-        )
-    from serkit.transcripts import transcribe
-
-    path = machine.store / "transcripts.jsonl"
-    found = transcribe(manifest, source, path, device=device_of(machine), callback=listener)
-    rows = [
-        json.dumps({"id": i, "text": t.text, "language": t.language, "flags": list(t.flags)}, ensure_ascii=False)
-        for i, t in found.items()
-    ]
-    write_text(run.folder / "transcripts.jsonl", "\n".join(rows) + "\n")
-    said = describe_texts(manifest, source, {i: (t.text, t.flags) for i, t in found.items()})
-    write_text(run.folder / "transcripts.json", json.dumps(said, indent=1, ensure_ascii=False) + "\n")
-    return {i: t.text for i, t in found.items()}
 
 
 def _gather(run: Run, system: str, split: str) -> Predictions:
