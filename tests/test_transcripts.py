@@ -115,6 +115,21 @@ def test_one_row_per_stretch_reused_and_resumed(manifest: Manifest, tmp_path: Pa
     assert Parrot.asked == 8, "named by content, not by id or corpus"
 
 
+def test_broken_recordings_are_named_once_the_others_are_heard(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
+    (tmp_path / "a.wav").write_text("not a recording")
+    (tmp_path / "d.wav").unlink()
+    path = tmp_path / "t.jsonl"
+    with pytest.raises(
+        SerkitError, match=r"^2 of 5 utterances have no transcript: 'a' \(.*\); 'd' \(.*exclude: \[a, d\]$"
+    ):
+        transcribe(manifest, "whisper/random", path)
+    assert len(read_transcripts(path)) == 3, "what can be heard is heard and kept"
+    Parrot.asked = 0
+    rest = transcribe(manifest.where(lambda u: u.id not in ("a", "d")), "whisper/random", path)
+    assert list(rest) == ["b", "c", "e"]
+    assert Parrot.asked == 0
+
+
 def test_a_torn_row_costs_that_row(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
     path = tmp_path / "t.jsonl"
     first = transcribe(manifest, "whisper/random", path, batch_size=1)

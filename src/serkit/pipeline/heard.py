@@ -75,7 +75,8 @@ def describe_texts(
 
     Returns:
         ``name``, ``texts``, ``flags`` (how many carry each) and, for a recogniser, what the recipe chose for it, its
-        ``revision``, ``licence`` and ``note``, and ``wer`` and ``cer`` (rate, errors, n, texts) over the utterances with a reference.
+        ``revision``, ``licence`` and ``note``, and ``wer`` and ``cer`` (rate, errors, n, texts) over the utterances
+        with a reference.
     """
     flags = Counter(flag for _, given in texts.values() for flag in given)
     row: dict[str, Any] = {"name": source.name, "texts": len(texts), "flags": dict(sorted(flags.items()))}
