@@ -179,7 +179,7 @@ def extract(
     if announce is not None:
         announce(size)
     if items:
-        _refuse_small_disk(size, root)
+        refuse_small_disk(size, root)
         total_s = sum(item.work_s for item in items)
         parts = _RAY_PARTS if engine == "ray" else 4 * jobs if jobs > 1 else 1
         work = batches(items, max(1.0, min(batch_seconds, total_s / parts) if parts > 1 else batch_seconds))
@@ -337,7 +337,8 @@ def _free_bytes(root: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _refuse_small_disk(size: SizeEstimate, root: Path) -> None:
+def refuse_small_disk(size: SizeEstimate, root: Path) -> None:
+    """Refuse features that do not fit; raises ``RunFailed`` with what to do."""
     if size.total_bytes > size.free_bytes:
         largest = max(size.bytes, key=lambda name: size.bytes[name])
         raise RunFailed(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from serkit import checkpoints, word_errors
+from serkit import availability, checkpoints, extraction, word_errors
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.files import write_text
 from serkit.pipeline.run import Machine, Run, device_of
 from serkit.settings import Transcripts
+from serkit.store import FeatureStore
 from serkit.types import Manifest
 
 
@@ -53,6 +55,7 @@ def texts_of(
         precision=source.precision,
         batch_size=source.batch_size,
         callback=listener,
+        before=lambda: check_before_hearing(manifest, encoders, machine, listener),
     )
     rows = [
         json.dumps({"id": i, "text": t.text, "language": t.language, "flags": list(t.flags)}, ensure_ascii=False)
@@ -62,6 +65,36 @@ def texts_of(
     said = describe_texts(manifest, source, {i: (t.text, t.flags) for i, t in found.items()})
     write_text(run.folder / "transcripts.json", json.dumps(said, indent=1, ensure_ascii=False) + "\n")
     return {i: t.text for i, t in found.items()}
+
+
+def check_before_hearing(
+    manifest: Manifest,
+    encoders: Mapping[str, Encoder],
+    machine: Machine,
+    listener: Callable[[Any], None] | None = None,
+) -> None:
+    """Refuse what would fail once hours of transcription are done; brings weights from the hub that are not here.
+
+    Args:
+        manifest: what is to be extracted. encoders: by key, not loaded. machine: where it is done.
+        listener: told the estimate of the features, without texts that are not known yet.
+
+    Raises:
+        SerkitError: weights of an encoder that cannot be had. RunFailed: a disk that is too small.
+    """
+    for encoder in encoders.values():
+        found = getattr(encoder, "resolved", None)  # of pretrained families
+        if isinstance(found, checkpoints.Resolved) and (machine.engine == "local" or found.folder is not None):
+            checkpoints.fetch(found)
+            if reason := availability.absent_package(found):
+                raise SerkitError(reason)
+    specs = {key: encoder.spec for key, encoder in encoders.items()}
+    size = extraction.estimate(manifest, specs, machine.store)
+    if listener is not None:
+        listener(size)
+    there = {key: FeatureStore(machine.store, spec).n_bytes for key, spec in specs.items()}
+    left = {key: max(0, n - there[key]) for key, n in size.bytes.items()}  # other corpora's count: never too strict
+    extraction.refuse_small_disk(dataclasses.replace(size, bytes=left), machine.store)
 
 
 def describe_texts(
