@@ -16,7 +16,7 @@ from typing import Any
 from serkit import comparison, evaluation, metrics
 from serkit.files import write_text
 from serkit.pipeline.confidence import scaled
-from serkit.pipeline.run import Machine, Run, cores
+from serkit.pipeline.run import Machine, Run, cores, device_of
 from serkit.predictions import Predictions, Report
 from serkit.types import Manifest
 
@@ -254,7 +254,7 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
             "platform": platform.platform(),
             "cores": cores(),
             "memory_gib": _memory_gib(),
-            "device": machine.device if machine is not None else "unknown",
+            "device": device_of(machine) if machine is not None else "unknown",
             "jobs": machine.workers if machine is not None else 0,
         },
     }
