@@ -22,6 +22,14 @@ def test_auto_is_one_process_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatc
     assert pipeline.Machine(tmp_path, jobs=3).workers == 3
 
 
+def test_the_report_says_what_storing_cost(finished: Path) -> None:
+    run = pipeline.Run(finished)
+    errors = provenance([run], None)["run"]["rounding_error"]
+    assert set(errors) == set(run.features)
+    assert all(errors[key] == found.store.rounding_error for key, found in run.features.items())
+    assert 1e-6 < errors["logmel/24[pool=8]"] < 1e-3, "float16"
+
+
 def test_the_report_names_the_device_that_was_used(
     finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

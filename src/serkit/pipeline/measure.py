@@ -217,7 +217,10 @@ def _mistakes(
 
 
 def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
-    """Everything a reader needs to get the same numbers; clock and hardware apart, under ``run``."""
+    """Everything a reader needs to get the same numbers; clock and hardware apart, under ``run``.
+
+    ``run.rounding_error`` stands there as well: it is of a whole store, which other runs fill too.
+    """
     run = runs[0]
     features: dict[str, dict[str, Any]] = {}
     for key, found in run.features.items():
@@ -256,6 +259,7 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
             "memory_gib": _memory_gib(),
             "device": device_of(machine) if machine is not None else "unknown",
             "jobs": machine.workers if machine is not None else 0,
+            "rounding_error": {key: found.store.rounding_error for key, found in run.features.items()},
         },
     }
 
