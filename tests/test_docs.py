@@ -273,7 +273,8 @@ def range_of(field: FieldInfo) -> str:
         elif kind is str:
             options.append("text")
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            options.append("name or mapping" if issubclass(kind, recipes.Named) else "mapping")
+            named = issubclass(kind, (recipes.Named, recipes.Transcripts))
+            options.append("name or mapping" if named else "mapping")
     return ", ".join(options)
 
 
@@ -291,6 +292,9 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) + "}"
     return str(value)
+
+
+SETTINGS = ("Recipe", "Transcripts", "System", "Train", "Crossfit", "Stack", "Evaluate")
 
 
 def schema(model: str) -> Callable[[str], str]:
@@ -338,7 +342,7 @@ def encoders_table(old: str) -> str:
 
 
 TABLES: dict[str, Callable[[str], str]] = {
-    **{f"schema-{m.lower()}": schema(m) for m in ("Recipe", "System", "Train", "Crossfit", "Stack", "Evaluate")},
+    **{f"schema-{m.lower()}": schema(m) for m in SETTINGS},
     "corpora": corpora_table,
     "models": members_table("models"),
     "losses": members_table("losses"),

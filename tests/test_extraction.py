@@ -360,3 +360,18 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path: Path, how: signal.
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "workers outlive the run"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "budget"),
+    [("cpu", None, "120 s, 256"), ("cuda", None, "960 s, 1024"), ("cuda", 7.0, "7 s, 1024")],
+)
+def test_a_gpu_gets_larger_batches(
+    device: str, given: float | None, budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(items: object, budget_s: float, max_items: int) -> None:
+        raise SerkitError(f"{budget_s:g} s, {max_items}")
+
+    monkeypatch.setattr("serkit.extraction.batches", stop)
+    with pytest.raises(SerkitError, match=f"^{budget}$"):
+        extract(corpus(tmp_path / "audio"), [Level()], tmp_path / "store", device=device, batch_seconds=given)

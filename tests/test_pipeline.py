@@ -263,7 +263,7 @@ def test_what_cannot_work_is_refused_before_extraction(small_text, toy_root, tmp
         assert not (tmp_path / "no").exists()
 
     refused("crossfit.folds is 9 and train has 4 speakers", manifest, "crossfit.folds=9")
-    refused("no utterance in split 'test'", manifest.where(lambda u: u.split != "test"))
+    refused("no utterance in split 'test'.*: take .*--no-test", manifest.where(lambda u: u.split != "test"))
     refused("of split 'dev' in 'toy' has a label", _unlabelled(manifest, "dev"))
     few = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.id == _first(manifest, "fear"))
     refused("'fear' has fewer than 2 training clips", few)

@@ -30,6 +30,27 @@ def test_numbers_are_read_as_yaml_1_2_has_them():
     assert parse_recipe(BASE, ["train.lr=2e-4"]).systems["b"].train.lr == 2e-4
 
 
+def test_transcripts_are_a_name_or_a_mapping():
+    bare = parse_recipe(BASE, ["transcripts=corpus"])
+    assert bare.transcripts.name == "corpus"
+    assert bare.model_dump(mode="json")["transcripts"] == "corpus", "as before: the fingerprint is the same"
+    told = parse_recipe(BASE + "transcripts: {name: whisper/small, engine: faster-whisper, batch_size: 2}\n")
+    assert (told.transcripts.engine, told.transcripts.batch_size, told.transcripts.language) == (
+        "faster-whisper",
+        2,
+        None,
+    )
+    assert parse_recipe(told.to_yaml()) == told
+    assert told == parse_recipe(BASE, ["transcripts={name: whisper/small, engine: faster-whisper, batch_size: 2}"])
+    forced = parse_recipe(BASE, ["transcripts=whisper/small", "transcripts.language=de"])
+    assert forced.transcripts.language == "de"
+    assert parse_recipe(BASE, ["transcripts=whisper/small"]).fingerprint != forced.fingerprint
+    with pytest.raises(SerkitError, match=r"unknown key 'transcripts\.langage'; did you mean 'language'"):
+        parse_recipe(BASE, ["transcripts={name: whisper/small, langage: de}"])
+    with pytest.raises(SerkitError, match="'corpus' is read, not heard, and takes no language"):
+        parse_recipe(BASE, ["transcripts={name: corpus, language: de}"])
+
+
 def test_features_are_told_apart_by_their_parameters():
     recipe = parse_recipe(BASE, ["systems.a.features=[{name: mfcc/13, pool: 2}]"])
     assert list(recipe.features) == ["mfcc/13[pool=2]", "mfcc/13[pool=4]", "hashed_text/32"]

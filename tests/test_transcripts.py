@@ -115,6 +115,21 @@ def test_one_row_per_stretch_reused_and_resumed(manifest: Manifest, tmp_path: Pa
     assert Parrot.asked == 8, "named by content, not by id or corpus"
 
 
+def test_broken_recordings_are_named_once_the_others_are_heard(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
+    (tmp_path / "a.wav").write_text("not a recording")
+    (tmp_path / "d.wav").unlink()
+    path = tmp_path / "t.jsonl"
+    with pytest.raises(
+        SerkitError, match=r"^2 of 5 utterances have no transcript: 'a' \(.*\); 'd' \(.*exclude: \[a, d\]$"
+    ):
+        transcribe(manifest, "whisper/random", path)
+    assert len(read_transcripts(path)) == 3, "what can be heard is heard and kept"
+    Parrot.asked = 0
+    rest = transcribe(manifest.where(lambda u: u.id not in ("a", "d")), "whisper/random", path)
+    assert list(rest) == ["b", "c", "e"]
+    assert Parrot.asked == 0
+
+
 def test_a_torn_row_costs_that_row(manifest: Manifest, tmp_path: Path, parrot: Any) -> None:
     path = tmp_path / "t.jsonl"
     first = transcribe(manifest, "whisper/random", path, batch_size=1)
@@ -225,6 +240,8 @@ def test_the_real_classes_with_tiny_weights(manifest: Manifest, tmp_path: Path) 
         assert t.no_speech is not None
         assert 0 <= t.no_speech <= 1
         assert all(0 <= a <= b <= 30 for a, b, _ in t.segments)
+    alone = transcribe(manifest, "whisper/random", tmp_path / "one.jsonl", batch_size=1)
+    assert alone == transcribe(manifest, "whisper/random", tmp_path / "four.jsonl", batch_size=4) == found
     forced = transcribe(manifest, "whisper/random", tmp_path / "t.jsonl", language="de")
     assert {t.language for k, t in forced.items() if k != "c"} == {"de"}
     with pytest.raises(SerkitError, match="knows no language 'fr'; known: de, en"):

@@ -81,12 +81,12 @@ def check(name: str) -> Availability:
             size = sum(p.stat().st_size for p in weight_files(transformer_folder(folder))) / 1e9
         except (SerkitError, FileNotFoundError) as error:
             reason = str(error)
-    reason = reason or _absent_package(found)
+    reason = reason or absent_package(found)
     disk = 2.0 * found.dim * frames_per_audio_hour(found) / 1e9
     return Availability(name, folder is not None and not reason, where, folder, size, found.licence, cost, disk, reason)
 
 
-def _absent_package(found: Resolved) -> str:
+def absent_package(found: Resolved) -> str:
     """What to install, where a package that loads this family is not."""
     needed = () if found.family == "facodec" else PACKAGES if found.family == "deberta" else PACKAGES[:1]
     for package in needed:

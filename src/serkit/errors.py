@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class SerkitError(Exception):
@@ -35,6 +35,22 @@ class MissingExtra(SerkitError):
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed: pip install 'serkit[{extra}]'"
         )
+
+
+def without(reasons: Mapping[str, str], total: int, what: str) -> str:
+    """One line about utterances that lack something: how many, the first with their reasons, and how to go on.
+
+    >>> without({"a": "empty file"}, 9, "no features")
+    "1 of 9 utterances have no features: 'a' (empty file). Repair them and run again, or leave them out by name in \
+the recipe: exclude: [a]"
+    """
+    shown = "; ".join(f"'{name}' ({reason})" for name, reason in list(reasons.items())[:3])
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    names = ", ".join(list(reasons)[:20]) + (", …" if len(reasons) > 20 else "")
+    return (
+        f"{len(reasons)} of {total} utterances have {what}: {shown}{more}. Repair them and run again, or leave "
+        f"them out by name in the recipe: exclude: [{names}]"
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -22,7 +22,8 @@ from serkit.types import Manifest, Utterance
 
 ENGINES = ("local", "ray")
 _RAY_PARTS = 64  # a small extraction is cut into as many batches, whatever the size of the cluster
-BATCH_S = 120.0
+BATCH_S, GPU_BATCH_S = 120.0, 960.0  # the most that an encoder computes at once on a GPU (Whisper)
+MAX_ITEMS, GPU_MAX_ITEMS = 256, 1024
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def extract(
     address: str | None = None,
     progress: ProgressCallback | None = None,
     announce: Callable[[SizeEstimate], None] | None = None,
-    batch_seconds: float = BATCH_S,
+    batch_seconds: float | None = None,
     texts: Mapping[str, str] | None = None,
     empty_text: bool = False,
     exclude: Iterable[str] = (),
@@ -145,7 +146,7 @@ def extract(
         address: of the Ray cluster; see :func:`serkit.engines.run_ray`.
         progress: handed a :class:`serkit.progress.Progress` now and then, for each of three stages.
         announce: handed the :class:`SizeEstimate` of what is left to do, before the first byte is written.
-        batch_seconds: encoders get items of like length, together up to this many seconds.
+        batch_seconds: encoders get items of like length, up to this many seconds; by default what suits the device.
         texts: by id, for text encoders; where absent, the corpus's own text.
         empty_text: an utterance without text is read as an empty one.
         exclude: ids to leave out. retry: try again what failed before with the same content.
@@ -179,10 +180,12 @@ def extract(
     if announce is not None:
         announce(size)
     if items:
-        _refuse_small_disk(size, root)
+        refuse_small_disk(size, root)
         total_s = sum(item.work_s for item in items)
         parts = _RAY_PARTS if engine == "ray" else 4 * jobs if jobs > 1 else 1
-        work = batches(items, max(1.0, min(batch_seconds, total_s / parts) if parts > 1 else batch_seconds))
+        longest_s = batch_seconds or (BATCH_S if device == "cpu" else GPU_BATCH_S)
+        budget_s = max(1.0, min(longest_s, total_s / parts) if parts > 1 else longest_s)
+        work = batches(items, budget_s, MAX_ITEMS if device == "cpu" else GPU_MAX_ITEMS)
         busy = {name: named[name] for name in named if wanted[name]}
         meter = Meter("extract", sum(i.n_utterances for i in items), progress, total_audio_s=size.audio_s)
         if engine == "ray":
@@ -337,7 +340,8 @@ def _free_bytes(root: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _refuse_small_disk(size: SizeEstimate, root: Path) -> None:
+def refuse_small_disk(size: SizeEstimate, root: Path) -> None:
+    """Refuse features that do not fit; raises ``RunFailed`` with what to do."""
     if size.total_bytes > size.free_bytes:
         largest = max(size.bytes, key=lambda name: size.bytes[name])
         raise RunFailed(

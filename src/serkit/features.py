@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from serkit.encoding import EncoderSpec
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, without
 from serkit.store import FeatureStore
 
 
@@ -78,10 +78,4 @@ def require_complete(extracted: Mapping[str, Features]) -> None:
     if not reasons:
         return
     total = len({name for features in extracted.values() for name in features.keys})
-    shown = "; ".join(f"'{name}' ({reason})" for name, reason in list(reasons.items())[:3])
-    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    names = ", ".join(list(reasons)[:20]) + (", …" if len(reasons) > 20 else "")
-    raise SerkitError(
-        f"{len(reasons)} of {total} utterances have no features: {shown}{more}. Repair them and run again, or leave "
-        f"them out by name in the recipe: exclude: [{names}]"
-    )
+    raise SerkitError(without(reasons, total, "no features"))

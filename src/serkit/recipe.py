@@ -17,7 +17,19 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from serkit import registry, yaml_text
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
-from serkit.settings import Crossfit, Evaluate, Feature, Frozen, Loss, Named, Stack, System, Train, from_name
+from serkit.settings import (
+    Crossfit,
+    Evaluate,
+    Feature,
+    Frozen,
+    Loss,
+    Named,
+    Stack,
+    System,
+    Train,
+    Transcripts,
+    from_name,
+)
 
 __all__ = [
     "FINETUNE_LR",
@@ -32,6 +44,7 @@ __all__ = [
     "Stack",
     "System",
     "Train",
+    "Transcripts",
     "load_recipe",
     "parse_recipe",
     "recipe_names",
@@ -51,7 +64,7 @@ class Recipe(Frozen):
     labels: Literal["corpus"] | tuple[str, ...] = "corpus"
     drop_labels: tuple[str, ...] = ()
     map_labels: Mapping[str, str] = Field(default_factory=dict)
-    transcripts: str | None = None
+    transcripts: Annotated[Transcripts | None, BeforeValidator(from_name)] = None
     exclude: tuple[str, ...] = ()
     copies: tuple[tuple[Annotated[Named, BeforeValidator(from_name)], ...], ...] = ()
     systems: Mapping[str, System] = Field(min_length=1)
@@ -200,7 +213,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
             tree[parts[0]] = value
             return
         if field is not Recipe and len(parts) == 2 and parts[1] in field.model_fields:
-            tree[parts[0]] = {**(tree[parts[0]] or {}), parts[1]: value}
+            tree[parts[0]] = {**(from_name(tree[parts[0]]) or {}), parts[1]: value}
             return
         known = field.model_fields if field is not Recipe else ()
         raise SerkitError(f"--set {key}: '{parts[0]}' has no key '{parts[1]}'" + did_you_mean(parts[1], known))

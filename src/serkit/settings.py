@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 
 class Frozen(BaseModel):
@@ -54,6 +54,46 @@ class Loss(Named):
 def from_name(value: Any) -> Any:
     """A name alone stands for an entry without parameters."""
     return {"name": value} if isinstance(value, str) else value
+
+
+class Transcripts(Frozen):
+    """What text encoders read: the corpus's own text, a table, or what a recogniser hears.
+
+    Attributes:
+        name: ``corpus``, a ``.csv`` file with id and text, or a Whisper name such as ``whisper/large-v3``.
+        engine: ``transformers``, or ``faster-whisper`` (extra ``asr``), the quick choice on a CPU.
+        language: ISO 639 code; ``None`` takes the utterance's own where the corpus says it, else the model's guess.
+        precision: of the recogniser. batch_size: windows of 30 s at a time; does not change the text.
+
+    With nothing beside its name it is written as the bare name, as it may be read.
+    """
+
+    name: str = Field(min_length=1)
+    engine: Literal["transformers", "faster-whisper"] = "transformers"
+    language: str | None = None
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    batch_size: int = Field(8, ge=1)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a recogniser is asked at all."""
+        return self.name != "corpus" and not self.name.endswith(".csv")
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What differs from the defaults, beside the name."""
+        kinds = type(self).model_fields
+        return {k: getattr(self, k) for k in kinds if k != "name" and getattr(self, k) != kinds[k].default}
+
+    @model_validator(mode="after")
+    def _choices_are_of_a_recogniser(self) -> Transcripts:
+        if self.choices and not self.is_heard:
+            raise ValueError(f"'{self.name}' is read, not heard, and takes no {next(iter(self.choices))}")
+        return self
+
+    @model_serializer
+    def _written(self) -> str | dict[str, Any]:
+        return {"name": self.name, **self.choices} if self.choices else self.name
 
 
 class Train(Frozen):

@@ -22,7 +22,7 @@ import numpy as np
 from serkit import audio, checkpoints
 from serkit.contents import ContentHashes, item_key
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.errors import MissingExtra, SerkitError, did_you_mean, without
 from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, TransformersWhisper
 from serkit.foundation.tiny import tiny_folder
 from serkit.journal import append_rows, read_rows
@@ -32,6 +32,7 @@ from serkit.types import Manifest, Utterance
 
 Engine = Literal["transformers", "faster-whisper"]
 ENGINES = ("transformers", "faster-whisper")
+CTRANSLATE2 = {"float32": "default", "bf16": "bfloat16", "fp16": "float16"}  # its names of a precision
 NO_SPEECH = 0.6  # probability above which Whisper's own decoder calls a window silent (Radford et al. 2022, 4.5)
 COMPRESSION = 2.4  # text that zlib shrinks more than this repeats itself (same section)
 SPEECH_SHARE = 0.02  # less of a clip than this being speech, by energy, is none
@@ -73,6 +74,7 @@ def transcribe(
     batch_size: int = 8,
     hashes: ContentHashes | None = None,
     callback: ProgressCallback | None = None,
+    before: Callable[[], None] | None = None,
 ) -> dict[str, Transcript]:
     """Transcripts of a manifest by utterance id; what ``path`` already holds is not computed again.
 
@@ -85,9 +87,11 @@ def transcribe(
         source: a local folder that replaces the source. device, precision: of the model.
         batch_size: windows of 30 s at a time; does not change the text.
         hashes: known hashes of the recordings. callback: is handed the progress.
+        before: called once before anything is heard, and not at all where nothing has to be; may raise.
 
     Raises:
-        SerkitError: utterances without text in the corpus or the table, unreadable recordings, an unknown name.
+        SerkitError: utterances without text in the corpus or the table, an unknown name; or, once all others are
+            heard and kept, recordings that cannot be read, by id and with reasons.
     """
     if name == "corpus":
         return _of_corpus(manifest)
@@ -102,10 +106,12 @@ def transcribe(
         resolved = checkpoints.resolve(name, source, family="whisper")
     path = Path(path)
     kept = read_transcripts(path)
-    keys = _keys(manifest, hashes or ContentHashes(path.with_suffix(".hashes.jsonl")))
+    keys, lost = _keys(manifest, hashes or ContentHashes(path.with_suffix(".hashes.jsonl")))
     done: dict[str, Transcript] = {}
     waiting: dict[str | None, list[Utterance]] = {}
     for u in manifest:
+        if u.id in lost:
+            continue
         spoken = language or u.language
         found = kept.get((keys[u.id], model_key(name, engine, resolved, spoken, precision)))
         if found is not None:
@@ -113,16 +119,20 @@ def transcribe(
         else:
             waiting.setdefault(spoken, []).append(u)
     meter = Meter("transcribe", len(manifest), callback)
-    meter.advance(len(done))
+    meter.advance(len(done) + len(lost), failed=len(lost))
+    if waiting and before is not None:
+        before()
     for spoken, utterances in waiting.items():
         model = model_key(name, engine, resolved, spoken, precision)
         recogniser = _recogniser(name, engine, resolved, source, spoken, device, precision)
-        for batch in _batches(manifest, utterances, batch_size):
+        for batch in _batches(manifest, utterances, batch_size, lost):
             results = _hear(recogniser, [samples for _, samples in batch], batch_size)
             fresh = dict(zip([u.id for u, _ in batch], results, strict=True))
             append_rows(path, [_row(keys[i], model, t) for i, t in fresh.items()], sync=True)
             done |= fresh
             meter.advance(len(fresh))
+    if lost:
+        raise SerkitError(without({i: lost[i] for i in manifest.ids if i in lost}, len(manifest), "no transcript"))
     return {u.id: done[u.id] for u in manifest}
 
 
@@ -238,16 +248,18 @@ def _of_corpus(manifest: Manifest) -> dict[str, Transcript]:
     return {u.id: Transcript(u.text or "", u.language) for u in manifest}
 
 
-def _keys(manifest: Manifest, hashes: ContentHashes) -> dict[str, str]:
+def _keys(manifest: Manifest, hashes: ContentHashes) -> tuple[dict[str, str], dict[str, str]]:
+    """Content key by id, and by id the reason where there is none."""
     paths = {u.id: manifest.audio_path(u) for u in manifest}
     content = hashes.of(list(paths.values()))
-    keys = {}
+    keys, lost = {}, {}
     for u in manifest:
         found = content[paths[u.id]]
         if isinstance(found, SerkitError):
-            raise SerkitError(f"utterance '{u.id}': {found}")
-        keys[u.id] = item_key(found, u.start_s, u.end_s)
-    return keys
+            lost[u.id] = str(found)
+        else:
+            keys[u.id] = item_key(found, u.start_s, u.end_s)
+    return keys, lost
 
 
 def _recogniser(
@@ -261,19 +273,23 @@ def _recogniser(
 ) -> Recogniser:
     if engine == "faster-whisper":
         size = str(source) if source is not None else name.split("/", 1)[-1]
-        return FasterWhisper(size, language, device)
+        return FasterWhisper(size, language, device, CTRANSLATE2[precision])
     found = resolved if resolved is not None else checkpoints.resolve(name, source, family="whisper")
     return TransformersWhisper(found, language, device, precision)
 
 
 def _batches(
-    manifest: Manifest, utterances: Sequence[Utterance], batch_size: int
+    manifest: Manifest, utterances: Sequence[Utterance], batch_size: int, lost: dict[str, str]
 ) -> Iterator[list[tuple[Utterance, np.ndarray]]]:
-    """Utterances with their samples, about ``batch_size`` windows at a time."""
+    """Utterances with their samples, about ``batch_size`` windows at a time; into ``lost`` what cannot be read."""
     batch: list[tuple[Utterance, np.ndarray]] = []
     n_windows = 0
     for u in utterances:
-        samples = audio.load(manifest.audio_path(u), start_s=u.start_s, end_s=u.end_s)
+        try:
+            samples = audio.load(manifest.audio_path(u), start_s=u.start_s, end_s=u.end_s)
+        except SerkitError as error:
+            lost[u.id] = str(error)
+            continue
         batch.append((u, samples))
         n_windows += 1 + len(samples) // (WINDOW_S * SAMPLE_RATE_HZ)
         if n_windows >= batch_size:

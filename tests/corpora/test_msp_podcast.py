@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from serkit import pipeline
 from serkit.audit import audit
 from serkit.corpora.msp_podcast import msp_podcast
 from serkit.errors import SerkitError
+from serkit.readers import read_corpora
+from serkit.recipe import parse_recipe
 
 from .examples import check_rows, touch
 
@@ -135,6 +138,35 @@ def test_challenge_layout_counts_and_an_honest_test(tmp_path: Path) -> None:
     honest = msp_podcast(tmp_path, protocol="msp-podcast-is25-devtest", seed=3)
     assert {u.meta["set"] for u in honest.split("test")} == {"Development"}
     assert {u.meta["set"] for u in honest.split("dev")} == {"Train"}
+
+
+def challenge(root: Path) -> Path:
+    """What the 2025 challenge handed out: Train and Development, and recordings of Test3 without labels."""
+    rows = [
+        [f"MSP-PODCAST_{k:04d}_{n:04d}.wav", code, "4", "4", "4", f"{k}", "Male", subset]
+        for k, subset in ((1, "Train"), (2, "Train"), (3, "Train"), (4, "Train"), (5, "Development"))
+        for n, code in enumerate("ASHUFDCN")
+    ]
+    touch(root, [f"Audio/{row[0]}" for row in rows] + ["Audio/MSP-PODCAST_test3_0001.wav"])
+    write(root / "Labels" / "labels_consensus.csv", HEAD, rows)
+    return root
+
+
+def test_the_challenge_copy_goes_into_a_run_with_the_right_option(tmp_path: Path, small_text: str) -> None:
+    root, recipe = challenge(tmp_path / "msp"), parse_recipe(small_text)
+
+    def prepared(name: str, protocol: str | None, *options: str) -> pipeline.Run:
+        manifest = read_corpora(["msp_podcast"], [root], protocol=protocol, options=options)
+        return pipeline.prepare(recipe, manifest, tmp_path / name)
+
+    for protocol in (None, "msp-podcast-is25"):
+        with pytest.raises(SerkitError, match=r"no utterance in split 'test'.*unlabelled_test=true.*--no-test"):
+            prepared("refused", protocol)
+    hidden = prepared("hidden", "msp-podcast-is25", "unlabelled_test=true").manifest
+    assert hidden.split("test").ids == ("MSP-PODCAST_test3_0001",)
+    assert len(hidden.split("train")) == 32
+    honest = prepared("honest", "msp-podcast-is25-devtest").manifest
+    assert {u.meta["set"] for u in honest.split("test")} == {"Development"}
 
 
 def test_speakers_in_two_official_splits_are_named(tmp_path: Path) -> None:

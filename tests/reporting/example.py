@@ -125,7 +125,8 @@ def report() -> dict[str, Any]:
             "seed": 7,
             "models": ["fold0", "fold1"],
             "versions": {"python": "3.11"},
-            "run": {"finished": "2026-01-01T00:00:00+00:00", "cores": 2},
+            "run": {"finished": "2026-01-01T00:00:00+00:00", "cores": 2,
+                    "rounding_error": {"voice[pool=4]": 0.000213}},
         },
     }  # fmt: skip
 

@@ -107,6 +107,10 @@ _IS25_COUNTS = (
     ("dev rows of disgust", "dev", "disgust", 542, _NOTEBOOK),
     ("dev rows of fear", "dev", "fear", 326, _NOTEBOOK),
 )
+_WITHOUT_TEST = (
+    "--protocol msp-podcast-is25 --option unlabelled_test=true (Test3 is predicted, not measured); or "
+    "--protocol msp-podcast-is25-devtest (Development is the test)"
+)
 _VOTE_LABELS = {
     "Angry": "anger",
     "Sad": "sadness",
@@ -237,6 +241,8 @@ def _finished(
         "ratings": n_raters,
         "overlapping_speakers": names,
     }
+    if "test" not in {u.split for u in rows}:
+        extra["without_test"] = _WITHOUT_TEST  # what a run that needs a test says
     checks = _IS25_COUNTS if chosen.name == "msp-podcast-is25" else ()
     here = Counter((u.split, u.emotion) for u in rows if u.emotion not in (None, "other"))
     extra["count_findings"] = [

@@ -16,7 +16,7 @@ from typing import Any
 from serkit import comparison, evaluation, metrics
 from serkit.files import write_text
 from serkit.pipeline.confidence import scaled
-from serkit.pipeline.run import Machine, Run, cores
+from serkit.pipeline.run import Machine, Run, cores, device_of
 from serkit.predictions import Predictions, Report
 from serkit.types import Manifest
 
@@ -217,7 +217,10 @@ def _mistakes(
 
 
 def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
-    """Everything a reader needs to get the same numbers; clock and hardware apart, under ``run``."""
+    """Everything a reader needs to get the same numbers; clock and hardware apart, under ``run``.
+
+    ``run.rounding_error`` stands there as well: it is of a whole store, which other runs fill too.
+    """
     run = runs[0]
     features: dict[str, dict[str, Any]] = {}
     for key, found in run.features.items():
@@ -254,8 +257,9 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
             "platform": platform.platform(),
             "cores": cores(),
             "memory_gib": _memory_gib(),
-            "device": machine.device if machine is not None else "unknown",
+            "device": device_of(machine) if machine is not None else "unknown",
             "jobs": machine.workers if machine is not None else 0,
+            "rounding_error": {key: found.store.rounding_error for key, found in run.features.items()},
         },
     }
 

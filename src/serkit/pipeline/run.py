@@ -42,7 +42,7 @@ class Machine:
         """How many processes that makes here."""
         if self.jobs > 0:
             return self.jobs
-        return 1 if self.device == "cuda" else cores()
+        return cores() if device_of(self) == "cpu" else 1
 
 
 def threads_of(workers: int) -> int:

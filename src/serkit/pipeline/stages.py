@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,21 @@ import numpy as np
 
 from serkit import extraction, stacking
 from serkit.combining import Ensemble
-from serkit.crossfit import crossfit_folds
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.features import Features, require_complete
 from serkit.files import write_text
 from serkit.labels import apply_labels
-from serkit.pipeline.heard import describe_texts
+from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoder, needed_features
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
+from serkit.pipeline.splits import check_splits
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe, load_recipe
-from serkit.types import NEUTRAL, Manifest
+from serkit.types import Manifest
 
 Listener = Callable[[Any], None]
 
@@ -55,7 +55,7 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
         SerkitError: the folder holds another run; labels or splits that the recipe cannot use.
     """
     fitted = apply_labels(manifest, recipe)
-    _check_splits(fitted, recipe)
+    check_splits(fitted, recipe)
     folder = Path(folder)
     if (folder / "manifest.jsonl").is_file():
         run = Run(folder)
@@ -90,7 +90,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     _tell(listener, "extract", ", ".join(needed))
     encoders = {key: make_encoder(feature) for key, feature in needed.items()}
     used = run.manifest.where(lambda u: u.split is not None)
-    texts = _texts(run, used, encoders.values(), machine, listener)
+    texts = texts_of(run, used, encoders, machine, listener)
     found = _extracted(used, encoders, machine, listener, texts)
     if run.recipe.copies:
         _tell(listener, "extract", f"{len(run.recipe.copies)} copies of every training clip")
@@ -228,71 +228,6 @@ def _begun(path: Path, recipe: Recipe) -> bool:
     if path.name == "recipe.yaml":
         return load_recipe(path).fingerprint == recipe.fingerprint
     return path.name.startswith(".") and path.name.endswith(".part")
-
-
-def _check_splits(manifest: Manifest, recipe: Recipe) -> None:
-    present = {u.split for u in manifest}
-    parts = [manifest.info, *manifest.info.get("corpora", {}).values()]
-    needed = ("train", "dev") if any(part.get("no_test") for part in parts) else ("train", "dev", "test")
-    for split in needed:
-        if split not in present:
-            raise SerkitError(
-                f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs {', '.join(needed)}"
-            )
-    train = manifest.split("train")
-    thin = [label for label, n in train.counts().items() if n < 2]
-    if thin:
-        raise SerkitError(
-            f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels"
-        )
-    if not any(manifest.split("dev").counts().values()):
-        raise SerkitError(
-            f"no utterance of split 'dev' in '{manifest.corpus}' has a label; networks are selected on it"
-        )
-    if recipe.crossfit is not None:
-        crossfit_folds(learned_from(manifest, recipe), recipe.crossfit.folds, recipe.crossfit.seed)
-    if recipe.stack is not None and len(recipe.systems) > 1:
-        label, n = min(train.counts().items(), key=lambda item: item[1])
-        wanted = recipe.stack.folds if recipe.stack.per_class == "auto" else recipe.stack.per_class
-        if n < wanted:
-            raise SerkitError(
-                f"label '{label}' has {n} training clips in '{manifest.corpus}' and the stack needs {wanted}: name it "
-                "in drop_labels, lower stack.folds or stack.per_class, or set stack=null"
-            )
-    for name, system in recipe.systems.items():
-        if system.balance == "neutral" and not train.counts().get(NEUTRAL):
-            raise SerkitError(
-                f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
-            )
-        if system.balance == "corpus" and len({u.corpus for u in train}) < 2:
-            raise SerkitError(f"systems.{name}: balance: corpus needs two corpora; give --corpus twice or set it null")
-
-
-def _texts(
-    run: Run, manifest: Manifest, encoders: Iterable[Encoder], machine: Machine, listener: Listener | None
-) -> dict[str, str] | None:
-    """Transcripts by id, where an encoder reads text; kept in the store and, for reading, in the run."""
-    readers = [e.spec.name for e in encoders if e.spec.modality == "text"]
-    if not readers:
-        return None
-    source = run.recipe.transcripts
-    if source is None:
-        raise SerkitError(
-            f"encoder '{readers[0]}' reads text and the recipe names no transcripts: set transcripts=corpus (its own "
-            "text), whisper/large-v3, or a CSV file with id and text"
-        )
-    from serkit.transcripts import transcribe
-
-    path = machine.store / "transcripts.jsonl"
-    found = transcribe(manifest, source, path, device=device_of(machine), callback=listener)
-    rows = [
-        json.dumps({"id": i, "text": t.text, "language": t.language, "flags": list(t.flags)}, ensure_ascii=False)
-        for i, t in found.items()
-    ]
-    write_text(run.folder / "transcripts.jsonl", "\n".join(rows) + "\n")
-    said = describe_texts(manifest, source, {i: (t.text, t.flags) for i, t in found.items()})
-    write_text(run.folder / "transcripts.json", json.dumps(said, indent=1, ensure_ascii=False) + "\n")
-    return {i: t.text for i, t in found.items()}
 
 
 def _gather(run: Run, system: str, split: str) -> Predictions:

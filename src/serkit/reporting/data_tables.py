@@ -192,17 +192,25 @@ def features(source: Source) -> Table | None:
     found = source.provenance.get("features") or {}
     if not found:
         return None
-    titles = ("Feature", "Dim", "Source", "Revision", "Licence", "Fingerprint", "Note")
-    columns = tuple(Column(t, numeric=t == "Dim", code=t in ("Feature", "Fingerprint")) for t in titles)
+    errors = (source.provenance.get("run") or {}).get("rounding_error") or {}
+    titles = ("Feature", "Dim", "Rounding", "Source", "Revision", "Licence", "Fingerprint", "Note")
+    columns = tuple(Column(t, numeric=t in ("Dim", "Rounding"), code=t in ("Feature", "Fingerprint")) for t in titles)
     rows = []
     for key, f in found.items():
         texts = [
             key,
             whole(f.get("dim")),
+            _percent(errors.get(key)),
             *(f.get(k) for k in ("source", "revision", "licence", "fingerprint", "note")),
         ]
         rows.append(Row(tuple(Cell(str(t) if t not in (None, "") else ABSENT) for t in texts)))
-    return Table("features", "Features", columns, tuple(rows), _texts(source))
+    note = "Rounding: what the stored number format costs, root of squared errors over squares of all that is stored."
+    return Table("features", "Features", columns, tuple(rows), (*_texts(source), *((note,) if errors else ())))
+
+
+def _percent(share: Any) -> str:
+    found = finite(share)
+    return "" if found is None else f"{100 * found:.2g} %"
 
 
 def _texts(source: Source) -> tuple[str, ...]:
@@ -257,7 +265,7 @@ def settings(source: Source) -> list[Table]:
         pairs["label map"] = _label_map(info.get("label_map"))
         found.append(_pairs(f"corpus-{len(found)}", f"Corpus {name}", pairs))
     found.append(_pairs("versions", "Versions", p.get("versions") or {}))
-    machine = {spaced(k): v for k, v in (p.get("run") or {}).items()}
+    machine = {spaced(k): v for k, v in (p.get("run") or {}).items() if k != "rounding_error"}
     note = ("Clock and hardware: the only part that differs between two runs with the same seed.",)
     found.append(_pairs("machine", "The machine, this time", machine, note))
     return [t for t in found if t.rows]

@@ -1,0 +1,73 @@
+"""What a run asks of the splits and classes of a manifest, before any work."""
+
+from __future__ import annotations
+
+from serkit import readers, registry
+from serkit.crossfit import crossfit_folds
+from serkit.errors import SerkitError
+from serkit.pipeline.networks_of_run import learned_from
+from serkit.recipe import Recipe
+from serkit.types import NEUTRAL, Manifest
+
+
+def check_splits(manifest: Manifest, recipe: Recipe) -> None:
+    """Refuse a manifest whose splits or classes a recipe cannot be run on.
+
+    Args:
+        manifest: with the recipe's labels. recipe: resolved.
+
+    Raises:
+        SerkitError: a split without rows or labels, a class too thin to be learned, crossed or stacked, or a balance
+            without its groups; the line says what to do.
+    """
+    present = {u.split for u in manifest}
+    parts = [manifest.info, *manifest.info.get("corpora", {}).values()]
+    needed = ("train", "dev") if any(part.get("no_test") for part in parts) else ("train", "dev", "test")
+    for split in needed:
+        if split not in present:
+            raise SerkitError(
+                f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs {', '.join(needed)}"
+                + _ways_out(manifest, split)
+            )
+    train = manifest.split("train")
+    thin = [label for label, n in train.counts().items() if n < 2]
+    if thin:
+        raise SerkitError(
+            f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels"
+        )
+    if not any(manifest.split("dev").counts().values()):
+        raise SerkitError(
+            f"no utterance of split 'dev' in '{manifest.corpus}' has a label; networks are selected on it"
+        )
+    if recipe.crossfit is not None:
+        crossfit_folds(learned_from(manifest, recipe), recipe.crossfit.folds, recipe.crossfit.seed)
+    if recipe.stack is not None and len(recipe.systems) > 1:
+        label, n = min(train.counts().items(), key=lambda item: item[1])
+        wanted = recipe.stack.folds if recipe.stack.per_class == "auto" else recipe.stack.per_class
+        if n < wanted:
+            raise SerkitError(
+                f"label '{label}' has {n} training clips in '{manifest.corpus}' and the stack needs {wanted}: name it "
+                "in drop_labels, lower stack.folds or stack.per_class, or set stack=null"
+            )
+    for name, system in recipe.systems.items():
+        if system.balance == "neutral" and not train.counts().get(NEUTRAL):
+            raise SerkitError(
+                f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
+            )
+        if system.balance == "corpus" and len({u.corpus for u in train}) < 2:
+            raise SerkitError(f"systems.{name}: balance: corpus needs two corpora; give --corpus twice or set it null")
+
+
+def _ways_out(manifest: Manifest, split: str) -> str:
+    """What helps where a split has no rows: other protocols, what the corpus itself says, or a run without a test."""
+    ways: list[str] = []
+    parts = manifest.info.get("corpora") or {manifest.corpus: manifest.info}
+    for name, info in parts.items():
+        if info.get("without_test") and split == "test":
+            ways.append(str(info["without_test"]))
+        elif name in registry.names("corpora"):
+            others = [p.name for p in readers.card(name).protocols if p.name != info.get("protocol")]
+            ways += [f"another --protocol ({', '.join(others)})"] if others else []
+    if split == "test":
+        ways.append("--no-test, where nobody is to be measured")
+    return f": take {'; or '.join(ways)}" if ways else ""
