@@ -66,7 +66,7 @@ $(VENV)/.dev: $(VENV)/.base
 
 # Extras that not every machine can have: without them their tests skip and say so.
 $(VENV)/.everything: $(VENV)/.dev
-	@for extra in opensmile audformat; do $(PIP) --editable ".[$$extra]" \
+	@for extra in opensmile audformat ray finetune; do $(PIP) --editable ".[$$extra]" \
 		|| echo "extra '$$extra' cannot be installed here; its tests will skip"; done
 	@touch $@
 

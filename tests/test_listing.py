@@ -28,3 +28,25 @@ def test_sources_and_licences_are_said():
         assert row["protocols"]
         assert row["layout"]
     assert "12 systems" in next(r["line"] for r in listing.recipes() if r["name"] == "toy")
+
+
+def test_a_corpus_without_a_language_or_an_address_leaves_no_gap():
+    for row in listing.corpora():
+        assert "(," not in row["line"], row["line"]
+        assert "; )" not in row["line"], row["line"]
+        assert row["url"] in row["line"]
+
+
+def test_recipes_say_what_they_need():
+    rows = {row["name"]: row for row in listing.recipes()}
+    assert (rows["offline12"]["extras"], rows["ueda2025"]["extras"]) == ([], ["foundation"])
+    assert "reads functionals, voice, logmel/40, mfcc/20; base install)" in rows["offline12"]["line"]
+    assert rows["ueda2025"]["line"].endswith("; extra: foundation)")
+    assert rows["mll2026"]["encoders"] == ["waveform", "wavlm/large"]
+    assert rows["wavlm_baseline"]["extras"] == ["foundation"]
+
+
+def test_models_and_losses_say_where_they_come_from():
+    for kind in ("models", "losses"):
+        for row in listing.members(kind):
+            assert any(char.isdigit() for char in row["doc"].rpartition("(")[2]) or "serkit's own" in row["doc"], row

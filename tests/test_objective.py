@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from serkit.losses.neutral_margin import neutral_margin
 from serkit.networks import build_network
 from serkit.objective import Objective
 from serkit.sampling import Loader
+from serkit.tensors import Batch, Outputs
 
 
 def made(**changes):
@@ -32,6 +35,37 @@ def test_it_is_the_weighted_sum_of_what_the_losses_say():
     assert torch.allclose(parts["cross_entropy"], first)
     assert torch.allclose(total, first + 0.3 * second)
     total.backward()
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_shares_make_parts_of_a_batch_the_whole(soft, masked):
+    """Unlabelled rows, soft labels and classes that a corpus cannot have, by parts of other sums of weights."""
+    losses = [{"name": "cross_entropy", "class_weights": "inverse_frequency", "soft": soft}, {"name": "neutral_margin"}]
+    objective, *_ = made(losses=losses, train={"loss_scale": "fixed"})
+    torch.manual_seed(1)
+    labels = torch.tensor([0, -1, 2, 1, 0, 0, 0, -1, 2, 0])
+    targets = torch.rand(10, 3).softmax(1) if soft else None
+    mask = torch.ones(10, 3, dtype=torch.bool)
+    mask[labels == 0, 1] = False
+    whole = Batch(tuple("abcdefghij"), {}, {}, labels, targets, mask if masked else None)
+    logits, neutral = torch.randn(10, 3), torch.randn(10)
+    spans = [slice(0, 3), slice(3, 4), slice(4, 8), slice(8, 10)]
+    parts = [
+        replace(
+            whole, ids=whole.ids[s], labels=labels[s], targets=targets[s] if soft else None,
+            class_mask=mask[s] if masked else None,
+        )
+        for s in spans
+    ]  # fmt: skip
+    shares = objective.shares(parts)
+    for name in ("cross_entropy", "neutral_margin"):
+        assert sum(s[name] for s in shares) == pytest.approx(1)
+    total = sum(
+        objective(Outputs(logits[s], neutral[s]), part, share)[0]
+        for s, part, share in zip(spans, parts, shares, strict=True)
+    )
+    assert float(total) == pytest.approx(float(objective(Outputs(logits, neutral), whole)[0]), abs=1e-6)
 
 
 def test_losses_with_state_bring_their_parameters_and_a_learned_scale_too():

@@ -45,9 +45,11 @@ class _Objective(nn.Module):
         super().__init__()
         self.network, self.losses = network, losses
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The sum of the losses, and each of them without its gradient."""
-        total, components = self.losses(self.network(batch), batch)
+    def forward(
+        self, batch: Batch, shares: Mapping[str, float] | None = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The sum of the losses, each by its share, and each of them without its gradient."""
+        total, components = self.losses(self.network(batch), batch, shares)
         return total, {name: value.detach() for name, value in components.items()}
 
 
@@ -92,25 +94,25 @@ class Fitting:
         return {"epoch": number + 1, "lr": self.optimizer.param_groups[0]["lr"], **sums.row()}
 
     def update(self, group: list[Batch], sums: _Means, epoch: int) -> None:
-        """One optimiser step on the gradient of some batches, each weighted by its rows.
+        """One optimiser step on the gradient of some batches, as of the one large batch that they make.
 
-        For a loss that is a plain mean over rows this is the gradient of the one large batch. A loss that
-        divides by a sum of class weights is divided by its own batch's sum, so there it is so only up to
-        the difference between those sums.
+        Each loss counts by its share (:meth:`serkit.objective.Objective.shares`), so that this is exact for every loss
+        that is a weighted mean over rows, class weights included. A loss that compares the clips of a batch (``ccc``,
+        ``supcon``) sees the small batches; with several processes each divides by its own rows.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        n_rows = sum(len(b) for b in group)
-        for batch in group:
+        shares = self.losses.shares(group) if len(group) > 1 else [None]
+        for batch, share in zip(group, shares, strict=True):
             moved = batch.to(self.accelerator.device)
             with self.accelerator.autocast():
-                total, components = self.objective(moved)
+                total, components = self.objective(moved, share)
             if not bool(torch.isfinite(total)):
                 raise RunFailed(
                     f"{self.name}: the loss is {float(total.detach())} in epoch {epoch + 1}; "
                     f"lower train.lr (now {self.settings.lr:g}) or set train.clip_norm"
                 )
-            self.accelerator.backward(total * (len(batch) / n_rows))
-            sums.add(len(batch), total, components, self.losses.sum.components(components))
+            self.accelerator.backward(total)
+            sums.add(len(batch), components, self.losses.sum.components(components))
         if self.settings.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -159,11 +161,9 @@ class _Means:
         self.rows = 0
         self.sums: dict[str, float] = {}
 
-    def add(
-        self, rows: int, total: torch.Tensor, components: Mapping[str, torch.Tensor], scaled: Mapping[str, float]
-    ) -> None:
+    def add(self, rows: int, components: Mapping[str, torch.Tensor], scaled: Mapping[str, float]) -> None:
         self.rows += rows
-        values = {"loss": float(total.detach()), **{f"loss_{k}": float(v) for k, v in components.items()}}
+        values = {"loss": sum(scaled.values()), **{f"loss_{k}": float(v) for k, v in components.items()}}
         if len(scaled) > 1:  # of one loss it is the loss
             values |= {f"scaled_{k}": v for k, v in scaled.items()}
         for name, value in values.items():

@@ -12,7 +12,7 @@ from serkit.checkpoints import FAMILIES
 from serkit.config import checkpoint_folders
 from serkit.errors import MissingExtra
 from serkit.readers import card
-from serkit.recipe import load_recipe, recipe_names
+from serkit.recipe import Recipe, load_recipe, recipe_names
 
 
 def corpora() -> list[dict[str, Any]]:
@@ -20,11 +20,12 @@ def corpora() -> list[dict[str, Any]]:
     rows = []
     for name in registry.names("corpora"):
         c = card(name)
-        languages = ",".join(c.languages)
+        what = ", ".join([*([",".join(c.languages)] if c.languages else []), c.kind])
+        source = f"; {c.url}" if c.url else ""
         rows.append(
             {
                 "name": name,
-                "line": f"{c.title} ({languages}, {c.kind}; licence: {c.licence}; {c.url})",
+                "line": f"{c.title} ({what}; licence: {c.licence}{source})",
                 "title": c.title,
                 "languages": list(c.languages),
                 "kind": c.kind,
@@ -107,20 +108,40 @@ def _own(name: str) -> dict[str, Any]:
 
 
 def recipes() -> list[dict[str, Any]]:
-    """Recipes with their description and number of systems."""
+    """Recipes with their description, number of systems, the encoders they read and the extras these need."""
     rows = []
     for name in recipe_names():
         recipe = load_recipe(name)
         n = len(recipe.systems)
+        reads, extras = _needs(recipe)
+        needs = f"extra: {', '.join(extras)}" if extras else "base install"
         rows.append(
             {
                 "name": name,
-                "line": f"{recipe.description} ({n} system{'s' * (n != 1)})",
+                "line": f"{recipe.description} ({n} system{'s' * (n != 1)}; reads {', '.join(reads)}; {needs})",
                 "systems": list(recipe.systems),
                 "features": list(recipe.features),
+                "encoders": reads,
+                "extras": extras,
             }
         )
     return rows
+
+
+def _needs(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Encoders and backbones that a recipe reads, by name, and the extras of the install that they need."""
+    reads = dict.fromkeys(f.name for f in recipe.features.values())
+    extras = set()
+    for system in recipe.systems.values():
+        backbone = system.model.parameters.get("backbone")
+        if backbone is not None:
+            reads[str(backbone["name"] if isinstance(backbone, dict) else backbone)] = None
+        if system.model.parameters.get("tuning") == "lora":
+            extras.add("finetune")
+    for name in reads:
+        family = name.partition("/")[0]
+        extras |= {"foundation"} if ":" in name or family in FAMILIES else {family} & {"opensmile"}
+    return list(reads), sorted(extras)
 
 
 def members(kind: registry.Kind) -> list[dict[str, Any]]:

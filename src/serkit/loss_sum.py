@@ -55,8 +55,11 @@ class LossSum(nn.Module):
         self.register_buffer("divisors", torch.zeros(len(self.names), dtype=torch.float32))
         self.log_variances = nn.Parameter(torch.zeros(len(self.names))) if rule == "uncertainty" else None
 
-    def forward(self, values: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, values: Mapping[str, Tensor], shares: Mapping[str, float] | None = None) -> Tensor:
         """Scalar sum of the scalars in ``values``, one by name; in training mode the divisors take note of them.
+
+        Args:
+            values: of one batch. shares: what part of its scaled loss a batch of several counts, by name.
 
         Raises:
             SerkitError: a loss is missing or unknown.
@@ -65,7 +68,10 @@ class LossSum(nn.Module):
             raise SerkitError(f"a sum of the losses {list(self.names)} was given {list(values)}")
         if self.training:
             self._take_note(values)
-        return torch.stack(list(self._weighted(values).values())).sum()
+        parts = self._weighted(values)
+        if shares is not None:
+            parts = {name: shares[name] * part for name, part in parts.items()}
+        return torch.stack(list(parts.values())).sum()
 
     @torch.no_grad()
     def components(self, values: Mapping[str, Tensor]) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,7 @@ class Objective(nn.Module):
             "dim": getattr(network, "embedding_dim", None),
         }
         self.parts: dict[str, Callable[[Outputs, Batch], Tensor]] = {}
+        self._divisors: dict[str, Callable[[Batch], float]] = {}
         self.stateful = nn.ModuleDict()
         for loss in system.losses:
             if loss.name in self.parts:
@@ -56,13 +58,41 @@ class Objective(nn.Module):
                 self.parts[loss.name] = module
             else:
                 self.parts[loss.name] = partial(made, **loss.parameters, **given)
+                divisor = getattr(sys.modules[made.__module__], "_divisor", None)
+                if divisor is not None:
+                    self._divisors[loss.name] = partial(divisor, **loss.parameters, **given)
         weights = {loss.name: loss.weight for loss in system.losses}
         self.sum = LossSum(list(weights), list(weights.values()), system.train.loss_scale)
 
-    def forward(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scaled sum (scalar) and each loss as it came, by name."""
+    def forward(
+        self, outputs: Outputs, batch: Batch, shares: Mapping[str, float] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scaled sum (scalar) and each loss as it came, by name.
+
+        Args:
+            shares: of this batch in a group of batches, by loss, from :meth:`shares`; ``None`` where it stands alone.
+        """
         values = {name: part(outputs, batch) for name, part in self.parts.items()}
-        return self.sum(values), values
+        return self.sum(values, shares), values
+
+    def shares(self, group: Sequence[Batch]) -> list[dict[str, float]]:
+        """How much each batch counts in the loss of a group of batches, so that their sum is that of one large batch.
+
+        A loss that is the mean of a batch's rows counts by rows. One that divides by something else (a sum of class
+        weights, the rows with a label) has ``_divisor(batch, **parameters)`` beside it in its file and counts by that.
+
+        Returns:
+            For each batch a number by loss; those of one loss sum to 1.
+        """
+        found: list[dict[str, float]] = [{} for _ in group]
+        for name in self.parts:
+            divisor = self._divisors.get(name)
+            sizes = [float(len(b)) if divisor is None else divisor(b) for b in group]
+            if not sum(sizes) > 0:  # no row counts: the loss is 0, whatever its shares
+                sizes = [float(len(b)) for b in group]
+            for batch, size in zip(found, sizes, strict=True):
+                batch[name] = size / sum(sizes)
+        return found
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the losses with state, and of a learned scaling."""

@@ -13,7 +13,7 @@ from serkit.tensors import Batch, Outputs
 
 
 def ccc(outputs: Outputs, batch: Batch, *, weights: Sequence[float] = (1.0, 1.0, 1.0), epsilon: float = 1e-8) -> Tensor:
-    """``Σ_a w_a (1 − CCC_a)`` over the batch, for the attributes of arousal, valence and dominance.
+    """``Σ_a w_a (1 − CCC_a)`` over the batch, of arousal, valence, dominance (as in EmoSphere-SER, 2505.19693).
 
     ``CCC = 2 cov(x, y) / (var x + var y + (mean x − mean y)²)`` with variances of the batch itself (divided by n),
     as in EmoSphere-SER (arXiv 2505.19693) and the challenge baseline. It is a property of a batch, not a mean over

@@ -23,7 +23,7 @@ def cross_entropy(
     soft: bool = False,
     class_counts: Tensor | None = None,
 ) -> Tensor:
-    """Weighted mean of the negative log-likelihood of each row's emotion.
+    """Weighted mean of the negative log-likelihood of each row's emotion (Ueda et al. 2025, eq. 3).
 
     Without a class mask and with hard labels this is ``F.cross_entropy(logits, labels, weight,
     ignore_index=-1, label_smoothing)``: every row counts with the weight of its class, and the sum is
@@ -51,8 +51,7 @@ def cross_entropy(
         if bool((targets * ~batch.class_mask).any()) and not (soft and batch.targets is not None):
             row = int((targets * ~batch.class_mask).sum(1).argmax())
             raise SerkitError(f"utterance '{batch.ids[row]}' has a label that its corpus is said not to have")
-        targets = targets * batch.class_mask
-        targets = targets / targets.sum(1, keepdim=True).clamp_min(torch.finfo(targets.dtype).tiny)
+        targets = _among(targets, batch.class_mask)
         logits = logits.masked_fill(~batch.class_mask, -math.inf)
     log_probs = logits.log_softmax(1)
     if batch.class_mask is not None:
@@ -67,6 +66,21 @@ def cross_entropy(
     return (loss * real).sum() / row_weights.sum().clamp_min(torch.finfo(loss.dtype).tiny)
 
 
+def _divisor(
+    batch: Batch,
+    *,
+    class_counts: Tensor,
+    class_weights: ClassWeights = "none",
+    soft: bool = False,
+    **_: object,
+) -> float:
+    """The sum of weights that the loss of this batch is divided by."""
+    targets, real = _targets(torch.zeros(len(batch), len(class_counts)), batch, soft)
+    if batch.class_mask is not None:
+        targets = _among(targets, batch.class_mask)
+    return float(((targets * _weights(class_weights, class_counts, targets)).sum(1) * real).sum())
+
+
 def _targets(logits: Tensor, batch: Batch, soft: bool) -> tuple[Tensor, Tensor]:
     """(batch, classes) distribution by row, and (batch,) 1.0 where the row counts."""
     if soft and batch.targets is not None:
@@ -75,6 +89,12 @@ def _targets(logits: Tensor, batch: Batch, soft: bool) -> tuple[Tensor, Tensor]:
     known = batch.labels >= 0
     targets = torch.nn.functional.one_hot(batch.labels.clamp_min(0), logits.shape[1]).to(logits.dtype)
     return targets * known[:, None], known.to(logits.dtype)
+
+
+def _among(targets: Tensor, mask: Tensor) -> Tensor:
+    """(batch, classes) distributions over the classes of (batch, classes) ``mask`` alone."""
+    targets = targets * mask
+    return targets / targets.sum(1, keepdim=True).clamp_min(torch.finfo(targets.dtype).tiny)
 
 
 def _weights(kind: ClassWeights, counts: Tensor | None, like: Tensor) -> Tensor:

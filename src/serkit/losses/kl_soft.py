@@ -16,7 +16,7 @@ def kl_soft(
     class_weights: ClassWeights = None,
     class_counts: Tensor | None = None,
 ) -> Tensor:
-    """``mean_i Σ_c w_c t_ic (log t_ic − log p_ic)``: soft labels of a mixup, or rater votes.
+    """``mean_i Σ_c w_c t_ic (log t_ic − log p_ic)``: soft labels of a mixup, or rater votes (Wang et al. 2026).
 
     The L_KL of Wang et al. 2026 (arXiv 2512.04551) with the soft label of EAM; SAILER's objective with rater
     distributions (2505.22133). With weights its gradient is that of the weighted soft cross-entropy.

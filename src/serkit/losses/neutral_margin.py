@@ -10,7 +10,7 @@ from serkit.tensors import Batch, Outputs
 
 
 def neutral_margin(outputs: Outputs, batch: Batch, *, label_names: tuple[str, ...], neutral: str = "neutral") -> Tensor:
-    """Mean of ``log(1 + exp(-y x))`` with x the neutral logit, y = +1 for neutral and -1 for any other emotion.
+    """Mean of ``log(1 + exp(-y x))``, x the neutral logit, y = 1 for neutral, else -1 (Ueda et al. 2025, eq. 4).
 
     Args:
         outputs: ``neutral`` (batch,) logit.
@@ -30,3 +30,8 @@ def neutral_margin(outputs: Outputs, batch: Batch, *, label_names: tuple[str, ..
     known = (batch.labels >= 0).to(outputs.neutral.dtype)
     sign = (batch.labels == label_names.index(neutral)).to(outputs.neutral.dtype) * 2.0 - 1.0
     return (F.softplus(-sign * outputs.neutral) * known).sum() / known.sum().clamp_min(1.0)
+
+
+def _divisor(batch: Batch, **_: object) -> float:
+    """Rows that the loss of this batch is the mean of."""
+    return float((batch.labels >= 0).sum())

@@ -18,7 +18,7 @@ Stem = Literal["time", "time_frequency"]
 
 
 class Compact(nn.Module):
-    """Convolutions over log-mel frames, four times fewer frames, then frame-level attention and pooling.
+    """Convolutions over log-mel frames, four times fewer frames, frame-level attention, pooling (serkit's own).
 
     A front end of our own for systems that start from nothing; no paper stands behind its sizes. Waveform
     augmentations come before the log-mel encoder, so the network never sees a waveform. Normalisation inside

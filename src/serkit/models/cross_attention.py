@@ -26,7 +26,7 @@ PUBLISHED_CODE: dict[str, Any] = {"masked": False, "attention": "per_query", "po
 
 
 class CrossAttention(nn.Module):
-    """Recurrent encodings of 2 or more modalities that attend to each other, pooled and classified.
+    """Recurrent encodings of 2 or more modalities that attend to each other, pooled (Ueda et al. 2025).
 
     Per modality ``H = biGRU(LayerNorm(Linear(X)))``; ``Z_m = H_m + sum_n MHA(H_m, H_n, H_n)`` over the
     other modalities; attention pooling (eq. 1-2); the pooled vectors side by side are the embedding,

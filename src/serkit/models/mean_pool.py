@@ -18,7 +18,7 @@ from serkit.tensors import Batch, Outputs
 
 
 class MeanPool(nn.Module):
-    """Masked pooling per modality, concatenation, LayerNorm, Linear, ReLU, Dropout, Linear.
+    """Masked pooling per modality, concatenation, LayerNorm, Linear, ReLU, Dropout, Linear (serkit's own control).
 
     Args:
         dims: width of the features by encoder name, in order. n_classes: emotions.

@@ -21,7 +21,7 @@ WaveNormalise = Literal["checkpoint", "train", "none"]
 
 
 class SpeechBackbone(nn.Module):
-    """Waveforms through a pretrained network that is trained too, then frame-level attention and pooling.
+    """A pretrained network on waveforms, trained too, then frame attention and pooling (after Wang et al. 2026).
 
     Reads the feature ``waveform``. In a recipe ``backbone`` is a name (``wavlm/large``, ``hub:ORG/MODEL``,
     ``path:DIR``) or a mapping of it with ``layers``, ``dropout`` and ``layer_drop``; see
