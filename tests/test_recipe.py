@@ -45,8 +45,8 @@ def test_transcripts_are_a_name_or_a_mapping():
     forced = parse_recipe(BASE, ["transcripts=whisper/small", "transcripts.language=de"])
     assert forced.transcripts.language == "de"
     assert parse_recipe(BASE, ["transcripts=whisper/small"]).fingerprint != forced.fingerprint
-    with pytest.raises(SerkitError, match=r"unknown key 'transcripts\.langage'; did you mean 'language'"):
-        parse_recipe(BASE, ["transcripts={name: whisper/small, langage: de}"])
+    with pytest.raises(SerkitError, match=r"unknown key 'transcripts\.lang'; did you mean 'language'"):
+        parse_recipe(BASE, ["transcripts={name: whisper/small, lang: de}"])
     with pytest.raises(SerkitError, match="'corpus' is read, not heard, and takes no language"):
         parse_recipe(BASE, ["transcripts={name: corpus, language: de}"])
 
