@@ -36,6 +36,17 @@ def check_padding_changes_nothing(encoder: Any, items: list[Any], bound: float =
     assert worst(encoder(items), [encoder([item])[0] for item in items]) <= bound
 
 
+def check_bfloat16_stays_near(cls: Any, folder: Path, items: list[Any], by: Any = rms, **choices: Any) -> None:
+    """The bound that docs/encoders.md states: shares of the features' deviation, by root mean square or ``worst``."""
+    exact = cls(f"path:{folder}", **choices)
+    rough = cls(f"path:{folder}", precision="bf16", **choices)
+    reference, together = exact(items), rough(items)
+    spread = float(np.concatenate(reference).std())
+    assert 0 < by(together, reference) < 0.25 * spread
+    assert rms(together, [rough([item])[0] for item in items]) < 0.05 * spread
+    assert rough.spec.fingerprint != exact.spec.fingerprint
+
+
 def check_layers(cls: Any, folder: Path, item: Any, reference: list[np.ndarray], **choices: Any) -> None:
     """Every choice of layer against all hidden states (time, dim) that transformers itself gives."""
     n_layers = len(reference) - 1

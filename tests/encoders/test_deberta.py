@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pretrained_checks import check_strict_names, check_text_encoder
+from pretrained_checks import TEXTS, check_bfloat16_stays_near, check_strict_names, check_text_encoder
 
 from serkit.encoders.deberta import Deberta
 from serkit.foundation.tiny import tiny_folder
@@ -26,6 +26,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_what_transformers_computes_batched_or_not_and_windowed(folder: Path) -> None:
     check_text_encoder(Deberta, folder)
+
+
+def test_bfloat16_stays_near(folder: Path) -> None:
+    check_bfloat16_stays_near(Deberta, folder, TEXTS)
 
 
 def test_missing_and_unexpected_weights_are_errors(tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretrained_checks import check_layers, check_padding_changes_nothing, check_strict_names, clips
+from pretrained_checks import (
+    check_bfloat16_stays_near,
+    check_layers,
+    check_padding_changes_nothing,
+    check_strict_names,
+    clips,
+)
 
 from serkit.encoders.distilhubert import Distilhubert
 from serkit.foundation.tiny import tiny_folder
@@ -42,6 +48,10 @@ def test_every_layer_is_the_one_asked_for(folder: Path) -> None:
 
 def test_padding_changes_nothing(folder: Path) -> None:
     check_padding_changes_nothing(Distilhubert(f"path:{folder}"), clips())
+
+
+def test_bfloat16_stays_near(folder: Path) -> None:
+    check_bfloat16_stays_near(Distilhubert, folder, clips())
 
 
 def test_missing_and_unexpected_weights_are_errors(tmp_path: Path) -> None:

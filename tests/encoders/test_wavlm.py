@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretrained_checks import check_layers, check_padding_changes_nothing, check_strict_names, clips, worst
+from pretrained_checks import (
+    check_bfloat16_stays_near,
+    check_layers,
+    check_padding_changes_nothing,
+    check_strict_names,
+    clips,
+    worst,
+)
 
 from serkit.encoders.wavlm import Wavlm
 from serkit.encoding import n_frames
@@ -45,16 +52,7 @@ def test_padding_changes_nothing(folder: Path) -> None:
 
 
 def test_bfloat16_stays_near(folder: Path) -> None:
-    items = clips()
-    exact, rough = Wavlm(f"path:{folder}")(items), Wavlm(f"path:{folder}", precision="bf16")
-    together, alone = rough(items), [rough([item])[0] for item in items]
-    spread = float(np.concatenate(exact).std())
-    assert (
-        float(np.sqrt(np.mean([np.mean((a - b) ** 2) for a, b in zip(together, exact, strict=True)]))) < 0.25 * spread
-    )
-    assert (
-        float(np.sqrt(np.mean([np.mean((a - b) ** 2) for a, b in zip(together, alone, strict=True)]))) < 0.05 * spread
-    )
+    check_bfloat16_stays_near(Wavlm, folder, clips())
 
 
 def test_long_clips_are_computed_in_stretches_with_the_one_frame_rule(folder: Path) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretrained_checks import check_layers, check_padding_changes_nothing, check_strict_names, clips, rms, worst
+from pretrained_checks import (
+    check_bfloat16_stays_near,
+    check_layers,
+    check_padding_changes_nothing,
+    check_strict_names,
+    clips,
+    worst,
+)
 
 from serkit.encoders.whisper import Whisper
 from serkit.encoding import n_frames
@@ -96,12 +103,4 @@ def test_missing_and_unexpected_weights_are_errors(tmp_path: Path) -> None:
 
 
 def test_bfloat16_stays_near(folder: Path) -> None:
-    """The bound that is stated for bf16: a share of a feature's spread, far less between alone and batched."""
-    items = clips()
-    exact = Whisper(f"path:{folder}", window="clip")(items)
-    rough = Whisper(f"path:{folder}", window="clip", precision="bf16")
-    together, alone = rough(items), [rough([item])[0] for item in items]
-    spread = float(np.concatenate(exact).std())
-    assert worst(together, exact) < 0.25 * spread
-    assert rms(together, alone) < 0.05 * spread
-    assert rough.spec.fingerprint != Whisper(f"path:{folder}", window="clip").spec.fingerprint
+    check_bfloat16_stays_near(Whisper, folder, clips(), by=worst, window="clip")
