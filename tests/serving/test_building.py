@@ -15,10 +15,12 @@ import serkit
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.networks import load_network
 from serkit.pipeline import Run
 from serkit.predictions import Predictions
 from serkit.recipe import parse_recipe
 from serkit.serving.building import build
+from serkit.serving.model_card import _content
 from serkit.serving.predictor import Model
 
 
@@ -112,6 +114,12 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     assert "](reliability.svg)" in text
     assert "\n## Notes\n\nMeasured elsewhere, too.\n" in text
     assert "CC BY-NC-SA 4.0" in (made.path / "LICENCE.md").read_text(encoding="utf-8")
+    about = json.loads((made.path / "bundle.json").read_text(encoding="utf-8"))
+    loaded = [load_network(Run(finished).network(n["system"], n["model"]))[0] for n in about["networks"]]
+    assert f"{sum(p.numel() for n in loaded for p in n.parameters())} parameters in all" in text
+    assert "Needed beside it: none" in text
+    pretrained = {**about, "features": {"w": {"spec": {"name": "wavlm/large"}}}}
+    assert "Needed beside it: the weights of `wavlm/large` (1.26 GB)" in _content(pretrained, Run(finished))
     assert serkit.load(made.path).bundle.text("card.md") == text
 
 

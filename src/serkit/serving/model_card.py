@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from serkit.checkpoint_table import BY_NAME
+from serkit.checkpoints import FAMILIES
 from serkit.errors import SerkitError
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import Run
@@ -61,7 +63,7 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
         "## Known failures",
         _failures(report, system, run),
         "## What is in it",
-        _content(about),
+        _content(about, run),
         "## Licence",
         f"Weights: {about['licence']['weights']}\n\nCode: {about['licence']['code']}",
     ]
@@ -248,12 +250,27 @@ def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
     return "\n".join(lines)
 
 
-def _content(about: Mapping[str, Any]) -> str:
+def _content(about: Mapping[str, Any], run: Run) -> str:
+    """What the bundle holds, how large it is, and the encoder weights that it needs beside it."""
+    from serkit.networks import load_network
+
     stack, networks = about["stack"], about["networks"]
+    loaded = [load_network(run.network(n["system"], n["model"]))[0] for n in networks]
+    n_parameters = sum(p.numel() for network in loaded for p in network.parameters())
+    beside = []
+    for row in about["features"].values():
+        name = str(row["spec"]["name"])
+        known = BY_NAME.get(name)
+        if known is not None or ":" in name or name.partition("/")[0] in FAMILIES:
+            millions = f"{known.parameters_m:g} million parameters" if known and known.parameters_m else "size unknown"
+            size = f"{known.download_gb:g} GB" if known and known.download_gb else millions
+            beside.append(f"`{name}` ({size})")
+    needed = f"the weights of {', '.join(dict.fromkeys(beside))}" if beside else "none: its encoders have no weights"
     encoders = "; ".join(f"`{k}` ({row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items())
     return (
         f"{len(networks)} networks ({about['weights']} weights) of {len(stack['systems'])} systems, combined by "
-        f"{stack.get('name', stack['kind'])}. Encoders: {encoders}. Largest difference of a logit between "
+        f"{stack.get('name', stack['kind'])}, {n_parameters} parameters in all. Needed beside it: {needed}. "
+        f"Encoders: {encoders}. Largest difference of a logit between "
         f"ONNX and torch: {about['largest_difference']:.1e}. Recipe `{about['trained_on']['recipe']}`, data "
         f"`{about['trained_on']['manifest']}`, serkit {about['serkit']}."
     )
