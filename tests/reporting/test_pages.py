@@ -208,7 +208,12 @@ def test_one_system_without_stack_and_test_labels(tmp_path: Path) -> None:
     tree.update(comparisons=[], stack={})
     text = write(tree, tmp_path)
     assert "<h1>On dev, voice_text reaches a Macro-F1 of 0.500.</h1>" in text
-    assert "Test has no labels here" in text
+    assert "numbers on dev, on which models were chosen, so they flatter" in text
+    tree["provenance"]["recipe"] = {"systems": {"a": {"train": {"select": "last"}}}, "crossfit": {"with_dev": True}}
+    kept = write(tree, tmp_path)
+    assert "on dev, where no epoch was chosen" in kept
+    assert "each is scored by networks that did not hear it" in kept.replace("&#39;", "'")
+    assert "so they flatter" not in kept
     assert 'id="failures"' not in text
     assert not (tmp_path / "figures" / "confusion_best.svg").exists()
     assert not (tmp_path / "figures" / "differences.svg").exists()

@@ -199,9 +199,14 @@ def cautions(source: Source) -> list[str]:
         speakers = int(finite(m.get("speakers")) or 0)
         few = f"{count(speakers, 'speaker')} {SPLIT_WORDS[source.split]}" if speakers else "unknown speakers"
         lines.append(f"rough intervals: {few}; below 20 speakers a bootstrap interval is too narrow.")
-    if source.split == "dev":
-        lines.append("Test has no labels here: these are numbers on dev, on which models were chosen, so they flatter.")
     recipe = source.provenance.get("recipe") or {}
+    if source.split == "dev":
+        systems = list((recipe.get("systems") or {}).values())
+        kept_last = bool(systems) and all((s.get("train") or {}).get("select") == "last" for s in systems)
+        said = "where no epoch was chosen" if kept_last else "on which models were chosen, so they flatter"
+        if (recipe.get("crossfit") or {}).get("with_dev"):
+            said += "; dev's speakers train too, and each is scored by networks that did not hear it"
+        lines.append(f"Test has no labels here: these are numbers on dev, {said}.")
     stack = recipe.get("stack") or {}
     if "stack" in source.tree["systems"] and (stack.get("in_sample") or not recipe.get("crossfit")):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
