@@ -15,7 +15,7 @@ from serkit.errors import RunFailed
 from serkit.serving.http.app import create_app
 from serkit.serving.http.service import Service
 from serkit.serving.http.settings import ServiceSettings
-from serkit.serving.http.sockets import MAX_CHUNK
+from serkit.serving.http.sockets import MAX_READ
 
 LOG = logging.getLogger("serkit.serving")
 _LAST_S = 3.0  # of the time after SIGTERM, for streams to end
@@ -37,7 +37,7 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
     service: Service = app.state.service
     config = uvicorn.Config(
         app, host=host, port=port, http=_protocol(settings.read_s), access_log=False, log_level="info",
-        server_header=False, ws_max_size=MAX_CHUNK, ws_max_queue=8, timeout_keep_alive=5, lifespan="on",
+        server_header=False, ws_max_size=MAX_READ, ws_max_queue=8, timeout_keep_alive=5, lifespan="on",
         ws_per_message_deflate=False, timeout_graceful_shutdown=int(settings.grace_s) + 5,
     )  # fmt: skip
     server = _Server(config, service)

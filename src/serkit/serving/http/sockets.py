@@ -18,7 +18,10 @@ from serkit.serving.http.service import Service
 from serkit.serving.http.worker import Failure
 
 MAX_CHUNK = 1 << 20
-_CLOSE = {"busy": 1013, "not_ready": 1013, "shutting_down": 1012, "internal": 1011}
+"""Bytes of a message that is taken."""
+MAX_READ = 4 * MAX_CHUNK
+"""Bytes of a message that is read to its end, so that what is too large is answered; beyond, the connection is cut."""
+_CLOSE = {"busy": 1013, "not_ready": 1013, "shutting_down": 1012, "internal": 1011, "too_large": 1009}
 
 
 class _Over(Exception):
@@ -150,6 +153,9 @@ async def _next(socket: WebSocket, limit_s: float) -> dict[str, Any]:
         raise Refused("too_slow", f"nothing came for {limit_s:g} s; silence has to be sent as samples") from None
     if message["type"] == "websocket.disconnect":
         raise _Over
+    size = len(message.get("bytes") or message.get("text") or b"")
+    if size > MAX_CHUNK:
+        raise Refused("too_large", f"a message of {size / 2**20:.1f} MiB exceeds {MAX_CHUNK >> 20} MiB, the limit")
     return message
 
 
