@@ -25,7 +25,7 @@ from serkit.types import Manifest
 
 def report(folder):
     tree = json.loads((folder / "report" / "report.json").read_text())
-    for split, row in tree["scaled"]["stack" if "stack" in tree["systems"] else tree["best_on_dev"]].items():
+    for split, row in tree["scaled"][tree["lead"]].items():
         gap = sum(r["n"] * abs(r["confidence"] - r["accuracy"]) for r in row["reliability"])
         assert gap / row["ece"]["n"] == pytest.approx(row["ece"]["value"]), split
     tree["provenance"].pop("run")
@@ -208,6 +208,10 @@ def test_without_cross_fit_or_stack(small_text, toy_root, tmp_path, machine):
     tree = report(run.folder)
     assert "stack" not in tree["systems"]
     assert {"vote", "mean_logit"} <= set(tree["systems"])
+    assert run.lead == tree["lead"] == tree["mistakes"]["system"] == "mean_logit"
+    assert {c["a"] for c in tree["comparisons"]} == {"mean_logit"}
+    assert {c["b"] for c in tree["comparisons"]} == {tree["best_on_dev"], "vote"}
+    assert "the mean logit" in (run.folder / "report" / "report.md").read_text().splitlines()[2]
 
 
 def test_an_in_sample_stack_only_when_said_aloud(small_text, toy_root, tmp_path, machine):

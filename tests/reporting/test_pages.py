@@ -14,10 +14,11 @@ import pytest
 
 from serkit.errors import SerkitError
 from serkit.reporting import write_report
+from serkit.reporting.figures import ClassScore, class_bars
 from serkit.reporting.pages import markdown_text, tex_text
 from serkit.reporting.svg import digits_of, element, ticks
 
-from .example import Page, details, numbers, report, write
+from .example import Page, details, difference, numbers, report, write
 
 
 def test_page_is_well_formed_and_asks_the_network_for_nothing(tmp_path: Path) -> None:
@@ -217,6 +218,40 @@ def test_one_system_without_stack_and_test_labels(tmp_path: Path) -> None:
     assert 'id="failures"' not in text
     assert not (tmp_path / "figures" / "confusion_best.svg").exists()
     assert not (tmp_path / "figures" / "differences.svg").exists()
+
+
+def test_without_a_stack_it_leads_with_the_mean_logit(tmp_path: Path) -> None:
+    tree = report()
+    for part in ("systems", "details"):
+        tree[part] = {k: v for k, v in tree[part].items() if k not in ("stack", "random_forest", "logistic")}
+    rows = [difference("voice_text", 0.05, 0.17, 0.004), difference("vote", -0.02, 0.11, 0.2)]
+    tree.update(comparisons=[{**r, "a": "mean_logit"} for r in rows], stack={})
+    text = write(tree, tmp_path)
+    assert "<h1>On test, the mean logit beats the best single system, but not the majority vote.</h1>" in text
+    assert "The mean logit reaches a Macro-F1 of 0.550 [0.500, 0.600] on test" in text
+    assert "<h2>What the mean logit adds</h2>" in text
+    assert "Mean logit against" in text
+    assert "By class: mean logit on test" in text or "F1 of voice_text" in text
+    assert 'tr class="lead"' in text
+    assert 'tr class="stack"' not in text
+    assert not re.search(r"\bthe stack\b", re.sub("<style>.*?</style>", "", text, flags=re.DOTALL))
+    forest = (tmp_path / "figures" / "forest.svg").read_text(encoding="utf-8")
+    assert 'class="mark lead"' in forest
+    assert ">the answer<" in forest
+    tree["comparisons"] = []  # as an earlier serkit wrote it
+    assert "<h1>On test, the mean logit reaches a Macro-F1 of 0.550.</h1>" in write(tree, tmp_path)
+
+
+@pytest.mark.parametrize("n_series", [1, 2])
+def test_labels_of_classes_do_not_touch(n_series: int) -> None:
+    rows = [ClassScore(f"class {k}", 20, (0.5,) * n_series) for k in range(9)]
+    drawing = class_bars(rows, ["one", "other"][:n_series], alt="nine classes").body
+    text = str(drawing)
+    names = [float(y) for y in re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>class \d', text)]
+    clips = [float(y) for y in re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>20 clips', text)]
+    assert len(names) == len(clips) == 9
+    assert all(b - a >= 13 for a, b in zip(names, clips, strict=True))
+    assert all(b - a >= 18 for a, b in zip(clips, names[1:], strict=False))
 
 
 def test_several_corpora_are_each_described(tmp_path: Path) -> None:

@@ -81,6 +81,4 @@ def compare(
 def _default_system(run: Run, given: str | None) -> str:
     if given is not None:
         return given
-    if run.predictions_path("stack", "test").is_file():
-        return "stack"
-    return str(next(iter(run.recipe.systems)))
+    return run.lead or next(iter(run.recipe.systems))

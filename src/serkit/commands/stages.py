@@ -212,11 +212,13 @@ def _summary(folder: Path) -> None:
 
 
 def _by_fold(folder: Path) -> None:
-    """WA (accuracy) and UA (UAR) of each fold, their mean, and the pooled numbers, of the stack or each system."""
+    """WA (accuracy) and UA (UAR) of each fold, their mean and the pooled numbers, of what leads or of each system."""
     from serkit.reporting.data_tables import mean_and_spread
 
     tree = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
-    names = ["stack"] if "stack" in tree["systems"] else [n for n in tree["systems"] if n != tree["best_on_dev"]]
+    names, best = [tree["lead"]], tree["best_on_dev"]
+    if tree["lead"] == best:
+        names = [n for n in tree["systems"] if n != best]
     for name in names:
         rows = [(str(f["fold"]), f["systems"][name]) for f in tree["folds"]]
         typer.echo(f"{name} by fold: " + "  ".join(f"{k}: WA {m['accuracy']:.3f} UA {m['uar']:.3f}" for k, m in rows))

@@ -16,12 +16,11 @@ from typing import Any
 from serkit import comparison, evaluation, metrics
 from serkit.files import write_text
 from serkit.pipeline.confidence import scaled
-from serkit.pipeline.run import Machine, Run, cores, device_of
+from serkit.pipeline.run import ENSEMBLES, Machine, Run, cores, device_of
 from serkit.predictions import Predictions, Report
 from serkit.types import Manifest
 
 FORMAT = 1
-ENSEMBLES = ("stack", "random_forest", "logistic", "vote", "mean_logit")
 SELECT = "macro_f1"
 BEST = "best_on_dev"
 Scores = dict[str, dict[str, list[Predictions]]]
@@ -44,9 +43,10 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     """Everything measured of one run, or of the folds of a cross-validation with their rows pooled.
 
     The tree holds ``systems.NAME.SPLIT.METRIC`` (value, low, high, n, speakers, interval), details by the
-    same names (per class, confusion, draws, slices, reliability), ``scaled`` (ECE and reliability of the leading
-    system after temperature scaling), training curves, paired comparisons of the stack,
-    the most confident mistakes, and the provenance, whose clock and hardware stand apart under ``run``.
+    same names (per class, confusion, draws, slices, reliability), ``lead`` (what a bundle of the run answers with:
+    the stack, else the mean logit, else the only system), ``scaled`` (its ECE and reliability after temperature
+    scaling), training curves, its paired comparisons, the most confident mistakes, and the provenance, whose clock
+    and hardware stand apart under ``run``.
     Of several folds, dev and test are pooled (each speaker is in each of them once) and ``folds`` holds the
     folds' own numbers; ``best_on_dev`` answers each fold with the system that is best on that fold's dev.
 
@@ -55,7 +55,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     """
     first, settings = runs[0], runs[0].recipe.evaluate
     manifests = [r.manifest for r in runs]
-    names = [*first.recipe.systems, *(e for e in ENSEMBLES if first.predictions_path(e, "dev").is_file())]
+    names = [*first.recipe.systems, *first.ensembles]
     splits = [s for s in first.splits if len(runs) == 1 or s != "train"]
     scores: Scores = {n: {s: [r.predictions(n, s) for r in runs] for s in splits} for n in names}
     if len(runs) > 1:
@@ -78,22 +78,23 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         for n in names
     }
     best = BEST if len(runs) > 1 else max(first.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
-    lead = "stack" if "stack" in scores else best
+    lead = first.lead if first.lead in first.ensembles else best
     tree: dict[str, Any] = {
         "format": FORMAT,
         "name": first.recipe.name,
         "description": first.recipe.description,
         "corpus": first.manifest.corpus,
         "labels": list(first.manifest.labels),
+        "lead": lead,
         "best_on_dev": best,
         "systems": {n: {s: _numbers(r) for s, r in reports[n].items()} for n in names},
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
         "scaled": {lead: scaled(scores[lead], manifests, draws=settings.draws, seed=settings.seed)},
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
-        "comparisons": _comparisons(manifests, first, scores, reports, best),
+        "comparisons": _comparisons(manifests, first, scores, reports, lead, best),
         "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
-        "mistakes": _mistakes(manifests, scores, reports, best),
+        "mistakes": _mistakes(manifests, scores, reports, lead),
         "counts": {s: class_counts(manifests, s) for s in splits},
         "speakers": {s: len({u.speaker for m in manifests for u in m.split(s)} - {None}) for s in splits},
         "provenance": provenance(runs, machine),
@@ -171,19 +172,26 @@ def _design(run: Run, name: str) -> dict[str, Any]:
 
 
 def _comparisons(
-    manifests: Sequence[Manifest], run: Run, scores: Scores, reports: Mapping[str, Mapping[str, Report]], best: str
+    manifests: Sequence[Manifest],
+    run: Run,
+    scores: Scores,
+    reports: Mapping[str, Mapping[str, Report]],
+    lead: str,
+    best: str,
 ) -> list[dict[str, Any]]:
-    """The stack and the published forest against the single system best on dev, the vote, the mean logit."""
-    if "stack" not in scores:
+    """The stack and the published forest, or the mean logit, against the system best on dev and the ensembles."""
+    if lead == best:
         return []
-    others = [best, *(e for e in ENSEMBLES if e in scores and e != "stack")]
+    others = [best, *(e for e in ENSEMBLES if e in scores and e != lead)]
     kept = _stack(run).get("kept")
     found = []
     for split in ("dev", "test"):
-        if split not in reports["stack"]:
+        if split not in reports[lead]:
             continue
         for metric in ("macro_f1", "uar"):
-            for one in ("stack", "random_forest"):
+            for one in dict.fromkeys((lead, "random_forest")):
+                if one not in scores:
+                    continue
                 if one == "random_forest" and kept == "random_forest" and len(manifests) == 1:
                     continue  # it is the stack
                 rivals = [n for n in others if n != one and not (one == "stack" and n == kept and len(manifests) == 1)]
@@ -206,14 +214,13 @@ def _stack(run: Run) -> dict[str, Any]:
 
 
 def _mistakes(
-    manifests: Sequence[Manifest], scores: Scores, reports: Mapping[str, Mapping[str, Report]], best: str
+    manifests: Sequence[Manifest], scores: Scores, reports: Mapping[str, Mapping[str, Report]], lead: str
 ) -> dict[str, Any]:
-    """The most confident mistakes of the stack (or the best system) on test, or on dev without labels."""
-    name = "stack" if "stack" in scores else best
-    split = "test" if "test" in reports[name] else "dev"
-    rows = evaluation.gather(scores[name][split], list(manifests), split=split)
+    """The most confident mistakes of the leading system on test, or on dev where test has no labels."""
+    split = "test" if "test" in reports[lead] else "dev"
+    rows = evaluation.gather(scores[lead][split], list(manifests), split=split)
     worst = [m.to_row() for m in evaluation.most_confident_mistakes(rows, 20)]
-    return {"system": name, "split": split, "rows": worst}
+    return {"system": lead, "split": split, "rows": worst}
 
 
 def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:

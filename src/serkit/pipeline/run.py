@@ -18,6 +18,7 @@ from serkit.recipe import Recipe, load_recipe
 from serkit.store import FeatureStore
 from serkit.types import Manifest
 
+ENSEMBLES = ("stack", "random_forest", "logistic", "vote", "mean_logit")
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
 
 
@@ -170,6 +171,21 @@ class Run:
         if missing:
             raise SerkitError(f"{self.folder}: features '{missing[0]}' are not extracted; run extract first")
         return found
+
+    @property
+    def ensembles(self) -> list[str]:
+        """The ensembles that are built, in the order of :data:`ENSEMBLES`."""
+        return [e for e in ENSEMBLES if self.predictions_path(e, "dev").is_file()]
+
+    @property
+    def lead(self) -> str | None:
+        """What the run answers with: the stack, where there is none the mean logit, or its only system.
+
+        ``None`` where several systems have no ensemble yet.
+        """
+        singles = list(self.recipe.systems)
+        found = [n for n in ("stack", "mean_logit") if n in self.ensembles]
+        return found[0] if found else singles[0] if len(singles) == 1 else None
 
     def done(self, stage: str) -> bool:
         """Whether a stage is finished for this recipe and manifest."""

@@ -24,6 +24,7 @@ def content(source: Source) -> dict[str, Any]:
         "about": about(source),
         "verdict": judge(source),
         "tiles": _tiles(source),
+        "adds": f"What the {source.ensemble or 'stack'} adds",
         "figures": figures(source),
         "paper": tables.paper(source),
         "comparisons": tables.comparisons(source),
@@ -65,7 +66,7 @@ def _tiles(source: Source) -> list[dict[str, str]]:
     for metric in ("macro_f1", "uar"):
         m = source.metric(source.lead, split, metric)
         if m:
-            text = {"value": number(m["value"]), "name": f"{METRICS[metric]}, {source.lead}"}
+            text = {"value": number(m["value"]), "name": f"{METRICS[metric]}, {source.ensemble or source.lead}"}
             found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {split}", "kind": "stack"})
     m = source.metric(source.best, split, "macro_f1")
     if m and source.lead != source.best:
@@ -96,7 +97,7 @@ def _forest(source: Source) -> Figure | None:
     if not rows:
         return None
     rows.sort(key=lambda r: -r.value)
-    at = next((r.value for r in rows if r.kind == "stack"), None)
+    at = next((r.value for r in rows if r.kind in ("stack", "lead")), None)
     alt = "Macro-F1 with intervals, best first: " + "; ".join(r.hint for r in rows)
     lead = source.metric(source.lead, source.split, "macro_f1")
     caption = (
@@ -124,11 +125,11 @@ def _differences(source: Source) -> Figure | None:
     if not rows:
         return None
     told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
-    axis = f"Macro-F1 of the stack minus the other, {source.split}"
+    axis = f"Macro-F1 of the {source.ensemble} minus the other, {source.split}"
     first = next(c for c in source.comparisons if c.get("split") == source.split)
-    caption = f"Right of zero the stack is ahead. Lines: {first.get('interval')}."
+    caption = f"Right of zero the {source.ensemble} is ahead. Lines: {first.get('interval')}."
     wide, narrow = (forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True) for n in (False, True))
-    return Figure("differences", "What the stack adds", caption, (wide,), (narrow,))
+    return Figure("differences", f"What the {source.ensemble} adds", caption, (wide,), (narrow,))
 
 
 def _confusions(source: Source) -> list[Figure]:
@@ -171,7 +172,7 @@ def _slices(source: Source) -> list[Figure]:
         return []
     whole_set = source.metric(source.lead, source.split, "macro_f1")
     at = finite(whole_set.get("value"))
-    axis = f"Macro-F1 of the {source.display(source.lead)} on {source.split}"
+    axis = f"Macro-F1 of {source.named(source.lead)} on {source.split}"
     alt = f"{axis}, by group: " + "; ".join(r.hint for r in rows)
     wide, narrow = (forest(rows, alt=alt, axis=axis, narrow=n, at=at) for n in (False, True))
     caption = f"The dashed line is the whole split ({number(at)})."

@@ -11,8 +11,11 @@ from serkit.reporting.svg import Drawing, box, cut, digits_of, element, label, l
 from serkit.reporting.text import count, number, signed
 
 WIDE, NARROW = 720.0, 340.0
-LEGEND = (("stack", "stack"), ("best", "best single on dev"), ("ensemble", "other ensemble"), ("system", "single"))
-STRONG = ("stack", "best")
+LEGEND = (
+    ("stack", "stack"), ("lead", "the answer"), ("best", "best single on dev"), ("ensemble", "other ensemble"),
+    ("system", "single"),
+)  # fmt: skip
+STRONG = ("stack", "lead", "best")
 
 
 @dataclass(frozen=True)
@@ -176,12 +179,14 @@ class ClassScore:
 
 
 def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, narrow: bool = False) -> Drawing:
-    """Two bars per class from 0 to 1: the first series filled, the second outlined."""
+    """A bar or two per class from 0 to 1: the first series filled, the second outlined."""
     width = NARROW if narrow else WIDE
     left, right = (16.0, width - 40.0) if narrow else (150.0, width - 52.0)
     bar, gap = 11.0, 3.0
     head = 19.0 if narrow else 0.0
-    pitch = head + len(series) * (bar + gap) + 11
+    lines = len(series) * (bar + gap)
+    room = lines if narrow else max(lines, 28.0)  # a name and its clips, one above the other
+    pitch = head + room + 11
     top = 28.0
     bottom = top + pitch * len(rows)
     parts, at = [], left
@@ -208,7 +213,7 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
                 label(left - 10, y + 26, support, "tick", text_anchor="end"),
             ]
         for s, value in enumerate(row.values):
-            bar_y = y + head + s * (bar + gap)
+            bar_y = y + head + (room - lines + gap) / 2 * (room > lines) + s * (bar + gap)
             long = max(1.0, min(1.0, value) * (right - left))
             hint = element("title", f"{row.label}, {series[s]}: {number(value)}")
             shape = box(left, bar_y, long, bar, f"bar s{s}")

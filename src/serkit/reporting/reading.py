@@ -13,6 +13,7 @@ from serkit.reporting.text import ENSEMBLES, clean, finite
 
 FORMAT = 1
 NEEDED = {"name": str, "corpus": str, "labels": list, "best_on_dev": str, "systems": dict}
+LEADING = ("stack", "mean_logit")
 BY_SPLIT = ("train", "dev", "test")
 
 
@@ -42,6 +43,11 @@ class Source:
         return self.part("stack").get("kept")
 
     @property
+    def ensemble(self) -> str | None:
+        """What the leading ensemble is called in a sentence: ``stack``, ``mean logit``, or nothing without one."""
+        return ENSEMBLES.get(self.lead)
+
+    @property
     def singles(self) -> list[str]:
         """Base systems, in the order of the recipe."""
         return [n for n in self.tree["systems"] if n not in ENSEMBLES]
@@ -54,8 +60,11 @@ class Source:
 
     @property
     def lead(self) -> str:
-        """Whose numbers the page leads with: the stack, or the best single system where there is none."""
-        return "stack" if "stack" in self.tree["systems"] else self.best
+        """Whose numbers the page leads with: what a bundle of the run answers with.
+
+        The stack; where there is none the mean logit; where there is no ensemble the best single system.
+        """
+        return next((n for n in LEADING if n in self.tree["systems"]), self.best)
 
     @property
     def split(self) -> str:
@@ -102,10 +111,14 @@ class Source:
             return f"stack ({ENSEMBLES.get(self.kept, self.kept)})"
         return ENSEMBLES.get(system, system)
 
+    def named(self, system: str) -> str:
+        """The same in a sentence: an ensemble has an article, a system of the recipe is a name."""
+        return f"the {self.display(system)}" if system in ENSEMBLES else self.display(system)
+
     def kind(self, system: str) -> str:
-        """``stack``, ``best``, ``ensemble`` or ``system``."""
-        if system == "stack":
-            return "stack"
+        """``stack``, ``lead`` (an ensemble that leads without being a stack), ``best``, ``ensemble`` or ``system``."""
+        if system in ENSEMBLES and system == self.lead:
+            return "stack" if system == "stack" else "lead"
         return "best" if system == self.best else "ensemble" if system in ENSEMBLES else "system"
 
     @property

@@ -57,9 +57,9 @@ def path(points: Sequence[tuple[float, float]], class_: str) -> Markup:
 
 
 def marker(kind: str, x: float, y: float, size: float = 4.5) -> Markup:
-    """What a number is: a square for the stack, a diamond for the best single system, a triangle, a circle."""
-    if kind == "stack":
-        return box(x - size, y - size, 2 * size, 2 * size, "mark stack")
+    """What a number is: a square for the stack or what leads instead, a diamond for the best single one, and others."""
+    if kind in ("stack", "lead"):
+        return box(x - size, y - size, 2 * size, 2 * size, f"mark {kind}")
     r = size * 1.35
     if kind == "best":
         corners = [(x, y - r), (x + r, y), (x, y + r), (x - r, y)]

@@ -61,7 +61,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """cells; kind: ``stack``, ``best``, ``ensemble``, ``system`` or nothing."""
+    """cells; kind: ``stack``, ``lead``, ``best``, ``ensemble``, ``system`` or nothing."""
 
     cells: tuple[Cell, ...]
     kind: str = ""
@@ -156,12 +156,12 @@ def paper(source: Source) -> Table:
 
 
 def comparisons(source: Source) -> Table | None:
-    """What the stack adds: paired differences on every split and metric."""
+    """What the leading ensemble adds: paired differences on every split and metric."""
     found = source.comparisons
     if not found:
         return None
     titles = (
-        "Stack against",
+        f"{str(source.ensemble).capitalize()} against",
         "Difference [95%]",
         "p",
         "p Holm",
@@ -185,8 +185,9 @@ def comparisons(source: Source) -> Table | None:
         rows.append(Row(texts))
     kinds = dict.fromkeys(f"{c.get('split')}: {c.get('interval')}, n = {whole(c.get('n'))}." for c in found)
     notes = (
-        "Difference: stack minus the other, on the same utterances. Detectable: the smallest true difference found "
-        "four times in five. “Better” and “worse” need an interval without zero and both p Holm and p permuted < 0.05.",
+        f"Difference: {source.ensemble} minus the other, on the same utterances. Detectable: the smallest true "
+        "difference found four times in five. “Better” and “worse” need an interval without zero and both p Holm and "
+        "p permuted < 0.05.",
         *kinds,
     )
     return Table("comparisons", "Paired differences", columns, tuple(rows), notes)

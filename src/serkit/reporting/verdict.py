@@ -62,11 +62,11 @@ def judge(source: Source) -> Verdict:
     rest = [named[b] for b, r in main.items() if r not in ("better", "worse")]
     where = SPLIT_WORDS[source.split]
     opening = where[0].upper() + where[1:]
-    subject = f"{opening}, the stack"
+    subject = f"{opening}, the {source.ensemble}"
     if not main:
         value = number(source.metric(source.lead, source.split, "macro_f1").get("value"))
         tone = "alone"
-        headline = f"{opening}, {source.display(source.lead)} reaches a Macro-F1 of {value}."
+        headline = f"{opening}, {source.named(source.lead)} reaches a Macro-F1 of {value}."
     elif len(won) == len(main):
         tone, headline = "won", f"{subject} beats {listed(won)}."
     elif won:
@@ -90,12 +90,13 @@ def _called(source: Source, system: str) -> str:
 
 def _lead(source: Source) -> str:
     m = source.metric(source.lead, source.split, "macro_f1")
-    who = source.display(source.lead)
+    who = source.named(source.lead)
+    who = f"The{who.removeprefix('the')}" if who.startswith("the ") else who
     if not m:
-        return f"The {who} was not measured."
+        return f"{who} was not measured."
     interval = between(m.get("low"), m.get("high"))
     return (
-        f"The {who} reaches a Macro-F1 of {number(m['value'])} {interval} {SPLIT_WORDS[source.split]}: "
+        f"{who} reaches a Macro-F1 of {number(m['value'])} {interval} {SPLIT_WORDS[source.split]}: "
         f"{count(m.get('n'), 'utterance')} of {count(m.get('speakers'), 'speaker')} "
         f"({m.get('interval')})."
     )
@@ -152,7 +153,7 @@ def _better_unchosen(source: Source) -> list[str]:
     if top is None or lead is None or known[top] <= lead or top in (source.best, source.lead):
         return []
     return [
-        f"{top} reaches {number(known[top])} {SPLIT_WORDS[source.split]}, more than the {source.display(source.lead)}; "
+        f"{top} reaches {number(known[top])} {SPLIT_WORDS[source.split]}, more than {source.named(source.lead)}; "
         f"on dev it was behind {source.best}, so that to choose it now would be hindsight."
     ]
 

@@ -14,7 +14,6 @@ from serkit import __version__, calibration, evaluation, metrics, stacking
 from serkit.calibration import Method
 from serkit.errors import SerkitError, did_you_mean
 from serkit.networks import load_config, load_network
-from serkit.pipeline.measure import ENSEMBLES
 from serkit.pipeline.run import Run
 from serkit.serving import ensembles
 from serkit.serving.bundle import HELD_OUT, STACK, open_bundle, write_bundle
@@ -62,7 +61,8 @@ def build(
 
     Args:
         out: folder, or a file ending in .zip or .serkit. system: a system or ensemble of the run; the stack
-            where there is one, else the only system. name: of the bundle; the recipe's where ``None``.
+            where there is one, else the mean logit, else the only system.
+        name: of the bundle; the recipe's where ``None``.
         weights: how matrices are stored. method: of the calibration.
         licence: of the weights; where ``None`` the bundle refers to the licences of its data.
         max_clip_s: a longer recording is answered by its stretches of speech; not much above the length of the
@@ -122,11 +122,10 @@ def build(
 def _stack(run: Run, system: str | None) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     """What answers, and what a bundle keeps of it."""
     singles = list(run.recipe.systems)
-    built = [e for e in ENSEMBLES if run.predictions_path(e, "dev").is_file()]
+    built = run.ensembles
+    system = system or run.lead
     if system is None:
-        if len(singles) > 1 and not built:
-            raise SerkitError(f"{run.folder}: the run has {len(singles)} systems and no ensemble yet; run stack first")
-        system = "stack" if "stack" in built else "mean_logit" if built else singles[0]
+        raise SerkitError(f"{run.folder}: the run has {len(singles)} systems and no ensemble yet; run stack first")
     if system in singles:
         return system, ensembles.alone(system, run.manifest.labels), {}
     if system not in built:
