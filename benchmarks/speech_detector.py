@@ -3,7 +3,7 @@
 Run: ``python benchmarks/speech_detector.py [--files DIR …] [--clips 50] [--plain]``. Drums, claps, keys, engines,
 weather and music are made here, twelve seconds each, loud and faint; real speech comes from ``--files`` and is heard
 clean, in noise, over the telephone, faint, clipped, in a room, and whispered (its voice replaced by noise).
-``--plain`` leaves ``drop_noises`` off.
+``--plain`` leaves ``drop_noises`` and ``drop_tones`` off.
 """
 
 from __future__ import annotations
@@ -88,6 +88,19 @@ def notes(rng: np.random.Generator, length_s: float, shape: tuple[int, ...]) -> 
     return np.concatenate(parts)
 
 
+def held(rng: np.random.Generator, lengths_s: tuple[float, float], harmonics: int, vibrato: float = 0.0) -> np.ndarray:
+    """Blown or bowed notes, each as loud as the last; ``vibrato`` is a share of the pitch, 5.5 times a second."""
+    sound, at = np.zeros(SECONDS * RATE_HZ), 0
+    while at < len(sound):
+        time = np.arange(min(round(rng.uniform(*lengths_s) * RATE_HZ), len(sound) - at)) / RATE_HZ
+        pitch_hz = 294 * 2 ** (rng.integers(0, 14) / 12) * (1 + vibrato * np.sin(2 * np.pi * 5.5 * time))
+        turns = 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
+        edges = np.minimum(1, np.minimum(time, time[::-1]) / 0.03)
+        sound[at : at + len(time)] = edges * np.sum([np.sin(h * turns) / h for h in range(1, harmonics)], axis=0)
+        at += len(time)
+    return sound
+
+
 def engine(rng: np.random.Generator) -> np.ndarray:
     """A hum of thirty harmonics over noise."""
     n = SECONDS * RATE_HZ
@@ -116,6 +129,7 @@ SOUNDS: dict[str, Made] = {
     "keys": lambda r: hits(r, (0.08, 0.5), lambda q: dying(q, 0.006, 1000, 6000)),
     "claps": lambda r: hits(r, (0.3, 0.5), lambda q: dying(q, 0.02, 700, 3500)),
     "applause": lambda r: hits(r, (0.0, 0.035), lambda q: dying(q, 0.02, 700, 3500)),
+    "thin applause": lambda r: hits(r, (0.0, 0.12), lambda q: dying(q, 0.02, 700, 3500)),
     "steps": lambda r: hits(r, (0.5, 0.6), lambda q: dying(q, 0.04, 80, 900) + dying(q, 0.04, 500, 4000) / 4),
     "doors": lambda r: hits(r, (1.5, 3.0), lambda q: dying(q, 0.12, 60, 2500)),
     "engine": engine,
@@ -127,6 +141,11 @@ SOUNDS: dict[str, Made] = {
     "wind": wind,
     "chords": lambda r: notes(r, 1.0, (0, 4, 7)),
     "melody": lambda r: notes(r, 0.4, (0,)),
+    "quick melody": lambda r: notes(r, 0.2, (0,)),
+    "piano, two hands": lambda r: notes(r, 0.4, (0,)) + np.roll(notes(r, 0.8, (0, 7)), 3200),
+    "flute": lambda r: held(r, (0.2, 0.8), 5) + 0.02 * coloured(SECONDS * RATE_HZ, r, 0),
+    "strings, vibrato 1 %": lambda r: held(r, (0.3, 1.2), 15, 0.01),
+    "band": lambda r: notes(r, 0.5, (0, 4, 7)) + notes(r, 0.25, (0,)) + hits(r, (0.24, 0.26), kick, snare, hat),
 }
 
 
@@ -194,7 +213,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--plain", action="store_true")
     asked = parser.parse_args()
-    settings = SegmentSettings(drop_noises=not asked.plain)
+    settings = SegmentSettings(drop_noises=not asked.plain, drop_tones=not asked.plain)
     print(f"{'no speech':30}  taken for it  seconds")
     for name, make in SOUNDS.items():
         found = []

@@ -75,6 +75,15 @@ def test_bursts_of_one_colour_are_no_speech() -> None:
     assert list(find_speech([sound.astype(np.float32)])) == []
 
 
+def test_applause_is_no_speech_and_who_speaks_in_it_is() -> None:
+    times = np.cumsum(np.random.default_rng(5).uniform(0, 0.035, 600))
+    sound = hits(times, lambda rng: dying(rng, 0.02, 700, 3500), 9)
+    assert list(find_speech([sound], SegmentSettings(drop_noises=False))) != []
+    assert list(find_speech([sound])) == []
+    sound[3 * RATE : 5 * RATE] += 2 * voice(2.0)
+    assert list(find_speech([sound])) != []
+
+
 def test_a_voice_over_drums_is_speech() -> None:
     both = hits(EIGHTHS, drums, 4) * 0.5
     both[RATE : 3 * RATE] += voice(2.0)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from serkit import audio
-from serkit.segments import SegmentSettings, find_speech
-from serkit.tones import Tones, is_tonal
+from serkit.segments import Segmenter, SegmentSettings, find_speech
+from serkit.serving.pieces import WindowCutter
+from serkit.tones import Tones, is_melody, is_tonal
 from serving.signals import RATE, quiet, talk, voice
 
 DATA = Path(os.environ.get("SERKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -40,7 +41,20 @@ def chords(duration_s: float, seed: int = 0) -> np.ndarray:
     return np.asarray(np.concatenate(sound) + quiet(len(sound), seed=seed), dtype=np.float32)
 
 
-@pytest.mark.parametrize("sound", [dial_tone(8), chords(8)], ids=["dial tone", "chords"])
+def melody(duration_s: float, seed: int = 0, length_s: float = 0.4) -> np.ndarray:
+    """Notes of a blown instrument, one after the other, over faint noise."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(length_s * RATE)) / RATE
+    edges = np.minimum(1, np.minimum(time, time[::-1]) / 0.03)
+    sound = []
+    for _ in range(round(duration_s / length_s)):
+        turns = 2 * np.pi * 294 * 2 ** (rng.integers(0, 14) / 12) * time
+        sound.append(0.1 * edges * np.sum([np.sin(h * turns) / h for h in range(1, 5)], axis=0))
+    found = np.concatenate(sound)
+    return np.asarray(found + quiet(len(found) / RATE, seed=seed)[: len(found)], dtype=np.float32)
+
+
+@pytest.mark.parametrize("sound", [dial_tone(8), chords(8), melody(8)], ids=["dial tone", "chords", "melody"])
 def test_tones_and_chords_are_no_speech(sound: np.ndarray) -> None:
     assert list(find_speech([sound], SegmentSettings(drop_tones=False))) != []
     assert list(find_speech([sound])) == []
@@ -51,6 +65,29 @@ def test_voices_stay() -> None:
         assert len(list(find_speech([np.concatenate([quiet(1), voice(4, 1, pitch_hz), quiet(1)])]))) == 1
     kept = list(find_speech([talk(4)]))
     assert kept == list(find_speech([talk(4)], SegmentSettings(drop_tones=False)))
+
+
+def test_a_voice_beside_or_over_a_melody_is_speech() -> None:
+    """One window of two seconds that may be a voice keeps the stretch."""
+    tune = melody(8)
+    assert is_melody(tune)
+    spoken = voice(2, 3) * float(np.sqrt((tune**2).mean() / (voice(2, 3) ** 2).mean()))
+    joined = np.concatenate([tune[: 4 * RATE], spoken])  # without a pause between them
+    assert not is_melody(joined)
+    assert list(find_speech([joined])) != []
+    over = tune.copy()
+    over[3 * RATE : 5 * RATE] += 1.8 * spoken
+    assert not is_melody(over)
+    assert list(find_speech([over])) != []
+    assert not is_melody(tune[: 2 * RATE - 1])  # too short to tell
+
+
+def test_melodies_are_left_out_of_windows_and_open_stretches() -> None:
+    cutter = WindowCutter(3.0, 1.5, SegmentSettings())
+    assert [*cutter.push(melody(8)), *cutter.finish()] == []
+    segmenter = Segmenter()
+    segmenter.push(melody(6))
+    assert segmenter.open_from is None
 
 
 def test_speech_after_a_tone_is_found() -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from serkit import dsp
 from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.tones import Kept
 
 _STEP = 80  # samples of a value of the envelope
 _SIZE, _HOP, _BANDS = 1024, 800, 24  # of the spectra whose shape is watched
+_SLOW = 10  # of them together
 _VOICE_SIZE, _VOICE_HOP, _VOICE_FFT = 800, 320, 2048
 _PITCH_HZ, _VOICE_HZ = (65.0, 500.0), (250.0, 3600.0)
 _RUN, _GLIDE = 3, 0.15  # frames in a row, and how far the pitch of one may be from that of the frame before
 
 
-class Noises:
+class Noises(Kept):
     """The samples of a recording from some point on, and whether a stretch of them is noise without a voice.
 
     A drum, a clap, a step or a key rises in a few milliseconds and dies away slowly, over and over, and rain or a
@@ -25,31 +25,9 @@ class Noises:
     decays by far more than its spectrum changes, or where the spectrum hardly changes at all, and no pitch is heard.
     """
 
-    def __init__(self) -> None:
-        self._parts: deque[np.ndarray] = deque()
-        self._start = self._end = 0
-
-    def push(self, samples: np.ndarray) -> None:
-        """Hear (n,) float32 mono 16 kHz."""
-        if len(samples):
-            self._parts.append(samples)
-            self._end += len(samples)
-
-    def forget(self, before: int) -> None:
-        """Samples before this one will not be asked for."""
-        while self._parts and self._start + len(self._parts[0]) <= before:
-            self._start += len(self._parts.popleft())
-
     def between(self, start: int, end: int) -> bool:
         """Whether what lies between two samples is noise; no where some of it is not at hand."""
-        if start < self._start or end > self._end or end <= start:
-            return False
-        found, at = [], self._start
-        for part in self._parts:
-            if at + len(part) > start and at < end:
-                found.append(part[max(0, start - at) : end - at])
-            at += len(part)
-        return is_noise(np.concatenate(found))
+        return is_noise(self.take(start, end))
 
 
 def is_noise(samples: np.ndarray) -> bool:
@@ -67,6 +45,8 @@ def is_noise(samples: np.ndarray) -> bool:
     if blows > 8.0 and blows > times * change:
         return not has_pitch(samples, 0.5)
     if change < 1.6 and len(samples) >= 0.8 * SAMPLE_RATE_HZ:
+        return not has_pitch(samples, 0.4)
+    if change < 3.0 and len(samples) >= 3 * SAMPLE_RATE_HZ and colour_change(samples, _SLOW) < 1.1:
         return not has_pitch(samples, 0.4)
     return False
 
@@ -90,19 +70,21 @@ def strikes(samples: np.ndarray) -> float:
     return float((np.maximum(moves, 0.0) ** 2).mean() - (np.minimum(moves, 0.0) ** 2).mean())
 
 
-def colour_change(samples: np.ndarray) -> float:
+def colour_change(samples: np.ndarray, together: int = 1) -> float:
     """How far the shape of the spectrum moves: 24 mel bands in dB, less their mean, and the standard deviation in time.
 
     Of the frames within 20 dB of the loud ones, four at least; infinite where the sound is too short for that.
 
     Args:
-        samples: (n,) float32 mono 16 kHz.
+        samples: (n,) float32 mono 16 kHz. together: neighbouring frames (50 ms each) whose powers are averaged: the
+            many blows of rain and applause come to rest in half a second, words do not.
     """
-    if len(samples) < _SIZE + 3 * _HOP:
+    if len(samples) < _SIZE + (4 * together - 1) * _HOP:
         return float("inf")
     frames = dsp.framed(samples, _SIZE, _HOP) * dsp.hann(_SIZE)
     weights = dsp.mel_weights(_BANDS, _SIZE, 100.0, 6000.0)
     bands = dsp.power_spectrum(frames, _SIZE) @ (weights / weights.sum(axis=0))
+    bands = bands[: len(bands) // together * together].reshape(-1, together, _BANDS).mean(axis=1)
     level = 10 * np.log10(bands.astype(np.float64) + 1e-12)
     loud = level.mean(axis=1)
     kept = level[loud > min(np.percentile(loud, 95) - 20.0, np.sort(loud)[-4] - 1e-9)]

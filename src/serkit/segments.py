@@ -259,7 +259,7 @@ class Segmenter:
         self._vad: Vad = SpectralVad() if self.settings.vad == "spectral" else SileroVad()
         self._tones = Tones() if self.settings.drop_tones and self.settings.vad == "spectral" else None
         self._noises = Noises() if self.settings.drop_noises and self.settings.vad == "spectral" else None
-        self._judged = (0, 0, False)  # start and end of an open stretch, and whether it was noise
+        self._judged = (0, 0, False)  # start and end of an open stretch, and whether it was none
         hop_s = self._vad.hop / SAMPLE_RATE_HZ
         self._pad = round(min(self.settings.pad_s, self.settings.min_silence_s / 2) * SAMPLE_RATE_HZ)
         self._silence = max(1, round(self.settings.min_silence_s / hop_s))
@@ -285,7 +285,8 @@ class Segmenter:
         if start is None or self._is_tonal(start, self._samples):
             return None
         if self._judged[0] != start or self._samples - self._judged[1] >= _AGAIN_S * SAMPLE_RATE_HZ:
-            self._judged = (start, self._samples, self._is_noise(start, self._samples))
+            other = self._is_noise(start, self._samples) or self._is_melody(start, self._samples)
+            self._judged = (start, self._samples, other)
         return None if self._judged[2] else start
 
     @property
@@ -342,6 +343,9 @@ class Segmenter:
     def _is_tonal(self, start: int, end: int) -> bool:
         return self._tones is not None and is_tonal(self._tones.between(start, end), end - start)
 
+    def _is_melody(self, start: int, end: int) -> bool:
+        return self._tones is not None and self._tones.melody(start, end)
+
     def _is_noise(self, start: int, end: int) -> bool:
         return self._noises is not None and self._noises.between(start, end)
 
@@ -354,7 +358,9 @@ class Segmenter:
         self._begin, self._scores = (until, rest) if cut else (None, [])
         whole = speech >= self._least or self._cut
         self._cut = cut
-        if not whole or end <= start or self._is_tonal(start, end) or self._is_noise(start, end):
+        if not whole or end <= start or self._is_tonal(start, end):
+            return []
+        if self._is_noise(start, end) or self._is_melody(start, end):
             return []
         self._end = end
         self._kept += min(speech, end - start)

@@ -150,6 +150,8 @@ class WindowCutter:
         """Whether it is tones or noise, and no voice."""
         if self._tones is not None and is_tonal(self._tones.between(start, end), end - start):
             return True
+        if self._tones is not None and self._tones.melody(start, end):
+            return True
         return self._noises is not None and self._noises.between(start, end)
 
     def _rest(self) -> bool:
