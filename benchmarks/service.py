@@ -1,9 +1,13 @@
 """What the service costs: latency at 1, 8 and 32 clients, and throughput against one request at a time.
 
-Run: ``python benchmarks/service.py [--model BUNDLE] [--requests N] [--seconds S]``. It starts ``serkit serve`` on a
-free port four times, with one worker and with one per core, with batches and without, and asks them in turns. The
-clients are coroutines of this process that keep their connection and ask again as soon as they are answered. Clips
-are made (a buzz with syllables, seeds 0 to 15). At the end: what batches gain in the model itself, without a service.
+Run: ``python benchmarks/service.py [--model BUNDLE] [--requests N] [--seconds S] [--memory MINUTES]``. It starts
+``serkit serve`` on a free port four times, with one worker and with one per core, with batches and without, and asks
+them in turns. The clients are coroutines of this process that keep their connection and ask again as soon as they are
+answered. Clips are made (a buzz with syllables, seeds 0 to 15). At the end: what batches gain in the model itself,
+without a service.
+
+With ``--memory 11`` it measures memory alone (Linux): one service as it comes, at start, after the requests of 32
+clients, and while a job of so many minutes of sound is answered.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import json
 import os
 import platform
 import re
@@ -155,6 +160,65 @@ def _timed(model: object, sounds: list[np.ndarray], size: int) -> float:
     return (time.process_time() - began) / len(sounds)
 
 
+def resident_mb(pid: int) -> list[int]:
+    """Megabytes in memory (VmRSS) of a process, and of each that it started, the largest first."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        except OSError:
+            continue
+        if pid in (int(fields["Pid"]), int(fields["PPid"])) and "VmRSS" in fields:
+            found[int(fields["Pid"])] = round(int(fields["VmRSS"].split()[0]) / 1000)
+    return [found.pop(pid, 0), *sorted(found.values(), reverse=True)]
+
+
+def memory(model: str, requests: list[bytes], n: int, minutes: float) -> None:
+    """Print what a service keeps in memory: megabytes of the service, and of each process that answers."""
+
+    def told(when: str, megabytes: list[int]) -> None:
+        print(
+            f"{when:44}{megabytes[0]:6} +{', '.join(map(str, megabytes[1:])):>20}  = {sum(megabytes):5} MB", flush=True
+        )
+
+    with service(model) as (port, pid):
+        before: list[int] = []
+        while before != (now := resident_mb(pid)):  # the processes that answer are still loading
+            before = now
+            time.sleep(3)
+        told("at start", now)
+        _, seconds = asyncio.run(load(port, requests, 32, n))
+        told(f"after {len(seconds)} requests of 32 clients", resident_mb(pid))
+        sound = np.concatenate([clip(20.0, k) for k in range(round(3 * minutes))])
+        asked = request(sound, "?timeline=true").replace(b"POST /v1/predict", b"POST /v1/jobs", 1)
+        told(f"largest in a job of {minutes:g} minutes", asyncio.run(_job(port, asked, pid)))
+        time.sleep(2)
+        told("two seconds after it", resident_mb(pid))
+
+
+async def _job(port: int, asked: bytes, pid: int) -> list[int]:
+    """Hand a job over, and wait for it; the most that was in memory meanwhile."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def answered(words: bytes) -> dict[str, object]:
+        writer.write(words)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+        found: dict[str, object] = json.loads(await reader.readexactly(length))
+        return found
+
+    job = await answered(asked)
+    most = resident_mb(pid)
+    while job.get("status") in ("queued", "running"):
+        await asyncio.sleep(0.1)
+        job = await answered(f"GET /v1/jobs/{job['id']} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        most = max(most, resident_mb(pid), key=sum)
+    if job.get("status") != "done":
+        raise SystemExit(f"the job failed: {job}")
+    writer.close()
+    return most
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -163,10 +227,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--timeline", action="store_true")
+    parser.add_argument("--memory", type=float, metavar="MINUTES", help="of memory alone; length of the job")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sounds = [clip(args.seconds, k) for k in range(16)]
     requests = [request(x, "?timeline=true" if args.timeline else "") for x in sounds]
+    if args.memory:
+        memory(args.model, requests, args.requests, args.memory)
+        return
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"model {args.model}, clips of {args.seconds:g} s, {args.requests} requests each in {args.rounds} rounds,")
     print(f"{n_cores} cores, Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f} at the start")

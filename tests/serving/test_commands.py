@@ -136,6 +136,35 @@ def test_a_file_of_something_else_is_not_written_over(folder: Path, tmp_path: Pa
         ask(asked(folder, kind="csv", out=tmp_path / "new.csv", labels=("anger", "fear")))
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_work(folder: Path, tmp_path: Path) -> None:
+    recording, empty = folder / "a.wav", tmp_path / "file"
+    content = recording.read_bytes()
+    empty.write_bytes(b"\xff\xfe")
+    again = tmp_path / "again.wav"
+    again.symlink_to(recording)
+    for out, reason in (
+        (folder, "is a folder; name a file in it"),
+        (recording, "is one of the recordings"),
+        (again, "is one of the recordings"),
+        (empty / "x.csv", "cannot be written"),
+        (empty, "is no text"),
+    ):
+        with pytest.raises(SerkitError, match=reason):
+            ask(asked(folder, kind="csv", out=out))
+    assert recording.read_bytes() == content
+    assert empty.read_bytes() == b"\xff\xfe"
+
+
+def test_tables_of_several_recordings_stand_apart(folder: Path, tmp_path: Path) -> None:
+    _, text, _ = ask(asked(folder, kind="table", timeline=True))
+    ask(asked(folder, kind="table", timeline=True, out=tmp_path / "t.txt"))
+    assert (tmp_path / "t.txt").read_text(encoding="utf-8") == text
+    first, second = text.split("\n\n")
+    assert first.startswith(str(folder / "a.wav"))
+    assert second.startswith(str(folder / "ünter weg" / "c d.flac"))
+    assert [line for line in text.splitlines() if line != line.rstrip()] == []
+
+
 def test_what_to_predict(folder: Path, tmp_path: Path) -> None:
     one = str(folder / "a.wav")
     assert gather([one, str(folder), one])[0] == one

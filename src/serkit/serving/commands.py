@@ -91,6 +91,8 @@ def predict(
     files = gather(asked.inputs)
     if kind == "textgrid" and len(files) != 1:
         raise SerkitError(f"a TextGrid holds one recording, got {len(files)}; predict them one by one")
+    if asked.out is not None:
+        _check_out(asked.out, files)
     worker = _Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check()
@@ -140,6 +142,28 @@ def gather(inputs: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def _check_out(out: Path, files: Sequence[str]) -> None:
+    """Refuse a place for the answers that could not be written, or is a recording that would be lost."""
+    if out.is_dir():
+        raise SerkitError(f"--out {out} is a folder; name a file in it")
+    for path in files if out.exists() else ():
+        if path != STDIN and _is_same(out, path):
+            raise SerkitError(f"--out {out} is one of the recordings, which it would write over; choose another name")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SerkitError(f"--out {out} cannot be written: {error.strerror or error}") from None
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise SerkitError(f"--out {out} cannot be written: no permission")
+
+
+def _is_same(out: Path, path: str) -> bool:
+    try:
+        return out.samefile(path)
+    except (OSError, ValueError):  # no such file: it is said when its turn comes
+        return False
+
+
 def resumed(out: Path, kind: str, head: str) -> set[str]:
     """Recordings that a file of rows holds already; a last line that was cut off is taken away.
 
@@ -148,7 +172,10 @@ def resumed(out: Path, kind: str, head: str) -> set[str]:
     """
     if not out.is_file():
         return set()
-    text = out.read_text(encoding="utf-8")
+    try:
+        text = out.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SerkitError(f"{out} is no text, so no {kind} of predictions; choose another --out") from None
     whole = text[: text.rfind("\n") + 1]
     if head and whole and not whole.startswith(head):
         raise SerkitError(f"{out} holds other columns than these; choose another --out, or remove it")
@@ -173,6 +200,7 @@ class _Sink:
     def __init__(self, asked: Asked, kind: str, head: str, write: Callable[[str], None], *, listed: bool) -> None:
         self._asked, self._kind, self._head, self._write, self._listed = asked, kind, head, write, listed
         self._kept: list[Prediction] = []
+        self._apart = False
         self._file: IO[str] | None = None
         self._by_row = kind in formats.BY_ROW or (kind == "table" and asked.out is None)
 
@@ -194,7 +222,9 @@ class _Sink:
         if not self._by_row:
             self._kept.append(prediction)
         elif self._kind == "table":
-            self._write(formats.document("table", [prediction], timeline=self._asked.timeline))
+            text = formats.document("table", [prediction], timeline=self._asked.timeline)
+            self._write("\n" + text if self._asked.timeline and self._apart else text)
+            self._apart = True
         else:
             self._write(formats.rows(self._kind, prediction, timeline=self._asked.timeline))
 

@@ -106,14 +106,16 @@ def _timeline_table(p: Prediction) -> str:
     for s in p.segments:
         who = f"{s.speaker or '':{voice}}  " if speakers else ""
         sure = f"{s.confidence:.2f}" + ("?" if s.abstain else " ")
-        words = f"  {s.text}" if s.text else ""
+        words = f"  {' '.join(s.text.split())}" if s.text else ""
         lines.append(
             f"  {clock(s.start_s):>9}  {clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
         )
     if p.segments:
         shares = ", ".join(f"{label} {seconds:.1f} s" for label, seconds in p.summary.items())
         lines.append(f"  in all: {shares}")
-    return "\n".join(lines) + "\n"
+    if any(s.abstain for s in p.segments):
+        lines.append("  ?: unsure")
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def clock(seconds: float) -> str:
