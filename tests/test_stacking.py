@@ -286,7 +286,7 @@ def test_thin_classes_get_a_line_that_says_what_to_do():
     assert (found.scores[:, 3] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["random_forest", "logistic", "vote", "mean_logit"])
+@pytest.mark.parametrize("name", ["random_forest", "logistic", "log_pool", "vote", "mean_logit"])
 def test_saved_and_loaded_it_gives_the_same_scores(tmp_path, name):
     train, test = make_manifest(300), make_manifest(40, seed=1, split="test", prefix="t")
     stack = make(name, **({"trees": 10} if name == "random_forest" else {})).fit(planted(train), train)

@@ -314,6 +314,17 @@ class Ensemble(ABC):
         ).pooled()
 
 
+def log_shares(table: Aligned) -> np.ndarray:
+    """(rows, systems, classes) log probabilities: log-softmax of logits, logarithms (at least 1e-12) of the others."""
+    logs = np.log(np.maximum(table.probabilities, SMALLEST_SHARE))
+    for k, kind in enumerate(table.kinds):
+        if kind == "logit":
+            z = table.scores[:, k]
+            peak = z.max(axis=1, keepdims=True)
+            logs[:, k] = z - peak - np.log(np.exp(z - peak).sum(axis=1, keepdims=True))
+    return np.asarray(logs)
+
+
 @dataclass(eq=False)
 class MeanLogit(Ensemble):
     """The mean of the systems' logits; ``fit`` only remembers the systems.
@@ -331,13 +342,7 @@ class MeanLogit(Ensemble):
         return self
 
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
-        logs = np.log(np.maximum(table.probabilities, SMALLEST_SHARE))
-        for k, kind in enumerate(table.kinds):
-            if kind == "logit":
-                z = table.scores[:, k]
-                peak = z.max(axis=1, keepdims=True)
-                logs[:, k] = z - peak - np.log(np.exp(z - peak).sum(axis=1, keepdims=True))
-        mean = logs.mean(axis=1)
+        mean = log_shares(table).mean(axis=1)
         mean = np.where(allowed, mean, mean.min(axis=1, keepdims=True) + np.log(SMALLEST_SHARE))
         return Predictions(self.system, table.labels, "logit", table.ids, table.models, table.seen, mean)
 

@@ -196,7 +196,7 @@ class Crossfit(Frozen):
 class Stack(Frozen):
     """The meta-model (systems.md 1.6: 5 folds, 200 trees, depth 8, leaf and split 10, balanced rows)."""
 
-    name: Literal["random_forest", "logistic", "auto"] = "random_forest"
+    name: Literal["random_forest", "logistic", "log_pool", "auto"] = "random_forest"
     trees: int = Field(200, ge=1)
     max_depth: int | None = 8
     min_leaf: int = Field(10, ge=1)

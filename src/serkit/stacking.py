@@ -1,4 +1,4 @@
-"""Predictions of k systems → a meta-model → predictions: the published forest, and a logistic one.
+"""Predictions of k systems → a meta-model → predictions: the published forest, a logistic one, and a weighted pool.
 
 A stack is fitted on out-of-fold scores, the only kind that look like those of a new clip; scores of models
 that were trained on the same utterance are refused unless ``in_sample=True`` is said. scikit-learn and skops
@@ -33,11 +33,14 @@ from serkit.combining import (
 )
 from serkit.errors import SerkitError, did_you_mean
 from serkit.metrics import from_labels
+from serkit.pooling import LogPool
 from serkit.predictions import Predictions
 from serkit.types import Manifest
 
 MODELS = "models.skops"
 MANY_ROWS = 1000
+FITTED = ("random_forest", "logistic", "log_pool")
+"""Names of the ensembles that learn from scores; ``auto`` chooses among them."""
 TRUSTED = frozenset({"sklearn.tree._tree.Tree"})
 
 
@@ -202,7 +205,7 @@ def make(name: str, **parameters: Any) -> Ensemble:
     """Build the ensemble that a recipe names.
 
     Args:
-        name: ``random_forest``, ``logistic``, ``vote`` or ``mean_logit``. parameters: as the class takes them.
+        name: one of :data:`FITTED`, ``vote`` or ``mean_logit``. parameters: as the class takes them.
 
     Raises:
         SerkitError: no such ensemble or parameter.
@@ -219,7 +222,8 @@ def make(name: str, **parameters: Any) -> Ensemble:
 
 def _known() -> dict[str, type[Ensemble]]:
     return {
-        "random_forest": RandomForestStack, "logistic": LogisticStack, "vote": MajorityVote, "mean_logit": MeanLogit,
+        "random_forest": RandomForestStack, "logistic": LogisticStack, "log_pool": LogPool, "vote": MajorityVote,
+        "mean_logit": MeanLogit,
     }  # fmt: skip
 
 
@@ -240,6 +244,8 @@ def load(directory: Path | str) -> Ensemble:
             raise SerkitError(f"{folder}: stack format {head['format']} '{head['class']}', expected format {FORMAT}")
         stack = kinds[head["class"]](**_plain(head["parameters"]))
         stack.systems_, stack.labels_, stack.ids_ = tuple(head["systems"]), tuple(head["labels"]), tuple(head["ids"])
+        if isinstance(stack, LogPool):
+            stack.restore(head)
     except FileNotFoundError:
         raise SerkitError(f"no stack at {folder}: stack.json is missing") from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:

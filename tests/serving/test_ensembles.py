@@ -51,6 +51,7 @@ def through_a_file(ensemble: Ensemble) -> Ensemble:
         ("random_forest", FOREST),
         ("random_forest", {**FOREST, "decimals": 1, "max_depth": None, "min_leaf": 1, "min_split": 2}),
         ("logistic", {}),
+        ("log_pool", {}),
         ("vote", {}),
         ("mean_logit", {}),
     ],

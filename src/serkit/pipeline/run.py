@@ -18,7 +18,7 @@ from serkit.recipe import Recipe, load_recipe
 from serkit.store import FeatureStore
 from serkit.types import Manifest
 
-ENSEMBLES = ("stack", "random_forest", "logistic", "vote", "mean_logit")
+ENSEMBLES = ("stack", "random_forest", "logistic", "log_pool", "vote", "mean_logit")
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
 
 

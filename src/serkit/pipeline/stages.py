@@ -154,7 +154,7 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
         for name, stack in stacks_of(settings).items():
             ensembles[name] = stack
         choice = stacking.choose(
-            {n: ensembles[n] for n in ("random_forest", "logistic")}, scores["train"], labelled, seed=settings.seed
+            {n: ensembles[n] for n in stacking.FITTED}, scores["train"], labelled, seed=settings.seed
         )
         kept = choice.best if settings.name == "auto" else settings.name
         write_text(run.folder / "stack" / "choice.json", _choice_text(choice, kept))
@@ -162,7 +162,7 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
         fitted = ensemble.fit(scores["train"], labelled)
         fitted.save(run.folder / "stack" / name)
         for split in run.splits:
-            if split == "train" and name in ("random_forest", "logistic"):
+            if split == "train" and name in stacking.FITTED:
                 table = choice.predictions[name]
             else:
                 table = fitted.predict(scores[split], labelled)
@@ -206,12 +206,13 @@ def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Pat
 
 
 def stacks_of(settings: Any) -> dict[str, Ensemble]:
-    """Both stacks with the recipe's parameters, unfitted."""
+    """All stacks with the recipe's parameters, unfitted."""
     forest = {k: getattr(settings, k) for k in ("trees", "max_depth", "min_leaf", "min_split", "folds", "per_class")}
-    shared = {"in_sample": settings.in_sample, "seed": settings.seed, "decimals": settings.decimals}
+    shared = {"in_sample": settings.in_sample, "seed": settings.seed}
     return {
-        "random_forest": stacking.make("random_forest", **forest, **shared),
-        "logistic": stacking.make("logistic", **shared),
+        "random_forest": stacking.make("random_forest", **forest, **shared, decimals=settings.decimals),
+        "logistic": stacking.make("logistic", **shared, decimals=settings.decimals),
+        "log_pool": stacking.make("log_pool", **shared),
     }
 
 

@@ -24,6 +24,7 @@ ENSEMBLES = {
     "stack": "stack",
     "random_forest": "random forest",
     "logistic": "logistic stack",
+    "log_pool": "weighted mean logit",
     "vote": "majority vote",
     "mean_logit": "mean logit",
 }

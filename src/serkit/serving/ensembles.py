@@ -14,10 +14,11 @@ import numpy as np
 
 from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores, masked
 from serkit.errors import SerkitError
+from serkit.pooling import LogPool
 from serkit.predictions import Predictions
 from serkit.types import Manifest
 
-KINDS = ("forest", "logistic", "vote", "mean_logit", "alone")
+KINDS = ("forest", "logistic", "log_pool", "vote", "mean_logit", "alone")
 
 
 @dataclass(eq=False)
@@ -116,6 +117,8 @@ def to_arrays(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]
         return {"kind": "vote", **head}, {}
     if isinstance(ensemble, MeanLogit):
         return {"kind": "mean_logit", **head}, {}
+    if isinstance(ensemble, LogPool):
+        return {"kind": "log_pool", **head}, {"weights": ensemble.weights_}
     models: list[Any] = getattr(ensemble, "models_", [])
     if not models:
         raise SerkitError(f"no arrays of an ensemble of type {type(ensemble).__name__}")
@@ -144,6 +147,7 @@ def from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> En
     makers: dict[Any, type[Ensemble]] = {
         "forest": ForestArrays,
         "logistic": LogisticArrays,
+        "log_pool": LogPool,
         "vote": MajorityVote,
         "mean_logit": MeanLogit,
         "alone": Alone,
@@ -162,6 +166,8 @@ def from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> En
         if isinstance(made, ForestArrays):
             made.nodes_ = {name: np.asarray(arrays[name]) for name in _NODES}
             _check_forest(made.nodes_, n_features, len(made.classes_))
+        if isinstance(made, LogPool):
+            made.restore(arrays)
         if isinstance(made, LogisticArrays):
             for name in ("mean", "scale", "weights", "bias"):
                 setattr(made, f"{name}_", np.asarray(arrays[name], dtype=np.float64))
