@@ -16,6 +16,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from serkit import engines
+from serkit.batching import Item
 from serkit.cli import app
 from serkit.encoders.hashed_text import HashedText
 from serkit.encoders.logmel import Logmel
@@ -94,9 +95,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         exceptions=SimpleNamespace(RayTaskError=TaskError, RayError=RayError),
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "ray", package)
-    worker = (engines._Worker.packed, engines._Worker.device, engines._Worker.encoders)
+    before = {name: getattr(engines._Worker, name) for name in ("packed", "device", "encoders", "loaded")}
     yield seen
-    engines._Worker.packed, engines._Worker.device, engines._Worker.encoders = worker
+    for name, value in before.items():
+        setattr(engines._Worker, name, value)
 
 
 def test_a_cluster_gives_what_one_process_gives(stand_in: SimpleNamespace, tmp_path: Path) -> None:
@@ -147,8 +149,8 @@ def test_what_goes_wrong_far_away_is_one_line_here(
 
 
 def test_a_gpu_for_each_batch_and_four_under_way_for_each(stand_in: SimpleNamespace, tmp_path: Path) -> None:
-    items = [engines.Item(str(k), f"u{k}", ("text",), text="a b") for k in range(12)]
-    run = engines.run_ray([(i,) for i in items], {"text": HashedText("hashed_text/32")}, address=None, device="cuda:0")
+    items = [Item(str(k), f"u{k}", ("text",), text="a b") for k in range(12)]
+    run = engines.run_ray([(i,) for i in items], {"text": HashedText("hashed_text/32")}, device="cuda:0")
     first, outcomes = next(run)
     assert first == (items[0],)
     assert outcomes[0].features["text"].shape == (2, 32)

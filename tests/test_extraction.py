@@ -15,7 +15,7 @@ import soundfile
 
 from serkit.encoders.logmel import Logmel
 from serkit.encoding import SAMPLE_RATE_HZ, EncoderSpec, n_frames
-from serkit.engines import Item, batches, encode
+from serkit.engines import encode
 from serkit.errors import RunFailed, SerkitError
 from serkit.extraction import compute, estimate, extract
 from serkit.features import require_complete
@@ -266,25 +266,6 @@ def test_progress_counts_utterances_and_audio(tmp_path: Path) -> None:
     assert last["extract"].audio_s == pytest.approx(last["extract"].total_audio_s)
 
 
-def test_batches_hold_like_lengths_within_the_budget() -> None:
-    rng = np.random.default_rng(0)
-    items = [
-        Item(f"{k:03d}", f"u{k}", ("a",), "x.wav", duration_s=float(d)) for k, d in enumerate(rng.uniform(0, 20, 300))
-    ]
-    items += [Item("t", "t", ("b",), text="hello"), Item("long", "long", ("a",), "y.wav", duration_s=500.0)]
-    made = batches(items, 60.0)
-    assert sorted(i.key for b in made for i in b) == sorted(i.key for i in items)
-    assert made[0] == (items[-1],), "the longest first, alone where it exceeds the budget"
-    real = padded = 0.0
-    for batch in made[1:]:
-        lengths = [item.work_s for item in batch]
-        assert max(lengths) * len(batch) <= 60.0
-        assert len({item.text is None for item in batch}) == 1
-        real, padded = real + sum(lengths), padded + max(lengths) * len(batch)
-    assert real / padded > 0.9
-    assert max(len(b) for b in batches([Item(str(k), str(k), ("a",), "x") for k in range(1000)], 60.0)) == 256
-
-
 def test_workers_and_this_process_store_the_same(tmp_path: Path) -> None:
     manifest = corpus(tmp_path / "audio", 12)
     encoders = {"mel": Logmel("logmel/24")}
@@ -372,6 +353,6 @@ def test_a_gpu_gets_larger_batches(
     def stop(items: object, budget_s: float, max_items: int) -> None:
         raise SerkitError(f"{budget_s:g} s, {max_items}")
 
-    monkeypatch.setattr("serkit.extraction.batches", stop)
+    monkeypatch.setattr("serkit.batching.batches", stop)
     with pytest.raises(SerkitError, match=f"^{budget}$"):
         extract(corpus(tmp_path / "audio"), [Level()], tmp_path / "store", device=device, batch_seconds=given)

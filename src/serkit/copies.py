@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from serkit.augment import Augmentation, Example, apply_chain
-from serkit.encoding import Encoder, EncoderSpec
+from serkit.encoding import Encoder, EncoderSpec, WithWeights
 from serkit.errors import SerkitError
 
 
@@ -52,6 +52,25 @@ class CopyEncoder:
     def load(self, device: str = "cpu") -> None:
         """As the encoder's own."""
         self.encoder.load(device)
+
+    @property
+    def loaded(self) -> bool:
+        """As the encoder's own."""
+        return isinstance(self.encoder, WithWeights) and self.encoder.loaded
+
+    def resident_bytes(self, device: str = "cpu") -> int:
+        """As the encoder's own; 0 where it has no weights."""
+        return self.encoder.resident_bytes(device) if isinstance(self.encoder, WithWeights) else 0
+
+    def fetch(self) -> None:
+        """As the encoder's own."""
+        if isinstance(self.encoder, WithWeights):
+            self.encoder.fetch()
+
+    def unload(self) -> None:
+        """As the encoder's own."""
+        if isinstance(self.encoder, WithWeights):
+            self.encoder.unload()
 
     def __call__(self, items: Sequence[Any]) -> list[np.ndarray]:
         """One (frames, dim) float32 array per (samples,) float32 waveform, of its copy."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -127,3 +127,21 @@ class Encoder(Protocol):
     @classmethod
     def tiny(cls) -> Encoder:
         """A small one with deterministic weights, made without any download: for tests and toys."""
+
+
+@runtime_checkable
+class WithWeights(Protocol):
+    """What an encoder says and does beyond :class:`Encoder` where its weights take much memory."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+
+    def resident_bytes(self, device: str = "cpu") -> int:
+        """About what the weights take on the device, known without loading them; 0: not worth a thought."""
+
+    def fetch(self) -> None:
+        """Bring the files of the weights to this machine, and nothing into memory; raises what :meth:`load` would."""
+
+    def unload(self) -> None:
+        """Give the memory back; the next call loads again."""

@@ -1,13 +1,14 @@
 """Who does the work of extraction: batches of items in, their features or the reason against them out.
 
 A batch is decoded once for all encoders that want it. In a worker process, on this machine or on another of a
-Ray cluster, the encoders come pickled, load their weights at the first batch, and compute on one thread each.
-Only the process that asked writes.
+Ray cluster, the encoders come pickled, and each loads its weights at the first batch that wants it; processes of
+this machine compute on one thread unless they are few. Only the process that asked writes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
 import multiprocessing
@@ -15,51 +16,24 @@ import os
 import pickle
 import platform
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from serkit.audio import load
-from serkit.encoding import Encoder
+from serkit.batching import Batch
+from serkit.encoding import Encoder, WithWeights
 from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.processes import begin_worker, interrupts_held
 
 LOG = logging.getLogger(__name__)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _RAY_RETRIES = 4  # of a batch whose machine or process died
-_TEXT_LETTERS_PER_S = 15.0  # about what English speech carries; only for making batches of equal work
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One stretch of audio or one text that some encoders want.
-
-    Attributes:
-        key: as in :mod:`serkit.contents`. id: of the first utterance with this content.
-        path, start_s, end_s: where the audio lies; ``path`` is empty for a text.
-        text: for text encoders. duration_s: length of the audio as its header says, 0 for a text.
-        encoders: names of those that want it. n_utterances: how many have this content.
-    """
-
-    key: str
-    id: str
-    encoders: tuple[str, ...]
-    path: str = ""
-    start_s: float | None = None
-    end_s: float | None = None
-    text: str | None = None
-    duration_s: float = 0.0
-    n_utterances: int = 1
-
-    @property
-    def work_s(self) -> float:
-        """Its share of a batch's budget, in seconds of speech."""
-        return self.duration_s if self.text is None else len(self.text) / _TEXT_LETTERS_PER_S
 
 
 @dataclass(frozen=True)
@@ -70,30 +44,7 @@ class Outcome:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-Run = Generator[tuple[tuple[Item, ...], list[Outcome]], None, None]
-
-
-def batches(items: Iterable[Item], budget_s: float, max_items: int = 256) -> list[tuple[Item, ...]]:
-    """Group items of like length, so that little is padded; texts and audio apart, the longest batch first.
-
-    Args:
-        items: any order. budget_s: longest item times number of items stays within this many seconds,
-            or the item is alone. max_items: in a batch.
-    """
-    made: list[tuple[Item, ...]] = []
-    for is_text in (False, True):
-        chosen = [item for item in items if (item.text is not None) == is_text]
-        current: list[Item] = []
-        longest = 0.0
-        for item in sorted(chosen, key=lambda i: (-i.work_s, i.key)):
-            longest = longest or item.work_s
-            if current and (len(current) >= max_items or longest * (len(current) + 1) > budget_s):
-                made.append(tuple(current))
-                current, longest = [], item.work_s
-            current.append(item)
-        if current:
-            made.append(tuple(current))
-    return made
+Run = Generator[tuple[Batch, list[Outcome]], None, None]
 
 
 def encode(encoder: Encoder, items: Sequence[Any], ids: Sequence[str]) -> list[np.ndarray | SerkitError]:
@@ -129,13 +80,17 @@ def encode(encoder: Encoder, items: Sequence[Any], ids: Sequence[str]) -> list[n
     return found
 
 
-def run_local(work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder], *, jobs: int, device: str) -> Run:
+def run_local(
+    work: Sequence[Batch], encoders: Mapping[str, Encoder], *, jobs: int, device: str, threads: int = 1
+) -> Run:
     """Encode batches on this machine and yield each with its outcomes, in the order given.
 
     Args:
         work: batches. encoders: by name, not loaded.
         jobs: processes; 1, or a ``device`` other than ``cpu``, encodes here while ``jobs`` threads decode ahead.
-        device: handed to :meth:`Encoder.load`.
+        device: handed to :meth:`Encoder.load`. threads: of each process, unless the user has said how many.
+
+    Weights that this process loads for the purpose are given back at the end; those that were loaded stay.
 
     Raises:
         RunFailed: an encoder failed, or a process died.
@@ -144,12 +99,10 @@ def run_local(work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder],
     jobs = min(jobs, len(work))
     if jobs <= 1 or device != "cpu":
         return _in_this_process(work, encoders, max(1, jobs), device)
-    return _in_processes(work, encoders, jobs, device)
+    return _in_processes(work, encoders, jobs, device, threads)
 
 
-def run_ray(
-    work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder], *, address: str | None, device: str
-) -> Run:
+def run_ray(work: Sequence[Batch], encoders: Mapping[str, Encoder], *, device: str, memory: int = 0) -> Run:
     """Encode batches on a Ray cluster and yield each with its outcomes, in the order given.
 
     Every machine of the cluster needs serkit, and the recordings and local checkpoints under the same paths. A
@@ -157,16 +110,43 @@ def run_ray(
 
     Args:
         work: batches. encoders: by name, not loaded.
-        address: of the cluster, such as ``auto`` or ``10.0.0.1:6379``; ``None``: one that is connected already,
-            the one in ``RAY_ADDRESS``, or a cluster of this machine alone, started for the purpose.
         device: ``cpu``, or ``cuda``: then each batch takes a GPU.
+        memory: bytes that a process needs, where that is worth a thought: Ray starts no more beside each other on a
+            machine than have so much, or one on the largest machine where none has.
 
     Raises:
         MissingExtra: Ray is not installed.
-        RunFailed: an encoder failed, the cluster cannot be reached, or a machine does not see a recording.
+        RunFailed: an encoder failed, or a machine does not see a recording.
         SerkitError: an encoder cannot be loaded or sent to another process.
     """
-    return _on_ray(ray_package(), work, _packed(encoders), address, device)
+    return _on_ray(ray_package(), work, _packed(encoders), device, memory)
+
+
+@contextlib.contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """Connected to a Ray cluster, for :func:`run_ray`; one that was connected before stays connected.
+
+    Args:
+        address: of the cluster, such as ``auto`` or ``10.0.0.1:6379``; ``None``: one that is connected already,
+            the one in ``RAY_ADDRESS``, or a cluster of this machine alone, started for the purpose.
+
+    Raises:
+        MissingExtra: Ray is not installed. RunFailed: the cluster cannot be reached.
+    """
+    ray = ray_package()
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunFailed(f"no Ray cluster at {address or 'the default address'}: {reason}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def ray_package() -> Any:
@@ -181,18 +161,13 @@ def ray_package() -> Any:
         raise MissingExtra("ray", "ray", "extraction with engine 'ray'") from None
 
 
-def _on_ray(ray: Any, work: Sequence[tuple[Item, ...]], packed: bytes, address: str | None, device: str) -> Run:
-    joined = not ray.is_initialized()
-    if joined:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RunFailed(f"no Ray cluster at {address or 'the default address'}: {reason}") from None
-    ahead: deque[tuple[tuple[Item, ...], Any]] = deque()
+def _on_ray(ray: Any, work: Sequence[Batch], packed: bytes, device: str, memory: int) -> Run:
+    ahead: deque[tuple[Batch, Any]] = deque()
     try:
-        task = ray.remote(_work_far).options(num_cpus=1, num_gpus=0 if device == "cpu" else 1, max_retries=_RAY_RETRIES)
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0 if device == "cpu" else 1, "max_retries": _RAY_RETRIES}
+        if memory and device == "cpu":
+            options["memory"] = min(memory, _largest_memory(ray))
+        task = ray.remote(_work_far).options(**options)
         shared = ray.put(packed)
         for batch in work:
             sent = tuple(replace(i, path=str(Path(i.path).absolute())) if i.path else i for i in batch)
@@ -206,8 +181,11 @@ def _on_ray(ray: Any, work: Sequence[tuple[Item, ...]], packed: bytes, address: 
     finally:
         for _, found in ahead:
             ray.cancel(found, force=True)
-        if joined:
-            ray.shutdown()
+
+
+def _largest_memory(ray: Any) -> int:
+    """Bytes that Ray gives out on the machine with the most: a task that asks for more would wait forever."""
+    return max((int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]), default=0)
 
 
 def _n_ahead(ray: Any, device: str) -> int:
@@ -233,13 +211,14 @@ def _arrived(ray: Any, found: Any) -> list[Outcome]:
     return outcomes
 
 
-def _work_far(packed: bytes, device: str, batch: tuple[Item, ...]) -> list[Outcome]:
+def _work_far(packed: bytes, device: str, batch: Batch) -> list[Outcome]:
     """Decode and encode a batch on a machine of the cluster, whose process may serve several extractions."""
     for item in batch:
         if item.path and not Path(item.path).is_file():  # it was read on the machine that asked
             raise RunFailed(f"machine {platform.node()} of the cluster does not see {item.path}; share that folder")
     if _Worker.packed != packed or _Worker.device != device:
-        _Worker.packed, _Worker.device, _Worker.encoders = packed, device, None
+        _Worker.packed, _Worker.device, _Worker.encoders, _Worker.loaded = packed, device, None, set()
+        gc.collect()
     return _work(batch)
 
 
@@ -250,7 +229,7 @@ def _packed(encoders: Mapping[str, Encoder]) -> bytes:
         raise SerkitError(f"an encoder cannot be sent to another process ({error}); extract with jobs=1") from error
 
 
-def _decoded(batch: tuple[Item, ...]) -> list[Any]:
+def _decoded(batch: Batch) -> list[Any]:
     """For each item its waveform (samples,) float32, its text, or the error of decoding it."""
     found: list[Any] = []
     for item in batch:
@@ -264,7 +243,7 @@ def _decoded(batch: tuple[Item, ...]) -> list[Any]:
     return found
 
 
-def _outcomes(batch: tuple[Item, ...], contents: list[Any], encoders: Mapping[str, Encoder]) -> list[Outcome]:
+def _outcomes(batch: Batch, contents: list[Any], encoders: Mapping[str, Encoder]) -> list[Outcome]:
     outcomes = [Outcome() for _ in batch]
     for item, content, outcome in zip(batch, contents, outcomes, strict=True):
         if isinstance(content, SerkitError):
@@ -286,14 +265,13 @@ def _outcomes(batch: tuple[Item, ...], contents: list[Any], encoders: Mapping[st
     return outcomes
 
 
-def _in_this_process(
-    work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder], threads: int, device: str
-) -> Run:
-    for encoder in encoders.values():
-        encoder.load(device)
-    ahead: deque[tuple[tuple[Item, ...], Future[list[Any]]]] = deque()
+def _in_this_process(work: Sequence[Batch], encoders: Mapping[str, Encoder], threads: int, device: str) -> Run:
+    ours = [e for e in encoders.values() if isinstance(e, WithWeights) and not e.loaded]
+    ahead: deque[tuple[Batch, Future[list[Any]]]] = deque()
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
+        for encoder in encoders.values():
+            encoder.load(device)
         for batch in work:
             ahead.append((batch, pool.submit(_decoded, batch)))
             if len(ahead) > threads + 1:
@@ -304,13 +282,15 @@ def _in_this_process(
             yield ready, _outcomes(ready, decoded.result(), encoders)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        for weights in ours:
+            weights.unload()
 
 
-def _in_processes(work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encoder], jobs: int, device: str) -> Run:
+def _in_processes(work: Sequence[Batch], encoders: Mapping[str, Encoder], jobs: int, device: str, threads: int) -> Run:
     packed = _packed(encoders)
     before = {child.pid for child in multiprocessing.active_children()}
-    ahead: deque[tuple[tuple[Item, ...], Future[list[Outcome]]]] = deque()
-    with _single_threaded():
+    ahead: deque[tuple[Batch, Future[list[Outcome]]]] = deque()
+    with _computing_on(threads):
         pool = ProcessPoolExecutor(
             jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(packed, device)
         )
@@ -338,10 +318,10 @@ def _in_processes(work: Sequence[tuple[Item, ...]], encoders: Mapping[str, Encod
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Processes started within compute on one thread, unless the user has said how many."""
+def _computing_on(threads: int) -> Iterator[None]:
+    """Processes started within compute on so many threads, unless the user has said how many."""
     added = [name for name in _THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
+    os.environ.update(dict.fromkeys(added, str(threads)))
     try:
         yield
     finally:
@@ -355,6 +335,7 @@ class _Worker:
     packed = b""
     device = "cpu"
     encoders: Mapping[str, Encoder] | None = None
+    loaded: ClassVar[set[str]] = set()
 
 
 def _begin(packed: bytes, device: str) -> None:
@@ -362,14 +343,14 @@ def _begin(packed: bytes, device: str) -> None:
     _Worker.packed, _Worker.device = packed, device
 
 
-def _work(batch: tuple[Item, ...]) -> list[Outcome]:
+def _work(batch: Batch) -> list[Outcome]:
     """Decode and encode a batch in a worker; errors travel back as one line."""
     try:
         if _Worker.encoders is None:
-            encoders: Mapping[str, Encoder] = pickle.loads(_Worker.packed)
-            for encoder in encoders.values():
-                encoder.load(_Worker.device)
-            _Worker.encoders = encoders
+            _Worker.encoders = pickle.loads(_Worker.packed)
+        for name in {name for item in batch for name in item.encoders} - _Worker.loaded:
+            _Worker.encoders[name].load(_Worker.device)
+            _Worker.loaded.add(name)
         return _outcomes(batch, _decoded(batch), _Worker.encoders)
     except RunFailed as error:
         raise RunFailed(str(error)) from None

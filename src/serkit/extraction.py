@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from serkit.audio import info
+from serkit.batching import Batch, Item, audio_item, items_of, planned, share
 from serkit.contents import ContentHashes, item_key, text_key
-from serkit.encoding import SAMPLE_RATE_HZ, Encoder, EncoderSpec, n_frames
-from serkit.engines import Item, Outcome, Run, batches, encode, run_local, run_ray
+from serkit.encoding import SAMPLE_RATE_HZ, Encoder, EncoderSpec, WithWeights, n_frames
+from serkit.engines import Outcome, Run, encode, ray_cluster, run_local, run_ray
 from serkit.errors import RunFailed, SerkitError, did_you_mean
 from serkit.features import Features
 from serkit.progress import Meter, ProgressCallback
+from serkit.residency import Turn, free_memory, turns
 from serkit.store import SHARD_BYTES, SHARD_S, Failure, FeatureStore, StoreWriter, round_frames
 from serkit.types import Manifest, Utterance
 
@@ -107,7 +108,7 @@ def estimate(
     items: list[Item] = []
     for u in _kept(manifest, exclude):
         if audio:
-            items.append(_audio_item(manifest, u, u.id, audio))
+            items.append(audio_item(manifest, u, u.id, audio))
         text = _text(u, texts)
         if readers and text is not None:
             items.append(Item(text_key(text), u.id, readers, text=text))
@@ -135,16 +136,18 @@ def extract(
 ) -> dict[str, Features]:
     """Bring the features of a manifest into the store; what is there already is not done again.
 
-    Every recording is decoded once for all encoders. Workers decode and encode; this process alone
+    Every recording is decoded once for all encoders that fit into memory beside each other
+    (:func:`serkit.residency.turns`); the others wait for their turn. Workers decode and encode; this process alone
     writes, so that one shard per encoder is open. A recording that cannot be read is listed with its
     reason and does not stop the others: :func:`serkit.features.require_complete` refuses the result then.
+    Going on with an extraction that was stopped gives the bytes of an unbroken one: :func:`serkit.batching.planned`.
 
     Args:
         manifest: what to extract. encoders: by name, or a sequence that is named by its specs.
         store: folder of all features, shared by runs and corpora.
         jobs: worker processes. device: of the encoders. engine: who works: ``local``, or ``ray``, a cluster.
-        address: of the Ray cluster; see :func:`serkit.engines.run_ray`.
-        progress: handed a :class:`serkit.progress.Progress` now and then, for each of three stages.
+        address: of the Ray cluster; see :func:`serkit.engines.ray_cluster`.
+        progress: handed a :class:`serkit.progress.Progress` now and then, for each of three stages and each turn.
         announce: handed the :class:`SizeEstimate` of what is left to do, before the first byte is written.
         batch_seconds: encoders get items of like length, up to this many seconds; by default what suits the device.
         texts: by id, for text encoders; where absent, the corpus's own text.
@@ -173,27 +176,48 @@ def extract(
     written = {u: text_key(text) for u, text in said.items()}
     keys = {name: heard if name in audio else written for name in named}
     wanted = _wanted(stores, keys, {name: lost if name in audio else [] for name in named}, retry)
-    items = _items(
-        manifest, utterances, heard, said, {n: wanted[n] for n in audio}, {n: wanted[n] for n in readers}, progress
+    silent = {failure.key for failure in lost}
+    opened = {u: key for u, key in heard.items() if key not in silent}
+    items = items_of(
+        manifest, utterances, opened, said, {n: wanted[n] for n in audio}, {n: wanted[n] for n in readers}, progress
     )
-    size = _estimate(items, {name: e.spec for name, e in named.items()}, root)
+    size = _estimate([i for i in items if i.encoders], {name: e.spec for name, e in named.items()}, root)
     if announce is not None:
         announce(size)
-    if items:
+    busy = {name: encoder for name, encoder in named.items() if wanted[name]}
+    if busy:
         refuse_small_disk(size, root)
-        total_s = sum(item.work_s for item in items)
         parts = _RAY_PARTS if engine == "ray" else 4 * jobs if jobs > 1 else 1
-        longest_s = batch_seconds or (BATCH_S if device == "cpu" else GPU_BATCH_S)
-        budget_s = max(1.0, min(longest_s, total_s / parts) if parts > 1 else longest_s)
-        work = batches(items, budget_s, MAX_ITEMS if device == "cpu" else GPU_MAX_ITEMS)
-        busy = {name: named[name] for name in named if wanted[name]}
-        meter = Meter("extract", sum(i.n_utterances for i in items), progress, total_audio_s=size.audio_s)
-        if engine == "ray":
-            run = run_ray(work, busy, address=address, device=device)
-        else:
-            run = run_local(work, busy, jobs=jobs, device=device)
-        _write(run, {n: stores[n] for n in busy}, meter, shard_bytes, shard_s)
+        longest_s, most = (BATCH_S, MAX_ITEMS) if device == "cpu" else (GPU_BATCH_S, GPU_MAX_ITEMS)
+        whole = {name for name, e in busy.items() if isinstance(e, WithWeights) and e.resident_bytes(device)}
+        work: list[Batch] = []
+        for is_text in (False, True):
+            chosen = [item for item in items if (item.text is not None) == is_text]
+            work += planned(chosen, batch_seconds or longest_s, parts, most, whole)
+        far = engine == "ray"
+        order = turns(busy, jobs, device, 0 if far else free_memory(device))
+        with ray_cluster(address) if far else contextlib.nullcontext():
+            for encoder in () if far else busy.values():
+                if isinstance(encoder, WithWeights):
+                    encoder.fetch()  # what cannot be had is said before hours of another's turn
+            for number, turn in enumerate(order, start=1):
+                mine = share(work, {name: wanted[name] for name in turn.names})
+                run = _run(mine, {name: busy[name] for name in turn.names}, turn, device, far)
+                meter = _meter("extract" if len(order) == 1 else f"extract {number} of {len(order)}", mine, progress)
+                _write(run, {n: stores[n] for n in turn.names}, wanted, meter, shard_bytes, shard_s)
     return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name])) for name in named}
+
+
+def _run(work: Sequence[Batch], encoders: Mapping[str, Encoder], turn: Turn, device: str, far: bool) -> Run:
+    if far:
+        return run_ray(work, encoders, device=device, memory=turn.bytes)
+    return run_local(work, encoders, jobs=turn.jobs, device=device, threads=turn.threads)
+
+
+def _meter(stage: str, work: Iterable[Batch], progress: ProgressCallback | None) -> Meter:
+    items = [item for batch in work for item in batch if item.n_utterances]
+    total = sum(item.n_utterances for item in items)
+    return Meter(stage, total, progress, total_audio_s=sum(item.duration_s for item in items))
 
 
 def _named(encoders: Mapping[str, Encoder] | Sequence[Encoder]) -> dict[str, Encoder]:
@@ -273,48 +297,6 @@ def _wanted(
     return wanted
 
 
-def _audio_item(manifest: Manifest, u: Utterance, key: str, encoders: tuple[str, ...]) -> Item:
-    path = manifest.audio_path(u)
-    end_s = u.end_s
-    if end_s is None:
-        try:
-            end_s = info(path).duration_s
-        except SerkitError:  # said again, and listed, when it is decoded
-            end_s = 0.0
-    duration_s = max(0.0, end_s - (u.start_s or 0.0))
-    return Item(key, u.id, encoders, str(path), u.start_s, u.end_s, duration_s=duration_s)
-
-
-def _items(
-    manifest: Manifest,
-    utterances: Sequence[Utterance],
-    heard: Mapping[str, str],
-    said: Mapping[str, str],
-    audio: Mapping[str, set[str]],
-    readers: Mapping[str, set[str]],
-    progress: ProgressCallback | None,
-) -> list[Item]:
-    """What is to be done, each content once."""
-    found: dict[str, Item] = {}
-    meter = Meter("measure", len(utterances), progress)
-    for u in utterances:
-        for key, wanted in ((heard.get(u.id), audio), (text_key(said[u.id]) if u.id in said else None, readers)):
-            if key is None:
-                continue
-            if key in found:
-                found[key] = replace(found[key], n_utterances=found[key].n_utterances + 1)
-                continue
-            names = tuple(name for name, keys in wanted.items() if key in keys)
-            if names and wanted is audio:
-                found[key] = _audio_item(manifest, u, key, names)
-            elif names:
-                found[key] = Item(key, u.id, names, text=said[u.id])
-        meter.advance()
-    if any(item.text is None for item in found.values()):  # an utterance is counted once: when it is heard
-        return [item if item.text is None else replace(item, n_utterances=0) for item in found.values()]
-    return list(found.values())
-
-
 def _estimate(items: Iterable[Item], specs: Mapping[str, EncoderSpec], root: Path) -> SizeEstimate:
     n_items, frames, n_bytes = dict.fromkeys(specs, 0), dict.fromkeys(specs, 0), dict.fromkeys(specs, 0)
     audio_s = 0.0
@@ -358,8 +340,15 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes:.1f} GB"
 
 
-def _write(run: Run, stores: Mapping[str, FeatureStore], meter: Meter, shard_bytes: int, shard_s: float) -> None:
-    """Take what workers give into the stores, and list what they could not do."""
+def _write(
+    run: Run,
+    stores: Mapping[str, FeatureStore],
+    wanted: Mapping[str, set[str]],
+    meter: Meter,
+    shard_bytes: int,
+    shard_s: float,
+) -> None:
+    """Take what workers give into the stores, and list what they could not do; what is not wanted is passed over."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(run))
         writers = {
@@ -369,23 +358,23 @@ def _write(run: Run, stores: Mapping[str, FeatureStore], meter: Meter, shard_byt
         for batch, outcomes in run:
             failures: dict[str, list[Failure]] = {}
             for item, outcome in zip(batch, outcomes, strict=True):
-                _store(item, outcome, writers)
-                for name, reason in outcome.reasons.items():
+                _store(item, outcome, {n: w for n, w in writers.items() if item.key in wanted[n]})
+                reasons = {name: reason for name, reason in outcome.reasons.items() if item.key in wanted[name]}
+                for name, reason in reasons.items():
                     failures.setdefault(name, []).append(Failure(item.key, item.id, item.path, reason))
-                meter.advance(
-                    item.n_utterances,
-                    audio_s=item.duration_s,
-                    failed=item.n_utterances if outcome.reasons else 0,
-                )
+                n = item.n_utterances
+                meter.advance(n, audio_s=item.duration_s if n else 0.0, failed=n if reasons else 0)
             for name, rows in failures.items():
                 stores[name].record_failures(rows)
 
 
 def _store(item: Item, outcome: Outcome, writers: Mapping[str, StoreWriter]) -> None:
     """Write an item's features; what cannot be stored becomes a reason."""
-    for name, features in outcome.features.items():
+    for name, writer in writers.items():
+        if name not in outcome.features:
+            continue
         try:
-            writers[name].add(item.key, features)
+            writer.add(item.key, outcome.features[name])
         except RunFailed:
             raise
         except SerkitError as error:

@@ -85,6 +85,11 @@ class Facodec(Pretrained):
         """Small random weights with prosody and timbre, saved and loaded like a download."""
         return cls("facodec/random")
 
+    @property
+    def n_weights(self) -> int:
+        """Of the parts that are built: 21.7 million as published (counted), as the square of the width for others."""
+        return int(21.7e6 * (self.sizes["dim"] / 256) ** 2)
+
     def _load(self, folder: Path) -> None:
         from serkit.foundation.facodec_model import FacodecDecoder, FacodecEncoder, accounted
 

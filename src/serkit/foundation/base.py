@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from serkit import checkpoints, config
 from serkit.encoding import EncoderSpec, pool_frames
 from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation.loading import transformers_package
 from serkit.foundation.tiny import tiny_folder
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Pretrained:
         if precision not in PRECISIONS:
             raise SerkitError(f"encoder '{name}': precision '{precision}'" + did_you_mean(str(precision), PRECISIONS))
         self._loaded = False
+        self._of_load: set[str] = set()
         self.precision = precision
         layer = int(layer) if isinstance(layer, str) and layer.isdecimal() else layer
         n_layers = self.resolved.layers
@@ -110,10 +113,56 @@ class Pretrained:
         if self._loaded and self.device == str(wanted):
             return
         if not self._loaded:
+            before = set(vars(self))
             self._load(checkpoints.fetch(self.resolved))
+            self._of_load = set(vars(self)) - before
             self._loaded = True
         self.device = str(wanted)
         self._to(wanted, {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._loaded
+
+    def resident_bytes(self, device: str = "cpu") -> int:
+        """About what the weights take: on a GPU in ``precision``, on a CPU in float32, through which they come."""
+        return self.n_weights * (4 if device == "cpu" or self.precision == "float32" else 2)
+
+    @property
+    def n_weights(self) -> int:
+        """About how many numbers the model has, from its width and depth (computed).
+
+        12 dim² for each layer, 8 dim² and 5 million for convolutions (of audio; speech models have dim² / 16 times
+        128 for the position of a frame), and a row for each piece of the vocabulary, 128 000 where that is not known.
+        """
+        dim, layers = self.resolved.dim, self.resolved.layers
+        if self.MODALITY == "text":
+            return 12 * dim**2 * layers + int(self.resolved.config.get("vocab_size") or 128_000) * dim
+        return 12 * dim**2 * layers + 8 * dim**2 + 5_000_000
+
+    def fetch(self) -> None:
+        """Bring the files of the weights to this machine.
+
+        Raises:
+            MissingExtra, SerkitError: as for :meth:`load`, as far as that is known without reading the weights.
+        """
+        if self.FAMILY != "facodec":
+            transformers_package(self.spec.name)
+        checkpoints.fetch(self.resolved)
+
+    def unload(self) -> None:
+        """Give the memory of the weights back; the next call loads them again."""
+        if not self._loaded:
+            return
+        for name in self._of_load:
+            delattr(self, name)
+        self._loaded = False
+        gc.collect()  # hooks make a model a circle of references
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.empty_cache()
 
     def __call__(self, items: Sequence[Any]) -> list[np.ndarray]:
         """One (frames, dim) float32 array per item, in order; no padding, no influence of neighbours."""
