@@ -197,6 +197,7 @@ def masked_norm(norm: Any) -> Any:
     """
     import torch
     from torch import nn
+    from torch.nn import functional as F
 
     if norm.num_groups != norm.num_channels:
         raise SerkitError(f"group normalisation of {norm.num_channels} channels in {norm.num_groups} groups")
@@ -209,14 +210,15 @@ def masked_norm(norm: Any) -> Any:
             self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            """(batch, channels, time) to the same shape."""
-            n = self.lengths.to(x.device)[:, None, None]
-            real = torch.arange(x.shape[-1], device=x.device)[None, None, :] < n
-            wide = x.float().masked_fill(~real, 0.0)
-            mean = wide.sum(-1, keepdim=True) / n
-            spread = ((wide - mean).masked_fill(~real, 0.0) ** 2).sum(-1, keepdim=True) / n
-            scaled = (x.float() - mean) * torch.rsqrt(spread + self.eps)
-            shifted: torch.Tensor = scaled * self.weight.float()[None, :, None] + self.bias.float()[None, :, None]
-            return shifted.to(x.dtype)
+            """(batch, channels, time) to the same shape, zeros in the padding.
+
+            A row at a time: PyTorch's own kernel is several times as fast as masks around sums.
+            """
+            weight, bias, groups = self.weight.float(), self.bias.float(), len(self.weight)
+            out = torch.zeros_like(x)
+            for row, length in enumerate(self.lengths.tolist()):
+                own = x[row : row + 1, :, :length].float()
+                out[row, :, :length] = F.group_norm(own, groups, weight, bias, self.eps)[0].to(x.dtype)
+            return out
 
     return MaskedNorm()
