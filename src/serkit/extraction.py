@@ -193,7 +193,8 @@ def extract(
         else:
             run = run_local(work, busy, jobs=jobs, device=device)
         _write(run, {n: stores[n] for n in busy}, meter, shard_bytes, shard_s)
-    return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name])) for name in named}
+    paths = {u.id: str(manifest.audio_path(u)) for u in utterances}
+    return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name], paths)) for name in named}
 
 
 def _named(encoders: Mapping[str, Encoder] | Sequence[Encoder]) -> dict[str, Encoder]:
@@ -392,6 +393,8 @@ def _store(item: Item, outcome: Outcome, writers: Mapping[str, StoreWriter]) -> 
             outcome.reasons[name] = str(error)
 
 
-def _reasons(store: FeatureStore, keys: Mapping[str, str]) -> dict[str, str]:
+def _reasons(store: FeatureStore, keys: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+    """Why an utterance has no features; of copies of one file, each under its own path, not the one it was met as."""
     failures = store.failures
-    return {name: failures[key].reason for name, key in keys.items() if key in failures}
+    found = {name: failures[key] for name, key in keys.items() if key in failures}
+    return {name: f.reason.replace(f.path, paths[name]) if f.path else f.reason for name, f in found.items()}
