@@ -239,7 +239,7 @@ def small_size(repeats: int = 12) -> None:
 def main() -> None:
     """Parse the options and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="12 batches each, and each change alone")
+    parser.add_argument("--full", action="store_true", help="4 batches each, and each change alone")
     parser.add_argument("--batches", type=int, help="batches per timing (default 3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--small", action="store_true", help="the small network only")
@@ -249,7 +249,7 @@ def main() -> None:
     if options.small:
         small_size()
     else:
-        full_size(options.batches or (12 if options.full else 3), options.full)
+        full_size(options.batches or (4 if options.full else 3), options.full)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,8 @@ def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path
     ("words", "message"),
     [
         (["--corpus", "toy", "--root", "FILE"], "is a file; --root is"),
+        (["--corpus", "RAVDES"], "no corpus 'RAVDES'; did you mean 'ravdess'"),
+        (["--corpus", "toy", "--root", "TOY", "--store", "FILE"], "FILE is a file; give a folder"),
         (["--corpus", "tooy"], "no corpus 'tooy'; did you mean 'toy'"),
         (["--corpus", "ravdess", "--root", "/no/such"], "ravdess: no folder /no/such"),
         (["--corpus", "ravdess", "--root", "EMPTY"], "is empty; expected"),
@@ -148,6 +150,17 @@ def test_recipes_that_are_wrong_are_one_line_and_2(tmp_path, toy_root):
     assert ask("run", typo, "--corpus", "toy")[0::2] == (
         2, "typo.yaml: unknown key 'systems.a.balanc'; did you mean 'balance'?",
     )  # fmt: skip
+    for words, said in {
+        "model: {name: cross_attention, hidden: many}": "is 'many', expected a number, such as 512",
+        "losses: [{name: focal, gamma: high}]": "is 'high', expected a number",
+        "model: {name: cross_attention, neutral_head: perhaps}": "is 'perhaps', expected true or false",
+    }.items():
+        typo.write_text(f"name: x\nsystems: {{a: {{features: [logmel/24], {words}}}}}\n")
+        code, _, line = ask("run", typo, "--corpus", "toy")
+        assert code == 2
+        assert said in line, line
+    typo.write_text("")
+    assert "got an empty file" in ask("run", typo, "--corpus", "toy")[2]
     unknown = tmp_path / "unknown.yaml"
     unknown.write_text("name: x\nsystems: {a: {features: [logmel/23x]}}\n")
     words = ["--root", toy_root, "--out", tmp_path / "r", "--store", tmp_path / "s", "--jobs", 1]
@@ -174,6 +187,16 @@ def test_a_broken_recording_is_named_with_its_reason(recipe, clips, tmp_path, sp
     assert len(said.splitlines()) == 1
     assert re.search(reason, said), said
     assert re.search(r"1 of 36 utterances have no features: '(\S+)' .*exclude: \[\1\]", said), said
+
+
+def test_copies_of_a_broken_recording_are_named_by_their_own_paths(recipe, clips, tmp_path):
+    """They are one content in the store, which met it under the first path, perhaps in another corpus."""
+    for k in (4, 7):
+        (clips.parent / "clips" / f"c{k}.wav").write_bytes(b"")
+    for _ in range(2):
+        said = run_table(recipe, clips, tmp_path)[2]
+        assert re.search(r"'clips_c4' \(\S+/c4\.wav: is empty", said), said
+        assert re.search(r"'clips_c7' \(\S+/c7\.wav: is empty", said), said
 
 
 def test_a_broken_recording_is_left_out_when_it_is_named(recipe, clips, tmp_path):
@@ -232,6 +255,12 @@ def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path
     assert "drop_labels" in said
     assert not (tmp_path / "run").exists()
     assert run_table(recipe, clips, tmp_path, "--set", "drop_labels=[fear]", "--set", "train.epochs=1")[0] == 0
+
+
+def test_a_label_with_a_typo_is_named_with_the_one_it_resembles(recipe, clips, tmp_path):
+    edit(clips, lambda c, k: ",".join([c[0], "angr" if k == 5 else c[1], *c[2:]]))
+    said = run_table(recipe, clips, tmp_path)[2]
+    assert "name it in drop_labels, or, if it is meant to be 'anger', set map_labels={angr: anger}" in said
 
 
 def test_a_speaker_in_two_splits_is_refused(recipe, clips, tmp_path):

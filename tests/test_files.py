@@ -1,8 +1,11 @@
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from serkit.files import fingerprint, replacing, write_bytes, write_text
+from serkit.files import fingerprint, host_name, remove_parts, replacing, write_bytes, write_text
 
 
 def test_an_error_leaves_the_old_file_and_no_part(tmp_path):
@@ -41,6 +44,22 @@ def test_two_writers_of_one_file_leave_one_of_two_whole_ones(tmp_path):
         t.join()
     assert (tmp_path / "f").read_text() in texts
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process lives cannot be asked there")
+def test_parts_of_the_killed_are_removed_and_no_others(tmp_path):
+    killed = (
+        "import os, sys; from serkit.files import replacing\n"
+        "with replacing(sys.argv[1]) as part: part.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, str(tmp_path / "a" / "b.txt")], check=False).returncode == -9
+    (left,) = (tmp_path / "a").iterdir()
+    elsewhere = left.with_name(left.name.replace(host_name(), "elsewhere"))
+    elsewhere.write_text("half")
+    with replacing(tmp_path / "c.txt") as ours:
+        ours.write_text("whole")
+        assert remove_parts(tmp_path) == [left]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted([elsewhere.name, "c.txt"])
 
 
 def test_fingerprints_see_content_and_not_order():

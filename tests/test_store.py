@@ -328,8 +328,8 @@ except RunFailed as error:
 def test_abandoned_files_of_this_machine_go_and_recent_ones_of_another_stay(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, SPEC)
     store.write(items(0, 2))
-    ours = store.folder / f"shard-0000000000001-{shards._host()}-1-00000000.npy.part"
-    orphan = store.folder / f"shard-0000000000002-{shards._host()}-1-00000000.npy"
+    ours = store.folder / f"shard-0000000000001-{shards.host_name()}-1-00000000.npy.part"
+    orphan = store.folder / f"shard-0000000000002-{shards.host_name()}-1-00000000.npy"
     theirs = store.folder / "shard-0000000000001-elsewhere-1-00000000.npy.part"
     old = store.folder / "shard-0000000000003-elsewhere-1-00000000.npy.part"
     for path in (ours, orphan, theirs, old):

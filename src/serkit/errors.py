@@ -58,9 +58,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("focall", ["focal", "cross_entropy"])
     "; did you mean 'focal'?"
+    >>> did_you_mean("RAVDES", ["ravdess", "table"])
+    "; did you mean 'ravdess'?"
     """
     choices = sorted(set(known))
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if not near:  # in another case
+        lower = {choice.lower(): choice for choice in reversed(choices)}
+        near = [lower[found] for found in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)]
     if near:
         return f"; did you mean '{near[0]}'?"
     if choices and len(choices) <= 20:

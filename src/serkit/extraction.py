@@ -205,7 +205,8 @@ def extract(
                 run = _run(mine, {name: busy[name] for name in turn.names}, turn, device, far)
                 meter = _meter("extract" if len(order) == 1 else f"extract {number} of {len(order)}", mine, progress)
                 _write(run, {n: stores[n] for n in turn.names}, wanted, meter, shard_bytes, shard_s)
-    return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name])) for name in named}
+    paths = {u.id: str(manifest.audio_path(u)) for u in utterances}
+    return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name], paths)) for name in named}
 
 
 def _run(work: Sequence[Batch], encoders: Mapping[str, Encoder], turn: Turn, device: str, far: bool) -> Run:
@@ -381,6 +382,8 @@ def _store(item: Item, outcome: Outcome, writers: Mapping[str, StoreWriter]) -> 
             outcome.reasons[name] = str(error)
 
 
-def _reasons(store: FeatureStore, keys: Mapping[str, str]) -> dict[str, str]:
+def _reasons(store: FeatureStore, keys: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+    """Why an utterance has no features; of copies of one file, each under its own path, not the one it was met as."""
     failures = store.failures
-    return {name: failures[key].reason for name, key in keys.items() if key in failures}
+    found = {name: failures[key] for name, key in keys.items() if key in failures}
+    return {name: f.reason.replace(f.path, paths[name]) if f.path else f.reason for name, f in found.items()}

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +29,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Give a name beside ``path`` to write to; what was written replaces ``path`` once the block is through.
 
     A crash leaves either the old file or the new one, whole; an error leaves no part behind. Two
-    processes that write the same file write two parts, and the later one wins.
+    processes that write the same file write two parts, and the later one wins. What a killed process
+    leaves of its part is removed by :func:`remove_parts`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    part = path.with_name(f".{path.name}.{host_name()}-{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield part
         part.replace(path)
@@ -50,3 +53,34 @@ def write_bytes(path: Path | str, content: bytes) -> None:
     """Write a binary file, whole or not at all (see :func:`replacing`)."""
     with replacing(path) as part:
         part.write_bytes(content)
+
+
+def remove_parts(folder: Path | str) -> list[Path]:
+    """Delete, in a folder and all below it, the parts of :func:`replacing` whose writers were killed; returns them.
+
+    A part of another machine, or of a process that lives, stays.
+    """
+    if os.name != "posix":  # elsewhere signal 0 is not a question
+        return []
+    removed = []
+    for path in sorted(Path(folder).rglob(".*.part")):
+        writer = re.fullmatch(rf"\..+\.{re.escape(host_name())}-(\d+)-\d+\.part", path.name)
+        if writer and not _lives(int(writer[1])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def host_name() -> str:
+    """Name of this machine, short and safe in a file name."""
+    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:24] or "host"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

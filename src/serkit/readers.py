@@ -95,7 +95,8 @@ def default_root(name: str) -> Path:
         return found
     if name == "toy":
         return config.cache_folder() / "toy"
-    raise SerkitError(f"corpus '{name}' needs --root DIR, or a line under corpora in {config.config_path()}")
+    what = "FILE" if name == "table" else "DIR"
+    raise SerkitError(f"corpus '{name}' needs --root {what}, or a line under corpora in {config.config_path()}")
 
 
 def card(name: str) -> Card:

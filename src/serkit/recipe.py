@@ -120,7 +120,8 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe"
     """Like :func:`load_recipe`, from YAML text."""
     tree = yaml_text.parse(text, where)
     if not isinstance(tree, dict):
-        raise SerkitError(f"{where}: expected a mapping with name and systems, got {type(tree).__name__}")
+        got = "an empty file" if tree is None else type(tree).__name__
+        raise SerkitError(f"{where}: expected a mapping with name and systems, got {got}")
     tree = {k: v for k, v in tree.items() if not str(k).startswith("x-")}
     recipe = _validate(tree, where)
     if overrides:

@@ -93,7 +93,7 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
 
 
 def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str) -> None:
-    """Refuse a parameter that the named member does not take, and a required one that is missing.
+    """Refuse a parameter that the named member does not take, a word for a number, and a required one that is missing.
 
     Args:
         where: place in the recipe, for the message.
@@ -108,9 +108,21 @@ def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str
                 f"{where}: {_singular(kind)} '{name}' has no parameter '{key}'"
                 + did_you_mean(key, described.parameters)
             )
+        default = _literal(described.parameters.get(key))
+        if isinstance(given[key], str) and isinstance(default, bool | int | float):
+            wanted = "true or false" if isinstance(default, bool) else f"a number, such as {default}"
+            raise SerkitError(f"{where}: {key} of {_singular(kind)} '{name}' is '{given[key]}', expected {wanted}")
     missing = [k for k, default in described.parameters.items() if default is None and k not in given]
     if missing:
         raise SerkitError(f"{where}: {_singular(kind)} '{name}' needs the parameter '{missing[0]}'")
+
+
+def _literal(source: str | None) -> Any:
+    """The value of a default, where it is written out."""
+    try:
+        return None if source is None else ast.literal_eval(source)
+    except (ValueError, SyntaxError):
+        return None
 
 
 def camel_case(name: str) -> str:

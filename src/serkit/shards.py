@@ -14,7 +14,6 @@ import io
 import json
 import os
 import secrets
-import socket
 import time
 import zlib
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from serkit.errors import RunFailed, SerkitError
+from serkit.files import host_name
 
 try:
     import fcntl
@@ -128,7 +128,7 @@ class ShardWriter:
     def _create(self) -> int:
         while True:
             # sorts by time of birth; the random part keeps writers apart on any machine
-            self.name = f"shard-{time.time_ns() // 1_000_000:013d}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+            self.name = f"shard-{time.time_ns() // 1_000_000:013d}-{host_name()}-{os.getpid()}-{secrets.token_hex(4)}"
             self._part = self.folder / f"{self.name}.npy.part"
             fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             _lock(fd, wait=True)
@@ -248,7 +248,7 @@ def remove_abandoned(folder: Path) -> list[str]:
 
 def _remove_if_abandoned(folder: Path, stem: str, parts: list[str]) -> list[str]:
     """Remove a shard's parts unless its writer lives: it holds a lock, or is on another machine and recent."""
-    here = f"-{_host()}-" in stem and fcntl is not None
+    here = f"-{host_name()}-" in stem and fcntl is not None
     descriptors: list[int] = []
     removed: list[str] = []
     try:
@@ -281,10 +281,6 @@ def _lock(fd: int, *, wait: bool) -> bool:
         # a file system without locks: those who tidy up get the same error and leave the file
         return wait and error.errno in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
     return True
-
-
-def _host() -> str:
-    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:24] or "host"
 
 
 def _head(n_frames: int, dim: int, dtype: np.dtype[Any]) -> bytes:

@@ -62,7 +62,8 @@ def machine(
     """Where a run computes and keeps its features.
 
     Raises:
-        SerkitError: an address without a cluster. MissingExtra: the package of the engine is not installed.
+        SerkitError: an address without a cluster, a store that is a file. MissingExtra: the package of the engine is
+            not installed.
     """
     from serkit.config import store_folder
     from serkit.pipeline import Machine
@@ -73,7 +74,10 @@ def machine(
         from serkit.engines import ray_package
 
         ray_package()  # absent, it is said before hours of transcription
-    return Machine(store_folder(store), device.value, jobs, engine.value, address)
+    folder = store_folder(store)
+    if folder.exists() and not folder.is_dir():
+        raise SerkitError(f"--store {folder} is a file; give a folder, which is made where it is absent")
+    return Machine(folder, device.value, jobs, engine.value, address)
 
 
 def watcher() -> Watcher:

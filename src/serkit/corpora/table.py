@@ -74,7 +74,7 @@ def _read(path: Path) -> _Cells:
             return _read_parquet(path)
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SerkitError(f"table: {path} is not UTF-8 text: {error}") from None
+        raise SerkitError(f"table: {path} is not UTF-8 text ({error}); save it as UTF-8") from None
     except OSError as error:
         raise SerkitError(f"table: {path} cannot be read: {error}") from None
     if kind == ".jsonl":

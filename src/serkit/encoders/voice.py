@@ -69,13 +69,13 @@ class Voice(OfflineEncoder):
 
     Measured on vowels of known make-up: F0 within 0.1 semitone from 70 to 600 Hz, formants within 40 Hz
     up to a pitch of 220 Hz (drawn to harmonics above), harmonics-to-noise within 1 dB of the ratio mixed,
-    jitter and shimmer within 20 %. Beside openSMILE 2.6's eGeMAPS v02, frame by frame on 90 RAVDESS clips:
-    voicing agrees on 93 % of frames (openSMILE calls 30 % voiced, this 37 %), median F0
-    difference 0.06 semitones, 2 to 3 % of frames more than 3 apart; correlation 0.99 loudness, 0.96
-    alpha ratio, 0.98 Hammarberg, 0.94 and 0.90 slopes, 0.91 flux, 0.98 MFCC, 0.91 HNR (openSMILE's
-    saturates at 8 to 14 dB), 0.53 H1-A3, 0.61 shimmer. Jitter (0.2), H1-H2 (0.0), formant frequencies
-    (0.1 to 0.2) and bandwidths do *not* agree: on the vowels openSMILE's formants are 100 to 300 Hz off
-    and its bandwidths ten times too wide. Do not feed these to a model trained on openSMILE's.
+    jitter and shimmer within 20 %. Beside openSMILE 2.6's eGeMAPS v02, frame by frame on 45 RAVDESS clips:
+    voicing agrees on 92 % of frames, median F0 difference 0.06 semitones; correlation 0.99 loudness, 0.95
+    alpha ratio, 0.98 Hammarberg, 0.95 and 0.90 slopes, 0.90 flux, 0.98 MFCC, 0.88 HNR (openSMILE's
+    saturates at 8 to 14 dB), 0.54 H1-A3, 0.64 shimmer. Jitter (0.2), H1-H2 (0.1), formant frequencies
+    (0.1) and bandwidths do *not* agree: on vowels whose truth is known, these are within the bounds above, and
+    openSMILE's H1-H2 and formants are not (docs/encoders.md has the table). Do not feed these to a model trained on
+    openSMILE's.
 
     Args:
         name: ``voice``. pool, pooling, trim: see :class:`OfflineEncoder`.

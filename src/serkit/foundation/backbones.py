@@ -18,7 +18,7 @@ from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import load_model, peft_package, quiet, transformers_package
-from serkit.foundation.speech import HEADS, biased_attention, masked_norm, receptive_field
+from serkit.foundation.speech import HEADS, biased_attention, masked_norm, receptive_field, widen_groups
 from serkit.foundation.tiny import tiny_folder
 
 CLASSES: Mapping[str, str] = {
@@ -141,6 +141,7 @@ class Backbone(nn.Module):
         for layer in model.encoder.layers:
             if hasattr(layer.attention, "torch_multi_head_self_attention"):
                 layer.attention.torch_multi_head_self_attention = biased_attention(layer.attention)
+        widen_groups(model)
 
     @property
     def front(self) -> nn.Module:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -174,7 +172,7 @@ class Pretrained:
         if not checked:
             return []
         low = self.precision != "float32"
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=low), _right_on_cpu(low):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=low):
             frames = self._encode(checked)
         return [np.ascontiguousarray(pool_frames(f, self.spec.pool), dtype=np.float32) for f in frames]
 
@@ -271,21 +269,3 @@ class LayerTap:
             self.found[k] = output[0] if isinstance(output, tuple) else output
 
         return keep
-
-
-@contextmanager
-def _right_on_cpu(low_precision: bool) -> Iterator[None]:
-    """Without oneDNN where arithmetic is bf16 or fp16 and a CPU may do it.
-
-    Measured with torch 2.13 on a CPU with AMX: oneDNN's bf16 convolution in groups, which the positional embedding of
-    wav2vec 2.0 and its kin is, gives numbers that have nothing to do with float32's. torch's own is right, and slower.
-    """
-    if not low_precision:
-        yield
-        return
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch speaks of Intel GPUs where the switch is turned
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield

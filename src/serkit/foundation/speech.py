@@ -9,6 +9,7 @@ alone), and a group normalisation after the first convolution, which averages ov
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -85,6 +86,7 @@ class SpeechEncoder(Pretrained):
         for layer in self._model.encoder.layers:
             if hasattr(layer.attention, "torch_multi_head_self_attention"):
                 layer.attention.torch_multi_head_self_attention = biased_attention(layer.attention)
+        widen_groups(self._model)
         self._first_stride, self._first_kernel = config.conv_stride[0], config.conv_kernel[0]
         self._tap = LayerTap(self._model.encoder.layers, self.taken)
 
@@ -183,6 +185,38 @@ def biased_attention(attention: Any) -> Any:
         return output, None
 
     return attend
+
+
+def widen_groups(model: Any) -> None:
+    """Compute convolutions in groups in float32 where a CPU would compute them in bf16 or fp16, in place.
+
+    oneDNN's bf16 convolution in groups, which the positional embedding of wav2vec 2.0 and its kin is, can give numbers
+    that have nothing to do with float32's. Measured with torch 2.13 on a CPU with AMX: 4 or 8 channels a group and a
+    kernel of 16, error as large as the output; 16 to 64 channels and a kernel of 128, as published models have them,
+    0.003 of it, which is bf16's own. Gradients were right in both.
+
+    Args:
+        model: any module of torch; its weights and their names stay as they are.
+    """
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d) and module.groups > 1:
+            module._conv_forward = partial(_wide_convolution, module)  # type: ignore[method-assign]  # not the weight
+
+
+def _wide_convolution(module: Any, x: Any, weight: Any, bias: Any) -> Any:
+    """``nn.Conv1d._conv_forward``, (batch, channels, time), with the dtype of the result as it would be."""
+    import torch
+    from torch import nn
+
+    mixed = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
+    if x.device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+        return nn.Conv1d._conv_forward(module, x, weight, bias)
+    with torch.autocast("cpu", enabled=False):
+        wide = nn.Conv1d._conv_forward(module, x.float(), weight.float(), None if bias is None else bias.float())
+    return wide.to(dtype)
 
 
 def masked_norm(norm: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from serkit import readers, registry
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
@@ -32,8 +34,10 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     train = manifest.split("train")
     thin = [label for label, n in train.counts().items() if n < 2]
     if thin:
+        near = difflib.get_close_matches(thin[0], [label for label in train.counts() if label != thin[0]], n=1)
+        typo = f", or, if it is meant to be '{near[0]}', set map_labels={{{thin[0]}: {near[0]}}}" if near else ""
         raise SerkitError(
-            f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels"
+            f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels{typo}"
         )
     if not any(manifest.split("dev").counts().values()):
         raise SerkitError(

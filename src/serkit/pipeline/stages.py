@@ -15,7 +15,7 @@ from serkit.combining import Ensemble
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.features import Features, require_complete
-from serkit.files import write_text
+from serkit.files import remove_parts, write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoder, needed_features
@@ -58,6 +58,7 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
     check_splits(fitted, recipe)
     folder = Path(folder)
     if (folder / "manifest.jsonl").is_file():
+        remove_parts(folder)
         run = Run(folder)
         if networks_key(run.recipe) != networks_key(recipe):
             raise SerkitError(f"{folder} holds a run of another recipe or other settings; choose another --out")
