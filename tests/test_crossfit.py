@@ -17,8 +17,10 @@ def test_no_speaker_is_in_two_folds_and_no_fold_is_empty(seed, folds, speakers, 
     rng = np.random.default_rng(seed)
     rows = []
     for k in range(speakers * 9):
-        who = f"s{k % speakers}" if not (unknown and k % 7 == 0) else None
-        rows.append(Utterance(f"u{k}", "x", speaker=who, split="train", emotion=("a", "b", "c")[rng.integers(3)]))
+        turn = k // speakers  # every speaker has each class once, then any: a class of one fold alone is refused
+        who = f"s{k % speakers}" if not (unknown and turn > 2 and k % 7 == 0) else None
+        emotion = ("a", "b", "c")[turn if turn < 3 else rng.integers(3)]
+        rows.append(Utterance(f"u{k}", "x", speaker=who, split="train", emotion=emotion))
     fold = crossfit_folds(Manifest("c", ("a", "b", "c"), tuple(rows)), folds, seed)
     assert set(fold) == set(range(folds))
     for who in {u.speaker for u in rows} - {None}:
