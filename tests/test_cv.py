@@ -43,6 +43,10 @@ def test_the_page_has_wa_and_ua_of_every_fold_their_mean_and_the_pool(folder):
     text = (folder / "report" / "report.md").read_text()
     lines = text[text.index("### By fold, as the field reports it") :].splitlines()
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line.startswith("|")][:6]
+    assert "fold 1" not in text
+    assert ", folds 1, 2 of " in text
+    assert f"of {len(tree['design'])} systems" in text
+    assert f"of {len(tree['design']) + 1} systems" not in text
     assert rows[0][2].startswith("WA, stack")
     assert rows[0][3].startswith("UA, stack")
     assert [r[0] for r in rows[2:]] == ["1", "2", "mean of folds ± sd", "pooled"]

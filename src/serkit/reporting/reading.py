@@ -53,6 +53,11 @@ class Source:
         return [n for n in self.tree["systems"] if n not in ENSEMBLES]
 
     @property
+    def members(self) -> list[str]:
+        """Systems that ensembles combine: those of the recipe, without the best of each fold's dev."""
+        return [n for n in self.singles if n in self.part("design")] or self.singles
+
+    @property
     def ensembles(self) -> list[str]:
         """Ensembles, without the one that the stack is a copy of."""
         twin = self.kept if "stack" in self.tree["systems"] else None

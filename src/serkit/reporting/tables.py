@@ -140,7 +140,9 @@ def paper(source: Source) -> Table:
             short_loss = " ".join([losses[0], more]).strip() + ("" if balance == "no" else f", balanced: {balance}")
             lead = [Cell(name, features, more=short_loss), Cell(losses[0], more), Cell(balance)]
         else:
-            lead = [Cell(source.display(name), f"of {len(source.singles)} systems"), Cell(ABSENT), Cell(ABSENT)]
+            of = len(source.members)
+            told = f"of {of} systems" if name in source.ensembles or name == "stack" else "another one in each fold"
+            lead = [Cell(source.display(name), told), Cell(ABSENT), Cell(ABSENT)]
         found = [source.metric(name, s, m) for s, m, _ in asked]
         cells = [_measured(m, asked[k][2]) for k, m in enumerate(found)]
         rows.append(Row((*lead, *cells), source.kind(name)))
