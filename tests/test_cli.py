@@ -216,6 +216,8 @@ def test_20_ms_and_silence_pass_and_the_audit_names_them(recipe, clips, tmp_path
     soundfile.write(clips.parent / "clips" / "c7.wav", np.zeros(RATE_HZ), RATE_HZ)
     code, _, error = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")
     assert code == 0, error
+    noted = next(line for line in error.splitlines() if "nothing to hear" in line)
+    assert re.search(r"2 of \d+ recordings, .*exclude: \[\S*c4, \S*c7\]", noted), "said while it runs, too"
     code, said, _ = ask("audit", tmp_path / "run")
     lines = said.splitlines()
     assert any("too-short" in line and "c4" in line for line in lines), said

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from serkit import console
 from serkit.console import Watcher
-from serkit.extraction import SizeEstimate
-from serkit.pipeline.stages import StageBegins
+from serkit.pipeline.stages import Remark, StageBegins
 from serkit.progress import Progress
+from serkit.sizes import SizeEstimate
 from serkit.training import EpochEnd
 
 
@@ -66,6 +66,11 @@ def test_sizes_are_said_before_work_begins() -> None:
     said = watched(estimate)
     assert f"to extract: {estimate}" in said
     assert "2.00 h of audio (mfcc/13 " in said
+
+
+def test_a_remark_is_one_line_whatever_its_length() -> None:
+    said = watched(StageBegins("extract", "mfcc/13"), Remark("nothing to hear in 2 recordings: " + "x" * 300))
+    assert next(line for line in said.splitlines() if line.strip().startswith("note  nothing to hear")).endswith("xxx")
 
 
 def test_a_terminal_has_bars_and_keeps_what_became_of_each_network() -> None:

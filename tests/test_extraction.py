@@ -17,9 +17,10 @@ from serkit.encoders.logmel import Logmel
 from serkit.encoding import SAMPLE_RATE_HZ, EncoderSpec, n_frames
 from serkit.engines import encode
 from serkit.errors import RunFailed, SerkitError
-from serkit.extraction import compute, estimate, extract
+from serkit.extraction import compute, extract
 from serkit.features import require_complete
 from serkit.progress import Progress
+from serkit.sizes import estimate
 from serkit.store import FeatureStore
 from serkit.types import Manifest, Utterance
 
@@ -92,6 +93,18 @@ def test_what_is_stored_is_what_compute_gives_bit_for_bit(tmp_path: Path) -> Non
         extracted["a"].get("u00")
     with pytest.raises(SerkitError, match="reads text, and none was given"):
         compute(samples, [Letters()])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_recordings_without_a_sound_are_known_by_name_also_after_a_resume(tmp_path: Path, jobs: int) -> None:
+    manifest = corpus(tmp_path / "audio")
+    soundfile.write(tmp_path / "audio" / "u2.wav", np.zeros(8000), SAMPLE_RATE_HZ)
+    soundfile.write(tmp_path / "audio" / "u4.wav", np.full(8000, 0.25), SAMPLE_RATE_HZ)  # an offset is no sound
+    for encoder in (Level(), Level(gain=2.0)):
+        for _ in range(2):
+            found = extract(manifest, {"level": encoder, "t": Letters()}, tmp_path / "store", jobs=jobs)
+            assert found["level"].silent == ("u2", "u4")
+            assert found["t"].silent == ()
 
 
 def test_nothing_is_done_twice_and_content_decides_what_is_the_same(tmp_path: Path) -> None:

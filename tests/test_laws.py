@@ -27,7 +27,7 @@ _ORDER = """
     duplicates audit
     augment encoders
     copies
-    shards store features batching residency engines extraction
+    shards store features batching residency engines sizes extraction
     metrics
     tensors layers layer_weights models losses loss_sum networks
     schedules examples sampling objective scoring fitting training

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from serkit.audio import info
 from serkit.contents import text_key
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, did_you_mean
 from serkit.progress import Meter, ProgressCallback
 from serkit.types import Manifest, Utterance
 
@@ -44,6 +44,20 @@ class Item:
 
 
 Batch = tuple[Item, ...]
+
+
+def kept(manifest: Manifest, exclude: Iterable[str]) -> list[Utterance]:
+    """The utterances to go through; raises ``SerkitError`` for an ``exclude`` that names none."""
+    left_out = set(exclude)
+    for name in sorted(left_out - set(manifest.ids)):
+        raise SerkitError(f"exclude: no utterance '{name}' in {manifest.corpus}" + did_you_mean(name, manifest.ids))
+    return [u for u in manifest if u.id not in left_out]
+
+
+def text_of(utterance: Utterance, texts: Mapping[str, str] | None) -> str | None:
+    """What was said: a given text by id, or else the corpus's own."""
+    text = None if texts is None else texts.get(utterance.id)
+    return utterance.text if text is None else text
 
 
 def audio_item(manifest: Manifest, utterance: Utterance, key: str, encoders: tuple[str, ...]) -> Item:

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from serkit.extraction import SizeEstimate
-from serkit.pipeline.stages import StageBegins
+from serkit.pipeline.stages import Remark, StageBegins
 from serkit.progress import Progress as StageProgress
+from serkit.sizes import SizeEstimate
 
 EVERY_S = 20.0
 
@@ -54,6 +54,8 @@ class Watcher:
         """Draw an event of :mod:`serkit.pipeline`."""
         if isinstance(event, StageBegins):
             self._begin(event)
+        elif isinstance(event, Remark):
+            self.console.print(f"  [yellow]note[/yellow]  {escape(event.text)}", soft_wrap=True)
         elif isinstance(event, SizeEstimate):
             self.console.print(f"  to extract: {event}", markup=False)
         elif isinstance(event, StageProgress):

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,6 +40,27 @@ def text_key(text: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_LENGTH // 2).hexdigest()
+
+
+class SilentClips:
+    """Which stretches of recordings hold nothing to hear (:func:`serkit.audio.is_silent`), as extraction met them.
+
+    Args:
+        root: the folder of the store, in whose ``silent.jsonl`` they stand.
+
+    Attributes:
+        keys: of the stretches, as :func:`item_key` makes them.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.path = Path(root) / "silent.jsonl"
+        self.keys = {row for row in read_rows(self.path) if isinstance(row, str)}
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Note further ones, for good."""
+        new = [key for key in dict.fromkeys(keys) if key not in self.keys]
+        append_rows(self.path, new)
+        self.keys.update(new)
 
 
 class ContentHashes:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from serkit.audio import load
+from serkit.audio import is_silent, load
 from serkit.batching import Batch
 from serkit.encoding import Encoder, WithWeights
 from serkit.errors import MissingExtra, RunFailed, SerkitError
@@ -38,10 +38,14 @@ _RAY_RETRIES = 4  # of a batch whose machine or process died
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item: by encoder name its (frames, dim) float32 features, or one line of reason."""
+    """What became of an item: by encoder name its (frames, dim) float32 features, or one line of reason.
+
+    ``silent``: it is audio, and holds nothing to hear.
+    """
 
     features: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    silent: bool = False
 
 
 Run = Generator[tuple[Batch, list[Outcome]], None, None]
@@ -244,7 +248,7 @@ def _decoded(batch: Batch) -> list[Any]:
 
 
 def _outcomes(batch: Batch, contents: list[Any], encoders: Mapping[str, Encoder]) -> list[Outcome]:
-    outcomes = [Outcome() for _ in batch]
+    outcomes = [Outcome(silent=isinstance(content, np.ndarray) and is_silent(content)) for content in contents]
     for item, content, outcome in zip(batch, contents, outcomes, strict=True):
         if isinstance(content, SerkitError):
             outcome.reasons.update(dict.fromkeys(item.encoders, str(content)))

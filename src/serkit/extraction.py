@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from serkit.batching import Batch, Item, audio_item, items_of, planned, share
-from serkit.contents import ContentHashes, item_key, text_key
-from serkit.encoding import SAMPLE_RATE_HZ, Encoder, EncoderSpec, WithWeights, n_frames
+from serkit.batching import Batch, Item, items_of, kept, planned, share, text_of
+from serkit.contents import ContentHashes, SilentClips, item_key, text_key
+from serkit.encoding import Encoder, WithWeights
 from serkit.engines import Outcome, Run, encode, ray_cluster, run_local, run_ray
 from serkit.errors import RunFailed, SerkitError, did_you_mean
 from serkit.features import Features
 from serkit.progress import Meter, ProgressCallback
 from serkit.residency import Turn, free_memory, turns
+from serkit.sizes import SizeEstimate, estimated, refuse_small_disk
 from serkit.store import SHARD_BYTES, SHARD_S, Failure, FeatureStore, StoreWriter, round_frames
 from serkit.types import Manifest, Utterance
 
@@ -25,35 +25,6 @@ ENGINES = ("local", "ray")
 _RAY_PARTS = 64  # a small extraction is cut into as many batches, whatever the size of the cluster
 BATCH_S, GPU_BATCH_S = 120.0, 960.0  # the most that an encoder computes at once on a GPU (Whisper)
 MAX_ITEMS, GPU_MAX_ITEMS = 256, 1024
-
-
-@dataclass(frozen=True)
-class SizeEstimate:
-    """What an extraction will take, from headers and times alone.
-
-    Attributes:
-        items, frames, bytes: by encoder name: distinct clips or texts, their frames, and their size on disk.
-        audio_s: seconds of audio to decode. free_bytes: what the disk has left.
-
-    Frames of audio are exact (silence trimming, which an encoder may do, makes fewer); those of texts are
-    one per three letters and two, about a third more than subword tokenizers give for English.
-    """
-
-    items: Mapping[str, int]
-    frames: Mapping[str, int]
-    bytes: Mapping[str, int]
-    audio_s: float
-    free_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        """Of all encoders together."""
-        return sum(self.bytes.values())
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{name} {_size(self.bytes[name])}" for name in self.bytes)
-        total, free = _size(self.total_bytes), _size(self.free_bytes)
-        return f"{total} for {self.audio_s / 3600:.2f} h of audio ({parts}); {free} free"
 
 
 def compute(
@@ -83,36 +54,6 @@ def compute(
             raise result
         found[name] = round_frames(result, encoder.spec)
     return found
-
-
-def estimate(
-    manifest: Manifest,
-    specs: Mapping[str, EncoderSpec] | Sequence[EncoderSpec],
-    store: Path | str,
-    *,
-    texts: Mapping[str, str] | None = None,
-    exclude: Iterable[str] = (),
-) -> SizeEstimate:
-    """What extracting a whole manifest takes; reads headers of recordings whose length it does not state.
-
-    What the store holds already is not taken off here (that needs every file's content); :func:`extract`
-    announces what is left to do.
-
-    Args:
-        manifest: what to extract. specs: of the encoders, by name or as a sequence.
-        store: folder; need not exist. texts, exclude: as for :func:`extract`.
-    """
-    named = dict(specs) if isinstance(specs, Mapping) else {spec.name: spec for spec in specs}
-    audio = tuple(name for name, spec in named.items() if spec.modality == "audio")
-    readers = tuple(name for name, spec in named.items() if spec.modality == "text")
-    items: list[Item] = []
-    for u in _kept(manifest, exclude):
-        if audio:
-            items.append(audio_item(manifest, u, u.id, audio))
-        text = _text(u, texts)
-        if readers and text is not None:
-            items.append(Item(text_key(text), u.id, readers, text=text))
-    return _estimate({(item.text is None, item.key): item for item in items}.values(), named, Path(store))
 
 
 def extract(
@@ -164,9 +105,64 @@ def extract(
     """
     if engine not in ENGINES:
         raise SerkitError(f"no extraction engine '{engine}'" + did_you_mean(engine, ENGINES))
-    named = _named(encoders)
-    root = Path(store)
-    utterances = _kept(manifest, exclude)
+    utterances, root = kept(manifest, exclude), Path(store)
+    plan = _plan(manifest, utterances, _named(encoders), root, jobs, progress, texts, empty_text, retry)
+    size = estimated([i for i in plan.items if i.encoders], {n: e.spec for n, e in plan.encoders.items()}, root)
+    if announce is not None:
+        announce(size)
+    if plan.busy:
+        refuse_small_disk(size, root)
+        how = _How(jobs, device, engine == "ray", address, batch_seconds, shard_bytes, shard_s)
+        _carry_out(plan, how, SilentClips(root), progress)
+    silent = SilentClips(root).keys
+    paths = {u.id: str(manifest.audio_path(u)) for u in utterances}
+    found: dict[str, Features] = {}
+    for name, there in plan.stores.items():
+        keys = plan.keys[name]
+        found[name] = Features(there, keys, _reasons(there, keys, paths), silent)
+    return found
+
+
+@dataclass(frozen=True)
+class _How:
+    """Who works, and how much at once; see :func:`extract`."""
+
+    jobs: int
+    device: str
+    far: bool
+    address: str | None
+    batch_seconds: float | None
+    shard_bytes: int
+    shard_s: float
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What there is to do: by encoder name its store, the key of each utterance, and the keys that it lacks."""
+
+    encoders: dict[str, Encoder]
+    stores: dict[str, FeatureStore]
+    keys: dict[str, dict[str, str]]
+    wanted: dict[str, set[str]]
+    items: list[Item]
+
+    @property
+    def busy(self) -> dict[str, Encoder]:
+        """The encoders that lack something."""
+        return {name: encoder for name, encoder in self.encoders.items() if self.wanted[name]}
+
+
+def _plan(
+    manifest: Manifest,
+    utterances: Sequence[Utterance],
+    named: dict[str, Encoder],
+    root: Path,
+    jobs: int,
+    progress: ProgressCallback | None,
+    texts: Mapping[str, str] | None,
+    empty_text: bool,
+    retry: bool,
+) -> _Plan:
     audio = tuple(name for name, e in named.items() if e.spec.modality == "audio")
     readers = tuple(name for name, e in named.items() if e.spec.modality == "text")
     shared: dict[str, FeatureStore] = {}
@@ -176,37 +172,41 @@ def extract(
     written = {u: text_key(text) for u, text in said.items()}
     keys = {name: heard if name in audio else written for name in named}
     wanted = _wanted(stores, keys, {name: lost if name in audio else [] for name in named}, retry)
-    silent = {failure.key for failure in lost}
-    opened = {u: key for u, key in heard.items() if key not in silent}
+    shut = {failure.key for failure in lost}
+    opened = {u: key for u, key in heard.items() if key not in shut}
     items = items_of(
         manifest, utterances, opened, said, {n: wanted[n] for n in audio}, {n: wanted[n] for n in readers}, progress
     )
-    size = _estimate([i for i in items if i.encoders], {name: e.spec for name, e in named.items()}, root)
-    if announce is not None:
-        announce(size)
-    busy = {name: encoder for name, encoder in named.items() if wanted[name]}
-    if busy:
-        refuse_small_disk(size, root)
-        parts = _RAY_PARTS if engine == "ray" else 4 * jobs if jobs > 1 else 1
-        longest_s, most = (BATCH_S, MAX_ITEMS) if device == "cpu" else (GPU_BATCH_S, GPU_MAX_ITEMS)
-        whole = {name for name, e in busy.items() if isinstance(e, WithWeights) and e.resident_bytes(device)}
-        work: list[Batch] = []
-        for is_text in (False, True):
-            chosen = [item for item in items if (item.text is not None) == is_text]
-            work += planned(chosen, batch_seconds or longest_s, parts, most, whole)
-        far = engine == "ray"
-        order = turns(busy, jobs, device, 0 if far else free_memory(device))
-        with ray_cluster(address) if far else contextlib.nullcontext():
-            for encoder in () if far else busy.values():
-                if isinstance(encoder, WithWeights):
-                    encoder.fetch()  # what cannot be had is said before hours of another's turn
-            for number, turn in enumerate(order, start=1):
-                mine = share(work, {name: wanted[name] for name in turn.names})
-                run = _run(mine, {name: busy[name] for name in turn.names}, turn, device, far)
-                meter = _meter("extract" if len(order) == 1 else f"extract {number} of {len(order)}", mine, progress)
-                _write(run, {n: stores[n] for n in turn.names}, wanted, meter, shard_bytes, shard_s)
-    paths = {u.id: str(manifest.audio_path(u)) for u in utterances}
-    return {name: Features(stores[name], keys[name], _reasons(stores[name], keys[name], paths)) for name in named}
+    return _Plan(named, stores, keys, wanted, items)
+
+
+def _carry_out(plan: _Plan, how: _How, silence: SilentClips, progress: ProgressCallback | None) -> None:
+    """Bring what is lacking into the stores, one group of encoders that fit into memory after the other."""
+    busy, jobs, device = plan.busy, how.jobs, how.device
+    order = turns(busy, jobs, device, 0 if how.far else free_memory(device))
+    work = _batches(plan, how)
+    with ray_cluster(how.address) if how.far else contextlib.nullcontext():
+        for encoder in () if how.far else busy.values():
+            if isinstance(encoder, WithWeights):
+                encoder.fetch()  # what cannot be had is said before hours of another's turn
+        for number, turn in enumerate(order, start=1):
+            mine = share(work, {name: plan.wanted[name] for name in turn.names})
+            run = _run(mine, {name: busy[name] for name in turn.names}, turn, device, how.far)
+            meter = _meter("extract" if len(order) == 1 else f"extract {number} of {len(order)}", mine, progress)
+            stores = {name: plan.stores[name] for name in turn.names}
+            _write(run, stores, plan.wanted, meter, silence, how)
+
+
+def _batches(plan: _Plan, how: _How) -> list[Batch]:
+    """All that there is to do, audio first."""
+    parts = _RAY_PARTS if how.far else 4 * how.jobs if how.jobs > 1 else 1
+    longest_s, most = (BATCH_S, MAX_ITEMS) if how.device == "cpu" else (GPU_BATCH_S, GPU_MAX_ITEMS)
+    whole = {n for n, e in plan.busy.items() if isinstance(e, WithWeights) and e.resident_bytes(how.device)}
+    work: list[Batch] = []
+    for is_text in (False, True):
+        chosen = [item for item in plan.items if (item.text is not None) == is_text]
+        work += planned(chosen, how.batch_seconds or longest_s, parts, most, whole)
+    return work
 
 
 def _run(work: Sequence[Batch], encoders: Mapping[str, Encoder], turn: Turn, device: str, far: bool) -> Run:
@@ -232,25 +232,13 @@ def _named(encoders: Mapping[str, Encoder] | Sequence[Encoder]) -> dict[str, Enc
     return named
 
 
-def _kept(manifest: Manifest, exclude: Iterable[str]) -> list[Utterance]:
-    left_out = set(exclude)
-    for name in sorted(left_out - set(manifest.ids)):
-        raise SerkitError(f"exclude: no utterance '{name}' in {manifest.corpus}" + did_you_mean(name, manifest.ids))
-    return [u for u in manifest if u.id not in left_out]
-
-
-def _text(utterance: Utterance, texts: Mapping[str, str] | None) -> str | None:
-    text = None if texts is None else texts.get(utterance.id)
-    return utterance.text if text is None else text
-
-
 def _texts(
     utterances: Sequence[Utterance], texts: Mapping[str, str] | None, empty_text: bool, readers: Sequence[str]
 ) -> dict[str, str]:
     """Text by id, where some encoder reads."""
     if not readers:
         return {}
-    said = {u.id: _text(u, texts) for u in utterances}
+    said = {u.id: text_of(u, texts) for u in utterances}
     silent = [name for name, text in said.items() if text is None]
     if silent and not empty_text:
         shown = ", ".join(f"'{name}'" for name in silent[:3]) + (", …" if len(silent) > 3 else "")
@@ -298,66 +286,24 @@ def _wanted(
     return wanted
 
 
-def _estimate(items: Iterable[Item], specs: Mapping[str, EncoderSpec], root: Path) -> SizeEstimate:
-    n_items, frames, n_bytes = dict.fromkeys(specs, 0), dict.fromkeys(specs, 0), dict.fromkeys(specs, 0)
-    audio_s = 0.0
-    for item in items:
-        audio_s += item.duration_s
-        for name in item.encoders:
-            spec = specs[name]
-            n = (
-                n_frames(round(item.duration_s * SAMPLE_RATE_HZ), spec)
-                if item.text is None
-                else len(item.text) // 3 + 2
-            )
-            n_items[name] += 1
-            frames[name] += n
-            n_bytes[name] += n * spec.dim * np.dtype(spec.dtype).itemsize
-    return SizeEstimate(n_items, frames, n_bytes, audio_s, _free_bytes(root))
-
-
-def _free_bytes(root: Path) -> int:
-    folder = root.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def refuse_small_disk(size: SizeEstimate, root: Path) -> None:
-    """Refuse features that do not fit; raises ``RunFailed`` with what to do."""
-    if size.total_bytes > size.free_bytes:
-        largest = max(size.bytes, key=lambda name: size.bytes[name])
-        raise RunFailed(
-            f"the features need {_size(size.total_bytes)} ({largest} alone {_size(size.bytes[largest])}), the disk of "
-            f"{root} has {_size(size.free_bytes)} left: choose another place with --store, or pool the encoder's frames"
-        )
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"
-
-
 def _write(
     run: Run,
     stores: Mapping[str, FeatureStore],
     wanted: Mapping[str, set[str]],
     meter: Meter,
-    shard_bytes: int,
-    shard_s: float,
+    silence: SilentClips,
+    how: _How,
 ) -> None:
     """Take what workers give into the stores, and list what they could not do; what is not wanted is passed over."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(run))
         writers = {
-            name: stack.enter_context(store.writer(shard_bytes=shard_bytes, shard_s=shard_s))
+            name: stack.enter_context(store.writer(shard_bytes=how.shard_bytes, shard_s=how.shard_s))
             for name, store in stores.items()
         }
         for batch, outcomes in run:
             failures: dict[str, list[Failure]] = {}
+            silence.add(item.key for item, outcome in zip(batch, outcomes, strict=True) if outcome.silent)
             for item, outcome in zip(batch, outcomes, strict=True):
                 _store(item, outcome, {n: w for n, w in writers.items() if item.key in wanted[n]})
                 reasons = {name: reason for name, reason in outcome.reasons.items() if item.key in wanted[name]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -17,15 +17,24 @@ class Features:
     Args:
         store: of the encoder. keys: utterance id to content key.
         reasons: by id, why there are none.
+        silent: content keys of the recordings without a sound.
 
     Attributes:
         ids: utterances that have features, in the manifest's order.
         missing: by id, why the others have none.
+        silent: utterances that have features, and hold nothing to hear.
     """
 
-    def __init__(self, store: FeatureStore, keys: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        keys: Mapping[str, str],
+        reasons: Mapping[str, str] | None = None,
+        silent: Collection[str] = (),
+    ) -> None:
         self.store, self.keys = store, dict(keys)
         self.ids = tuple(name for name, key in self.keys.items() if key in store)
+        self.silent = tuple(name for name in self.ids if self.keys[name] in silent)
         self.missing = {
             name: (reasons or {}).get(name, "not extracted yet") for name, key in self.keys.items() if key not in store
         }
@@ -63,6 +72,19 @@ class Features:
                 f"encoder '{self.spec.name}': utterance '{utterance_id}' has no features: {self.missing[utterance_id]}"
             )
         return key
+
+
+def nothing_to_hear(names: Sequence[str], total: int) -> str:
+    """One line about recordings without a sound: how many, which, and how to leave them out.
+
+    >>> nothing_to_hear(["a"], 9)
+    'nothing to hear in 1 of 9 recordings, which are kept as they are; to leave out: exclude: [a]'
+    """
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return (
+        f"nothing to hear in {len(names)} of {total} recordings, which are kept as they are; to leave out: "
+        f"exclude: [{shown}]"
+    )
 
 
 def require_complete(extracted: Mapping[str, Features]) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from serkit import availability, checkpoints, extraction, word_errors
+from serkit import availability, checkpoints, sizes, word_errors
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.files import write_text
@@ -89,12 +89,12 @@ def check_before_hearing(
             if reason := availability.absent_package(found):
                 raise SerkitError(reason)
     specs = {key: encoder.spec for key, encoder in encoders.items()}
-    size = extraction.estimate(manifest, specs, machine.store)
+    size = sizes.estimate(manifest, specs, machine.store)
     if listener is not None:
         listener(size)
     there = {key: FeatureStore(machine.store, spec).n_bytes for key, spec in specs.items()}
     left = {key: max(0, n - there[key]) for key, n in size.bytes.items()}  # other corpora's count: never too strict
-    extraction.refuse_small_disk(dataclasses.replace(size, bytes=left), machine.store)
+    sizes.refuse_small_disk(dataclasses.replace(size, bytes=left), machine.store)
 
 
 def describe_texts(

@@ -14,7 +14,7 @@ from serkit import extraction, stacking
 from serkit.combining import Ensemble
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
-from serkit.features import Features, require_complete
+from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import remove_parts, write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.heard import texts_of
@@ -41,6 +41,13 @@ class StageBegins:
 
     stage: str
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Told to the listener where something deserves a look and stops nothing: ``text`` is one line."""
+
+    text: str
 
 
 def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
@@ -97,6 +104,8 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
         _tell(listener, "extract", f"{len(run.recipe.copies)} copies of every training clip")
         found |= _extracted(learned_from(run.manifest, run.recipe), copy_encoders(run.recipe), machine, listener)
     require_complete(found)
+    if listener is not None and (silent := sorted({name for features in found.values() for name in features.silent})):
+        listener(Remark(nothing_to_hear(silent, len(used))))
     run.save_features(found)
     run.__dict__.pop("features", None)
     run.mark("extract")
