@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := runs/demo
+PYTEST ?= $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all lint docs install dev everything clean help
 
@@ -26,11 +27,11 @@ demo: install
 	@echo "Open $(CURDIR)/$(DEMO)/report/report.html in a browser."
 
 test: dev
-	$(BIN)/python -m pytest --quiet
+	$(PYTEST)
 	$(MAKE) --no-print-directory lint
 
 test-all: everything
-	$(BIN)/python -m pytest --quiet -m "slow or not slow" --durations=10
+	$(PYTEST) -m "slow or not slow" --durations=10
 	$(MAKE) --no-print-directory lint
 
 lint: dev
