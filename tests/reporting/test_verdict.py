@@ -80,6 +80,13 @@ def test_cautions_shared_speakers_in_sample_and_missing_files() -> None:
     assert "3 listed recordings missing on disk." in text
 
 
+def test_speakers_of_dev_that_train_are_said() -> None:
+    tree = report()
+    assert not any("train too" in line for line in judge(Source(tree)).cautions)
+    tree["provenance"]["recipe"] = {"crossfit": {"folds": 4, "with_dev": True}, "stack": {}}
+    assert any(line.startswith("dev's speakers train too") for line in judge(Source(tree)).cautions)
+
+
 def test_what_is_said_of_the_stack_is_measured_of_the_stack() -> None:
     """The forest that was not kept is compared too: its losses are its own, and nobody is worse than himself."""
     names = ("voice_text", "vote", "mean_logit")

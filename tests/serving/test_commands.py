@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +19,9 @@ from typer.testing import CliRunner
 
 from serkit.cli import app
 from serkit.errors import SerkitError
-from serkit.serving import commands
-from serkit.serving.commands import Asked, gather, predict, resumed
+from serkit.serving import pool
+from serkit.serving.commands import gather, predict
+from serkit.serving.pool import Asked, Worker
 from serkit.serving.predictor import TEXT_UNREAD
 
 from .signals import GOLDEN, talk, voice, wav
@@ -91,7 +95,7 @@ def test_a_name_that_is_no_utf8_has_its_row(tmp_path: Path) -> None:
         assert [Path(r[0]).name for r in rows[1:]] == ["x\\xff.wav", "y.wav"]
         assert rows[1][1:] == rows[2][1:]
         assert failed == 1
-        assert complaints == [f"{tmp_path / 'z.wav'}: no such file"]
+        assert complaints[-1] == f"{tmp_path / 'z.wav'}: no such file"
     _, text, _ = ask(asked(tmp_path, kind="rttm"))
     assert {line.split()[1] for line in text.splitlines()} == {"x\\xff", "y"}
 
@@ -115,9 +119,10 @@ def test_work_that_was_stopped_goes_on(
     lines = whole.splitlines(keepends=True)
     out.write_text("".join(lines[:-1]) + lines[-1][:7], encoding="utf-8")  # killed in the middle of a row
     heard: list[str] = []
-    answer = commands._Worker.answer
-    monkeypatch.setattr(commands._Worker, "answer", lambda self, path: heard.append(path) or answer(self, path))
-    ask(asked(folder, kind=kind, out=out))
+    answer = Worker.answer
+    monkeypatch.setattr(Worker, "answer", lambda self, path: heard.append(path) or answer(self, path))
+    _, _, complaints = ask(asked(folder, kind=kind, out=out))
+    assert complaints[0] == f"1 of 3 recordings are answered in {out} already"
     assert out.read_text(encoding="utf-8") == whole
     assert str(folder / "a.wav") not in heard
     assert len(heard) == 2
@@ -130,10 +135,121 @@ def test_a_file_of_something_else_is_not_written_over(folder: Path, tmp_path: Pa
         ask(asked(folder, kind="csv", out=out))
     assert out.read_text() == "path,label\nx,y\n"
     with pytest.raises(SerkitError, match="is not a jsonl"):
-        resumed(out, "jsonl", "")
+        ask(asked(folder, kind="jsonl", out=out))
+    ask(asked(folder, kind="csv", out=tmp_path / "moved.csv"))
+    (tmp_path / ".moved.csv.asked").unlink()
+    with pytest.raises(SerkitError, match=r"holds answers already, and \.moved\.csv\.asked"):
+        ask(asked(folder, kind="csv", out=tmp_path / "moved.csv"))
     ask(asked(folder, kind="csv", out=tmp_path / "new.csv"))
     with pytest.raises(SerkitError, match="other columns"):
         ask(asked(folder, kind="csv", out=tmp_path / "new.csv", labels=("anger", "fear")))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_answers_to_another_question_are_not_taken_for_this_one(folder: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / f"out.{kind}"
+    ask(asked(folder, kind=kind, out=out, timeline=True, by="segment"))
+    before = out.read_bytes()
+    for said, other in (
+        ("threshold: none there, 0.3 now", {"timeline": True, "threshold": 0.3}),
+        ("by: segment there, window now", {"timeline": True, "by": "window"}),
+        ("text: none there, hello now", {"timeline": True, "text": "hello"}),
+    ):
+        with pytest.raises(SerkitError, match=f"answers to another question .*{said}"):
+            ask(asked(folder, kind=kind, out=out, **other))
+    if kind == "jsonl":
+        with pytest.raises(SerkitError, match="labels: none there, anger, fear now"):
+            ask(asked(folder, kind=kind, out=out, timeline=True, labels=("anger", "fear")))
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_recording_that_was_replaced_or_is_there_in_part_is_answered_anew(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / f"out.{kind}"
+    (folder / "b.wav").write_bytes(wav(talk(3)))
+    options = {"kind": kind, "out": out, "timeline": True, "by": "window"}
+    ask(asked(folder, **options))
+    whole = sorted(out.read_text(encoding="utf-8").splitlines())
+    last = out.read_text(encoding="utf-8").splitlines(keepends=True)
+    out.write_text("".join(last[:-1]), encoding="utf-8")  # cut between two rows of one recording, if it has several
+    assert "2 of 3" in ask(asked(folder, **options))[2][0]
+    assert sorted(out.read_text(encoding="utf-8").splitlines()) == whole
+    (folder / "a.wav").write_bytes(wav(talk(2)))
+    assert "2 of 3" in ask(asked(folder, **options))[2][0]
+    ask(asked(folder, kind=kind, out=tmp_path / f"fresh.{kind}", timeline=True, by="window"))
+    fresh = (tmp_path / f"fresh.{kind}").read_text(encoding="utf-8")
+    assert sorted(out.read_text(encoding="utf-8").splitlines()) == sorted(fresh.splitlines())
+    assert ask(asked(folder, **options))[2] == [f"3 of 3 recordings are answered in {out} already"]
+
+
+def test_a_process_that_dies_costs_one_recording_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three die: beside another recording, of one alone and again, and with the work of a whole pool in flight."""
+    calls: list[list[str]] = []
+    unlucky = iter((2, 0))
+
+    def in_processes(files: Sequence[str], jobs: int, what: Asked) -> Iterator[str]:
+        given = list(files)
+        calls.append(given)
+        stop = next(unlucky, None) if len(given) > 1 else None
+        for k, path in enumerate(given):
+            if k == stop or (path == "deadly" and len(given) <= 3):
+                raise BrokenProcessPool
+            yield path.upper()
+
+    monkeypatch.setattr(pool, "_in_processes", in_processes)
+    files = ["a", "b", "c", "d", "deadly", "e"]
+    found = list(pool.answers(files, None, Asked(tuple(files), jobs=2)))  # type: ignore[arg-type]  # nobody answers here
+    assert [path for path, _ in found] == files
+    assert [answer for path, answer in found if path != "deadly"] == ["A", "B", "C", "D", "E"]
+    assert "died, twice" in dict(found)["deadly"]
+    assert calls == [files, ["c"], files[3:], ["d"], ["deadly", "e"], ["deadly"], ["e"]]
+
+
+def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
+    for k in range(40):
+        (tmp_path / f"{k:02d}.wav").write_bytes(wav(talk(3)))
+    killed: list[int] = []
+
+    def written(text: str) -> None:
+        rows.append(text)
+        if len(rows) == 3 and not killed:  # the header, and two answers
+            victim = multiprocessing.active_children()[0]
+            victim.kill()
+            killed.append(victim.pid or 0)
+
+    rows: list[str] = []
+    complaints: list[str] = []
+    assert predict(asked(tmp_path, kind="csv", jobs=2), written, complaints.append) == 0
+    assert killed
+    assert complaints == []
+    assert len(rows) == 41
+
+
+def test_wrong_options_are_refused_before_any_work(folder: Path, tmp_path: Path) -> None:
+    for options, reason in (
+        ({"window_s": 0.1}, "window"),
+        ({"hop_s": 0.0}, "hop"),
+        ({"window_s": 1.0, "hop_s": 2.0}, "hop"),
+    ):
+        with pytest.raises(SerkitError, match=reason):
+            ask(asked(folder, by="window", timeline=True, out=tmp_path / "o.csv", **options))
+        assert not (tmp_path / "o.csv").exists()
+
+
+def test_rttm_of_two_recordings_of_one_name_is_refused(folder: Path) -> None:
+    (folder / "ünter weg" / "a.wav").write_bytes(wav(voice(1.0)))
+    with pytest.raises(SerkitError, match=r"RTTM would call .*a\.wav and .*a\.wav both 'a'"):
+        ask(asked(folder, kind="rttm"))
+
+
+def test_hidden_files_of_a_folder_are_left_alone(folder: Path) -> None:
+    (folder / "._a.wav").write_bytes(b"\0")
+    (folder / ".trash").mkdir()
+    (folder / ".trash" / "old.wav").write_bytes(wav(voice(1.0)))
+    assert len(gather([str(folder)])) == 3
+    assert gather([str(folder / "._a.wav")]) == [str(folder / "._a.wav")], "named, it is meant"
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_work(folder: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from serkit import transcripts
 from serkit.errors import MissingExtra, SerkitError
 from serkit.segments import find_speech
 from serkit.serving import commands, example, hearing
-from serkit.serving.commands import Asked
 from serkit.serving.hearing import Beside, Diariser, Words, speech_clips
+from serkit.serving.pool import Asked
 from serkit.serving.timeline import Turn, joined, read_transcript, text_at
 from serkit.transcripts import Transcript
 

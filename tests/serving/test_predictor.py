@@ -109,6 +109,44 @@ def test_a_short_recording_is_answered_as_it_is(model: Model) -> None:
     assert shares(found) == pytest.approx(model.predict_proba([sound], rate_hz=RATE)[0], abs=1e-6)
 
 
+def test_probabilities_of_many_are_those_of_each_however_long(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav(talk(16)))
+    assert model.predict(path).duration_s > model.max_clip_s
+    with path.open("rb") as file:
+        many = [voice(1.0), talk(16), talk(2)]
+        found = model.predict_proba(many, rate_hz=RATE)
+        alone = np.stack([shares(model.predict(x, rate_hz=RATE, by="clip")) for x in many])
+        assert np.abs(found - alone).max() < 1e-5
+        files = [path, str(path), path.read_bytes(), file]
+        assert np.abs(model.predict_proba(files) - shares(model.predict(path, by="clip"))).max() < 1e-5  # type: ignore[arg-type]
+
+
+def test_what_is_no_recording_is_said_in_one_line(model: Model) -> None:
+    torch = pytest.importorskip("torch")
+    sound = voice(1.0)
+    wanted = shares(model.predict(sound, rate_hz=RATE))
+    assert np.array_equal(shares(model.predict(torch.from_numpy(sound), rate_hz=RATE)), wanted)
+    data = wav(sound)
+    assert np.array_equal(shares(model.predict(bytearray(data))), shares(model.predict(data)))
+    assert np.array_equal(shares(model.predict(memoryview(data))), shares(model.predict(data)))
+    for wrong, reason in (
+        (sound.tolist(), "got a list; expected a path, .* several recordings see predict_many"),
+        (None, "got a NoneType; expected a path"),
+        ({"path": "a.wav"}, "got a dict"),
+    ):
+        for ask in (model.predict, model.embed):
+            with pytest.raises(SerkitError, match=reason):
+                ask(wrong)  # type: ignore[operator]
+    with pytest.raises(SerkitError, match="takes a list of recordings, got a single one"):
+        model.predict_proba("a.wav")  # type: ignore[arg-type]
+    with pytest.raises(SerkitError, match="2 recordings and 1 texts"):
+        model.predict_proba([sound, sound], rate_hz=RATE, texts=["a"])
+    with pytest.raises(SerkitError, match=r"write \['anger', 'neutral'\]"):
+        model.predict(sound, rate_hz=RATE, labels="anger,neutral")
+    assert repr(model).startswith(f"Model({model.id}: anger, ")
+
+
 def test_a_long_recording_without_speech(model: Model) -> None:
     found = model.predict(quiet(25), rate_hz=RATE)
     assert found.abstain == "no_speech"

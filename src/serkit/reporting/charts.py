@@ -132,7 +132,7 @@ def _panel(
             parts.append(path(place(lines[0], area), f"curve {style}"))
     parts += [label(left, 197, "epoch 1", "tick"), label(right, 197, f"{epochs:g}", "tick", text_anchor="end")]
     peaks = [max(points, key=lambda p: p[1]) for points in series["f1"]]
-    alt = f"Learning curves of {name}: best Macro-F1 on dev " + ", ".join(
+    alt = f"Learning curves of {name}: best held-out Macro-F1 " + ", ".join(
         f"{number(y)} at epoch {x:g}" for x, y in peaks
     )
     for x, y in place(peaks, "f1"):

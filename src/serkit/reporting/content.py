@@ -187,8 +187,12 @@ def _curves(source: Source) -> Figure | None:
     if not drawings:
         return None
     models = max(len(m) for m in source.part("curves").values())
+    recipe = source.provenance.get("recipe") or {}
+    rows = "what a network holds out" if (recipe.get("crossfit") or {}).get("with_dev") else "dev"
+    kept = {(system.get("train") or {}).get("select") for system in (recipe.get("systems") or {}).values()}
+    dot = "the highest epoch (the last one is kept)" if kept == {"last"} else "the best epoch"
     caption = (
-        "Above: Macro-F1 on dev, a dot at the best epoch. Below: loss on train (solid) and on dev (dashed). "
+        f"Above: Macro-F1 on {rows}, a dot at {dot}. Below: loss on train (solid) and on {rows} (dashed). "
         + (f"Thin lines: the {models} models (folds) of a system; thick: their mean. " if models > 1 else "")
         + "All panels share their axes."
     )

@@ -208,6 +208,8 @@ def cautions(source: Source) -> list[str]:
         if (recipe.get("crossfit") or {}).get("with_dev"):
             said += "; dev's speakers train too, and each is scored by networks that did not hear it"
         lines.append(f"Test has no labels here: these are numbers on dev, {said}.")
+    elif (recipe.get("crossfit") or {}).get("with_dev"):
+        lines.append("dev's speakers train too: each is scored on dev by networks that did not hear it; test is apart.")
     stack = recipe.get("stack") or {}
     if "stack" in source.tree["systems"] and (stack.get("in_sample") or not recipe.get("crossfit")):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")

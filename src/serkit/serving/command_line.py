@@ -120,11 +120,11 @@ def predict(
     version: Version = False,
 ) -> None:
     """Say the emotion of recordings: one answer each, or a timeline of who, when, which words, which emotion."""
-    from serkit.serving import commands
+    from serkit.serving import commands, pool
 
     _ = version
     chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
-    asked = commands.Asked(
+    asked = pool.Asked(
         inputs=tuple(inputs), model=model, kind=None if format_ is None else format_.value,
         timeline=timeline or by not in (None, Division.clip),
         labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,

@@ -2,65 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.progress import Meter, ProgressCallback
 from serkit.serving import example, formats
-from serkit.serving.predictor import Model, load
-from serkit.serving.results import By, Prediction
-
-if TYPE_CHECKING:
-    from serkit.serving.hearing import Beside
+from serkit.serving.pool import STDIN, Asked, Worker, answers
+from serkit.serving.predictor import Model
+from serkit.serving.results import Prediction
+from serkit.serving.resuming import Answered, stamp
 
 AUDIO = frozenset(f".{x}" for x in (
     "3gp", "aac", "aif", "aifc", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "m4a", "m4v", "mka", "mkv",
     "mov", "mp3", "mp4", "mpeg", "mpg", "oga", "ogg", "opus", "sph", "w64", "wav", "webm", "wma", "wmv",
 ))  # fmt: skip
-STDIN = "-"
-_MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The options of ``serkit predict``.
-
-    Attributes:
-        inputs: files, folders, or ``-``. model: name or place of a bundle. timeline: parts too.
-        kind: format; ``None``: what the name of ``out`` ends in, else a table.
-        labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
-        vad: how speech is found. rttm, transcript, asr, diariser, language: see
-            :class:`serkit.serving.hearing.Beside`. out: file to write. jobs: processes; 0 is one per core.
-    """
-
-    inputs: tuple[str, ...]
-    model: str = "default"
-    kind: str | None = None
-    timeline: bool = False
-    labels: tuple[str, ...] | None = None
-    text: str | None = None
-    by: By | None = None
-    threshold: float | None = None
-    window_s: float | None = None
-    hop_s: float | None = None
-    vad: str = "spectral"
-    rttm: Path | None = None
-    transcript: Path | None = None
-    asr: str | None = None
-    diariser: str | None = None
-    language: str | None = None
-    out: Path | None = None
-    jobs: int = 1
 
 
 def predict(
@@ -89,23 +48,27 @@ def predict(
     if asked.by != "window" and (asked.window_s, asked.hop_s) != (None, None):
         raise SerkitError("--window and --hop are of windows: add --by window")
     files = gather(asked.inputs)
+    if kind == "rttm":
+        _refuse_same_stem(files)
     if kind == "textgrid" and len(files) != 1:
         raise SerkitError(f"a TextGrid holds one recording, got {len(files)}; predict them one by one")
     if asked.out is not None:
         _check_out(asked.out, files)
-    worker = _Worker(asked)
+    worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check()
     head = formats.header(kind, labels, timeline=timeline)
-    done: set[str] = set()
-    if asked.out is not None and kind in formats.BY_ROW:
-        done = resumed(asked.out, kind, head)
-    left = [f for f in files if formats.shown(f) not in done]
+    answered: Answered | None = None
+    if asked.out is not None and kind in ("csv", "jsonl"):
+        answered = Answered(asked.out, kind, head, _question(asked, worker.model))
+    left = [f for f in files if answered is None or formats.shown(f) not in answered.paths]
+    if len(left) < len(files):
+        complain(f"{len(files) - len(left)} of {len(files)} recordings are answered in {asked.out} already")
     meter = Meter("predict", len(left), progress if len(files) > 1 else None, unit="files")
     failed = 0
     said: set[str] = set()
-    with _Sink(asked, kind, head, write, listed=len(files) > 1) as sink:
-        for path, answer in _answers(left, worker, asked):
+    with _Sink(asked, kind, head, write, answered, listed=len(files) > 1) as sink:
+        for path, answer in answers(left, worker, asked):
             meter.advance(failed=int(isinstance(answer, str)))
             if isinstance(answer, str):
                 failed += 1
@@ -135,11 +98,48 @@ def gather(inputs: Sequence[str]) -> list[str]:
         if given == STDIN or not path.is_dir():
             found[given] = None
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO and not p.is_dir())
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO and not p.is_dir() and _plain(p, path))
         if not inside:
             raise SerkitError(f"{given}: no recordings in this folder ({', '.join(sorted(AUDIO)[:6])} …)")
         found.update(dict.fromkeys(str(p) for p in inside))
     return list(found)
+
+
+def _refuse_same_stem(files: Sequence[str]) -> None:
+    """RTTM names a recording by its file name alone."""
+    names: dict[str, str] = {}
+    for path in files:
+        other = names.setdefault(formats.rttm_name(path), path)
+        if other != path:
+            raise SerkitError(
+                f"RTTM would call {formats.shown(other)} and {formats.shown(path)} both '{formats.rttm_name(path)}': "
+                "predict them in calls of their own, or as csv or jsonl"
+            )
+
+
+def _plain(path: Path, folder: Path) -> bool:
+    """Whether neither the file nor a folder on the way to it is hidden, as macOS's ``._a.wav`` is."""
+    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _question(asked: Asked, model: Model) -> dict[str, Any]:
+    """All that answers depend on but the recordings."""
+    names = (
+        "kind",
+        "timeline",
+        "labels",
+        "text",
+        "by",
+        "threshold",
+        "window_s",
+        "hop_s",
+        "vad",
+        "asr",
+        "diariser",
+        "language",
+    )
+    beside = {"rttm": stamp(asked.rttm), "transcript": stamp(asked.transcript)}
+    return {"model": model.id, **{name: getattr(asked, name) for name in names}, **beside}
 
 
 def _check_out(out: Path, files: Sequence[str]) -> None:
@@ -164,41 +164,21 @@ def _is_same(out: Path, path: str) -> bool:
         return False
 
 
-def resumed(out: Path, kind: str, head: str) -> set[str]:
-    """Recordings that a file of rows holds already; a last line that was cut off is taken away.
-
-    Raises:
-        SerkitError: the file holds something else: another format or other labels.
-    """
-    if not out.is_file():
-        return set()
-    try:
-        text = out.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SerkitError(f"{out} is no text, so no {kind} of predictions; choose another --out") from None
-    whole = text[: text.rfind("\n") + 1]
-    if head and whole and not whole.startswith(head):
-        raise SerkitError(f"{out} holds other columns than these; choose another --out, or remove it")
-    try:
-        if kind == "jsonl":
-            found = {str(json.loads(line)["path"]) for line in whole.splitlines()}
-        elif kind == "csv":
-            rows = list(csv.reader(io.StringIO(whole)))
-            found = {row[0] for row in rows[1:]}
-        else:
-            return set()
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-        raise SerkitError(f"{out} is not a {kind} of predictions ({error}); choose another --out") from None
-    if whole != text:
-        out.write_text(whole, encoding="utf-8")
-    return found
-
-
 class _Sink:
     """Where predictions go: row by row, or as one document at the end."""
 
-    def __init__(self, asked: Asked, kind: str, head: str, write: Callable[[str], None], *, listed: bool) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        kind: str,
+        head: str,
+        write: Callable[[str], None],
+        answered: Answered | None = None,
+        *,
+        listed: bool,
+    ) -> None:
         self._asked, self._kind, self._head, self._write, self._listed = asked, kind, head, write, listed
+        self._answered = answered
         self._kept: list[Prediction] = []
         self._apart = False
         self._file: IO[str] | None = None
@@ -226,7 +206,11 @@ class _Sink:
             self._write("\n" + text if self._asked.timeline and self._apart else text)
             self._apart = True
         else:
-            self._write(formats.rows(self._kind, prediction, timeline=self._asked.timeline))
+            text = formats.rows(self._kind, prediction, timeline=self._asked.timeline)
+            self._write(text)
+            if self._answered is not None:
+                n_rows = len(prediction.segments) if self._kind == "csv" and self._asked.timeline else 1
+                self._answered.add(prediction.path or STDIN, n_rows)
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
         if self._file is not None:
@@ -244,94 +228,6 @@ class _Sink:
         if self._file is not None:
             self._file.write(text)
             self._file.flush()
-
-
-class _Worker:
-    """A loaded model with the options of one call; made once in every process."""
-
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.model: Model = load(asked.model)
-        self._beside: Beside | None = None
-        if any(x is not None for x in (asked.rttm, asked.transcript, asked.asr, asked.diariser, asked.language)):
-            from serkit.serving.hearing import Beside
-
-            self._beside = Beside(
-                rttm=asked.rttm, transcript=asked.transcript, asr=asked.asr, diariser=asked.diariser,
-                language=asked.language,
-            )  # fmt: skip
-
-    def check(self) -> None:
-        """Refuse options that no recording could be answered with."""
-        asked, beside = self.asked, self._beside
-        if asked.by == "turn" and not (beside and beside.has_turns):
-            raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation, or --diarise")
-        if asked.by == "sentence" and not (beside and beside.has_sentences):
-            raise SerkitError("--by sentence needs --transcript FILE with times (.srt, .vtt or .json), or --asr")
-        if asked.threshold is not None:
-            self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
-        self.settings(STDIN, b"", known=False)
-
-    def settings(self, path: str, recording: Any, *, known: bool = True) -> dict[str, Any]:
-        """Options of :meth:`Model.predict` for one recording; without what is ``known`` of it for a mere check."""
-        from serkit.segments import SegmentSettings
-
-        asked = self.asked
-        turns, sentences = self._beside.of(path, recording) if self._beside is not None and known else ([], [])
-        options: dict[str, Any] = {"window_s": asked.window_s, "hop_s": asked.hop_s}
-        return {
-            "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
-            "turns": turns, "sentences": sentences,
-            "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
-            **{k: v for k, v in options.items() if v is not None},
-        }  # fmt: skip
-
-    def answer(self, path: str) -> Prediction | str:
-        """The prediction, or what is wrong with the recording in one line."""
-        try:
-            if path != STDIN:
-                found = self.model.predict(path, **self.settings(path, path))
-                return replace(found, path=formats.shown(path))
-            with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as held:
-                while block := sys.stdin.buffer.read(1 << 20):
-                    held.write(block)
-                settings = self.settings(path, held)
-                held.seek(0)
-                return replace(self.model.predict(held, **settings), path=STDIN)  # type: ignore[arg-type]  # a BinaryIO
-        except SerkitError as error:
-            return str(error)
-        except OSError as error:
-            return f"{path}: cannot be read: {error.strerror or error}"
-
-
-_WORKER: _Worker | None = None
-
-
-def _start(asked: Asked) -> None:
-    global _WORKER
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _WORKER = _Worker(asked)
-
-
-def _work(path: str) -> Prediction | str:
-    if _WORKER is None:
-        raise SerkitError("the worker was not started")
-    return _WORKER.answer(path)
-
-
-def _answers(files: Sequence[str], worker: _Worker, asked: Asked) -> Iterator[tuple[str, Prediction | str]]:
-    """Every file with its answer, in order."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = min(asked.jobs or cores, len(files))
-    if jobs <= 1:
-        for path in files:
-            yield path, worker.answer(path)
-        return
-    import multiprocessing as mp
-
-    with ProcessPoolExecutor(jobs, mp.get_context("spawn"), _start, (asked,)) as pool:
-        answers: Iterable[Prediction | str] = pool.map(_work, files, chunksize=max(1, min(8, len(files) // (4 * jobs))))
-        yield from zip(files, answers, strict=True)
 
 
 def about(name: str) -> str:

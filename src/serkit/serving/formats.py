@@ -27,7 +27,7 @@ def header(kind: str, labels: Sequence[str], *, timeline: bool) -> str:
     if kind != "csv":
         return ""
     columns = _TIMELINE_COLUMNS if timeline else ("path", "label", "confidence", "abstain")
-    return _csv_line([*columns, *labels])
+    return csv_line([*columns, *labels])
 
 
 def rows(kind: str, prediction: Prediction, *, timeline: bool) -> str:
@@ -45,12 +45,12 @@ def rows(kind: str, prediction: Prediction, *, timeline: bool) -> str:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, BY_ROW))
     if not timeline:
         shares = [f"{p:.6f}" for p in prediction.probabilities.values()]
-        return _csv_line([path, prediction.label, f"{prediction.confidence:.6f}", prediction.abstain, *shares])
+        return csv_line([path, prediction.label, f"{prediction.confidence:.6f}", prediction.abstain, *shares])
     lines = []
     for s in prediction.segments:
         shares = [f"{p:.6f}" for p in s.probabilities.values()]
         known = [path, f"{s.start_s:.3f}", f"{s.end_s:.3f}", s.speaker or "", s.text or "", s.label]
-        lines.append(_csv_line([*known, f"{s.confidence:.6f}", s.abstain, s.state, *shares]))
+        lines.append(csv_line([*known, f"{s.confidence:.6f}", s.abstain, s.state, *shares]))
     return "".join(lines)
 
 
@@ -81,7 +81,8 @@ def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool, li
     return "".join(_line(p) + "\n" for p in predictions)
 
 
-def _csv_line(cells: Sequence[str]) -> str:
+def csv_line(cells: Sequence[str]) -> str:
+    """Cells as one row of CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
@@ -125,9 +126,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
+def rttm_name(path: str) -> str:
+    """What RTTM calls a recording: its file name, without the ending and without blanks."""
+    return "_".join(Path(path).stem.split()) or "-"
+
+
 def _rttm(path: str, p: Prediction) -> str:
     """SPEAKER lines whose speaker field is the speaker, with the emotion as ``speaker/emotion``, or the emotion."""
-    name = "_".join(Path(path).stem.split()) or "-"
+    name = rttm_name(path)
     parts = []
     for s in p.segments:
         who = f"{'_'.join(s.speaker.split())}/{s.label}" if s.speaker else s.label

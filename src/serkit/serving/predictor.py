@@ -5,6 +5,7 @@ Loads numpy and onnxruntime; torch only where an encoder of the bundle needs it.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -65,6 +66,9 @@ class Model:
         self._cuts: dict[tuple[tuple[str, ...], float | None], float] = {}
         self._last: tuple[dict[str, np.ndarray], np.ndarray] | None = None  # the features answered last, and how
 
+    def __repr__(self) -> str:
+        return f"Model({self.id}: {', '.join(self.labels)})"
+
     def predict(
         self,
         recording: Recording,
@@ -90,9 +94,10 @@ class Model:
             SerkitError: not audio, empty, damaged, too long; an unknown label; a threshold that was never reached.
         """
         settings = self._settings(
-            labels=None if labels is None else tuple(labels), text=text, by=by, turns=turns, sentences=sentences,
+            labels=_names(labels), text=text, by=by, turns=turns, sentences=sentences,
             threshold=threshold, **options,
         )  # fmt: skip
+        recording = _known(recording)
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
@@ -130,13 +135,31 @@ class Model:
     def predict_proba(
         self, recordings: Sequence[Recording], *, rate_hz: float | None = None, texts: Sequence[str] | None = None
     ) -> np.ndarray:
-        """(recordings, classes) calibrated probabilities of whole clips, networks run on padded batches.
+        """(recordings, classes) calibrated probabilities, the networks run once on all short clips together.
 
-        Every clip is scored as it is, however long: for clips of a few seconds. Differs from
-        :meth:`predict` by rounding alone (1e-5).
+        Recordings longer than ``max_clip_s`` are answered part by part. Differs from :meth:`predict` with ``by="clip"``
+        by rounding alone (1e-5).
+
+        Args:
+            recordings: as for :meth:`predict`. rate_hz: of the arrays among them. texts: one for each.
         """
-        clips = [self._samples(r, rate_hz) for r in recordings]
-        return self.score(clips, texts)
+        if isinstance(recordings, (str, bytes, Path)):
+            raise SerkitError("predict_proba takes a list of recordings, got a single one: put it into [ ]")
+        many = [_known(r) for r in recordings]
+        words: list[str | None] = [None] * len(many) if texts is None else list(texts)
+        if len(words) != len(many):
+            raise SerkitError(f"{len(many)} recordings and {len(words)} texts: expected one for each")
+        found = np.zeros((len(many), len(self.labels)))
+        clips: dict[int, np.ndarray] = {}
+        for k, (recording, text) in enumerate(zip(many, words, strict=True)):
+            rate = rate_hz if isinstance(recording, np.ndarray) else None
+            if self._is_long(recording, rate):
+                found[k] = list(self.predict(recording, rate_hz=rate, text=text, by="clip").probabilities.values())
+            else:
+                clips[k] = self._samples(recording, rate)
+        if clips:
+            found[list(clips)] = self._answered(list(clips.values()), [words[k] for k in clips])
+        return found
 
     def embed(self, recording: Recording, *, rate_hz: float | None = None, text: str | None = None) -> np.ndarray:
         """(dim,) float32: the networks' embeddings of a clip, each of length 1, one after the other."""
@@ -157,8 +180,7 @@ class Model:
             rate_hz: of the chunks. partial_s: a partial answer after every so many seconds of speech.
             by, options: as for :meth:`predict`.
         """
-        labels = options.pop("labels", None)
-        labels = None if labels is None else tuple(labels)
+        labels = _names(options.pop("labels", None))
         return Stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))
 
     def columns(self, labels: Sequence[str] | None) -> list[int]:
@@ -217,8 +239,24 @@ class Model:
         """
         if not len(clips):
             return np.zeros((0, len(self.labels)))
-        words = [None] * len(clips) if texts is None else list(texts)
+        return self._answered(clips, [None] * len(clips) if texts is None else list(texts))
+
+    def _answered(self, clips: Sequence[np.ndarray], words: Sequence[str | None]) -> np.ndarray:
         return self._answer([self._features(c, t) for c, t in zip(clips, words, strict=True)])
+
+    def _is_long(self, recording: Recording, rate_hz: float | None) -> bool:
+        """Whether :meth:`predict` would answer it part by part; at most ``max_clip_s`` and a block are read."""
+        if isinstance(recording, np.ndarray):
+            return rate_hz is not None and len(recording) / rate_hz > self.max_clip_s
+        begin = recording.tell() if isinstance(recording, io.IOBase) else 0
+        heard = 0
+        for block in audio.blocks(recording, max_s=self._max_s):
+            heard += len(block)
+            if heard > round(self.max_clip_s * SAMPLE_RATE_HZ):
+                break
+        if isinstance(recording, io.IOBase):
+            recording.seek(begin)
+        return heard > round(self.max_clip_s * SAMPLE_RATE_HZ)
 
     def _measured_cut(self, labels: tuple[str, ...], threshold: float | None) -> float:
         probabilities, truth = self._held_out(labels)
@@ -236,6 +274,7 @@ class Model:
         return StreamSettings(**{"max_s": self._max_s, **options})
 
     def _samples(self, recording: Recording, rate_hz: float | None) -> np.ndarray:
+        recording = _known(recording)
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
@@ -293,6 +332,33 @@ class Model:
             inside = np.array([place[int(t)] for t in truth[rows]], dtype=np.int64)
             self._held[labels] = (calibration.restricted(probabilities[rows], columns), inside)
         return self._held[labels]
+
+
+def _known(recording: Any) -> Recording:
+    """A recording of a kind that can be heard; tensors and other arrays as numpy's."""
+    if isinstance(recording, (bytearray, memoryview)):
+        return bytes(recording)
+    if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
+        hasattr(recording, "read") and hasattr(recording, "seek")
+    ):
+        return recording  # type: ignore[no-any-return]
+    if hasattr(recording, "__array__"):
+        try:
+            return np.asarray(recording)
+        except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
+            raise SerkitError(f"a {type(recording).__name__} that numpy cannot read: {error}") from None
+    several = "; of several recordings see predict_many" if isinstance(recording, (list, tuple)) else ""
+    raise SerkitError(
+        f"got a {type(recording).__name__}; expected a path, the bytes of a file, an open binary file, or an array "
+        f"with rate_hz{several}"
+    )
+
+
+def _names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(labels, str):
+        split = [name.strip() for name in labels.split(",")]
+        raise SerkitError(f"labels is a list of names, got the text '{labels}': write {split}")
+    return None if labels is None else tuple(labels)
 
 
 def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:

@@ -1,0 +1,171 @@
+"""A model with the options of one call of ``serkit predict``, in this process or in several."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serkit.errors import SerkitError
+from serkit.serving import formats
+from serkit.serving.predictor import Model, load
+from serkit.serving.results import By, Prediction
+
+if TYPE_CHECKING:
+    from serkit.serving.hearing import Beside
+
+STDIN = "-"
+_MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of ``serkit predict``.
+
+    Attributes:
+        inputs: files, folders, or ``-``. model: name or place of a bundle. timeline: parts too.
+        kind: format; ``None``: what the name of ``out`` ends in, else a table.
+        labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
+        vad: how speech is found. rttm, transcript, asr, diariser, language: see
+            :class:`serkit.serving.hearing.Beside`. out: file to write. jobs: processes; 0 is one per core.
+    """
+
+    inputs: tuple[str, ...]
+    model: str = "default"
+    kind: str | None = None
+    timeline: bool = False
+    labels: tuple[str, ...] | None = None
+    text: str | None = None
+    by: By | None = None
+    threshold: float | None = None
+    window_s: float | None = None
+    hop_s: float | None = None
+    vad: str = "spectral"
+    rttm: Path | None = None
+    transcript: Path | None = None
+    asr: str | None = None
+    diariser: str | None = None
+    language: str | None = None
+    out: Path | None = None
+    jobs: int = 1
+
+
+class Worker:
+    """A loaded model with the options of one call; made once in every process."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.model: Model = load(asked.model)
+        self._beside: Beside | None = None
+        if any(x is not None for x in (asked.rttm, asked.transcript, asked.asr, asked.diariser, asked.language)):
+            from serkit.serving.hearing import Beside
+
+            self._beside = Beside(
+                rttm=asked.rttm, transcript=asked.transcript, asr=asked.asr, diariser=asked.diariser,
+                language=asked.language,
+            )  # fmt: skip
+
+    def check(self) -> None:
+        """Refuse options that no recording could be answered with."""
+        asked, beside = self.asked, self._beside
+        if asked.by == "turn" and not (beside and beside.has_turns):
+            raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation, or --diarise")
+        if asked.by == "sentence" and not (beside and beside.has_sentences):
+            raise SerkitError("--by sentence needs --transcript FILE with times (.srt, .vtt or .json), or --asr")
+        if asked.threshold is not None:
+            self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
+        options = self.settings(STDIN, b"", known=False)
+        self.model.stream(**{**options, "by": asked.by if asked.by in ("clip", "window") else "segment"})
+
+    def settings(self, path: str, recording: Any, *, known: bool = True) -> dict[str, Any]:
+        """Options of :meth:`Model.predict` for one recording; without what is ``known`` of it for a mere check."""
+        from serkit.segments import SegmentSettings
+
+        asked = self.asked
+        turns, sentences = self._beside.of(path, recording) if self._beside is not None and known else ([], [])
+        options: dict[str, Any] = {"window_s": asked.window_s, "hop_s": asked.hop_s}
+        return {
+            "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
+            "turns": turns, "sentences": sentences,
+            "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
+            **{k: v for k, v in options.items() if v is not None},
+        }  # fmt: skip
+
+    def answer(self, path: str) -> Prediction | str:
+        """The prediction, or what is wrong with the recording in one line."""
+        try:
+            if path != STDIN:
+                found = self.model.predict(path, **self.settings(path, path))
+                return replace(found, path=formats.shown(path))
+            with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as held:
+                while block := sys.stdin.buffer.read(1 << 20):
+                    held.write(block)
+                settings = self.settings(path, held)
+                held.seek(0)
+                return replace(self.model.predict(held, **settings), path=STDIN)  # type: ignore[arg-type]  # a BinaryIO
+        except SerkitError as error:
+            return str(error).replace("audio stream", "standard input", 1) if path == STDIN else str(error)
+        except OSError as error:
+            return f"{path}: cannot be read: {error.strerror or error}"
+
+
+_WORKER: Worker | None = None
+
+
+def _start(asked: Asked) -> None:
+    global _WORKER
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _WORKER = Worker(asked)
+
+
+def _work(path: str) -> Prediction | str:
+    if _WORKER is None:
+        raise SerkitError("the worker was not started")
+    return _WORKER.answer(path)
+
+
+def answers(files: Sequence[str], worker: Worker, asked: Asked) -> Iterator[tuple[str, Prediction | str]]:
+    """Every file with its answer, in order.
+
+    A process that dies, for want of memory or by somebody's hand, costs no other file its answer: the first one that
+    was not answered is tried once more, alone, and where that fails too, the reason stands in its place.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = min(asked.jobs or cores, len(files))
+    if jobs <= 1:
+        for path in files:
+            yield path, worker.answer(path)
+        return
+    left = deque(files)
+    while left:
+        try:
+            for answer in _in_processes(left, jobs, asked):
+                yield left.popleft(), answer
+        except BrokenProcessPool:
+            path = left.popleft()
+            try:
+                [answer] = _in_processes([path], 1, asked)
+                yield path, answer
+            except BrokenProcessPool:
+                yield path, "the process that answered it died, twice (killed, or out of memory)"
+
+
+def _in_processes(files: Sequence[str], jobs: int, asked: Asked) -> Iterator[Prediction | str]:
+    """Answers in order; what is far ahead of the one that is waited for is not begun."""
+    import multiprocessing as mp
+
+    ahead: deque[Future[Prediction | str]] = deque()
+    with ProcessPoolExecutor(jobs, mp.get_context("spawn"), _start, (asked,)) as pool:
+        for path in tuple(files):
+            ahead.append(pool.submit(_work, path))
+            if len(ahead) > 8 * jobs:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -1,0 +1,115 @@
+"""Answers of a folder that was stopped half way: which stand in the file already, and to what question.
+
+Beside ``answers.csv`` lies ``.answers.csv.asked``: its first row is the question (model, options), every further one a
+recording that is answered in full, with its size, its time of change and its number of rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from serkit.errors import SerkitError
+from serkit.files import write_text
+from serkit.journal import append_rows, read_rows
+from serkit.serving import formats
+
+
+class Answered:
+    """The recordings that a file of rows answers already.
+
+    Args:
+        out: the file. kind: ``csv`` or ``jsonl``. head: its header. question: model and options, as plain values.
+
+    Attributes:
+        paths: that stand in the file whole, as they are written there; the rows of any other are taken away.
+
+    Raises:
+        SerkitError: the file holds something else, or answers to another question.
+    """
+
+    def __init__(self, out: Path, kind: str, head: str, question: Mapping[str, Any]) -> None:
+        self.out, self._journal = out, out.with_name(f".{out.name}.asked")
+        self.paths: set[str] = set()
+        if not out.is_file() or not out.stat().st_size:
+            self._begin(question)
+            return
+        try:
+            text = out.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise SerkitError(f"{out} is no text, so no {kind} of predictions; choose another --out") from None
+        whole = text[: text.rfind("\n") + 1]
+        if head and whole and not whole.startswith(head):
+            raise SerkitError(f"{out} holds other columns than these; choose another --out, or remove it")
+        rows = _rows(out, kind, whole[len(head) :])
+        if not rows:
+            self._begin(question)
+            write_text(out, "")
+            return
+        known = self._refuse_others(question)
+        found = Counter(path for path, _ in rows)
+        self.paths = {p for p, row in known.items() if row == [*_stamp(p), found[p]]}
+        kept = head + "".join(line for path, line in rows if path in self.paths)
+        if kept != text:
+            write_text(out, kept if self.paths else "")
+
+    def add(self, path: str, n_rows: int) -> None:
+        """Note that all rows of a recording are written."""
+        append_rows(self._journal, [[path, *_stamp(path), n_rows]])
+
+    def _begin(self, question: Mapping[str, Any]) -> None:
+        self._journal.unlink(missing_ok=True)
+        append_rows(self._journal, [dict(question)])
+
+    def _refuse_others(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """What the journal says of each path, if it is of this question."""
+        noted = list(read_rows(self._journal))
+        if not noted or not isinstance(noted[0], dict):
+            raise SerkitError(
+                f"{self.out} holds answers already, and {self._journal.name}, which would say to what question, is not "
+                "beside it; choose another --out, or remove it"
+            )
+        asked = json.loads(json.dumps(dict(question)))
+        other = [key for key in {**noted[0], **asked} if noted[0].get(key) != asked.get(key)]
+        if other:
+            said = "; ".join(f"{key}: {_said(noted[0].get(key))} there, {_said(asked.get(key))} now" for key in other)
+            raise SerkitError(
+                f"{self.out} holds answers to another question ({said}); choose another --out, or remove it"
+            )
+        return {row[0]: row[1:] for row in noted[1:] if isinstance(row, list) and len(row) == 4}
+
+
+def stamp(path: Path | None) -> list[Any] | None:
+    """Name, size and time of change of a file that answers depend on."""
+    return None if path is None else [str(path), *_stamp(str(path))]
+
+
+def _rows(out: Path, kind: str, text: str) -> list[tuple[str, str]]:
+    """Path and text of each row."""
+    try:
+        if kind == "jsonl":
+            return [(str(json.loads(line)["path"]), line + "\n") for line in text.split("\n")[:-1]]
+        rows: Sequence[list[str]] = list(csv.reader(io.StringIO(text)))
+        return [(row[0], formats.csv_line(row)) for row in rows]
+    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        raise SerkitError(f"{out} is not a {kind} of predictions ({error}); choose another --out") from None
+
+
+def _stamp(path: str) -> list[int]:
+    """Size and time of change; zeros for what is no file here, such as standard input or a name that is no UTF-8."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return [0, 0]
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
