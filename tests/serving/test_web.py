@@ -105,6 +105,41 @@ def until(page: Any, condition: str, within_s: float = 10.0) -> None:
         page.wait_for_timeout(50)
 
 
+#: Elements that stick out of the page, but for a table of every probability, which moves sideways in its box.
+OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((e) => {
+    const box = e.getBoundingClientRect();
+    return box.width && (box.left < -0.5 || box.right > innerWidth + 0.5) && !e.closest(".skip, table.every");
+}).map((e) => e.outerHTML.slice(0, 80))"""
+#: Rows and cells of the table that are not where the table is, and numbers broken over two lines.
+RAGGED = """() => {
+    const table = document.querySelector("#parts table").getBoundingClientRect();
+    const within = document.querySelector("#parts").clientWidth;
+    const wrong = Math.abs(table.width - within) > 1.5 ? [`table ${table.width} of ${within}`] : [];
+    for (const row of document.querySelectorAll("#parts tr")) {
+        const box = row.getBoundingClientRect();
+        if (Math.abs(box.left - table.left) > 1 || Math.abs(box.right - table.right) > 1) wrong.push(row.outerHTML);
+        for (const inner of row.querySelectorAll("td, th, .tag, .share"))
+            if (inner.getBoundingClientRect().right > box.right + 0.5) wrong.push(inner.outerHTML);
+    }
+    for (const share of document.querySelectorAll("#parts .share, #here .share")) {
+        const range = document.createRange();
+        range.selectNodeContents(share);
+        if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) wrong.push(share.outerHTML);
+    }
+    return wrong;
+}"""
+
+#: From here on every part is marked as unsure: the longest row there is.
+UNSURE = """() => {
+    const { get } = Object.getOwnPropertyDescriptor(XMLHttpRequest.prototype, "response");
+    Object.defineProperty(XMLHttpRequest.prototype, "response", { get() {
+        const body = get.call(this);
+        for (const part of body?.results?.[0]?.segments ?? []) part.abstain = "unsure";
+        return body;
+    } });
+}"""
+
+
 def give(page: Any, content: bytes, name: str = "call.wav") -> None:
     page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": content})
 
@@ -124,7 +159,7 @@ def test_a_recording_becomes_a_timeline(opened: Open, model: Model) -> None:
     rows = [page.locator("#parts tbody tr").nth(k).inner_text() for k in range(len(truth.segments))]
     for row, part in zip(rows, truth.segments, strict=True):
         assert part.label in row
-        assert f"{round(100 * part.confidence)} %" in row
+        assert f"{round(100 * part.confidence)}\xa0%" in row  # a space at which no line breaks
     assert page.locator("#parts tbody tr").count() == len(truth.segments) == 3
     page.check("#all-classes")
     assert page.locator("#parts thead th").count() == 4 + len(model.labels)
@@ -220,7 +255,12 @@ def test_nothing_that_axe_finds_wrong(opened: Open, width: int, scheme: str) -> 
     page.click("#options summary")
     page.click("#example")
     page.wait_for_selector("#result:not([hidden])")
+    found += axe.run(page).response["violations"]
     page.check("#all-classes")
+    found += axe.run(page).response["violations"]
+    answered(page, wav(quiet(3.0, level=1e-5)))
+    until(page, "document.getElementById('answer').textContent.startsWith('No speech')")
+    page.click("#here summary")
     found += axe.run(page).response["violations"]
     give(page, b"no audio at all, only words")
     page.wait_for_selector("#problem:not([hidden])")
@@ -228,6 +268,27 @@ def test_nothing_that_axe_finds_wrong(opened: Open, width: int, scheme: str) -> 
     assert [(v["id"], [n["target"] for n in v["nodes"]]) for v in found] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#choose").bounding_box()["height"] >= 40
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (360, "dark"), (768, "light"), (1280, "dark")])
+def test_nothing_is_cut_off_or_broken_at_any_width(opened: Open, width: int, scheme: str) -> None:
+    page = opened(width, scheme, reduced_motion="reduce")
+    page.evaluate(UNSURE)
+    assert page.evaluate(OUTSIDE) == []
+    give(page, wav(SOUND), f"{'one_long_name_without_a_space_' * 6}.wav")
+    page.wait_for_selector("#parts .tag")
+    assert (page.evaluate(OUTSIDE), page.evaluate(RAGGED)) == ([], [])
+    assert page.locator("#parts td .track").first.is_visible() == (width >= 768)
+    page.check("#all-classes")
+    assert page.evaluate(OUTSIDE) == []
+    page.uncheck("#all-classes")
+    page.click("#example")  # with speakers and words
+    page.wait_for_selector("#parts td.words")
+    assert (page.evaluate(OUTSIDE), page.evaluate(RAGGED)) == ([], [])
+    assert page.locator("#parts td.words").last.is_visible()
+    give(page, b"no audio at all, only words", f"{'one_long_name_without_a_space_' * 6}.wav")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.evaluate(OUTSIDE) == []
 
 
 def test_light_and_dark_differ_and_motion_can_be_still(opened: Open) -> None:
@@ -251,6 +312,14 @@ def test_what_is_wrong_is_said(opened: Open, content: bytes, said: str) -> None:
     assert page.is_enabled("#choose")
 
 
+@pytest.mark.parametrize(("content", "said"), [(b"", "rec.webm is empty"), (b"dear diary", "rec.webm: not audio")])
+def test_a_file_is_named_as_it_is_called(opened: Open, content: bytes, said: str) -> None:
+    page = opened()
+    give(page, content, "rec.webm")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem").startswith(said)
+
+
 def test_a_service_that_is_gone_or_busy(opened: Open) -> None:
     page = opened()
     page.route("**/v1/predict", lambda route: route.abort())
@@ -264,11 +333,39 @@ def test_a_service_that_is_gone_or_busy(opened: Open) -> None:
     until(page, "document.getElementById('problem').textContent.includes('7 s')")
 
 
-def test_silence_has_no_answer_to_rely_on(opened: Open) -> None:
-    page = answered(opened(), wav(quiet(3.0, level=1e-5)))
+def named_in(page: Any, place: str, model: Model) -> list[str]:
+    """The emotions that can be read there."""
+    return [label for label in model.labels if page.locator(place).get_by_text(label).locator("visible=true").count()]
+
+
+def test_silence_has_no_answer(opened: Open, model: Model) -> None:
+    silence = wav(quiet(3.0, level=1e-5))
+    scores = model.predict(silence).probabilities
+    page = answered(opened(), silence)
     assert page.inner_text("#answer").strip() == "No speech found"
     assert page.is_visible("#doubt")
     assert "No part of it is speech" in page.inner_text("#parts")
+    assert page.is_hidden("#all-classes")
+    assert named_in(page, "#result", model) == []
+    page.focus("#here summary")
+    page.keyboard.press("Enter")  # the scores are there for those who ask, none of them as the answer
+    assert page.locator("#here dt").all_inner_texts() == sorted(model.labels, key=lambda x: -scores[x])
+    assert page.locator("#here .best, #here h3, #here .swatch").count() == 0
+
+
+def test_turns_of_silence_have_no_answer_either(opened: Open, model: Model) -> None:
+    page = opened()
+    page.click("#options summary")
+    rttm = b"SPEAKER call 1 0 2.2 <NA> <NA> Ann <NA> <NA>\n"
+    page.set_input_files("#rttm", {"name": "call.rttm", "mimeType": "text/plain", "buffer": rttm})
+    page.wait_for_selector("#by option[value=turn]:not([disabled])", state="attached")
+    page.select_option("#by", "turn")
+    answered(page, wav(quiet(3.0, level=1e-5)))
+    assert page.inner_text("#answer").strip() == "No speech found"
+    assert "no speech" in page.inner_text("#parts tbody tr")
+    assert page.inner_text("#here h3") == "No speech"
+    assert named_in(page, "#result", model) == []
+    assert page.get_attribute("#timeline", "aria-valuetext").endswith("no speech")
 
 
 def test_what_a_file_is_called_is_text(opened: Open) -> None:
@@ -321,7 +418,7 @@ def test_labels_and_speakers_can_be_given(opened: Open) -> None:
     assert page.locator("#here dt").all_inner_texts() in (["anger", "happiness"], ["happiness", "anger"])
     page.set_input_files("#rttm", {"name": "x.rttm", "mimeType": "text/plain", "buffer": b"no turns"})
     page.wait_for_selector("#problem:not([hidden])")
-    assert "no SPEAKER line" in page.inner_text("#problem")
+    assert page.inner_text("#problem").startswith("x.rttm holds no SPEAKER line")
 
 
 @pytest.mark.slow

@@ -22,8 +22,8 @@ export function showHead(p) {
   const doubt = byId("doubt");
   doubt.hidden = !p.abstain;
   doubt.textContent = {
-    no_speech: "Nothing in this recording sounds like speech: silence, steady noise, or too short to hold a word. " +
-      "The model has no answer to rely on.",
+    no_speech: "Nothing in it sounds like speech: silence, steady noise, or too short to hold a word. " +
+      "So no emotion is named.",
     unsure: "On speakers kept aside for testing, answers of this confidence were wrong too often to rely on.",
   }[p.abstain] ?? "";
   byId("notes").replaceChildren(...p.notes.map((note) => h("li", {}, titled(note))));
@@ -31,7 +31,7 @@ export function showHead(p) {
 }
 
 function showSummary(p) {
-  const seconds = ranked(p.summary);
+  const seconds = p.no_speech ? [] : ranked(p.summary);
   const total = seconds.reduce((sum, [, s]) => sum + s, 0);
   const bar = h("div", { class: "stack", "aria-hidden": "true" });
   const legend = h("ul", { class: "legend", "aria-label": "How long each emotion held" }, h("li", { class: "muted" }, "Held over time:"));
@@ -48,20 +48,37 @@ function showSummary(p) {
 export function showHere(p, part) {
   const shown = part ?? p;
   const title = part ? `${clock(part.start_s)} to ${clock(part.end_s)}` : "The whole recording";
+  const told = h("p", { class: "muted number" }, [title, part?.speaker].filter(Boolean).join(" · "));
+  const words = part?.text ? h("blockquote", {}, part.text) : null;
+  if (p.no_speech) {
+    const head = part ? [h("div", {}, h("h3", {}, "No speech"), told, words)] : [];
+    byId("here").replaceChildren(...head, unheeded(shown.probabilities));
+    return;
+  }
   const best = shown.label;
   const left = h("div", {},
     h("h3", {}, swatch(best), titled(best), shown.abstain ? h("span", { class: "tag" }, wordOf(shown.abstain)) : null),
-    h("p", { class: "muted number" }, [title, part?.speaker].filter(Boolean).join(" · ")),
+    told,
     part && part.state !== part.label
       ? h("p", { class: "muted" }, `Over time ${part.state} holds: ${part.label} leads by too little, or for too short.`)
       : null,
-    part?.text ? h("blockquote", {}, part.text) : null,
+    words,
   );
   byId("here").replaceChildren(left, bars(shown.probabilities, best));
 }
 
+/** The scores of what is no speech: there for those who ask, and nothing that looks like an answer. */
+function unheeded(shares) {
+  return h("details", { class: "muted" },
+    h("summary", {}, "Scores of the model all the same"),
+    h("p", {}, "A model gives scores to any sound. Where there is no speech they say nothing of an emotion."),
+    bars(shares, null),
+  );
+}
+
+/** Shares as bars; best: the label that is the answer, or null where none is. */
 function bars(shares, best) {
-  const list = h("dl", { class: "bars" });
+  const list = h("dl", { class: best === null ? "bars faint" : "bars" });
   for (const [label, share] of ranked(shares)) {
     const mark = label === best ? "best" : null;
     const fill = paint(h("span"), label);
@@ -79,6 +96,19 @@ const wordOf = (abstain) => ({ unsure: "unsure", no_speech: "no speech" })[absta
 
 const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
+// The roles are those that table elements have; some browsers forget them where a narrow page lays rows out as a grid.
+const column = (kind, name) => h("th", { scope: "col", role: "columnheader", class: kind }, name);
+const cell = (kind, ...children) => h("td", { role: "cell", class: kind }, ...children);
+
+/** How sure a part is: in numbers, as a bar where there is room, and marked where that is too little. */
+function sureCell(s) {
+  const fill = paint(h("span"), s.label);
+  fill.style.width = `${(100 * s.confidence).toFixed(1)}%`;
+  const doubt = s.abstain ? h("span", { class: "tag" }, wordOf(s.abstain)) : null;
+  const track = h("span", { class: "track", "aria-hidden": "true" }, fill);
+  return cell("sure", h("div", {}, h("span", { class: "share" }, percent(s.confidence)), track, doubt));
+}
+
 /** The table of parts. */
 export class Parts {
   /** root: where it goes. onGo(segment): the user wants to hear a part. */
@@ -94,19 +124,27 @@ export class Parts {
     this.current = null;
     if (!p.segments.length) {
       this.rows = [];
+      byId("all-classes-field").hidden = true;
       this.root.replaceChildren(h("p", { class: "more muted" }, "No part of it is speech."));
       return;
     }
-    const labels = this.everyClass ? Object.keys(p.probabilities) : [];
-    const [speakers, words] = [p.segments.some((s) => s.speaker), p.segments.some((s) => s.text)];
-    const head = [h("th", { scope: "col" }, "Hear"), h("th", { scope: "col" }, "Time")];
-    if (speakers) head.push(h("th", { scope: "col" }, "Speaker"));
-    head.push(h("th", { scope: "col" }, "Emotion"), h("th", { scope: "col" }, "Sure"));
-    if (words) head.push(h("th", { scope: "col", class: "words" }, "Words"));
-    labels.forEach((label) => head.push(h("th", { scope: "col", class: "number" }, label)));
-    if (!words && !labels.length) head.push(h("td", { class: "rest" }));
-    this.rows = p.segments.slice(0, limit).map((s) => this.row(s, labels, speakers, words));
-    const table = h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...this.rows));
+    byId("all-classes-field").hidden = false;
+    const has = {
+      speakers: p.segments.some((s) => s.speaker),
+      words: p.segments.some((s) => s.text),
+      labels: this.everyClass ? Object.keys(p.probabilities) : [],
+    };
+    const head = [column("hear", "Hear"), column("time", "Time")];
+    if (has.speakers) head.push(column("speaker", "Speaker"));
+    head.push(column("emotion", "Emotion"), column("sure", "Sure"));
+    has.labels.forEach((label) => head.push(column("number", label)));
+    if (has.words) head.push(column("words", "Words"));
+    this.rows = p.segments.slice(0, limit).map((s) => this.row(s, has));
+    const kind = [has.labels.length ? "every" : "few", has.speakers && "speakers", has.words && "words"];
+    const table = h("table", { role: "table", class: kind.filter(Boolean).join(" ") },
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...head)),
+      h("tbody", { role: "rowgroup" }, ...this.rows),
+    );
     const left = p.segments.length - this.rows.length;
     const more = left > 0
       ? h("button", { type: "button", class: "more", onclick: () => this.show(p, Infinity) }, `Show ${left} more`)
@@ -114,18 +152,23 @@ export class Parts {
     this.root.replaceChildren(table, ...(more ? [more] : []));
   }
 
-  row(s, labels, speakers, words) {
-    const said = `Hear ${clock(s.start_s)} to ${clock(s.end_s)}, ${s.label}`;
+  row(s, has) {
+    const silent = this.prediction.no_speech;
+    const named = silent ? "no speech" : s.label;
+    const said = `Hear ${clock(s.start_s)} to ${clock(s.end_s)}, ${named}`;
     const cells = [
-      h("td", {}, h("button", { type: "button", "aria-label": said, onclick: () => this.onGo(s) }, "▸")),
-      h("td", {}, `${clock(s.start_s)} – ${clock(s.end_s)}`),
+      cell("hear", h("button", { type: "button", "aria-label": said, onclick: () => this.onGo(s) }, "▸")),
+      cell("time", `${clock(s.start_s)} – ${clock(s.end_s)}`),
     ];
-    if (speakers) cells.push(h("td", {}, s.speaker ?? ""));
-    const doubt = s.abstain ? h("span", { class: "tag" }, wordOf(s.abstain)) : null;
-    cells.push(h("td", {}, swatch(s.label), s.label), h("td", { class: "sure" }, percent(s.confidence), doubt));
-    if (words) cells.push(h("td", { class: "words" }, s.text ?? ""));
-    labels.forEach((label) => cells.push(h("td", { class: "number" }, percent(s.probabilities[label]))));
-    return h("tr", {}, ...cells);
+    if (has.speakers) cells.push(cell("speaker", s.speaker));
+    if (silent) cells.push(cell("emotion muted", named), cell("sure"));
+    else cells.push(cell("emotion", swatch(s.label), named), sureCell(s));
+    has.labels.forEach((label) => {
+      const best = label === s.label && !silent;
+      cells.push(cell(best ? "number best" : "number", percent(s.probabilities[label])));
+    });
+    if (has.words) cells.push(cell("words", s.text));
+    return h("tr", { role: "row" }, ...cells);
   }
 
   /** Mark the part that is heard now. */

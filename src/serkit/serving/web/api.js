@@ -1,10 +1,12 @@
 // The service that this page comes from: what it can do, answers for files, and streams.
 // The rest of the page works with rows as `serkit predict --format json` writes them; row() makes them.
 
+import { titled } from "./dom.js";
+
 const JOB_FROM_MB = 8; // larger files are handed over as jobs, which tell how far they are
 const POLL_MS = 700;
 
-/** What went wrong, in words for a person. */
+/** What went wrong, in words for a person, shown as they are: they may begin with the name of a file. */
 export class Problem extends Error {
   constructor(message, code = "") {
     super(message);
@@ -124,7 +126,14 @@ function failure(status, body, retryAfter) {
   if (status === 401) return new Problem("This server asks for a key: give it under Options.", "unauthorized");
   if (status === 429) return new Problem(`The server is busy.${wait}`, "busy");
   if (status === 503) return new Problem(`The server is not ready.${wait}`, code);
-  return new Problem(said ?? `The server answered with error ${status}.`, code);
+  return stated(said ?? `The server answered with error ${status}.`, code);
+}
+
+/** What the service says, as a sentence unless the name of the file will stand before it. */
+function stated(said, code) {
+  const problem = new Problem(said, code);
+  if (!problem.aboutFile) problem.message = titled(said);
+  return problem;
 }
 
 const withKey = (key) => (key ? { "X-API-Key": key } : {});
@@ -170,7 +179,7 @@ export function openStream(rateHz, options, handlers) {
       handlers.onResult(row(message.result, message.result.model ?? model));
     } else if (message.type === "error") {
       const unauthorised = message.error.code === "unauthorized";
-      end(unauthorised ? failure(401, null, null) : new Problem(message.error.message, message.error.code));
+      end(unauthorised ? failure(401, null, null) : stated(message.error.message, message.error.code));
     }
   };
   socket.onclose = () => end(new Problem("The connection to the server was lost. What was heard before is not kept."));

@@ -31,6 +31,7 @@ export function spoken(seconds) {
   return minutes ? `${minutes} minute${minutes === 1 ? "" : "s"} ${rest}` : rest;
 }
 
-export const percent = (share) => `${Math.round(share * 100)} %`;
+/** 0.354 → "35 %", with a space at which no line breaks. */
+export const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 export const titled = (word) => word.charAt(0).toUpperCase() + word.slice(1);

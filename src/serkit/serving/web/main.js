@@ -2,7 +2,7 @@
 
 import { Parts, showHead, showHere } from "./answer.js";
 import { about, example, predict, Problem } from "./api.js";
-import { byId, clock, h, percent, titled } from "./dom.js";
+import { byId, clock, h, percent } from "./dom.js";
 import { Live } from "./live.js";
 import { save } from "./saving.js";
 import { readPeaks } from "./sound.js";
@@ -130,7 +130,7 @@ function complain(error) {
     byId("options").open = true;
   }
   const message = error instanceof Problem ? error.message : `This page failed: ${error.message}.`;
-  byId("problem").replaceChildren(h("p", {}, titled(message)));
+  byId("problem").replaceChildren(h("p", {}, message));
   byId("problem").hidden = false;
 }
 

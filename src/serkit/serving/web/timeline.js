@@ -35,9 +35,9 @@ export class Timeline {
     this.loudest = peaks ? loudest(peaks) : 1;
     this.duration = Math.max(prediction.duration_s, 0.05);
     this.at = 0;
-    this.labels = Object.keys(prediction.probabilities);
+    this.labels = prediction.no_speech ? [] : Object.keys(prediction.probabilities);
     this.lanes = [...new Set(prediction.segments.map((s) => s.speaker))];
-    this.drawn = shownSpans(prediction.segments);
+    this.drawn = prediction.no_speech ? [] : shownSpans(prediction.segments);
     this.from = 0;
     this.to = this.duration;
     this.root.setAttribute("aria-valuemin", "0");
@@ -62,7 +62,7 @@ export class Timeline {
   described() {
     const part = this.prediction.segments[partAt(this.prediction.segments, this.at)];
     const here = `${spoken(this.at)} of ${spoken(this.duration)}`;
-    if (!part) return `${here}, no speech`;
+    if (!part || this.prediction.no_speech) return `${here}, no speech`;
     const who = part.speaker ? `${part.speaker}, ` : "";
     return `${here}, ${who}${part.label}, ${percent(part.confidence)}${part.abstain ? ", unsure" : ""}`;
   }
@@ -156,7 +156,7 @@ export class Timeline {
     pen.font = `${small ? 11 : 12.5}px system-ui, sans-serif`;
     pen.textBaseline = "middle";
     const names = [...this.labels, ...this.lanes.filter(Boolean)].map((x) => pen.measureText(x).width);
-    this.gutter = Math.min(Math.max(...names, 30), 0.34 * width) + (small ? 12 : 24);
+    this.gutter = Math.min(Math.max(...names, 30), 0.34 * width) + (small ? 17 : 24);
     this.plot = Math.max(width - this.gutter - 10, 10);
     const colours = palette();
     const top = this.drawLanes(pen, colours, WAVE + 4);
@@ -208,18 +208,20 @@ export class Timeline {
     }
   }
 
-  /** Who speaks, and the emotion that holds, named where there is room. */
+  /** Who speaks, and the emotion that holds, named where there is room before the next. */
   drawLanes(pen, colours, top) {
     this.lanes.forEach((speaker, k) => {
       const y = top + k * LANE;
       pen.fillStyle = colours.muted;
-      if (speaker) pen.fillText(speaker, 10, y + LANE / 2, this.gutter - 16);
-      for (const run of runs(this.drawn.filter((d) => d.segment.speaker === speaker))) {
+      if (speaker) pen.fillText(fitted(pen, speaker, this.gutter - 16), 10, y + LANE / 2);
+      const held = runs(this.drawn.filter((d) => d.segment.speaker === speaker));
+      for (const [i, run] of held.entries()) {
         const [left, right] = [Math.max(this.x(run.start), this.gutter), Math.min(this.x(run.end), this.gutter + this.plot)];
         if (right <= left) continue;
         pen.fillStyle = colours.emotion(run.state);
         pen.fillRect(left, y + LANE - 6, Math.max(right - left - 1, 1), 4);
-        const name = [run.state, run.state.slice(0, 3)].find((x) => pen.measureText(x).width < right - left - 2);
+        const next = Math.min(held[i + 1] ? this.x(held[i + 1].start) - 6 : Infinity, this.gutter + this.plot + 8);
+        const name = [run.state, run.state.slice(0, 3)].find((x) => pen.measureText(x).width < next - left - 2);
         pen.fillStyle = colours.ink;
         if (name) pen.fillText(name, left + 1, y + LANE / 2 - 3);
       }
@@ -231,7 +233,7 @@ export class Timeline {
     this.labels.forEach((label, k) => {
       const base = top + (k + 1) * ROW;
       pen.fillStyle = colours.ink;
-      pen.fillText(label, 10, base - ROW / 2 + 1, this.gutter - 16);
+      pen.fillText(fitted(pen, label, this.gutter - 16), 10, base - ROW / 2 + 1);
       pen.fillStyle = colours.line;
       pen.fillRect(this.gutter, base - 1, this.plot, 1);
       pen.fillStyle = colours.emotion(label);
@@ -306,6 +308,13 @@ function runs(spans) {
     else found.push({ start, end, state });
   }
   return found;
+}
+
+/** A name, or as much of its beginning as there is room for. */
+function fitted(pen, name, room) {
+  const letters = [...name];
+  while (letters.length > 1 && pen.measureText(letters.join("")).width > room) letters.splice(-2, 2, "…");
+  return letters.join("");
 }
 
 function loudest(peaks) {
