@@ -85,10 +85,8 @@ def blocks(
         raise SerkitError(f"{name}: the stretch {start_s} to {end_s} s is none: expected 0 <= start_s < end_s")
     if max_s is not None and end_s is not None and end_s - start > max_s:
         raise SerkitError(f"{name}: {end_s - start:.1f} s asked for, the limit is {max_s:g} s (max_s)")
-    if _needs_ffmpeg(source):
-        yield from _from_container(source, name, start, end_s, max_s)
-        return
-    with _opened(source) as file:
+    with containers.opened(source, name) if _needs_ffmpeg(source) else _opened(source) as file:
+        _refuse_odd(file, name)
         yield from _decoded(file, name, start, end_s, max_s)
 
 
@@ -101,9 +99,10 @@ def info(source: Source) -> AudioInfo:
     if _needs_ffmpeg(source):
         return containers.probe(source, _label(source))
     with _opened(source) as file:
+        _refuse_odd(file, _label(source))
         frames = int(file.frames)
         return AudioInfo(
-            duration_s=frames / file.samplerate,
+            duration_s=frames / file.samplerate if frames < containers.UNKNOWN_FRAMES else math.inf,
             rate_hz=int(file.samplerate),
             channels=int(file.channels),
             frames=frames,
@@ -240,18 +239,10 @@ def _needs_ffmpeg(source: Source) -> bool:
     )
 
 
-def _from_container(
-    source: Source, name: str, start: float, end_s: float | None, max_s: float | None
-) -> Iterator[np.ndarray]:
-    """Blocks of the stretch, through ffmpeg."""
-    longest = end_s - start if end_s is not None else (None if max_s is None else max_s + 1.0)
-    given = 0
-    with closing(containers.blocks(source, name, start, longest)) as parts:
-        for part in parts:
-            given += len(part)
-            if max_s is not None and given > max_s * SAMPLE_RATE_HZ + 1:
-                raise SerkitError(f"{name}: longer than {max_s:g} s, the limit (max_s)")
-            yield _mono(part[:, None], name)
+def _refuse_odd(file: Any, name: str) -> None:
+    _whole_rate(file.samplerate, name)
+    if file.channels > MAX_CHANNELS:
+        raise SerkitError(f"{name}: {file.channels} channels, expected at most {MAX_CHANNELS}")
 
 
 class _Bytes(io.BytesIO):
@@ -267,7 +258,7 @@ class _Bytes(io.BytesIO):
 
 @contextmanager
 def _opened(source: Source) -> Iterator[Any]:
-    """An open ``soundfile.SoundFile`` that is audio, whole, and of sane rate and width."""
+    """An open ``soundfile.SoundFile`` that is audio, and whole."""
     import soundfile
 
     name, head = _label(source), _head(source)
@@ -289,9 +280,6 @@ def _opened(source: Source) -> Iterator[Any]:
         reason = str(getattr(error, "error_string", error)).split("\n")[0]
         raise SerkitError(f"{name}: not audio that can be read, it looks like {kind} ({reason}){hint}") from None
     with closing(file):
-        _whole_rate(file.samplerate, name)
-        if file.channels > MAX_CHANNELS:
-            raise SerkitError(f"{name}: {file.channels} channels, expected at most {MAX_CHANNELS}")
         if file.frames <= 0:
             raise SerkitError(f"{name}: the header promises no samples; the recording is empty or cut short")
         _refuse_truncated(file, name)
@@ -318,7 +306,7 @@ def _refuse_truncated(file: Any, name: str) -> None:
 def _decoded(file: Any, name: str, start: float, end_s: float | None, max_s: float | None) -> Iterator[np.ndarray]:
     """Blocks of the stretch, from an open file."""
     rate = int(file.samplerate)
-    known = file.frames < 2**62
+    known = file.frames < containers.UNKNOWN_FRAMES
     length_s = file.frames / rate if known else math.inf
     if start >= length_s:
         raise SerkitError(f"{name}: start_s {start:g} lies after the end of the recording at {length_s:.3f} s")
@@ -349,6 +337,12 @@ def _decoded(file: Any, name: str, start: float, end_s: float | None, max_s: flo
             raise SerkitError(f"{name}: goes on after {max_s:g} s, the limit (max_s)")
         if len(part):
             yield part
+    if not known:  # the end is known only now
+        length_s = start + given / SAMPLE_RATE_HZ
+        if given == 0 and start > 0:
+            raise SerkitError(f"{name}: start_s {start:g} lies after the end of the recording")
+        if end_s is not None and end_s > length_s + END_TOLERANCE_S:
+            raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
     if given == 0:
         yield np.zeros(1, dtype=np.float32)
 
@@ -362,7 +356,7 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int) -> Iterat
     if rate != SAMPLE_RATE_HZ:
         stream = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
     size = min(int(_BLOCK_S * rate), _BLOCK_SAMPLES // file.channels)
-    at, known = first, file.frames < 2**62
+    at, known = first, file.frames < containers.UNKNOWN_FRAMES
     lossy = file.format in ("MP3", "OGG", "MPEG")
     try:
         if first:
