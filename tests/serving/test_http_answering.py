@@ -124,6 +124,20 @@ def test_a_real_stream_of_unknown_length_is_answered(answerer: Answerer) -> None
     assert found == wanted
 
 
+def test_notes_of_a_recording_come_with_its_answer_and_no_other(answerer: Answerer) -> None:
+    """Alone and in a batch, short and long."""
+    cut, longer = wav(talk(2), kind="MP3")[:9_000], np.stack([talk(14), -talk(14)], axis=1)
+    recordings = [wav(talk(2), kind="MP3"), cut, wav(longer, subtype="PCM_16")]
+    tasks = [Task(content, {"by": "segment"}, 60.0) for content in recordings]
+    together = answerer.predict(tasks, [None] * 3, lambda heard: None)
+    alone = [answerer.predict([task], [None], lambda heard: None)[0] for task in tasks]
+    for found in (together, alone):
+        lines = [row["notes"] for row in found if isinstance(row, dict)]
+        assert [len(n) for n in lines] == [0, 1, 1]
+        assert "the MP3 breaks off" in lines[1][0]
+        assert "the channels cancel each other" in lines[2][0]
+
+
 def test_streams_are_forgotten(answerer: Answerer) -> None:
     start = {"encoding": "pcm16", "channels": 1, "rate_hz": 16_000, "by": "segment", "partial_s": None}
     assert answerer.open("a", dict(start), 2.0) is None
