@@ -107,7 +107,7 @@ def test_a_container_goes_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.Mon
     stand_in(tmp_path, "ffmpeg", au(np.zeros((9, 65)), RATE))
     with pytest.raises(SerkitError, match="65 channels, expected at most 64"):
         audio.load(MP4)
-    stand_in(tmp_path, "ffmpeg", b"", complains="[mov] what\nmoov atom not found", code=1)
+    stand_in(tmp_path, "ffmpeg", b"", complains="[mov,mp4 @ 0x36cd] moov atom not found\nError", code=1)
     with pytest.raises(SerkitError, match=r"\(moov atom not found\)"):
         audio.load(MP4)
 
@@ -174,6 +174,17 @@ def test_a_stream_without_a_length_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(audio.load(content, max_s=2.0), audio.load(as_wav(samples, RATE)))
     with pytest.raises(SerkitError, match="limit"):
         audio.load(content, max_s=1.5)
+
+
+@real
+def test_a_film_without_sound_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "x.mkv"
+    picture = ("-f", "lavfi", "-i", "color=size=32x32:duration=0.2", "-map", "1:v", "-c:v", "mpeg4")
+    contained(sounds(0.1), RATE, path, *picture)
+    with pytest.raises(SerkitError, match=r"found no sound in it \(Stream map .* matches no streams"):
+        audio.load(path)
+    with pytest.raises(SerkitError, match=r"found no sound in it$"):
+        audio.info(path)
 
 
 @real

@@ -158,7 +158,7 @@ def _full_scale(samples: np.ndarray) -> np.ndarray:
     if kind == "f":
         return samples
     if kind not in "iu" or size > 4:
-        raise SerkitError(f"array of dtype {samples.dtype}: expected int16, int32, uint8, or float in [-1, 1]")
+        raise SerkitError(f"array of dtype {samples.dtype}: expected float in [-1, 1], int16, int32 or uint8")
     half = float(2 ** (8 * size - 1))
     return (samples - half) / half if kind == "u" else samples / half
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from serkit.errors import SerkitError
 Source = Path | str | bytes | BinaryIO
 
 UNKNOWN_FRAMES = 2**62
+_PART = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] ?)+")
 _BLOCK_BYTES = 1 << 20
 _AU = struct.Struct(">4s5I")  # .snd, where the samples begin, their size, their coding, rate, channels
 _AU_FLOAT = 6
@@ -118,8 +120,8 @@ def opened(source: Source, name: str) -> Iterator[Track]:
             """Why ffmpeg failed; empty where it did not."""
             code = process.wait()
             errors.seek(0)
-            said = errors.read().decode("utf-8", "replace").strip().split("\n")[-1]
-            return (said or f"exit {code}") if code else ""
+            said = errors.read().decode("utf-8", "replace")
+            return (_reason(said) or f"exit {code}") if code else ""
 
         pipe = cast("BinaryIO", process.stdout)
         try:
@@ -134,6 +136,11 @@ def _decoder(program: str, path: str) -> list[str]:
     """The command: every channel (ffmpeg's own mix is no mean: it gets louder by the channels), nothing sought."""
     command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}"]
     return [*command, "-map", "0:a:0", "-vn", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+
+
+def _reason(said: str) -> str:
+    """The first line of a complaint, which is nearest to its cause, without which part of the program it came from."""
+    return _PART.sub("", said.strip().split("\n")[0])[:200]
 
 
 def probe(source: Source, name: str) -> AudioInfo:
@@ -151,7 +158,7 @@ def probe(source: Source, name: str) -> AudioInfo:
         )
     found = _told(done.stdout)
     if found is None:
-        said = done.stderr.strip().split("\n")[-1][:200]
+        said = _reason(done.stderr)
         raise SerkitError(f"{name}: ffprobe found no sound in it" + (f" ({said})" if said else ""))
     return found
 
