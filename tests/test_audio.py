@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import stat
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -204,37 +201,6 @@ def test_content_hash_follows_the_bytes(tmp_path: Path) -> None:
     assert audio.content_hash(b"one") != audio.content_hash(b"two")
     with pytest.raises(SerkitError, match="cannot be read"):
         audio.content_hash(tmp_path / "c")
-
-
-MP4 = b"\x00\x00\x00\x20ftypM4A " + bytes(100)
-
-
-def test_a_container_without_ffmpeg_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    path = tmp_path / "a.m4a"
-    path.write_bytes(MP4)
-    for call in (audio.load, audio.info):
-        with pytest.raises(SerkitError, match="not installed; install ffmpeg") as error:
-            call(path)
-        assert "a.m4a" in one_line(error)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the stand-in for ffmpeg is a script")
-def test_a_container_goes_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = tmp_path / "raw"
-    raw.write_bytes(tone(0.5).astype("<f4").tobytes())
-    program = tmp_path / "bin" / "ffmpeg"
-    program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write(open({str(raw)!r}, 'rb').read())\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(program.parent))
-    np.testing.assert_allclose(audio.load(MP4), tone(0.5), atol=1e-6)
-    with pytest.raises(SerkitError, match="limit"):
-        audio.load(MP4, max_s=0.25)
-    raw.write_bytes(b"")
-    program.write_text(f"#!{sys.executable}\nimport sys\nsys.stderr.write('moov atom not found')\nsys.exit(1)\n")
-    with pytest.raises(SerkitError, match="moov atom"):
-        audio.load(MP4)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from serkit.batching import Item, batches, planned, share
+from programs import MP4, au, stand_in, stand_ins
+from serkit.batching import Item, audio_item, batches, planned, share
 from serkit.extraction import extract
 from serkit.progress import Progress
 from serkit.store import FeatureStore
+from serkit.types import Manifest, Utterance
 from test_extraction import Level, corpus
 
 
@@ -92,3 +95,15 @@ def test_a_resumed_extraction_has_the_bytes_of_an_unbroken_one(tmp_path: Path, s
         assert len(resumed[name].store) == 13
         for u in manifest.ids:
             assert resumed[name].get(u).tobytes() == whole[name].get(u).tobytes(), (name, u)
+
+
+@stand_ins
+def test_a_length_that_no_header_says_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "a.webm").write_bytes(MP4)
+    told = {"streams": [{"sample_rate": "16000", "channels": 2}], "format": {}}
+    stand_in(tmp_path / "bin", "ffprobe", json.dumps(told).encode())
+    stand_in(tmp_path / "bin", "ffmpeg", au(np.zeros((24_000, 2)), 16_000))
+    one = Utterance("u", "a.webm", start_s=0.25)
+    manifest = Manifest("made", ("anger",), (one,), root=tmp_path)
+    assert audio_item(manifest, one, "k", ("e",)).duration_s == 1.25

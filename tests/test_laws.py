@@ -21,7 +21,7 @@ _ORDER = """
     journal progress processes registry
     yaml_text settings recipe checkpoint_table checkpoints availability
     recordings protocols corpora labels readers crossfit
-    encoding dsp tones noises containers audio segments
+    encoding dsp tones noises containers remarks audio segments
     foundation
     contents word_errors transcripts
     duplicates audit

@@ -23,6 +23,7 @@ from serkit import containers
 from serkit.containers import AudioInfo, Source
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
+from serkit.remarks import Remarks
 
 MAX_DURATION_S = 3600.0
 MAX_CHANNELS = 64
@@ -71,10 +72,12 @@ def blocks(
     start_s: float | None = None,
     end_s: float | None = None,
     max_s: float | None = None,
+    remarks: Remarks | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield a recording in order, about ten seconds at a time: :func:`load` in constant memory.
 
-    Args and errors as :func:`load`; errors deep in a file appear when its block is reached.
+    Args and errors as :func:`load`; errors deep in a file appear when its block is reached. ``remarks`` gathers
+    what is worth knowing besides.
 
     Yields:
         (samples,) float32 mono 16 kHz in [-1, 1], never empty.
@@ -85,11 +88,12 @@ def blocks(
         raise SerkitError(f"{name}: the stretch {start_s} to {end_s} s is none: expected 0 <= start_s < end_s")
     if max_s is not None and end_s is not None and end_s - start > max_s:
         raise SerkitError(f"{name}: {end_s - start:.1f} s asked for, the limit is {max_s:g} s (max_s)")
-    if _needs_ffmpeg(source):
-        yield from _from_container(source, name, start, end_s, max_s)
-        return
-    with _opened(source) as file:
-        yield from _decoded(file, name, start, end_s, max_s)
+    remarks = Remarks() if remarks is None else remarks
+    with containers.opened(source, name) if (contained := _needs_ffmpeg(source)) else _opened(source) as file:
+        _refuse_odd(file, name)
+        yield from _decoded(file, name, start, end_s, max_s, remarks)
+    if not contained:
+        remarks.look_at(source)
 
 
 def info(source: Source) -> AudioInfo:
@@ -101,9 +105,10 @@ def info(source: Source) -> AudioInfo:
     if _needs_ffmpeg(source):
         return containers.probe(source, _label(source))
     with _opened(source) as file:
+        _refuse_odd(file, _label(source))
         frames = int(file.frames)
         return AudioInfo(
-            duration_s=frames / file.samplerate,
+            duration_s=frames / file.samplerate if frames < containers.UNKNOWN_FRAMES else math.inf,
             rate_hz=int(file.samplerate),
             channels=int(file.channels),
             frames=frames,
@@ -111,18 +116,20 @@ def info(source: Source) -> AudioInfo:
         )
 
 
-def to_mono_16k(samples: np.ndarray, rate_hz: float) -> np.ndarray:
+def to_mono_16k(samples: np.ndarray, rate_hz: float, remarks: Remarks | None = None) -> np.ndarray:
     """Turn an array of any rate, width and channel count into what encoders take.
 
     Args:
-        samples: (samples,) or (samples, channels); float in [-1, 1] or integer at full scale.
+        samples: (samples,) or (samples, channels); float in [-1, 1], or integers of at most 32 bits at full scale.
         rate_hz: its sampling rate.
+        remarks: given with each chunk of a stream, which is then judged as a whole: see
+            :meth:`serkit.remarks.Remarks.refuse_narrow`.
 
     Returns:
         (samples,) float32 mono 16 kHz in [-1, 1].
 
     Raises:
-        SerkitError: another shape, empty, not finite, far beyond full scale, or an impossible rate.
+        SerkitError: another shape, empty, not finite, far beyond full scale or below it, or an impossible rate.
     """
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2) or samples.size == 0:
@@ -130,14 +137,12 @@ def to_mono_16k(samples: np.ndarray, rate_hz: float) -> np.ndarray:
     if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
         raise SerkitError(f"array of shape {samples.shape}: expected (samples, channels); transpose it first")
     rate = _whole_rate(rate_hz, "array")
-    if samples.dtype.kind == "u":
-        half = float(2 ** (8 * samples.dtype.itemsize - 1))
-        samples = (samples.astype(np.float64) - half) / half
-    elif samples.dtype.kind == "i":
-        samples = samples / float(2 ** (8 * samples.dtype.itemsize - 1))
-    elif samples.dtype.kind != "f":
-        raise SerkitError(f"array of dtype {samples.dtype}: expected float in [-1, 1] or integers")
-    mono = _mono(samples[:, None] if samples.ndim == 1 else samples, "array")
+    heard = Remarks() if remarks is None else remarks
+    heard.measure(samples)
+    if remarks is None:
+        heard.refuse_narrow()
+    samples = _full_scale(samples)
+    mono = _mono(samples[:, None] if samples.ndim == 1 else samples, "array", heard)
     if rate != SAMPLE_RATE_HZ:
         import soxr
 
@@ -145,6 +150,17 @@ def to_mono_16k(samples: np.ndarray, rate_hz: float) -> np.ndarray:
         if len(mono) == 0:
             mono = np.zeros(1, dtype=np.float32)
     return np.asarray(np.clip(mono, -1.0, 1.0), dtype=np.float32)
+
+
+def _full_scale(samples: np.ndarray) -> np.ndarray:
+    """Integers to float in [-1, 1]."""
+    kind, size = samples.dtype.kind, samples.dtype.itemsize
+    if kind == "f":
+        return samples
+    if kind not in "iu" or size > 4:
+        raise SerkitError(f"array of dtype {samples.dtype}: expected float in [-1, 1], int16, int32 or uint8")
+    half = float(2 ** (8 * size - 1))
+    return (samples - half) / half if kind == "u" else samples / half
 
 
 def is_silent(samples: np.ndarray, threshold_db: float = -70.0) -> bool:
@@ -191,7 +207,7 @@ def _whole_rate(rate_hz: float, name: str) -> int:
     return int(rate_hz)
 
 
-def _mono(block: np.ndarray, name: str) -> np.ndarray:
+def _mono(block: np.ndarray, name: str, remarks: Remarks) -> np.ndarray:
     """(samples, channels) float to (samples,) float32 in [-1, 1], refusing NaN and foreign scales."""
     peak = float(np.abs(block).max(initial=0.0))  # NaN and inf come through max
     if not math.isfinite(peak):
@@ -200,6 +216,7 @@ def _mono(block: np.ndarray, name: str) -> np.ndarray:
     if peak > MAX_PEAK:
         raise SerkitError(f"{name}: float samples reach {peak:.6g}, expected -1 to 1; divide by full scale first")
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+    remarks.hear(block, mono)
     return np.asarray(np.clip(mono, -1.0, 1.0), dtype=np.float32)
 
 
@@ -240,18 +257,10 @@ def _needs_ffmpeg(source: Source) -> bool:
     )
 
 
-def _from_container(
-    source: Source, name: str, start: float, end_s: float | None, max_s: float | None
-) -> Iterator[np.ndarray]:
-    """Blocks of the stretch, through ffmpeg."""
-    longest = end_s - start if end_s is not None else (None if max_s is None else max_s + 1.0)
-    given = 0
-    with closing(containers.blocks(source, name, start, longest)) as parts:
-        for part in parts:
-            given += len(part)
-            if max_s is not None and given > max_s * SAMPLE_RATE_HZ + 1:
-                raise SerkitError(f"{name}: longer than {max_s:g} s, the limit (max_s)")
-            yield _mono(part[:, None], name)
+def _refuse_odd(file: Any, name: str) -> None:
+    _whole_rate(file.samplerate, name)
+    if file.channels > MAX_CHANNELS:
+        raise SerkitError(f"{name}: {file.channels} channels, expected at most {MAX_CHANNELS}")
 
 
 class _Bytes(io.BytesIO):
@@ -267,7 +276,7 @@ class _Bytes(io.BytesIO):
 
 @contextmanager
 def _opened(source: Source) -> Iterator[Any]:
-    """An open ``soundfile.SoundFile`` that is audio, whole, and of sane rate and width."""
+    """An open ``soundfile.SoundFile`` that is audio, and whole."""
     import soundfile
 
     name, head = _label(source), _head(source)
@@ -289,9 +298,6 @@ def _opened(source: Source) -> Iterator[Any]:
         reason = str(getattr(error, "error_string", error)).split("\n")[0]
         raise SerkitError(f"{name}: not audio that can be read, it looks like {kind} ({reason}){hint}") from None
     with closing(file):
-        _whole_rate(file.samplerate, name)
-        if file.channels > MAX_CHANNELS:
-            raise SerkitError(f"{name}: {file.channels} channels, expected at most {MAX_CHANNELS}")
         if file.frames <= 0:
             raise SerkitError(f"{name}: the header promises no samples; the recording is empty or cut short")
         _refuse_truncated(file, name)
@@ -315,10 +321,12 @@ def _refuse_truncated(file: Any, name: str) -> None:
         )
 
 
-def _decoded(file: Any, name: str, start: float, end_s: float | None, max_s: float | None) -> Iterator[np.ndarray]:
+def _decoded(
+    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks
+) -> Iterator[np.ndarray]:
     """Blocks of the stretch, from an open file."""
     rate = int(file.samplerate)
-    known = file.frames < 2**62
+    known = file.frames < containers.UNKNOWN_FRAMES
     length_s = file.frames / rate if known else math.inf
     if start >= length_s:
         raise SerkitError(f"{name}: start_s {start:g} lies after the end of the recording at {length_s:.3f} s")
@@ -339,7 +347,7 @@ def _decoded(file: Any, name: str, start: float, end_s: float | None, max_s: flo
         keep = max(1, min(keep, whole - round(start * SAMPLE_RATE_HZ)))
     limit = None if max_s is None else math.ceil(max_s * SAMPLE_RATE_HZ) + 1
     given = 0
-    for block in _resampled(file, name, rate, first, last):
+    for block in _resampled(file, name, rate, first, last, remarks):
         part = block[skip:]
         skip -= len(block) - len(part)
         if keep is not None:
@@ -349,11 +357,17 @@ def _decoded(file: Any, name: str, start: float, end_s: float | None, max_s: flo
             raise SerkitError(f"{name}: goes on after {max_s:g} s, the limit (max_s)")
         if len(part):
             yield part
+    if not known:  # the end is known only now
+        length_s = start + given / SAMPLE_RATE_HZ
+        if given == 0 and start > 0:
+            raise SerkitError(f"{name}: start_s {start:g} lies after the end of the recording")
+        if end_s is not None and end_s > length_s + END_TOLERANCE_S:
+            raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
     if given == 0:
         yield np.zeros(1, dtype=np.float32)
 
 
-def _resampled(file: Any, name: str, rate: int, first: int, last: int) -> Iterator[np.ndarray]:
+def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks) -> Iterator[np.ndarray]:
     """(samples,) float32 at 16 kHz of the source frames from ``first`` to ``last``."""
     import soundfile
     import soxr
@@ -362,7 +376,7 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int) -> Iterat
     if rate != SAMPLE_RATE_HZ:
         stream = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
     size = min(int(_BLOCK_S * rate), _BLOCK_SAMPLES // file.channels)
-    at, known = first, file.frames < 2**62
+    at, known = first, file.frames < containers.UNKNOWN_FRAMES
     lossy = file.format in ("MP3", "OGG", "MPEG")
     try:
         if first:
@@ -374,7 +388,7 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int) -> Iterat
                     raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
                 break
             at += len(block)
-            mono = _mono(block, name)
+            mono = _mono(block, name, remarks)
             if stream is not None:
                 mono = np.clip(stream.resample_chunk(mono, last=at >= last), -1.0, 1.0)
             yield mono

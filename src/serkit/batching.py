@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from serkit.audio import info
+from serkit.audio import blocks, info
 from serkit.contents import text_key
+from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.progress import Meter, ProgressCallback
 from serkit.types import Manifest, Utterance
@@ -67,6 +69,8 @@ def audio_item(manifest: Manifest, utterance: Utterance, key: str, encoders: tup
     if end_s is None:
         try:
             end_s = info(path).duration_s
+            if math.isinf(end_s):  # a container written as a stream: only decoding tells
+                end_s = sum(map(len, blocks(path))) / SAMPLE_RATE_HZ
         except SerkitError:  # said again, and listed, when it is decoded
             end_s = 0.0
     duration_s = max(0.0, end_s - (utterance.start_s or 0.0))

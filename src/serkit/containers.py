@@ -6,23 +6,29 @@ They are run where they are installed, see one local file and no network, and ar
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
+import struct
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 
 Source = Path | str | bytes | BinaryIO
 
-_BLOCK_BYTES = 10 * SAMPLE_RATE_HZ * 4  # ten seconds
+UNKNOWN_FRAMES = 2**62
+_PART = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] ?)+")
+_BLOCK_BYTES = 1 << 20
+_AU = struct.Struct(">4s5I")  # .snd, where the samples begin, their size, their coding, rate, channels
+_AU_FLOAT = 6
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,10 @@ class AudioInfo:
     """What the header of a recording says.
 
     Attributes:
-        duration_s: length in seconds. rate_hz: sampling rate. channels: how many.
-        frames: samples per channel. format: container and coding, such as ``WAV/PCM_16``.
+        duration_s: length in seconds; infinite where the header does not say it, as that of a stream.
+        rate_hz: sampling rate. channels: how many.
+        frames: samples per channel, at least ``UNKNOWN_FRAMES`` where that is not known.
+        format: container and coding, such as ``WAV/PCM_16``.
     """
 
     duration_s: float
@@ -41,66 +49,132 @@ class AudioInfo:
     format: str
 
 
-def blocks(source: Source, name: str, start_s: float, longest_s: float | None) -> Generator[np.ndarray]:
-    """Yield the first sound track of a container in order, ten seconds at a time.
+class Track:
+    """The first sound track of a container while it is decoded: what is used of a ``soundfile.SoundFile``.
+
+    All channels come at the track's own rate, so that what follows is what follows for a WAV. Time is counted in
+    decoded samples, never in the container's own, which are rounded: a stretch is decoded from the beginning.
+
+    Attributes:
+        samplerate, channels: as the decoder says, which knows better than a header. frames: ``UNKNOWN_FRAMES``.
+    """
+
+    format, frames = "container", UNKNOWN_FRAMES
+
+    def __init__(self, pipe: BinaryIO, name: str, ended: Callable[[], str]) -> None:
+        self._pipe, self._name, self._ended = pipe, name, ended
+        self._given = 0
+        self.samplerate, self.channels = self._header()
+
+    def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
+        """Decode at most so many frames.
+
+        Returns:
+            (samples, channels) float32, fewer only at the end; neither finite nor in [-1, 1] for certain.
+
+        Raises:
+            SerkitError: ffmpeg failed, or the track has no samples at all.
+        """
+        width = 4 * self.channels
+        data = self._pipe.read(frames * width)
+        found = np.frombuffer(data, dtype=">f4", count=len(data) // width * self.channels)
+        self._given += len(found)
+        if len(data) < frames * width and (said := self._ended() or ("" if self._given else "no samples")):
+            raise SerkitError(f"{self._name}: ffmpeg found no sound in it ({said})")
+        return found.astype(np.float32).reshape(-1, self.channels)
+
+    def seek(self, frame: int) -> None:
+        """Go on to a frame, from the beginning; the end of the track is as far as it goes."""
+        while frame > 0 and (passed := len(self.read(min(frame, max(1, _BLOCK_BYTES // (4 * self.channels)))))):
+            frame -= passed
+
+    def _header(self) -> tuple[int, int]:
+        """Rate and channels; the pipe is left at the first sample."""
+        head = self._pipe.read(_AU.size)
+        if len(head) < _AU.size:
+            raise SerkitError(f"{self._name}: ffmpeg found no sound in it ({self._ended() or 'no samples'})")
+        magic, offset, _, coding, rate, channels = _AU.unpack(head)
+        if magic != b".snd" or coding != _AU_FLOAT or offset < _AU.size or channels < 1:
+            raise SerkitError(f"{self._name}: ffmpeg wrote something else than the samples it was asked for")
+        self._pipe.read(offset - _AU.size)
+        return rate, channels
+
+
+@contextmanager
+def opened(source: Source, name: str) -> Iterator[Track]:
+    """Decode the first sound track of a container.
 
     Args:
         source: the container. name: what an error calls it.
-        start_s: where to begin. longest_s: seconds to decode at most; ``None`` is to the end.
-
-    Yields:
-        (samples,) float32 mono 16 kHz as ffmpeg says, never empty; neither finite nor in [-1, 1] for certain.
 
     Raises:
         SerkitError: ffmpeg is not installed, or finds no sound.
     """
     program = _program("ffmpeg", name)
     with _on_disk(source) as path, tempfile.TemporaryFile() as errors:
-        command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-ss", f"{start_s:.6f}"]
-        command += ["-i", f"file:{path}", "-map", "0:a:0", "-vn"]
-        command += [] if longest_s is None else ["-t", f"{longest_s:.6f}"]
-        command += ["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "f32le", "pipe:1"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
-        given, finished = 0, False
-        try:
-            while process.stdout is not None and (data := process.stdout.read(_BLOCK_BYTES)):
-                part = np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")
-                given += len(part)
-                if len(part):
-                    yield part
-            finished = True
-        finally:
-            if not finished:
-                process.kill()
-            if process.stdout is not None:
-                process.stdout.close()
+        process = subprocess.Popen(
+            _decoder(program, path), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL
+        )
+
+        def ended() -> str:
+            """Why ffmpeg failed; empty where it did not."""
             code = process.wait()
-        errors.seek(0)
-        said = errors.read().decode("utf-8", "replace").strip().split("\n")[-1]
-    if code != 0 or given == 0:
-        raise SerkitError(f"{name}: ffmpeg found no sound in it ({said or f'exit {code}'})")
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace")
+            return (_reason(said) or f"exit {code}") if code else ""
+
+        pipe = cast("BinaryIO", process.stdout)
+        try:
+            yield Track(pipe, name, ended)
+        finally:
+            process.kill()
+            pipe.close()
+            process.wait()
+
+
+def _decoder(program: str, path: str) -> list[str]:
+    """The command: every channel (ffmpeg's own mix is no mean: it gets louder by the channels), nothing sought."""
+    command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}"]
+    return [*command, "-map", "0:a:0", "-vn", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+
+
+def _reason(said: str) -> str:
+    """The first line of a complaint, which is nearest to its cause, without which part of the program it came from."""
+    return _PART.sub("", said.strip().split("\n")[0])[:200]
 
 
 def probe(source: Source, name: str) -> AudioInfo:
     """Read the header of a container.
 
     Raises:
-        SerkitError: ffprobe is not installed, or finds no sound.
+        SerkitError: ffprobe is not installed, or finds no sound. A length that is not there is no error.
     """
     program = _program("ffprobe", name)
     with _on_disk(source) as path:
         command = [program, "-v", "error", "-protocol_whitelist", "file", "-select_streams", "a:0", "-of", "json"]
         command += ["-show_entries", "stream=codec_name,sample_rate,channels,duration:format=duration,format_name"]
-        done = subprocess.run([*command, f"file:{path}"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, f"file:{path}"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+    found = _told(done.stdout)
+    if found is None:
+        said = _reason(done.stderr)
+        raise SerkitError(f"{name}: ffprobe found no sound in it" + (f" ({said})" if said else ""))
+    return found
+
+
+def _told(answer: str) -> AudioInfo | None:
+    """What ffprobe said, as JSON; ``None`` where it found no sound."""
     try:
-        answer = json.loads(done.stdout)
-        stream = answer["streams"][0]
-        duration = float(stream.get("duration") or answer["format"]["duration"])
+        told = json.loads(answer)
+        stream, container = told["streams"][0], told.get("format", {})
         rate, channels = int(stream["sample_rate"]), int(stream["channels"])
-    except (json.JSONDecodeError, KeyError, IndexError, ValueError):
-        raise SerkitError(f"{name}: ffprobe found no sound in it ({done.stderr.strip()[:200]})") from None
-    kind = f"{answer['format'].get('format_name', 'unknown')}/{stream.get('codec_name', 'unknown')}"
-    return AudioInfo(duration, rate, channels, round(duration * rate), kind)
+        duration_s = float(stream.get("duration") or container.get("duration") or math.inf)
+    except (json.JSONDecodeError, KeyError, IndexError, TypeError, ValueError):
+        return None
+    kind = f"{container.get('format_name', 'unknown')}/{stream.get('codec_name', 'unknown')}"
+    frames = round(duration_s * rate) if math.isfinite(duration_s) else UNKNOWN_FRAMES
+    return AudioInfo(duration_s, rate, channels, frames, kind)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
+from programs import MP4, au, contained, real, stand_in, stand_ins
 from serkit.serving.http.answering import Answerer
 from serkit.serving.http.schemas import result_row
 from serkit.serving.http.worker import Failure, Task
@@ -89,6 +91,51 @@ def test_a_large_file_comes_as_a_descriptor(answerer: Answerer, model: Model) ->
         file.flush()
         (found,) = answerer.predict([Task(None, {"by": "segment"}, alone=True)], [os.dup(file.fileno())], heard.append)
     assert found == result_row(model.predict(content), 0, None, None)
+
+
+@stand_ins
+def test_a_recording_of_unknown_length_is_answered(
+    answerer: Answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a browser records says no length in its header: the limit is then held while decoding."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stream = {"codec_name": "opus", "sample_rate": "16000", "channels": 1}
+    stand_in(tmp_path, "ffprobe", json.dumps({"streams": [stream], "format": {"format_name": "webm"}}).encode())
+    stand_in(tmp_path, "ffmpeg", au(talk(3)[:, None], 16_000))
+    tasks = [Task(MP4, {"by": "segment"}, max_s) for max_s in (60.0, 2.0)]
+    (found,), (late,) = ([*answerer.predict([task], [None], lambda heard: None)] for task in tasks)
+    (wanted,) = answerer.predict([Task(wav(talk(3), subtype="FLOAT"), {"by": "segment"})], [None], lambda heard: None)
+    assert isinstance(found, dict)
+    assert found == wanted
+    assert isinstance(late, Failure)
+    assert (late.code, late.message) == ("too_long", "the recording goes on after 2 s, the limit")
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    (refused,) = answerer.predict(tasks[:1], [None], lambda heard: None)
+    assert isinstance(refused, Failure)
+    assert "install ffmpeg" in refused.message
+
+
+@real
+def test_a_real_stream_of_unknown_length_is_answered(answerer: Answerer) -> None:
+    content = contained(talk(3)[:, None], 16_000, None, "-c:a", "flac", "-f", "matroska")
+    (found,) = answerer.predict([Task(content, {"by": "segment"})], [None], lambda heard: None)
+    (wanted,) = answerer.predict([Task(wav(talk(3), subtype="PCM_16"), {"by": "segment"})], [None], lambda heard: None)
+    assert isinstance(found, dict)
+    assert found == wanted
+
+
+def test_notes_of_a_recording_come_with_its_answer_and_no_other(answerer: Answerer) -> None:
+    """Alone and in a batch, short and long."""
+    cut, longer = wav(talk(2), kind="MP3")[:9_000], np.stack([talk(14), -talk(14)], axis=1)
+    recordings = [wav(talk(2), kind="MP3"), cut, wav(longer, subtype="PCM_16")]
+    tasks = [Task(content, {"by": "segment"}, 60.0) for content in recordings]
+    together = answerer.predict(tasks, [None] * 3, lambda heard: None)
+    alone = [answerer.predict([task], [None], lambda heard: None)[0] for task in tasks]
+    for found in (together, alone):
+        lines = [row["notes"] for row in found if isinstance(row, dict)]
+        assert [len(n) for n in lines] == [0, 1, 1]
+        assert "the MP3 breaks off" in lines[1][0]
+        assert "the channels cancel each other" in lines[2][0]
 
 
 def test_streams_are_forgotten(answerer: Answerer) -> None:

@@ -86,7 +86,7 @@ class Model:
 
         Args:
             recording: path, bytes of a file, an open binary file, or an array with ``rate_hz``: (samples,) or
-                (samples, channels), float in [-1, 1] or integers.
+                (samples, channels), float in [-1, 1] or integers of at most 32 bits at full scale.
             labels, text, by, turns, sentences, threshold: see :class:`serkit.serving.stream.StreamSettings`, as
                 are further ``options``: ``window_s``, ``hop_s``, ``segments``.
 
@@ -107,7 +107,7 @@ class Model:
             if rate_hz is not None:
                 raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
             stream = Stream(self, SAMPLE_RATE_HZ, settings)
-            for block in audio.blocks(recording, max_s=self._max_s):
+            for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks):
                 stream.push(block)
         stream.finish()
         path = str(recording) if isinstance(recording, (str, Path)) else None

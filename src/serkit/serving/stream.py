@@ -14,6 +14,7 @@ import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.remarks import Remarks
 from serkit.segments import Segmenter, SegmentSettings
 from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, Recent, SpeechCutter, TurnCutter, WindowCutter
 from serkit.serving.results import BYS, Abstain, By, Prediction, Segment
@@ -88,18 +89,22 @@ class Stream:
 
     Args:
         model: what answers. rate_hz: sampling rate of the chunks. settings: what is asked.
+        remarks: where the chunks come from a file, what was gathered of it.
 
     Attributes:
+        remarks: what is worth knowing of the recording; a reader of a file hands them to
+            :func:`serkit.audio.blocks`. Their notes are those of the answer.
         heard_s, work_s: seconds heard and seconds of computing so far; their ratio is the real-time factor.
     """
 
-    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings) -> None:
+    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None) -> None:
         self._model, self._settings = model, settings
+        self.remarks = Remarks() if remarks is None else remarks
         self._turns = settings.turns or [s for s in settings.sentences if s.speaker]
         self._columns = model.columns(settings.labels)
         self._labels = tuple(model.labels[k] for k in self._columns)
         self._cut = model.unsure_below(self._labels, settings.threshold)
-        self._to_16k = _resampler(rate_hz)
+        self._to_16k = _resampler(rate_hz, self.remarks)
         self._segmenter = Segmenter(settings.segments)
         self._cutter = self._make_cutter()
         self._recent, self._head = Recent(), Recent()
@@ -123,7 +128,8 @@ class Stream:
         """Hear a chunk.
 
         Args:
-            chunk: (n,) or (n, channels), float in [-1, 1] or integers, any n, 0 included.
+            chunk: (n,) or (n, channels), float in [-1, 1] or integers of at most 32 bits at full scale, any n,
+                0 included.
 
         Returns:
             The answers that have become final, and at most one partial one.
@@ -142,9 +148,14 @@ class Stream:
         return events
 
     def finish(self) -> list[StreamEvent]:
-        """End the recording: the last final answers. :attr:`prediction` is the whole."""
+        """End the recording: the last final answers. :attr:`prediction` is the whole.
+
+        Raises:
+            SerkitError: nothing was heard, or 16-bit values in 32-bit integers.
+        """
         if self._done:
             return []
+        self.remarks.refuse_narrow()
         began = time.perf_counter()
         rest = self._to_16k(np.zeros(0, dtype=np.float32), True)
         events = self._hear(rest, lambda: self._cutter.push(rest))
@@ -275,24 +286,28 @@ class Stream:
         return Prediction(
             one.label, one.confidence, one.probabilities, abstain, speech_s == 0, tuple(self._segments),
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
-            self._model.notes(self._settings.text, self._settings.sentences),
+            self._model.notes(self._settings.text, self._settings.sentences) + self.remarks.notes,
         )  # fmt: skip
 
 
-def _resampler(rate_hz: float) -> Callable[[np.ndarray, bool], np.ndarray]:
+def _resampler(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.ndarray]:
     """A function of (chunk, last) to (n,) float32 mono 16 kHz; chunks of any size give the same samples."""
     from serkit.audio import MAX_RATE_HZ, MIN_RATE_HZ, to_mono_16k
 
     if not (np.isfinite(rate_hz) and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
         raise SerkitError(f"sampling rate {rate_hz} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
+
+    def mixed(chunk: np.ndarray) -> np.ndarray:
+        return np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ, remarks)
+
     if rate_hz == SAMPLE_RATE_HZ:
-        return lambda chunk, last: np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ)
+        return lambda chunk, last: mixed(chunk)
     import soxr
 
     stream = soxr.ResampleStream(int(rate_hz), SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
 
     def resample(chunk: np.ndarray, last: bool) -> np.ndarray:
-        mono = np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ)
+        mono = mixed(chunk)
         found = stream.resample_chunk(mono, last=last)
         return np.asarray(np.clip(found, -1.0, 1.0), dtype=np.float32)
 

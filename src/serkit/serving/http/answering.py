@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import tempfile
 import time
@@ -16,6 +17,7 @@ import numpy as np
 from serkit import audio, calibration
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
+from serkit.remarks import Remarks
 from serkit.serving.http.schemas import result_row, segment_row
 from serkit.serving.http.worker import Failure, Task
 from serkit.serving.predictor import Model, load
@@ -59,24 +61,25 @@ class Answerer:
     ) -> list[dict[str, Any] | Failure]:
         """An answer or a failure for each recording; short ones go through the networks together."""
         found: list[dict[str, Any] | Failure] = [Failure("internal", "not answered")] * len(tasks)
-        short: list[tuple[int, np.ndarray, StreamSettings]] = []
+        short: list[tuple[int, np.ndarray, StreamSettings, Remarks]] = []
         for k, (task, handle) in enumerate(zip(tasks, handles, strict=True)):
             with _opened(task.content, handle) as source:
                 try:
                     settings = self._settings(task)
-                    clip = None if task.alone or len(tasks) == 1 else self._short(source, task.max_s)
+                    remarks = Remarks()
+                    clip = None if task.alone or len(tasks) == 1 else self._short(source, task.max_s, remarks)
                     if clip is not None:
-                        short.append((k, clip, settings))
+                        short.append((k, clip, settings, remarks))
                         continue
                     found[k] = self._row(task, self._long(source, task, settings, tell))
                 except SerkitError as error:
                     found[k] = _failure(error, source)
         if short:
-            texts = [str(tasks[k].options.get("text") or "") for k, _, _ in short]
-            rows = self.model.score([clip for _, clip, _ in short], texts)
-            for (k, clip, settings), text, row in zip(short, texts, rows, strict=True):
+            texts = [str(tasks[k].options.get("text") or "") for k, *_ in short]
+            rows = self.model.score([clip for _, clip, *_ in short], texts)
+            for (k, clip, settings, remarks), text, row in zip(short, texts, rows, strict=True):
                 try:
-                    stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, settings)
+                    stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
                     found[k] = self._row(tasks[k], _finished(stream, [clip]))
                 except SerkitError as error:
                     found[k] = _failure(error, None)
@@ -137,10 +140,10 @@ class Answerer:
             raise _BadOption(str(error)) from None
         return settings
 
-    def _short(self, source: Path | BinaryIO, max_s: float) -> np.ndarray | None:
+    def _short(self, source: Path | BinaryIO, max_s: float, remarks: Remarks) -> np.ndarray | None:
         """The samples of a clip that is answered as it is; ``None`` for a longer recording."""
         parts, n, longest = [], 0, min(self.model.max_clip_s, max_s) * SAMPLE_RATE_HZ
-        with closing(_blocks(source)) as blocks:
+        with closing(_blocks(source, remarks)) as blocks:
             for block in blocks:
                 parts.append(block)
                 n += len(block)
@@ -154,7 +157,7 @@ class Answerer:
         _refuse_longer(source, task.max_s)
         stream = Stream(self.model, SAMPLE_RATE_HZ, settings)
         said = time.monotonic()
-        with closing(_blocks(source)) as blocks:
+        with closing(_blocks(source, stream.remarks)) as blocks:
             for block in blocks:
                 stream.push(block)
                 if stream.heard_s > task.max_s:
@@ -199,14 +202,14 @@ def _finished(stream: Stream, blocks: Sequence[np.ndarray]) -> Prediction:
     return stream.prediction
 
 
-def _blocks(source: Path | BinaryIO) -> Generator[np.ndarray]:
-    yield from audio.blocks(source)
+def _blocks(source: Path | BinaryIO, remarks: Remarks) -> Generator[np.ndarray]:
+    yield from audio.blocks(source, remarks=remarks)
 
 
 def _refuse_longer(source: Path | BinaryIO, max_s: float) -> None:
     """By the header, where it says how long it is; a header that lies is found out while decoding."""
     found = audio.info(source)
-    if found.frames < 2**62 and found.duration_s > max_s:
+    if max_s < found.duration_s < math.inf:
         raise TooLong(f"the recording is {found.duration_s:.1f} s long, the limit is {max_s:g} s")
 
 

@@ -1,0 +1,121 @@
+"""What is worth knowing of a recording besides its samples: channels that cancel, an end that is missing, its width."""
+
+from __future__ import annotations
+
+import io
+import struct
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from serkit.containers import Source
+from serkit.errors import SerkitError
+
+CANCELLED_DB = 20.0
+_FAINT = 1e-10  # power re full scale, -100 dB: less is rounding
+_OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the longest page
+_XING_PLACES = (13, 15, 21, 23, 36, 38)  # after a frame's header and side information, with and without a checksum
+_XING = struct.Struct(">4sIII")  # its mark, which fields follow, frames, bytes
+_LOST_FRAMES = 3  # of an MP3: less may be a matter of how its writer counts
+
+
+class Remarks:
+    """Gathered by :func:`serkit.audio.blocks` and :func:`serkit.audio.to_mono_16k` while they go through a recording.
+
+    Attributes:
+        ending: how an MP3 or Ogg file breaks off; empty where it does not, or nothing tells.
+    """
+
+    def __init__(self) -> None:
+        self.ending = ""
+        self._apart = self._together = 0.0  # power of the channels and of their mean, times samples
+        self._peak, self._dtype = 0, ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each remark, for whoever reads the answer."""
+        cancelled = self._apart > 0 and self._together <= self._apart * 10 ** (-CANCELLED_DB / 10)
+        line = (
+            f"the channels cancel each other: their mean, which is what was heard, is more than {CANCELLED_DB:g} dB "
+            "below them; turn one of them over, or give one alone"
+        )
+        return (self.ending,) * bool(self.ending) + (line,) * cancelled
+
+    def hear(self, block: np.ndarray, mono: np.ndarray) -> None:
+        """Compare (samples, channels) with their mean (samples,), each without its offset."""
+        if block.shape[1] > 1:
+            apart = float(np.mean([channel.var() for channel in block.T]))
+            self._apart += len(block) * (apart if apart > _FAINT else 0.0)
+            self._together += len(block) * float(mono.var())
+
+    def measure(self, samples: np.ndarray) -> None:
+        """Keep the peak of integers that could be narrower than their dtype."""
+        if samples.dtype.kind in "iu" and samples.dtype.itemsize == 4:
+            self._peak = max(self._peak, int(samples.max()), -int(samples.min()))
+            self._dtype = samples.dtype.name
+
+    def refuse_narrow(self) -> None:
+        """Refuse 32-bit integers that never left the range of 16 bits: they would be taken for silence.
+
+        Raises:
+            SerkitError: all that was measured stayed below 2^16, and was not 0.
+        """
+        if 0 < self._peak < 1 << 16:
+            raise SerkitError(
+                f"array of dtype {self._dtype} that reaches {self._peak}: these look like 16-bit values; expected "
+                "integers at the full scale of their dtype, so convert them: samples.astype(np.int16)"
+            )
+
+    def look_at(self, source: Source) -> None:
+        """Read how a file ends; it is left where it was."""
+        if isinstance(source, bytes):
+            source = io.BytesIO(source)
+        try:
+            with Path(source).open("rb") if isinstance(source, (str, Path)) else nullcontext(source) as file:
+                at = file.tell()
+                self.ending = broken_off(file)
+                file.seek(at)
+        except OSError:  # whoever decodes it says so
+            self.ending = ""
+
+
+def broken_off(file: BinaryIO) -> str:
+    """How a recording breaks off, as far as its format tells: an Ogg by its last page, an MP3 by its first frame.
+
+    Args:
+        file: an open file.
+
+    Returns:
+        A line; empty for a whole one, for another format, and where nothing tells (an MP3 without the Xing header,
+        an Ogg that was cut between two pages).
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(10)
+    if head[:4] == b"OggS":
+        file.seek(max(0, size - _OGG_PAGE))
+        tail = file.read(_OGG_PAGE)
+        page = tail[max(0, tail.rfind(b"OggS")) :]
+        whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+        return "" if whole else "the Ogg file breaks off within a page: it was longer than what was heard"
+    tag = 10 + sum(byte << 7 * (3 - k) for k, byte in enumerate(head[6:10])) if head[:3] == b"ID3" else 0
+    file.seek(tag)
+    share = _mp3_share(file.read(64), size - tag)
+    return "" if share is None else f"the MP3 breaks off: {share:.0%} of what its header promises is there"
+
+
+def _mp3_share(frame: bytes, size: int) -> float | None:
+    """How much is there of an MP3 by its Xing header; ``None`` for all of it, or where there is no such header.
+
+    Args:
+        frame: begin of the first frame. size: bytes from there to the end of the file.
+    """
+    if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
+        return None
+    for place in _XING_PLACES:
+        mark, fields, frames, promised = _XING.unpack_from(frame, place)
+        if mark in (b"Xing", b"Info") and fields & 3 == 3 and (promised - size) * frames >= _LOST_FRAMES * promised > 0:
+            return float(size / promised)
+    return None

@@ -1,0 +1,177 @@
+"""What is noted of a recording: channels that cancel, a missing end, a wrong width; and of whole ones nothing."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import serkit
+from serkit import audio
+from serkit.errors import SerkitError
+from serkit.remarks import Remarks, broken_off
+from serkit.serving.predictor import Model
+
+GOLDEN = Path(__file__).parent / "serving" / "golden" / "tiny.zip"
+RATE = 16_000
+CANCEL = "the channels cancel each other"
+LOSSY = [("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return serkit.load(GOLDEN)
+
+
+def chirp(seconds: float = 4.0, rate: int = RATE) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(0).normal(0, 0.05, len(time))
+    return 0.5 * np.sin(2 * np.pi * (200 + 100 * time) * time) + noise
+
+
+def encoded(samples: np.ndarray, kind: str = "WAV", subtype: str = "PCM_16", rate: int = RATE) -> bytes:
+    handle = io.BytesIO()
+    soundfile.write(handle, samples, rate, format=kind, subtype=subtype)
+    return handle.getvalue()
+
+
+def notes(content: bytes) -> tuple[str, ...]:
+    remarks = Remarks()
+    assert sum(map(len, audio.blocks(content, remarks=remarks))) > 0
+    return remarks.notes
+
+
+def xing(promised: int, frames: int, there: int, *, place: int = 36, fields: int = 3, tag: int = 0) -> io.BytesIO:
+    """The begin of an MP3 with such a header; zeros to the given size."""
+    frame = bytearray(b"\xff\xfb\x90\x64" + bytes(max(0, there - 4)))
+    struct.pack_into(">4sIII", frame, place, b"Info", fields, frames, promised)
+    head = b"ID3\x04\0\0" + bytes([tag >> 21 & 127, tag >> 14 & 127, tag >> 7 & 127, tag & 127]) if tag else b""
+    return io.BytesIO(head + b"\xff" * tag + bytes(frame))
+
+
+@pytest.mark.parametrize(("kind", "subtype"), LOSSY)
+@pytest.mark.parametrize(("rate", "channels"), [(RATE, 1), (RATE, 2), (48_000, 2)])
+def test_a_cut_file_says_so_and_a_whole_one_does_not(kind: str, subtype: str, rate: int, channels: int) -> None:
+    content = encoded(np.repeat(chirp(rate=rate)[:, None], channels, axis=1), kind, subtype, rate)
+    assert notes(content) == ()
+    half = notes(content[: len(content) // 2])
+    assert len(half) == 1
+    assert "breaks off" in half[0]
+    if kind == "MP3":
+        assert half[0] == "the MP3 breaks off: 50% of what its header promises is there"
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("AIFF", "PCM_16")])
+def test_other_formats_are_not_looked_into(kind: str, subtype: str) -> None:
+    assert notes(encoded(chirp(), kind, subtype)) == ()
+
+
+def test_the_header_of_an_mp3_is_found_where_it_lies() -> None:
+    for place in (13, 21, 36):
+        assert "40% of" in broken_off(xing(10_000, 100, 4_000, place=place))
+    assert "40% of" in broken_off(xing(10_000, 100, 4_000, tag=70_000)), "behind a picture"
+    assert broken_off(xing(10_000, 100, 10_000)) == ""
+    assert broken_off(xing(10_000, 100, 9_750)) == "", "two frames: a matter of how they are counted"
+    assert broken_off(xing(10_000, 100, 9_700)) != ""
+    assert broken_off(xing(10_000, 100, 12_000)) == "", "another tag at the end"
+    for promised, frames, fields in ((0, 100, 3), (10_000, 0, 3), (10_000, 100, 1), (10_000, 100, 0)):
+        assert broken_off(xing(promised, frames, 4_000, fields=fields)) == ""
+    for content in (b"", b"\xff", b"ID3", b"ID3\x04\0\0\x7f\x7f\x7f\x7f", b"OggS"[:3], b"\xff\xfb" + bytes(40)):
+        assert broken_off(io.BytesIO(content)) == ""
+
+
+def test_every_cut_within_a_page_of_an_ogg_is_told() -> None:
+    content = encoded(chirp(), "OGG", "VORBIS")
+    last = content.rfind(b"OggS")
+    for n in (last + 4, last + 26, last + 40, len(content) - 1):
+        assert "within a page" in broken_off(io.BytesIO(content[:n])), n
+    assert broken_off(io.BytesIO(content)) == ""
+    assert broken_off(io.BytesIO(content[:last])) == "", "between two pages nothing tells"
+
+
+def test_a_file_is_left_where_it_was(tmp_path: Path) -> None:
+    content = encoded(chirp(), "MP3", "MPEG_LAYER_III")[:3_000]
+    path = tmp_path / "a.mp3"
+    path.write_bytes(content)
+    remarks = Remarks()
+    with path.open("rb") as file:
+        file.seek(17)
+        remarks.look_at(file)
+        assert file.tell() == 17
+    assert "breaks off" in remarks.ending
+    for source in (path, str(path), content):
+        again = Remarks()
+        again.look_at(source)
+        assert again.ending == remarks.ending
+    remarks.look_at(tmp_path / "absent.mp3")
+    assert remarks.ending == ""
+
+
+def test_channels_that_cancel_are_told_from_those_that_differ() -> None:
+    one, other = chirp(), np.random.default_rng(1).normal(0, 0.2, 4 * RATE)
+    quiet = np.zeros_like(one)
+    for channels in ((one, -one), (one, -0.9 * one), (one + 0.1, -one + 0.1), (one, -one, quiet)):
+        (line,) = notes(encoded(np.stack(channels, axis=1), subtype="FLOAT"))
+        assert line.startswith(CANCEL)
+    for channels in (
+        (one, one), (one, quiet), (one, other), (one, -0.7 * one), (quiet, quiet), (0.2 + quiet, -0.2 + quiet),
+        (one, *[quiet] * 7), (one,),
+    ):  # fmt: skip
+        assert notes(encoded(np.stack(channels, axis=1), subtype="FLOAT")) == (), len(channels)
+
+
+def test_integers_that_are_narrower_than_their_dtype_are_refused() -> None:
+    narrow = np.round(chirp(1.0) * 32767).astype(np.int16)
+    for dtype in (np.int64, np.uint64):
+        with pytest.raises(SerkitError, match=r"int64: expected float in \[-1, 1\], int16, int32 or uint8"):
+            audio.to_mono_16k(narrow.astype(dtype), RATE)
+    for wide in (narrow.astype(np.int32), narrow.astype(np.uint16).astype(np.uint32)):
+        with pytest.raises(SerkitError, match=f"{wide.dtype} that reaches .* look like 16-bit values"):
+            audio.to_mono_16k(wide, RATE)
+    wanted = audio.to_mono_16k(narrow, RATE)
+    np.testing.assert_array_equal(audio.to_mono_16k(narrow.astype(np.int32) << 16, RATE), wanted)
+    np.testing.assert_allclose(
+        audio.to_mono_16k(((narrow.astype(np.int64) << 16) + 2**31).astype(np.uint32), RATE), wanted, atol=1e-6
+    )
+    assert not audio.to_mono_16k(np.zeros(RATE, np.int32), RATE).any()
+    assert audio.to_mono_16k(np.array([1 << 16, 0, -5], np.int32), RATE)[0] == 2**-15
+    assert len(audio.to_mono_16k(np.full(9, -(2**31), np.int32), RATE)) == 9
+
+
+def test_notes_come_with_the_answer(model: Model, tmp_path: Path) -> None:
+    stereo = np.stack([chirp(), -chirp()], axis=1)
+    path = tmp_path / "a.wav"
+    path.write_bytes(encoded(stereo))
+    for found in (
+        model.predict(path),
+        model.predict(stereo, rate_hz=RATE),
+        model.predict(encoded(stereo, rate=48_000)),
+    ):
+        assert found.no_speech
+        (line,) = found.notes
+        assert line.startswith(CANCEL)
+    cut = encoded(chirp(), "OGG", "VORBIS")
+    assert "breaks off" in model.predict(cut[: len(cut) // 2]).notes[0]
+    assert model.predict(chirp(), rate_hz=RATE).notes == ()
+
+
+def test_a_stream_of_wide_integers_is_judged_as_a_whole(model: Model) -> None:
+    narrow = np.round(chirp(1.0) * 32767).astype(np.int32)
+    stream = model.stream()
+    stream.push(narrow[:8_000])
+    stream.push(narrow[8_000:])
+    with pytest.raises(SerkitError, match="look like 16-bit values"):
+        stream.finish()
+    fades_in = model.stream()
+    fades_in.push(narrow >> 8)
+    fades_in.push(narrow << 16)
+    fades_in.finish()
+    assert fades_in.prediction.duration_s == 2.0
+    with pytest.raises(SerkitError, match="look like 16-bit values"):
+        model.predict(narrow, rate_hz=RATE)
+    with pytest.raises(SerkitError, match="array of dtype int64"):
+        model.predict(narrow.astype(np.int64), rate_hz=RATE)
