@@ -31,7 +31,7 @@ test: dev
 	$(MAKE) --no-print-directory lint
 
 test-all: everything
-	$(PYTEST) -m "slow or not slow" --durations=10
+	$(BIN)/python -m pytest --quiet -m "slow or not slow" --durations=10
 	$(MAKE) --no-print-directory lint
 
 lint: dev
