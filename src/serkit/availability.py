@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serkit.checkpoint_files import lacking, transformer_folder, weight_files
 from serkit.checkpoint_table import TABLE
 from serkit.checkpoints import (
     Resolved,
@@ -22,8 +23,6 @@ from serkit.checkpoints import (
     lock_path,
     locked,
     resolve,
-    transformer_folder,
-    weight_files,
 )
 from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.files import write_text
@@ -78,8 +77,10 @@ def check(name: str) -> Availability:
     size = found.row.download_gb if found.row and found.folder is None else None
     if folder is not None:
         try:
-            size = sum(p.stat().st_size for p in weight_files(transformer_folder(folder))) / 1e9
-        except (SerkitError, FileNotFoundError) as error:
+            folder = transformer_folder(folder)
+            reason = lacking(folder, found.family)
+            size = sum(p.stat().st_size for p in weight_files(folder)) / 1e9
+        except SerkitError as error:
             reason = str(error)
     reason = reason or absent_package(found)
     disk = 2.0 * found.dim * frames_per_audio_hour(found) / 1e9

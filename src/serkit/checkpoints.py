@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serkit.checkpoint_files import FACODEC_STEMS, lacking, read_json, transformer_folder, weight_files
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import cache_folder, checkpoint_folders, config_path
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
@@ -41,7 +42,6 @@ FAMILY_OF_TYPE: Mapping[str, str] = {
     "facodec": "facodec",
 }
 FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
-FACODEC_STEMS = ("ns3_facodec_encoder_v2", "ns3_facodec_decoder_v2")
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.yaml")
 _HASHED_SMALL = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
                  "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "spm.model",
@@ -164,37 +164,6 @@ def resolve(name: str, source: Path | str | None = None, *, family: str | None =
     )  # fmt: skip
 
 
-def transformer_folder(folder: Path) -> Path:
-    """The folder that holds the transformer: ``folder``, or the module of a sentence-transformer-shaped one."""
-    listing = folder / "modules.json"
-    if not listing.is_file():
-        return folder
-    for module in json.loads(listing.read_text(encoding="utf-8")):
-        if str(module.get("type", "")).endswith("Transformer"):
-            return folder / str(module.get("path", ""))
-    return folder
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Files that hold the weights: safetensors where there are any, otherwise ``.bin``; shards in order.
-
-    Raises:
-        SerkitError: none there.
-    """
-    for stem in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / stem).is_file():
-            return [folder / stem]
-        index = folder / f"{stem}.index.json"
-        if index.is_file():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            return [folder / shard for shard in shards]
-    found = [folder / f"{stem}{end}" for stem in FACODEC_STEMS for end in (".safetensors", ".bin")]
-    first = {p.stem: p for p in reversed(found) if p.is_file()}
-    if first:
-        return [first[stem] for stem in FACODEC_STEMS if stem in first]
-    raise SerkitError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin (or their shards)")
-
-
 def weights_hash(folder: Path) -> str:
     """16 hex digits over the weights and the files that decide what goes into them (tokenizer, front end).
 
@@ -222,26 +191,34 @@ def fetch(found: Resolved) -> Path:
     Only safetensors are brought where the revision has them; code files never.
 
     Raises:
-        SerkitError: the hub cannot be reached and nothing is in its cache.
+        SerkitError: the hub cannot be reached and not all is in its cache, or a folder that lacks something.
         MissingExtra: ``huggingface_hub`` is not installed.
     """
     if found.folder is not None:
-        return transformer_folder(found.folder)
+        folder = transformer_folder(found.folder)
+        if reason := lacking(folder, found.family):
+            raise SerkitError(f"encoder '{found.name}': {reason}")
+        return folder
     hub = hub_package(found.name)
     what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
-    try:
-        return transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
+    try:  # a folder that is there in part, of another program or of a download that was stopped, is not all
+        folder = transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
+        if not lacking(folder, found.family):
+            return folder
     except (OSError, ValueError):
         pass
     try:
         files = hub.HfApi().list_repo_files(**what)
         allowed = [*_SMALL_FILES, *_wanted(files)]
-        return transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
+        folder = transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
     except hub_errors(hub) as error:
         raise SerkitError(
             f"encoder '{found.name}': {found.hub} cannot be fetched from the hub ({type(error).__name__}); put a "
             f"downloaded folder into {config_path()} as 'checkpoints: {{{found.name}: DIR}}'"
         ) from None
+    if reason := lacking(folder, found.family):
+        raise SerkitError(f"encoder '{found.name}': {reason}")
+    return folder
 
 
 def locked() -> dict[str, str]:
@@ -256,7 +233,7 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     config: dict[str, Any] = {}
     at = transformer_folder(folder) / "config.json"
     if at.is_file():
-        config = json.loads(at.read_text(encoding="utf-8"))
+        config = read_json(at)
     kind = config.get("model_type")
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
@@ -285,7 +262,7 @@ def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
             f"encoder '{name}': config.json of {hub_id} cannot be fetched ({type(error).__name__}); without the hub, "
             f"give path:DIR or put a folder into {config_path()}"
         ) from None
-    config = json.loads(Path(at).read_text(encoding="utf-8"))
+    config = read_json(Path(at))
     found = FAMILY_OF_TYPE.get(str(config.get("model_type")))
     if found is None or (family not in (None, found) and not (found == "hubert" and family == "distilhubert")):
         raise SerkitError(

@@ -324,6 +324,8 @@ def _judged(heard: Sequence[tuple[float, Heard]], speech: float, duration_s: flo
                 flags.append("no_speech")
                 continue
             flags.append("doubtful")
+        elif speech < SPEECH_SHARE and window.segments:
+            flags.append("doubtful")  # it is sure of words where hardly anybody speaks
         segments += [(round(start_s + a, 3), round(start_s + b, 3), text) for a, b, text in window.segments]
     text = " ".join(t for _, _, t in segments)
     raw = text.encode()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from serkit.checkpoints import FACODEC_STEMS
+from serkit.checkpoint_files import FACODEC_STEMS
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Pretrained

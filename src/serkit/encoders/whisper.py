@@ -11,7 +11,7 @@ import numpy as np
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
-from serkit.foundation.loading import load_model, quiet, transformers_package
+from serkit.foundation.loading import front_end, load_model, transformers_package
 from serkit.foundation.pieces import batches
 
 HOP = 320  # samples: a 10-ms spectrogram, halved by the second convolution (Radford et al. 2022, section 2.2)
@@ -81,8 +81,7 @@ class Whisper(Pretrained):
             name, transformers.models.whisper.modeling_whisper.WhisperEncoder, folder, key_mapping=PREFIXES,
             ignored=("model.decoder.", "decoder.", "proj_out."),
         )  # fmt: skip
-        with quiet():
-            front = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        front = front_end(name, folder)
         found = (front.sampling_rate, front.hop_length, front.n_fft, front.feature_size)
         if found != (SAMPLE_RATE_HZ, MEL_HOP, N_FFT, self._model.config.num_mel_bins):
             raise SerkitError(f"encoder '{name}': front end with rate, hop, window and bands {found} is not Whisper's")

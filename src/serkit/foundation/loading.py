@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serkit.checkpoints import weight_files
+from serkit.checkpoint_files import weight_files
 from serkit.config import cache_folder
 from serkit.errors import MissingExtra, SerkitError
+
+LEAST_VOCABULARY = 10  # tokens besides the special ones: transformers makes an empty tokenizer where files are missing
 
 
 def transformers_package(name: str) -> Any:
@@ -66,6 +68,7 @@ def load_model(
         SerkitError: weights missing, unexpected or of another shape, named; or a ``.bin`` with more than tensors.
     """
     import torch
+    from safetensors import SafetensorError
 
     source = safe_folder(name, folder)
     with quiet():
@@ -75,7 +78,7 @@ def load_model(
                 output_loading_info=True, ignore_mismatched_sizes=True, key_mapping=dict(key_mapping or {}) or None,
                 **kwargs,
             )  # fmt: skip
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise SerkitError(f"encoder '{name}': {folder} cannot be loaded: {' '.join(str(error).split())}") from None
     unexpected = sorted(k for k in info["unexpected_keys"] if not k.startswith(tuple(ignored)))
     missing = sorted(k for k in info["missing_keys"] if k not in missing_ok)
@@ -85,6 +88,20 @@ def load_model(
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             raise SerkitError(f"encoder '{name}': {folder} {what} weight '{found[0]}'{more}")
     return model.eval().requires_grad_(False)
+
+
+def front_end(name: str, folder: Path) -> Any:
+    """The feature extractor of a speech model.
+
+    Raises:
+        SerkitError: its file is missing or damaged.
+    """
+    with quiet():
+        try:
+            return transformers_package(name).AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SerkitError(f"encoder '{name}': no front end can be read from {folder}: {reason}") from None
 
 
 def safe_folder(name: str, folder: Path) -> Path:
@@ -137,7 +154,7 @@ def read_bin(name: str, file: Path) -> dict[str, Any]:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
         tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, SafetensorError) as error:
         first = " ".join(str(error).split())[:160]
         raise SerkitError(f"encoder '{name}': {file} is damaged or holds more than tensors: {first}") from None
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):

@@ -18,7 +18,7 @@ import numpy as np
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
-from serkit.foundation.loading import load_model, quiet, transformers_package
+from serkit.foundation.loading import front_end, load_model, transformers_package
 from serkit.foundation.pieces import batches, pieces
 
 WINDOW, HOP = 400, 320  # of every published checkpoint (Baevski et al. 2020, section 2); folders say their own
@@ -68,8 +68,7 @@ class SpeechEncoder(Pretrained):
             self.spec.name, getattr(transformers, self.CLASS), folder,
             ignored=(*HEADS, "masked_spec_embed"), missing_ok=("masked_spec_embed",),
         )  # fmt: skip
-        with quiet():
-            self._front: Any = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        self._front: Any = front_end(self.spec.name, folder)
         if self._front.sampling_rate != SAMPLE_RATE_HZ:
             raise SerkitError(f"encoder '{self.spec.name}': trained at {self._front.sampling_rate} Hz, expected 16000")
         config = self._model.config

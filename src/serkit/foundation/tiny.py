@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from serkit.checkpoints import FACODEC_STEMS
+from serkit.checkpoint_files import FACODEC_STEMS
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation import tiny_text
 from serkit.foundation.loading import quiet, transformers_package
