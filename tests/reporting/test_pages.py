@@ -220,6 +220,22 @@ def test_one_system_without_stack_and_test_labels(tmp_path: Path) -> None:
     assert not (tmp_path / "figures" / "differences.svg").exists()
 
 
+def test_differences_of_the_forest_are_not_said_to_be_the_stacks(tmp_path: Path) -> None:
+    """Where another stack was kept the forest is compared too: its rows name both sides, the figure has none."""
+    tree = report()
+    tree["stack"].update(kept="logistic", best_out_of_fold="logistic")
+    tree["comparisons"] = [
+        difference("vote", 0.05, 0.17, 0.004),
+        {**difference("vote", -0.31, -0.21, 0.004), "a": "random_forest"},
+    ]
+    write(tree, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|") and "−0.260" in line]
+    assert rows
+    assert all("orest against" in line for line in rows), rows
+    assert "−0.26" not in (tmp_path / "figures" / "differences.svg").read_text(encoding="utf-8")
+
+
 def test_without_a_stack_it_leads_with_the_mean_logit(tmp_path: Path) -> None:
     tree = report()
     for part in ("systems", "details"):

@@ -120,6 +120,8 @@ def _interval(name: str, m: dict[str, Any], kind: str) -> Interval:
 def _differences(source: Source) -> Figure | None:
     rows = []
     for c in source.comparisons:
+        if c.get("a", source.lead) != source.lead:
+            continue
         if c.get("split") == source.split and c.get("metric") == "macro_f1" and finite(c.get("difference")) is not None:
             other = str(c.get("b"))
             rows.append(

@@ -157,6 +157,11 @@ def paper(source: Source) -> Table:
     return Table("paper", "Systems and ensembles", tuple(columns), tuple(_bold(rows, values, 3)), tuple(notes))
 
 
+def _other(source: Source, row: Mapping[str, Any]) -> bool:
+    """Whether a comparison is of something else than what the report leads with."""
+    return bool(row.get("a", source.lead) != source.lead)
+
+
 def comparisons(source: Source) -> Table | None:
     """What the leading ensemble adds: paired differences on every split and metric."""
     found = source.comparisons
@@ -173,10 +178,14 @@ def comparisons(source: Source) -> Table | None:
     )
     columns = tuple(Column(t, numeric=k in range(1, 6)) for k, t in enumerate(titles))
     rows = []
-    for c in sorted(found, key=lambda c: (c.get("split") != source.split, c.get("metric") != "macro_f1")):
+    order = sorted(
+        found, key=lambda c: (c.get("split") != source.split, _other(source, c), c.get("metric") != "macro_f1")
+    )
+    for c in order:
         metric = str(c.get("metric"))
+        one = f"{source.display(str(c.get('a')))} against " if _other(source, c) else ""
         texts = (
-            Cell(source.display(str(c.get("b"))), f"{METRICS.get(metric, metric)}, {c.get('split')}"),
+            Cell(one + source.display(str(c.get("b"))), f"{METRICS.get(metric, metric)}, {c.get('split')}"),
             Cell(signed(c.get("difference")), between(c.get("low"), c.get("high"), signed)),
             Cell(p_value(c.get("p"))),
             Cell(p_value(c.get("p_holm"))),
@@ -187,9 +196,9 @@ def comparisons(source: Source) -> Table | None:
         rows.append(Row(texts))
     kinds = dict.fromkeys(f"{c.get('split')}: {c.get('interval')}, n = {whole(c.get('n'))}." for c in found)
     notes = (
-        f"Difference: {source.ensemble} minus the other, on the same utterances. Detectable: the smallest true "
-        "difference found four times in five. “Better” and “worse” need an interval without zero and both p Holm and "
-        "p permuted < 0.05.",
+        f"Difference: {source.ensemble} minus the other, or the first minus the second where a row names two, on the "
+        "same utterances. Detectable: the smallest true difference found four times in five. “Better” and “worse” need "
+        "an interval without zero and both p Holm and p permuted < 0.05.",
         *kinds,
     )
     return Table("comparisons", "Paired differences", columns, tuple(rows), notes)
