@@ -20,9 +20,10 @@ def main() -> None:
     if heard:
         signal.signal(signal.SIGINT, stop)  # an import that is interrupted would end in a traceback
     from serkit import cli
+    from serkit.interrupts import postpone_in_imports
 
     if heard:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        postpone_in_imports()
     cli.main()
 
 

@@ -8,17 +8,16 @@ this machine compute on one thread unless they are few. Only the process that as
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import logging
-import multiprocessing
 import os
 import pickle
 import platform
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +28,7 @@ from serkit.audio import is_silent, load
 from serkit.batching import Batch
 from serkit.encoding import Encoder, WithWeights
 from serkit.errors import MissingExtra, RunFailed, SerkitError
-from serkit.processes import begin_worker, interrupts_held
+from serkit.processes import WorkerDied, in_processes
 
 LOG = logging.getLogger(__name__)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -291,34 +290,15 @@ def _in_this_process(work: Sequence[Batch], encoders: Mapping[str, Encoder], thr
 
 
 def _in_processes(work: Sequence[Batch], encoders: Mapping[str, Encoder], jobs: int, device: str, threads: int) -> Run:
-    packed = _packed(encoders)
-    before = {child.pid for child in multiprocessing.active_children()}
-    ahead: deque[tuple[Batch, Future[list[Outcome]]]] = deque()
-    with _computing_on(threads):
-        pool = ProcessPoolExecutor(
-            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(packed, device)
-        )
+    begin = functools.partial(_begin, _packed(encoders), device)
+    with _computing_on(threads), contextlib.closing(in_processes(_work, work, jobs=jobs, begin=begin)) as found:
         try:
-            for batch in work:
-                with interrupts_held():  # the first of these starts the processes
-                    ahead.append((batch, pool.submit(_work, batch)))
-                if len(ahead) >= 4 * jobs:
-                    ready, outcomes = ahead.popleft()
-                    yield ready, outcomes.result()
-            while ahead:
-                ready, outcomes = ahead.popleft()
-                yield ready, outcomes.result()
-            pool.shutdown()
-        except BrokenProcessPool as error:
+            yield from zip(work, found, strict=True)
+        except WorkerDied as error:
             raise RunFailed(
-                "a worker process died (killed, out of memory, or started from a script without "
-                "if __name__ == '__main__'); finished shards are kept: run again, with fewer jobs"
+                f"{error}: killed, out of memory, or started from a script without if __name__ == '__main__'; finished "
+                "shards are kept: run again, with fewer jobs"
             ) from error
-        finally:
-            for child in multiprocessing.active_children():  # nobody waits for a batch that nobody wants
-                if child.pid not in before:
-                    child.terminate()
-            pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -343,7 +323,6 @@ class _Worker:
 
 
 def _begin(packed: bytes, device: str) -> None:
-    begin_worker()
     _Worker.packed, _Worker.device = packed, device
 
 

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 
 from serkit.cli import app
 from serkit.errors import SerkitError
+from serkit.processes import WorkerDied
 from serkit.serving import pool
 from serkit.serving.commands import gather, predict
 from serkit.serving.pool import Asked, Worker
@@ -195,7 +195,7 @@ def test_a_process_that_dies_costs_one_recording_at_most(monkeypatch: pytest.Mon
         stop = next(unlucky, None) if len(given) > 1 else None
         for k, path in enumerate(given):
             if k == stop or (path == "deadly" and len(given) <= 3):
-                raise BrokenProcessPool
+                raise WorkerDied("a worker process died")
             yield path.upper()
 
     monkeypatch.setattr(pool, "_in_processes", in_processes)
@@ -203,7 +203,7 @@ def test_a_process_that_dies_costs_one_recording_at_most(monkeypatch: pytest.Mon
     found = list(pool.answers(files, None, Asked(tuple(files), jobs=2)))  # type: ignore[arg-type]  # nobody answers here
     assert [path for path, _ in found] == files
     assert [answer for path, answer in found if path != "deadly"] == ["A", "B", "C", "D", "E"]
-    assert "died, twice" in dict(found)["deadly"]
+    assert "died, and again when it was tried alone" in dict(found)["deadly"]
     assert calls == [files, ["c"], files[3:], ["d"], ["deadly", "e"], ["deadly"], ["e"]]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
+import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +15,7 @@ from serkit.errors import RunFailed
 from serkit.pipeline.inputs import forget_clips
 from serkit.pipeline.networks_of_run import train_one
 from serkit.pipeline.run import Run
-from serkit.processes import begin_worker, interrupts_held
-
-_QUEUE: Any = None
+from serkit.processes import WorkerDied, in_processes, tell
 
 
 @dataclass(frozen=True)
@@ -70,29 +67,19 @@ def train_many(
     if jobs == 1:
         _train_here(pending, device, threads, listener)
         return
-    context = mp.get_context("spawn")
-    queue = context.SimpleQueue() if listener is not None else None
-    pool = ProcessPoolExecutor(min(jobs, len(pending)), context, _start_worker, (queue, threads))
-    try:
-        with interrupts_held():  # a worker is born with this mask: Ctrl-C is for the parent alone
-            running = {pool.submit(_train, run.folder, task, device) for run, task in pending}
-        while running:
-            finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            while queue is not None and listener is not None and not queue.empty():
-                listener(queue.get())
-            for future in finished:
-                future.result()
-    except BrokenProcessPool:
-        raise RunFailed(
-            "a training process was killed, most likely for want of memory: lower --jobs or train.batch_size, "
-            "then run again; finished networks are kept"
-        ) from None
-    except BaseException:
-        for process in list((pool._processes or {}).values()):  # a pool has no public way to stop its tasks
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    found = in_processes(
+        _train, [(run.folder, task, device) for run, task in pending], jobs=min(jobs, len(pending)),
+        begin=functools.partial(_begin, threads), ordered=False, listener=listener,
+    )  # fmt: skip
+    with contextlib.closing(found):
+        try:
+            for _ in found:
+                pass
+        except WorkerDied as error:
+            raise RunFailed(
+                f"{error}, most likely for want of memory: lower --jobs or train.batch_size, then run again; finished "
+                "networks are kept"
+            ) from None
 
 
 def _train_here(
@@ -110,19 +97,16 @@ def _train_here(
         torch.set_num_threads(before)
 
 
-def _start_worker(queue: Any, threads: int) -> None:
-    global _QUEUE
-    _QUEUE = queue
-    begin_worker()
+def _begin(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
 
 
-def _train(folder: Path, task: Task, device: str) -> None:
-    tell = _named(task, _QUEUE.put if _QUEUE is not None else None)
-    train_one(_open(folder), task.system, task.model, device, tell, remember=task.remember)
+def _train(what: tuple[Path, Task, str]) -> None:
+    folder, task, device = what
+    train_one(_open(folder), task.system, task.model, device, _named(task, tell), remember=task.remember)
 
 
 def _named(task: Task, listener: Callable[[Any], None] | None) -> Callable[[Any], None] | None:

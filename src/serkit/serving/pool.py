@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serkit.errors import SerkitError
+from serkit.processes import WorkerDied, in_processes
 from serkit.serving import formats
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By, Prediction
@@ -134,8 +135,8 @@ def _work(path: str) -> Prediction | str:
 def answers(files: Sequence[str], worker: Worker, asked: Asked) -> Iterator[tuple[str, Prediction | str]]:
     """Every file with its answer, in order.
 
-    A process that dies, for want of memory or by somebody's hand, costs no other file its answer: the first one that
-    was not answered is tried once more, alone, and where that fails too, the reason stands in its place.
+    A process that dies, for want of memory or by somebody's hand, costs no other file its answer: the one it had is
+    tried once more, alone, and where that fails too, the reason stands in its place.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = min(asked.jobs or cores, len(files))
@@ -148,24 +149,17 @@ def answers(files: Sequence[str], worker: Worker, asked: Asked) -> Iterator[tupl
         try:
             for answer in _in_processes(left, jobs, asked):
                 yield left.popleft(), answer
-        except BrokenProcessPool:
+        except WorkerDied:
             path = left.popleft()
             try:
                 [answer] = _in_processes([path], 1, asked)
                 yield path, answer
-            except BrokenProcessPool:
-                yield path, "the process that answered it died, twice (killed, or out of memory)"
+            except WorkerDied as error:
+                yield path, f"{error}, and again when it was tried alone (killed, or out of memory)"
 
 
 def _in_processes(files: Sequence[str], jobs: int, asked: Asked) -> Iterator[Prediction | str]:
     """Answers in order; what is far ahead of the one that is waited for is not begun."""
-    import multiprocessing as mp
-
-    ahead: deque[Future[Prediction | str]] = deque()
-    with ProcessPoolExecutor(jobs, mp.get_context("spawn"), _start, (asked,)) as pool:
-        for path in tuple(files):
-            ahead.append(pool.submit(_work, path))
-            if len(ahead) > 8 * jobs:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    found = in_processes(_work, tuple(files), jobs=jobs, begin=functools.partial(_start, asked), ahead=8)
+    with contextlib.closing(found):
+        yield from found

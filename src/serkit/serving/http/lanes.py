@@ -17,7 +17,7 @@ from multiprocessing.reduction import send_handle
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from serkit.errors import RunFailed
-from serkit.processes import interrupts_held
+from serkit.interrupts import interrupts_held
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.worker import Failure, Setup, Task, main
 

@@ -1,0 +1,74 @@
+"""Ctrl-C where Python alone would break: while processes start, in the middle of an import, in a finalizer."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+_AGAIN_S = 0.05  # until an interrupt that came at a bad moment is tried again
+_IMPORTING = "<frozen importlib._bootstrap>"
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is through, where the system can hold it back.
+
+    A process or thread started within inherits that for life: what a terminal sends to the whole group reaches the
+    parent alone, also while a worker is still importing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def postpone_in_imports() -> None:
+    """Have Ctrl-C raise ``KeyboardInterrupt`` at the next moment at which that is safe; for a program, not a library.
+
+    An import that is interrupted may end the process without a word (compiled modules call Python where no error is
+    foreseen), or leave a half-made module behind; so it is finished first. In a finalizer, where Python prints the
+    error and goes on, it is raised again afterwards. Call it in the main thread.
+    """
+    signal.signal(signal.SIGINT, _interrupt)
+    ordinary = sys.unraisablehook
+
+    def unraisable(what: Any) -> None:
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            _later()
+        else:
+            ordinary(what)
+
+    sys.unraisablehook = unraisable
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTING:
+            _later()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _later() -> None:
+    timer = threading.Timer(_AGAIN_S, _again)
+    timer.daemon = True
+    timer.start()
+
+
+def _again() -> None:
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)  # a real one: it ends a wait, too
+    else:
+        _thread.interrupt_main()

@@ -1,0 +1,48 @@
+"""Ctrl-C at moments at which Python alone would break or lose it."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parents[1] / "src"
+BEGIN = "import time, serkit.interrupts; serkit.interrupts.postpone_in_imports()"
+SLOW = "import time\nprint('now', flush=True)\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass\n"
+PLACES = {
+    "nowhere special": f"{SLOW}\nprint('finished')",
+    "import": "import slow\nprint('finished', flush=True)\ntime.sleep(30)",
+    "finalizer": "class A:\n    def __del__(self):\n"
+    + textwrap.indent(SLOW, "        ")
+    + "        print('finished', flush=True)\na = A()\ndel a\ntime.sleep(30)",
+}
+
+
+@pytest.mark.parametrize(("place", "finished"), [("nowhere special", False), ("import", True), ("finalizer", False)])
+def test_it_is_raised_once_and_where_that_is_safe(place, finished, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    body = textwrap.indent(PLACES[place], "    ")
+    (tmp_path / "main.py").write_text(f"{BEGIN}\ntry:\n{body}\nexcept KeyboardInterrupt:\n    print('stopped')\n")
+    run = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+    )  # fmt: skip
+    assert run.stdout is not None
+    assert run.stdout.readline() == "now\n"
+    run.send_signal(signal.SIGINT)
+    said, complained = run.communicate(timeout=20)
+    assert said.replace("\n", "") == ("finished" if finished else "") + "stopped"
+    assert complained == ""
+    assert run.returncode == 0
+
+
+def test_other_errors_of_finalizers_are_still_shown(tmp_path):
+    script = f"{BEGIN}\nclass A:\n    def __del__(self):\n        1 / 0\na = A()\ndel a\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+    )  # fmt: skip
+    assert "ZeroDivisionError" in done.stderr

@@ -1,0 +1,182 @@
+"""Worker processes: order, errors, events, and above all that ending them at any moment ends the wait for them."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serkit.errors import MissingExtra, RunFailed, SerkitError
+from serkit.processes import WorkerDied, in_processes, tell
+
+SOURCES = Path(__file__).parents[1] / "src"
+
+
+class _Awkward(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def _work(task):
+    what, value = task
+    tell((what, os.getpid()))
+    match what:
+        case "wait":
+            time.sleep(value)
+        case "raise":
+            raise value
+        case "missing":
+            raise MissingExtra("ray", "ray", "a cluster")
+        case "awkward":
+            raise _Awkward(1, 2)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "large":
+            return np.zeros(value, np.uint8)
+        case "unsendable":
+            return lambda: None
+    return value
+
+
+def _refuse():
+    raise SerkitError("no such model")
+
+
+def _square(x):
+    return x * x
+
+
+def _alive():
+    return [child for child in multiprocessing.active_children() if child.is_alive()]
+
+
+def test_results_come_in_order_or_as_they_come():
+    tasks = [("wait", 0.6), ("wait", 0.0), ("give", 7), ("give", 8)]
+    heard = []
+    assert list(in_processes(_work, tasks, jobs=2, listener=heard.append)) == [0.6, 0.0, 7, 8]
+    assert [what for what, _ in sorted(heard)] == ["give", "give", "wait", "wait"]
+    assert len({pid for _, pid in heard}) == 2
+    assert sorted(in_processes(_work, tasks, jobs=2, ordered=False)) == [0.0, 0.6, 7, 8]
+    assert next(in_processes(_work, tasks, jobs=2, ordered=False)) != 0.6
+    assert list(in_processes(_square, [], jobs=2)) == []
+    assert _alive() == []
+
+
+def test_tasks_are_taken_as_they_are_needed():
+    taken = []
+
+    def endless():
+        for k in range(10**9):
+            taken.append(k)
+            yield k
+
+    with contextlib.closing(in_processes(_square, endless(), jobs=2, ahead=3)) as found:
+        assert [next(found) for _ in range(5)] == [0, 1, 4, 9, 16]
+    assert len(taken) == 2 * 3 + 5
+    assert _alive() == []
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "message"),
+    [
+        (("raise", SerkitError("a wrong word")), SerkitError, "^a wrong word$"),
+        (("missing", 0), SerkitError, "pip install"),
+        (("raise", KeyError("where")), KeyError, "where"),
+        (("raise", EOFError("half a file")), EOFError, "half a file"),
+        (("raise", BrokenPipeError(32, "a pipe of its own")), BrokenPipeError, "a pipe of its own"),
+        (("awkward", 0), RunFailed, "_Awkward: 1 and 2"),
+        (("unsendable", 0), Exception, "pickle"),
+    ],
+)  # fmt: skip
+def test_an_error_keeps_its_type_and_comes_in_its_turn(task, kind, message):
+    found = in_processes(_work, [("give", 1), task, ("give", 3)], jobs=1)
+    assert next(found) == 1
+    with pytest.raises(kind, match=message) as told:
+        next(found)
+    if not isinstance(told.value, SerkitError):
+        assert "in a worker process:" in "".join(getattr(told.value, "__notes__", []))
+    assert _alive() == []
+
+
+def test_a_beginning_that_fails_is_told():
+    with pytest.raises(SerkitError, match=r"^no such model$"):
+        list(in_processes(_square, [1, 2], jobs=2, begin=_refuse))
+    assert _alive() == []
+
+
+def test_the_task_of_a_dead_process_is_known():
+    found = in_processes(_work, [("give", 1), ("die", 2), ("give", 3)], jobs=2)
+    assert next(found) == 1
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        next(found)
+    assert _alive() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="no /proc")
+def test_a_process_that_is_killed_in_the_middle_of_its_answer_is_a_dead_one():
+    """The first half of a message is on its way and the rest will never come."""
+    found = in_processes(_work, [("large", 400_000_000), ("give", 1)], jobs=1)
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", KILL_WRITER, str(os.getpid())], stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+    with pytest.raises(WorkerDied):
+        next(found)
+    assert "killed" in watcher.communicate(timeout=30)[0]
+
+
+KILL_WRITER = """
+import os, signal, sys, time
+
+def read_so_far():
+    return int(open(f"/proc/{sys.argv[1]}/io").read().split("rchar: ")[1].split()[0])
+
+before = read_so_far()
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    if read_so_far() < before + 50_000_000:
+        continue
+    for task in os.listdir(f"/proc/{sys.argv[1]}/task"):
+        for pid in open(f"/proc/{sys.argv[1]}/task/{task}/children").read().split():
+            if int(pid) != os.getpid() and "spawn_main" in open(f"/proc/{pid}/cmdline").read():
+                os.kill(int(pid), signal.SIGKILL)
+                print("killed")
+                sys.exit()
+"""
+
+
+LARGE = """
+import contextlib, sys
+import numpy as np
+from serkit.processes import in_processes
+def large(k):
+    return np.full(3_000_000, k, np.uint8)
+if __name__ == "__main__":
+    with contextlib.closing(in_processes(large, iter(range(10**6)), jobs=2)) as found:
+        for k, _ in enumerate(found):
+            print(k, flush=True)
+"""
+
+
+@pytest.mark.parametrize("times", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_ctrl_c_between_large_results_ends_at_once(tmp_path, times):
+    script = tmp_path / "large.py"
+    script.write_text(LARGE)
+    env = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    for k in range(times):
+        run = subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )
+        assert run.stdout is not None
+        while not run.stdout.readline().startswith("3"):
+            pass
+        time.sleep(0.003 * k)
+        run.send_signal(signal.SIGINT)
+        shown = run.communicate(timeout=60)[1]
+        assert shown.rstrip().endswith("KeyboardInterrupt"), shown
+        assert run.returncode in (130, -signal.SIGINT)
