@@ -9,7 +9,7 @@ from rich.console import Console
 
 from serkit import console
 from serkit.console import Watcher
-from serkit.pipeline.stages import Remark, StageBegins
+from serkit.pipeline.stages import Notice, StageBegins
 from serkit.progress import Progress
 from serkit.sizes import SizeEstimate
 from serkit.training import EpochEnd
@@ -69,7 +69,7 @@ def test_sizes_are_said_before_work_begins() -> None:
 
 
 def test_a_remark_is_one_line_whatever_its_length() -> None:
-    said = watched(StageBegins("extract", "mfcc/13"), Remark("nothing to hear in 2 recordings: " + "x" * 300))
+    said = watched(StageBegins("extract", "mfcc/13"), Notice("nothing to hear in 2 recordings: " + "x" * 300))
     assert next(line for line in said.splitlines() if line.strip().startswith("note  nothing to hear")).endswith("xxx")
 
 

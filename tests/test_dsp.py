@@ -116,3 +116,14 @@ def test_the_feature_path_loads_numpy_soundfile_and_soxr_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_only_an_offset_that_matters_is_taken_away():
+    rng = np.random.default_rng(0)
+    sound = rng.normal(size=16_000).astype(np.float32) * 0.1
+    assert dsp.without_offset(sound) is sound
+    moved = dsp.without_offset(sound + np.float32(0.3))
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(moved, sound - sound.mean(), atol=1e-6)
+    assert dsp.without_offset(np.zeros(0, np.float32)).shape == (0,)
+    assert not dsp.without_offset(np.full(9, 0.5, np.float32)).any()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from serkit.pipeline.stages import Remark, StageBegins
+from serkit.pipeline.stages import Notice, StageBegins
 from serkit.progress import Progress as StageProgress
 from serkit.sizes import SizeEstimate
 
@@ -54,7 +54,7 @@ class Watcher:
         """Draw an event of :mod:`serkit.pipeline`."""
         if isinstance(event, StageBegins):
             self._begin(event)
-        elif isinstance(event, Remark):
+        elif isinstance(event, Notice):
             self.console.print(f"  [yellow]note[/yellow]  {escape(event.text)}", soft_wrap=True)
         elif isinstance(event, SizeEstimate):
             self.console.print(f"  to extract: {event}", markup=False)

@@ -21,6 +21,27 @@ def at_least(samples: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([samples, np.zeros(length - len(samples), dtype=samples.dtype)])
 
 
+def without_offset(samples: np.ndarray, least: float = 0.05) -> np.ndarray:
+    """The samples less their mean, where that exceeds ``least`` of their deviation; else the samples as they are.
+
+    What a sound card adds to everything is no part of the voice; the little that a short stretch of speech is off
+    zero by itself stays.
+
+    Args:
+        samples: (n,) float32.
+
+    >>> without_offset(np.array([0.4, 0.6], dtype=np.float32)).tolist()
+    [-0.10000000149011612, 0.10000000149011612]
+    """
+    if not len(samples):
+        return samples
+    mean = samples.mean(dtype=np.float64)
+    if abs(mean) <= least * samples.std(dtype=np.float64):
+        return samples
+    centred: np.ndarray = (samples - mean).astype(np.float32)
+    return centred
+
+
 def framed(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
     """A view of overlapping frames, by the frame rule of :func:`serkit.encoding.n_frames`.
 

@@ -160,6 +160,32 @@ def test_a_turn_longer_than_a_piece_is_one_answer(model: Model) -> None:
     assert all(sum(p.probabilities.values()) == pytest.approx(1) for p in parts)
 
 
+def test_given_turns_say_how_much_of_them_is_speech(model: Model) -> None:
+    """A diarisation that takes a pause for a turn is told so, and the pause has no part in the whole answer."""
+    sound = np.concatenate([voice(3), quiet(4), voice(20)])
+    turns = [Turn(0, 3, "A"), Turn(4, 6, "B"), Turn(6, 27, "A")]
+    whole = model.predict(sound, rate_hz=RATE, by="turn", turns=turns)
+    one, none, two = whole.segments
+    assert 1 < one.speech_s <= 3
+    assert (none.speech_s, none.abstain) == (0, "no_speech")
+    assert 10 < two.speech_s <= 20
+    assert "no_speech" not in (one.abstain, two.abstain)
+    without = model.predict(sound, rate_hz=RATE, by="turn", turns=[turns[0], turns[2]])
+    assert whole.probabilities == without.probabilities
+
+
+def test_a_constant_offset_does_not_change_the_answer(model: Model) -> None:
+    sound = talk(3)
+    sound = (sound - sound.mean()).astype(np.float32)
+    asked = model.predict(sound, rate_hz=RATE)
+    for offset in (0.02, 0.2):
+        moved = model.predict(sound + np.float32(offset), rate_hz=RATE)
+        assert moved.probabilities == pytest.approx(asked.probabilities, abs=0.02)
+        assert [s.label for s in moved.segments] == [s.label for s in asked.segments]
+        [row] = model.predict_proba([sound + np.float32(offset)], rate_hz=RATE)
+        assert row == pytest.approx(list(asked.probabilities.values()), abs=0.02)
+
+
 def test_speech_from_begin_to_end_is_scored_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[int] = []
     score = Model.score_one

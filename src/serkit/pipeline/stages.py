@@ -44,7 +44,7 @@ class StageBegins:
 
 
 @dataclass(frozen=True)
-class Remark:
+class Notice:
     """Told to the listener where something deserves a look and stops nothing: ``text`` is one line."""
 
     text: str
@@ -105,7 +105,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
         found |= _extracted(learned_from(run.manifest, run.recipe), copy_encoders(run.recipe), machine, listener)
     require_complete(found)
     if listener is not None and (silent := sorted({name for features in found.values() for name in features.silent})):
-        listener(Remark(nothing_to_hear(silent, len(used))))
+        listener(Notice(nothing_to_hear(silent, len(used))))
     run.save_features(found)
     run.__dict__.pop("features", None)
     run.mark("extract")

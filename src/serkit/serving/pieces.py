@@ -28,7 +28,7 @@ class Piece:
 
     Attributes:
         part: which answer it belongs to: several pieces of a long turn make one. last: it is the last of them.
-        begin, until: samples of the whole part. speaker, text: of the part. speech: samples of speech, if counted.
+        begin, until: samples of the whole part. speaker, text: of the part. speech: samples of speech in the piece.
     """
 
     start: int
@@ -54,6 +54,40 @@ class Cutter(Protocol):
 
     def finish(self) -> list[Piece]:
         """The pieces that the end makes whole."""
+
+
+class _Detector:
+    """How much of any stretch is speech, while a recording comes in."""
+
+    def __init__(self, settings: SegmentSettings) -> None:
+        self._vad: Vad = SpectralVad() if settings.vad == "spectral" else _silero()
+        self._off = settings.off
+        self._flags = np.zeros(0, dtype=bool)
+        self._first = 0  # hop of the detector that _flags begins with
+
+    @property
+    def known(self) -> int:
+        """Samples that are scored; the last hop may reach beyond the end of the recording."""
+        return (self._first + len(self._flags)) * self._vad.hop
+
+    def push(self, samples: np.ndarray) -> None:
+        """Score what has come in."""
+        self._flags = np.concatenate([self._flags, self._vad.push(samples) >= self._off])
+
+    def finish(self) -> None:
+        """Score the rest."""
+        self._flags = np.concatenate([self._flags, self._vad.finish() >= self._off])
+
+    def speech(self, start: int, end: int) -> int:
+        """Samples of speech from ``start`` to ``end``, as far as they are known."""
+        low, high = start // self._vad.hop - self._first, -(-end // self._vad.hop) - self._first
+        return min(int(self._flags[max(0, low) : high].sum()) * self._vad.hop, end - start)
+
+    def forget(self, before: int) -> None:
+        """Nobody will ask about what lies before this sample."""
+        gone = min(before // self._vad.hop - self._first, len(self._flags))
+        if gone > 0:
+            self._flags, self._first = self._flags[gone:], self._first + gone
 
 
 class SpeechCutter:
@@ -101,12 +135,9 @@ class WindowCutter:
                 f"windows of {window_s:g} s every {hop_s:g} s: expected 0.2 to 60 s, and a hop within them"
             )
         self._window, self._hop = round(window_s * SAMPLE_RATE_HZ), round(hop_s * SAMPLE_RATE_HZ)
-        self._vad: Vad = SpectralVad() if settings.vad == "spectral" else _silero()
-        self._off = settings.off
+        self._detector = _Detector(settings)
         self._tones = Tones() if settings.drop_tones and settings.vad == "spectral" else None
         self._noises = Noises() if settings.drop_noises and settings.vad == "spectral" else None
-        self._flags = np.zeros(0, dtype=bool)
-        self._first = 0  # hop of the detector that _flags begins with
         self._samples = self._at = self._n = 0
 
     @property
@@ -120,30 +151,26 @@ class WindowCutter:
         for ear in (self._tones, self._noises):
             if ear is not None:
                 ear.push(samples)
-        return self._take(self._vad.push(samples), last=False)
+        self._detector.push(samples)
+        return self._take(last=False)
 
     def finish(self) -> list[Piece]:
         """What is left, as a shorter window, unless the one before holds it."""
-        return self._take(self._vad.finish(), last=True)
+        self._detector.finish()
+        return self._take(last=True)
 
-    def _take(self, scores: np.ndarray, *, last: bool) -> list[Piece]:
-        self._flags = np.concatenate([self._flags, scores >= self._off])
-        known = (self._first + len(self._flags)) * self._vad.hop
+    def _take(self, *, last: bool) -> list[Piece]:
         found = []
-        while self._at + self._window <= min(known, self._samples) or (last and self._rest()):
+        while self._at + self._window <= min(self._detector.known, self._samples) or (last and self._rest()):
             end = min(self._at + self._window, self._samples)
-            low, high = self._at // self._vad.hop - self._first, -(-end // self._vad.hop) - self._first
-            speech = min(int(self._flags[low:high].sum()) * self._vad.hop, end - self._at)
+            speech = self._detector.speech(self._at, end)
             if speech >= LEAST_SPEECH * (end - self._at) and not self._is_other(self._at, end):
                 self._n += 1
                 found.append(Piece(self._at, end, self._n, True, self._at, end, speech=speech))
             self._at += self._hop
-            for ear in (self._tones, self._noises):
+            for ear in (self._tones, self._noises, self._detector):
                 if ear is not None:
                     ear.forget(self._at)
-            gone = self._at // self._vad.hop - self._first
-            if gone > 0:
-                self._flags, self._first = self._flags[gone:], self._first + gone
         return found
 
     def _is_other(self, start: int, end: int) -> bool:
@@ -164,11 +191,12 @@ class TurnCutter:
     """Turns that are given; a long one in equal pieces that make one answer.
 
     Args:
-        turns: in any order; they may overlap. max_s: longest piece.
+        turns: in any order; they may overlap. settings: of the detector, and the length of the longest piece.
     """
 
-    def __init__(self, turns: Sequence[Turn], max_s: float) -> None:
-        self._pieces = sorted(_divided(turns, max_s), key=lambda p: (p.end, p.part))
+    def __init__(self, turns: Sequence[Turn], settings: SegmentSettings) -> None:
+        self._pieces = sorted(_divided(turns, settings.max_s), key=lambda p: (p.end, p.part))
+        self._detector = _Detector(settings)
         starts = [p.start for p in self._pieces]
         self._oldest = np.minimum.accumulate(starts[::-1])[::-1].tolist() if starts else []
         self._next = self._samples = 0
@@ -181,22 +209,29 @@ class TurnCutter:
     def push(self, samples: np.ndarray) -> list[Piece]:
         """The pieces that have come in whole."""
         self._samples += len(samples)
+        self._detector.push(samples)
         found = []
-        while self._next < len(self._pieces) and self._pieces[self._next].end <= self._samples:
-            found.append(self._pieces[self._next])
+        ready = min(self._detector.known, self._samples)
+        while self._next < len(self._pieces) and self._pieces[self._next].end <= ready:
+            found.append(self._heard(self._pieces[self._next]))
             self._next += 1
+        self._detector.forget(self.needed_from)
         return found
 
     def finish(self) -> list[Piece]:
         """What began before the end of the recording; turns after it are left out."""
+        self._detector.finish()
         least = round(SHORTEST_S * SAMPLE_RATE_HZ)
         rest, self._next = self._pieces[self._next :], len(self._pieces)
         cut = [dataclasses.replace(p, end=min(p.end, self._samples)) for p in rest if p.start + least <= self._samples]
         final = {p.part: k for k, p in enumerate(cut)}
         return [
-            dataclasses.replace(p, last=final[p.part] == k, until=min(p.until, self._samples))
+            self._heard(dataclasses.replace(p, last=final[p.part] == k, until=min(p.until, self._samples)))
             for k, p in enumerate(cut)
         ]
+
+    def _heard(self, piece: Piece) -> Piece:
+        return dataclasses.replace(piece, speech=self._detector.speech(piece.start, piece.end))
 
 
 def _divided(turns: Sequence[Turn], max_s: float) -> list[Piece]:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from serkit import audio, calibration
+from serkit.dsp import without_offset
 from serkit.encoding import SAMPLE_RATE_HZ, Encoder
 from serkit.errors import SerkitError, did_you_mean
 from serkit.extraction import compute
@@ -282,7 +283,7 @@ class Model:
         return audio.load(recording, max_s=self._max_s)
 
     def _features(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
-        return compute(samples, self._encoders, text=text or "")
+        return compute(without_offset(samples), self._encoders, text=text or "")
 
     @cached_property
     def _entries(self) -> dict[tuple[str, str], Any]:

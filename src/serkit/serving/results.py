@@ -17,7 +17,8 @@ class Segment:
 
     Attributes:
         start_s, end_s: where it lies. label: the most probable emotion. confidence: its probability.
-        probabilities: by label, summing to 1. abstain: ``unsure`` where the answer should not be relied on.
+        probabilities: by label, summing to 1. abstain: ``unsure`` where the answer should not be relied on,
+            ``no_speech`` where a turn or sentence that was given holds none.
         state: the emotion that holds at this time, after hysteresis. speaker, text: where known.
         speech_s: seconds of speech in it, by the detector.
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -110,10 +110,10 @@ class Stream:
         self._recent, self._head = Recent(), Recent()
         self._longest = round(model.max_clip_s * SAMPLE_RATE_HZ)
         self._waiting: list[Piece] = []  # with by="clip": scored only once the recording is too long for one answer
-        self._parts: dict[int, list[tuple[int, np.ndarray]]] = {}
+        self._parts: dict[int, list[tuple[int, int, np.ndarray]]] = {}
         self._states: dict[str | None, Hysteresis] = {}
         self._segments: list[Segment] = []
-        self._total, self._weight = np.zeros(len(self._columns)), 0.0
+        self._total, self._weight = np.zeros(len(self._columns)), 0
         self._said_at = 0
         self._scored: tuple[int, int, str | None, np.ndarray] | None = None  # the last stretch, and its answer
         self._done = False
@@ -185,9 +185,9 @@ class Stream:
         if asked.by == "window":
             return WindowCutter(asked.window_s, asked.hop_s, asked.segments)
         if asked.by == "turn":
-            return TurnCutter(asked.turns, asked.segments.max_s)
+            return TurnCutter(asked.turns, asked.segments)
         if asked.by == "sentence":
-            return TurnCutter(asked.sentences, asked.segments.max_s)
+            return TurnCutter(asked.sentences, asked.segments)
         return SpeechCutter(self._segmenter)
 
     def _hear(self, samples: np.ndarray, cut: Callable[[], list[Piece]]) -> list[StreamEvent]:
@@ -229,19 +229,19 @@ class Stream:
         if text is None and self._settings.sentences:
             text = text_at(self._settings.sentences, piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ)
         found = self._score(piece.start, piece.end, text)
-        weight = float(piece.speech or piece.end - piece.start)
-        self._total, self._weight = self._total + weight * found, self._weight + weight
+        self._total, self._weight = self._total + piece.speech * found, self._weight + piece.speech
         parts = self._parts.setdefault(piece.part, [])
-        parts.append((piece.end - piece.start, found))
+        parts.append((piece.end - piece.start, piece.speech, found))
         if not piece.last:
             return None
         del self._parts[piece.part]
-        mean = np.sum([n * p for n, p in parts], axis=0) / sum(n for n, _ in parts)
+        mean = np.sum([n * p for n, _, p in parts], axis=0) / sum(n for n, *_ in parts)
+        speech = sum(n for _, n, _ in parts)
         start_s, end_s = piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ
         speaker = piece.speaker or speaker_at(self._turns, start_s, end_s)
         state = self._states.setdefault(speaker, Hysteresis()).step(mean)
-        speech_s = piece.speech / SAMPLE_RATE_HZ
-        return self._segment(start_s, end_s, mean, self._labels[state], speaker, text, speech_s)
+        segment = self._segment(start_s, end_s, mean, self._labels[state], speaker, text, speech / SAMPLE_RATE_HZ)
+        return segment if speech else replace(segment, abstain="no_speech")
 
     def _segment(
         self, start_s: float, end_s: float, found: np.ndarray, state: str, speaker: str | None, text: str | None,
