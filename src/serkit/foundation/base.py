@@ -64,8 +64,6 @@ class Pretrained:
     ) -> None:
         if precision not in PRECISIONS:
             raise SerkitError(f"encoder '{name}': precision '{precision}'" + did_you_mean(str(precision), PRECISIONS))
-        if dtype not in ("float16", "float32"):
-            raise SerkitError(f"encoder '{name}': dtype '{dtype}'" + did_you_mean(str(dtype), ("float16", "float32")))
         self._loaded = False
         self._of_load: set[str] = set()
         self.precision = precision
