@@ -8,8 +8,7 @@ from typing import Any
 
 from serkit import availability, costs, registry
 from serkit.checkpoint_table import BY_NAME
-from serkit.checkpoints import FAMILIES
-from serkit.config import checkpoint_folders
+from serkit.checkpoints import FAMILIES, replaced_sources
 from serkit.errors import MissingExtra, SerkitError
 from serkit.readers import card
 from serkit.recipe import Recipe, load_recipe, recipe_names
@@ -69,7 +68,7 @@ def checked(names: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         SerkitError: ``roots.yaml`` cannot be used.
     """
-    checkpoint_folders()
+    replaced_sources()
     speed = availability.processor_gflops()
     rows = []
     for name in names:
@@ -82,7 +81,7 @@ def checked(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _is_pretrained(name: str) -> bool:
     family, _, rest = name.partition("/")
-    return ":" in name or name in checkpoint_folders() or (family in FAMILIES and rest != "random")
+    return ":" in name or name in replaced_sources() or (family in FAMILIES and rest != "random")
 
 
 def _pretrained(name: str, speed: float) -> dict[str, Any]:
