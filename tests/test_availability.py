@@ -39,13 +39,15 @@ def test_a_model_that_is_not_here_is_priced_and_exits_1() -> None:
     (row,) = json.loads(said)
     assert code == 1
     assert (row["loadable"], row["where"], row["size_gb"], row["licence"]) == (False, "hub", 3.09, "apache-2.0")
-    assert row["tflop_per_audio_hour"] == pytest.approx(24 * 1280**2 * 32 * 180_000 / 1e12)
+    assert row["tflop_per_audio_hour"] == pytest.approx(1637, rel=0.001)
+    assert row["tflop_window_clip"] == pytest.approx(236, rel=0.001)
     assert row["gb_per_audio_hour"] == pytest.approx(180_000 * 1280 * 2 / 1e9)
     assert row["processor_gflops"] > 0
     code, said = ask("--check", "whisper/large-v3")
     assert code == 1
     assert "loadable: no (not downloaded yet: openai/whisper-large-v3 at " in said
-    assert "3.09 GB; licence: apache-2.0; an hour of audio: 226 TFLOP" in said
+    assert "3.09 GB; licence: apache-2.0; an hour of audio in 5-s clips: 1640 TFLOP (each is" in said
+    assert "is computed as 30 s; with window: clip 236), at best " in said
 
 
 def test_a_folder_in_roots_and_what_needs_no_download_exit_0(tmp_path: Path) -> None:
@@ -59,7 +61,8 @@ def test_a_folder_in_roots_and_what_needs_no_download_exit_0(tmp_path: Path) -> 
     assert [row["where"] for row in rows] == ["folder", "folder", "serkit"]
     assert rows[0]["folder"] == str(folder)
     assert rows[0]["licence"] == "unknown"
-    assert rows[0]["tflop_per_audio_hour"] == pytest.approx(24 * 16**2 * 4 * 180_000 / 1e12), "of the folder's own size"
+    assert rows[0]["tflop_per_audio_hour"] == pytest.approx(0.0207, rel=0.01), "of the folder's own size"
+    assert rows[0]["tflop_window_clip"] is None
     assert ask("--check", "wavlm/random")[0] == 0
 
 
@@ -73,10 +76,19 @@ def test_facodec_has_sizes_of_its_own(name: str, dim: int, tmp_path: Path) -> No
     assert found.gb_per_audio_hour == pytest.approx(80 * 3600 * dim * 2 / 1e9)
 
 
-def test_names_that_do_not_exist_are_refused_with_the_nearest() -> None:
-    assert ask("--check", "wavlm/larg") == (2, ask("--check", "wavlm/larg")[1])
-    assert "did you mean 'wavlm/large'?" in ask("--check", "wavlm/larg")[1]
-    assert "did you mean 'wavlm'?" in ask("--check", "wavlmm/large")[1]
+def test_a_name_that_does_not_exist_is_a_row_with_the_nearest_and_hides_no_other() -> None:
+    code, said = ask(*(w for n in ("logmel/40", "wavlm/larg", "wavlmm/large", "wavlm/random") for w in ("--check", n)))
+    assert code == 1
+    first, second, third, last = said.splitlines()
+    assert "loadable: yes" in first
+    assert (
+        second == "wavlm/larg    no encoder 'wavlm/larg'; did you mean 'wavlm/large'? (or give hub:ORG/MODEL, path:DIR)"
+    )
+    assert "did you mean 'wavlm'?" in third
+    assert "loadable: yes" in last
+    row = json.loads(ask("--check", "path:/nowhere/at/all", "--json")[1])[0]
+    assert (row["name"], row["loadable"], row["where"]) == ("path:/nowhere/at/all", False, "nowhere")
+    assert "no folder /nowhere/at/all" in row["reason"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from serkit import availability, checkpoints
 from serkit.checkpoint_files import lacking
 from serkit.errors import SerkitError
+from serkit.foundation.loading import tokenizer_of
 from serkit.foundation.tiny import tiny_folder
 from serkit.registry import find
 
@@ -115,6 +116,15 @@ def test_a_part_of_a_model_in_the_hubs_cache_is_not_all_of_it(tmp_path: Path, mo
 
 def test_other_storage_types_are_refused(tmp_path: Path) -> None:
     folder = tiny_folder("wavlm", tmp_path / "model")
-    for dtype in ("int8", "float64", "bfloat16"):
-        with pytest.raises(SerkitError, match=f"dtype '{dtype}'"):
-            find("encoders", "wavlm")(f"path:{folder}", dtype=dtype)
+    for family, name in (("wavlm", f"path:{folder}"), ("waveform", "waveform")):
+        for dtype in ("int8", "float64", "bfloat16"):
+            with pytest.raises(SerkitError, match=f"dtype '{dtype}'"):
+                find("encoders", family)(name, dtype=dtype)
+
+
+def test_a_tokenizer_without_words_is_refused(tmp_path: Path) -> None:
+    folder = tiny_folder("bert", tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
+    with pytest.raises(SerkitError, match=r"encoder 'mine': the tokenizer of .*model knows 0 words; its vocabulary is"):
+        tokenizer_of("mine", folder)

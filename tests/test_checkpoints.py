@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,33 @@ def test_roots_replace_the_source_of_a_name(folder: Path, tmp_path: Path) -> Non
         Wavlm("wavlm/large")
 
 
+def test_a_name_in_roots_that_there_is_not_is_refused(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config" / "roots.yaml"
+    config.parent.mkdir()
+    for name, nearest in (
+        ("whisper/larg-v3", "; did you mean 'whisper/large-v3'"),
+        ("mine", " (or hub:ORG/MODEL; a m"),
+    ):
+        config.write_text(f"checkpoints:\n  {name}: {folder}\n")
+        with pytest.raises(
+            SerkitError, match=r"roots\.yaml: checkpoints: no encoder '" + re.escape(f"{name}'{nearest}")
+        ):
+            Whisper("whisper/large-v3")
+    config.write_text(f"checkpoints:\n  'hub:me/mine': {folder}\n  wavlm/random: {folder}\n")
+    assert Wavlm("hub:me/mine").spec.source == "local"
+    assert Wavlm("wavlm/random").resolved.folder == folder
+
+
+def test_the_published_files_of_facodec_need_no_configuration(tmp_path: Path) -> None:
+    folder = tiny_folder("facodec", tmp_path / "codec")
+    (folder / "config.json").unlink()
+    found = checkpoints.resolve(f"path:{folder}")
+    assert (found.family, found.dim, found.layers) == ("facodec", 512, 1)
+    assert availability.check(f"path:{folder}").loadable
+    (folder / "ns3_facodec_decoder_v2.bin").unlink()
+    assert "no ns3_facodec_decoder_v2.bin in" in availability.check(f"path:{folder}").reason
+
+
 def test_other_weights_are_another_revision(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -193,11 +221,25 @@ def test_without_a_network_the_error_says_what_to_do() -> None:
         Whisper("hub:some/model")
 
 
+def test_all_that_cannot_be_had_is_named_in_one_line(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "part")
+    (tmp_path / "part" / "preprocessor_config.json").unlink()
+    names = ("whisper/large-v3", f"path:{folder}", "wavlm/large", f"path:{tmp_path / 'part'}", "whisper/large-v3")
+    with pytest.raises(SerkitError) as error:
+        checkpoints.require(checkpoints.resolve(name) for name in names)
+    said = str(error.value)
+    assert said.startswith("2 models cannot be fetched from the hub (")
+    assert "): whisper/large-v3 (openai/whisper-large-v3), wavlm/large (microsoft/wavlm-large); put downloaded" in said
+    assert "'checkpoints: {whisper/large-v3: DIR, wavlm/large: DIR}'; encoder 'path:" in said
+    assert said.count("no front end in") == 1
+    assert "\n" not in said
+    checkpoints.require([checkpoints.resolve(f"path:{folder}")])
+
+
 def test_check_says_whether_where_and_how_large(folder: Path, tmp_path: Path) -> None:
     absent = availability.check("whisper/large-v3")
     assert (absent.loadable, absent.where, absent.size_gb, absent.licence) == (False, "hub", 3.09, "apache-2.0")
     assert "not downloaded yet" in absent.reason
-    assert 150 < absent.tflop_per_audio_hour < 350  # 24 x 1280^2 x 32 x 180 000 = 226
     here = availability.check(f"path:{folder}")
     assert (here.loadable, here.where, here.folder) == (True, "folder", folder)
     assert here.size_gb is not None

@@ -49,3 +49,6 @@ def test_rates_and_refusals():
         EncoderSpec("x", "audio", dim=1)
     with pytest.raises(SerkitError, match="dim 0"):
         EncoderSpec("x", "text", dim=0)
+    for dtype, nearest in (("float64", "did you mean 'float"), ("int8", "known: float16, float32")):
+        with pytest.raises(SerkitError, match=f"encoder 'x': dtype '{dtype}'; {nearest}"):
+            dataclasses.replace(SPEC, dtype=dtype)

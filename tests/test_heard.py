@@ -63,6 +63,22 @@ def test_what_cannot_be_extracted_is_said_before_anything_is_heard(
     with pytest.raises(SerkitError, match="encoder 'hubert/base-ls960': facebook/hubert-base-ls960 cannot be fetched"):
         pipeline.extract_run(run, machine)
     assert Parrot.made == [], "no recogniser is built"
+    several = "systems.sound.features=[hubert/base-ls960, wavlm/base]"
+    run = pipeline.prepare(
+        parse_recipe(small_text, ["transcripts=whisper/base", several]), toy(toy_root), tmp_path / "several"
+    )
+    with pytest.raises(SerkitError, match=r"^3 models cannot .*: whisper/base \(.*hubert/base-ls960 \(.*wavlm/base \("):
+        pipeline.extract_run(run, machine)
+    assert Parrot.made == []
+    run = pipeline.prepare(parse_recipe(small_text, [several]), toy(toy_root), tmp_path / "unheard")
+    roots = tmp_path / "roots.yaml"
+    roots.write_text("checkpoints: {hubert/base-ls960: /nowhere/a, wavlm/base: /nowhere/b}\n", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setenv("SERKIT_CONFIG", str(roots))
+        with pytest.raises(SerkitError, match=r"no folder /nowhere/a .*; encoder 'wavlm/base': no folder /nowhere/b "):
+            pipeline.extract_run(run, machine)
+    with pytest.raises(SerkitError, match=r"^2 models cannot .*: hubert/base-ls960 \(.*wavlm/base \("):
+        pipeline.extract_run(run, machine)
     run = pipeline.prepare(parse_recipe(small_text, [heard]), toy(toy_root), tmp_path / "small")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=99))

@@ -24,10 +24,10 @@ from serkit.checkpoints import (
     locked,
     resolve,
 )
+from serkit.costs import frames_per_audio_hour, tflop_per_audio_hour
 from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.files import write_text
 
-TOKENS_PER_AUDIO_HOUR = 12_000  # proposal: 150 words a minute at 1.3 tokens a word
 PACKAGES = ("transformers", "sentencepiece", "tokenizers")  # of the extra 'foundation'
 
 
@@ -38,7 +38,8 @@ class Availability:
     Attributes:
         name: as asked for. loadable: its files are here now. where: ``folder``, ``hub cache``, ``hub`` or ``nowhere``.
         folder: where its files lie. size_gb: of the weights, 10^9 bytes. licence: as published.
-        tflop_per_audio_hour: arithmetic per hour of audio (computed from width and depth).
+        tflop_per_audio_hour: arithmetic per hour of audio in clips of :data:`serkit.costs.CLIP_S` (computed from the
+            shapes of the layers). tflop_window_clip: of Whisper with ``window: clip``; nothing for others.
         gb_per_audio_hour: float16 features of one layer per hour of audio, 10^9 bytes (computed).
         reason: why it cannot be loaded, in words.
     """
@@ -52,6 +53,7 @@ class Availability:
     tflop_per_audio_hour: float
     gb_per_audio_hour: float
     reason: str = ""
+    tflop_window_clip: float | None = None
 
 
 def check(name: str) -> Availability:
@@ -84,7 +86,9 @@ def check(name: str) -> Availability:
             reason = str(error)
     reason = reason or absent_package(found)
     disk = 2.0 * found.dim * frames_per_audio_hour(found) / 1e9
-    return Availability(name, folder is not None and not reason, where, folder, size, found.licence, cost, disk, reason)
+    clip = tflop_per_audio_hour(found, whole=False) if found.family == "whisper" else None
+    here = folder is not None and not reason
+    return Availability(name, here, where, folder, size, found.licence, cost, disk, reason, clip)
 
 
 def absent_package(found: Resolved) -> str:
@@ -94,13 +98,6 @@ def absent_package(found: Resolved) -> str:
         if importlib.util.find_spec(package) is None:
             return str(MissingExtra(package, "foundation", f"encoder '{found.name}'"))
     return ""
-
-
-def frames_per_audio_hour(found: Resolved) -> int:
-    """Hidden states per hour of audio; of a text model, tokens of about 150 words a minute."""
-    if found.family in ("whisper", "wavlm", "hubert", "wav2vec2", "distilhubert"):
-        return 50 * 3600
-    return 80 * 3600 if found.family == "facodec" else TOKENS_PER_AUDIO_HOUR
 
 
 def processor_gflops(size: int = 768, seconds: float = 0.2) -> float:
@@ -118,13 +115,6 @@ def processor_gflops(size: int = 768, seconds: float = 0.2) -> float:
         left @ left
         count += 1
     return 2.0 * size**3 * count / (time.perf_counter() - start) / 1e9
-
-
-def tflop_per_audio_hour(found: Resolved) -> float:
-    """10^12 floating-point operations per hour of audio (computed): 24 dim² per layer and position, twice
-    the 12 dim² weights of a transformer layer; attention and front end not counted. Whisper with ``window: 30s``
-    computes 30 s for a clip of any length: an hour of 5-s clips costs six times this."""
-    return 24.0 * found.dim**2 * found.layers * frames_per_audio_hour(found) / 1e12
 
 
 def lock(wanted: Iterable[str] | None = None) -> dict[str, str]:

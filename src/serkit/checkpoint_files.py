@@ -67,6 +67,11 @@ def weight_files(folder: Path) -> list[Path]:
     raise SerkitError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin (or their shards)")
 
 
+def is_facodec(folder: Path) -> bool:
+    """Whether a folder holds files of FACodec's V2 by their published names."""
+    return any((folder / f"{stem}{end}").is_file() for stem in FACODEC_STEMS for end in (".safetensors", ".bin"))
+
+
 def lacking(folder: Path, family: str) -> str:
     """What a folder lacks to be loaded as a model of a family, in one line; empty where it lacks nothing.
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serkit.checkpoint_files import FACODEC_STEMS, lacking, read_json, transformer_folder, weight_files
+from serkit.checkpoint_files import FACODEC_STEMS, is_facodec, lacking, read_json, transformer_folder, weight_files
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import cache_folder, checkpoint_folders, config_path
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
@@ -117,6 +117,23 @@ class Resolved:
         raise SerkitError(f"encoder '{self.name}': config.json in {self.folder} says none of {', '.join(keys)}")
 
 
+def replaced_sources() -> dict[str, Path]:
+    """Folder by name, in place of the published source, as ``roots.yaml`` says.
+
+    Raises:
+        SerkitError: a name that there is not; it would replace nothing, without a word.
+    """
+    folders = checkpoint_folders()
+    known = [*BY_NAME, *(f"{family}/random" for family in FAMILIES)]
+    for name in folders:
+        if name not in known and not name.startswith(("hub:", "path:")):
+            raise SerkitError(
+                f"{config_path()}: checkpoints: no encoder '{name}'{did_you_mean(name, known)} "
+                "(or hub:ORG/MODEL; a model of your own is named path:DIR, where it is used)"
+            )
+    return folders
+
+
 def family_of(name: str) -> str:
     """File in ``encoders/`` that a name belongs to; ``hub:`` and ``path:`` names are read from their config.
 
@@ -143,7 +160,7 @@ def resolve(name: str, source: Path | str | None = None, *, family: str | None =
     Raises:
         SerkitError: an unknown name without a folder, a folder that is none, or another family's model.
     """
-    roots = checkpoint_folders()
+    roots = replaced_sources()
     row = BY_NAME.get(name)
     given = source if source is not None else roots.get(name)
     if given is None and name.startswith("path:"):
@@ -194,31 +211,75 @@ def fetch(found: Resolved) -> Path:
         SerkitError: the hub cannot be reached and not all is in its cache, or a folder that lacks something.
         MissingExtra: ``huggingface_hub`` is not installed.
     """
+    folder, allowed = _looked_for(found)
+    if folder is not None:
+        return folder
+    hub = hub_package(found.name)
+    try:
+        what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
+        folder = transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
+    except hub_errors(hub) as error:
+        raise _Unreachable([found], type(error).__name__) from None
+    if reason := lacking(folder, found.family):
+        raise SerkitError(f"encoder '{found.name}': {reason}")
+    return folder
+
+
+def require(wanted: Iterable[Resolved]) -> None:
+    """Refuse models that cannot be had, all of them in one line; loads and downloads nothing.
+
+    Raises:
+        SerkitError, MissingExtra: as for :func:`fetch`, as far as that is known without a download.
+    """
+    refused: list[SerkitError] = []
+    for found in {found.name: found for found in wanted}.values():
+        try:
+            _looked_for(found)
+        except SerkitError as error:
+            refused.append(error)
+    unreachable = [error for error in refused if isinstance(error, _Unreachable)]
+    if len(unreachable) > 1:
+        absent = _Unreachable([found for error in unreachable for found in error.absent], unreachable[0].reason)
+        refused = [absent, *(error for error in refused if not isinstance(error, _Unreachable))]
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise SerkitError("; ".join(dict.fromkeys(str(error) for error in refused)))
+
+
+class _Unreachable(SerkitError):
+    """The hub does not give some models, and no folder stands in for them."""
+
+    def __init__(self, absent: Sequence[Resolved], reason: str) -> None:
+        self.absent, self.reason = absent, reason
+        first = absent[0]
+        what = f"encoder '{first.name}': {first.hub} cannot be fetched from the hub ({reason}); put a downloaded folder"
+        if len(absent) > 1:
+            named = ", ".join(f"{found.name} ({found.hub})" for found in absent)
+            what = f"{len(absent)} models cannot be fetched from the hub ({reason}): {named}; put downloaded folders"
+        folders = ", ".join(f"{found.name}: DIR" for found in absent)
+        super().__init__(f"{what} into {config_path()} as 'checkpoints: {{{folders}}}'")
+
+
+def _looked_for(found: Resolved) -> tuple[Path | None, list[str]]:
+    """The folder with the weights where it is here; otherwise which files are to be brought from the hub."""
     if found.folder is not None:
         folder = transformer_folder(found.folder)
         if reason := lacking(folder, found.family):
             raise SerkitError(f"encoder '{found.name}': {reason}")
-        return folder
+        return folder, []
     hub = hub_package(found.name)
     what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:  # a folder that is there in part, of another program or of a download that was stopped, is not all
         folder = transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
         if not lacking(folder, found.family):
-            return folder
+            return folder, []
     except (OSError, ValueError):
         pass
     try:
-        files = hub.HfApi().list_repo_files(**what)
-        allowed = [*_SMALL_FILES, *_wanted(files)]
-        folder = transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
+        return None, [*_SMALL_FILES, *_wanted(hub.HfApi().list_repo_files(**what))]
     except hub_errors(hub) as error:
-        raise SerkitError(
-            f"encoder '{found.name}': {found.hub} cannot be fetched from the hub ({type(error).__name__}); put a "
-            f"downloaded folder into {config_path()} as 'checkpoints: {{{found.name}: DIR}}'"
-        ) from None
-    if reason := lacking(folder, found.family):
-        raise SerkitError(f"encoder '{found.name}': {reason}")
-    return folder
+        raise _Unreachable([found], type(error).__name__) from None
 
 
 def locked() -> dict[str, str]:
@@ -238,6 +299,8 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
         expected = None
+    if kind is None and expected is None and is_facodec(folder):
+        expected = "facodec"
     if kind is None and expected != "facodec":
         raise SerkitError(f"encoder '{name}': {at} is missing or names no model_type")
     found = FAMILY_OF_TYPE.get(str(kind)) if kind is not None else "facodec"

@@ -13,10 +13,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 
 SAMPLE_RATE_HZ = 16_000
+DTYPES = ("float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class EncoderSpec:
         licence, note: for people; not part of the fingerprint.
 
     Raises:
-        SerkitError: a number out of range.
+        SerkitError: a number out of range, or an unknown dtype.
     """
 
     name: str
@@ -57,6 +58,8 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         if self.dim < 1 or self.pool < 1:
             raise SerkitError(f"encoder '{self.name}': dim {self.dim} and pool {self.pool} must be at least 1")
+        if self.dtype not in DTYPES:
+            raise SerkitError(f"encoder '{self.name}': dtype '{self.dtype}'" + did_you_mean(str(self.dtype), DTYPES))
         if self.modality == "audio" and (self.window < 1 or self.hop < 1):
             raise SerkitError(f"encoder '{self.name}': window {self.window} and hop {self.hop} must be at least 1")
 

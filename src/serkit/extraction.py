@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from serkit.batching import Batch, Item, items_of, kept, planned, share, text_of
+from serkit.checkpoints import require
 from serkit.contents import ContentHashes, SilentClips, item_key, text_key
 from serkit.encoding import Encoder, WithWeights
 from serkit.engines import Outcome, Run, encode, ray_cluster, run_local, run_ray
 from serkit.errors import RunFailed, SerkitError, did_you_mean
 from serkit.features import Features
+from serkit.foundation.base import Pretrained
 from serkit.progress import Meter, ProgressCallback
 from serkit.residency import Turn, free_memory, turns
 from serkit.sizes import SizeEstimate, estimated, refuse_small_disk
@@ -186,7 +188,9 @@ def _carry_out(plan: _Plan, how: _How, silence: SilentClips, progress: ProgressC
     order = turns(busy, jobs, device, 0 if how.far else free_memory(device))
     work = _batches(plan, how)
     with ray_cluster(how.address) if how.far else contextlib.nullcontext():
-        for encoder in () if how.far else busy.values():
+        here = () if how.far else tuple(busy.values())
+        require(e.resolved for e in here if isinstance(e, Pretrained))
+        for encoder in here:
             if isinstance(encoder, WithWeights):
                 encoder.fetch()  # what cannot be had is said before hours of another's turn
         for number, turn in enumerate(order, start=1):

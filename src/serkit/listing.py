@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from serkit import availability, registry
+from serkit import availability, costs, registry
 from serkit.checkpoint_table import BY_NAME
-from serkit.checkpoints import FAMILIES
-from serkit.config import checkpoint_folders
-from serkit.errors import MissingExtra
+from serkit.checkpoints import FAMILIES, replaced_sources
+from serkit.errors import MissingExtra, SerkitError
 from serkit.readers import card
 from serkit.recipe import Recipe, load_recipe, recipe_names
 
@@ -64,16 +63,25 @@ def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
 def checked(names: Sequence[str]) -> list[dict[str, Any]]:
     """Whether encoders can be loaded here, from where, how large they are and what an hour of audio costs.
 
+    A name that there is not, or a folder that is no model, is a row that says why, and stops no other.
+
     Raises:
-        SerkitError: no such encoder.
+        SerkitError: ``roots.yaml`` cannot be used.
     """
+    replaced_sources()
     speed = availability.processor_gflops()
-    return [_pretrained(name, speed) if _is_pretrained(name) else _own(name) for name in names]
+    rows = []
+    for name in names:
+        try:
+            rows.append(_pretrained(name, speed) if _is_pretrained(name) else _own(name))
+        except SerkitError as error:
+            rows.append({"name": name, "loadable": False, "where": "nowhere", "reason": str(error), "line": str(error)})
+    return rows
 
 
 def _is_pretrained(name: str) -> bool:
     family, _, rest = name.partition("/")
-    return ":" in name or name in checkpoint_folders() or (family in FAMILIES and rest != "random")
+    return ":" in name or name in replaced_sources() or (family in FAMILIES and rest != "random")
 
 
 def _pretrained(name: str, speed: float) -> dict[str, Any]:
@@ -81,12 +89,19 @@ def _pretrained(name: str, speed: float) -> dict[str, Any]:
     size = "size unknown" if found.size_gb is None else f"{found.size_gb:.3g} GB"
     source = {"hub": "to be downloaded"}.get(found.where, f"{found.where} {found.folder}")
     tflop, here = found.tflop_per_audio_hour, "yes" if found.loadable else f"no ({found.reason})"
+    clip = found.tflop_window_clip
+    whole = "" if clip is None else f" (each is computed as 30 s; with window: clip {_three(clip)})"
     line = (
-        f"loadable: {here}; from: {source}; {size}; licence: {found.licence}; an hour of audio: {tflop:.3g} TFLOP, "
-        f"at best {_time(1000 * tflop / speed)} on this processor, {found.gb_per_audio_hour:.2g} GB of features"
+        f"loadable: {here}; from: {source}; {size}; licence: {found.licence}; an hour of audio in {costs.CLIP_S:g}-s "
+        f"clips: {_three(tflop)} TFLOP{whole}, at best {_time(1000 * tflop / speed)} on this processor, "
+        f"{found.gb_per_audio_hour:.2g} GB of features"
     )
     row = {**dataclasses.asdict(found), "folder": str(found.folder) if found.folder else None}
     return {**row, "processor_gflops": round(speed, 1), "line": line}
+
+
+def _three(number: float) -> str:
+    return f"{float(f'{number:.3g}'):g}"
 
 
 def _time(seconds: float) -> str:

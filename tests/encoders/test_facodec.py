@@ -123,6 +123,7 @@ def test_values_of_the_published_classes(published: Path) -> None:
     mean = Facodec("facodec/prosody_speaker", source=published)([chirp()])[0]
     np.testing.assert_array_equal(mean[:, :256], frames[:, :256])
     np.testing.assert_allclose(mean[:, 256:], np.tile(frames[:, 256:].mean(axis=0), (62, 1)), atol=1e-6)
+    np.testing.assert_array_equal(Facodec(f"path:{published}")([chirp()])[0], mean)
     prosody = Facodec("facodec/prosody", source=published)
     np.testing.assert_array_equal(prosody([chirp()])[0], frames[:, :256])
     assert (prosody.spec.dim, prosody.spec.rate_hz) == (256, 80.0)

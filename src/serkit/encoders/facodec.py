@@ -32,7 +32,8 @@ class Facodec(Pretrained):
     either: there alone a batch can differ from a clip alone.
 
     Args:
-        name: ``facodec/prosody`` or ``facodec/prosody_speaker``.
+        name: ``facodec/prosody`` or ``facodec/prosody_speaker``; or ``path:DIR``, with the published files or a
+            ``config.json`` in it, which is ``facodec/prosody_speaker`` of that folder.
         speaker: timbre appended: ``mean``, one speaker embedding repeated in every frame (the paper), or
             ``frames``, the timbre encoder's own frames (what the published extraction script stores).
         pool: frames averaged into one. dtype: how features are stored.

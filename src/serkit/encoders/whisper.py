@@ -17,6 +17,7 @@ from serkit.foundation.pieces import batches
 HOP = 320  # samples: a 10-ms spectrogram, halved by the second convolution (Radford et al. 2022, section 2.2)
 N_FFT, MEL_HOP = 400, 160
 WINDOWS = ("30s", "clip")
+IGNORED = ("model.decoder.", "decoder.", "proj_out.", "projector.", "classifier.", "layer_weights")
 PREFIXES = {r"^model\.encoder\.": "", r"^encoder\.": ""}
 
 
@@ -79,7 +80,7 @@ class Whisper(Pretrained):
         name = self.spec.name
         self._model: Any = load_model(
             name, transformers.models.whisper.modeling_whisper.WhisperEncoder, folder, key_mapping=PREFIXES,
-            ignored=("model.decoder.", "decoder.", "proj_out."),
+            ignored=IGNORED,
         )  # fmt: skip
         front = front_end(name, folder)
         found = (front.sampling_rate, front.hop_length, front.n_fft, front.feature_size)

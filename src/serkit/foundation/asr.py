@@ -13,7 +13,7 @@ import numpy as np
 from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
-from serkit.foundation.loading import LEAST_VOCABULARY, front_end, load_model, quiet, transformers_package
+from serkit.foundation.loading import front_end, load_model, quiet, tokenizer_of, transformers_package
 
 WINDOW_S = 30
 NO_SPEECH_TOKENS = ("<|nospeech|>", "<|nocaptions|>")  # the older checkpoints say captions
@@ -64,13 +64,8 @@ class TransformersWhisper:
         self._model: Any = load_model(
             found.name, transformers.WhisperForConditionalGeneration, folder, missing_ok=("proj_out.weight",)
         )
-        with quiet():
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer: Any = tokenizer_of(found.name, folder)
         self._front: Any = front_end(found.name, folder)
-        if len(set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens)) < LEAST_VOCABULARY:
-            raise SerkitError(
-                f"recogniser '{found.name}': the tokenizer of {folder} has no vocabulary; a file is missing"
-            )
         kind = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._model.to(device=device, dtype=kind)
         table = getattr(self._model.generation_config, "lang_to_id", None) or {}

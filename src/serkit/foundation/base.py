@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from serkit import checkpoints, config
+from serkit import checkpoints
 from serkit.encoding import EncoderSpec, pool_frames
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import transformers_package
@@ -44,7 +44,7 @@ class Pretrained:
 
     def _resolved(self, name: str, source: Path | str | None) -> checkpoints.Resolved:
         """Where the weights come from; ``FAMILY/random`` are tiny random ones, made on the spot."""
-        if source is None and name == f"{self.FAMILY}/random" and name not in config.checkpoint_folders():
+        if source is None and name == f"{self.FAMILY}/random" and name not in checkpoints.replaced_sources():
             source = tiny_folder(self.FAMILY)
         return checkpoints.resolve(name, source, family=self.FAMILY)
 
@@ -64,8 +64,6 @@ class Pretrained:
     ) -> None:
         if precision not in PRECISIONS:
             raise SerkitError(f"encoder '{name}': precision '{precision}'" + did_you_mean(str(precision), PRECISIONS))
-        if dtype not in ("float16", "float32"):
-            raise SerkitError(f"encoder '{name}': dtype '{dtype}'" + did_you_mean(str(dtype), ("float16", "float32")))
         self._loaded = False
         self._of_load: set[str] = set()
         self.precision = precision

@@ -15,7 +15,7 @@ from serkit.checkpoint_files import weight_files
 from serkit.config import cache_folder
 from serkit.errors import MissingExtra, SerkitError
 
-LEAST_VOCABULARY = 10  # tokens besides the special ones: transformers makes an empty tokenizer where files are missing
+LEAST_VOCABULARY = 10  # tokens besides the special ones
 
 
 def transformers_package(name: str) -> Any:
@@ -102,6 +102,28 @@ def front_end(name: str, folder: Path) -> Any:
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise SerkitError(f"encoder '{name}': no front end can be read from {folder}: {reason}") from None
+
+
+def tokenizer_of(name: str, folder: Path) -> Any:
+    """The tokenizer of a model that reads or writes text.
+
+    Raises:
+        SerkitError: its files are missing or damaged; transformers makes an empty one then, without a word.
+    """
+    with quiet():
+        try:
+            tokenizer = transformers_package(name).AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise SerkitError(f"encoder '{name}': no tokenizer in {folder}: {' '.join(str(error).split())}") from None
+    ordinary = len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))
+    if ordinary < LEAST_VOCABULARY:
+        raise SerkitError(
+            f"encoder '{name}': the tokenizer of {folder} knows {ordinary} words; its vocabulary is missing "
+            "(tokenizer.json, vocab.json and merges.txt, vocab.txt, or spm.model)"
+        )
+    return tokenizer
 
 
 def safe_folder(name: str, folder: Path) -> Path:

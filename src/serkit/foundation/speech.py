@@ -22,7 +22,10 @@ from serkit.foundation.loading import front_end, load_model, transformers_packag
 from serkit.foundation.pieces import batches, pieces
 
 WINDOW, HOP = 400, 320  # of every published checkpoint (Baevski et al. 2020, section 2); folders say their own
-HEADS = ("lm_head.", "quantizer.", "project_hid.", "project_q.", "classifier.", "projector.", "layer_weights")
+HEADS = (
+    "lm_head.", "quantizer.", "project_hid.", "project_q.", "classifier.", "projector.", "layer_weights",
+    "tdnn.", "objective.", "feature_extractor.weight", "feature_extractor.bias",  # of speaker verification (x-vectors)
+)  # fmt: skip
 
 
 class SpeechEncoder(Pretrained):

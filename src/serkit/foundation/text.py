@@ -10,12 +10,15 @@ import numpy as np
 from serkit.checkpoints import FAMILY_OF_TYPE
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Layer, Precision, Pretrained
-from serkit.foundation.loading import LEAST_VOCABULARY, load_model, quiet, transformers_package
+from serkit.foundation.loading import load_model, quiet, tokenizer_of, transformers_package
 from serkit.foundation.pieces import batches, pieces
 
 Special = Literal["keep", "drop"]
 SPECIALS = ("keep", "drop")
-HEADS = ("lm_head.", "cls.", "lm_predictions.", "mask_predictions.", "head.", "decoder.", "pooler.", "classifier.")
+HEADS = (
+    "lm_head.", "cls.", "lm_predictions.", "mask_predictions.", "head.", "decoder.", "pooler.", "classifier.",
+    "qa_outputs.",
+)  # fmt: skip
 WITHOUT_POOLER = ("roberta", "xlm-roberta", "camembert", "bert")
 
 
@@ -71,20 +74,7 @@ class TextEncoder(Pretrained):
         name = self.spec.name
         with quiet():
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            try:
-                self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
-                )
-            except (OSError, ValueError, ImportError) as error:
-                raise SerkitError(
-                    f"encoder '{name}': no tokenizer in {folder}: {' '.join(str(error).split())}"
-                ) from None
-        ordinary = len(set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens))
-        if ordinary < LEAST_VOCABULARY:  # transformers makes an empty one where the files are missing, without a word
-            raise SerkitError(
-                f"encoder '{name}': the tokenizer of {folder} knows {ordinary} words; its vocabulary is missing "
-                "(tokenizer.json, vocab.json and merges.txt, vocab.txt, or spm.model)"
-            )
+        self._tokenizer: Any = tokenizer_of(name, folder)
         if FAMILY_OF_TYPE.get(config.model_type) != self.FAMILY:
             raise SerkitError(f"encoder '{name}': {folder} holds a '{config.model_type}' model, expected {self.FAMILY}")
         without: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in WITHOUT_POOLER else {}

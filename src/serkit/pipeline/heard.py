@@ -12,6 +12,7 @@ from serkit import availability, checkpoints, sizes, word_errors
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.files import write_text
+from serkit.foundation.base import Pretrained
 from serkit.pipeline.run import Machine, Run, device_of
 from serkit.settings import Transcripts
 from serkit.store import FeatureStore
@@ -55,7 +56,7 @@ def texts_of(
         precision=source.precision,
         batch_size=source.batch_size,
         callback=listener,
-        before=lambda: check_before_hearing(manifest, encoders, machine, listener),
+        before=lambda: check_before_hearing(manifest, encoders, machine, listener, source),
     )
     rows = [
         json.dumps({"id": i, "text": t.text, "language": t.language, "flags": list(t.flags)}, ensure_ascii=False)
@@ -72,22 +73,28 @@ def check_before_hearing(
     encoders: Mapping[str, Encoder],
     machine: Machine,
     listener: Callable[[Any], None] | None = None,
+    source: Transcripts | None = None,
 ) -> None:
     """Refuse what would fail once hours of transcription are done; brings weights from the hub that are not here.
 
     Args:
         manifest: what is to be extracted. encoders: by key, not loaded. machine: where it is done.
         listener: told the estimate of the features, without texts that are not known yet.
+        source: of the transcripts, whose weights are asked for too.
 
     Raises:
-        SerkitError: weights of an encoder that cannot be had. RunFailed: a disk that is too small.
+        SerkitError: weights that cannot be had, of all models in one line. RunFailed: a disk that is too small.
     """
-    for encoder in encoders.values():
-        found = getattr(encoder, "resolved", None)  # of pretrained families
-        if isinstance(found, checkpoints.Resolved) and (machine.engine == "local" or found.folder is not None):
-            checkpoints.fetch(found)
-            if reason := availability.absent_package(found):
-                raise SerkitError(reason)
+    models = [e.resolved for e in encoders.values() if isinstance(e, Pretrained)]
+    models = [found for found in models if machine.engine == "local" or found.folder is not None]
+    heard = []
+    if source is not None and source.is_heard and source.engine == "transformers" and source.name != "whisper/random":
+        heard = [checkpoints.resolve(source.name, family="whisper")]
+    checkpoints.require([*heard, *models])
+    for found in models:
+        checkpoints.fetch(found)
+        if reason := availability.absent_package(found):
+            raise SerkitError(reason)
     specs = {key: encoder.spec for key, encoder in encoders.items()}
     size = sizes.estimate(manifest, specs, machine.store)
     if listener is not None:

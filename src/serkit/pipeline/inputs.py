@@ -32,6 +32,25 @@ def make_encoder(feature: Feature) -> Encoder:
     return encoder
 
 
+def make_encoders(features: Mapping[str, Feature]) -> dict[str, Encoder]:
+    """Build the encoders of some features, by the same keys.
+
+    Raises:
+        SerkitError: as for :func:`make_encoder`; where several cannot be built, all of them in one line.
+    """
+    made, refused = {}, []
+    for key, feature in features.items():
+        try:
+            made[key] = make_encoder(feature)
+        except SerkitError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise SerkitError("; ".join(dict.fromkeys(str(error) for error in refused)))
+    return made
+
+
 def check_backbones(recipe: Recipe) -> None:
     """Refuse pretrained networks that cannot be had, before any work; brings those that can from the hub.
 

@@ -18,7 +18,7 @@ from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import remove_parts, write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.heard import texts_of
-from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoder, needed_features
+from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoders, needed_features
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
@@ -96,7 +96,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     check_copies(run.recipe)
     needed = needed_features(run.recipe)
     _tell(listener, "extract", ", ".join(needed))
-    encoders = {key: make_encoder(feature) for key, feature in needed.items()}
+    encoders = make_encoders(needed)
     used = run.manifest.where(lambda u: u.split is not None)
     texts = texts_of(run, used, encoders, machine, listener)
     found = _extracted(used, encoders, machine, listener, texts)
