@@ -111,6 +111,13 @@ def test_labels_missing_thin_and_once() -> None:
     assert found["missing-files"].severity == "error"
 
 
+def test_a_label_that_stands_once_is_told_with_the_nearest() -> None:
+    rows = [Utterance(f"n{k}", "n.wav", k, k + 1, speaker="s", split="train", emotion="neutral") for k in range(3)]
+    rows += [Utterance(x, "a.wav", k, k + 1, split="train", emotion=x) for k, x in enumerate(("hapiness", "pride"))]
+    found = by_code(audit(manifest(Path(), rows, ("hapiness", "neutral", "pride")), decode=False))
+    assert "(hapiness, did you mean 'happiness'?, pride): a typo?" in found["label-once"].message
+
+
 def test_a_test_split_without_any_label_is_an_error() -> None:
     rows = [
         Utterance("a", "a.wav", speaker="x", split="train", emotion="anger"),

@@ -261,7 +261,10 @@ def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path
 
 def test_a_label_with_a_typo_is_named_with_the_one_it_resembles(recipe, clips, tmp_path):
     edit(clips, lambda c, k: ",".join([c[0], "angr" if k == 5 else c[1], *c[2:]]))
-    said = run_table(recipe, clips, tmp_path)[2]
+    code, _, said = run_table(recipe, clips, tmp_path)
+    assert code == 2
+    assert "label 'angr' (1 row, first: row 6) is not a known emotion; did you mean 'anger'?" in said
+    said = run_table(recipe, clips, tmp_path, "--option", "own_labels=angr")[2]
     assert "name it in drop_labels, or, if it is meant to be 'anger', set map_labels={angr: anger}" in said
 
 

@@ -22,7 +22,8 @@ from serkit.duplicates import Fingerprint, fingerprint_audio, near_pairs
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.progress import Meter, ProgressCallback
-from serkit.types import SPLITS, Manifest, Utterance
+from serkit.recordings import near_label
+from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
 
 Severity = Literal["error", "warning", "info"]
 SHORT_S = 0.3
@@ -189,7 +190,10 @@ def _labels(manifest: Manifest) -> Iterable[Finding]:
     total = manifest.counts()
     once = [label for label, n in total.items() if n == 1]
     if once:
-        text = f"labels of one clip only ({', '.join(once)}): a typo? Otherwise drop_labels or map_labels"
+        known = dict.fromkeys((*(label for label, n in total.items() if n > 1), *CANONICAL_LABELS))
+        meant = {label: near_label(label, known) for label in once if label not in CANONICAL_LABELS}
+        said = ", ".join(f"{label}, did you mean '{meant[label]}'?" if meant.get(label) else label for label in once)
+        text = f"labels of one clip only ({said}): a typo? Otherwise drop_labels or map_labels"
         yield _of("error", "label-once", text, (u for u in manifest if u.emotion in once))
     empty = [label for label, n in total.items() if n == 0]
     if empty:

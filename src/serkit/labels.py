@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.recipe import Recipe
+from serkit.recordings import near_label
 from serkit.types import CANONICAL_LABELS, Manifest, Utterance
 
 
@@ -93,9 +94,12 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     counts = Counter(u.emotion for u in rows if u.split in ("train", None))
     empty = [label for label in wanted if not counts[label]]
     if empty:
+        others = [label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty[0])]
+        near = near_label(empty[0], map(str, others))
         raise SerkitError(
             f"label '{empty[0]}' has no training clip in '{manifest.corpus}'; name it in drop_labels, "
-            "or list the labels without it"
+            + (f"in map_labels where it is meant to be '{near}', " if near else "")
+            + "or list the labels without it"
         )
     class_sets = {
         corpus: tuple(dict.fromkeys(recipe.map_labels.get(label, label) for label in labels if label in known))

@@ -227,6 +227,56 @@ def test_thin_classes_are_found(tmp_path: Path) -> None:
     assert "1 class (sadness)" in message(only)
 
 
+def with_label(root: Path, word: str, n: int, **keywords: Any) -> Path:
+    rows = [f"{s}_{word}_{k}.wav,{word},{s}" for k in range(n) for s in SPEAKERS]
+    rows += [f"{s}_{w}_{k}.wav,{w},{s}" for s in SPEAKERS for w in ("happy", "neutral") for k in range(2)]
+    return write(root / word, "path,emotion,speaker", rows)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("hapiness", "happiness"),
+        ("Hapy", "happiness"),
+        ("nuetral", "neutral"),
+        ("fera", "fear"),
+        ("suprise", "surprise"),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_mistyped_label_is_refused_with_the_nearest_however_frequent_it_is(
+    tmp_path: Path, word: str, meant: str, n: int
+) -> None:
+    path = with_label(tmp_path, word, n)
+    assert f"label '{word}' ({8 * n} rows, first: row 1) is not a known emotion; did you mean '{meant}'?" in message(
+        path
+    )
+    assert f"aloud: --option own_labels={word}" in message(path)
+    for own in (word, [word], f" {word} "):
+        assert word in table(path, own_labels=own).labels
+
+
+@pytest.mark.parametrize("word", ["boredom2", "disappointment", "pride", "danger", "unhappy", "contentment"])
+def test_a_label_that_is_near_to_nothing_is_a_class_as_it_stands(tmp_path: Path, word: str) -> None:
+    assert word in table(with_label(tmp_path, word, 3)).labels
+
+
+def test_labels_of_ones_own_are_near_to_one_another_by_frequency_or_case(tmp_path: Path) -> None:
+    def labelled(name: str, n: dict[str, int]) -> Path:
+        rows = [f"{s}_{w}_{k}.wav,{w},{s}" for s in SPEAKERS for w in n for k in range(n[w])]
+        return write(tmp_path / name, "path,emotion,speaker", rows)
+
+    assert table(labelled("alike", {"class_a": 3, "class_b": 3})).labels == ("class_a", "class_b")
+    assert "label 'prdie' (8 rows, first: row 1)" in message(labelled("rare", {"prdie": 1, "pride": 10, "sad": 2}))
+    assert "did you mean 'pride'" in message(labelled("case", {"Pride": 2, "pride": 2, "sad": 2}))
+    path = labelled("none", {"pride": 2, "sad": 2})
+    assert "own_labels names 'prid', no label of data.csv; did you mean 'pride'" in message(path, own_labels="prid")
+    single = write(
+        tmp_path / "one", "path,emotion,speaker", ["x.wav,sadnes,a", *(f"{k}.wav,sad,{k}" for k in range(4))]
+    )
+    assert "label 'sadnes' (1 row, first: row 1)" in message(single)
+
+
 def test_a_file_that_is_no_table(tmp_path: Path) -> None:
     for name, content in (
         ("a.csv", b""),

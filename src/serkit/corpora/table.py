@@ -8,7 +8,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +275,29 @@ def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -
     return rows, "splits as given in the table"
 
 
+def _check_labels(path: Path, rows: Sequence[Utterance], own: Iterable[str]) -> None:
+    """Refuse a label that looks like a slip of the pen: it would be a class of its own, silently.
+
+    Raises:
+        SerkitError: there is one, or a label that is said to be meant is none of the table.
+    """
+    counts = Counter(u.emotion for u in rows if u.emotion is not None)
+    for label in own:
+        if label not in counts:
+            raise SerkitError(
+                f"table: own_labels names '{label}', no label of {path.name}" + did_you_mean(label, counts)
+            )
+    slip = recordings.mistyped_label(counts, own)
+    if slip is not None:
+        label, near = slip
+        first = next(number for number, u in enumerate(rows, 1) if u.emotion == label)
+        raise SerkitError(
+            f"table: {path.name}: label '{label}' ({counts[label]} row{'s' * (counts[label] != 1)}, first: row "
+            f"{first}) is not a known emotion; did you mean '{near}'? Correct it, or, where it is meant as it stands, "
+            f"say so aloud: --option own_labels={label}"
+        )
+
+
 def _check_speakers(path: Path, rows: Iterable[Utterance], assume_speakers: str | None) -> None:
     if assume_speakers not in (None, "utterance"):
         raise SerkitError(f"table: assume_speakers is '{assume_speakers}', expected 'utterance' or nothing")
@@ -294,6 +317,7 @@ def table(
     seed: int = 0,
     assume_speakers: str | None = None,
     speakers_shared: bool | str = False,
+    own_labels: str | Sequence[str] = (),
 ) -> Manifest:
     """Read a table; see ``CARD.layout`` for its columns. Columns it does not know are kept in ``meta``.
 
@@ -304,10 +328,13 @@ def table(
             later bootstrapped, by utterance.
         speakers_shared: says aloud that speakers may stand in several splits: those of the split column are
             taken as they are, and without one the split is made by utterance.
+        own_labels: labels (a list, or text with commas) that are meant as they stand although they are very near
+            to a known emotion, or to one another.
 
     Raises:
         SerkitError: the file or a row does not hold (which, what was expected), a row has no speaker and that
-            was not said aloud, fewer than three speakers to split, a speaker in two splits.
+            was not said aloud, a label that looks mistyped, fewer than three speakers to split, a speaker in two
+            splits.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     path = Path(root).expanduser().absolute()
@@ -318,6 +345,8 @@ def table(
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
     rows = _rows(path)
     _check_speakers(path, rows, assume_speakers)
+    named = own_labels.split(",") if isinstance(own_labels, str) else own_labels
+    _check_labels(path, rows, [str(label).strip() for label in named])
     found = _check_files(path, rows)
     folds = 1
     if chosen.name == "table-5fold-speaker":
