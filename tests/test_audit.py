@@ -140,8 +140,16 @@ def test_counts_against_published_ones() -> None:
     assert [f.severity for f in counts] == ["warning", "info"]  # more than there can be weighs more
     assert "1080 here, 1440 published (a paper)" in counts[1].message
     found = by_code(findings)
-    assert "3 labelled rows have no recording" in found["rows-without-audio"].message
+    assert "3 listed rows have no recording and were left out" in found["rows-without-audio"].message
     assert "files-not-used" not in found
+    kept = {"missing_audio": {"count": 1, "examples": ["x"], "rows_kept": True}}
+    kept_found = by_code(audit(manifest(Path(), [], info=kept), decode=False))
+    assert "1 listed rows have no recording; they stand in the manifest" in kept_found["rows-without-audio"].message
+
+    joined = audit(manifest(Path(), [], info={"corpora": {"one": info, "two": kept}}), decode=False)
+    told = [f.message for f in joined if f.code in ("count-differs", "rows-without-audio")]
+    assert [line.split(": ")[0] for line in told] == ["one", "one", "two", "one"]  # by severity, then corpus
+    assert sum("utterances: 1080 here" in line for line in told) == 1
 
 
 def test_stretches_of_one_recording() -> None:

@@ -244,7 +244,7 @@ def _check_files(path: Path, rows: list[Utterance]) -> dict[str, Any]:
             f"table: none of the {len(missing)} recordings exists, the first would be {path.parent / missing[0]}; "
             "paths are relative to the folder of the table"
         )
-    return {"missing_audio": {"count": len(missing), "examples": missing[:5]}}
+    return {"missing_audio": {"count": len(missing), "examples": missing[:5], "rows_kept": True}}
 
 
 def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -> tuple[list[Utterance], str]:
