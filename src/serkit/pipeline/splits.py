@@ -56,6 +56,13 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 "in drop_labels, lower stack.folds or stack.per_class, or set stack=null"
             )
     for name, system in recipe.systems.items():
+        if system.train.targets == "votes" and not any(u.votes for u in train):
+            gone = (manifest.info.get("labels") or {}).get("votes_all_left_out")
+            why = "has votes for the recipe's labels" if gone else "comes with rater votes"
+            raise SerkitError(
+                f"systems.{name}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; "
+                "set train.targets=labels"
+            )
         if system.balance == "neutral" and not train.counts().get(NEUTRAL):
             raise SerkitError(
                 f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
