@@ -130,6 +130,30 @@ def test_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     assert len(table(path)) == 16
 
 
+def test_a_table_is_known_by_its_header_whatever_its_suffix(tmp_path: Path) -> None:
+    expected = table(build(tmp_path)).counts()
+    rows = [u for u in table(tmp_path / "data.csv") if not u.end_s]
+    for name, mark in (("tabs.csv", "\t"), ("commas.tsv", ","), ("semicolons.tsv", ";")):
+        lines = [mark.join(("Path", " EMOTION", '"Speaker"', "Note, free" if mark == "\t" else "Note"))]
+        lines += [mark.join((u.audio, u.meta["label"], str(u.speaker), "x")) for u in rows]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        manifest = table(tmp_path / name)
+        assert sum(manifest.counts().values()) == sum(expected.values()) - 1
+        assert any(k.startswith("Note") for k in manifest.utterances[0].meta)  # other columns keep their names
+    (tmp_path / "both.csv").write_text((tmp_path / "data.csv").read_text().replace("room", "Emotion", 1))
+    assert table(tmp_path / "both.csv").utterances[0].meta["Emotion"] == "kitchen"
+
+
+@pytest.mark.parametrize("absent", ["nan", "NaN", "NA", "n/a", "null", ""])
+def test_a_rating_that_is_absent_is_none(tmp_path: Path, absent: str) -> None:
+    rows = [f"{s}_{w}.wav,{w},{s},{absent if s == 'p1' else 3.5}" for s in SPEAKERS for w in ("happy", "sad")]
+    manifest = table(write(tmp_path, "path,emotion,speaker,arousal", rows))
+    assert {u.arousal for u in manifest if u.speaker == "p1"} == {None}
+    assert {u.arousal for u in manifest if u.speaker != "p1"} == {3.5}
+    rows[0] = rows[0].replace("3.5", "inf")
+    assert "arousal is inf" in message(write(tmp_path, "path,emotion,speaker,arousal", rows))
+
+
 def test_no_speaker_is_refused_unless_said_aloud(tmp_path: Path) -> None:
     rows = [f"{k}.wav,{'happy' if k % 2 else 'sad'}" for k in range(20)]
     path = write(tmp_path, "path,emotion", rows)
@@ -269,8 +293,6 @@ def test_labels_of_ones_own_are_near_to_one_another_by_frequency_or_case(tmp_pat
     assert table(labelled("alike", {"class_a": 3, "class_b": 3})).labels == ("class_a", "class_b")
     assert "label 'prdie' (8 rows, first: row 1)" in message(labelled("rare", {"prdie": 1, "pride": 10, "sad": 2}))
     assert "did you mean 'pride'" in message(labelled("case", {"Pride": 2, "pride": 2, "sad": 2}))
-    path = labelled("none", {"pride": 2, "sad": 2})
-    assert "own_labels names 'prid', no label of data.csv; did you mean 'pride'" in message(path, own_labels="prid")
     single = write(
         tmp_path / "one", "path,emotion,speaker", ["x.wav,sadnes,a", *(f"{k}.wav,sad,{k}" for k in range(4))]
     )

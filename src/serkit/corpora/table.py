@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from collections import Counter
@@ -14,6 +12,7 @@ from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
+from serkit.corpora._cells import read_cells
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.types import SPLITS, Manifest, Utterance
@@ -59,66 +58,7 @@ _GENDER_WORDS = {
     "f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male",
     "other": "other", "o": "other", "": None, "unknown": None,
 }  # fmt: skip
-_READERS = (".csv", ".tsv", ".jsonl", ".parquet")
-
-_Cells = list[Mapping[str, Any]]
-
-
-def _read(path: Path) -> _Cells:
-    """Rows of the file as it stands, one mapping each."""
-    kind = path.suffix.lower()
-    if kind not in _READERS:
-        raise SerkitError(f"table: {path.name} ends in '{path.suffix}', expected one of {', '.join(_READERS)}")
-    try:
-        if kind == ".parquet":
-            return _read_parquet(path)
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SerkitError(f"table: {path} is not UTF-8 text ({error}); save it as UTF-8") from None
-    except OSError as error:
-        raise SerkitError(f"table: {path} cannot be read: {error}") from None
-    if kind == ".jsonl":
-        return _read_jsonl(path, text)
-    first = text.split("\n", 1)[0]
-    delimiter = "\t" if kind == ".tsv" else ";" if "," not in first and ";" in first else ","
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows: _Cells = list(reader)
-    except csv.Error as error:
-        raise SerkitError(f"table: {path} is not a {kind[1:].upper()} table: {error}") from None
-    for number, row in enumerate(rows, 1):
-        if None in row:
-            raise SerkitError(
-                f"table: {path}, row {number} has more cells than the header; quote the cell with the '{delimiter}'"
-            )
-    return rows
-
-
-def _read_jsonl(path: Path, text: str) -> _Cells:
-    rows: _Cells = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SerkitError(f"table: {path}, line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise SerkitError(f"table: {path}, line {number} is not a JSON object")
-        if "_manifest" not in row:  # the head line of a manifest written by serkit
-            rows.append(row)
-    return rows
-
-
-def _read_parquet(path: Path) -> _Cells:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows: _Cells = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise SerkitError(f"table: {path} is not a Parquet file: {str(error).splitlines()[0]}") from None
-    return rows
+_ABSENT = ("", "nan", "na", "n/a", "none", "null")
 
 
 def _text(value: Any) -> str:
@@ -139,7 +79,7 @@ def _word(value: Any, words: Mapping[str, str | None], column: str, where: str) 
 
 def _number(value: Any, column: str, where: str) -> float | None:
     text = _text(value)
-    if not text:
+    if text.lower() in _ABSENT:
         return None
     try:
         return float(text)
@@ -205,7 +145,7 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
 
 
 def _rows(path: Path) -> list[Utterance]:
-    cells = _read(path)
+    cells = read_cells(path, _KNOWN)
     if not cells:
         raise SerkitError(f"table: {path} has no rows; expected {CARD.layout}")
     columns = list(dict.fromkeys(k for row in cells for k in row))
@@ -279,14 +219,9 @@ def _check_labels(path: Path, rows: Sequence[Utterance], own: Iterable[str]) -> 
     """Refuse a label that looks like a slip of the pen: it would be a class of its own, silently.
 
     Raises:
-        SerkitError: there is one, or a label that is said to be meant is none of the table.
+        SerkitError: there is one that is not among ``own``.
     """
     counts = Counter(u.emotion for u in rows if u.emotion is not None)
-    for label in own:
-        if label not in counts:
-            raise SerkitError(
-                f"table: own_labels names '{label}', no label of {path.name}" + did_you_mean(label, counts)
-            )
     slip = recordings.mistyped_label(counts, own)
     if slip is not None:
         label, near = slip
