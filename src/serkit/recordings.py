@@ -41,6 +41,7 @@ NO_AGREEMENT = frozenset({"", "xxx", "no_agreement", "no agreement", "noagreemen
 """Words (lower case) by which tables say that there is no label; they become ``None``."""
 
 _NEAR = 0.84  # of difflib's ratio: 'nuetral' is 0.86 from 'neutral', 'disappointed' 0.77 from 'disappointment'
+_MANY_LABELS = 500  # more are hardly emotions, and comparing each with each would take long
 _MUCH_MORE = 10  # times as frequent: two labels of one's own may well be alike
 
 # ---------------------------------------------------------------- names
@@ -102,6 +103,8 @@ def mistyped_label(counts: Mapping[str, int], own: Iterable[str] = ()) -> tuple[
         near = near_label(label, spellings)
         if near is not None:
             return label, canonical_label(near) or near
+        if len(counts) > _MANY_LABELS:
+            continue
         again = [x for x, m in counts.items() if m >= (n if x.lower() == label.lower() else _MUCH_MORE * n)]
         near = near_label(label, again)
         if near is not None:
