@@ -111,6 +111,13 @@ def test_labels_missing_thin_and_once() -> None:
     assert found["missing-files"].severity == "error"
 
 
+def test_a_label_that_stands_once_is_told_with_the_nearest() -> None:
+    rows = [Utterance(f"n{k}", "n.wav", k, k + 1, speaker="s", split="train", emotion="neutral") for k in range(3)]
+    rows += [Utterance(x, "a.wav", k, k + 1, split="train", emotion=x) for k, x in enumerate(("hapiness", "pride"))]
+    found = by_code(audit(manifest(Path(), rows, ("hapiness", "neutral", "pride")), decode=False))
+    assert "(hapiness, did you mean 'happiness'?, pride): a typo?" in found["label-once"].message
+
+
 def test_a_test_split_without_any_label_is_an_error() -> None:
     rows = [
         Utterance("a", "a.wav", speaker="x", split="train", emotion="anger"),
@@ -133,8 +140,16 @@ def test_counts_against_published_ones() -> None:
     assert [f.severity for f in counts] == ["warning", "info"]  # more than there can be weighs more
     assert "1080 here, 1440 published (a paper)" in counts[1].message
     found = by_code(findings)
-    assert "3 labelled rows have no recording" in found["rows-without-audio"].message
+    assert "3 listed rows have no recording and were left out" in found["rows-without-audio"].message
     assert "files-not-used" not in found
+    kept = {"missing_audio": {"count": 1, "examples": ["x"], "rows_kept": True}}
+    kept_found = by_code(audit(manifest(Path(), [], info=kept), decode=False))
+    assert "1 listed rows have no recording; they stand in the manifest" in kept_found["rows-without-audio"].message
+
+    joined = audit(manifest(Path(), [], info={"corpora": {"one": info, "two": kept}}), decode=False)
+    told = [f.message for f in joined if f.code in ("count-differs", "rows-without-audio")]
+    assert [line.split(": ")[0] for line in told] == ["one", "one", "two", "one"]  # by severity, then corpus
+    assert sum("utterances: 1080 here" in line for line in told) == 1
 
 
 def test_stretches_of_one_recording() -> None:

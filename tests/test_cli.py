@@ -247,6 +247,13 @@ def test_a_table_that_cannot_be_split_or_labelled_is_one_line(recipe, clips, tmp
     assert re.search(message, said), said
 
 
+def test_a_table_is_not_audited_and_the_way_is_told(clips):
+    code, _, said = ask("audit", clips)
+    assert code == 2
+    assert len(said.splitlines()) == 1
+    assert f"serkit prepare RECIPE --corpus table --root {clips} --out RUN, then serkit audit RUN" in said
+
+
 @pytest.mark.parametrize("clips_of_it", [1, 2])
 def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path, clips_of_it):
     edit(clips, lambda c, k: ",".join([c[0], "fear" if k < clips_of_it else c[1], *c[2:]]))
@@ -261,7 +268,10 @@ def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path
 
 def test_a_label_with_a_typo_is_named_with_the_one_it_resembles(recipe, clips, tmp_path):
     edit(clips, lambda c, k: ",".join([c[0], "angr" if k == 5 else c[1], *c[2:]]))
-    said = run_table(recipe, clips, tmp_path)[2]
+    code, _, said = run_table(recipe, clips, tmp_path)
+    assert code == 2
+    assert "label 'angr' (1 row, first: row 6) is not a known emotion; did you mean 'anger'?" in said
+    said = run_table(recipe, clips, tmp_path, "--option", "own_labels=angr")[2]
     assert "name it in drop_labels, or, if it is meant to be 'anger', set map_labels={angr: anger}" in said
 
 

@@ -43,6 +43,27 @@ def test_map_drop_and_exclude_are_done_and_counted():
     assert unsure.votes == {"neutral": 1}
 
 
+def test_votes_for_labels_outside_are_left_out_and_counted():
+    rows = [
+        *corpus().utterances,
+        Utterance("some", "x", split="train", emotion="anger", votes={"anger": 2, "pride": 1, "shame": 0}),
+        Utterance("all", "x", split="train", votes={"pride": 1, "calm": 2}),
+    ]
+    voted = Manifest("c", ("anger", "calm", "neutral"), tuple(rows))
+    fitted = apply_labels(voted, recipe(drop_labels=["calm"]))
+    by_id = {u.id: u.votes for u in fitted}
+    assert (by_id["unsure"], by_id["some"], by_id["all"]) == ({"anger": 1}, {"anger": 2}, None)
+    assert fitted.info["labels"]["votes_left_out"] == {"calm": 2, "pride": 2}
+    assert fitted.info["labels"]["votes_all_left_out"] == 1
+    assert apply_labels(corpus(), recipe()).info["labels"]["votes_left_out"] == {}
+
+
+def test_an_empty_label_is_named_with_the_one_it_resembles():
+    rows = [*corpus().utterances, Utterance("late", "x", split="test", emotion="nuetral")]
+    with pytest.raises(SerkitError, match=r"'nuetral' has no training clip.*map_labels where it is meant .*'neutral'"):
+        apply_labels(Manifest("c", ("anger", "calm", "neutral", "nuetral"), tuple(rows)), recipe())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

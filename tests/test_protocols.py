@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def test_labels_have_one_map() -> None:
     assert recordings.canonical_label("Pleasant Surprise") == "surprise"
     assert recordings.canonical_label("No agreement") is None
     assert recordings.canonical_label("Schadenfreude") == "Schadenfreude"
+
+
+def test_mistyped_labels_are_found_and_a_column_of_sentences_takes_no_time():
+    assert recordings.mistyped_label({"happiness": 9, "Hapiness": 30}) == ("Hapiness", "happiness")
+    assert recordings.mistyped_label({"happiness": 9, "Hapiness": 30}, ["Hapiness"]) is None
+    assert recordings.mistyped_label({"relief": 40, "releif": 4}) == ("releif", "relief")
+    assert recordings.mistyped_label({"relief": 40, "releif": 30}) is None
+    start = time.process_time()
+    assert recordings.mistyped_label({f"sentence {k} of many": 1 for k in range(20_000)}) is None
+    assert time.process_time() - start < 10
     assert set(recordings.LABEL_SYNONYMS.values()) <= set(recordings.CANONICAL_LABELS)
     assert recordings.order_labels(["zest", "sadness", "anger", "awe"]) == ("anger", "sadness", "awe", "zest")
 

@@ -172,6 +172,18 @@ def test_a_stack_on_votes_is_scored_against_them_on_every_split(tmp_path, toy_ro
     assert tree["systems"]["stack"]["train"]["kl"]["n"] == sum(u.emotion is not None for u in train)
 
 
+def test_training_on_votes_without_votes_is_refused_with_one_line(tmp_path, toy_root, small_text):
+    base = disputed_toy(toy_root)
+    recipe = parse_recipe(small_text, ["train.targets=votes"])
+    bare = dataclasses.replace(base, utterances=tuple(dataclasses.replace(u, votes=None) for u in base))
+    with pytest.raises(SerkitError, match=r"train.targets is votes, and no training clip of 'toy' comes with rater"):
+        pipeline.prepare(recipe, bare, tmp_path / "run")
+    strange = tuple(dataclasses.replace(u, votes={"pride": 2.0}) for u in base)
+    with pytest.raises(SerkitError, match=r"no training clip of 'toy' has votes for the recipe's labels; set train"):
+        pipeline.prepare(recipe, dataclasses.replace(base, utterances=strange), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_on_votes_keeps_clips_without_agreement_to_the_report(tmp_path, toy_root, toy_store):
     """From the manifest to the page: trained on distributions, scored against them, labels counted apart."""
     manifest = disputed_toy(toy_root)

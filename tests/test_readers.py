@@ -52,6 +52,26 @@ def test_an_option_reaches_the_reader_that_takes_it(toy_root, tmp_path):
     assert read_corpora(["table"], [path], options=["assume_speakers=utterance"]).utterances[0].speaker is None
 
 
+def test_two_tables_are_told_apart_by_the_names_of_their_files(toy_root, tmp_path):
+    clips = sorted(Path(toy_root).rglob("*.wav"))
+    files = []
+    for place in ("a/mine.csv", "a/other.csv", "b/mine.csv"):
+        files.append(tmp_path / place)
+        files[-1].parent.mkdir(exist_ok=True)
+        rows = [f"{clip},{('anger', 'fear')[k % 2]},s{k // 2}" for k, clip in enumerate(clips[:12])]
+        files[-1].write_text("path,emotion,speaker\n" + "\n".join(rows) + "\n")
+    both = read_corpora(["table", "toy", "table"], [files[0], Path(toy_root), files[1]])
+    assert both.corpus == "table-mine+toy+table-other"
+    assert set(both.class_sets) == {u.corpus for u in both} == {"table-mine", "toy", "table-other"}
+    assert len({u.speaker for u in both if u.corpus != "toy"}) == 12
+    assert "6 speaker names (s0, s1, s2) stand in table-mine, too" in both.info["corpora"]["table-other"]["notes"][-1]
+    assert both.audio_path(both.utterances[0]).is_file()
+    with pytest.raises(SerkitError, match="table is given twice with the same file"):
+        read_corpora(["table", "table"], [files[0], files[0]])
+    with pytest.raises(SerkitError, match=r"table is given twice with files of one name, .*: rename one"):
+        read_corpora(["table", "table"], [files[0], files[2]])
+
+
 def test_cards_are_found():
     assert card("toy").name == "toy"
     with pytest.raises(SerkitError, match="no corpus"):

@@ -22,7 +22,8 @@ from serkit.duplicates import Fingerprint, fingerprint_audio, near_pairs
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.progress import Meter, ProgressCallback
-from serkit.types import SPLITS, Manifest, Utterance
+from serkit.recordings import near_label
+from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
 
 Severity = Literal["error", "warning", "info"]
 SHORT_S = 0.3
@@ -189,7 +190,10 @@ def _labels(manifest: Manifest) -> Iterable[Finding]:
     total = manifest.counts()
     once = [label for label, n in total.items() if n == 1]
     if once:
-        text = f"labels of one clip only ({', '.join(once)}): a typo? Otherwise drop_labels or map_labels"
+        known = dict.fromkeys((*(label for label, n in total.items() if n > 1), *CANONICAL_LABELS))
+        meant = {label: near_label(label, known) for label in once if label not in CANONICAL_LABELS}
+        said = ", ".join(f"{label}, did you mean '{meant[label]}'?" if meant.get(label) else label for label in once)
+        text = f"labels of one clip only ({said}): a typo? Otherwise drop_labels or map_labels"
         yield _of("error", "label-once", text, (u for u in manifest if u.emotion in once))
     empty = [label for label, n in total.items() if n == 0]
     if empty:
@@ -213,22 +217,28 @@ def _thin(manifest: Manifest, split: str, rows: Sequence[Utterance]) -> Iterable
 
 
 def _counts(manifest: Manifest) -> Iterable[Finding]:
-    for check in manifest.info.get("count_findings", ()):
-        text = (
-            f"{check['what']}: {check['here']} here, {check['published']} published ({check['source']}): a partial "
-            "copy, a protocol that uses fewer, or another version; say which"
+    """What the reader of each corpus wrote down."""
+    parts = manifest.info.get("corpora") or {manifest.corpus: manifest.info}
+    for name, info in parts.items():
+        of = f"{name}: " if len(parts) > 1 else ""
+        for check in info.get("count_findings", ()):
+            text = (
+                f"{of}{check['what']}: {check['here']} here, {check['published']} published ({check['source']}): a "
+                "partial copy, a protocol that uses fewer, or another version; say which"
+            )
+            yield _of("warning" if check["here"] > check["published"] else "info", "count-differs", text)
+        kept = (info.get("missing_audio") or {}).get("rows_kept")
+        left = "have no recording and were left out" if not kept else "have no recording; they stand in the manifest"
+        said: tuple[tuple[str, Severity, str, str], ...] = (
+            ("missing_audio", "warning", "rows-without-audio", f"listed rows {left}"),
+            ("unrecognised_audio", "info", "files-not-used", "recordings under the root belong to no row"),
+            ("duplicate_names", "info", "files-twice", "recordings stand twice under the root; one copy is used"),
         )
-        yield _of("warning" if check["here"] > check["published"] else "info", "count-differs", text)
-    said: tuple[tuple[str, Severity, str, str], ...] = (
-        ("missing_audio", "warning", "rows-without-audio", "labelled rows have no recording and were left out"),
-        ("unrecognised_audio", "info", "files-not-used", "recordings under the root belong to no row"),
-        ("duplicate_names", "info", "files-twice", "recordings stand twice under the root; one copy is used"),
-    )
-    for key, severity, code, text in said:
-        about = manifest.info.get(key)
-        if isinstance(about, dict) and about.get("count"):
-            some = ", ".join(map(str, about.get("examples", ())[:3]))
-            yield _of(severity, code, f"{about['count']} {text} (such as {some}): check the copy")
+        for key, severity, code, text in said:
+            about = info.get(key)
+            if isinstance(about, dict) and about.get("count"):
+                some = ", ".join(map(str, about.get("examples", ())[:3]))
+                yield _of(severity, code, f"{of}{about['count']} {text} (such as {some}): check the copy")
 
 
 def _stretches(manifest: Manifest) -> Iterable[Finding]:

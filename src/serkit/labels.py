@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.recipe import Recipe
+from serkit.recordings import near_label
 from serkit.types import CANONICAL_LABELS, Manifest, Utterance
 
 
@@ -49,7 +50,7 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
 
     Returns:
         The manifest with the recipe's label set; ``info["labels"]`` says what was mapped, dropped and
-        excluded, with counts.
+        excluded, and which votes were left out, with counts.
 
     Raises:
         SerkitError: a label outside the recipe's list that it neither maps nor drops, a listed class
@@ -71,6 +72,8 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     wanted = list(dict.fromkeys(present)) if recipe.labels == "corpus" else list(recipe.labels)
     outside = [label for label in dict.fromkeys(present) if label not in wanted]
     mapped, dropped = Counter[str](), Counter[str]()
+    votes_out = Counter[str]()
+    voteless = 0
     rows: list[Utterance] = []
     excluded = set(recipe.exclude)
     for u in manifest.utterances:
@@ -88,14 +91,18 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             )
         if emotion != u.emotion:
             mapped[f"{u.emotion} -> {emotion}"] += 1
-        votes = _map_votes(u.votes, recipe, set(wanted))
+        votes = _map_votes(u.votes, recipe, set(wanted), votes_out)
+        voteless += u.votes is not None and votes is None
         rows.append(dataclasses.replace(u, emotion=emotion, votes=votes))
     counts = Counter(u.emotion for u in rows if u.split in ("train", None))
     empty = [label for label in wanted if not counts[label]]
     if empty:
+        others = [label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty[0])]
+        near = near_label(empty[0], map(str, others))
         raise SerkitError(
             f"label '{empty[0]}' has no training clip in '{manifest.corpus}'; name it in drop_labels, "
-            "or list the labels without it"
+            + (f"in map_labels where it is meant to be '{near}', " if near else "")
+            + "or list the labels without it"
         )
     class_sets = {
         corpus: tuple(dict.fromkeys(recipe.map_labels.get(label, label) for label in labels if label in known))
@@ -108,19 +115,25 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             "dropped": dict(dropped),
             "excluded": list(recipe.exclude),
             "not_in_corpus": outside,
+            "votes_left_out": dict(sorted(votes_out.items())),
+            "votes_all_left_out": voteless,
         },
     }
     class_sets = {c: tuple(label for label in ls if label in wanted) for c, ls in class_sets.items()}
     return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
 
 
-def _map_votes(votes: Mapping[str, float] | None, recipe: Recipe, wanted: set[str]) -> Mapping[str, float] | None:
-    """Votes under the recipe's names; those for labels outside it are left out."""
+def _map_votes(
+    votes: Mapping[str, float] | None, recipe: Recipe, wanted: set[str], left_out: Counter[str]
+) -> Mapping[str, float] | None:
+    """Votes under the recipe's names; those for labels outside it are left out, and their clips counted by label."""
     if votes is None:
         return None
-    merged: Counter[str] = Counter()
+    merged: dict[str, float] = {}
     for label, weight in votes.items():
         name = recipe.map_labels.get(label, label)
         if name in wanted and label not in recipe.drop_labels:
-            merged[name] += weight  # type: ignore[assignment]
-    return dict(merged) if sum(merged.values()) > 0 else None
+            merged[name] = merged.get(name, 0.0) + weight
+        elif weight > 0:
+            left_out[label] += 1
+    return merged if sum(merged.values()) > 0 else None

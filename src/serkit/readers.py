@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from serkit import config, registry
 from serkit.cards import Card
 from serkit.errors import SerkitError, did_you_mean
 from serkit.labels import join
+from serkit.recordings import safe_id
 from serkit.types import Manifest
 
 _OWN = {"root", "protocol", "fold", "seed"}
@@ -54,7 +56,43 @@ def read_corpora(
     for key in given:
         if key not in used:
             raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it")
+    if list(names).count("table") > 1:
+        manifests = _tables_apart(names, roots, manifests)
     return join(manifests)
+
+
+def _tables_apart(names: Sequence[str], roots: Sequence[Path], manifests: Sequence[Manifest]) -> list[Manifest]:
+    """Several tables, each under the name of its file: ``table-mine`` and ``table-other``.
+
+    Raises:
+        SerkitError: the same file twice, or two of one name.
+    """
+    places = [k for k, name in enumerate(names) if name == "table"]
+    files = {k: Path(roots[k]).expanduser().resolve() if roots else default_root("table") for k in places}
+    called: dict[str, int] = {}
+    made = list(manifests)
+    for k, file in files.items():
+        name = f"table-{safe_id(file.stem)}"
+        if name in called:
+            first = files[called[name]]
+            how = (
+                f"with the same file {file}; give it once"
+                if first == file
+                else (f"with files of one name, {first} and {file}: rename one, for ids and reports to tell them apart")
+            )
+            raise SerkitError(f"--corpus table is given twice {how}")
+        called[name] = k
+        made[k] = dataclasses.replace(made[k], corpus=name)
+    for one, two in combinations(called.values(), 2):
+        same = {u.speaker for u in made[one]} & {u.speaker for u in made[two]} - {None}
+        if same:
+            note = (
+                f"{len(same)} speaker names ({', '.join(sorted(map(str, same))[:3])}) stand in {made[one].corpus}, "
+                "too: taken for other people; where they are the same, make one table"
+            )
+            info = {**made[two].info, "notes": [*made[two].info.get("notes", []), note]}
+            made[two] = dataclasses.replace(made[two], info=info)
+    return made
 
 
 def _without_test(manifest: Manifest) -> Manifest:

@@ -5,6 +5,7 @@ Everything a corpus file needs before anybody is train or test; :mod:`serkit.pro
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,9 @@ LABEL_SYNONYMS: Mapping[str, str] = {
 NO_AGREEMENT = frozenset({"", "xxx", "no_agreement", "no agreement", "noagreement", "nan", "none", "null"})
 """Words (lower case) by which tables say that there is no label; they become ``None``."""
 
+_NEAR = 0.84  # of difflib's ratio: 'nuetral' is 0.86 from 'neutral', 'disappointed' 0.77 from 'disappointment'
+_MANY_LABELS = 500  # more are hardly emotions, and comparing each with each would take long
+_MUCH_MORE = 10  # times as frequent: two labels of one's own may well be alike
 
 # ---------------------------------------------------------------- names
 
@@ -56,6 +60,56 @@ def canonical_label(word: str) -> str | None:
     if lowered in CANONICAL_LABELS:
         return lowered
     return LABEL_SYNONYMS.get(lowered.replace(" ", "_"), word)
+
+
+def near_label(word: str, known: Iterable[str]) -> str | None:
+    """What ``word`` was probably meant to be, among ``known``; ``None`` where it is near to nothing.
+
+    Words are near that begin alike and differ in a letter or two, in their order, or in case. A number at the end
+    is taken as meant: ``boredom2`` is near to nothing.
+
+    >>> near_label("hapiness", ["happiness", "sadness"]), near_label("pride", ["happiness", "sadness"])
+    ('happiness', None)
+    """
+    low = word.strip().lower()
+    best, found = 0.0, None
+    for other in known:
+        one = other.lower()
+        if other == word or one[:1] != low[:1] or re.findall(r"\d+", one) != re.findall(r"\d+", low):
+            continue
+        score = 1.0 if sorted(one) == sorted(low) else difflib.SequenceMatcher(None, low, one).ratio()
+        if score >= _NEAR and score > best:
+            best, found = score, other
+    return found
+
+
+def mistyped_label(counts: Mapping[str, int], own: Iterable[str] = ()) -> tuple[str, str] | None:
+    """The first label that is no known emotion, and very near to one or to a label that stands there more often.
+
+    A label near to another that is unknown, too, is told where that one is ten times as frequent, or differs in
+    case alone.
+
+    Args:
+        counts: rows by label, as :func:`canonical_label` gives them. own: labels that are meant as they stand.
+
+    Returns:
+        The label, and what it was probably meant to be; ``None`` where every label is known or near to nothing.
+    """
+    meant = set(own)
+    spellings = dict.fromkeys((*CANONICAL_LABELS, *LABEL_SYNONYMS))
+    for label, n in counts.items():
+        if label in CANONICAL_LABELS or label in meant:
+            continue
+        near = near_label(label, spellings)
+        if near is not None:
+            return label, canonical_label(near) or near
+        if len(counts) > _MANY_LABELS:
+            continue
+        again = [x for x, m in counts.items() if m >= (n if x.lower() == label.lower() else _MUCH_MORE * n)]
+        near = near_label(label, again)
+        if near is not None:
+            return label, near
+    return None
 
 
 def order_labels(labels: Iterable[str]) -> tuple[str, ...]:

@@ -130,6 +130,30 @@ def test_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     assert len(table(path)) == 16
 
 
+def test_a_table_is_known_by_its_header_whatever_its_suffix(tmp_path: Path) -> None:
+    expected = table(build(tmp_path)).counts()
+    rows = [u for u in table(tmp_path / "data.csv") if not u.end_s]
+    for name, mark in (("tabs.csv", "\t"), ("commas.tsv", ","), ("semicolons.tsv", ";")):
+        lines = [mark.join(("Path", " EMOTION", '"Speaker"', "Note, free" if mark == "\t" else "Note"))]
+        lines += [mark.join((u.audio, u.meta["label"], str(u.speaker), "x")) for u in rows]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        manifest = table(tmp_path / name)
+        assert sum(manifest.counts().values()) == sum(expected.values()) - 1
+        assert any(k.startswith("Note") for k in manifest.utterances[0].meta)  # other columns keep their names
+    (tmp_path / "both.csv").write_text((tmp_path / "data.csv").read_text().replace("room", "Emotion", 1))
+    assert table(tmp_path / "both.csv").utterances[0].meta["Emotion"] == "kitchen"
+
+
+@pytest.mark.parametrize("absent", ["nan", "NaN", "NA", "n/a", "null", ""])
+def test_a_rating_that_is_absent_is_none(tmp_path: Path, absent: str) -> None:
+    rows = [f"{s}_{w}.wav,{w},{s},{absent if s == 'p1' else 3.5}" for s in SPEAKERS for w in ("happy", "sad")]
+    manifest = table(write(tmp_path, "path,emotion,speaker,arousal", rows))
+    assert {u.arousal for u in manifest if u.speaker == "p1"} == {None}
+    assert {u.arousal for u in manifest if u.speaker != "p1"} == {3.5}
+    rows[0] = rows[0].replace("3.5", "inf")
+    assert "arousal is inf" in message(write(tmp_path, "path,emotion,speaker,arousal", rows))
+
+
 def test_no_speaker_is_refused_unless_said_aloud(tmp_path: Path) -> None:
     rows = [f"{k}.wav,{'happy' if k % 2 else 'sad'}" for k in range(20)]
     path = write(tmp_path, "path,emotion", rows)
@@ -213,7 +237,7 @@ def test_duplicates_are_refused_and_equal_names_in_two_folders_are_not(tmp_path:
 def test_missing_recordings(tmp_path: Path) -> None:
     path = build(tmp_path)
     (tmp_path / "p3" / "pride_1.wav").unlink()
-    assert table(path).info["missing_audio"] == {"count": 1, "examples": ["p3/pride_1.wav"]}
+    assert table(path).info["missing_audio"] == {"count": 1, "examples": ["p3/pride_1.wav"], "rows_kept": True}
     lost = write(tmp_path / "b", HEADER, lines(), audio=False)
     assert "none of the 96 recordings exists" in message(lost)
 
@@ -225,6 +249,54 @@ def test_thin_classes_are_found(tmp_path: Path) -> None:
     assert any(line.startswith("class 'boredom' has 2 clips") for line in findings)
     only = write(tmp_path / "one", "path,emotion,speaker", [f"{k}.wav,sad,s{k}" for k in range(5)])
     assert "1 class (sadness)" in message(only)
+
+
+def with_label(root: Path, word: str, n: int, **keywords: Any) -> Path:
+    rows = [f"{s}_{word}_{k}.wav,{word},{s}" for k in range(n) for s in SPEAKERS]
+    rows += [f"{s}_{w}_{k}.wav,{w},{s}" for s in SPEAKERS for w in ("happy", "neutral") for k in range(2)]
+    return write(root / word, "path,emotion,speaker", rows)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("hapiness", "happiness"),
+        ("Hapy", "happiness"),
+        ("nuetral", "neutral"),
+        ("fera", "fear"),
+        ("suprise", "surprise"),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_mistyped_label_is_refused_with_the_nearest_however_frequent_it_is(
+    tmp_path: Path, word: str, meant: str, n: int
+) -> None:
+    path = with_label(tmp_path, word, n)
+    assert f"label '{word}' ({8 * n} rows, first: row 1) is not a known emotion; did you mean '{meant}'?" in message(
+        path
+    )
+    assert f"aloud: --option own_labels={word}" in message(path)
+    for own in (word, [word], f" {word} "):
+        assert word in table(path, own_labels=own).labels
+
+
+@pytest.mark.parametrize("word", ["boredom2", "disappointment", "pride", "danger", "unhappy", "contentment"])
+def test_a_label_that_is_near_to_nothing_is_a_class_as_it_stands(tmp_path: Path, word: str) -> None:
+    assert word in table(with_label(tmp_path, word, 3)).labels
+
+
+def test_labels_of_ones_own_are_near_to_one_another_by_frequency_or_case(tmp_path: Path) -> None:
+    def labelled(name: str, n: dict[str, int]) -> Path:
+        rows = [f"{s}_{w}_{k}.wav,{w},{s}" for s in SPEAKERS for w in n for k in range(n[w])]
+        return write(tmp_path / name, "path,emotion,speaker", rows)
+
+    assert table(labelled("alike", {"class_a": 3, "class_b": 3})).labels == ("class_a", "class_b")
+    assert "label 'prdie' (8 rows, first: row 1)" in message(labelled("rare", {"prdie": 1, "pride": 10, "sad": 2}))
+    assert "did you mean 'pride'" in message(labelled("case", {"Pride": 2, "pride": 2, "sad": 2}))
+    single = write(
+        tmp_path / "one", "path,emotion,speaker", ["x.wav,sadnes,a", *(f"{k}.wav,sad,{k}" for k in range(4))]
+    )
+    assert "label 'sadnes' (1 row, first: row 1)" in message(single)
 
 
 def test_a_file_that_is_no_table(tmp_path: Path) -> None:

@@ -129,3 +129,63 @@ def test_stateful_losses_name_their_parameters(name):
     stateful = getattr(module, camel)(**context(getattr(module, camel)))
     grouped = [p for group in stateful.param_groups() for p in group["params"]]
     assert {id(p) for p in grouped} == {id(p) for p in stateful.parameters()}
+
+
+def unlabelled(batch: Batch, which: torch.Tensor, targets: float | None) -> Batch:
+    """The batch with the rows of (batch,) bool ``which`` without label, attributes and target distribution."""
+    given = None if targets is None else batch.targets.masked_fill(which[:, None], targets)
+    return replace(
+        batch,
+        labels=batch.labels.masked_fill(which, -1),
+        targets=given,
+        attributes=batch.attributes.masked_fill(which[:, None], float("nan")),
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("targets", [None, 0.0, float("nan")])
+def test_rows_without_labels_contribute_nothing(name, targets):
+    outputs, batch = example()
+    which = torch.tensor([False, True, False, False, False, False, True, True])
+    batch = unlabelled(batch, which, targets)
+    full = batch if targets is not None else replace(batch, targets=torch.full_like(outputs.emotion, float("nan")))
+    known_outputs, known = rows(outputs, full, torch.nonzero(~which).flatten())
+    known = known if targets is not None else replace(known, targets=None)
+    outputs = with_grad(outputs)
+    loss = make(name)(outputs, batch)
+    torch.testing.assert_close(loss, make(name)(known_outputs, known), atol=1e-6, rtol=1e-5)
+    loss.backward()
+    for leaf in LEAVES:
+        grad = getattr(outputs, leaf).grad
+        assert grad is None or not grad[which].any(), f"{name}: rows without a label pull at {leaf}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("targets", [None, 0.0, float("nan")])
+def test_a_batch_without_any_label_is_0_and_teaches_nothing(name, targets):
+    outputs, batch = example()
+    outputs = with_grad(outputs)
+    loss = make(name)(outputs, unlabelled(batch, torch.ones(ROWS, dtype=torch.bool), targets))
+    assert loss.item() == 0
+    loss.backward()
+    grads = [getattr(outputs, k).grad for k in LEAVES]
+    assert not any(g is not None and g.any() for g in grads)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("soft", [True, False])
+def test_extreme_outputs_give_a_finite_loss_and_gradient(name, dtype, soft):
+    outputs, batch = example()
+    batch = batch if soft else replace(batch, targets=None)
+    for right in (True, False):  # as sure as can be, of the label or of any other class
+        extreme = replace(outputs, **{k: (getattr(outputs, k).sign() * 1e4).to(dtype) for k in LEAVES})
+        best = torch.nn.functional.one_hot(batch.labels.clamp(min=0), CLASSES) * 2 - 1
+        neutral = best[:, LABEL_NAMES.index("neutral")]
+        extreme = replace(extreme, neutral=((neutral if right else -neutral) * 1e4).to(dtype))
+        extreme = with_grad(replace(extreme, emotion=((best if right else -best) * 1e4).to(dtype)))
+        loss = make(name)(extreme, batch)
+        assert loss.isfinite(), f"{name}: {loss.item()}"
+        loss.backward()
+        grads = [getattr(extreme, k).grad for k in LEAVES]
+        assert all(g is None or g.isfinite().all() for g in grads), f"{name}: a gradient is not finite"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from serkit.reporting.data_tables import changes
 from serkit.reporting.reading import Source
 from serkit.reporting.verdict import judge, outcome
 
@@ -78,6 +79,14 @@ def test_cautions_shared_speakers_in_sample_and_missing_files() -> None:
     assert "speakers shared:" in text
     assert "in sample:" in text
     assert "3 listed recordings missing on disk." in text
+
+
+def test_votes_that_were_left_out_are_told_with_the_changes() -> None:
+    tree = report()
+    labels = tree["provenance"]["corpus_info"]["labels"]
+    labels.update(votes_left_out={"pride": 1, "shame": 12}, votes_all_left_out=2)
+    line = changes(Source(tree))[-1]
+    assert "labels that are no class here: pride (1 clip) and shame (12 clips); 2 clips lost every vote." in line
 
 
 def test_speakers_of_dev_that_train_are_said() -> None:

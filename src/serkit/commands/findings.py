@@ -30,6 +30,11 @@ def audit(
     from serkit import audit as auditing
     from serkit.types import Manifest
 
+    if manifest.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        raise SerkitError(
+            f"{manifest} is a table, and audit takes a manifest, which a run has: serkit prepare RECIPE --corpus table "
+            f"--root {manifest} --out RUN, then serkit audit RUN"
+        )
     rows = Manifest.load(manifest / "manifest.jsonl" if manifest.is_dir() else manifest)
     with watcher() as watch:
         findings = auditing.audit(rows, decode=decode, progress=watch)

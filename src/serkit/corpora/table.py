@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
+from serkit.corpora._cells import read_cells
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.types import SPLITS, Manifest, Utterance
@@ -59,66 +58,7 @@ _GENDER_WORDS = {
     "f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male",
     "other": "other", "o": "other", "": None, "unknown": None,
 }  # fmt: skip
-_READERS = (".csv", ".tsv", ".jsonl", ".parquet")
-
-_Cells = list[Mapping[str, Any]]
-
-
-def _read(path: Path) -> _Cells:
-    """Rows of the file as it stands, one mapping each."""
-    kind = path.suffix.lower()
-    if kind not in _READERS:
-        raise SerkitError(f"table: {path.name} ends in '{path.suffix}', expected one of {', '.join(_READERS)}")
-    try:
-        if kind == ".parquet":
-            return _read_parquet(path)
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SerkitError(f"table: {path} is not UTF-8 text ({error}); save it as UTF-8") from None
-    except OSError as error:
-        raise SerkitError(f"table: {path} cannot be read: {error}") from None
-    if kind == ".jsonl":
-        return _read_jsonl(path, text)
-    first = text.split("\n", 1)[0]
-    delimiter = "\t" if kind == ".tsv" else ";" if "," not in first and ";" in first else ","
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows: _Cells = list(reader)
-    except csv.Error as error:
-        raise SerkitError(f"table: {path} is not a {kind[1:].upper()} table: {error}") from None
-    for number, row in enumerate(rows, 1):
-        if None in row:
-            raise SerkitError(
-                f"table: {path}, row {number} has more cells than the header; quote the cell with the '{delimiter}'"
-            )
-    return rows
-
-
-def _read_jsonl(path: Path, text: str) -> _Cells:
-    rows: _Cells = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SerkitError(f"table: {path}, line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise SerkitError(f"table: {path}, line {number} is not a JSON object")
-        if "_manifest" not in row:  # the head line of a manifest written by serkit
-            rows.append(row)
-    return rows
-
-
-def _read_parquet(path: Path) -> _Cells:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows: _Cells = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise SerkitError(f"table: {path} is not a Parquet file: {str(error).splitlines()[0]}") from None
-    return rows
+_ABSENT = ("", "nan", "na", "n/a", "none", "null")
 
 
 def _text(value: Any) -> str:
@@ -139,7 +79,7 @@ def _word(value: Any, words: Mapping[str, str | None], column: str, where: str) 
 
 def _number(value: Any, column: str, where: str) -> float | None:
     text = _text(value)
-    if not text:
+    if text.lower() in _ABSENT:
         return None
     try:
         return float(text)
@@ -205,7 +145,7 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
 
 
 def _rows(path: Path) -> list[Utterance]:
-    cells = _read(path)
+    cells = read_cells(path, _KNOWN)
     if not cells:
         raise SerkitError(f"table: {path} has no rows; expected {CARD.layout}")
     columns = list(dict.fromkeys(k for row in cells for k in row))
@@ -244,7 +184,7 @@ def _check_files(path: Path, rows: list[Utterance]) -> dict[str, Any]:
             f"table: none of the {len(missing)} recordings exists, the first would be {path.parent / missing[0]}; "
             "paths are relative to the folder of the table"
         )
-    return {"missing_audio": {"count": len(missing), "examples": missing[:5]}}
+    return {"missing_audio": {"count": len(missing), "examples": missing[:5], "rows_kept": True}}
 
 
 def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -> tuple[list[Utterance], str]:
@@ -275,6 +215,24 @@ def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -
     return rows, "splits as given in the table"
 
 
+def _check_labels(path: Path, rows: Sequence[Utterance], own: Iterable[str]) -> None:
+    """Refuse a label that looks like a slip of the pen: it would be a class of its own, silently.
+
+    Raises:
+        SerkitError: there is one that is not among ``own``.
+    """
+    counts = Counter(u.emotion for u in rows if u.emotion is not None)
+    slip = recordings.mistyped_label(counts, own)
+    if slip is not None:
+        label, near = slip
+        first = next(number for number, u in enumerate(rows, 1) if u.emotion == label)
+        raise SerkitError(
+            f"table: {path.name}: label '{label}' ({counts[label]} row{'s' * (counts[label] != 1)}, first: row "
+            f"{first}) is not a known emotion; did you mean '{near}'? Correct it, or, where it is meant as it stands, "
+            f"say so aloud: --option own_labels={label}"
+        )
+
+
 def _check_speakers(path: Path, rows: Iterable[Utterance], assume_speakers: str | None) -> None:
     if assume_speakers not in (None, "utterance"):
         raise SerkitError(f"table: assume_speakers is '{assume_speakers}', expected 'utterance' or nothing")
@@ -294,6 +252,7 @@ def table(
     seed: int = 0,
     assume_speakers: str | None = None,
     speakers_shared: bool | str = False,
+    own_labels: str | Sequence[str] = (),
 ) -> Manifest:
     """Read a table; see ``CARD.layout`` for its columns. Columns it does not know are kept in ``meta``.
 
@@ -304,10 +263,13 @@ def table(
             later bootstrapped, by utterance.
         speakers_shared: says aloud that speakers may stand in several splits: those of the split column are
             taken as they are, and without one the split is made by utterance.
+        own_labels: labels (a list, or text with commas) that are meant as they stand although they are very near
+            to a known emotion, or to one another.
 
     Raises:
         SerkitError: the file or a row does not hold (which, what was expected), a row has no speaker and that
-            was not said aloud, fewer than three speakers to split, a speaker in two splits.
+            was not said aloud, a label that looks mistyped, fewer than three speakers to split, a speaker in two
+            splits.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     path = Path(root).expanduser().absolute()
@@ -318,6 +280,8 @@ def table(
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
     rows = _rows(path)
     _check_speakers(path, rows, assume_speakers)
+    named = own_labels.split(",") if isinstance(own_labels, str) else own_labels
+    _check_labels(path, rows, [str(label).strip() for label in named])
     found = _check_files(path, rows)
     folds = 1
     if chosen.name == "table-5fold-speaker":

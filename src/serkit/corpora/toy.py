@@ -332,5 +332,5 @@ def toy(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 0
         fold=fold,
         folds=max(folds.values()),
         version=version,
-        extra={"missing_audio": {"count": len(missing), "examples": missing[:5]}},
+        extra={"missing_audio": {"count": len(missing), "examples": missing[:5], "rows_kept": True}},
     )

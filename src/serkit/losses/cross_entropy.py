@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from serkit.errors import SerkitError
+from serkit.losses._targets import not_half
 from serkit.tensors import Batch, Outputs
 
 ClassWeights = Literal["none", "inverse_frequency", "sqrt_inverse_frequency"]
@@ -45,7 +46,7 @@ def cross_entropy(
     Raises:
         SerkitError: weights asked for without counts, an unknown kind, or a label that its corpus cannot have.
     """
-    logits = outputs.emotion
+    logits = not_half(outputs.emotion)
     targets, real = _targets(logits, batch, soft)
     if batch.class_mask is not None:
         if bool((targets * ~batch.class_mask).any()) and not (soft and batch.targets is not None):

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.losses._targets import not_half
 from serkit.tensors import Batch, Outputs
 
 
@@ -27,9 +28,10 @@ def neutral_margin(outputs: Outputs, batch: Batch, *, label_names: tuple[str, ..
         raise SerkitError("neutral_margin: this network gives no neutral logit; set neutral_head: true in its model")
     if neutral not in label_names:
         raise SerkitError(f"neutral_margin: no label '{neutral}'{did_you_mean(neutral, label_names)}")
-    known = (batch.labels >= 0).to(outputs.neutral.dtype)
-    sign = (batch.labels == label_names.index(neutral)).to(outputs.neutral.dtype) * 2.0 - 1.0
-    return (F.softplus(-sign * outputs.neutral) * known).sum() / known.sum().clamp_min(1.0)
+    logit = not_half(outputs.neutral)
+    known = (batch.labels >= 0).to(logit.dtype)
+    sign = (batch.labels == label_names.index(neutral)).to(logit.dtype) * 2.0 - 1.0
+    return (F.softplus(-sign * logit) * known).sum() / known.sum().clamp_min(1.0)
 
 
 def _divisor(batch: Batch, **_: object) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 
-from serkit import readers, registry
+from serkit import readers, recordings, registry
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
-from serkit.types import NEUTRAL, Manifest
+from serkit.types import CANONICAL_LABELS, NEUTRAL, Manifest
 
 
 def check_splits(manifest: Manifest, recipe: Recipe) -> None:
@@ -34,8 +34,10 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     train = manifest.split("train")
     thin = [label for label, n in train.counts().items() if n < 2]
     if thin:
-        near = difflib.get_close_matches(thin[0], [label for label in train.counts() if label != thin[0]], n=1)
-        typo = f", or, if it is meant to be '{near[0]}', set map_labels={{{thin[0]}: {near[0]}}}" if near else ""
+        others = [label for label, n in train.counts().items() if label != thin[0] and n]
+        close = difflib.get_close_matches(thin[0], others, n=1)
+        near = close[0] if close else recordings.near_label(thin[0], CANONICAL_LABELS)
+        typo = f", or, if it is meant to be '{near}', set map_labels={{{thin[0]}: {near}}}" if near else ""
         raise SerkitError(
             f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels{typo}"
         )
@@ -54,6 +56,13 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 "in drop_labels, lower stack.folds or stack.per_class, or set stack=null"
             )
     for name, system in recipe.systems.items():
+        if system.train.targets == "votes" and not any(u.votes for u in train):
+            gone = (manifest.info.get("labels") or {}).get("votes_all_left_out")
+            why = "has votes for the recipe's labels" if gone else "comes with rater votes"
+            raise SerkitError(
+                f"systems.{name}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; "
+                "set train.targets=labels"
+            )
         if system.balance == "neutral" and not train.counts().get(NEUTRAL):
             raise SerkitError(
                 f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"

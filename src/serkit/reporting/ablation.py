@@ -28,7 +28,7 @@ from serkit.reporting.figures import Interval, Seeds, dots, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.svg import Figure
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import ABSENT, METRICS, between, clean, count, finite, number, p_value, signed, whole
+from serkit.reporting.text import ABSENT, METRICS, between, clean, count, finite, number, p_value, signed, voices, whole
 from serkit.reporting.verdict import outcome
 
 FORMAT = 1
@@ -189,7 +189,7 @@ def numbers(tree: Mapping[str, Any]) -> Table:
     one = tree["variants"][0]["values"]
     notes = (
         f"Mean ± standard deviation over seeds {seeds}." if len(tree["seeds"]) > 1 else f"One seed, {seeds}.",
-        *(f"{s}: n = {whole(one[s][LEAD]['n'])}, {count(one[s][LEAD]['speakers'], 'speaker')}." for s in splits),
+        *(f"{s}: n = {whole(one[s][LEAD]['n'])}, {voices(one[s][LEAD]['speakers'])}." for s in splits),
     )
     return Table("numbers", "The variants", columns, tuple(rows), notes)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting.reading import Source
-from serkit.reporting.text import METRICS, between, count, finite, listed, number, p_is, signed
+from serkit.reporting.text import METRICS, between, count, finite, listed, number, p_is, signed, voices
 from serkit.reporting.verdict import corpus_cautions, outcome
 
 LEAD = "uar"
@@ -80,7 +80,7 @@ def lead(tree: Mapping[str, Any]) -> str:
     spread = f" ± {number(m['sd'])} over {seeds}" if finite(m.get("sd")) is not None else f" ({seeds})"
     return (
         f"The full recipe reaches a {METRICS[LEAD]} of {number(m['mean'])}{spread} on {split}: "
-        f"{count(m.get('n'), 'utterance')} of {count(m.get('speakers'), 'speaker')}. {detectable(tree)}"
+        f"{count(m.get('n'), 'utterance')} of {voices(m.get('speakers'))}. {detectable(tree)}"
     )
 
 
@@ -143,7 +143,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
             f"{number(2 / 2**speakers, 2)}, so nothing can be shown to help or to harm.{more}"
         )
     if "rough" in str(d.get("interval")):
-        lines.append(f"rough intervals: {count(speakers, 'speaker')} on {split}; below 20 they are too narrow.")
+        lines.append(f"rough intervals: {voices(speakers)} on {split}; below 20 they are too narrow.")
     if split == "dev":
         lines.append("Test has no labels here: these are numbers on dev, on which checkpoints were chosen.")
     if source.provenance.get("speakers_shared"):

@@ -184,6 +184,12 @@ def changes(source: Source) -> list[str]:
     outside = about.get("not_in_corpus") or []
     if outside:
         lines.append(f"Labels outside the recipe's list: {listed([str(o) for o in outside])}.")
+    votes = about.get("votes_left_out") or {}
+    if votes:
+        gone = finite(about.get("votes_all_left_out")) or 0
+        lost = f"; {count(int(gone), 'clip')} lost every vote" if gone else ""
+        named = listed([f"{k} ({count(n, 'clip')})" for k, n in votes.items()])
+        lines.append(f"Rater votes left out, for labels that are no class here: {named}{lost}.")
     return lines or ["No label was mapped or dropped by the recipe, and no clip was excluded."]
 
 

@@ -18,6 +18,7 @@ from serkit.reporting.text import (
     p_value,
     signed,
     spaced,
+    voices,
     whole,
 )
 from serkit.reporting.verdict import outcome
@@ -107,8 +108,7 @@ def interval_notes(source: Source, splits: Sequence[str], metrics: Sequence[str]
             name = METRICS.get(metric) or DISTANCE_NAMES.get(metric, metric)
             if m:
                 lines.append(
-                    f"{split} {name}: {m.get('interval')}; n = {whole(m.get('n'))}, "
-                    f"{whole(m.get('speakers'))} speakers."
+                    f"{split} {name}: {m.get('interval')}; n = {whole(m.get('n'))}, {voices(m.get('speakers'))}."
                 )
     return lines
 

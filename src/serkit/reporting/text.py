@@ -107,6 +107,15 @@ def count(n: Any, noun: str) -> str:
     return f"{whole(n)} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
+def voices(n: Any) -> str:
+    """``1 speaker``, ``12 speakers``; 0 is how a number says that it does not know them.
+
+    >>> voices(1), voices(12), voices(0)
+    ('1 speaker', '12 speakers', 'unknown speakers')
+    """
+    return count(n, "speaker") if n != 0 else "unknown speakers"
+
+
 def whole(n: Any) -> str:
     """A count with thin spaces between thousands, or a dash."""
     found = finite(n)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serkit.reporting.reading import Source
-from serkit.reporting.text import between, count, finite, listed, number, p_is, signed, spaced
+from serkit.reporting.text import between, count, finite, listed, number, p_is, signed, spaced, voices
 
 LEVEL = 0.05
 # Ueda et al. (2025), section on stacking and released code
@@ -97,7 +97,7 @@ def _lead(source: Source) -> str:
     interval = between(m.get("low"), m.get("high"))
     return (
         f"{who} reaches a Macro-F1 of {number(m['value'])} {interval} {SPLIT_WORDS[source.split]}: "
-        f"{count(m.get('n'), 'utterance')} of {count(m.get('speakers'), 'speaker')} "
+        f"{count(m.get('n'), 'utterance')} of {voices(m.get('speakers'))} "
         f"({m.get('interval')})."
     )
 

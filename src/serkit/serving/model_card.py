@@ -18,6 +18,7 @@ from serkit.readers import card
 from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
 from serkit.reporting.svg import Figure
+from serkit.reporting.text import voices
 
 DIAGRAM = "reliability.svg"
 _COLUMNS = 41
@@ -157,14 +158,14 @@ def _sureness(about: Mapping[str, Any]) -> str:
     record = about["calibration"]["record"]
     lines = [
         f"Calibration: {about['calibration']['method']} scaling, fitted on {record['rows']} clips of "
-        f"{record['speakers']} speakers that the scoring networks had not heard ({', '.join(record['splits'])}). "
+        f"{voices(record['speakers'])} that the scoring networks had not heard ({', '.join(record['splits'])}). "
         f"Expected calibration error {record['ece_before']:.3f} before, {record['ece_after']:.3f} after "
         f"({record['measured']}).",
     ]
     if "test" in record:
         t = record["test"]
         lines.append(
-            f"On test ({t['rows']} clips, {t['speakers']} speakers, which the calibration has not seen): "
+            f"On test ({t['rows']} clips, {voices(t['speakers'])}, which the calibration has not seen): "
             f"{t['ece_before']:.3f} before, {t['ece_after']:.3f} after."
         )
     lines += ["", *_reliability(about["reliability"])]
