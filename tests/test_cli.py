@@ -151,14 +151,23 @@ def test_recipes_that_are_wrong_are_one_line_and_2(tmp_path, toy_root):
         2, "typo.yaml: unknown key 'systems.a.balanc'; did you mean 'balance'?",
     )  # fmt: skip
     for words, said in {
-        "model: {name: cross_attention, hidden: many}": "is 'many', expected a number, such as 512",
+        "model: {name: cross_attention, hidden: many}": "is 'many', expected a whole number, at least 1, such as 512",
         "losses: [{name: focal, gamma: high}]": "is 'high', expected a number",
+        "model: {name: cross_attention, attention: per_quer}": "is 'per_quer'; did you mean 'per_query'?",
+        "model: {name: cross_attention, noise: -0.5}": "is -0.5, expected a number, at least 0",
+        "losses: [{name: cross_entropy, label_smoothing: 7}]": "is 7, expected a number, at least 0, at most 1",
         "model: {name: cross_attention, neutral_head: perhaps}": "is 'perhaps', expected true or false",
     }.items():
         typo.write_text(f"name: x\nsystems: {{a: {{features: [logmel/24], {words}}}}}\n")
         code, _, line = ask("run", typo, "--corpus", "toy")
         assert code == 2
         assert said in line, line
+    typo.write_text(
+        "name: x\nsystems: {a: {features: [logmel/24, mfcc/13], model: {name: cross_attention, hidden: 8, heads: 3}}}\n"
+    )
+    code, _, line = ask("prepare", typo, "--corpus", "toy", "--root", toy_root, "--out", tmp_path / "run")
+    assert (code, line) == (2, "systems.a: attention: heads 3 does not divide the width 16")
+    assert not (tmp_path / "run").exists()
     typo.write_text("")
     assert "got an empty file" in ask("run", typo, "--corpus", "toy")[2]
     unknown = tmp_path / "unknown.yaml"

@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 # Law 1: a room (a module or a folder) imports only from rooms above it. This is the one place that says the order.
 _ORDER = """
     errors files config cards types predictions
-    journal progress interrupts processes registry
+    journal progress interrupts processes parameters registry
     yaml_text settings recipe checkpoint_table checkpoint_files checkpoints costs availability
     recordings protocols corpora labels readers crossfit
     encoding dsp tones noises containers remarks audio segments

@@ -30,6 +30,7 @@ MAX_CHANNELS = 64
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 END_TOLERANCE_S = 0.5  # an end time this far past the end of a recording is cut, further is refused
 MAX_PEAK = 8.0  # float files overshoot 1.0 a little; beyond this they hold another scale
+SILENCE_DB = -70.0  # re full scale: a recording that never exceeds it holds nothing to hear
 _BLOCK_S = 10.0
 _BLOCK_SAMPLES = 1 << 24  # of all channels together: 64 MiB, whatever a header claims
 _MARGIN_S = 0.05  # decoded on both sides of a stretch, so that the resampling filter sees its neighbours
@@ -163,7 +164,7 @@ def _full_scale(samples: np.ndarray) -> np.ndarray:
     return (samples - half) / half if kind == "u" else samples / half
 
 
-def is_silent(samples: np.ndarray, threshold_db: float = -70.0) -> bool:
+def is_silent(samples: np.ndarray, threshold_db: float = SILENCE_DB) -> bool:
     """Whether no sample, its mean removed, exceeds ``threshold_db`` re full scale.
 
     >>> is_silent(np.zeros(100, dtype=np.float32))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from serkit.audio import SILENCE_DB
 from serkit.duplicates import Fingerprint, fingerprint_audio, near_pairs
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
@@ -28,11 +29,9 @@ from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
 Severity = Literal["error", "warning", "info"]
 SHORT_S = 0.3
 LONG_S = 60.0
-SILENCE_DB = -60.0
 CLIPPED_SHARE = 0.001
 THIN_CLIPS = 20
 _ORDER = {"error": 0, "warning": 1, "info": 2}
-_SILENCE = 10 ** (SILENCE_DB / 20)
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Clip:
-    """What decoding one row told: header, level, hash of the samples, fingerprint; or why it failed."""
+    """What decoding one row told: header, silence, hash of the samples, fingerprint; or why it failed."""
 
     id: str
     problem: str | None = None
     rate_hz: int = 0
     duration_s: float = 0.0
-    peak: float = 0.0
+    silent: bool = False
     clipped: float = 0.0
     digest: str = ""
     fingerprint: Fingerprint | None = None
@@ -332,7 +331,7 @@ def _decode(manifest: Manifest, row: Utterance) -> _Clip:
         id=row.id,
         rate_hz=rate_hz,
         duration_s=len(samples) / SAMPLE_RATE_HZ,
-        peak=peak,
+        silent=audio.is_silent(samples),
         clipped=float(runs.mean()) if runs.size and peak > 0.5 else 0.0,
         digest=hashlib.blake2b(np.round(samples * 32768).astype(np.int32).tobytes(), digest_size=16).hexdigest(),
         fingerprint=fingerprint_audio(samples),
@@ -347,7 +346,7 @@ def _signals(clips: Sequence[_Clip]) -> Iterable[Finding]:
             yield _of("error", code, text, broken)
     good = [c for c in clips if not c.problem]
     checks: tuple[tuple[str, str, Callable[[_Clip], bool]], ...] = (
-        ("silent", f"never rise above {SILENCE_DB:.0f} dB: exclude them by name", lambda c: c.peak < _SILENCE),
+        ("silent", f"never rise above {SILENCE_DB:.0f} dB: exclude them by name", lambda c: c.silent),
         ("too-short", f"are under {SHORT_S} s: check their times, or exclude them", lambda c: c.duration_s < SHORT_S),
         ("too-long", f"are over {LONG_S:.0f} s: cut them with start_s and end_s", lambda c: c.duration_s > LONG_S),
         ("clipped", "are cut off at full scale: their loudness is not real", lambda c: c.clipped > CLIPPED_SHARE),
@@ -373,7 +372,7 @@ def _signals(clips: Sequence[_Clip]) -> Iterable[Finding]:
 
 def _duplicates(manifest: Manifest, clips: Sequence[_Clip]) -> Iterable[Finding]:
     rows = {u.id: u for u in manifest}
-    heard = [c for c in clips if c.fingerprint is not None and c.peak >= _SILENCE]
+    heard = [c for c in clips if c.fingerprint is not None and not c.silent]
     same: dict[str, list[str]] = defaultdict(list)
     for c in heard:
         same[c.digest].append(c.id)

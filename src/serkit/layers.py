@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -238,10 +238,15 @@ class Pool(nn.Module):
 
     Attributes:
         out_dim: width of the vector.
+
+    Raises:
+        SerkitError: an unknown pooling.
     """
 
     def __init__(self, dim: int, pooling: Pooling = "scaled") -> None:
         super().__init__()
+        if pooling not in get_args(Pooling):
+            raise SerkitError(f"no pooling '{pooling}'" + did_you_mean(pooling, get_args(Pooling)))
         self.pooling = pooling
         self.out_dim = 2 * dim if pooling == "statistics" else dim
         self.score = nn.Linear(dim, 1, bias=pooling == "published_code") if pooling in _LEARNED else None
@@ -284,10 +289,15 @@ class FeatureNormalisation(nn.Module):
             frames, kept as buffers and set by :meth:`set_statistics`; ``utterance``: of the clip's frames;
             ``level``: as ``train``, and then less the clip's mean over all its frames and dimensions, so that of a
             log spectrum the loudness of the recording goes and its shape stays.
+
+    Raises:
+        SerkitError: an unknown way.
     """
 
     def __init__(self, dims: Mapping[str, int], normalize: Normalize = "none") -> None:
         super().__init__()
+        if normalize not in get_args(Normalize):
+            raise SerkitError(f"no normalize '{normalize}'" + did_you_mean(normalize, get_args(Normalize)))
         self.dims, self.normalize = dict(dims), normalize
         self.keeps_statistics = normalize in ("train", "level")
         self._ready = not self.keeps_statistics

@@ -11,12 +11,13 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.parameters import Allowed, kinds_of, objection
 
 Kind = Literal["corpora", "augment", "encoders", "models", "losses"]
 CONTEXT = frozenset({"self", "outputs", "batch", "class_counts", "label_names", "dims", "n_classes", "dim"})
@@ -32,6 +33,7 @@ class Member:
         parameters: what a recipe may set, with the source text of each default (``None``: required).
         doc: first line of its docstring.
         open: it takes any further keyword.
+        kinds: by parameter, what its value may be, where its annotation says so.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Member:
     parameters: Mapping[str, str | None]
     doc: str
     open: bool = False
+    kinds: Mapping[str, tuple[Allowed, ...]] = field(default_factory=dict)
 
 
 def names(kind: Kind) -> tuple[str, ...]:
@@ -63,10 +66,10 @@ def member(kind: Kind, name: str) -> Member:
     wanted = {name, camel_case(name)}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name in wanted:
-            return _member(name, node, node)
+            return _member(name, node, node, path)
         if isinstance(node, ast.ClassDef) and node.name in wanted:
             init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-            return _member(name, node, init)
+            return _member(name, node, init, path)
     raise SerkitError(f"{kind}/{name}.py has no public '{name}' or '{camel_case(name)}'")
 
 
@@ -93,13 +96,13 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
 
 
 def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str) -> None:
-    """Refuse a parameter that the named member does not take, a word for a number, and a required one that is missing.
+    """Refuse a parameter that the named member does not take, a value it cannot have, and a required one not given.
 
     Args:
         where: place in the recipe, for the message.
 
     Raises:
-        SerkitError: naming the nearest known parameter.
+        SerkitError: naming the nearest known parameter or word, or the range of a number.
     """
     described = member(kind, name)
     for key in given:
@@ -108,13 +111,20 @@ def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str
                 f"{where}: {_singular(kind)} '{name}' has no parameter '{key}'"
                 + did_you_mean(key, described.parameters)
             )
-        default = _literal(described.parameters.get(key))
-        if isinstance(given[key], str) and isinstance(default, bool | int | float):
-            wanted = "true or false" if isinstance(default, bool) else f"a number, such as {default}"
-            raise SerkitError(f"{where}: {key} of {_singular(kind)} '{name}' is '{given[key]}', expected {wanted}")
+        wrong = objection(_kinds(described, key), given[key], _literal(described.parameters.get(key)))
+        if wrong:
+            raise SerkitError(f"{where}: {key} of {_singular(kind)} '{name}' {wrong}")
     missing = [k for k, default in described.parameters.items() if default is None and k not in given]
     if missing:
         raise SerkitError(f"{where}: {_singular(kind)} '{name}' needs the parameter '{missing[0]}'")
+
+
+def _kinds(described: Member, key: str) -> tuple[Allowed, ...]:
+    """What a parameter may be: as annotated; else no word where the default is a number or a truth value."""
+    default = _literal(described.parameters.get(key))
+    if key in described.kinds or not isinstance(default, bool | int | float):
+        return described.kinds.get(key, ())
+    return tuple(map(Allowed, ("bool",) if isinstance(default, bool) else ("float", "None")))
 
 
 def _literal(source: str | None) -> Any:
@@ -140,32 +150,36 @@ def _singular(kind: Kind) -> str:
     ]
 
 
-def _member(name: str, node: ast.ClassDef | ast.FunctionDef, signature: ast.FunctionDef | None) -> Member:
-    parameters: dict[str, str | None] = {}
+def _member(name: str, node: ast.ClassDef | ast.FunctionDef, signature: ast.FunctionDef | None, path: Path) -> Member:
+    defaults: dict[str, str | None] = {}
+    kinds: dict[str, tuple[Allowed, ...]] = {}
     open_ = False
     if signature is not None:
         args = signature.args
         positional = args.posonlyargs + args.args
-        defaults: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
-        pairs = list(zip(positional, defaults, strict=True)) + list(zip(args.kwonlyargs, args.kw_defaults, strict=True))
-        parameters = {a.arg: ast.unparse(d) if d is not None else None for a, d in pairs if a.arg not in CONTEXT}
+        first: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
+        pairs = list(zip(positional, first, strict=True)) + list(zip(args.kwonlyargs, args.kw_defaults, strict=True))
+        pairs = [(a, d) for a, d in pairs if a.arg not in CONTEXT]
+        defaults = {a.arg: ast.unparse(d) if d is not None else None for a, d in pairs}
+        kinds = {a.arg: kinds_of(a.annotation, path) for a, _ in pairs}
         open_ = args.kwarg is not None
     elif isinstance(node, ast.ClassDef):  # a dataclass: its annotated fields are its parameters
         for item in node.body:
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-                parameters[item.target.id] = ast.unparse(item.value) if item.value is not None else None
+                defaults[item.target.id] = ast.unparse(item.value) if item.value is not None else None
+                kinds[item.target.id] = kinds_of(item.annotation, path)
     doc = (ast.get_docstring(node) or "").split("\n", 1)[0]
-    return Member(name, node.name, parameters, doc, open_)
+    return Member(name, node.name, defaults, doc, open_, kinds)
 
 
 def _imported(kind: Kind, name: str) -> Member:
     found = find(kind, name)
     signature = inspect.signature(found)
-    parameters = {
+    defaults = {
         k: None if p.default is p.empty else repr(p.default)
         for k, p in signature.parameters.items()
         if k not in CONTEXT and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     }
     open_ = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     doc = (inspect.getdoc(found) or "").split("\n", 1)[0]
-    return Member(name, getattr(found, "__name__", name), parameters, doc, open_)
+    return Member(name, getattr(found, "__name__", name), defaults, doc, open_)

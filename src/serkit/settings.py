@@ -48,7 +48,7 @@ class Feature(Named):
 class Loss(Named):
     """A loss with the weight it has in the sum."""
 
-    weight: float = 1.0
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False)
 
 
 def from_name(value: Any) -> Any:
@@ -198,12 +198,12 @@ class Stack(Frozen):
 
     name: Literal["random_forest", "logistic", "log_pool", "auto"] = "random_forest"
     trees: int = Field(200, ge=1)
-    max_depth: int | None = 8
+    max_depth: int | None = Field(8, ge=1)
     min_leaf: int = Field(10, ge=1)
     min_split: int = Field(10, ge=2)
     folds: int = Field(5, ge=2)
     per_class: int | Literal["auto"] = "auto"
-    decimals: int | None = None
+    decimals: int | None = Field(None, ge=0)
     in_sample: bool = False
     seed: int = 42
 

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from serkit.errors import SerkitError
 from serkit.losses._targets import not_half
+from serkit.parameters import NotNegative, Positive
 from serkit.tensors import Batch, Outputs
 
 
-def ccc(outputs: Outputs, batch: Batch, *, weights: Sequence[float] = (1.0, 1.0, 1.0), epsilon: float = 1e-8) -> Tensor:
+def ccc(
+    outputs: Outputs, batch: Batch, *, weights: Sequence[NotNegative] = (1.0, 1.0, 1.0), epsilon: Positive = 1e-8
+) -> Tensor:
     """``Σ_a w_a (1 − CCC_a)`` over the batch, of arousal, valence, dominance (as in EmoSphere-SER, 2505.19693).
 
     ``CCC = 2 cov(x, y) / (var x + var y + (mean x − mean y)²)`` with variances of the batch itself (divided by n),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.losses._targets import Mixed, mean_of_rows, settle_mixed, target_rows
+from serkit.parameters import Positive, Size
 from serkit.tensors import Batch, Outputs
 
 
@@ -37,10 +38,10 @@ class CenterLoss(nn.Module):
         *,
         n_classes: int,
         dim: int,
-        width: int = 64,
+        width: Size = 64,
         projection: Literal["fixed", "learned"] = "fixed",
         mixed: Mixed = "soft",
-        lr: float = 5e-3,
+        lr: Positive = 5e-3,
     ) -> None:
         super().__init__()
         if width < 1 or lr <= 0:

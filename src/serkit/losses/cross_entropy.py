@@ -10,6 +10,7 @@ from torch import Tensor
 
 from serkit.errors import SerkitError
 from serkit.losses._targets import not_half
+from serkit.parameters import Share
 from serkit.tensors import Batch, Outputs
 
 ClassWeights = Literal["none", "inverse_frequency", "sqrt_inverse_frequency"]
@@ -20,7 +21,7 @@ def cross_entropy(
     batch: Batch,
     *,
     class_weights: ClassWeights = "none",
-    label_smoothing: float = 0.0,
+    label_smoothing: Share = 0.0,
     soft: bool = False,
     class_counts: Tensor | None = None,
 ) -> Tensor:

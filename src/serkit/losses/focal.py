@@ -6,6 +6,7 @@ from torch import Tensor
 
 from serkit.errors import SerkitError
 from serkit.losses._targets import ClassWeights, log_scores, mean_of_rows, target_rows, weights_by_class
+from serkit.parameters import NotNegative
 from serkit.tensors import Batch, Outputs
 
 
@@ -13,7 +14,7 @@ def focal(
     outputs: Outputs,
     batch: Batch,
     *,
-    gamma: float = 2.0,
+    gamma: NotNegative = 2.0,
     class_weights: ClassWeights = None,
     class_counts: Tensor | None = None,
 ) -> Tensor:

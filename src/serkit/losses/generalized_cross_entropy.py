@@ -7,10 +7,11 @@ from torch import Tensor
 
 from serkit.errors import SerkitError
 from serkit.losses._targets import log_scores, mean_of_rows, target_rows
+from serkit.parameters import Fraction
 from serkit.tensors import Batch, Outputs
 
 
-def generalized_cross_entropy(outputs: Outputs, batch: Batch, *, q: float = 0.7) -> Tensor:
+def generalized_cross_entropy(outputs: Outputs, batch: Batch, *, q: Fraction = 0.7) -> Tensor:
     """``mean_i Σ_c t_ic (1 − p_ic^q) / q`` (Zhang & Sabuncu 2018, remembered).
 
     Confident clips weigh more in the gradient than under cross-entropy: robust to noisy labels, and the loss

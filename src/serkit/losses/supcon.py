@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.losses._targets import Mixed, not_half, settle_mixed, target_rows
+from serkit.parameters import Positive, Whole
 from serkit.tensors import Batch, Outputs
 
 
@@ -17,10 +18,10 @@ def supcon(
     outputs: Outputs,
     batch: Batch,
     *,
-    temperature: float = 0.07,
+    temperature: Positive = 0.07,
     level: Literal["frame", "utterance"] = "frame",
     context_broadcasting: bool = True,
-    max_frames: int = 32,
+    max_frames: Whole = 32,
     within_clip: bool = True,
     mixed: Mixed = "dominant",
 ) -> Tensor:

@@ -13,6 +13,7 @@ from serkit.losses._targets import (
     target_rows,
     weights_by_class,
 )
+from serkit.parameters import NotNegative
 from serkit.tensors import Batch, Outputs
 
 
@@ -20,8 +21,8 @@ def vector_scaling(
     outputs: Outputs,
     batch: Batch,
     *,
-    gamma: float = 0.3,
-    tau: float = 1.0,
+    gamma: NotNegative = 0.3,
+    tau: NotNegative = 1.0,
     class_weights: ClassWeights = None,
     class_counts: Tensor | None = None,
 ) -> Tensor:

@@ -12,6 +12,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.layers import FeatureNormalisation, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
 from serkit.models._inputs import frames_of
+from serkit.parameters import Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
 Stem = Literal["time", "time_frequency"]
@@ -45,16 +46,16 @@ class Compact(nn.Module):
         *,
         dims: Mapping[str, int],
         n_classes: int,
-        channels: int = 128,
+        channels: Size = 128,
         stem: Stem = "time",
-        n_blocks: int = 3,
-        kernel: int = 5,
-        dropout: float = 0.2,
-        heads: int = 16,
+        n_blocks: Whole = 3,
+        kernel: Size = 5,
+        dropout: Rate = 0.2,
+        heads: Whole = 16,
         pooling: FramePooling = "attention",
-        bottleneck: int = 64,
-        hidden: int = 0,
-        attention_dropout: float = 0.0,
+        bottleneck: Whole = 64,
+        hidden: Whole = 0,
+        attention_dropout: Rate = 0.0,
         layer_norm: bool = False,
         attribute_head: bool = False,
         neutral_head: bool = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import permutations
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,10 @@ from serkit.layers import (
     Pool,
     Pooling,
 )
+from serkit.parameters import NotNegative, Rate, Size
 from serkit.tensors import Batch, Outputs
 
+Attention = Literal["per_pair", "per_query"]
 PUBLISHED_CODE: dict[str, Any] = {"masked": False, "attention": "per_query", "pooling": "published_code"}
 """Keywords that give the network of the released code; its trimodal one adds ``heads: {PROSODY: 2}``."""
 
@@ -56,7 +58,8 @@ class CrossAttention(nn.Module):
         noise: standard deviation of Gaussian noise on the (normalised) input in training (paper: none).
 
     Raises:
-        SerkitError: no modality, heads for an unknown one, or heads that do not divide ``2 * hidden``.
+        SerkitError: no modality, an unknown attention, heads for an unknown one or
+            heads that do not divide ``2 * hidden``.
 
     >>> network = CrossAttention(dims={"whisper": 1280, "roberta": 1024}, n_classes=8, **PUBLISHED_CODE)
     >>> sum(p.numel() for p in network.parameters())
@@ -68,24 +71,28 @@ class CrossAttention(nn.Module):
         *,
         dims: Mapping[str, int],
         n_classes: int,
-        hidden: int = 512,
-        heads: int | Mapping[str, int] = 1,
-        dropout: float = 0.5,
-        attention_dropout: float | None = None,
-        attention: Literal["per_pair", "per_query"] = "per_pair",
+        hidden: Size = 512,
+        heads: Size | Mapping[str, Size] = 1,
+        dropout: Rate = 0.5,
+        attention_dropout: Rate | None = None,
+        attention: Attention = "per_pair",
         pooling: Pooling = "scaled",
         masked: bool = True,
         neutral_head: bool = True,
         normalize: Normalize = "none",
-        gru_layers: int = 1,
-        layer_dropout: float = 0.0,
-        input_dropout: float = 0.0,
-        noise: float = 0.0,
+        gru_layers: Size = 1,
+        layer_dropout: Rate = 0.0,
+        input_dropout: Rate = 0.0,
+        noise: NotNegative = 0.0,
     ) -> None:
         super().__init__()
         self.dims, self.masked, self.noise = dict(dims), masked, noise
         if not self.dims:
             raise SerkitError("cross_attention: no modality; a system needs at least one encoder in 'features'")
+        if attention not in get_args(Attention):
+            raise SerkitError(
+                f"cross_attention: no attention '{attention}'" + did_you_mean(attention, get_args(Attention))
+            )
         n_heads = _heads_by_modality(heads, tuple(self.dims))
         width = 2 * hidden
         self.normalisation = FeatureNormalisation(self.dims, normalize)

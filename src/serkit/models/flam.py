@@ -11,6 +11,7 @@ from serkit.errors import SerkitError
 from serkit.layers import FeatureNormalisation, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
 from serkit.models._inputs import frames_of
+from serkit.parameters import Rate, Size, Whole
 from serkit.tensors import Batch, Outputs
 
 
@@ -45,13 +46,13 @@ class Flam(nn.Module):
         *,
         dims: Mapping[str, int],
         n_classes: int,
-        heads: int = 16,
+        heads: Whole = 16,
         pooling: FramePooling = "attention",
-        width: int | None = None,
-        bottleneck: int = 64,
-        hidden: int = 0,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
+        width: Size | None = None,
+        bottleneck: Whole = 64,
+        hidden: Whole = 0,
+        dropout: Rate = 0.0,
+        attention_dropout: Rate = 0.0,
         layer_norm: bool = False,
         attribute_head: bool = False,
         neutral_head: bool = False,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.layers import EmotionHead, FeatureNormalisation, Normalize, Pool
+from serkit.parameters import Positive, Rate, Size
 from serkit.tensors import Batch, Outputs
 
 
@@ -39,13 +40,13 @@ class MeanPool(nn.Module):
         *,
         dims: Mapping[str, int],
         n_classes: int,
-        hidden: int = 512,
-        dropout: float = 0.5,
+        hidden: Size = 512,
+        dropout: Rate = 0.5,
         pooling: Literal["mean", "statistics"] = "mean",
         neutral_head: bool = True,
         normalize: Normalize = "none",
-        limit: float | None = None,
-        input_dropout: float = 0.0,
+        limit: Positive | None = None,
+        input_dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
         if limit is not None and not limit > 0:

@@ -14,6 +14,7 @@ from serkit.foundation.backbones import Backbone, add_adapters, merge_adapters
 from serkit.layers import FeatureNormalisation
 from serkit.models._flam_head import FlamHead, FramePooling
 from serkit.models._inputs import frames_of
+from serkit.parameters import Fraction, Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
 Tuning = Literal["full", "frozen", "lora"]
@@ -56,22 +57,22 @@ class SpeechBackbone(nn.Module):
         backbone: Backbone,
         tuning: Tuning = "full",
         freeze_feature_encoder: bool = True,
-        frozen_layers: int = 0,
-        backbone_lr: float | None = None,
-        layer_decay: float = 1.0,
-        lora_rank: int = 8,
-        lora_alpha: int = 16,
-        lora_dropout: float = 0.0,
+        frozen_layers: Whole = 0,
+        backbone_lr: Positive | None = None,
+        layer_decay: Fraction = 1.0,
+        lora_rank: Size = 8,
+        lora_alpha: Size = 16,
+        lora_dropout: Rate = 0.0,
         lora_targets: Sequence[str] = ("q_proj", "v_proj"),
         gradient_checkpointing: bool = False,
         wave_normalise: WaveNormalise = "checkpoint",
-        max_s: float | None = None,
-        heads: int = 0,
+        max_s: Positive | None = None,
+        heads: Whole = 0,
         pooling: FramePooling = "mean",
-        bottleneck: int = 0,
-        hidden: int = 0,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
+        bottleneck: Whole = 0,
+        hidden: Whole = 0,
+        dropout: Rate = 0.0,
+        attention_dropout: Rate = 0.0,
         layer_norm: bool = False,
         attribute_head: bool = False,
         neutral_head: bool = False,

@@ -70,6 +70,34 @@ def check_backbones(recipe: Recipe) -> None:
         describe(backbone)
 
 
+def check_parts(recipe: Recipe, n_classes: int) -> None:
+    """Build the augmentations and networks of every system once, so that what they refuse is told before any work.
+
+    Networks are built without weights, and on features of a made-up width, as no encoder has been asked yet. One on a
+    pretrained network (:func:`check_backbones`) and one of the user's own are not built here.
+
+    Raises:
+        SerkitError: parameters that do not go together, or are out of range.
+    """
+    import torch
+
+    for name, system in recipe.systems.items():
+        try:
+            for step in system.augment:
+                registry.find("augment", step.name)(**step.parameters)
+            parameters = {k: v for k, v in system.model.parameters.items() if k != "layer_weights"}
+            if "." in system.model.name or "backbone" in parameters:
+                continue
+            with torch.device("meta"):
+                dims = {feature.key: 64 for feature in system.features}
+                registry.find("models", system.model.name)(dims=dims, n_classes=n_classes, **parameters)
+        except SerkitError as error:
+            raise SerkitError(f"systems.{name}: {error}") from None
+    for copy in recipe.copies:
+        for step in copy:
+            registry.find("augment", step.name)(**step.parameters)
+
+
 def needed_features(recipe: Recipe) -> dict[str, Feature]:
     """Every feature of a recipe, by key, and the waveform where some system augments waveforms."""
     needed = recipe.features

@@ -18,7 +18,14 @@ from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import remove_parts, write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.heard import texts_of
-from serkit.pipeline.inputs import check_backbones, check_copies, copy_encoders, make_encoders, needed_features
+from serkit.pipeline.inputs import (
+    check_backbones,
+    check_copies,
+    check_parts,
+    copy_encoders,
+    make_encoders,
+    needed_features,
+)
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
@@ -59,10 +66,12 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
         recipe: resolved. manifest: of the corpus, before the recipe's labels. folder: of the run.
 
     Raises:
-        SerkitError: the folder holds another run; labels or splits that the recipe cannot use.
+        SerkitError: the folder holds another run; labels or splits that the recipe cannot use; parameters that do not
+            go together.
     """
     fitted = apply_labels(manifest, recipe)
     check_splits(fitted, recipe)
+    check_parts(recipe, len(fitted.labels))
     folder = Path(folder)
     if (folder / "manifest.jsonl").is_file():
         remove_parts(folder)
