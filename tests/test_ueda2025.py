@@ -14,7 +14,7 @@ from serkit import pipeline
 from serkit.corpora.ravdess import ravdess
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
-from serkit.pipeline.stages import make_encoder
+from serkit.pipeline.inputs import make_encoder
 from serkit.recipe import Recipe, load_recipe, parse_recipe
 from serkit.types import Manifest
 
