@@ -98,7 +98,10 @@ def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path
     assert ask("compare", finished, tmp_path / "run")[0] == 2
     assert "not on the same splits" in ask("compare", finished, tmp_path / "run")[2]
     assert "holds no run" in ask("compare", finished, tmp_path)[2]
-    assert "no predictions at" in ask("compare", finished, finished, "--system-a", "stak")[2]
+    assert ask("compare", finished, finished, "--system-a", "stak")[0::2] == (
+        2, f"{finished} has no system 'stak'; did you mean 'stack'?",
+    )  # fmt: skip
+    assert ask("compare", finished, finished, "--split", "tset")[0::2] == (2, "no split 'tset'; did you mean 'test'?")
 
 
 # ---------------------------------------------------------------- bad input

@@ -81,6 +81,14 @@ def test_bs_f1_is_mean_min_max_of_subsets_that_differ():
     assert m.interval == "min-max of 100 balanced subsets, 30 per class"
 
 
+@pytest.mark.parametrize("right", [0.3, 0.4, 0.55, 0.8])
+def test_bs_f1_of_a_balanced_set_lies_in_its_own_range(right):
+    manifest = make_manifest()
+    m = evaluate(score(manifest, right=right), manifest, split="test", draws=20).metrics["bs_f1"]
+    assert m.low <= m.value <= m.high
+    assert m.low == m.high
+
+
 def test_fold_models_are_averaged_first():
     manifest = make_manifest()
     a, b = score(manifest, seed=1), score(manifest, seed=2, right=0.4)

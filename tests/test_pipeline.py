@@ -91,6 +91,24 @@ def test_done_is_done(finished, machine):
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
 
 
+def test_a_report_that_is_gone_is_made_again(finished, machine):
+    before = report(finished)
+    for name, stages in {"report.html": ["report"], "report.json": ["evaluate", "report"]}.items():
+        (finished / "report" / name).unlink()
+        begun = []
+        pipeline.run_all(pipeline.Run(finished), machine, begun.append)
+        assert [event.stage for event in begun] == stages
+        assert (finished / "report" / "report.html").is_file()
+    assert report(finished)["systems"] == before["systems"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(small_text, toy_root, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "run", tmp_path / "file" / "deep" / "run", Path("/proc/serkit-run")):
+        with pytest.raises(SerkitError, match=f"{folder} cannot be made: .*; choose another --out"):
+            pipeline.prepare(parse_recipe(small_text), toy(toy_root), folder)
+
+
 def test_stages_alone_are_the_run(finished, small_text, toy_root, tmp_path, machine):
     run = pipeline.prepare(parse_recipe(small_text), toy(toy_root), tmp_path / "alone")
     pipeline.extract_run(run, machine)

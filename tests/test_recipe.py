@@ -120,6 +120,47 @@ def test_what_cannot_be_set_is_refused_in_one_line(override, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_key_is_set_in_what_was_just_written_short():
+    for overrides, model in (
+        (["model=mean_pool", "model.pooling=statistics"], {"name": "mean_pool", "pooling": "statistics"}),
+        (["model={name: flam}", "model.heads=2"], {"name": "flam", "heads": 2}),
+    ):
+        assert parse_recipe(BASE, overrides).systems["a"].model.model_dump() == model
+    losses = parse_recipe(BASE, ["losses=[focal]", "losses.focal.gamma=3"]).systems["b"].losses
+    assert [(loss.name, loss.parameters) for loss in losses] == [("focal", {"gamma": 3})]
+    features = parse_recipe(BASE, ["features=[logmel/24]", "features.logmel/24.pool=2"]).features
+    assert list(features) == ["logmel/24[pool=2]"]
+    whole = parse_recipe(BASE, ["systems={c: {features: [logmel/24]}}", "model.hidden=8", "train.epochs=2"])
+    assert whole.systems["c"].model.parameters == {"hidden": 8}
+    assert (whole.systems["c"].model.name, whole.systems["c"].train.epochs) == ("cross_attention", 2)
+    assert parse_recipe(BASE, ["crossfit=null", "stack=null", "crossfit.folds=4"]).crossfit.folds == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["crossfit=3", "crossfit.folds=4"], "--set crossfit.folds: crossfit is 3, expected a mapping"),
+        (["model=3", "model.hidden=4"], "--set model.hidden: model: expected a name, or a mapping with a name"),
+        (["model={hidden: 3}", "model.hidden=4"], "expected a name, or a mapping with a name"),
+        (["losses=focal", "losses.focal.gamma=2"], "losses is 'focal', expected a list"),
+        (["losses=[3]", "losses.focal.gamma=2"], "expected a list of names or mappings with a name"),
+        (["train=null", "train.epochs=2"], "--set train.epochs: train: expected a mapping"),
+        (["features=null", "model.hidden=4"], "features is None, expected a list"),
+        (["systems={a: {}}", "model.hidden=4"], r"systems\.a\.features: field required"),
+        (["systems=3", "train.epochs=2"], "systems: expected a mapping of systems by name"),
+        (["systems={a: null}", "train.epochs=2"], "systems: expected a mapping of systems by name"),
+        (["systems.a=null"], r"--set systems\.a: a system is set key by key, such as systems\.a\.train\.epochs=3"),
+        (["systems.c=null"], "no system 'c'"),
+        (["losses.cross_entropi.label_smoothing=0.1"], r"did you mean 'losses\.cross_entropy\.label_smoothing'"),
+        (["model=mean_pol", "model.hidden=4"], "no model 'mean_pol'; did you mean 'mean_pool'"),
+    ],
+)
+def test_overrides_that_do_not_go_together_are_refused_in_one_line(overrides, message):
+    with pytest.raises(SerkitError, match=message) as error:
+        parse_recipe(BASE, overrides)
+    assert "\n" not in str(error.value)
+
+
 def test_keys_are_set_where_they_are():
     text = BASE + "  c: {features: [logmel], losses: [{name: focal}], model: {name: mean_pool}}\n"
     recipe = parse_recipe(

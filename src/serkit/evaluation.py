@@ -201,7 +201,9 @@ def evaluate(
     numbers = classification(rows, groups, rows.possible, draws=draws, seed=seed)
     subsets, name = bs_f1(confusion, seed=seed)
     n, speakers = len(rows.truth), groups.speakers
-    numbers["bs_f1"] = Metric(float(subsets.mean()), float(subsets.min()), float(subsets.max()), n, speakers, name)
+    low, high = float(subsets.min()), float(subsets.max())
+    mean = min(max(float(subsets.mean()), low), high)  # of equal numbers, rounding would put it outside their range
+    numbers["bs_f1"] = Metric(mean, low, high, n, speakers, name)
     numbers["ece"] = ece(rows, groups, draws=draws, seed=seed)
     tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     numbers.update(closeness(tables, manifests, split=split, draws=draws, seed=seed))

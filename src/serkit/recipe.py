@@ -53,6 +53,8 @@ __all__ = [
 RECIPES = Path(__file__).parent / "recipes"
 FINETUNE_LR = 1e-4  # of a backbone under a head that trains at train.lr (read in the code of LAM and SeeNet)
 _FRONT_ENDS = ("compact", "speech_backbone")
+_LISTS = ("features", "losses", "augment")
+_KINDS: dict[str, registry.Kind] = {"losses": "losses", "augment": "augment"}
 LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
@@ -201,11 +203,16 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise SerkitError(f"--set {override!r}: expected KEY=VALUE, such as train.epochs=3")
     value = yaml_text.parse(text, f"--set {key}") if text else None
     parts = key.strip().split(".")
+    if parts == ["systems"]:
+        tree["systems"] = value
+        return
+    systems = _mappings(tree["systems"], f"--set {key}: systems", "a mapping of systems by name")
     if parts[0] == "systems":
-        if len(parts) < 3 or parts[1] not in tree["systems"]:
-            name = parts[1] if len(parts) > 1 else ""
-            raise SerkitError(f"--set {key}: no system '{name}'" + did_you_mean(name, tree["systems"]))
-        if not _set_in_system(tree["systems"][parts[1]], parts[2:], value):
+        if parts[1] not in systems:
+            raise SerkitError(f"--set {key}: no system '{parts[1]}'" + did_you_mean(parts[1], systems))
+        if len(parts) < 3:
+            raise SerkitError(f"--set {key}: a system is set key by key, such as {key.strip()}.train.epochs=3")
+        if not _set_in_system(systems[parts[1]], parts[2:], value, key):
             raise SerkitError(f"--set {key}: system '{parts[1]}' has no such key" + _nearest(tree, parts[2:]))
         return
     if parts[0] in Recipe.model_fields:
@@ -214,16 +221,19 @@ def _override(tree: dict[str, Any], override: str) -> None:
             tree[parts[0]] = value
             return
         if field is not Recipe and len(parts) == 2 and parts[1] in field.model_fields:
-            tree[parts[0]] = {**(from_name(tree[parts[0]]) or {}), parts[1]: value}
+            before = from_name(tree[parts[0]])
+            if before is not None and not isinstance(before, Mapping):
+                raise SerkitError(f"--set {key}: {parts[0]} is {before!r}, expected a mapping")
+            tree[parts[0]] = {**(before or {}), parts[1]: value}
             return
         known = field.model_fields if field is not Recipe else ()
         raise SerkitError(f"--set {key}: '{parts[0]}' has no key '{parts[1]}'" + did_you_mean(parts[1], known))
-    hits = [_set_in_system(system, parts, value) for system in tree["systems"].values()]
+    hits = [_set_in_system(system, parts, value, key) for system in systems.values()]
     if not any(hits):
         raise SerkitError(f"--set {key}: no system has this key" + _nearest(tree, parts))
 
 
-def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any) -> bool:
+def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any, key: str) -> bool:
     """Set a key in one system where it has that key; say whether it has."""
     head, rest = parts[0], list(parts[1:])
     if head not in System.model_fields:
@@ -232,22 +242,58 @@ def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any) -> 
         system[head] = value
         return True
     if head == "train" and len(rest) == 1 and rest[0] in Train.model_fields:
-        system["train"][rest[0]] = value
+        _spell_out(system, "train", key)[rest[0]] = value
         return True
-    if (head, rest) == ("model", ["backbone"]) and system["model"]["name"] in _FRONT_ENDS:
-        return _put_backbone(system, value)
     if head == "model" and len(rest) == 1:
-        known = {"name", *registry.member("models", system["model"]["name"]).parameters}
-        stacks = any(f.get("layer") == "all" for f in system["features"])
+        model = _spell_out(system, "model", key)
+        features = _spell_out(system, "features", key)
+        if rest == ["backbone"] and model["name"] in _FRONT_ENDS:
+            return _put_backbone(system, value)
+        known = {"name", *registry.member("models", model["name"]).parameters}
+        stacks = any(f.get("layer") == "all" for f in features)
         if rest[0] in known | ({"layer_weights"} if stacks else set()):
-            system["model"][rest[0]] = value
+            model[rest[0]] = value
             return True
-    if head in ("losses", "augment", "features") and len(rest) == 2:
-        hits = [item for item in system[head] if item["name"] == rest[0]]
+    if head in _LISTS and len(rest) == 2:
+        hits = [item for item in _spell_out(system, head, key) if item["name"] == rest[0]]
         for item in hits:
             item[rest[1]] = value
         return bool(hits)
     return False
+
+
+def _spell_out(system: dict[str, Any], head: str, key: str) -> Any:
+    """A part of a system as mappings, put in its place, where an earlier override left it out or wrote it short.
+
+    Raises:
+        SerkitError: an earlier override made it something that has no keys.
+    """
+    at = f"--set {key}: {head}"
+    if head not in system:
+        if head == "features":
+            return []  # there is no default, which is said when the whole is checked
+        system[head] = System.model_validate({"features": ["none"]}).model_dump(mode="json")[head]
+    if head in _LISTS:
+        given = system[head]
+        if not isinstance(given, list | tuple):
+            raise SerkitError(f"{at} is {given!r}, expected a list")
+        named = [from_name(item) for item in given]
+        _mappings({str(k): item for k, item in enumerate(named)}, at, "a list of names or mappings with a name", "name")
+    else:
+        named = from_name(system[head])
+        needed = "name" if head == "model" else None
+        _mappings({head: named}, at, "a name, or a mapping with a name" if needed else "a mapping", needed)
+    system[head] = named
+    return named
+
+
+def _mappings(value: Any, at: str, expected: str, needed: str | None = None) -> dict[str, Any]:
+    """The value, where it is a mapping of mappings, each with a text under the key ``needed``."""
+    inner = list(value.values()) if isinstance(value, Mapping) else [None]
+    for item in inner:
+        if not isinstance(item, Mapping) or (needed is not None and not isinstance(item.get(needed), str)):
+            raise SerkitError(f"{at}: expected {expected}")
+    return dict(value)
 
 
 def _names_backbone(override: str) -> bool:
@@ -271,7 +317,12 @@ def _put_backbone(system: dict[str, Any], value: Any) -> bool:
 def _nearest(tree: Mapping[str, Any], parts: Sequence[str]) -> str:
     known = list(System.model_fields) + [f"train.{f}" for f in Train.model_fields]
     for system in tree["systems"].values():
-        known += [f"model.{p}" for p in registry.member("models", system["model"]["name"]).parameters]
+        key = ".".join(parts)
+        known += [f"model.{p}" for p in registry.member("models", _spell_out(system, "model", key)["name"]).parameters]
+        for head, kind in _KINDS.items():
+            for item in _spell_out(system, head, key):
+                settable = [*registry.member(kind, item["name"]).parameters, *(["weight"] if head == "losses" else [])]
+                known += [f"{head}.{item['name']}.{p}" for p in settable]
     return did_you_mean(".".join(parts), known)
 
 

@@ -108,3 +108,12 @@ def test_what_is_said_of_the_stack_is_measured_of_the_stack() -> None:
     assert sum(s.startswith("Better than") for s in found.sentences) == 3
     assert sum(s.startswith("The random forest: worse than") for s in found.sentences) == 3
     assert not any("logistic" in s.split(":")[0] for s in found.sentences[:6])
+
+
+def test_numbers_on_dev_say_why() -> None:
+    tree = report()
+    for by_split in tree["systems"].values():
+        by_split.pop("test", None)
+    assert any(line.startswith("Test has no labels here: ") for line in judge(Source(tree)).cautions)
+    tree["provenance"]["corpus_info"] = {"no_test": True}
+    assert any(line.startswith("Test was left out: ") for line in judge(Source(tree)).cautions)

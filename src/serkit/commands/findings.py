@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serkit.commands.options import AsJson, watcher
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, did_you_mean
+
+SPLITS = ("train", "dev", "test")
 
 if TYPE_CHECKING:
     from serkit.pipeline import Run
@@ -63,6 +65,8 @@ def compare(
     from serkit import pipeline
     from serkit.comparison import compare as paired
 
+    if split not in SPLITS:
+        raise SerkitError(f"no split '{split}'" + did_you_mean(split, SPLITS))
     sides = (pipeline.runs_of(a), pipeline.runs_of(b))
     hashes = [[r.manifest.split_hash for r in runs] for runs in sides]
     if hashes[0] != hashes[1]:
@@ -85,5 +89,8 @@ def compare(
 
 def _default_system(run: Run, given: str | None) -> str:
     if given is not None:
+        known = [*run.recipe.systems, *run.ensembles]
+        if given not in known:
+            raise SerkitError(f"{run.folder} has no system '{given}'" + did_you_mean(given, known))
         return given
     return run.lead or next(iter(run.recipe.systems))

@@ -199,7 +199,9 @@ def _prepare(
 
 def _summary(folder: Path) -> None:
     """The table of a run's report, short."""
-    tree = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    from serkit.reporting.reading import read
+
+    tree = read(folder / "report").tree
     width = max(len(name) for name in tree["systems"]) + 2
     typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}")
     for name, splits in tree["systems"].items():

@@ -20,6 +20,7 @@ from serkit.types import Manifest
 
 ENSEMBLES = ("stack", "random_forest", "logistic", "log_pool", "vote", "mean_logit")
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
+_LEFT = {"evaluate": "report.json", "report": "report.html"}
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,10 @@ class Run:
         return found[0] if found else singles[0] if len(singles) == 1 else None
 
     def done(self, stage: str) -> bool:
-        """Whether a stage is finished for this recipe and manifest."""
-        return self._state().get(stage) == self._key(stage)
+        """Whether a stage is finished for this recipe and manifest, and what it leaves in ``report/`` is there."""
+        left = _LEFT.get(stage)
+        there = left is None or (self.folder / "report" / left).is_file()
+        return there and self._state().get(stage) == self._key(stage)
 
     def mark(self, stage: str) -> None:
         """Say that a stage is finished; later stages have to run again."""

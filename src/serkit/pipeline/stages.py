@@ -66,8 +66,8 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
         recipe: resolved. manifest: of the corpus, before the recipe's labels. folder: of the run.
 
     Raises:
-        SerkitError: the folder holds another run; labels or splits that the recipe cannot use; parameters that do not
-            go together.
+        SerkitError: the folder holds another run or cannot be made; labels or splits that the recipe cannot use;
+            parameters that do not go together.
     """
     fitted = apply_labels(manifest, recipe)
     check_splits(fitted, recipe)
@@ -87,7 +87,10 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
         return Run(folder)
     if folder.exists() and (not folder.is_dir() or any(not _begun(p, recipe) for p in folder.iterdir())):
         raise SerkitError(f"{folder} is not empty and holds no run; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise SerkitError(f"{folder} cannot be made: {error.strerror}; choose another --out") from None
     write_text(folder / "recipe.yaml", recipe.to_yaml())
     fitted.save(folder / "manifest.jsonl")
     run = Run(folder)

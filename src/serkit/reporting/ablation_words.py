@@ -145,7 +145,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
     if "rough" in str(d.get("interval")):
         lines.append(f"rough intervals: {voices(speakers)} on {split}; below 20 they are too narrow.")
     if split == "dev":
-        lines.append("Test has no labels here: these are numbers on dev, on which checkpoints were chosen.")
+        lines.append(f"{source.why_dev}: these are numbers on dev, on which checkpoints were chosen.")
     if source.provenance.get("speakers_shared"):
         lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
     return [*lines, *corpus_cautions(source)]

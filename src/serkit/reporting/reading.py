@@ -73,8 +73,14 @@ class Source:
 
     @property
     def split(self) -> str:
-        """Where it leads: test, or dev where test has no labels."""
+        """Where it leads: test, or dev where test has no labels or was left out."""
         return "test" if "test" in self.tree["systems"].get(self.lead, {}) else "dev"
+
+    @property
+    def why_dev(self) -> str:
+        """Why it leads on dev: test was left out, or has no labels."""
+        left_out = any(info.get("no_test") for info in self.corpora.values())
+        return "Test was left out" if left_out else "Test has no labels here"
 
     @property
     def splits(self) -> list[str]:

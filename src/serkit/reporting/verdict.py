@@ -207,7 +207,7 @@ def cautions(source: Source) -> list[str]:
         said = "where no epoch was chosen" if kept_last else "on which models were chosen, so they flatter"
         if (recipe.get("crossfit") or {}).get("with_dev"):
             said += "; dev's speakers train too, and each is scored by networks that did not hear it"
-        lines.append(f"Test has no labels here: these are numbers on dev, {said}.")
+        lines.append(f"{source.why_dev}: these are numbers on dev, {said}.")
     elif (recipe.get("crossfit") or {}).get("with_dev"):
         lines.append("dev's speakers train too: each is scored on dev by networks that did not hear it; test is apart.")
     stack = recipe.get("stack") or {}
