@@ -21,7 +21,7 @@ import torch
 from serkit.extraction import extract
 from serkit.labels import apply_labels
 from serkit.networks import NetworkConfig
-from serkit.pipeline.stages import make_encoder
+from serkit.pipeline.inputs import make_encoder
 from serkit.readers import read_corpora
 from serkit.recipe import Recipe, parse_recipe
 from serkit.sampling import Examples

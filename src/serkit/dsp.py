@@ -30,8 +30,8 @@ def without_offset(samples: np.ndarray, least: float = 0.05) -> np.ndarray:
     Args:
         samples: (n,) float32.
 
-    >>> without_offset(np.array([0.4, 0.6], dtype=np.float32)).tolist()
-    [-0.10000000149011612, 0.10000000149011612]
+    >>> without_offset(np.array([0.25, 0.75], dtype=np.float32)).tolist()
+    [-0.25, 0.25]
     """
     if not len(samples):
         return samples
