@@ -170,6 +170,16 @@ def test_recipes_that_are_wrong_are_one_line_and_2(tmp_path, toy_root):
     )
     code, _, line = ask("prepare", typo, "--corpus", "toy", "--root", toy_root, "--out", tmp_path / "run")
     assert (code, line) == (2, "systems.a: attention: heads 3 does not divide the width 16")
+    for feature, said in {
+        "{name: mfcc/13, pool: 0}": "encoder 'mfcc/13': dim 26 and pool 0 must be at least 1",
+        "{name: mfcc/13, pool: 2.5}": "features: pool of encoder 'mfcc' is 2.5, expected a whole number",
+        "{name: wavlm/large, precison: bf16}": "has no parameter 'precison'; did you mean 'precision'?",
+        "mfc/13": "no encoder 'mfc'; did you mean 'mfcc'?",
+    }.items():
+        typo.write_text(f"name: x\nsystems: {{a: {{features: [{feature}]}}}}\n")
+        code, _, line = ask("prepare", typo, "--corpus", "toy", "--root", toy_root, "--out", tmp_path / "run")
+        assert code == 2
+        assert said in line, line
     assert not (tmp_path / "run").exists()
     typo.write_text("")
     assert "got an empty file" in ask("run", typo, "--corpus", "toy")[2]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import cast
 
 from serkit import checkpoints, registry
 from serkit.copies import CopyEncoder, check_steps, copy_key
 from serkit.encoding import Encoder
-from serkit.errors import SerkitError
+from serkit.errors import MissingExtra, SerkitError
 from serkit.examples import FrameSource, Hearing, Remembered
 from serkit.files import fingerprint
 from serkit.pipeline.run import Run
@@ -71,16 +72,24 @@ def check_backbones(recipe: Recipe) -> None:
 
 
 def check_parts(recipe: Recipe, n_classes: int) -> None:
-    """Build the augmentations and networks of every system once, so that what they refuse is told before any work.
+    """Build encoders, augmentations and networks once, so that what they refuse is told before any work.
 
-    Networks are built without weights, and on features of a made-up width, as no encoder has been asked yet. One on a
-    pretrained network (:func:`check_backbones`) and one of the user's own are not built here.
+    Encoders are built where they need no checkpoint, of the others the words are checked. Networks are built without
+    weights, and on features of a made-up width. One on a pretrained network (:func:`check_backbones`) and one of the
+    user's own are not built here.
 
     Raises:
         SerkitError: parameters that do not go together, or are out of range.
     """
     import torch
 
+    for feature in needed_features(recipe).values():
+        if ":" not in feature.name and "." not in feature.family:
+            parameters = {"name": feature.name, **feature.parameters}
+            registry.check_parameters("encoders", feature.family, parameters, "features")
+        if feature.family in registry.names("encoders") and feature.family not in checkpoints.FAMILIES:
+            with contextlib.suppress(MissingExtra):  # whoever extracts is told
+                make_encoder(feature)
     for name, system in recipe.systems.items():
         try:
             for step in system.augment:
