@@ -61,9 +61,10 @@ def test_results_come_in_order_or_as_they_come():
     heard = []
     assert list(in_processes(_work, tasks, jobs=2, listener=heard.append)) == [0.6, 0.0, 7, 8]
     assert [what for what, _ in sorted(heard)] == ["give", "give", "wait", "wait"]
-    assert len({pid for _, pid in heard}) == 2
+    assert 1 <= len({pid for _, pid in heard}) <= 2  # the second may come too late to find work
     assert sorted(in_processes(_work, tasks, jobs=2, ordered=False)) == [0.0, 0.6, 7, 8]
-    assert next(in_processes(_work, tasks, jobs=2, ordered=False)) != 0.6
+    with contextlib.closing(in_processes(_work, [("wait", 20.0), ("give", 1)], jobs=2, ordered=False)) as found:
+        assert next(found) == 1
     assert list(in_processes(_square, [], jobs=2)) == []
     assert _alive() == []
 
