@@ -24,7 +24,7 @@ from typing import Any
 from serkit.checkpoint_files import FACODEC_STEMS, is_facodec, lacking, read_json, transformer_folder, weight_files
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import cache_folder, checkpoint_folders, config_path
-from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.errors import MissingExtra, SerkitError, did_you_mean, refuse
 from serkit.journal import append_rows, read_rows
 
 FAMILY_OF_TYPE: Mapping[str, str] = {
@@ -241,10 +241,7 @@ def require(wanted: Iterable[Resolved]) -> None:
     if len(unreachable) > 1:
         absent = _Unreachable([found for error in unreachable for found in error.absent], unreachable[0].reason)
         refused = [absent, *(error for error in refused if not isinstance(error, _Unreachable))]
-    if len(refused) == 1:
-        raise refused[0]
-    if refused:
-        raise SerkitError("; ".join(dict.fromkeys(str(error) for error in refused)))
+    refuse(refused)
 
 
 class _Unreachable(SerkitError):

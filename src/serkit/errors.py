@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class SerkitError(Exception):
@@ -35,6 +35,18 @@ class MissingExtra(SerkitError):
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed: pip install 'serkit[{extra}]'"
         )
+
+
+def refuse(errors: Sequence[SerkitError]) -> None:
+    """Raise what was gathered: one error as it is, several in one line, none not at all.
+
+    Raises:
+        SerkitError: there is one.
+    """
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise SerkitError("; ".join(dict.fromkeys(str(error) for error in errors)))
 
 
 def without(reasons: Mapping[str, str], total: int, what: str) -> str:

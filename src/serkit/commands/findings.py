@@ -11,8 +11,6 @@ import typer
 from serkit.commands.options import AsJson, watcher
 from serkit.errors import SerkitError, did_you_mean
 
-SPLITS = ("train", "dev", "test")
-
 if TYPE_CHECKING:
     from serkit.pipeline import Run
 
@@ -64,6 +62,7 @@ def compare(
     """Paired differences between two runs, or two cross-validations with their folds pooled, with intervals."""
     from serkit import pipeline
     from serkit.comparison import compare as paired
+    from serkit.types import SPLITS
 
     if split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, SPLITS))

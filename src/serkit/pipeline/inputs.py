@@ -9,7 +9,7 @@ from typing import cast
 from serkit import checkpoints, registry
 from serkit.copies import CopyEncoder, check_steps, copy_key
 from serkit.encoding import Encoder
-from serkit.errors import MissingExtra, SerkitError
+from serkit.errors import MissingExtra, SerkitError, refuse
 from serkit.examples import FrameSource, Hearing, Remembered
 from serkit.files import fingerprint
 from serkit.pipeline.run import Run
@@ -45,10 +45,7 @@ def make_encoders(features: Mapping[str, Feature]) -> dict[str, Encoder]:
             made[key] = make_encoder(feature)
         except SerkitError as error:
             refused.append(error)
-    if len(refused) == 1:
-        raise refused[0]
-    if refused:
-        raise SerkitError("; ".join(dict.fromkeys(str(error) for error in refused)))
+    refuse(refused)
     return made
 
 
