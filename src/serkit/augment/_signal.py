@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,6 +27,19 @@ def full_scale(samples: np.ndarray) -> np.ndarray:
     """(n,) float32: the samples, scaled down as a whole to a peak of 1 where they are louder."""
     peak = float(np.max(np.abs(samples), initial=0.0))
     return np.asarray(samples / peak if peak > 1.0 else samples, dtype=np.float32)
+
+
+def filtered(samples: np.ndarray, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(n,) float64: the samples with a real gain at every frequency, so without a shift in time.
+
+    Args:
+        samples: (n,) mono at 16 kHz.
+        gain: gives the factors at (m,) frequencies in Hz.
+    """
+    n = len(samples)
+    size = n + SAMPLE_RATE_HZ // 10  # silence after the end, which the filter rings into instead of the beginning
+    spectrum = np.fft.rfft(samples, n=size) * gain(np.fft.rfftfreq(size, 1.0 / SAMPLE_RATE_HZ))
+    return np.fft.irfft(spectrum, n=size)[:n]
 
 
 def snr_gain(signal_power: float, noise_power: float, snr_db: float) -> float:
