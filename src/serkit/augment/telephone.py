@@ -72,7 +72,7 @@ class Telephone:
         loudest = float(np.max(np.abs(line), initial=0.0))
         if loudest < 1e-9:
             return example
-        heard = companded(line * np.float32(peak / loudest), codec) * np.float32(loudest / peak)
+        heard = _companded(line * np.float32(peak / loudest), codec) * np.float32(loudest / peak)
         back = soxr.resample(heard, LINE_RATE_HZ, SAMPLE_RATE_HZ)[: len(samples)]
         return dataclasses.replace(example, samples=full_scale(np.pad(back, (0, len(samples) - len(back)))))
 
@@ -84,14 +84,14 @@ def _band(hz: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
     return np.asarray(1.0 / np.sqrt((1.0 + below) * (1.0 + above)))
 
 
-def companded(samples: np.ndarray, codec: str) -> np.ndarray:
+def _companded(samples: np.ndarray, codec: str) -> np.ndarray:
     """(n,) float32 samples within ±1 after eight bits of G.711 and back, as libsndfile codes them.
 
     Args:
         samples: (n,) at the line's rate; louder ones than ±1 are clipped.
         codec: ``mu-law``, ``a-law``, or ``none``, which only clips.
 
-    >>> companded(np.array([0.0, 0.5, -2.0]), "mu-law").astype(float).round(2).tolist()
+    >>> _companded(np.array([0.0, 0.5, -2.0]), "mu-law").astype(float).round(2).tolist()
     [0.0, 0.51, -0.98]
     """
     clipped: np.ndarray = np.clip(samples, -1.0, 1.0).astype(np.float32)
