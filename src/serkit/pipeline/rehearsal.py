@@ -1,0 +1,154 @@
+"""What a recipe's parts refuse, told before any work: each is built once, and its losses see a few made-up frames."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from serkit import checkpoints, registry
+from serkit.errors import MissingExtra, SerkitError
+from serkit.examples import Examples, Hearing
+from serkit.pipeline.inputs import WAVEFORM, make_encoder, needed_features
+from serkit.pipeline.networks_of_run import learned_from
+from serkit.recipe import Recipe, System
+from serkit.types import Manifest
+
+_WIDTH, _FRAMES = 64, 50  # of features that are made up
+_SAMPLES = 16_000  # of the feature 'waveform', one second
+_LARGEST = 50_000_000  # parameters of a network that is built with weights only to ask its losses
+
+_PASSED_OVER = (ArithmeticError, AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError)
+
+
+def check_parts(recipe: Recipe, manifest: Manifest) -> None:
+    """Build encoders, augmentations, networks and losses once, so that what they refuse is told before any work.
+
+    Encoders are built where they need no checkpoint, of the others the words are checked. Networks are built on
+    features of a made-up width, and their losses are asked what they make of a few clips with made-up features: what
+    they need of labels, heads or attributes is refused here. One on a pretrained network
+    (:func:`serkit.pipeline.inputs.check_backbones`) and one of the user's own are not built.
+
+    Args:
+        recipe: resolved. manifest: with the recipe's labels, splits checked.
+
+    Raises:
+        SerkitError: parameters that do not go together or are out of range, or a loss that cannot do without what the
+            network or the corpus does not have; the line names the system.
+    """
+    for feature in needed_features(recipe).values():
+        if ":" not in feature.name and "." not in feature.family:
+            parameters = {"name": feature.name, **feature.parameters}
+            registry.check_parameters("encoders", feature.family, parameters, "features")
+        if feature.family in registry.names("encoders") and feature.family not in checkpoints.FAMILIES:
+            with contextlib.suppress(MissingExtra):  # whoever extracts is told
+                make_encoder(feature)
+    train = learned_from(manifest, recipe)
+    for name, system in recipe.systems.items():
+        try:
+            _rehearse(system, train)
+        except SerkitError as error:
+            raise SerkitError(f"systems.{name}: {error}") from None
+    for copy in recipe.copies:
+        for step in copy:
+            registry.find("augment", step.name)(**step.parameters)
+
+
+def _rehearse(system: System, train: Manifest) -> None:
+    """Build a system's augmentations and network, and hand its losses what the network says of a few clips.
+
+    Raises:
+        SerkitError: whatever one of them refuses.
+    """
+    import torch
+
+    from serkit.fitting import augmentations
+
+    dims = {f.key: 1 if f.name == WAVEFORM else _WIDTH for f in system.features}
+    few = _few(train, votes=system.train.targets == "votes")
+    sources = {key: _Silence(dim) for key, dim in dims.items()}
+    hearing = Hearing(_Silence(1), {})  # a run has one wherever it is needed
+    examples = Examples.of(few, sources, targets=system.train.targets, hearing=hearing)
+    augmentations(system, examples)
+    with torch.random.fork_rng(devices=[]):
+        network = _network(system, dims, len(train.labels))
+        if network is not None:
+            _ask_losses(system, examples, network)
+
+
+def _network(system: System, dims: Mapping[str, int], n_classes: int) -> Any:
+    """A system's network, with weights; ``None`` where it is not built here, or too large to be built for this."""
+    import torch
+
+    parameters = {k: v for k, v in system.model.parameters.items() if k != "layer_weights"}
+    if "." in system.model.name or "backbone" in parameters:
+        return None
+    make = registry.find("models", system.model.name)
+    with torch.device("meta"):
+        shape = make(dims=dims, n_classes=n_classes, **parameters)
+    if sum(p.numel() for p in shape.parameters()) > _LARGEST:
+        return None
+    return make(dims=dims, n_classes=n_classes, **parameters)
+
+
+def _ask_losses(system: System, examples: Examples, network: Any) -> None:
+    """Compute the losses of a system once, without gradients.
+
+    What else goes wrong is passed over: made-up frames are no proof that the real ones would fail.
+
+    Raises:
+        SerkitError: a loss needs what the network or the clips do not have.
+    """
+    import torch
+
+    from serkit.fitting import set_statistics
+    from serkit.objective import Objective
+    from serkit.sampling import Loader
+
+    objective = Objective(system, examples, network)
+    batch = Loader(examples, len(examples)).collate(np.arange(len(examples)))
+    if not np.isfinite(examples.attributes).any():
+        batch = replace(batch, attributes=None)
+    with torch.no_grad():
+        try:
+            set_statistics(network, examples)
+            outputs = network.eval()(batch)
+        except (SerkitError, *_PASSED_OVER):
+            return
+        with contextlib.suppress(*_PASSED_OVER):
+            objective.eval()(outputs, batch)
+
+
+def _few(train: Manifest, *, votes: bool) -> Manifest:
+    """Two clips of each class, two that raters have judged, and two of which an attribute is known."""
+    left = dict.fromkeys((*train.labels, None), 2)
+    kept, rated, known = [], 2, 2
+    for u in train.utterances:
+        take = left[u.emotion] > 0 and (u.emotion is not None)
+        take_rated = votes and rated > 0 and bool(u.votes)
+        take_known = known > 0 and (u.emotion is not None or bool(u.votes)) and _has_attribute(u)
+        if take or take_rated or take_known:
+            kept.append(u)
+            left[u.emotion] -= 1
+            rated, known = rated - bool(u.votes), known - _has_attribute(u)
+    return replace(train, utterances=tuple(kept))
+
+
+def _has_attribute(u: Any) -> bool:
+    return any(value is not None for value in (u.arousal, u.valence, u.dominance))
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """Frames of zeros of some width: one of samples is a second long."""
+
+    dim: int
+
+    def frames(self, utterance_id: str) -> int:
+        return _SAMPLES if self.dim == 1 else _FRAMES
+
+    def get(self, utterance_id: str) -> np.ndarray:
+        return np.zeros((self.frames(utterance_id), self.dim), dtype=np.float32)
