@@ -258,21 +258,32 @@ class _Unreachable(SerkitError):
         super().__init__(f"{what} into {config_path()} as 'checkpoints: {{{folders}}}'")
 
 
-def _looked_for(found: Resolved) -> tuple[Path | None, list[str]]:
-    """The folder with the weights where it is here; otherwise which files are to be brought from the hub."""
+def here(found: Resolved) -> Path | None:
+    """The folder with the weights where it is on this machine; ``None`` where they are to be brought from the hub.
+
+    Raises:
+        SerkitError: a folder that lacks something. MissingExtra: ``huggingface_hub`` is not installed.
+    """
     if found.folder is not None:
         folder = transformer_folder(found.folder)
         if reason := lacking(folder, found.family):
             raise SerkitError(f"encoder '{found.name}': {reason}")
-        return folder, []
+        return folder
     hub = hub_package(found.name)
     what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:  # a folder that is there in part, of another program or of a download that was stopped, is not all
         folder = transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
-        if not lacking(folder, found.family):
-            return folder, []
     except (OSError, ValueError):
-        pass
+        return None
+    return None if lacking(folder, found.family) else folder
+
+
+def _looked_for(found: Resolved) -> tuple[Path | None, list[str]]:
+    """The folder with the weights where it is here; otherwise which files are to be brought from the hub."""
+    if (folder := here(found)) is not None:
+        return folder, []
+    hub = hub_package(found.name)
+    what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:
         return None, [*_SMALL_FILES, *_wanted(hub.HfApi().list_repo_files(**what))]
     except hub_errors(hub) as error:

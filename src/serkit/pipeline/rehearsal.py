@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,9 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
     """Build encoders, augmentations, networks and losses once, so that what they refuse is told before any work.
 
     Encoders are built where they need no checkpoint, of the others the words are checked. Networks are built on
-    features of a made-up width, and their losses are asked what they make of a few clips with made-up features: what
-    they need of labels, heads or attributes is refused here. One on a pretrained network
-    (:func:`serkit.pipeline.inputs.check_backbones`) and one of the user's own are not built.
+    features of a made-up width, one on a pretrained network in its shape alone, as far as that is known without a
+    download; one of the user's own on the width that it will have. Their losses are asked what they make of a few
+    clips with made-up features: what they need of labels, heads or attributes is refused here.
 
     Args:
         recipe: resolved. manifest: with the recipe's labels, splits checked.
@@ -43,9 +44,9 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
         if ":" not in feature.name and "." not in feature.family:
             parameters = {"name": feature.name, **feature.parameters}
             registry.check_parameters("encoders", feature.family, parameters, "features")
-        if feature.family in registry.names("encoders") and feature.family not in checkpoints.FAMILIES:
+        if feature.family not in checkpoints.FAMILIES and ":" not in feature.name:
             with contextlib.suppress(MissingExtra):  # whoever extracts is told
-                make_encoder(feature)
+                _built(f"encoder '{feature.name}'", "." in feature.family, partial(make_encoder, feature))
     train = learned_from(manifest, recipe)
     for name, system in recipe.systems.items():
         try:
@@ -67,7 +68,7 @@ def _rehearse(system: System, train: Manifest) -> None:
 
     from serkit.fitting import augmentations
 
-    dims = {f.key: 1 if f.name == WAVEFORM else _WIDTH for f in system.features}
+    dims = _dims(system)
     few = _few(train, votes=system.train.targets == "votes")
     sources = {key: _Silence(dim) for key, dim in dims.items()}
     hearing = Hearing(_Silence(1), {})  # a run has one wherever it is needed
@@ -79,19 +80,78 @@ def _rehearse(system: System, train: Manifest) -> None:
             _ask_losses(system, examples, network)
 
 
+def _dims(system: System) -> dict[str, int]:
+    """Width of each feature by key: its own for a model of the user's, which may count on it; else a made-up one.
+
+    Nothing is loaded or fetched; a width that is known only then is 0.
+    """
+    own = "." in system.model.name
+    dims = {f.key: 1 if f.name == WAVEFORM else _WIDTH for f in system.features}
+    for feature in system.features if own else ():
+        dims[feature.key] = 0
+        if not feature.name.startswith("hub:"):
+            with contextlib.suppress(MissingExtra):
+                spec = make_encoder(feature).spec
+                dims[feature.key] = spec.dim // int(spec.params["n_layers"] if spec.layer == "all" else 1)
+    return dims
+
+
 def _network(system: System, dims: Mapping[str, int], n_classes: int) -> Any:
-    """A system's network, with weights; ``None`` where it is not built here, or too large to be built for this."""
+    """A system's network, with weights; ``None`` where that cannot be had here, or takes too long only for this.
+
+    One on a pretrained network is given a tiny one of the same family, once its own shape has been built.
+    """
     import torch
 
     parameters = {k: v for k, v in system.model.parameters.items() if k != "layer_weights"}
-    if "." in system.model.name or "backbone" in parameters:
+    own = "." in system.model.name
+    make = partial(registry.find("models", system.model.name), dims=dims, n_classes=n_classes)
+    what = f"model '{system.model.name}'"
+    if not all(dims.values()):
         return None
-    make = registry.find("models", system.model.name)
+    if "backbone" in parameters:
+        return _on_backbone(what, own, make, parameters)
+    if own:
+        return _built(what, own, lambda: make(**parameters))
     with torch.device("meta"):
-        shape = make(dims=dims, n_classes=n_classes, **parameters)
-    if sum(p.numel() for p in shape.parameters()) > _LARGEST:
+        shape = make(**parameters)
+    return make(**parameters) if sum(p.numel() for p in shape.parameters()) <= _LARGEST else None
+
+
+def _on_backbone(what: str, own: bool, make: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """A network on a tiny backbone of the wanted family, after one in the shape of the wanted backbone itself."""
+    import torch
+
+    try:
+        from serkit.foundation import backbones
+
+        sketch = backbones.sketch(parameters["backbone"])
+        if sketch is None:
+            return None
+        with torch.device("meta"):
+            shape = backbones.build(sketch, weights=False)
+            _built(what, own, lambda: make(**{**parameters, "backbone": shape}))
+        tiny = backbones.build(backbones.describe(f"{sketch['family']}/random"), weights=False)
+    except MissingExtra:  # whoever trains is told
         return None
-    return make(dims=dims, n_classes=n_classes, **parameters)
+    plain = {**parameters, "backbone": tiny, "tuning": "frozen", "frozen_layers": 0}
+    return None if own else make(**plain)
+
+
+def _built(what: str, own: bool, build: Callable[[], Any]) -> Any:
+    """What ``build`` makes; anything that a part of the user's ``own`` raises is said in one line.
+
+    Raises:
+        SerkitError: it cannot be built.
+    """
+    try:
+        return build()
+    except SerkitError:
+        raise
+    except Exception as error:  # re-raised, but for a part of the user's own, which may raise anything
+        if not own:
+            raise
+        raise SerkitError(f"{what} cannot be built: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _ask_losses(system: System, examples: Examples, network: Any) -> None:
