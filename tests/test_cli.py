@@ -56,6 +56,19 @@ def clips(tmp_path):
     return table
 
 
+def test_prepare_says_what_it_left_out(recipe, clips, tmp_path):
+    head, *rows = clips.read_text().splitlines()
+    odd = ['"{""anger"": 2, ""pride"": 1}"' if k < 3 else '"{""pride"": 1}"' if k < 5 else "" for k in range(len(rows))]
+    clips.write_text("\n".join([head + ",votes", *(f"{row},{votes}" for row, votes in zip(rows, odd, strict=True))]))
+    where = ["--corpus", "table", "--root", clips, "--set", "drop_labels=[sadness]"]
+    code, said, notes = ask("prepare", recipe, *where, "--out", tmp_path / "run")
+    assert (code, said.count("\n")) == (0, 1)
+    assert [line.strip() for line in notes.splitlines()] == [
+        "note  clips left out: 12 of 'sadness'; 24 remain",
+        "note  rater votes left out, for labels that are no class here: pride (4 clips); 2 clips lost every vote",
+    ]
+
+
 def run_table(recipe, clips, tmp_path, *more):
     where = ["--out", tmp_path / "run", "--store", tmp_path / "store", "--jobs", 1, "--device", "cpu"]
     return ask("run", recipe, "--corpus", "table", "--root", clips, *where, *more)
