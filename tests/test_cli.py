@@ -289,6 +289,26 @@ def test_a_table_is_not_audited_and_the_way_is_told(clips):
     assert f"serkit prepare RECIPE --corpus table --root {clips} --out RUN, then serkit audit RUN" in said
 
 
+def test_a_table_in_jsonl_is_told_from_a_manifest(recipe, clips, tmp_path):
+    """The way that is told works, with the very table; the manifest it leaves is audited by folder and by file."""
+    head, *rows = (line.split(",") for line in clips.read_text().splitlines())
+    table = clips.with_suffix(".jsonl")
+    table.write_text("\n".join(json.dumps(dict(zip(["Path", *head[1:]], row, strict=True))) for row in rows))
+    code, _, said = ask("audit", table)
+    assert code == 2
+    assert f"serkit prepare RECIPE --corpus table --root {table} --out RUN, then serkit audit RUN" in said
+    run = tmp_path / "run"
+    assert ask("prepare", recipe, "--corpus", "table", "--root", table, "--out", run)[0] == 0
+    for manifest in (run, run / "manifest.jsonl"):
+        code, found, _ = ask("audit", manifest, "--json")
+        assert (code, "36 recordings decoded" in found) == (0, True)
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "audio": "a.wav"}\n')
+    assert ask("audit", tmp_path / "rows.jsonl")[2] == (
+        f"{tmp_path / 'rows.jsonl'} is not a manifest: its first line has no '_manifest'"
+    )
+    assert "no manifest at" in ask("audit", tmp_path / "nowhere.jsonl")[2]
+
+
 @pytest.mark.parametrize("clips_of_it", [1, 2])
 def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path, clips_of_it):
     edit(clips, lambda c, k: ",".join([c[0], "fear" if k < clips_of_it else c[1], *c[2:]]))
