@@ -21,7 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serkit.checkpoint_files import FACODEC_STEMS, is_facodec, lacking, read_json, transformer_folder, weight_files
+from serkit.checkpoint_files import (
+    FACODEC_STEMS,
+    is_facodec,
+    lacking,
+    older_facodec,
+    read_json,
+    transformer_folder,
+    weight_files,
+)
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import cache_folder, checkpoint_folders, config_path
 from serkit.errors import MissingExtra, SerkitError, did_you_mean, refuse
@@ -307,7 +315,7 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
         expected = None
-    if kind is None and expected is None and is_facodec(folder):
+    if kind is None and expected is None and (is_facodec(folder) or older_facodec(folder)):
         expected = "facodec"
     if kind is None and expected != "facodec":
         raise SerkitError(f"encoder '{name}': {at} is missing or names no model_type")
