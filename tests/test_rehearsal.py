@@ -181,3 +181,17 @@ def test_a_model_of_ones_own_is_built_on_the_width_it_will_have(tmp_path, monkey
     )
     with pytest.raises(SerkitError, match=r"^systems\.mine: neutral_margin: this network gives no neutral logit"):
         prepare(tmp_path / "b", "model: lab_of_tests.Deep, losses: [neutral_margin]")
+
+
+def test_an_encoder_of_ones_own_is_built_and_not_loaded(tmp_path, monkeypatch):
+    (tmp_path / "ears_of_tests.py").write_text(
+        "class Ear:\n    def __init__(self, name, bands=4):\n        self.bands = 8 // bands\n"
+        "    def load(self):\n        raise AssertionError('loaded')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "name: r\nsystems:\n  mine: {features: [FEATURE], model: mean_pool}\ncrossfit: null\nstack: null\n"
+    whole = parse_recipe(text.replace("FEATURE", "ears_of_tests.Ear"))
+    pipeline.prepare(whole, made_manifest(), tmp_path / "run")
+    wrong = parse_recipe(text.replace("FEATURE", "{name: ears_of_tests.Ear, bands: 0}"))
+    with pytest.raises(SerkitError, match=r"^encoder 'ears_of_tests.Ear' cannot be built: ZeroDivisionError: "):
+        pipeline.prepare(wrong, made_manifest(), tmp_path / "other")
