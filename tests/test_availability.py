@@ -66,6 +66,34 @@ def test_a_folder_in_roots_and_what_needs_no_download_exit_0(tmp_path: Path) -> 
     assert ask("--check", "wavlm/random")[0] == 0
 
 
+def test_several_names_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, said = ask("--check", "logmel/40", "wavlm/random", "logmel/40", "mfcc/13", "--json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(said)] == ["logmel/40", "wavlm/random", "mfcc/13"]
+    code, said = ask("logmel/40", "mfcc/13")
+    assert code == 2
+    assert "to look at some: serkit encoders --check logmel/40 mfcc/13" in said
+    hub_with(monkeypatch)
+    assert ask("--lock", "wavlm/large", "wavlm/base")[0] == 0
+    assert set(checkpoints.locked()) == {"wavlm/large", "wavlm/base"}
+
+
+@pytest.mark.parametrize("name", ["facodec/prosody", "path"])
+def test_a_folder_of_the_other_facodec_has_a_hint_of_its_own(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "v1"
+    folder.mkdir()
+    for part in ("encoder", "decoder"):
+        (folder / f"ns3_facodec_{part}.bin").write_bytes(b"PK")
+    config_path().parent.mkdir()
+    config_path().write_text(f"checkpoints:\n  facodec/prosody: {folder}\n")
+    code, said = ask("--check", name if name != "path" else f"path:{folder}")
+    assert code == 1
+    assert (
+        f"{folder} holds FACodec's V1 (ns3_facodec_encoder.bin), whose features are others; expected its V2: "
+        "ns3_facodec_encoder_v2.bin and ns3_facodec_decoder_v2.bin" in said
+    )
+
+
 @pytest.mark.parametrize(("name", "dim"), [("facodec/prosody", 16), ("facodec/prosody_speaker", 32)])
 def test_facodec_has_sizes_of_its_own(name: str, dim: int, tmp_path: Path) -> None:
     folder = tiny_folder("facodec", tmp_path / "mine")

@@ -228,7 +228,7 @@ def test_all_that_cannot_be_had_is_named_in_one_line(folder: Path, tmp_path: Pat
     with pytest.raises(SerkitError) as error:
         checkpoints.require(checkpoints.resolve(name) for name in names)
     said = str(error.value)
-    assert said.startswith("2 models cannot be fetched from the hub (")
+    assert said.startswith("2 models cannot be fetched here: this machine does not reach the hub (")
     assert "): whisper/large-v3 (openai/whisper-large-v3), wavlm/large (microsoft/wavlm-large); put downloaded" in said
     assert "'checkpoints: {whisper/large-v3: DIR, wavlm/large: DIR}'; encoder 'path:" in said
     assert said.count("no front end in") == 1

@@ -56,6 +56,19 @@ def clips(tmp_path):
     return table
 
 
+def test_prepare_says_what_it_left_out(recipe, clips, tmp_path):
+    head, *rows = clips.read_text().splitlines()
+    odd = ['"{""anger"": 2, ""pride"": 1}"' if k < 3 else '"{""pride"": 1}"' if k < 5 else "" for k in range(len(rows))]
+    clips.write_text("\n".join([head + ",votes", *(f"{row},{votes}" for row, votes in zip(rows, odd, strict=True))]))
+    where = ["--corpus", "table", "--root", clips, "--set", "drop_labels=[sadness]"]
+    code, said, notes = ask("prepare", recipe, *where, "--out", tmp_path / "run")
+    assert (code, said.count("\n")) == (0, 1)
+    assert [line.strip() for line in notes.splitlines()] == [
+        "note  clips left out: 12 of 'sadness'; 24 remain",
+        "note  rater votes left out, for labels that are no class here: pride (4 clips); 2 clips lost every vote",
+    ]
+
+
 def run_table(recipe, clips, tmp_path, *more):
     where = ["--out", tmp_path / "run", "--store", tmp_path / "store", "--jobs", 1, "--device", "cpu"]
     return ask("run", recipe, "--corpus", "table", "--root", clips, *where, *more)
@@ -276,6 +289,26 @@ def test_a_table_is_not_audited_and_the_way_is_told(clips):
     assert f"serkit prepare RECIPE --corpus table --root {clips} --out RUN, then serkit audit RUN" in said
 
 
+def test_a_table_in_jsonl_is_told_from_a_manifest(recipe, clips, tmp_path):
+    """The way that is told works, with the very table; the manifest it leaves is audited by folder and by file."""
+    head, *rows = (line.split(",") for line in clips.read_text().splitlines())
+    table = clips.with_suffix(".jsonl")
+    table.write_text("\n".join(json.dumps(dict(zip(["Path", *head[1:]], row, strict=True))) for row in rows))
+    code, _, said = ask("audit", table)
+    assert code == 2
+    assert f"serkit prepare RECIPE --corpus table --root {table} --out RUN, then serkit audit RUN" in said
+    run = tmp_path / "run"
+    assert ask("prepare", recipe, "--corpus", "table", "--root", table, "--out", run)[0] == 0
+    for manifest in (run, run / "manifest.jsonl"):
+        code, found, _ = ask("audit", manifest, "--json")
+        assert (code, "36 recordings decoded" in found) == (0, True)
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "audio": "a.wav"}\n')
+    assert ask("audit", tmp_path / "rows.jsonl")[2] == (
+        f"{tmp_path / 'rows.jsonl'} is not a manifest: its first line has no '_manifest'"
+    )
+    assert "no manifest at" in ask("audit", tmp_path / "nowhere.jsonl")[2]
+
+
 @pytest.mark.parametrize("clips_of_it", [1, 2])
 def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path, clips_of_it):
     edit(clips, lambda c, k: ",".join([c[0], "fear" if k < clips_of_it else c[1], *c[2:]]))
@@ -444,9 +477,9 @@ def test_ctrl_c_at_any_moment_is_one_line_and_loses_nothing(recipe, toy_root, tm
     assert resumed["systems"] == whole["systems"], "the same numbers as a run that nobody stopped"
 
 
-@pytest.mark.parametrize("kib", [24, pytest.param(4, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kib", [160, *(pytest.param(k, marks=pytest.mark.slow) for k in (4, 40))])
 def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(recipe, toy_root, tmp_path, kib):
-    """A limit on the size of files stands in for the disk: 4 KiB hold no manifest, 24 no shard, 40 no network."""
+    """A limit on the size of files stands in for the disk: 4 KiB hold no manifest, 40 no shard, 160 no network."""
     words = " ".join(f"'{w}'" for w in command(recipe, toy_root, tmp_path, 1))
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     full = subprocess.run(
@@ -455,7 +488,10 @@ def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(recipe, toy_root, tmp
     )  # fmt: skip
     assert full.returncode == 1, full.stderr
     assert "Traceback" not in full.stderr
-    assert full.stderr.splitlines()[-1].startswith("serkit: "), full.stderr
+    last = full.stderr.splitlines()[-1]
+    assert last.startswith("serkit: the disk is full (File too large) while writing "), last
+    where = {4: "/run/manifest.jsonl; what", 40: "features under /.*; ", 160: r"/run/systems/.*/state\.pt; what"}[kib]
+    assert re.search(f"{where}.*kept: free some space", last), last
     assert not list((tmp_path / "run").rglob("*.part"))
     done = subprocess.run(
         ["bash", "-c", f"exec {words} --set train.epochs=2 --set model.hidden=64"],

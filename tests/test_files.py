@@ -62,6 +62,34 @@ def test_parts_of_the_killed_are_removed_and_no_others(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted([elsewhere.name, "c.txt"])
 
 
+SAVED = """
+import resource, sys
+import numpy as np
+from serkit.files import write_bytes
+from serkit.predictions import Predictions
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+ids = tuple(f"u{k}" for k in range(999))
+table = Predictions("s", ("a", "b"), "logit", ids, ("m",) * 999, np.zeros(999, bool), np.random.rand(999, 2))
+for save in (table.save, lambda path: write_bytes(path, bytes(9999))):
+    try:
+        save(sys.argv[1])
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files there")
+def test_a_full_disk_says_which_file_and_leaves_the_old_one(tmp_path):
+    """A limit on the size of files stands in for the disk; pyarrow writes one of the two."""
+    path = tmp_path / "x.parquet"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", SAVED, str(path)], capture_output=True, text=True, check=True)
+    line = f"RunFailed the disk is full (File too large) while writing {path}; what was finished is kept: free some "
+    assert done.stdout.splitlines() == [line + "space there and run the same command again to go on"] * 2
+    assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
+    assert path.read_text() == "old"
+
+
 def test_fingerprints_see_content_and_not_order():
     assert fingerprint({"a": [1, 2], "b": None}) == fingerprint({"b": None, "a": (1, 2)})
     assert fingerprint({"a": [1, 2]}) != fingerprint({"a": [2, 1]})

@@ -1,7 +1,7 @@
 import pytest
 
 from serkit.errors import SerkitError
-from serkit.labels import apply_labels, join
+from serkit.labels import apply_labels, join, left_out
 from serkit.recipe import parse_recipe
 from serkit.types import Manifest, Utterance
 
@@ -56,6 +56,12 @@ def test_votes_for_labels_outside_are_left_out_and_counted():
     assert fitted.info["labels"]["votes_left_out"] == {"calm": 2, "pride": 2}
     assert fitted.info["labels"]["votes_all_left_out"] == 1
     assert apply_labels(corpus(), recipe()).info["labels"]["votes_left_out"] == {}
+    assert left_out(apply_labels(corpus(), recipe())) == left_out(corpus()) == []
+    assert left_out(fitted) == [
+        "clips left out: 3 of 'calm'; 9 remain",
+        "rater votes left out, for labels that are no class here: calm (2 clips), pride (2 clips); 1 clip "
+        "lost every vote",
+    ]
 
 
 def test_an_empty_label_is_named_with_the_one_it_resembles():

@@ -19,6 +19,7 @@ import soundfile
 
 from serkit import transcripts
 from serkit.errors import MissingExtra, SerkitError
+from serkit.foundation import asr
 from serkit.foundation.asr import FasterWhisper, Heard
 from serkit.journal import read_rows
 from serkit.transcripts import Transcript, read_transcripts, transcribe, windows
@@ -267,7 +268,15 @@ def test_faster_whisper_is_an_extra(manifest: Manifest, tmp_path: Path, monkeypa
             said = SimpleNamespace(start=0.1, end=0.9, text=f" {self.size} ", no_speech_prob=0.2)
             return iter([said]), SimpleNamespace(language=choices["language"] or "en")
 
-    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=WhisperModel))
+    def download_model(size: str, local_files_only: bool) -> str:
+        raise FileNotFoundError(size)
+
+    package = SimpleNamespace(WhisperModel=WhisperModel, download_model=download_model)
+    monkeypatch.setitem(sys.modules, "faster_whisper", package)
+    monkeypatch.setattr(asr, "unreached", lambda hub: "ConnectError")
+    with pytest.raises(SerkitError, match=r"faster-whisper 'base' cannot be fetched here: this machine does not reach"):
+        transcribe(manifest, "whisper/base", tmp_path / "t.jsonl", engine="faster-whisper")
+    monkeypatch.setattr(asr, "unreached", lambda hub: "")
     found = transcribe(manifest, "whisper/base", tmp_path / "t.jsonl", engine="faster-whisper")
     assert found["b"].text == "base"
     assert found["b"].segments == ((0.1, 0.9, "base"),)

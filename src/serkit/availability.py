@@ -18,8 +18,6 @@ from serkit.checkpoint_files import lacking, transformer_folder, weight_files
 from serkit.checkpoint_table import TABLE
 from serkit.checkpoints import (
     Resolved,
-    hub_errors,
-    hub_package,
     lock_path,
     locked,
     resolve,
@@ -27,6 +25,7 @@ from serkit.checkpoints import (
 from serkit.costs import frames_per_audio_hour, tflop_per_audio_hour
 from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.files import write_text
+from serkit.hub import hub_errors, hub_package
 
 PACKAGES = ("transformers", "sentencepiece", "tokenizers")  # of the extra 'foundation'
 

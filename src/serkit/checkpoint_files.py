@@ -64,12 +64,24 @@ def weight_files(folder: Path) -> list[Path]:
     first = {p.stem: p for p in reversed(found) if p.is_file()}
     if first:
         return [first[stem] for stem in FACODEC_STEMS if stem in first]
+    if older := older_facodec(folder):
+        raise SerkitError(
+            f"{folder} holds FACodec's V1 ({older}), whose features are others; expected its V2: "
+            + " and ".join(f"{stem}.bin" for stem in FACODEC_STEMS)
+        )
     raise SerkitError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin (or their shards)")
 
 
 def is_facodec(folder: Path) -> bool:
     """Whether a folder holds files of FACodec's V2 by their published names."""
     return any((folder / f"{stem}{end}").is_file() for stem in FACODEC_STEMS for end in (".safetensors", ".bin"))
+
+
+def older_facodec(folder: Path) -> str:
+    """A file of FACodec's V1 in a folder, by its published name; empty where there is none."""
+    stems = [stem.removesuffix("_v2") for stem in FACODEC_STEMS]
+    names = [f"{stem}{end}" for stem in stems for end in (".bin", ".safetensors")]
+    return next((name for name in names if (folder / name).is_file()), "")
 
 
 def lacking(folder: Path, family: str) -> str:

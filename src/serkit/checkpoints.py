@@ -13,18 +13,27 @@ loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serkit.checkpoint_files import FACODEC_STEMS, is_facodec, lacking, read_json, transformer_folder, weight_files
+from serkit.checkpoint_files import (
+    FACODEC_STEMS,
+    is_facodec,
+    lacking,
+    older_facodec,
+    read_json,
+    transformer_folder,
+    weight_files,
+)
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import cache_folder, checkpoint_folders, config_path
-from serkit.errors import MissingExtra, SerkitError, did_you_mean, refuse
+from serkit.errors import SerkitError, did_you_mean, refuse
+from serkit.hub import hub_errors, hub_package, unreached
 from serkit.journal import append_rows, read_rows
 
 FAMILY_OF_TYPE: Mapping[str, str] = {
@@ -211,7 +220,7 @@ def fetch(found: Resolved) -> Path:
         SerkitError: the hub cannot be reached and not all is in its cache, or a folder that lacks something.
         MissingExtra: ``huggingface_hub`` is not installed.
     """
-    folder, allowed = _looked_for(found)
+    folder, allowed = _looked_for(found, unreached)
     if folder is not None:
         return folder
     hub = hub_package(found.name)
@@ -219,7 +228,7 @@ def fetch(found: Resolved) -> Path:
         what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
         folder = transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
     except hub_errors(hub) as error:
-        raise _Unreachable([found], type(error).__name__) from None
+        raise _Unreachable([found], type(error).__name__, reached=True) from None
     if reason := lacking(folder, found.family):
         raise SerkitError(f"encoder '{found.name}': {reason}")
     return folder
@@ -232,14 +241,16 @@ def require(wanted: Iterable[Resolved]) -> None:
         SerkitError, MissingExtra: as for :func:`fetch`, as far as that is known without a download.
     """
     refused: list[SerkitError] = []
+    asked = functools.cache(unreached)  # once for all of them
     for found in {found.name: found for found in wanted}.values():
         try:
-            _looked_for(found)
+            _looked_for(found, asked)
         except SerkitError as error:
             refused.append(error)
     unreachable = [error for error in refused if isinstance(error, _Unreachable)]
     if len(unreachable) > 1:
-        absent = _Unreachable([found for error in unreachable for found in error.absent], unreachable[0].reason)
+        first = unreachable[0]
+        absent = _Unreachable([found for error in unreachable for found in error.absent], first.reason, first.reached)
         refused = [absent, *(error for error in refused if not isinstance(error, _Unreachable))]
     refuse(refused)
 
@@ -247,36 +258,50 @@ def require(wanted: Iterable[Resolved]) -> None:
 class _Unreachable(SerkitError):
     """The hub does not give some models, and no folder stands in for them."""
 
-    def __init__(self, absent: Sequence[Resolved], reason: str) -> None:
-        self.absent, self.reason = absent, reason
+    def __init__(self, absent: Sequence[Resolved], reason: str, reached: bool) -> None:
+        self.absent, self.reason, self.reached = absent, reason, reached
         first = absent[0]
-        what = f"encoder '{first.name}': {first.hub} cannot be fetched from the hub ({reason}); put a downloaded folder"
+        why = f"from the hub ({reason})" if reached else f"here: this machine does not reach the hub ({reason})"
+        what = f"encoder '{first.name}': {first.hub} cannot be fetched {why}; put a downloaded folder"
         if len(absent) > 1:
             named = ", ".join(f"{found.name} ({found.hub})" for found in absent)
-            what = f"{len(absent)} models cannot be fetched from the hub ({reason}): {named}; put downloaded folders"
+            what = f"{len(absent)} models cannot be fetched {why}: {named}; put downloaded folders"
         folders = ", ".join(f"{found.name}: DIR" for found in absent)
         super().__init__(f"{what} into {config_path()} as 'checkpoints: {{{folders}}}'")
 
 
-def _looked_for(found: Resolved) -> tuple[Path | None, list[str]]:
-    """The folder with the weights where it is here; otherwise which files are to be brought from the hub."""
+def here(found: Resolved) -> Path | None:
+    """The folder with the weights where it is on this machine; ``None`` where they are to be brought from the hub.
+
+    Raises:
+        SerkitError: a folder that lacks something. MissingExtra: ``huggingface_hub`` is not installed.
+    """
     if found.folder is not None:
         folder = transformer_folder(found.folder)
         if reason := lacking(folder, found.family):
             raise SerkitError(f"encoder '{found.name}': {reason}")
-        return folder, []
+        return folder
     hub = hub_package(found.name)
     what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:  # a folder that is there in part, of another program or of a download that was stopped, is not all
         folder = transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
-        if not lacking(folder, found.family):
-            return folder, []
     except (OSError, ValueError):
-        pass
+        return None
+    return None if lacking(folder, found.family) else folder
+
+
+def _looked_for(found: Resolved, unreached: Callable[[Any], str]) -> tuple[Path | None, list[str]]:
+    """The folder with the weights where it is here; otherwise which files are to be brought from the hub."""
+    if (folder := here(found)) is not None:
+        return folder, []
+    hub = hub_package(found.name)
+    if reason := unreached(hub):
+        raise _Unreachable([found], reason, reached=False)
+    what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:
         return None, [*_SMALL_FILES, *_wanted(hub.HfApi().list_repo_files(**what))]
     except hub_errors(hub) as error:
-        raise _Unreachable([found], type(error).__name__) from None
+        raise _Unreachable([found], type(error).__name__, reached=True) from None
 
 
 def locked() -> dict[str, str]:
@@ -296,7 +321,7 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
         expected = None
-    if kind is None and expected is None and is_facodec(folder):
+    if kind is None and expected is None and (is_facodec(folder) or older_facodec(folder)):
         expected = "facodec"
     if kind is None and expected != "facodec":
         raise SerkitError(f"encoder '{name}': {at} is missing or names no model_type")
@@ -315,12 +340,14 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
 def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
     hub = hub_package(name)
     revision = locked().get(name, "main")
+    reason = unreached(hub)  # then only what an earlier download left in its cache is looked at
     try:
-        at = hub.hf_hub_download(hub_id, "config.json", revision=revision)
+        at = hub.hf_hub_download(hub_id, "config.json", revision=revision, local_files_only=bool(reason))
     except hub_errors(hub) as error:
+        why = f"this machine does not reach the hub, {reason}" if reason else type(error).__name__
         raise SerkitError(
-            f"encoder '{name}': config.json of {hub_id} cannot be fetched ({type(error).__name__}); without the hub, "
-            f"give path:DIR or put a folder into {config_path()}"
+            f"encoder '{name}': config.json of {hub_id} cannot be fetched ({why}); without the hub, give path:DIR or "
+            f"put a folder into {config_path()}"
         ) from None
     config = read_json(Path(at))
     found = FAMILY_OF_TYPE.get(str(config.get("model_type")))
@@ -352,26 +379,3 @@ def _origin(name: str, source: Path | str | None, roots: Mapping[str, Path]) -> 
     if source is not None:
         return "source="
     return str(config_path()) if name in roots else "the name"
-
-
-def hub_errors(hub: Any) -> tuple[type[Exception], ...]:
-    """What a call to the hub raises when it fails: the package's own errors, and those of its network client."""
-    found: list[type[Exception]] = [OSError, ValueError, hub.errors.HfHubHTTPError]
-    for client in ("httpx", "httpx2"):  # its name changed between versions
-        if client in sys.modules:
-            found.append(sys.modules[client].HTTPError)
-    return tuple(found)
-
-
-def hub_package(name: str) -> Any:
-    """The package that speaks to the hub.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        import huggingface_hub
-        import huggingface_hub.errors
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "foundation", f"encoder '{name}'") from None
-    return huggingface_hub

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from serkit.crossfit import even_folds
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import write_text
 from serkit.predictions import Predictions
@@ -212,8 +213,6 @@ def speaker_folds(truth: np.ndarray, speakers: Sequence[str | None], folds: int,
 
     A row without a speaker is its own group; with fewer than two groups the rows themselves are split.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     names: dict[str, int] = {}
     keys = [f"row {k}" if s is None else f"speaker {s}" for k, s in enumerate(speakers)]
     if len(set(keys)) < 2:
@@ -223,11 +222,7 @@ def speaker_folds(truth: np.ndarray, speakers: Sequence[str | None], folds: int,
     if number < 2:
         raise SerkitError(f"cross-validation needs at least two rows, got {len(truth)}")
     largest = int(np.unique(truth, return_counts=True)[1].max())
-    splitter = StratifiedGroupKFold(min(number, max(largest, 2)), shuffle=True, random_state=seed)
-    fold = np.zeros(len(truth), dtype=np.int64)
-    for k, (_, test) in enumerate(splitter.split(np.zeros((len(truth), 1)), truth, groups)):
-        fold[test] = k
-    return fold
+    return even_folds(truth, groups, min(number, max(largest, 2)), seed)
 
 
 @dataclass(eq=False)

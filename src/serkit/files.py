@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from serkit.errors import RunFailed
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fingerprint(value: Any, length: int = 16) -> str:
@@ -31,6 +36,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     A crash leaves either the old file or the new one, whole; an error leaves no part behind. Two
     processes that write the same file write two parts, and the later one wins. What a killed process
     leaves of its part is removed by :func:`remove_parts`.
+
+    Raises:
+        RunFailed: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +46,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno not in DISK_FULL:
+            raise
+        raise RunFailed(
+            f"the disk is full ({os.strerror(error.errno)}) while writing {path}; what was finished is kept: free some "
+            "space there and run the same command again to go on"
+        ) from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise

@@ -74,7 +74,7 @@ class Fitting:
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.network, self.losses = network, losses
         self.objective, self.optimizer = accelerator.prepare(_Objective(network, losses), optimizer)
-        steps = _chain(system, train)
+        steps = augmentations(system, train)
         self.loader = Loader(
             train, settings.batch_size, config.seed, system.balance, settings.draw, settings.bucket, steps
         )
@@ -222,7 +222,7 @@ def set_statistics(network: nn.Module, train: Examples) -> None:
         setter(name, torch.from_numpy(mean).float(), torch.from_numpy(np.maximum(std, 1e-5)).float())
 
 
-def _chain(system: System, train: Examples) -> tuple[Augmentation, ...]:
+def augmentations(system: System, train: Examples) -> tuple[Augmentation, ...]:
     """The augmentations of a system, in order.
 
     Raises:

@@ -123,6 +123,25 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
 
 
+def left_out(manifest: Manifest) -> list[str]:
+    """What :func:`apply_labels` left out of a manifest, in words: a line for its clips, one for rater votes."""
+    said = manifest.info.get("labels") or {}
+    clips = [f"{n} of '{label}'" for label, n in (said.get("dropped") or {}).items()]
+    clips += [f"{len(said['excluded'])} by name"] if said.get("excluded") else []
+    lines = [f"clips left out: {', '.join(clips)}; {len(manifest)} remain"] if clips else []
+    votes = said.get("votes_left_out") or {}
+    if votes:
+        named = ", ".join(f"{label} ({_clips(n)})" for label, n in votes.items())
+        gone = said.get("votes_all_left_out")
+        lost = f"; {_clips(gone)} lost every vote" if gone else ""
+        lines.append(f"rater votes left out, for labels that are no class here: {named}{lost}")
+    return lines
+
+
+def _clips(n: int) -> str:
+    return "1 clip" if n == 1 else f"{n} clips"
+
+
 def _map_votes(
     votes: Mapping[str, float] | None, recipe: Recipe, wanted: set[str], left_out: Counter[str]
 ) -> Mapping[str, float] | None:

@@ -52,7 +52,9 @@ class Objective(nn.Module):
             given = {k: v for k, v in context.items() if k in accepted}
             if inspect.isclass(made):
                 if "dim" in given and given["dim"] is None:
-                    raise SerkitError(f"the loss '{loss.name}' needs a network with an embedding")
+                    raise SerkitError(
+                        f"the loss '{loss.name}' needs a network with an embedding: take another model, or leave it out"
+                    )
                 module: Any = made(**loss.parameters, **given)
                 self.stateful[loss.name.replace(".", "_")] = module
                 self.parts[loss.name] = module

@@ -148,6 +148,15 @@ def as_flag(value: bool | str, name: str) -> bool:
     raise SerkitError(f"option {name} is '{value}', expected true or false")
 
 
+def as_names(value: str | Iterable[str]) -> list[str]:
+    """Read an option that is a list of names, or text with commas.
+
+    >>> as_names("calm, pride"), as_names(["calm"])
+    (['calm', 'pride'], ['calm'])
+    """
+    return [str(name).strip() for name in (value.split(",") if isinstance(value, str) else value)]
+
+
 # ---------------------------------------------------------------- finding recordings
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from serkit.errors import RunFailed, SerkitError
-from serkit.files import host_name
+from serkit.files import DISK_FULL, host_name
 
 try:
     import fcntl
@@ -33,7 +33,6 @@ except ImportError:  # no such locks on this system: abandoned files are told by
 
 ABANDONED_S = 86_400.0  # an unfinished file of another machine is removed after a day without a change
 _HEAD_BYTES = 128
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -306,7 +305,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_FULL:
+        if error.errno in DISK_FULL:
             raise RunFailed(
                 f"the disk is full ({error.strerror}) while writing features under {folder}; finished shards are "
                 "kept: free some space and run again, or choose another place with --store"

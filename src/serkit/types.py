@@ -270,7 +270,9 @@ class Manifest:
             rows = [json.loads(line) for line in lines[1:] if line.strip()]
         except FileNotFoundError:
             raise SerkitError(f"no manifest at {path}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError) as error:
+        except KeyError:
+            raise SerkitError(f"{path} is not a manifest: its first line has no '_manifest'") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, IndexError, TypeError) as error:
             raise SerkitError(f"{path} is not a manifest (JSONL with a '_manifest' head line): {error}") from None
         try:
             utterances = tuple(Utterance(**row) for row in rows)

@@ -15,9 +15,9 @@ library = pytest.importorskip("audformat", reason="the extra serkit[audformat] i
 SPEAKERS = ("s1", "s2", "s3", "s4", "s5", "s6")
 
 
-def build(root: Path, splits: bool = True) -> Path:
+def build(root: Path, splits: bool = True, odd: str = "happy") -> Path:
     db = library.Database("tiny", license="CC0-1.0", languages=["de"])
-    db.schemes["emotion"] = library.Scheme(labels=["angry", "happy"])
+    db.schemes["emotion"] = library.Scheme(labels=sorted({"angry", "happy", odd}))
     people = {s: {"gender": "female" if k % 2 else "male"} for k, s in enumerate(SPEAKERS)}
     db.schemes["speaker"] = library.Scheme(labels=people)
     db.schemes["arousal"] = library.Scheme("float")
@@ -41,6 +41,7 @@ def build(root: Path, splits: bool = True) -> Path:
         table["arousal"] = library.Column(scheme_id="arousal")
         table["arousal"].set([0.25] * len(part))
     db["emotion.train"].df.loc[files[0], "emotion"] = None
+    db["emotion.train"].df.loc[files[3], "emotion"] = odd
     db.save(str(root), storage_format="csv")
     return touch(root, files)
 
@@ -83,6 +84,19 @@ def test_unknown_column_and_missing_media(tmp_path: Path) -> None:
         audformat(tmp_path, column="emotions")
     (tmp_path / "audio" / "s1_1.wav").unlink()
     assert audformat(tmp_path).info["missing_audio"] == {"count": 1, "examples": ["audio/s1_1.wav"]}
+
+
+def test_a_label_that_looks_mistyped_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
+    build(tmp_path, odd="angr")
+    with pytest.raises(SerkitError) as refused:
+        audformat(tmp_path)
+    assert str(refused.value) == (
+        "audformat: label 'angr' (1 row, first: audio/s1_3.wav in table emotion.train) is not a known emotion; did you "
+        "mean 'anger'? Correct it, or, where it is meant as it stands, say so aloud: --option own_labels=angr"
+    )
+    assert audformat(tmp_path, own_labels="angr").labels == ("anger", "happiness", "angr")
+    build(tmp_path / "other", odd="pride")
+    assert "pride" in audformat(tmp_path / "other").labels, "near to nothing"
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_missing_head_or_ratings_are_said() -> None:
     predicted, gold = drawn()
     with pytest.raises(SerkitError, match="attribute head"):
         ccc(outputs_of(None), batch_of(gold))
-    with pytest.raises(SerkitError, match="corpus has none"):
+    with pytest.raises(SerkitError, match="these clips have none: leave it out"):
         ccc(outputs_of(predicted), batch_of(None))
     with pytest.raises(SerkitError, match="weights"):
         ccc(outputs_of(predicted), batch_of(gold), weights=(1.0,))

@@ -30,7 +30,7 @@ def audit(
     from serkit import audit as auditing
     from serkit.types import Manifest
 
-    if manifest.suffix.lower() in (".csv", ".tsv", ".parquet"):
+    if _is_table(manifest):
         raise SerkitError(
             f"{manifest} is a table, and audit takes a manifest, which a run has: serkit prepare RECIPE --corpus table "
             f"--root {manifest} --out RUN, then serkit audit RUN"
@@ -48,6 +48,18 @@ def audit(
             typer.echo("nothing found")
     if any(f.severity == "error" for f in findings):
         raise typer.Exit(1)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file is a table of the user's own: by its suffix, or JSONL whose first row names a recording."""
+    if path.suffix.lower() != ".jsonl" or not path.is_file():
+        return path.suffix.lower() in (".csv", ".tsv", ".parquet")
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        try:
+            first = json.loads(next((line for line in lines if line.strip()), ""))
+        except json.JSONDecodeError:
+            return False
+    return isinstance(first, dict) and "path" in {str(key).strip().lower() for key in first}
 
 
 def compare(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from serkit.commands.options import AsJson
+from serkit.errors import SerkitError
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -24,8 +25,10 @@ def corpora(as_json: AsJson = False) -> None:
 
 
 def encoders(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="More names for --check or --lock.")] = None,
     check: Annotated[
-        list[str] | None, typer.Option("--check", metavar="NAME", help="Can it be loaded here, and at what cost?")
+        list[str] | None,
+        typer.Option("--check", metavar="NAME", help="Can they be loaded here, and at what cost?"),
     ] = None,
     lock: Annotated[bool, typer.Option("--lock", help="Pin every model to its newest commit on the hub.")] = False,
     commercial: Annotated[bool, typer.Option(help="Only with a licence that allows commercial use.")] = False,
@@ -34,12 +37,15 @@ def encoders(
     """Encoders that features can be named after, with their licences. With --check, exits 1 where one is not here."""
     from serkit import availability, listing
 
+    wanted = list(dict.fromkeys([*(check or []), *(names or [])])) or None
+    if wanted and not (check or lock):
+        raise SerkitError(f"encoders lists all; to look at some: serkit encoders --check {' '.join(wanted)}")
     if lock:
-        _table([{"name": n, "line": c} for n, c in sorted(availability.lock(check).items())], as_json)
+        _table([{"name": n, "line": c} for n, c in sorted(availability.lock(wanted).items())], as_json)
         return
-    rows = listing.checked(check) if check else listing.encoders(commercial=commercial)
+    rows = listing.checked(wanted) if wanted else listing.encoders(commercial=commercial)
     _table(rows, as_json)
-    if check and not all(row["loadable"] for row in rows):
+    if wanted and not all(row["loadable"] for row in rows):
         raise typer.Exit(1)
 
 

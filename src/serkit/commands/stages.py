@@ -185,6 +185,8 @@ def _prepare(
     seed: int | None,
 ) -> Run:
     from serkit import pipeline
+    from serkit.labels import left_out
+    from serkit.pipeline.stages import Notice
     from serkit.readers import read_corpora
     from serkit.recipe import load_recipe
 
@@ -194,7 +196,11 @@ def _prepare(
     )
     name = f"{resolved.name}-{manifest.corpus}-" + (f"fold{fold}" if test else "all")
     folder = out or Path("runs") / name
-    return pipeline.prepare(resolved, manifest, folder)
+    made = pipeline.prepare(resolved, manifest, folder)
+    tell = watcher()
+    for line in left_out(made.manifest):
+        tell(Notice(line))
+    return made
 
 
 def _summary(folder: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def audformat(
     table: str = "",
     speaker: str = "speaker",
     text: str = "transcription",
+    own_labels: str | Sequence[str] = (),
 ) -> Manifest:
     """Read an audformat database; needs ``serkit[audformat]``.
 
@@ -62,10 +64,12 @@ def audformat(
         seed: draws dev where the database has none.
         column: column of the emotion. table: read only tables whose name begins so.
         speaker, text: columns of the speaker and the transcript, in any table.
+        own_labels: labels (a list, or text with commas) that are meant as they stand although they are very near
+            to a known emotion, or to one another.
 
     Raises:
         MissingExtra: audformat is not installed.
-        SerkitError: no database, no such column, no splits, no media.
+        SerkitError: no database, no such column, no splits, no media, a label that looks mistyped.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     folder = recordings.corpus_root(root, CARD)
@@ -81,6 +85,7 @@ def audformat(
     if not rows:
         raise SerkitError(f"audformat: none of the {len(missing)} listed media is under {folder}; copy them there")
     ordered = [rows[key] for key in sorted(rows)]
+    _check_labels(ordered, recordings.as_names(own_labels))
     notes: list[str] = []
     ordered, n = _splits(ordered, chosen, fold, seed, notes)
     return protocols.finish(
@@ -145,6 +150,24 @@ def _rows(
                 meta={"label": word, "table": name},
             )
     return rows, missing, twice
+
+
+def _check_labels(rows: Sequence[Utterance], own: Iterable[str]) -> None:
+    """Refuse a label that looks like a slip of the pen, as :mod:`serkit.corpora.table` does.
+
+    Raises:
+        SerkitError: there is one that is not among ``own``.
+    """
+    counts = Counter(u.emotion for u in rows if u.emotion is not None)
+    slip = recordings.mistyped_label(counts, own)
+    if slip is not None:
+        label, near = slip
+        first = next(u for u in rows if u.emotion == label)
+        raise SerkitError(
+            f"audformat: label '{label}' ({counts[label]} row{'s' * (counts[label] != 1)}, first: {first.audio} in "
+            f"table {first.meta['table']}) is not a known emotion; did you mean '{near}'? Correct it, or, where it is "
+            f"meant as it stands, say so aloud: --option own_labels={label}"
+        )
 
 
 def _splits(

@@ -280,8 +280,7 @@ def table(
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
     rows = _rows(path)
     _check_speakers(path, rows, assume_speakers)
-    named = own_labels.split(",") if isinstance(own_labels, str) else own_labels
-    _check_labels(path, rows, [str(label).strip() for label in named])
+    _check_labels(path, rows, recordings.as_names(own_labels))
     found = _check_files(path, rows)
     folds = 1
     if chosen.name == "table-5fold-speaker":

@@ -14,6 +14,7 @@ from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
 from serkit.foundation.loading import front_end, load_model, quiet, tokenizer_of, transformers_package
+from serkit.hub import hub_errors, hub_package, unreached
 
 WINDOW_S = 30
 NO_SPEECH_TOKENS = ("<|nospeech|>", "<|nocaptions|>")  # the older checkpoints say captions
@@ -55,10 +56,10 @@ class TransformersWhisper:
     """
 
     def __init__(self, found: checkpoints.Resolved, language: str | None, device: str, precision: str) -> None:
+        folder = checkpoints.fetch(found)  # before the seconds that the packages take to load: they may be for nothing
         import torch
 
         transformers = transformers_package(found.name)
-        folder = checkpoints.fetch(found)
         self.key = f"transformers,{found.source}@{found.revision},{language or 'detect'},{precision}"
         self._device, self._torch = device, torch
         self._model: Any = load_model(
@@ -124,6 +125,7 @@ class FasterWhisper:
 
     Raises:
         MissingExtra: faster-whisper is not installed.
+        SerkitError: its files are not here, and this machine does not reach the hub.
     """
 
     def __init__(self, size: str, language: str | None, device: str, compute: str = "default") -> None:
@@ -131,6 +133,7 @@ class FasterWhisper:
             package: Any = importlib.import_module("faster_whisper")
         except ImportError:
             raise MissingExtra("faster-whisper", "asr", "transcripts with engine 'faster-whisper'") from None
+        _bring(package, size)
         self.key = f"faster-whisper,{Path(size).name},{language or 'detect'},{compute}"
         self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)
         self._language = language
@@ -145,3 +148,22 @@ class FasterWhisper:
             words = tuple((float(s.start), float(s.end), s.text.strip()) for s in said if s.text.strip())
             heard.append(Heard(words, str(info.language), silent))
         return heard
+
+
+def _bring(package: Any, size: str) -> None:
+    """Refuse a model that is neither here nor to be had; brings nothing, which the package does when it loads.
+
+    Raises:
+        SerkitError: see above.
+    """
+    if Path(size).is_dir():
+        return
+    hub = hub_package(size)
+    try:
+        package.download_model(size, local_files_only=True)
+    except hub_errors(hub):
+        if reason := unreached(hub):
+            raise SerkitError(
+                f"faster-whisper '{size}' cannot be fetched here: this machine does not reach the hub ({reason}); give "
+                "the folder of a converted model in its place"
+            ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -46,18 +47,50 @@ def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SerkitError: an unknown name or option, or a model that is no wav2vec 2.0-shaped speech network.
     """
+    name, options = _name_and_options(wanted)
+    found = _resolved(name)
+    return _described(found, options, checkpoints.fetch(found))
+
+
+def sketch(wanted: str | Mapping[str, Any]) -> dict[str, Any] | None:
+    """What :func:`describe` says as far as it is known without a download, to build the shape of a network.
+
+    Where the files are not here, it is the tiny network of the family with as many layers as the published one has;
+    ``None`` for ``hub:ORG/MODEL``, of which nothing is known then.
+
+    Raises:
+        SerkitError: as :func:`describe`. MissingExtra: a package that reads or makes the files is not installed.
+    """
+    name, options = _name_and_options(wanted)
+    if name.startswith("hub:") and name not in checkpoints.replaced_sources():
+        return None
+    found = _resolved(name)
+    folder = checkpoints.here(found)
+    if folder is not None:
+        return _described(found, options, folder)
+    return _described(found, options, tiny_folder(found.family), num_hidden_layers=found.layers)
+
+
+def _name_and_options(wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     options = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
     for key in options:
         if key not in OPTIONS:
             raise SerkitError(f"backbone: no option '{key}'" + did_you_mean(key, OPTIONS))
-    name = str(options.pop("name", ""))
+    return str(options.pop("name", "")), options
+
+
+def _resolved(name: str) -> checkpoints.Resolved:
     family = checkpoints.family_of(name)
     if family not in CLASSES:
         raise SerkitError(f"backbone '{name}' is of the family '{family}', expected one of {', '.join(CLASSES)}")
     source = tiny_folder(family) if name == f"{family}/random" else None
-    found = checkpoints.resolve(name, source, family=family)
-    folder = checkpoints.fetch(found)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return checkpoints.resolve(name, source, family=family)
+
+
+def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Path, **changes: Any) -> dict[str, Any]:
+    """The description from the small files of a folder, with changes to its configuration."""
+    name = found.name
+    config = {**json.loads((folder / "config.json").read_text(encoding="utf-8")), **changes}
     front = folder / "preprocessor_config.json"
     settings = json.loads(front.read_text(encoding="utf-8")) if front.is_file() else {}
     rate = settings.get("sampling_rate", SAMPLE_RATE_HZ)
@@ -69,7 +102,7 @@ def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "options": options,
-        "family": family,
+        "family": found.family,
         "source": found.source,
         "revision": found.revision,
         "licence": found.licence,

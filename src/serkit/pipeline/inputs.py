@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import cast
 
 from serkit import checkpoints, registry
 from serkit.copies import CopyEncoder, check_steps, copy_key
 from serkit.encoding import Encoder
-from serkit.errors import MissingExtra, SerkitError, refuse
+from serkit.errors import SerkitError, refuse
 from serkit.examples import FrameSource, Hearing, Remembered
 from serkit.files import fingerprint
 from serkit.pipeline.run import Run
@@ -66,42 +65,6 @@ def check_backbones(recipe: Recipe) -> None:
         if system.model.parameters.get("tuning") == "lora":
             peft_package()
         describe(backbone)
-
-
-def check_parts(recipe: Recipe, n_classes: int) -> None:
-    """Build encoders, augmentations and networks once, so that what they refuse is told before any work.
-
-    Encoders are built where they need no checkpoint, of the others the words are checked. Networks are built without
-    weights, and on features of a made-up width. One on a pretrained network (:func:`check_backbones`) and one of the
-    user's own are not built here.
-
-    Raises:
-        SerkitError: parameters that do not go together, or are out of range.
-    """
-    import torch
-
-    for feature in needed_features(recipe).values():
-        if ":" not in feature.name and "." not in feature.family:
-            parameters = {"name": feature.name, **feature.parameters}
-            registry.check_parameters("encoders", feature.family, parameters, "features")
-        if feature.family in registry.names("encoders") and feature.family not in checkpoints.FAMILIES:
-            with contextlib.suppress(MissingExtra):  # whoever extracts is told
-                make_encoder(feature)
-    for name, system in recipe.systems.items():
-        try:
-            for step in system.augment:
-                registry.find("augment", step.name)(**step.parameters)
-            parameters = {k: v for k, v in system.model.parameters.items() if k != "layer_weights"}
-            if "." in system.model.name or "backbone" in parameters:
-                continue
-            with torch.device("meta"):
-                dims = {feature.key: 64 for feature in system.features}
-                registry.find("models", system.model.name)(dims=dims, n_classes=n_classes, **parameters)
-        except SerkitError as error:
-            raise SerkitError(f"systems.{name}: {error}") from None
-    for copy in recipe.copies:
-        for step in copy:
-            registry.find("augment", step.name)(**step.parameters)
 
 
 def needed_features(recipe: Recipe) -> dict[str, Feature]:

@@ -21,13 +21,13 @@ from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import (
     check_backbones,
     check_copies,
-    check_parts,
     copy_encoders,
     make_encoders,
     needed_features,
 )
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
+from serkit.pipeline.rehearsal import check_parts
 from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.splits import check_splits
 from serkit.pipeline.workers import Task, train_tasks
@@ -71,7 +71,7 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
     """
     fitted = apply_labels(manifest, recipe)
     check_splits(fitted, recipe)
-    check_parts(recipe, len(fitted.labels))
+    check_parts(recipe, fitted)
     folder = Path(folder)
     if (folder / "manifest.jsonl").is_file():
         remove_parts(folder)

@@ -1,0 +1,226 @@
+"""What a recipe's parts refuse, told before any work: each is built once, and its losses see a few made-up frames."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from serkit import checkpoints, registry
+from serkit.errors import MissingExtra, SerkitError
+from serkit.examples import Examples, Hearing
+from serkit.files import fingerprint
+from serkit.pipeline.inputs import WAVEFORM, make_encoder, needed_features
+from serkit.pipeline.networks_of_run import learned_from
+from serkit.recipe import Recipe, System
+from serkit.types import Manifest
+
+_WIDTH, _FRAMES = 64, 8  # of features that are made up
+_SAMPLES = 1600  # of the feature 'waveform'
+_LARGEST = 50_000_000  # parameters of a network that is built with weights only to ask its losses
+
+_PASSED_OVER = (ArithmeticError, AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError)
+
+
+def check_parts(recipe: Recipe, manifest: Manifest) -> None:
+    """Build encoders, augmentations, networks and losses once, so that what they refuse is told before any work.
+
+    Encoders are built where they need no checkpoint, of the others the words are checked. Networks are built on
+    features of a made-up width, one on a pretrained network in its shape alone, as far as that is known without a
+    download; one of the user's own on the width that it will have. Their losses are asked what they make of a few
+    clips with made-up features: what they need of labels, heads or attributes is refused here.
+
+    Args:
+        recipe: resolved. manifest: with the recipe's labels, splits checked.
+
+    Raises:
+        SerkitError: parameters that do not go together or are out of range, or a loss that cannot do without what the
+            network or the corpus does not have; the line names the system.
+    """
+    for feature in needed_features(recipe).values():
+        if ":" not in feature.name and "." not in feature.family:
+            parameters = {"name": feature.name, **feature.parameters}
+            registry.check_parameters("encoders", feature.family, parameters, "features")
+        if feature.family not in checkpoints.FAMILIES and ":" not in feature.name:
+            with contextlib.suppress(MissingExtra):  # whoever extracts is told
+                _built(f"encoder '{feature.name}'", "." in feature.family, partial(make_encoder, feature))
+    train = learned_from(manifest, recipe)
+    passed: set[str] = set()
+    for name, system in recipe.systems.items():
+        try:
+            if (design := _design(system)) not in passed:
+                _rehearse(system, train)
+                passed.add(design)
+        except SerkitError as error:
+            raise SerkitError(f"systems.{name}: {error}") from None
+    for copy in recipe.copies:
+        for step in copy:
+            registry.find("augment", step.name)(**step.parameters)
+
+
+def _design(system: System) -> str:
+    """Hash of all that a rehearsal depends on: systems that differ in their features' names alone share one."""
+    own = "." in system.model.name
+    features = [f.model_dump(mode="json") if own else f.name == WAVEFORM for f in system.features]
+    parts = system.model_dump(mode="json", include={"model", "losses", "augment"})
+    return fingerprint([features, parts, system.train.targets, system.train.loss_scale])
+
+
+def _rehearse(system: System, train: Manifest) -> None:
+    """Build a system's augmentations and network, and hand its losses what the network says of a few clips.
+
+    Raises:
+        SerkitError: whatever one of them refuses.
+    """
+    import torch
+
+    from serkit.fitting import augmentations
+
+    dims = _dims(system)
+    few = _few(train, votes=system.train.targets == "votes")
+    sources = {key: _Silence(dim) for key, dim in dims.items()}
+    hearing = Hearing(_Silence(1), {})  # a run has one wherever it is needed
+    examples = Examples.of(few, sources, targets=system.train.targets, hearing=hearing)
+    augmentations(system, examples)
+    with torch.random.fork_rng(devices=[]):
+        network = _network(system, dims, len(train.labels))
+        if network is not None:
+            _ask_losses(system, examples, network)
+
+
+def _dims(system: System) -> dict[str, int]:
+    """Width of each feature by key: its own for a model of the user's, which may count on it; else a made-up one.
+
+    Nothing is loaded or fetched; a width that is known only then is 0.
+    """
+    own = "." in system.model.name
+    dims = {f.key: 1 if f.name == WAVEFORM else _WIDTH for f in system.features}
+    for feature in system.features if own else ():
+        dims[feature.key] = 0
+        if not feature.name.startswith("hub:"):
+            with contextlib.suppress(MissingExtra):
+                spec = make_encoder(feature).spec
+                dims[feature.key] = spec.dim // int(spec.params["n_layers"] if spec.layer == "all" else 1)
+    return dims
+
+
+def _network(system: System, dims: Mapping[str, int], n_classes: int) -> Any:
+    """A system's network, with weights; ``None`` where that cannot be had here, or takes too long only for this.
+
+    One on a pretrained network is given a tiny one of the same family, once its own shape has been built.
+    """
+    import torch
+
+    parameters = {k: v for k, v in system.model.parameters.items() if k != "layer_weights"}
+    own = "." in system.model.name
+    make = partial(registry.find("models", system.model.name), dims=dims, n_classes=n_classes)
+    what = f"model '{system.model.name}'"
+    if not all(dims.values()):
+        return None
+    if "backbone" in parameters:
+        return _on_backbone(what, own, make, parameters)
+    if own:
+        return _built(what, own, lambda: make(**parameters))
+    with torch.device("meta"):
+        shape = make(**parameters)
+    return make(**parameters) if sum(p.numel() for p in shape.parameters()) <= _LARGEST else None
+
+
+def _on_backbone(what: str, own: bool, make: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """A network on a tiny backbone of the wanted family, after one in the shape of the wanted backbone itself."""
+    import torch
+
+    try:
+        from serkit.foundation import backbones
+
+        sketch = backbones.sketch(parameters["backbone"])
+        if sketch is None:
+            return None
+        with torch.device("meta"):
+            shape = backbones.build(sketch, weights=False)
+            _built(what, own, lambda: make(**{**parameters, "backbone": shape}))
+        tiny = backbones.build(backbones.describe(f"{sketch['family']}/random"), weights=False)
+    except MissingExtra:  # whoever trains is told
+        return None
+    plain = {**parameters, "backbone": tiny, "tuning": "frozen", "frozen_layers": 0}
+    return None if own else make(**plain)
+
+
+def _built(what: str, own: bool, build: Callable[[], Any]) -> Any:
+    """What ``build`` makes; anything that a part of the user's ``own`` raises is said in one line.
+
+    Raises:
+        SerkitError: it cannot be built.
+    """
+    try:
+        return build()
+    except SerkitError:
+        raise
+    except Exception as error:  # re-raised, but for a part of the user's own, which may raise anything
+        if not own:
+            raise
+        raise SerkitError(f"{what} cannot be built: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _ask_losses(system: System, examples: Examples, network: Any) -> None:
+    """Compute the losses of a system once, without gradients.
+
+    What else goes wrong is passed over: made-up frames are no proof that the real ones would fail.
+
+    Raises:
+        SerkitError: a loss needs what the network or the clips do not have.
+    """
+    import torch
+
+    from serkit.fitting import set_statistics
+    from serkit.objective import Objective
+    from serkit.sampling import Loader
+
+    objective = Objective(system, examples, network)
+    batch = Loader(examples, len(examples)).collate(np.arange(len(examples)))
+    if not np.isfinite(examples.attributes).any():
+        batch = replace(batch, attributes=None)
+    with torch.no_grad():
+        try:
+            set_statistics(network, examples)
+            outputs = network.eval()(batch)
+        except (SerkitError, *_PASSED_OVER):
+            return
+        with contextlib.suppress(*_PASSED_OVER):
+            objective.eval()(outputs, batch)
+
+
+def _few(train: Manifest, *, votes: bool) -> Manifest:
+    """A clip of each class, one that raters have judged, and two of which an attribute is known."""
+    left = dict.fromkeys((*train.labels, None), 1)
+    kept, rated, known = [], 1, 2
+    for u in train.utterances:
+        take = left[u.emotion] > 0 and (u.emotion is not None)
+        take_rated = votes and rated > 0 and bool(u.votes)
+        take_known = known > 0 and (u.emotion is not None or bool(u.votes)) and _has_attribute(u)
+        if take or take_rated or take_known:
+            kept.append(u)
+            left[u.emotion] -= 1
+            rated, known = rated - bool(u.votes), known - _has_attribute(u)
+    return replace(train, utterances=tuple(kept))
+
+
+def _has_attribute(u: Any) -> bool:
+    return any(value is not None for value in (u.arousal, u.valence, u.dominance))
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """Frames of zeros of some width, or samples, of width 1."""
+
+    dim: int
+
+    def frames(self, utterance_id: str) -> int:
+        return _SAMPLES if self.dim == 1 else _FRAMES
+
+    def get(self, utterance_id: str) -> np.ndarray:
+        return np.zeros((self.frames(utterance_id), self.dim), dtype=np.float32)

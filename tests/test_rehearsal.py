@@ -1,0 +1,197 @@
+"""What the parts of a recipe refuse is told by ``prepare``, before any work, and names the system."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+
+import pytest
+import torch
+
+from made import made_manifest
+from serkit import pipeline
+from serkit.errors import SerkitError
+from serkit.recipe import load_recipe, parse_recipe
+
+RATED = dataclasses.replace(
+    made_manifest(),
+    utterances=tuple(dataclasses.replace(u, votes={"anger": 2, "sadness": 1}, valence=0.5) for u in made_manifest()),
+)
+
+
+def prepare(tmp_path, system, manifest=None):
+    text = f"name: r\nsystems:\n  mine: {{features: [logmel/24], {system}}}\ncrossfit: null\nstack: null\n"
+    return pipeline.prepare(parse_recipe(text), manifest or made_manifest(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [
+        (
+            "model: compact, losses: [cross_entropy, neutral_margin]",
+            "neutral_margin: this network gives no neutral logit; set neutral_head: true in its model",
+        ),
+        (
+            "model: {name: cross_attention, neutral_head: true}, losses: [{name: neutral_margin, neutral: neutrl}]",
+            "neutral_margin: no label 'neutrl'; did you mean 'neutral'?",
+        ),
+        (
+            "model: compact, losses: [ccc]",
+            "the loss 'ccc' needs a network with an attribute head and this one gives emotion only: set "
+            "attribute_head: true in a model that has it, or leave the loss out",
+        ),
+        (
+            "model: {name: compact, attribute_head: true}, losses: [ccc]",
+            "the loss 'ccc' needs arousal, valence or dominance and these clips have none: leave it out",
+        ),
+        (
+            "model: mean_pool, losses: [supcon]",
+            "the loss 'supcon' at frame level needs a network with frames; or set level: utterance",
+        ),
+        ("model: mean_pool, losses: [{name: focal, class_weights: [1, 2]}]", "expected 3 numbers, none negative"),
+        ("model: mean_pool, losses: [focal, focal]", "the loss 'focal' stands twice in one system"),
+        ("model: mean_pool, augment: [annotator_dropout]", "set train.targets: votes"),
+    ],
+)
+def test_what_a_loss_or_augmentation_needs_is_told_before_any_work(tmp_path, system, said):
+    with pytest.raises(SerkitError) as refused:
+        prepare(tmp_path, system)
+    line = str(refused.value)
+    assert line.startswith("systems.mine: "), line
+    assert said in line
+    assert "\n" not in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        "model: {name: compact, attribute_head: true}, losses: [ccc, kl_soft]",
+        "model: mean_pool, losses: [kl_soft], augment: [annotator_dropout], train: {targets: votes}",
+        "model: compact, losses: [center_loss, supcon]",
+    ],
+)
+def test_what_it_has_is_not_refused(tmp_path, system):
+    assert len(prepare(tmp_path, system, RATED).manifest) == len(RATED)
+
+
+def test_the_random_state_is_left_alone_and_the_published_recipes_pass_at_once(tmp_path):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    begun = time.monotonic()
+    pipeline.prepare(load_recipe("offline12", ["stack.folds=2", "crossfit.folds=2"]), made_manifest(), tmp_path / "run")
+    assert time.monotonic() - begun < 20
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---------------------------------------------------------------- pretrained networks, and those of one's own
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Nothing may be asked of the hub; whoever tries is found out."""
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: asked.append(a) or [])
+    yield
+    assert not asked
+
+
+def on_backbone(tmp_path, backbone, more=""):
+    loss = "neutral_margin" if "neutral_head: false" in more else "cross_entropy"
+    system = f"features: [waveform], model: {{name: speech_backbone, backbone: {backbone}{more}}}, losses: [{loss}]"
+    text = f"name: r\nsystems:\n  mine: {{{system}}}\ncrossfit: null\nstack: null\n"
+    return pipeline.prepare(parse_recipe(text), made_manifest(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "more", "said"),
+    [
+        ("wavlm/base", ", frozen_layers: 13", "frozen_layers 13, the backbone has 12 layers"),
+        ("{name: wavlm/base, layers: 13}", "", "layers 13, expected 1 to 12"),
+        ("{name: wavlm/base, layer: 3}", "", "backbone: no option 'layer'; did you mean 'layers'?"),
+        ("wavlm/bas", "", "did you mean 'wavlm/base'?"),
+        ("roberta/base", "", "is of the family 'roberta', expected one of wavlm, hubert, wav2vec2, distilhubert"),
+        ("wavlm/base", ", tuning: lora, lora_targets: [q_prj]", "no linear layer 'q_prj'; did you mean 'q_proj'?"),
+        ("wavlm/base", ", heads: 7", "7"),
+        ("wavlm/base", ", neutral_head: false", "neutral_margin: this network gives no neutral logit"),
+        ("'path:/nowhere/at/all'", "", "no folder /nowhere/at/all"),
+    ],
+)
+def test_a_backbone_is_checked_without_a_download(tmp_path, no_network, backbone, more, said):
+    pytest.importorskip("transformers")
+    pytest.importorskip("peft")
+    with pytest.raises(SerkitError) as refused:
+        on_backbone(tmp_path, backbone, more)
+    line = str(refused.value)
+    assert line.startswith("systems.mine: "), line
+    assert said in line
+    assert "\n" not in line
+
+
+def test_a_folder_of_a_backbone_is_looked_at_and_not_loaded(tmp_path, no_network, monkeypatch):
+    pytest.importorskip("transformers")
+    from serkit.foundation import backbones
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setattr(backbones, "load_model", lambda *a, **k: pytest.fail("weights were loaded"))
+    speech, text = tiny_folder("hubert", tmp_path / "speech"), tiny_folder("bert", tmp_path / "text")
+    on_backbone(tmp_path, f"'path:{speech}'")
+    with pytest.raises(SerkitError, match="is of the family 'bert', expected one of wavlm, hubert"):
+        on_backbone(tmp_path / "other", f"'path:{text}'")
+    with (speech / "model.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    with pytest.raises(SerkitError, match=r"systems\.mine: encoder 'path:.*is cut short"):
+        on_backbone(tmp_path / "other", f"'path:{speech}'")
+
+
+def test_what_is_not_here_is_not_refused(tmp_path, no_network):
+    on_backbone(tmp_path / "a", "wavlm/large", ", tuning: lora")
+    on_backbone(tmp_path / "b", "'hub:nobody/nothing'")
+
+
+OWN = """
+import torch
+from torch import nn
+from serkit.tensors import Outputs
+
+class Deep(nn.Module):
+    def __init__(self, *, dims, n_classes, rank=4, heads=1):
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"rank {rank} is\\n no rank")
+        (self.name,), (dim,) = dims, dims.values()
+        assert dim == 25, dim
+        self.out = nn.Linear(dim, n_classes)
+
+    def forward(self, batch):
+        return Outputs(self.out(batch.features[self.name].mean(1)))
+"""
+
+
+def test_a_model_of_ones_own_is_built_on_the_width_it_will_have(tmp_path, monkeypatch):
+    (tmp_path / "lab_of_tests.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    prepare(tmp_path / "a", "model: lab_of_tests.Deep")
+    with pytest.raises(SerkitError) as refused:
+        prepare(tmp_path / "b", "model: {name: lab_of_tests.Deep, rank: 0}")
+    assert str(refused.value) == (
+        "systems.mine: model 'lab_of_tests.Deep' cannot be built: ValueError: rank 0 is no rank"
+    )
+    with pytest.raises(SerkitError, match=r"^systems\.mine: neutral_margin: this network gives no neutral logit"):
+        prepare(tmp_path / "b", "model: lab_of_tests.Deep, losses: [neutral_margin]")
+
+
+def test_an_encoder_of_ones_own_is_built_and_not_loaded(tmp_path, monkeypatch):
+    (tmp_path / "ears_of_tests.py").write_text(
+        "class Ear:\n    def __init__(self, name, bands=4):\n        self.bands = 8 // bands\n"
+        "    def load(self):\n        raise AssertionError('loaded')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "name: r\nsystems:\n  mine: {features: [FEATURE], model: mean_pool}\ncrossfit: null\nstack: null\n"
+    whole = parse_recipe(text.replace("FEATURE", "ears_of_tests.Ear"))
+    pipeline.prepare(whole, made_manifest(), tmp_path / "run")
+    wrong = parse_recipe(text.replace("FEATURE", "{name: ears_of_tests.Ear, bands: 0}"))
+    with pytest.raises(SerkitError, match=r"^encoder 'ears_of_tests.Ear' cannot be built: ZeroDivisionError: "):
+        pipeline.prepare(wrong, made_manifest(), tmp_path / "other")
