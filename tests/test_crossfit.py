@@ -1,5 +1,4 @@
 import dataclasses
-import warnings
 
 import numpy as np
 import pytest
@@ -7,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import made_manifest
-from serkit.crossfit import crossfit_folds, even_folds
+from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.types import Manifest, Utterance
 
@@ -46,29 +45,3 @@ def test_too_few_speakers_and_a_class_of_one_fold_are_refused():
     )
     with pytest.raises(SerkitError, match="every training clip of 'anger' is by speakers of one"):
         crossfit_folds(dataclasses.replace(train, utterances=alone), 2, 0)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 5), st.integers(5, 40), st.integers(1, 5))
-def test_even_folds_are_those_of_scikit_learn(seed, folds, n_groups, n_classes):
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    rng = np.random.default_rng(seed)
-    n = int(rng.integers(n_groups, 200))
-    groups = np.concatenate([np.arange(n_groups), rng.integers(0, n_groups, n - n_groups)])
-    classes = rng.choice(2 * n_classes, size=n, p=rng.dirichlet(np.ones(2 * n_classes)))
-    classes[: folds + 1] = 1  # scikit-learn wants a class with a row for each fold
-    expected = np.zeros(n, dtype=np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        for k, (_, test) in enumerate(splitter.split(np.zeros((n, 1)), classes, groups)):
-            expected[test] = k
-    assert np.array_equal(even_folds(classes, groups, folds, seed), expected)
-
-
-def test_a_class_with_fewer_rows_than_folds_is_dealt_without_a_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fold = even_folds(np.array([0] * 8 + [1, 2]), np.arange(10), 5, 0)
-    assert sorted(np.bincount(fold)) == [2] * 5

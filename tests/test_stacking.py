@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -376,3 +377,10 @@ def test_stacking_and_evaluation_load_neither_torch_nor_scikit_learn():
         "print([m for m in ('torch', 'sklearn', 'scipy', 'skops', 'pyarrow') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_class_with_fewer_rows_than_folds_is_dealt_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fold = speaker_folds(np.array([0] * 8 + [1, 2]), [f"speaker {k}" for k in range(10)], 5, 0)
+    assert sorted(np.bincount(fold)) == [2] * 5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from serkit.crossfit import even_folds
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import write_text
 from serkit.predictions import Predictions
@@ -213,6 +213,8 @@ def speaker_folds(truth: np.ndarray, speakers: Sequence[str | None], folds: int,
 
     A row without a speaker is its own group; with fewer than two groups the rows themselves are split.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     names: dict[str, int] = {}
     keys = [f"row {k}" if s is None else f"speaker {s}" for k, s in enumerate(speakers)]
     if len(set(keys)) < 2:
@@ -222,7 +224,13 @@ def speaker_folds(truth: np.ndarray, speakers: Sequence[str | None], folds: int,
     if number < 2:
         raise SerkitError(f"cross-validation needs at least two rows, got {len(truth)}")
     largest = int(np.unique(truth, return_counts=True)[1].max())
-    return even_folds(truth, groups, min(number, max(largest, 2)), seed)
+    splitter = StratifiedGroupKFold(min(number, max(largest, 2)), shuffle=True, random_state=seed)
+    fold = np.zeros(len(truth), dtype=np.int64)
+    with warnings.catch_warnings():  # a class with fewer rows than folds is in fewer of them, as a small corpus has it
+        warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+        for k, (_, test) in enumerate(splitter.split(np.zeros((len(truth), 1)), truth, groups)):
+            fold[test] = k
+    return fold
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Folds by speaker, of the training split for networks and of scored rows for what is fitted on scores."""
+"""Folds of the training split by speaker, so that a stack never sees an in-sample score."""
 
 from __future__ import annotations
 
@@ -53,39 +53,3 @@ def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
                 "network would never see the class: name it in drop_labels, or lower crossfit.folds"
             )
     return place[index]
-
-
-def even_folds(classes: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Deal whole groups into folds so that each class is spread over them as evenly as the groups allow.
-
-    Groups are shuffled by the seed; the one whose class counts differ most comes first, and each goes to the fold
-    that leaves the shares of the classes most even, among equals to the smallest. These are the folds of scikit-learn's
-    ``StratifiedGroupKFold`` with the same seed, without its warning where a class has fewer rows than there are folds:
-    such a class is in fewer of them.
-
-    Args:
-        classes, groups: (rows,) int64. folds: how many, at most as many as there are groups.
-
-    Returns:
-        (rows,) int64 in ``0 … folds - 1``.
-    """
-    _, y, of_class = np.unique(classes, return_inverse=True, return_counts=True)
-    _, group = np.unique(groups, return_inverse=True)
-    counts = np.zeros((group.max() + 1, len(of_class)))
-    np.add.at(counts, (group, y), 1)
-    order = np.arange(len(counts))
-    np.random.RandomState(seed).shuffle(order)  # the draw of scikit-learn, whose folds these are
-    order = order[np.argsort(-np.std(counts[order], axis=1), kind="stable")]
-    held, place = np.zeros((folds, len(of_class))), np.empty(len(counts), dtype=np.int64)
-    for one in order:
-        best, least, fewest = 0, np.inf, np.inf
-        for k in range(folds):
-            held[k] += counts[one]
-            uneven = np.std(held / of_class, axis=0).mean()
-            held[k] -= counts[one]
-            size = held[k].sum()
-            if uneven < least or (np.isclose(uneven, least) and size < fewest):
-                best, least, fewest = k, uneven, size
-        held[best] += counts[one]
-        place[one] = best
-    return np.asarray(place[group], dtype=np.int64)
