@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +69,16 @@ def blocks(
     end_s: float | None = None,
     max_s: float | None = None,
     remarks: Remarks | None = None,
+    apart: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield a recording in order, about ten seconds at a time: :func:`load` in constant memory.
 
     Args and errors as :func:`load`; errors deep in a file appear when its block is reached. ``remarks`` gathers
-    what is worth knowing besides.
+    what is worth knowing besides. ``apart`` does not average the channels.
 
     Yields:
-        (samples,) float32 mono 16 kHz in [-1, 1], never empty.
+        (samples,) float32 mono 16 kHz in [-1, 1], never empty; (samples, channels) with ``apart``, where each channel
+        is what a file of this channel alone would give.
     """
     name = opening.label(source)
     start = 0.0 if start_s is None else float(start_s)
@@ -88,7 +90,7 @@ def blocks(
     contained = opening.needs_ffmpeg(source)
     with containers.opened(source, name) if contained else opening.opened(source) as file:
         _refuse_odd(file, name)
-        yield from _decoded(file, name, start, end_s, max_s, remarks)
+        yield from _decoded(file, name, start, end_s, max_s, None if apart else remarks)
     if not contained:
         remarks.look_at(source)
 
@@ -196,14 +198,42 @@ def _whole_rate(rate_hz: float, name: str) -> int:
     return int(rate_hz)
 
 
-def _mono(block: np.ndarray, name: str, remarks: Remarks) -> np.ndarray:
-    """(samples, channels) float to (samples,) float32 in [-1, 1], refusing NaN and foreign scales."""
+def _resampler(rate: int) -> Any:
+    """Of one channel."""
+    import soxr
+
+    return soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+
+
+def _through(streams: Sequence[Any], samples: np.ndarray, *, last: bool) -> np.ndarray:
+    """(samples,) through the one resampler, or each channel of (samples, channels) through its own."""
+    columns = samples[:, None] if samples.ndim == 1 else samples
+    found = [
+        stream.resample_chunk(np.ascontiguousarray(column), last=last)
+        for stream, column in zip(streams, columns.T, strict=True)
+    ]
+    return np.asarray(np.clip(found[0] if samples.ndim == 1 else np.stack(found, axis=1), -1.0, 1.0))
+
+
+def _refuse_foreign(block: np.ndarray, name: str) -> None:
+    """Refuse (samples, channels) with NaN, infinite samples, or of another scale."""
     peak = float(np.abs(block).max(initial=0.0))  # NaN and inf come through max
     if not math.isfinite(peak):
         bad = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
         raise SerkitError(f"{name}: NaN or infinite samples (first at sample {bad} of its block); repair the recording")
     if peak > MAX_PEAK:
         raise SerkitError(f"{name}: float samples reach {peak:.6g}, expected -1 to 1; divide by full scale first")
+
+
+def _apart(block: np.ndarray, name: str) -> np.ndarray:
+    """(samples, channels) float to float32 in [-1, 1]."""
+    _refuse_foreign(block, name)
+    return np.asarray(np.clip(block, -1.0, 1.0), dtype=np.float32)
+
+
+def _mono(block: np.ndarray, name: str, remarks: Remarks) -> np.ndarray:
+    """(samples, channels) float to (samples,) float32 in [-1, 1]."""
+    _refuse_foreign(block, name)
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
     remarks.hear(block, mono)
     return np.asarray(np.clip(mono, -1.0, 1.0), dtype=np.float32)
@@ -216,9 +246,9 @@ def _refuse_odd(file: Any, name: str) -> None:
 
 
 def _decoded(
-    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks
+    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks | None
 ) -> Iterator[np.ndarray]:
-    """Blocks of the stretch, from an open file."""
+    """Blocks of the stretch, from an open file; without ``remarks`` of the mean, its channels apart."""
     rate = int(file.samplerate)
     known = file.frames < containers.UNKNOWN_FRAMES
     length_s = file.frames / rate if known else math.inf
@@ -258,17 +288,15 @@ def _decoded(
         if end_s is not None and end_s > length_s + END_TOLERANCE_S:
             raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
     if given == 0:
-        yield np.zeros(1, dtype=np.float32)
+        yield np.zeros(1 if remarks is not None else (1, file.channels), dtype=np.float32)
 
 
-def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks) -> Iterator[np.ndarray]:
-    """(samples,) float32 at 16 kHz of the source frames from ``first`` to ``last``."""
+def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks | None) -> Iterator[np.ndarray]:
+    """(samples,) or (samples, channels) float32 at 16 kHz of the source frames from ``first`` to ``last``."""
     import soundfile
-    import soxr
 
-    stream = None
-    if rate != SAMPLE_RATE_HZ:
-        stream = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+    n_streams = 0 if rate == SAMPLE_RATE_HZ else 1 if remarks is not None else file.channels
+    streams = [_resampler(rate) for _ in range(n_streams)]
     size = min(int(_BLOCK_S * rate), _BLOCK_SAMPLES // file.channels)
     at, known = first, file.frames < containers.UNKNOWN_FRAMES
     lossy = file.format in ("MP3", "OGG", "MPEG")
@@ -282,12 +310,11 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: 
                     raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
                 break
             at += len(block)
-            mono = _mono(block, name, remarks)
-            if stream is not None:
-                mono = np.clip(stream.resample_chunk(mono, last=at >= last), -1.0, 1.0)
-            yield mono
-        if stream is not None and at < last:
-            yield np.clip(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True), -1.0, 1.0)
+            heard = _apart(block, name) if remarks is None else _mono(block, name, remarks)
+            yield _through(streams, heard, last=at >= last) if streams else heard
+        if streams and at < last:
+            rest = np.zeros(0 if remarks is not None else (0, file.channels), dtype=np.float32)
+            yield _through(streams, rest, last=True)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).split("\n")[0]
         raise SerkitError(f"{name}: damaged or truncated near {at / rate:.2f} s ({reason})") from None

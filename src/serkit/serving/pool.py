@@ -83,7 +83,7 @@ class Worker:
         if asked.threshold is not None:
             self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
         options = self.settings(STDIN, b"", known=False)
-        self.model.stream(**{**options, "by": asked.by if asked.by in ("clip", "window") else "segment"})
+        self.model.stream(**{**options, "by": asked.by if asked.by in ("clip", "window", "channel") else "segment"})
 
     def settings(self, path: str, recording: Any, *, known: bool = True) -> dict[str, Any]:
         """Options of :meth:`Model.predict` for one recording; without what is ``known`` of it for a mere check."""

@@ -21,6 +21,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.extraction import compute
 from serkit.predictions import Predictions
 from serkit.serving.bundle import Bundle, open_bundle
+from serkit.serving.channels import ChannelStream, open_stream
 from serkit.serving.results import By, Prediction
 from serkit.serving.stream import Stream, StreamSettings
 from serkit.serving.timeline import Turn
@@ -102,13 +103,14 @@ class Model:
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
-            stream = Stream(self, rate_hz, settings)
+            stream = open_stream(self, rate_hz, settings)
             stream.push(_refuse_empty(recording))
         else:
             if rate_hz is not None:
                 raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
-            stream = Stream(self, SAMPLE_RATE_HZ, settings)
-            for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks):
+            stream = open_stream(self, SAMPLE_RATE_HZ, settings)
+            apart = by == "channel"
+            for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks, apart=apart):
                 stream.push(block)
         stream.finish()
         path = str(recording) if isinstance(recording, (str, Path)) else None
@@ -174,7 +176,7 @@ class Model:
 
     def stream(
         self, *, rate_hz: float = SAMPLE_RATE_HZ, partial_s: float | None = 1.0, by: By = "segment", **options: Any
-    ) -> Stream:
+    ) -> Stream | ChannelStream:
         """Open a stream: see :class:`serkit.serving.stream.Stream` for what it takes and gives.
 
         Args:
@@ -182,7 +184,7 @@ class Model:
             by, options: as for :meth:`predict`.
         """
         labels = _names(options.pop("labels", None))
-        return Stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))
+        return open_stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))
 
     def columns(self, labels: Sequence[str] | None) -> list[int]:
         """Places of some labels in the class order; all where ``None``.
