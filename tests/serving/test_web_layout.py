@@ -7,10 +7,10 @@ import pytest
 from .page import SOUND, Open, answered, give, until
 from .signals import quiet, wav
 
-#: Elements that stick out of the page, but for a table of every probability, which moves sideways in its box.
+#: Elements that stick out of the page.
 OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((e) => {
     const box = e.getBoundingClientRect();
-    return box.width && (box.left < -0.5 || box.right > innerWidth + 0.5) && !e.closest(".skip, table.every");
+    return box.width && (box.left < -0.5 || box.right > innerWidth + 0.5) && !e.closest(".skip");
 }).map((e) => e.outerHTML.slice(0, 80))"""
 #: Rows and cells of the table that are not where the table is, and numbers broken over two lines.
 RAGGED = """() => {
@@ -29,6 +29,24 @@ RAGGED = """() => {
         if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) wrong.push(share.outerHTML);
     }
     return wrong;
+}"""
+
+#: By how much the table moves sideways in its box.
+SIDEWAYS = """() => {
+    const box = document.getElementById("parts");
+    return box.scrollWidth - box.clientWidth;
+}"""
+
+#: From here on every answer has nine more emotions, one of them with a long name.
+MANY = """() => {
+    const { get } = Object.getOwnPropertyDescriptor(XMLHttpRequest.prototype, "response");
+    const more = ["boredom", "calm", "contempt", "disgust", "frustration", "surprise", "pride", "shame"];
+    Object.defineProperty(XMLHttpRequest.prototype, "response", { get() {
+        const body = get.call(this);
+        for (const answer of (body?.results ?? []).flatMap((r) => [r, ...r.segments]))
+            for (const label of [...more, "disappointment_mixed_with_resignation"]) answer.scores[label] = 0;
+        return body;
+    } });
 }"""
 
 #: From here on every part is marked as unsure: the longest row there is.
@@ -77,15 +95,47 @@ def test_nothing_is_cut_off_or_broken_at_any_width(opened: Open, width: int, sch
     assert (page.evaluate(OUTSIDE), page.evaluate(RAGGED)) == ([], [])
     assert page.locator("#parts td .track").first.is_visible() == (width >= 768)
     page.check("#all-classes")
-    assert page.evaluate(OUTSIDE) == []
+    assert (page.evaluate(OUTSIDE), page.evaluate(RAGGED), page.evaluate(SIDEWAYS)) == ([], [], 0)
     page.uncheck("#all-classes")
     page.click("#example")  # with speakers and words
     page.wait_for_selector("#parts td.words")
     assert (page.evaluate(OUTSIDE), page.evaluate(RAGGED)) == ([], [])
     assert page.locator("#parts td.words").last.is_visible()
+    page.check("#all-classes")
+    assert (page.evaluate(OUTSIDE), page.evaluate(RAGGED), page.evaluate(SIDEWAYS)) == ([], [], 0)
+    assert page.locator("#parts td.words").last.is_visible()
     give(page, b"no audio at all, only words", f"{'one_long_name_without_a_space_' * 6}.wav")
     page.wait_for_selector("#problem:not([hidden])")
     assert page.evaluate(OUTSIDE) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (360, "light"), (1000, "dark")])
+def test_every_probability_of_many_emotions_fits(opened: Open, width: int, scheme: str) -> None:
+    page = opened(width, scheme, reduced_motion="reduce")
+    page.evaluate(MANY)
+    answered(page)
+    page.check("#all-classes")
+    assert (page.evaluate(OUTSIDE), page.evaluate(RAGGED), page.evaluate(SIDEWAYS)) == ([], [], 0)
+    assert page.locator("#parts tbody tr").first.locator("dt").count() == 14
+    named = page.locator("#parts tbody tr").first.locator(".best dt").inner_text()
+    assert named == page.locator("#parts tbody td.emotion").first.inner_text()
+
+
+def test_the_table_follows_the_width_of_the_window(opened: Open) -> None:
+    page = answered(opened(1000))
+    page.check("#all-classes")
+    page.locator("#parts tbody button").nth(1).click()
+    current = "document.querySelector('#parts tr.current button').getAttribute('aria-label')"
+    heard = page.evaluate(current)
+    columns = page.locator("#parts thead th")
+    assert columns.count() == 9
+    page.set_viewport_size({"width": 500, "height": 800})
+    until(page, "document.querySelector('#parts table').classList.contains('stacked')")
+    assert (columns.count(), page.evaluate(SIDEWAYS), page.evaluate(current)) == (5, 0, heard)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == heard
+    page.set_viewport_size({"width": 1000, "height": 800})
+    until(page, "!document.querySelector('#parts table').classList.contains('stacked')")
+    assert columns.count() == 9
 
 
 def test_light_and_dark_differ_and_motion_can_be_still(opened: Open) -> None:
