@@ -78,7 +78,7 @@ class Answerer:
                     found[k] = _failure(error, source)
         if short:
             texts = [str(tasks[k].options.get("text") or "") for k, *_ in short]
-            rows = self.model.score([clip for _, clip, *_ in short], texts)
+            rows = self.model.score_clips([clip for _, clip, *_ in short], texts)
             for (k, clip, settings, remarks), text, row in zip(short, texts, rows, strict=True):
                 try:
                     stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
