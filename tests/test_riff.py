@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -71,6 +72,13 @@ def test_a_size_that_is_said_is_believed() -> None:
     assert len(audio.load(made(2 * RATE, tail=INFO))) == RATE  # what follows the samples is none of them
     with pytest.raises(SerkitError, match="truncated"):
         audio.load(made(5 * RATE))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(SerkitError, match=r"pipe\.wav: is a pipe or device.* standard input"):
+        audio.load(tmp_path / "pipe.wav")
 
 
 def test_more_than_four_gigabytes_in_little_memory(tmp_path: Path) -> None:

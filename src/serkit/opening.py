@@ -35,6 +35,10 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
         try:
             if path.is_dir():
                 raise SerkitError(f"{name}: is a folder, expected an audio file")
+            if path.exists() and not path.is_file():  # it could not be opened twice
+                raise SerkitError(
+                    f"{name}: is a pipe or device, not a file; hand it to standard input: serkit predict -"
+                )
             with path.open("rb") as file:
                 head = file.read(n_bytes)
         except FileNotFoundError:
