@@ -92,11 +92,11 @@ def test_more_than_four_gigabytes_in_little_memory(tmp_path: Path) -> None:
         assert audio.info(path).frames == frames
         tracemalloc.start()
         blocks = audio.blocks(path)
-        heard = sum(len(block) for block, _ in zip(blocks, range(300), strict=False))
+        heard = sum(len(block) for block, _ in zip(blocks, range(40), strict=False))
         blocks.close()  # type: ignore[attr-defined]  # a generator
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert heard == 300 * 10 * RATE
+        assert heard == 40 * 10 * RATE
         assert peak < 10e6
         with pytest.raises(SerkitError, match="the limit is"):
             audio.load(path, max_s=3600.0)
