@@ -145,7 +145,7 @@ def batches(model: str, sounds: list[np.ndarray]) -> list[str]:
     from serkit.serving.predictor import load as load_model
 
     found = load_model(model)
-    found.score(sounds[:1])
+    found.score_clips(sounds[:1])
     lines = []
     for size in (1, 2, 4, 8, 16):
         best = min(_timed(found, sounds, size) for _ in range(3))
@@ -156,7 +156,7 @@ def batches(model: str, sounds: list[np.ndarray]) -> list[str]:
 def _timed(model: object, sounds: list[np.ndarray], size: int) -> float:
     began = time.process_time()
     for at in range(0, len(sounds), size):
-        model.score(sounds[at : at + size])  # type: ignore[attr-defined]
+        model.score_clips(sounds[at : at + size])  # type: ignore[attr-defined]
     return (time.process_time() - began) / len(sounds)
 
 

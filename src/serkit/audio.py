@@ -8,18 +8,14 @@ memory follows what is returned, not what a header claims.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import os
-import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serkit import containers
+from serkit import containers, opening
 from serkit.containers import AudioInfo, Source
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
@@ -34,7 +30,6 @@ SILENCE_DB = -70.0  # re full scale: a recording that never exceeds it holds not
 _BLOCK_S = 10.0
 _BLOCK_SAMPLES = 1 << 24  # of all channels together: 64 MiB, whatever a header claims
 _MARGIN_S = 0.05  # decoded on both sides of a stretch, so that the resampling filter sees its neighbours
-_CONTAINERS = "3gp aac amr asf avi flv m4a m4v mka mkv mov mp4 mpg mpeg webm wma wmv"
 
 
 def load(
@@ -74,25 +69,28 @@ def blocks(
     end_s: float | None = None,
     max_s: float | None = None,
     remarks: Remarks | None = None,
+    apart: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield a recording in order, about ten seconds at a time: :func:`load` in constant memory.
 
     Args and errors as :func:`load`; errors deep in a file appear when its block is reached. ``remarks`` gathers
-    what is worth knowing besides.
+    what is worth knowing besides. ``apart`` does not average the channels.
 
     Yields:
-        (samples,) float32 mono 16 kHz in [-1, 1], never empty.
+        (samples,) float32 mono 16 kHz in [-1, 1], never empty; (samples, channels) with ``apart``, where each channel
+        is what a file of this channel alone would give.
     """
-    name = _label(source)
+    name = opening.label(source)
     start = 0.0 if start_s is None else float(start_s)
     if not (math.isfinite(start) and start >= 0) or (end_s is not None and not end_s > start):
         raise SerkitError(f"{name}: the stretch {start_s} to {end_s} s is none: expected 0 <= start_s < end_s")
     if max_s is not None and end_s is not None and end_s - start > max_s:
         raise SerkitError(f"{name}: {end_s - start:.1f} s asked for, the limit is {max_s:g} s (max_s)")
     remarks = Remarks() if remarks is None else remarks
-    with containers.opened(source, name) if (contained := _needs_ffmpeg(source)) else _opened(source) as file:
+    contained = opening.needs_ffmpeg(source)
+    with containers.opened(source, name) if contained else opening.opened(source) as file:
         _refuse_odd(file, name)
-        yield from _decoded(file, name, start, end_s, max_s, remarks)
+        yield from _decoded(file, name, start, end_s, max_s, None if apart else remarks)
     if not contained:
         remarks.look_at(source)
 
@@ -103,10 +101,10 @@ def info(source: Source) -> AudioInfo:
     Raises:
         SerkitError: no such file, empty, or not audio.
     """
-    if _needs_ffmpeg(source):
-        return containers.probe(source, _label(source))
-    with _opened(source) as file:
-        _refuse_odd(file, _label(source))
+    if opening.needs_ffmpeg(source):
+        return containers.probe(source, opening.label(source))
+    with opening.opened(source) as file:
+        _refuse_odd(file, opening.label(source))
         frames = int(file.frames)
         return AudioInfo(
             duration_s=frames / file.samplerate if frames < containers.UNKNOWN_FRAMES else math.inf,
@@ -194,68 +192,51 @@ def content_hash(source: Path | str | bytes) -> str:
     return digest.hexdigest()
 
 
-def _label(source: Source) -> str:
-    if isinstance(source, bytes):
-        return f"audio of {len(source)} bytes"
-    if isinstance(source, (str, Path)):
-        return str(source)
-    return str(getattr(source, "name", None) or "audio stream")
-
-
 def _whole_rate(rate_hz: float, name: str) -> int:
     if not (math.isfinite(rate_hz) and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
         raise SerkitError(f"{name}: sampling rate {rate_hz} Hz, expected a whole number {MIN_RATE_HZ} to {MAX_RATE_HZ}")
     return int(rate_hz)
 
 
-def _mono(block: np.ndarray, name: str, remarks: Remarks) -> np.ndarray:
-    """(samples, channels) float to (samples,) float32 in [-1, 1], refusing NaN and foreign scales."""
+def _resampler(rate: int) -> Any:
+    """Of one channel."""
+    import soxr
+
+    return soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+
+
+def _through(streams: Sequence[Any], samples: np.ndarray, *, last: bool) -> np.ndarray:
+    """(samples,) through the one resampler, or each channel of (samples, channels) through its own."""
+    columns = samples[:, None] if samples.ndim == 1 else samples
+    found = [
+        stream.resample_chunk(np.ascontiguousarray(column), last=last)
+        for stream, column in zip(streams, columns.T, strict=True)
+    ]
+    return np.asarray(np.clip(found[0] if samples.ndim == 1 else np.stack(found, axis=1), -1.0, 1.0))
+
+
+def _refuse_foreign(block: np.ndarray, name: str) -> None:
+    """Refuse (samples, channels) with NaN, infinite samples, or of another scale."""
     peak = float(np.abs(block).max(initial=0.0))  # NaN and inf come through max
     if not math.isfinite(peak):
         bad = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
         raise SerkitError(f"{name}: NaN or infinite samples (first at sample {bad} of its block); repair the recording")
     if peak > MAX_PEAK:
         raise SerkitError(f"{name}: float samples reach {peak:.6g}, expected -1 to 1; divide by full scale first")
+
+
+def _apart(block: np.ndarray, name: str) -> np.ndarray:
+    """(samples, channels) float to float32 in [-1, 1]."""
+    _refuse_foreign(block, name)
+    return np.asarray(np.clip(block, -1.0, 1.0), dtype=np.float32)
+
+
+def _mono(block: np.ndarray, name: str, remarks: Remarks) -> np.ndarray:
+    """(samples, channels) float to (samples,) float32 in [-1, 1]."""
+    _refuse_foreign(block, name)
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
     remarks.hear(block, mono)
     return np.asarray(np.clip(mono, -1.0, 1.0), dtype=np.float32)
-
-
-def _head(source: Source, n_bytes: int = 64) -> bytes:
-    """First bytes of a source; refuses what is missing, empty or no file."""
-    name = _label(source)
-    if isinstance(source, bytes):
-        head = source[:n_bytes]
-    elif isinstance(source, (str, Path)):
-        path = Path(source)
-        try:
-            if path.is_dir():
-                raise SerkitError(f"{name}: is a folder, expected an audio file")
-            with path.open("rb") as file:
-                head = file.read(n_bytes)
-        except FileNotFoundError:
-            raise SerkitError(f"{name}: no such file") from None
-        except (OSError, ValueError) as error:
-            raise SerkitError(f"{name}: cannot be read: {error}") from None
-    else:
-        at = source.tell()
-        head = source.read(n_bytes)
-        source.seek(at)
-    if not head:
-        raise SerkitError(f"{name}: is empty (0 bytes), expected audio")
-    return head
-
-
-def _needs_ffmpeg(source: Source) -> bool:
-    """By signature: MPEG-4, Matroska, AVI, ASF, ADTS, AMR. Playlists never reach ffmpeg."""
-    head = _head(source)
-    return (
-        head[4:8] == b"ftyp"
-        or head[:4] in (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75")
-        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or head[:5] == b"#!AMR"
-        or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0)
-    )
 
 
 def _refuse_odd(file: Any, name: str) -> None:
@@ -264,68 +245,10 @@ def _refuse_odd(file: Any, name: str) -> None:
         raise SerkitError(f"{name}: {file.channels} channels, expected at most {MAX_CHANNELS}")
 
 
-class _Bytes(io.BytesIO):
-    """The bytes of a file, in which a damaged header may send the decoder to before the beginning."""
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As a file on disk does: a place that is none changes nothing."""
-        try:
-            return super().seek(offset, whence)
-        except ValueError:
-            return self.tell()
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[Any]:
-    """An open ``soundfile.SoundFile`` that is audio, and whole."""
-    import soundfile
-
-    name, head = _label(source), _head(source)
-    handle: Any = _Bytes(source) if isinstance(source, bytes) else source
-    if isinstance(handle, (str, Path)):
-        handle = str(handle)
-        suffix = Path(handle).suffix.lower().lstrip(".")
-        if suffix == "raw":
-            raise SerkitError(f"{name}: headerless audio has no rate or width; convert it to WAV or FLAC")
-        if os.name == "posix":
-            handle = os.fsencode(handle)  # a name that is no UTF-8 is a file like any other
-    else:
-        suffix = ""
-    try:
-        file = soundfile.SoundFile(handle)
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        kind = "text" if _is_text(head) else "something else"
-        hint = "; containers need ffmpeg and a known signature" if suffix in _CONTAINERS.split() else ""
-        reason = str(getattr(error, "error_string", error)).split("\n")[0]
-        raise SerkitError(f"{name}: not audio that can be read, it looks like {kind} ({reason}){hint}") from None
-    with closing(file):
-        if file.frames <= 0:
-            raise SerkitError(f"{name}: the header promises no samples; the recording is empty or cut short")
-        _refuse_truncated(file, name)
-        yield file
-
-
-def _is_text(head: bytes) -> bool:
-    return all(32 <= byte < 127 or byte in (9, 10, 13) or byte > 127 for byte in head)
-
-
-def _refuse_truncated(file: Any, name: str) -> None:
-    """libsndfile quietly shortens a WAV whose data ends early; its log says what was promised."""
-    found = re.search(r"data : (\d+) \(should be (\d+)\)", str(file.extra_info))
-    if not found:
-        return
-    promised, present = int(found[1]), int(found[2])
-    if present < promised < 0x7FFF0000:  # writers of streams put 0 or a number near 2^31 or 2^32 there
-        raise SerkitError(
-            f"{name}: truncated: the header promises {promised} bytes of samples, {present} are there; "
-            "fetch the recording again"
-        )
-
-
 def _decoded(
-    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks
+    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks | None
 ) -> Iterator[np.ndarray]:
-    """Blocks of the stretch, from an open file."""
+    """Blocks of the stretch, from an open file; without ``remarks`` of the mean, its channels apart."""
     rate = int(file.samplerate)
     known = file.frames < containers.UNKNOWN_FRAMES
     length_s = file.frames / rate if known else math.inf
@@ -365,17 +288,15 @@ def _decoded(
         if end_s is not None and end_s > length_s + END_TOLERANCE_S:
             raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
     if given == 0:
-        yield np.zeros(1, dtype=np.float32)
+        yield np.zeros(1 if remarks is not None else (1, file.channels), dtype=np.float32)
 
 
-def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks) -> Iterator[np.ndarray]:
-    """(samples,) float32 at 16 kHz of the source frames from ``first`` to ``last``."""
+def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks | None) -> Iterator[np.ndarray]:
+    """(samples,) or (samples, channels) float32 at 16 kHz of the source frames from ``first`` to ``last``."""
     import soundfile
-    import soxr
 
-    stream = None
-    if rate != SAMPLE_RATE_HZ:
-        stream = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+    n_streams = 0 if rate == SAMPLE_RATE_HZ else 1 if remarks is not None else file.channels
+    streams = [_resampler(rate) for _ in range(n_streams)]
     size = min(int(_BLOCK_S * rate), _BLOCK_SAMPLES // file.channels)
     at, known = first, file.frames < containers.UNKNOWN_FRAMES
     lossy = file.format in ("MP3", "OGG", "MPEG")
@@ -389,12 +310,11 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: 
                     raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
                 break
             at += len(block)
-            mono = _mono(block, name, remarks)
-            if stream is not None:
-                mono = np.clip(stream.resample_chunk(mono, last=at >= last), -1.0, 1.0)
-            yield mono
-        if stream is not None and at < last:
-            yield np.clip(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True), -1.0, 1.0)
+            heard = _apart(block, name) if remarks is None else _mono(block, name, remarks)
+            yield _through(streams, heard, last=at >= last) if streams else heard
+        if streams and at < last:
+            rest = np.zeros(0 if remarks is not None else (0, file.channels), dtype=np.float32)
+            yield _through(streams, rest, last=True)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).split("\n")[0]
         raise SerkitError(f"{name}: damaged or truncated near {at / rate:.2f} s ({reason})") from None

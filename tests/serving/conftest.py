@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from serkit.serving.predictor import Model
 from .signals import GOLDEN
 
 if TYPE_CHECKING:
+    from .page import Open
     from .service import Service
 
 
@@ -27,4 +28,31 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     from .service import Service
 
     with Service(tmp_path_factory.mktemp("service")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Where a page is served."""
+    from .page import served
+
+    with served() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")  # not longer: while it is open, nothing else in this process can have an event loop
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium."""
+    from .page import launched
+
+    with launched(tmp_path_factory.mktemp("microphone")) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser: Any, address: str) -> Iterator[Open]:
+    """A function that opens the page; afterwards nothing may have been wrong in it, or gone elsewhere."""
+    from .page import opening
+
+    with opening(browser, address) as found:
         yield found

@@ -210,7 +210,8 @@ def test_bad_arrays_are_one_clear_line(model: Model) -> None:
         (np.zeros(0, np.float32), RATE, "not empty"),
         (np.zeros((2, 3, 4), np.float32), RATE, "expected"),
         (np.full(100, np.inf, np.float32), RATE, "NaN or infinite"),
-        (np.array(["a"]), RATE, "expected float"),
+        (np.array([b"a"]), RATE, "expected float"),
+        (np.array(["a"]), RATE, "a: no such file"),
     ]
     for sound, rate, reason in cases:
         with pytest.raises(SerkitError, match=reason):

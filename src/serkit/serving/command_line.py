@@ -36,6 +36,7 @@ class Division(StrEnum):
     window = "window"
     sentence = "sentence"
     turn = "turn"
+    channel = "channel"
 
 
 class Detector(StrEnum):
@@ -98,7 +99,10 @@ def predict(
     ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Emotion over time, part by part.")] = False,
     by: Annotated[
-        Division | None, typer.Option(help="Parts of the timeline [default: segment, of speech; turn: of a speaker].")
+        Division | None,
+        typer.Option(
+            help="Parts of the timeline [default: segment, of speech]; turn: a speaker's; channel: each alone."
+        ),
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,

@@ -47,6 +47,11 @@ def predict(
     asked = replace(asked, kind=kind, timeline=timeline, by=asked.by or ("segment" if timeline else "clip"))
     if asked.by != "window" and (asked.window_s, asked.hop_s) != (None, None):
         raise SerkitError("--window and --hop are of windows: add --by window")
+    if asked.by == "channel" and any((asked.rttm, asked.transcript, asked.asr, asked.diariser)):
+        raise SerkitError(
+            "--by channel has the channels for speakers, and nothing says in which of them a word is said: leave out "
+            "--rttm, --transcript, --asr and --diarise"
+        )
     files = gather(asked.inputs)
     if kind == "rttm":
         _refuse_same_stem(files)

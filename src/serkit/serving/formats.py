@@ -138,14 +138,16 @@ def _rttm(path: str, p: Prediction) -> str:
     for s in p.segments:
         who = f"{'_'.join(s.speaker.split())}/{s.label}" if s.speaker else s.label
         length = s.end_s - s.start_s
-        parts.append(f"SPEAKER {name} 1 {s.start_s:.3f} {length:.3f} <NA> <NA> {who} {s.confidence:.4f} <NA>\n")
+        channel = s.speaker.split()[-1] if p.by == "channel" and s.speaker else "1"
+        parts.append(f"SPEAKER {name} {channel} {s.start_s:.3f} {length:.3f} <NA> <NA> {who} {s.confidence:.4f} <NA>\n")
     return "".join(parts)
 
 
 def _textgrid(p: Prediction) -> str:
     """Praat's long text format: tiers of emotion, and of words where they are known, for each speaker."""
     tiers: list[tuple[str, list[tuple[float, float, str]]]] = []
-    for speaker in dict.fromkeys(s.speaker for s in p.segments):
+    speakers = dict.fromkeys(s.speaker for s in p.segments)
+    for speaker in sorted(speakers, key=str) if p.by == "channel" else speakers:
         own = [s for s in p.segments if s.speaker == speaker]
         title = "emotion" if speaker is None else f"emotion {speaker}"
         tiers.append((title, _filled(own, [s.label for s in own], p.duration_s)))

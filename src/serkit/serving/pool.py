@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from serkit.errors import SerkitError
 from serkit.processes import WorkerDied, in_processes
@@ -83,7 +83,7 @@ class Worker:
         if asked.threshold is not None:
             self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
         options = self.settings(STDIN, b"", known=False)
-        self.model.stream(**{**options, "by": asked.by if asked.by in ("clip", "window") else "segment"})
+        self.model.stream(**{**options, "by": asked.by if asked.by in ("clip", "window", "channel") else "segment"})
 
     def settings(self, path: str, recording: Any, *, known: bool = True) -> dict[str, Any]:
         """Options of :meth:`Model.predict` for one recording; without what is ``known`` of it for a mere check."""
@@ -110,7 +110,8 @@ class Worker:
                     held.write(block)
                 settings = self.settings(path, held)
                 held.seek(0)
-                return replace(self.model.predict(held, **settings), path=STDIN)  # type: ignore[arg-type]  # a BinaryIO
+                found = self.model.predict(cast("BinaryIO", held), **settings)
+                return replace(found, path=STDIN)
         except SerkitError as error:
             return str(error).replace("audio stream", "standard input", 1) if path == STDIN else str(error)
         except OSError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -20,12 +20,15 @@ from serkit.encoding import SAMPLE_RATE_HZ, Encoder
 from serkit.errors import SerkitError, did_you_mean
 from serkit.extraction import compute
 from serkit.predictions import Predictions
+from serkit.serving import inputs
 from serkit.serving.bundle import Bundle, open_bundle
+from serkit.serving.channels import ChannelStream, open_stream
+from serkit.serving.classifier import Classifier
+from serkit.serving.inputs import Recording
 from serkit.serving.results import By, Prediction
 from serkit.serving.stream import Stream, StreamSettings
 from serkit.serving.timeline import Turn
 
-Recording = Path | str | bytes | np.ndarray | BinaryIO
 MAX_S = 12 * 3600.0
 TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
@@ -44,7 +47,7 @@ def load(source: str | Path = "default", *, threads: int = 1, max_s: float | Non
     return Model(open_bundle(source), threads=threads, max_s=max_s)
 
 
-class Model:
+class Model(Classifier):
     """A trained system.
 
     Args:
@@ -70,6 +73,10 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({self.id}: {', '.join(self.labels)})"
 
+    @overload
+    def predict(self, recording: list[Any] | tuple[Any, ...], *, rate_hz: float | None = None) -> np.ndarray: ...
+
+    @overload
     def predict(
         self,
         recording: Recording,
@@ -82,33 +89,58 @@ class Model:
         sentences: Sequence[Turn] = (),
         threshold: float | None = None,
         **options: Any,
-    ) -> Prediction:
-        """Answer for one recording, of any length, in constant memory.
+    ) -> Prediction: ...
+
+    def predict(
+        self,
+        recording: Any,
+        *,
+        rate_hz: float | None = None,
+        labels: Sequence[str] | None = None,
+        text: str | None = None,
+        by: By = "segment",
+        turns: Sequence[Turn] = (),
+        sentences: Sequence[Turn] = (),
+        threshold: float | None = None,
+        **options: Any,
+    ) -> Prediction | np.ndarray:
+        """Answer for one recording, of any length, in constant memory; for a list, as scikit-learn has it.
 
         Args:
             recording: path, bytes of a file, an open binary file, or an array with ``rate_hz``: (samples,) or
-                (samples, channels), float in [-1, 1] or integers of at most 32 bits at full scale.
+                (samples, channels), float in [-1, 1] or integers of at most 32 bits at full scale. Or a list of these,
+                or an array of paths, without further options.
             labels, text, by, turns, sentences, threshold: see :class:`serkit.serving.stream.StreamSettings`, as
                 are further ``options``: ``window_s``, ``hop_s``, ``segments``.
+
+        Returns:
+            The answer; for a list (recordings,) the labels that :meth:`predict_proba` finds the most probable.
+            :meth:`predict_many` gives whole answers for a list.
 
         Raises:
             SerkitError: not audio, empty, damaged, too long; an unknown label; a threshold that was never reached.
         """
+        if (many := inputs.several(recording)) is not None:
+            if options or by != "segment" or any((labels, text, turns, sentences, threshold)):
+                raise SerkitError("predict of a list gives labels and takes rate_hz alone; predict_many takes the rest")
+            answers: np.ndarray = self.classes_[self.predict_proba(many, rate_hz=rate_hz).argmax(axis=1)]
+            return answers
         settings = self._settings(
-            labels=_names(labels), text=text, by=by, turns=turns, sentences=sentences,
+            labels=inputs.names(labels), text=text, by=by, turns=turns, sentences=sentences,
             threshold=threshold, **options,
         )  # fmt: skip
-        recording = _known(recording)
+        recording = inputs.known(recording)
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
-            stream = Stream(self, rate_hz, settings)
-            stream.push(_refuse_empty(recording))
+            stream = open_stream(self, rate_hz, settings)
+            stream.push(inputs.refuse_empty(recording))
         else:
             if rate_hz is not None:
                 raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
-            stream = Stream(self, SAMPLE_RATE_HZ, settings)
-            for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks):
+            stream = open_stream(self, SAMPLE_RATE_HZ, settings)
+            apart = by == "channel"
+            for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks, apart=apart):
                 stream.push(block)
         stream.finish()
         path = str(recording) if isinstance(recording, (str, Path)) else None
@@ -146,7 +178,7 @@ class Model:
         """
         if isinstance(recordings, (str, bytes, Path)):
             raise SerkitError("predict_proba takes a list of recordings, got a single one: put it into [ ]")
-        many = [_known(r) for r in recordings]
+        many = [inputs.known(r) for r in recordings]
         words: list[str | None] = [None] * len(many) if texts is None else list(texts)
         if len(words) != len(many):
             raise SerkitError(f"{len(many)} recordings and {len(words)} texts: expected one for each")
@@ -168,21 +200,21 @@ class Model:
         parts = []
         for name, session in self._sessions.items():
             entry = self._entries[name]
-            found = np.asarray(session.run(["embedding"], _feed([features], entry.features))[0][0], dtype=np.float32)
+            [found] = session.run(["embedding"], inputs.feed([features], entry.features))[0].astype(np.float32)
             parts.append(found / max(float(np.linalg.norm(found)), 1e-12))
         return np.concatenate(parts)
 
     def stream(
         self, *, rate_hz: float = SAMPLE_RATE_HZ, partial_s: float | None = 1.0, by: By = "segment", **options: Any
-    ) -> Stream:
+    ) -> Stream | ChannelStream:
         """Open a stream: see :class:`serkit.serving.stream.Stream` for what it takes and gives.
 
         Args:
             rate_hz: of the chunks. partial_s: a partial answer after every so many seconds of speech.
             by, options: as for :meth:`predict`.
         """
-        labels = _names(options.pop("labels", None))
-        return Stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))
+        labels = inputs.names(options.pop("labels", None))
+        return open_stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))
 
     def columns(self, labels: Sequence[str] | None) -> list[int]:
         """Places of some labels in the class order; all where ``None``.
@@ -227,12 +259,12 @@ class Model:
         speech, whole and stretch are often the same sound once the silence around it is trimmed.
         """
         features, last = self._features(samples, text), self._last
-        if last is None or not _same(last[0], features):
+        if last is None or not inputs.same(last[0], features):
             last = self._last = features, self._answer([features])
         found: np.ndarray = calibration.restricted(last[1], columns)[0]
         return found
 
-    def score(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
+    def score_clips(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
         """(clips, classes) calibrated probabilities, the networks run once on all clips together.
 
         Args:
@@ -275,7 +307,7 @@ class Model:
         return StreamSettings(**{"max_s": self._max_s, **options})
 
     def _samples(self, recording: Recording, rate_hz: float | None) -> np.ndarray:
-        recording = _known(recording)
+        recording = inputs.known(recording)
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
@@ -310,9 +342,9 @@ class Model:
         for key, session in self._sessions.items():
             entry = self._entries[key]
             if entry.batches:
-                logits = session.run(["emotion"], _feed(rows, entry.features))[0]
+                logits = session.run(["emotion"], inputs.feed(rows, entry.features))[0]
             else:
-                logits = np.concatenate([session.run(["emotion"], _feed([r], entry.features))[0] for r in rows])
+                logits = np.concatenate([session.run(["emotion"], inputs.feed([r], entry.features))[0] for r in rows])
             scores.setdefault(entry.system, []).append((entry.model, logits))
         tables = {}
         for system, found in scores.items():
@@ -333,52 +365,3 @@ class Model:
             inside = np.array([place[int(t)] for t in truth[rows]], dtype=np.int64)
             self._held[labels] = (calibration.restricted(probabilities[rows], columns), inside)
         return self._held[labels]
-
-
-def _known(recording: Any) -> Recording:
-    """A recording of a kind that can be heard; tensors and other arrays as numpy's."""
-    if isinstance(recording, (bytearray, memoryview)):
-        return bytes(recording)
-    if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
-        hasattr(recording, "read") and hasattr(recording, "seek")
-    ):
-        return recording  # type: ignore[no-any-return]
-    if hasattr(recording, "__array__"):
-        try:
-            return np.asarray(recording)
-        except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
-            raise SerkitError(f"a {type(recording).__name__} that numpy cannot read: {error}") from None
-    several = "; of several recordings see predict_many" if isinstance(recording, (list, tuple)) else ""
-    raise SerkitError(
-        f"got a {type(recording).__name__}; expected a path, the bytes of a file, an open binary file, or an array "
-        f"with rate_hz{several}"
-    )
-
-
-def _names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
-    if isinstance(labels, str):
-        split = [name.strip() for name in labels.split(",")]
-        raise SerkitError(f"labels is a list of names, got the text '{labels}': write {split}")
-    return None if labels is None else tuple(labels)
-
-
-def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
-
-
-def _feed(rows: Sequence[dict[str, np.ndarray]], features: Sequence[str]) -> dict[str, np.ndarray]:
-    """Padded inputs of a network: ``x{k}`` (batch, time, dim) float32 and ``n{k}`` (batch,) int64."""
-    feed: dict[str, np.ndarray] = {}
-    for k, name in enumerate(features):
-        lengths = np.array([len(row[name]) for row in rows], dtype=np.int64)
-        padded = np.zeros((len(rows), int(lengths.max()), rows[0][name].shape[1]), dtype=np.float32)
-        for row, values in enumerate(rows):
-            padded[row, : lengths[row]] = values[name]
-        feed[f"x{k}"], feed[f"n{k}"] = padded, lengths
-    return feed
-
-
-def _refuse_empty(samples: np.ndarray) -> np.ndarray:
-    if samples.size == 0:
-        raise SerkitError(f"array of shape {samples.shape}: expected (samples,) or (samples, channels), not empty")
-    return samples

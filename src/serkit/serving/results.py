@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Abstain = Literal["", "no_speech", "unsure"]
-By = Literal["clip", "segment", "window", "sentence", "turn"]
-BYS = ("clip", "segment", "window", "sentence", "turn")
+By = Literal["clip", "segment", "window", "sentence", "turn", "channel"]
+BYS = ("clip", "segment", "window", "sentence", "turn", "channel")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Prediction:
         label, confidence, probabilities: of the whole; filled for every readable recording, speech or not.
         abstain: empty, ``no_speech`` or ``unsure``. no_speech: the detector found none.
         segments: its parts, in order of time; empty with ``by="clip"``.
-        by: how it was divided. duration_s, speech_s: of the whole.
+        by: how it was divided. duration_s, speech_s: of the whole; ``by="channel"`` sums the speech of all channels.
         model: name and fingerprint of the bundle. path: of the recording, where it has one.
         notes: what a reader should know of this answer, such as text that was not given.
     """
@@ -80,7 +80,8 @@ class Prediction:
     def summary(self) -> dict[str, float]:
         """Seconds of the parts by the emotion that held there, the most first.
 
-        Where windows overlap, their time is shared between them half and half, so that no second counts twice.
+        Where windows overlap, their time is shared between them half and half, so that no second counts twice. Where
+        two channels speak at once, both count.
         """
         seconds: dict[str, float] = {}
         last: Segment | None = None

@@ -32,7 +32,8 @@ class StreamSettings:
 
     Attributes:
         labels: restrict the answer to these. text: words of the whole recording, for models that read.
-        by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence`` or ``turn``.
+        by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence``, ``turn``, or
+            ``channel``: stretches of speech in each channel alone, see :mod:`serkit.serving.channels`.
         turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
             with times, for ``sentence``, and for the words of the others; and for speakers, without ``turns``.
         threshold: precision that answers must have had to count as sure; ``None``: right more often than wrong.
@@ -60,6 +61,11 @@ class StreamSettings:
             raise SerkitError("by 'turn' needs the turns of a diarisation (an RTTM file)")
         if self.by == "sentence" and not self.sentences:
             raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json)")
+        if self.by == "channel" and (self.turns or self.sentences):
+            raise SerkitError(
+                "by 'channel' takes neither turns nor sentences: its speakers are the channels, and nothing says in "
+                "which of them a word is said"
+            )
         if self.partial_s is not None and not self.partial_s > 0:
             raise SerkitError(f"partial_s {self.partial_s}: expected a time above 0, or None")
 
@@ -98,6 +104,8 @@ class Stream:
     """
 
     def __init__(self, model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None) -> None:
+        if settings.by == "channel":
+            raise SerkitError("by 'channel' is several streams: see serkit.serving.channels.ChannelStream")
         self._model, self._settings = model, settings
         self.remarks = Remarks() if remarks is None else remarks
         self._turns = settings.turns or [s for s in settings.sentences if s.speaker]

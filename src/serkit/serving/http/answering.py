@@ -18,6 +18,7 @@ from serkit import audio, calibration
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
+from serkit.serving.channels import ChannelStream, open_stream
 from serkit.serving.http.schemas import result_row, segment_row
 from serkit.serving.http.worker import Failure, Task
 from serkit.serving.predictor import Model, load
@@ -43,7 +44,7 @@ class Answerer:
     def __init__(self, source: str) -> None:
         self.model = load(source, max_s=None)
         self.model.score_one(np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), None, self.model.columns(None))
-        self._streams: dict[str, tuple[Stream, np.dtype[Any], int, float, str | None]] = {}
+        self._streams: dict[str, tuple[Stream | ChannelStream, np.dtype[Any], int, float, str | None]] = {}
 
     def about(self) -> dict[str, Any]:
         """What the service says of its model."""
@@ -67,7 +68,8 @@ class Answerer:
                 try:
                     settings = self._settings(task)
                     remarks = Remarks()
-                    clip = None if task.alone or len(tasks) == 1 else self._short(source, task.max_s, remarks)
+                    whole = task.alone or len(tasks) == 1 or settings.by == "channel"
+                    clip = None if whole else self._short(source, task.max_s, remarks)
                     if clip is not None:
                         short.append((k, clip, settings, remarks))
                         continue
@@ -76,7 +78,7 @@ class Answerer:
                     found[k] = _failure(error, source)
         if short:
             texts = [str(tasks[k].options.get("text") or "") for k, *_ in short]
-            rows = self.model.score([clip for _, clip, *_ in short], texts)
+            rows = self.model.score_clips([clip for _, clip, *_ in short], texts)
             for (k, clip, settings, remarks), text, row in zip(short, texts, rows, strict=True):
                 try:
                     stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
@@ -135,7 +137,7 @@ class Answerer:
             columns = self.model.columns(settings.labels)
             if settings.threshold is not None:
                 self.model.unsure_below(tuple(self.model.labels[k] for k in columns), settings.threshold)
-            Stream(self.model, SAMPLE_RATE_HZ, settings)
+            open_stream(self.model, SAMPLE_RATE_HZ, settings)
         except SerkitError as error:
             raise _BadOption(str(error)) from None
         return settings
@@ -155,9 +157,9 @@ class Answerer:
         self, source: Path | BinaryIO, task: Task, settings: StreamSettings, tell: Callable[[float], None]
     ) -> Prediction:
         _refuse_longer(source, task.max_s)
-        stream = Stream(self.model, SAMPLE_RATE_HZ, settings)
+        stream = open_stream(self.model, SAMPLE_RATE_HZ, settings)
         said = time.monotonic()
-        with closing(_blocks(source, stream.remarks)) as blocks:
+        with closing(_blocks(source, stream.remarks, apart=settings.by == "channel")) as blocks:
             for block in blocks:
                 stream.push(block)
                 if stream.heard_s > task.max_s:
@@ -202,8 +204,8 @@ def _finished(stream: Stream, blocks: Sequence[np.ndarray]) -> Prediction:
     return stream.prediction
 
 
-def _blocks(source: Path | BinaryIO, remarks: Remarks) -> Generator[np.ndarray]:
-    yield from audio.blocks(source, remarks=remarks)
+def _blocks(source: Path | BinaryIO, remarks: Remarks, *, apart: bool = False) -> Generator[np.ndarray]:
+    yield from audio.blocks(source, remarks=remarks, apart=apart)
 
 
 def _refuse_longer(source: Path | BinaryIO, max_s: float) -> None:

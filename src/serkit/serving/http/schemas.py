@@ -79,7 +79,7 @@ class SegmentRow(Row):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _SEGMENT})
     time: Span
     text: str | None = Field(description="Words, where a transcript was given.")
-    speaker: str | None = Field(description="Who speaks, where turns were given.")
+    speaker: str | None = Field(description="Who speaks, where turns were given; the channel, where it is by channel.")
     label: str = Field(description="The most probable emotion.")
     confidence: float = Field(description="Its calibrated probability.")
     abstain: Abstain = Field(description="'unsure' where the answer should not be relied on.")
@@ -165,7 +165,7 @@ class StreamStart(Row):
     rate_hz: int = Field(16_000, ge=1_000, le=768_000)
     channels: int = Field(1, ge=1, le=64)
     partial_s: float | None = Field(1.0, ge=0.2, le=60, allow_inf_nan=False)
-    by: Literal["clip", "segment", "window"] = "segment"
+    by: Literal["clip", "segment", "window", "channel"] = "segment"
     labels: list[str] | None = Field(None, max_length=200)
     text: str | None = Field(None, max_length=MAX_TEXT)
     threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)

@@ -4,6 +4,7 @@ import { paint } from "./colours.js";
 import { byId, clock, h, percent, titled } from "./dom.js";
 
 const ROWS = 200; // of the table, until all are asked for
+const narrow = matchMedia("(max-width: 42rem)");
 
 const swatch = (label) => paint(h("span", { class: "swatch", "aria-hidden": "true" }), label);
 const ranked = (shares) => Object.entries(shares).sort((a, b) => b[1] - a[1]);
@@ -116,20 +117,38 @@ export class Parts {
     this.root = root;
     this.onGo = onGo;
     this.everyClass = false;
+    this.rows = [];
+    new ResizeObserver(() => this.rows.length && this.fit()).observe(root);
   }
 
   show(p, limit = ROWS) {
     this.prediction = p;
     this.limit = limit;
     this.current = null;
+    this.rows = [];
     if (!p.segments.length) {
-      this.rows = [];
       byId("all-classes-field").hidden = true;
       this.root.replaceChildren(h("p", { class: "more muted" }, "No part of it is speech."));
       return;
     }
     byId("all-classes-field").hidden = false;
+    this.fill(false);
+    this.fit();
+  }
+
+  /** Side by side where there is room for all columns; else what is long goes below the rest of its row. */
+  fit() {
+    if (!this.stacked) this.needed = this.root.scrollWidth;
+    const stacked = this.everyClass ? this.needed > this.root.clientWidth + 1 : narrow.matches;
+    if (stacked !== this.stacked) this.fill(stacked);
+  }
+
+  fill(stacked) {
+    const [p, current] = [this.prediction, this.current];
+    const focused = this.rows.findIndex((row) => row.contains(document.activeElement));
+    this.stacked = stacked;
     const has = {
+      stacked,
       speakers: p.segments.some((s) => s.speaker),
       words: p.segments.some((s) => s.text),
       labels: this.everyClass ? Object.keys(p.probabilities) : [],
@@ -137,10 +156,11 @@ export class Parts {
     const head = [column("hear", "Hear"), column("time", "Time")];
     if (has.speakers) head.push(column("speaker", "Speaker"));
     head.push(column("emotion", "Emotion"), column("sure", "Sure"));
-    has.labels.forEach((label) => head.push(column("number", label)));
+    if (stacked && has.labels.length) head.push(column("shares", "Every probability"));
+    else has.labels.forEach((label) => head.push(column("number", label)));
     if (has.words) head.push(column("words", "Words"));
-    this.rows = p.segments.slice(0, limit).map((s) => this.row(s, has));
-    const kind = [has.labels.length ? "every" : "few", has.speakers && "speakers", has.words && "words"];
+    this.rows = p.segments.slice(0, this.limit).map((s) => this.row(s, has));
+    const kind = [has.labels.length ? "every" : "few", stacked && "stacked", has.speakers && "speakers", has.words && "words"];
     const table = h("table", { role: "table", class: kind.filter(Boolean).join(" ") },
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...head)),
       h("tbody", { role: "rowgroup" }, ...this.rows),
@@ -150,6 +170,9 @@ export class Parts {
       ? h("button", { type: "button", class: "more", onclick: () => this.show(p, Infinity) }, `Show ${left} more`)
       : null;
     this.root.replaceChildren(table, ...(more ? [more] : []));
+    this.current = null;
+    if (current !== null) this.mark(current);
+    this.rows[focused]?.querySelector("button").focus();
   }
 
   row(s, has) {
@@ -163,10 +186,14 @@ export class Parts {
     if (has.speakers) cells.push(cell("speaker", s.speaker));
     if (silent) cells.push(cell("emotion muted", named), cell("sure"));
     else cells.push(cell("emotion", swatch(s.label), named), sureCell(s));
-    has.labels.forEach((label) => {
-      const best = label === s.label && !silent;
-      cells.push(cell(best ? "number best" : "number", percent(s.probabilities[label])));
-    });
+    const best = (label) => label === s.label && !silent;
+    if (has.stacked && has.labels.length) {
+      const pair = (label) => h("div", { class: best(label) ? "best" : null },
+        h("dt", {}, label), h("dd", {}, percent(s.probabilities[label])));
+      cells.push(cell("shares", h("dl", {}, ...has.labels.map(pair))));
+    } else {
+      has.labels.forEach((label) => cells.push(cell(best(label) ? "number best" : "number", percent(s.probabilities[label]))));
+    }
     if (has.words) cells.push(cell("words", s.text));
     return h("tr", { role: "row" }, ...cells);
   }
@@ -185,6 +212,6 @@ export class Parts {
     this.everyClass = wanted;
     const current = this.current;
     this.show(this.prediction, this.limit);
-    this.mark(current);
+    if (current !== null) this.mark(current);
   }
 }

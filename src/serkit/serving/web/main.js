@@ -27,7 +27,7 @@ byId("file").addEventListener("change", (event) => {
 });
 byId("example").addEventListener("click", () => attempt(async () => {
   const { file, sentences } = await example();
-  await ask(file, { sentences });
+  await ask(file, byId("by").value === "channel" ? {} : { sentences });
 }));
 byId("speak").addEventListener("click", () => attempt(async () => {
   clear();
@@ -158,7 +158,7 @@ async function show(prediction, file) {
   showHead(prediction);
   parts.show(prediction);
   load(file, sound !== null);
-  timeline.show(prediction, sound?.peaks ?? null);
+  timeline.show(prediction, sound?.channels ?? []);
   place(0);
   byId("answer").focus({ preventScroll: true });
   byId("result").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "start" });

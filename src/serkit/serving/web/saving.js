@@ -19,7 +19,8 @@ const WRITERS = {
     return p.segments.map((s) => {
       const who = s.speaker ? `${s.speaker.split(/\s+/).join("_")}/${s.label}` : s.label;
       const [start, length] = [f(s.start_s, 3), f(s.end_s - s.start_s, 3)];
-      return `SPEAKER ${name} 1 ${start} ${length} <NA> <NA> ${who} ${f(s.confidence, 4)} <NA>\n`;
+      const channel = p.granularity === "channel" && s.speaker ? s.speaker.split(" ").at(-1) : "1";
+      return `SPEAKER ${name} ${channel} ${start} ${length} <NA> <NA> ${who} ${f(s.confidence, 4)} <NA>\n`;
     }).join("");
   },
   textgrid: textGrid,
@@ -43,7 +44,8 @@ export function save(kind, prediction) {
 
 function textGrid(p) {
   const tiers = [];
-  for (const speaker of new Set(p.segments.map((s) => s.speaker))) {
+  const speakers = [...new Set(p.segments.map((s) => s.speaker))];
+  for (const speaker of p.granularity === "channel" ? speakers.sort() : speakers) {
     const own = p.segments.filter((s) => s.speaker === speaker);
     const named = (title) => (speaker === null ? title : `${title} ${speaker}`);
     tiers.push([named("emotion"), filled(own, (s) => s.label, p.duration_s)]);

@@ -4,13 +4,14 @@ const DRAW_RATE_HZ = 8000; // enough to draw
 const LARGEST_BYTES = 200e6; // larger files are not decoded here: an hour takes 115 MB of memory
 export const PEAKS_HZ = 100;
 
-/** (n, 2) lowest and highest sample of every hundredth of a second, and the duration; null where it cannot be read. */
+/** Lowest and highest sample of every hundredth of a second, for each channel, and the duration; null if unreadable. */
 export async function readPeaks(blob) {
   if (blob.size > LARGEST_BYTES) return null;
   try {
     const context = new OfflineAudioContext(1, 1, DRAW_RATE_HZ);
     const buffer = await context.decodeAudioData(await blob.arrayBuffer());
-    return { peaks: peaksOf(buffer.getChannelData(0), buffer.sampleRate), duration_s: buffer.duration };
+    const channels = Array.from({ length: buffer.numberOfChannels }, (_, k) => peaksOf(buffer.getChannelData(k), buffer.sampleRate));
+    return { channels, duration_s: buffer.duration };
   } catch {
     return null;
   }
@@ -33,6 +34,13 @@ export function peaksOf(samples, rateHz) {
     peaks[2 * k + 1] = high;
   }
   return peaks;
+}
+
+/** The peaks of channels drawn over each other. */
+export function together(channels) {
+  const [first, ...others] = channels;
+  const pick = (value, k) => others.reduce((most, peaks) => Math[k % 2 ? "max" : "min"](most, peaks[k]), value);
+  return others.length ? first.map(pick) : first;
 }
 
 /** A 16-bit mono WAV file of chunks of Int16Array. */

@@ -3,9 +3,10 @@
 
 import { onThemeChange, palette } from "./colours.js";
 import { clock, percent, spoken } from "./dom.js";
-import { PEAKS_HZ } from "./sound.js";
+import { PEAKS_HZ, together } from "./sound.js";
 
 const WAVE = 84;
+const NARROW_WAVE = 56; // of each channel, where they are drawn apart
 const LANE = 24;
 const ROW = 22;
 const AXIS = 22;
@@ -20,7 +21,6 @@ export class Timeline {
     this.onSeek = onSeek;
     this.onToggle = onToggle;
     this.prediction = null;
-    this.peaks = null;
     root.addEventListener("keydown", (event) => this.onKey(event));
     root.addEventListener("pointerdown", (event) => this.onPointer(event));
     root.addEventListener("pointermove", (event) => event.buttons & 1 && this.seekTo(this.timeAt(event)));
@@ -29,15 +29,16 @@ export class Timeline {
     onThemeChange(() => this.redraw());
   }
 
-  show(prediction, peaks) {
+  /** channels: the peaks of each channel of the recording, none where it cannot be drawn. */
+  show(prediction, channels) {
     this.prediction = prediction;
-    this.peaks = peaks;
-    this.loudest = peaks ? loudest(peaks) : 1;
     this.duration = Math.max(prediction.duration_s, 0.05);
     this.at = 0;
     this.labels = prediction.no_speech ? [] : Object.keys(prediction.probabilities);
-    this.lanes = [...new Set(prediction.segments.map((s) => s.speaker))];
     this.drawn = prediction.no_speech ? [] : shownSpans(prediction.segments);
+    this.bands = bandsOf(prediction, channels);
+    this.loudest = Math.max(...this.bands.map((band) => (band.peaks ? loudest(band.peaks) : 0.05)));
+    this.lanes = this.bands.flatMap((band) => band.lanes);
     this.from = 0;
     this.to = this.duration;
     this.root.setAttribute("aria-valuemin", "0");
@@ -143,7 +144,8 @@ export class Timeline {
   redraw() {
     const width = this.root.clientWidth;
     if (!this.prediction || !width) return;
-    const height = WAVE + this.lanes.length * LANE + this.labels.length * ROW + AXIS + 8;
+    const wave = this.bands.length > 1 ? NARROW_WAVE : WAVE;
+    const height = this.bands.length * wave + this.lanes.length * LANE + this.labels.length * ROW + AXIS + 8;
     const ratio = window.devicePixelRatio || 1;
     for (const canvas of [this.canvas, this.still]) {
       canvas.width = Math.round(width * ratio);
@@ -159,8 +161,12 @@ export class Timeline {
     this.gutter = Math.min(Math.max(...names, 30), 0.34 * width) + (small ? 17 : 24);
     this.plot = Math.max(width - this.gutter - 10, 10);
     const colours = palette();
-    const top = this.drawLanes(pen, colours, WAVE + 4);
-    this.drawWave(pen, colours);
+    let top = 4;
+    for (const band of this.bands) {
+      const parts = this.bands.length > 1 ? this.drawn.filter((d) => band.lanes.includes(d.segment.speaker)) : this.drawn;
+      this.drawWave(pen, colours, band.peaks, parts, top, wave);
+      top = this.drawLanes(pen, colours, band.lanes, top + wave);
+    }
     this.bottom = this.drawRows(pen, colours, top + 4);
     this.drawAxis(pen, colours, this.bottom);
     this.ink = colours.ink;
@@ -179,25 +185,25 @@ export class Timeline {
     this.drawLine(pen);
   }
 
-  drawWave(pen, colours) {
-    const middle = WAVE / 2 + 2;
-    if (!this.peaks) {
+  drawWave(pen, colours, peaks, drawn, top, height) {
+    const middle = top + height / 2 - 2;
+    if (!peaks) {
       pen.fillStyle = colours.muted;
       pen.fillText("no waveform", this.gutter, middle, this.plot);
       return;
     }
-    const scale = (WAVE / 2 - 6) / this.loudest;
+    const scale = (height / 2 - 6) / this.loudest;
     const perPixel = ((this.to - this.from) * PEAKS_HZ) / this.plot;
-    const parts = this.drawn.filter((d) => d.end > this.from && d.start < this.to);
+    const parts = drawn.filter((d) => d.end > this.from && d.start < this.to);
     let k = 0;
     for (let pixel = 0; pixel < this.plot; pixel++) {
       const first = this.from * PEAKS_HZ + pixel * perPixel;
       const last = Math.max(first + 1, first + perPixel);
       let low = 0;
       let high = 0;
-      for (let i = Math.floor(first); i < last && 2 * i + 1 < this.peaks.length; i++) {
-        low = Math.min(low, this.peaks[2 * i]);
-        high = Math.max(high, this.peaks[2 * i + 1]);
+      for (let i = Math.floor(first); i < last && 2 * i + 1 < peaks.length; i++) {
+        low = Math.min(low, peaks[2 * i]);
+        high = Math.max(high, peaks[2 * i + 1]);
       }
       const time = first / PEAKS_HZ;
       while (k < parts.length && parts[k].end <= time) k++;
@@ -209,8 +215,8 @@ export class Timeline {
   }
 
   /** Who speaks, and the emotion that holds, named where there is room before the next. */
-  drawLanes(pen, colours, top) {
-    this.lanes.forEach((speaker, k) => {
+  drawLanes(pen, colours, lanes, top) {
+    lanes.forEach((speaker, k) => {
       const y = top + k * LANE;
       pen.fillStyle = colours.muted;
       if (speaker) pen.fillText(fitted(pen, speaker, this.gutter - 16), 10, y + LANE / 2);
@@ -226,7 +232,7 @@ export class Timeline {
         if (name) pen.fillText(name, left + 1, y + LANE / 2 - 3);
       }
     });
-    return top + this.lanes.length * LANE;
+    return top + lanes.length * LANE;
   }
 
   drawRows(pen, colours, top) {
@@ -275,6 +281,14 @@ export class Timeline {
     pen.arc(x, 5, 4, 0, 2 * Math.PI);
     pen.fill();
   }
+}
+
+/** What is drawn above the emotions: a wave and the speakers below it; each channel a band where each was answered. */
+function bandsOf({ granularity, segments }, channels) {
+  const speakers = [...new Set(segments.map((s) => s.speaker))];
+  if (granularity !== "channel") return [{ peaks: channels.length ? together(channels) : null, lanes: speakers }];
+  if (!channels.length) return [{ peaks: null, lanes: speakers.sort() }];
+  return channels.map((peaks, k) => ({ peaks, lanes: [`channel ${k + 1}`] }));
 }
 
 /** Index of the part at a time (the last that began), or −1. */

@@ -1,0 +1,129 @@
+"""A path, bytes or an open file as what decodes it: libsndfile's file, or a track that ffmpeg decodes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from serkit import riff
+from serkit.containers import Source
+from serkit.errors import SerkitError
+
+_CONTAINERS = "3gp aac amr asf avi flv m4a m4v mka mkv mov mp4 mpg mpeg webm wma wmv"
+
+
+def label(source: Source) -> str:
+    """What an error calls a recording: its path, or the name of the open file."""
+    if isinstance(source, bytes):
+        return f"audio of {len(source)} bytes"
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "name", None) or "audio stream")
+
+
+def _head(source: Source, n_bytes: int = 64) -> bytes:
+    """First bytes of a source; refuses what is missing, empty or no file."""
+    name = label(source)
+    if isinstance(source, bytes):
+        head = source[:n_bytes]
+    elif isinstance(source, (str, Path)):
+        path = Path(source)
+        try:
+            if path.is_dir():
+                raise SerkitError(f"{name}: is a folder, expected an audio file")
+            if path.exists() and not path.is_file():  # it could not be opened twice
+                raise SerkitError(
+                    f"{name}: is a pipe or device, not a file; hand it to standard input: serkit predict -"
+                )
+            with path.open("rb") as file:
+                head = file.read(n_bytes)
+        except FileNotFoundError:
+            raise SerkitError(f"{name}: no such file") from None
+        except (OSError, ValueError) as error:
+            raise SerkitError(f"{name}: cannot be read: {error}") from None
+    else:
+        at = source.tell()
+        head = source.read(n_bytes)
+        source.seek(at)
+    if not head:
+        raise SerkitError(f"{name}: is empty (0 bytes), expected audio")
+    return head
+
+
+def needs_ffmpeg(source: Source) -> bool:
+    """By signature: MPEG-4, Matroska, AVI, ASF, ADTS, AMR. Playlists never reach ffmpeg."""
+    head = _head(source)
+    return (
+        head[4:8] == b"ftyp"
+        or head[:4] in (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75")
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or head[:5] == b"#!AMR"
+        or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0)
+    )
+
+
+class _Bytes(io.BytesIO):
+    """The bytes of a file, in which a damaged header may send the decoder to before the beginning."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file on disk does: a place that is none changes nothing."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[Any]:
+    """Decode a recording with libsndfile; a WAV that does not say how long it is goes to the end of its file.
+
+    Yields:
+        An open ``soundfile.SoundFile`` that is audio, and whole.
+
+    Raises:
+        SerkitError: no such file, empty, not audio, truncated.
+    """
+    import soundfile
+
+    name, head = label(source), _head(source)
+    suffix = Path(source).suffix.lower().lstrip(".") if isinstance(source, (str, Path)) else ""
+    if suffix == "raw":
+        raise SerkitError(f"{name}: headerless audio has no rate or width; convert it to WAV or FLAC")
+    with _handle(source, wav=head[:4] == b"RIFF") as handle:
+        try:
+            file = soundfile.SoundFile(handle)
+        except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+            kind = "text" if _is_text(head) else "something else"
+            hint = "; containers need ffmpeg and a known signature" if suffix in _CONTAINERS.split() else ""
+            reason = str(getattr(error, "error_string", error)).split("\n")[0]
+            raise SerkitError(f"{name}: not audio that can be read, it looks like {kind} ({reason}){hint}") from None
+        with closing(file):
+            if file.frames <= 0:
+                raise SerkitError(f"{name}: the header promises no samples; the recording is empty or cut short")
+            riff.refuse_truncated(str(file.extra_info), name)
+            yield file
+
+
+@contextmanager
+def _handle(source: Source, *, wav: bool) -> Iterator[Any]:
+    """What libsndfile is handed: the name of a file, or a file."""
+    if not isinstance(source, (str, Path)):
+        held: Any = _Bytes(source) if isinstance(source, bytes) else source
+        at = riff.unsaid(held) if wav else None
+        yield held if at is None else riff.Unclosed(held, at)
+        return
+    if wav:
+        with Path(source).open("rb") as file:
+            if (at := riff.unsaid(file)) is not None:
+                yield riff.Unclosed(file, at)
+                return
+    # a name that is no UTF-8 is a file like any other
+    yield os.fsencode(str(source)) if os.name == "posix" else str(source)
+
+
+def _is_text(head: bytes) -> bool:
+    return all(32 <= byte < 127 or byte in (9, 10, 13) or byte > 127 for byte in head)

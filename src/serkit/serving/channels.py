@@ -1,0 +1,152 @@
+"""A recording whose channels are speakers, as a call has the agent on the left and the customer on the right.
+
+Every channel is heard and answered alone, by the one path of :mod:`serkit.serving.stream`: its parts are those of a
+file that holds this channel and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serkit.errors import SerkitError
+from serkit.remarks import Remarks
+from serkit.serving.results import Abstain, Prediction
+from serkit.serving.stream import Stream, StreamEvent, StreamSettings
+from serkit.serving.timeline import Turn
+
+if TYPE_CHECKING:
+    from serkit.serving.predictor import Model
+
+MAX_CHANNELS = 8
+
+
+def open_stream(
+    model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None
+) -> Stream | ChannelStream:
+    """What hears a recording that is divided as ``settings.by`` says; args as for :class:`Stream`."""
+    kind = ChannelStream if settings.by == "channel" else Stream
+    return kind(model, rate_hz, settings, remarks)
+
+
+def speaker_of(channel: int) -> str:
+    """What the speaker of a channel is called, counted from 0.
+
+    >>> speaker_of(0)
+    'channel 1'
+    """
+    return f"channel {channel + 1}"
+
+
+class ChannelStream:
+    """Chunks of a recording in, answers for each of its channels out: used as a :class:`Stream` is.
+
+    The answer for the whole is the mean over the channels' own, weighted by the speech in them; where there is none,
+    all count alike. Its ``speech_s`` is their sum.
+
+    Args:
+        model: what answers. rate_hz: sampling rate of the chunks. settings: what is asked, ``by`` being ``channel``.
+        remarks: where the chunks come from a file, what was gathered of it.
+
+    Attributes:
+        remarks: what is worth knowing of the recording.
+    """
+
+    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None) -> None:
+        self._model, self._rate_hz, self._settings = model, rate_hz, replace(settings, by="segment")
+        self.remarks = Remarks() if remarks is None else remarks
+        self._first = self._opened(0)  # refuses options that no recording could be answered with
+        self._streams: list[Stream] = []
+        self._prediction: Prediction | None = None
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds heard so far."""
+        return self._first.heard_s
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of computing so far, for all channels."""
+        return sum(stream.work_s for stream in self._streams)
+
+    def push(self, chunk: np.ndarray) -> list[StreamEvent]:
+        """Hear a chunk; args and errors as for :meth:`Stream.push`, every chunk of as many channels as the first.
+
+        Returns:
+            The answers that have become final, and at most one partial one for each channel.
+
+        Raises:
+            SerkitError: more than 8 channels, or another number than before.
+        """
+        if self._prediction is not None:
+            raise SerkitError("the stream is finished; open another one")
+        chunk = np.asarray(chunk)
+        if chunk.size == 0:
+            return []
+        if chunk.ndim not in (1, 2):
+            raise SerkitError(f"array of shape {chunk.shape}: expected (samples,) or (samples, channels)")
+        columns = chunk.reshape(len(chunk), -1).T
+        if not self._streams:
+            self._streams = self._many(len(columns))
+        if len(columns) != len(self._streams):
+            raise SerkitError(f"a chunk of {len(columns)} channels after chunks of {len(self._streams)}")
+        return self._told([s.push(np.ascontiguousarray(c)) for s, c in zip(self._streams, columns, strict=True)])
+
+    def finish(self) -> list[StreamEvent]:
+        """End the recording, as :meth:`Stream.finish` does."""
+        if self._prediction is not None:
+            return []
+        if not self._streams:
+            raise SerkitError("the recording is empty: no samples")
+        events = self._told([s.finish() for s in self._streams])
+        self._prediction = self._whole([s.prediction for s in self._streams])
+        return events
+
+    @property
+    def prediction(self) -> Prediction:
+        """The answer for the whole recording, once it is finished.
+
+        Raises:
+            SerkitError: it is not.
+        """
+        if self._prediction is None:
+            raise SerkitError("the stream is not finished: call finish() first")
+        return self._prediction
+
+    def _many(self, n_channels: int) -> list[Stream]:
+        if n_channels > MAX_CHANNELS:
+            raise SerkitError(
+                f"{n_channels} channels: by 'channel' answers for at most {MAX_CHANNELS}; give fewer, or divide it "
+                "otherwise (by 'segment' hears the mean of the channels); an array is (samples, channels)"
+            )
+        return [self._first, *(self._opened(k) for k in range(1, n_channels))]
+
+    def _opened(self, channel: int) -> Stream:
+        """All that is said in a channel is said by one speaker."""
+        turns = (Turn(0.0, math.inf, speaker_of(channel)),)
+        return Stream(self._model, self._rate_hz, replace(self._settings, turns=turns), self.remarks)
+
+    def _told(self, found: Sequence[Sequence[StreamEvent]]) -> list[StreamEvent]:
+        """What all channels answered, in order of time."""
+        return sorted((e for events in found for e in events), key=lambda e: (e.segment.start_s, e.segment.end_s))
+
+    def _whole(self, alone: Sequence[Prediction]) -> Prediction:
+        if len(alone) == 1:
+            return replace(alone[0], by="channel")
+        labels = tuple(alone[0].probabilities)
+        speech = [p.speech_s for p in alone]
+        weights = speech if any(speech) else [1.0] * len(alone)
+        shares = np.average([list(p.probabilities.values()) for p in alone], axis=0, weights=weights)
+        best = int(shares.argmax())
+        unsure = shares[best] < self._model.unsure_below(labels, self._settings.threshold)
+        abstain: Abstain = "no_speech" if not any(speech) else "unsure" if unsure else ""
+        parts = sorted((s for p in alone for s in p.segments), key=lambda s: (s.start_s, s.speaker))
+        return replace(
+            alone[0], label=labels[best], confidence=float(shares[best]), abstain=abstain, by="channel",
+            probabilities=dict(zip(labels, shares.tolist(), strict=True)), no_speech=not any(speech),
+            segments=tuple(parts), speech_s=sum(speech),
+        )  # fmt: skip

@@ -1,0 +1,77 @@
+"""What is handed to a model: recordings of every kind, names, and the padded inputs of its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from serkit.errors import SerkitError
+
+Recording = Path | str | bytes | np.ndarray | BinaryIO
+
+
+def known(recording: Any) -> Recording:
+    """A recording of a kind that can be heard; tensors and other arrays as numpy's."""
+    if isinstance(recording, (bytearray, memoryview)):
+        return bytes(recording)
+    if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
+        hasattr(recording, "read") and hasattr(recording, "seek")
+    ):
+        return recording  # type: ignore[no-any-return]
+    if hasattr(recording, "__array__"):
+        try:
+            return np.asarray(recording)
+        except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
+            raise SerkitError(f"a {type(recording).__name__} that numpy cannot read: {error}") from None
+    several = "; of several recordings see predict_many" if isinstance(recording, (list, tuple)) else ""
+    raise SerkitError(
+        f"got a {type(recording).__name__}; expected a path, the bytes of a file, an open binary file, or an array "
+        f"with rate_hz{several}"
+    )
+
+
+def names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Labels as a tuple; a single text is refused."""
+    if isinstance(labels, str):
+        split = [name.strip() for name in labels.split(",")]
+        raise SerkitError(f"labels is a list of names, got the text '{labels}': write {split}")
+    return None if labels is None else tuple(labels)
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """Whether two sets of features are equal to the last digit."""
+    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+def feed(rows: Sequence[dict[str, np.ndarray]], features: Sequence[str]) -> dict[str, np.ndarray]:
+    """Padded inputs of a network: ``x{k}`` (batch, time, dim) float32 and ``n{k}`` (batch,) int64."""
+    found: dict[str, np.ndarray] = {}
+    for k, name in enumerate(features):
+        lengths = np.array([len(row[name]) for row in rows], dtype=np.int64)
+        padded = np.zeros((len(rows), int(lengths.max()), rows[0][name].shape[1]), dtype=np.float32)
+        for row, values in enumerate(rows):
+            padded[row, : lengths[row]] = values[name]
+        found[f"x{k}"], found[f"n{k}"] = padded, lengths
+    return found
+
+
+def refuse_empty(samples: np.ndarray) -> np.ndarray:
+    """The same samples, if there are any."""
+    if samples.size == 0:
+        raise SerkitError(f"array of shape {samples.shape}: expected (samples,) or (samples, channels), not empty")
+    return samples
+
+
+def several(recordings: Any) -> list[Any] | None:
+    """A list of recordings, however it comes: a list or tuple, an array or a table's column of paths; else ``None``."""
+    if isinstance(recordings, (str, bytes)):  # numpy's own texts look like arrays
+        return None
+    is_text = getattr(getattr(recordings, "dtype", None), "kind", "") in ("U", "O", "T")
+    if not isinstance(recordings, (list, tuple)) and not (is_text and hasattr(recordings, "__iter__")):
+        return None
+    many = list(recordings)
+    first = many[0] if many else None
+    return many if isinstance(first, (str, bytes, Path, np.ndarray)) or hasattr(first, "read") else None
