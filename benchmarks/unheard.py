@@ -1,17 +1,19 @@
 """A model on a corpus of which it heard nothing, beside the field's simple baseline.
 
-    python benchmarks/unheard.py MODEL --corpus ased --root DIR [--beside RUN] [--jobs 2]
+    python benchmarks/unheard.py MODEL --corpus ased --root DIR [--beside RUN] [--adapt N …] [--jobs 2]
 
 Every clip with one of the model's labels is answered by `predict`, as a user would have it, and scored as the best of
 the classes that the corpus and the model share; intervals are by speaker bootstrap. With `--beside`, eGeMAPS and
 logistic regression, fitted on all labelled clips of that run (of which the model was made), answer the same clips
-(needs `serkit[opensmile]`, whose licence is for research).
+(needs `serkit[opensmile]`, whose licence is for research). With `--adapt N`, the model is adapted to N recordings of
+every second speaker, without labels, and plain and adapted model answer the clips of the other speakers.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -54,6 +56,33 @@ def show(name: str, truth: list[str], said: list[str], asked: Manifest, labels: 
     print(f"{name:14} UAR {metrics.measure('uar', matrix):.3f} [{low:.3f}, {high:.3f}]   recall: {recall}")
 
 
+def in_parts(model: str, asked: Manifest, labels: list[str], jobs: int) -> list[str]:
+    """The model's label of each clip, asked in several processes."""
+    paths = [asked.audio_path(u) for u in asked]
+    with ProcessPoolExecutor(jobs) as pool:
+        found = list(pool.map(answers, [model] * jobs, [paths[k::jobs] for k in range(jobs)], [labels] * jobs))
+    return [found[k % jobs][k // jobs] for k in range(len(paths))]
+
+
+def adapted(model: str, n: int, asked: Manifest, said: list[str], labels: list[str], jobs: int) -> None:
+    """Print what the model and the adapted one make of every other speaker, the rest being adapted to."""
+    from serkit.serving import adapting
+
+    names = sorted({u.speaker or u.id for u in asked})
+    told = set(names[::2])
+    own = [asked.audio_path(u) for u in asked if (u.speaker or u.id) in told]
+    rest = asked.where(lambda u: (u.speaker or u.id) not in told)
+    truth = [str(u.emotion) for u in rest]
+    plain = [label for label, u in zip(said, asked, strict=True) if (u.speaker or u.id) not in told]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "adapted.zip"
+        facts = adapting.write(adapting.adapt(model, own, at_most=n, jobs=jobs), out).head["adapted"]
+        others = len(names) - len(told)
+        print(f"adapted to {facts['pieces']} clips of {len(told)} speakers; {len(truth)} clips of the other {others}:")
+        show("  plain", truth, plain, rest, labels)
+        show("  adapted", truth, in_parts(str(out), rest, labels, jobs), rest, labels)
+
+
 def main() -> None:
     """Print both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,6 +90,7 @@ def main() -> None:
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--beside", type=Path)
+    parser.add_argument("--adapt", type=int, nargs="*", default=[])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     known = set(serkit.load(given.model).labels)
@@ -69,14 +99,12 @@ def main() -> None:
     labels = [label for label in manifest.labels if label in known and asked.counts()[label]]
     truth = [str(u.emotion) for u in asked]
     print(f"{given.corpus}: n = {len(asked)}, {len({u.speaker for u in asked})} speakers, {len(labels)} classes")
-    paths = [asked.audio_path(u) for u in asked]
-    with ProcessPoolExecutor(given.jobs) as pool:
-        parts = [paths[k :: given.jobs] for k in range(given.jobs)]
-        found = list(pool.map(answers, [given.model] * len(parts), parts, [labels] * len(parts)))
-    said = [found[k % given.jobs][k // given.jobs] for k in range(len(paths))]
+    said = in_parts(given.model, asked, labels, given.jobs)
     show(Path(given.model).stem, truth, said, asked, labels)
     if given.beside:
         show("eGeMAPS + LR", truth, baseline(Run(given.beside), asked, labels, given.jobs), asked, labels)
+    for n in given.adapt:
+        adapted(given.model, n, asked, said, labels, given.jobs)
 
 
 if __name__ == "__main__":

@@ -80,8 +80,3 @@ def test_a_terminal_has_bars_and_keeps_what_became_of_each_network() -> None:
     said = watched(StageBegins("train", "1 networks"), epoch(9), epoch(10, last=True), terminal=True)
     assert "sound/fold0  10/10 loss 1.234  dev F1 0.457  321 utterances/s" in said
     assert "all  1/1 networks" in said
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(None, "?"), (9.4, "9 s"), (75, "1 min 15 s"), (7384, "2 h 03 min")])
-def test_times_are_read_by_people(seconds: float | None, shown: str) -> None:
-    assert console._clock(seconds) == shown

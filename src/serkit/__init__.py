@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from serkit.serving.predictor import Model
@@ -30,6 +31,27 @@ def load(source: str | Path = "default", **options: Any) -> Model:
     from serkit.serving.predictor import load as load_model
 
     return load_model(source, **options)
+
+
+def adapt(recordings: Sequence[str | Path], out: str | Path, model: str | Path = "default", **options: Any) -> Model:
+    """Adapt a trained system to recordings without labels, as ``serkit adapt`` does, write it and load it.
+
+    Args:
+        recordings: files and folders: a fair sample of what will be asked. out: folder, or a file ending in .zip, to
+            write. model: what is adapted. options: as for :func:`serkit.serving.adapting.adapt`.
+
+    Raises:
+        SerkitError: see there; or something is at ``out`` already.
+    """
+    from pathlib import Path
+
+    from serkit.serving import adapting
+    from serkit.serving.bundle import check_new
+    from serkit.serving.commands import gather
+
+    check_new(Path(out))
+    made = adapting.adapt(model, gather([str(r) for r in recordings]), **options)
+    return load(adapting.write(made, Path(out)).source)
 
 
 def example() -> Path:

@@ -90,6 +90,7 @@ def blocks(
     contained = opening.needs_ffmpeg(source)
     with containers.opened(source, name) if contained else opening.opened(source) as file:
         _refuse_odd(file, name)
+        remarks.rate_hz = float(file.samplerate)
         yield from _decoded(file, name, start, end_s, max_s, None if apart else remarks)
     if not contained:
         remarks.look_at(source)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from serkit.pipeline.stages import Notice, StageBegins
 from serkit.progress import Progress as StageProgress
+from serkit.progress import duration
 from serkit.sizes import SizeEstimate
 
 EVERY_S = 20.0
@@ -74,7 +75,7 @@ class Watcher:
         self.console.print(f"[bold]{event.stage}[/bold]  {escape(event.detail)}", soft_wrap=True)
 
     def _stage(self, event: StageProgress) -> None:
-        left = f", {_clock(event.left_s)} left" if event.left_s is not None and event.done < event.total else ""
+        left = f", {duration(event.left_s)} left" if event.left_s is not None and event.done < event.total else ""
         speed = f" ({event.audio_h_per_h:.0f} × real time)" if event.audio_s else ""
         failed = f", {event.failed} failed" if event.failed else ""
         note = f"{event.unit}, {event.rate_hz:.0f}/s{speed}{left}{failed}"
@@ -85,12 +86,12 @@ class Watcher:
         row = event.row
         note = (
             f"loss {row['loss']:.3f}  dev F1 {row['dev_macro_f1']:.3f}  {event.utterances_s:.0f} utterances/s, "
-            f"{_clock(event.left_s)} left"
+            f"{duration(event.left_s)} left"
         )
         self._share[name] = 1.0 if event.last else event.epoch / event.epochs
         done = sum(share == 1.0 for share in self._share.values())
         spent, share = time.monotonic() - self._begun, sum(self._share.values())
-        whole = f"networks, {_clock(spent / share * (self._networks - share))} left"
+        whole = f"networks, {duration(spent / share * (self._networks - share))} left"
         if event.last:  # also in a terminal: what became of each network stays to be read
             self._show(name, event.epoch, event.epochs, note.rsplit(",", 1)[0], True, keep=True)
             self._show("all", done, self._networks, whole, done == self._networks)
@@ -115,11 +116,3 @@ class Watcher:
         if last or time.monotonic() - self._said > EVERY_S:
             self._said = time.monotonic()
             self.console.print(f"  {name}  {done:.0f}/{total:.0f} {note}", markup=False, soft_wrap=True)
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

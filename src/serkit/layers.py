@@ -328,6 +328,13 @@ class FeatureNormalisation(nn.Module):
         cast(Tensor, getattr(self, f"mean_{k}")).copy_(mean)
         cast(Tensor, getattr(self, f"std_{k}")).copy_(torch.where(constant, torch.ones_like(std), std))
 
+    def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """(dim,) mean and standard deviation by modality, where they are kept."""
+        if not self.keeps_statistics:
+            return {}
+        kept = dict(self.named_buffers())
+        return {name: (kept[f"mean_{k}"], kept[f"std_{k}"]) for k, name in enumerate(self.dims)}
+
     def forward(self, name: str, frames: Tensor, mask: Tensor) -> Tensor:
         """(batch, time, dim) of modality ``name`` and (batch, time) bool; padding stays zero.
 

@@ -46,6 +46,19 @@ class Progress:
         return (total - done) * self.elapsed_s / done if done > 0 and self.elapsed_s > 0 else None
 
 
+def duration(seconds: float | None) -> str:
+    """A span of time as a person reads it, ``?`` where it is not known.
+
+    >>> duration(72.4), duration(7300), duration(None)
+    ('1 min 12 s', '2 h 01 min', '?')
+    """
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 ProgressCallback = Callable[[Progress], None]
 
 

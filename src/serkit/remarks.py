@@ -26,10 +26,12 @@ class Remarks:
 
     Attributes:
         ending: how an MP3 or Ogg file breaks off; empty where it does not, or nothing tells.
+        rate_hz: sampling rate of the recording as it came; 0 where nobody said it.
     """
 
     def __init__(self) -> None:
         self.ending = ""
+        self.rate_hz = 0.0
         self._apart = self._together = 0.0  # power of the channels and of their mean, times samples
         self._peak, self._dtype = 0, ""
 

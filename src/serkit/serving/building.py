@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from serkit.calibration import Method
 from serkit.errors import SerkitError, did_you_mean
 from serkit.networks import load_config, load_network
 from serkit.pipeline.run import Run
-from serkit.serving import ensembles
-from serkit.serving.bundle import HELD_OUT, STACK, open_bundle, write_bundle
+from serkit.recipe import Recipe
+from serkit.serving import adaptation, ensembles
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, open_bundle, write_bundle
 from serkit.serving.export import largest_difference, to_onnx
 from serkit.serving.graphs import Weights
 from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
@@ -25,6 +26,9 @@ LEAST_DEV = 100  # with fewer labelled dev clips, out-of-fold training scores ar
 MAX_CLIP_S = 20.0  # a longer recording is answered by its stretches of speech
 TOLERANCE = {"float32": 1e-4, "float16": 0.1, "int8": 1.0}
 DATA_LICENCES = "see card.md: the weights are a derivative of the data they were trained on"
+
+
+_Statistics = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # mean and deviation of each network, by feature
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,11 @@ def build(
     tell = progress or (lambda line: None)
     chosen, head, arrays = _stack(run, system)
     files: dict[str, bytes] = {"recipe.yaml": run.recipe.to_yaml().encode()}
-    networks, features, worst = _networks(run, head["systems"], weights, files, tell)
+    networks, features, inputs, worst = _networks(run, head["systems"], weights, files, tell)
     if arrays:
         files[STACK] = _safetensors(arrays)
+    if inputs:
+        files[INPUTS] = _safetensors(_mean_statistics(inputs, features))
     tell(f"calibrating '{chosen}' ({method})")
     fitted, held, extra = _calibrated(run, chosen, method)
     files[HELD_OUT] = _safetensors({"probabilities": held[0].astype(np.float32), "truth": held[1].astype(np.int16)})
@@ -101,6 +107,7 @@ def build(
         "weights": weights,
         "largest_difference": worst,
         "max_clip_s": max_clip_s,
+        "hears_calls": hears_calls(run.recipe),
         "licence": {"weights": licence or DATA_LICENCES, "code": "Apache-2.0"},
         "trained_on": {
             "corpus": run.manifest.corpus,
@@ -117,6 +124,12 @@ def build(
     open_bundle(out).encoders()
     size = sum(len(content) for content in files.values())
     return Built(out, chosen, len(networks), size, worst)
+
+
+def hears_calls(recipe: Recipe) -> bool:
+    """Whether all systems of a recipe were trained on the band of a telephone too, by a copy or an augmentation."""
+    copied = any(step.name == "telephone" for copy in recipe.copies for step in copy)
+    return copied or all(any(s.name == "telephone" for s in system.augment) for system in recipe.systems.values())
 
 
 def _stack(run: Run, system: str | None) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
@@ -139,13 +152,15 @@ def _stack(run: Run, system: str | None) -> tuple[str, dict[str, Any], dict[str,
 
 def _networks(
     run: Run, systems: list[str], weights: Weights, files: dict[str, bytes], tell: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], dict[str, Any], float]:
-    """Graphs into ``files``; their entries, the features they read, and the largest difference from torch."""
+) -> tuple[list[dict[str, Any]], dict[str, Any], _Statistics, float]:
+    """Graphs into ``files``; their entries, the features they read with their statistics of training, and the
+    largest difference from torch."""
     folds = [m for m in run.models if m != "full"]
     refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
     models = folds if folds and not refit else ["full"]
     entries: list[dict[str, Any]] = []
     features: dict[str, Any] = {}
+    inputs: _Statistics = {}
     worst = 0.0
     for system in systems:
         for model in models:
@@ -167,8 +182,17 @@ def _networks(
             entries.append({**row, "batches": batches, "bytes": len(content), "largest_difference": difference})
             for key, feature in config.features.items():
                 features.setdefault(key, dict(feature))
+            layer = getattr(network, "normalisation", None)
+            for key, (mean, std) in layer.statistics().items() if layer is not None else ():
+                inputs.setdefault(key, []).append((mean.numpy(), std.numpy()))
             tell(f"{system}/{model}: {len(content)} bytes, differs from torch by {difference:.1e}")
-    return entries, features, worst
+    return entries, features, inputs, worst
+
+
+def _mean_statistics(inputs: _Statistics, features: Iterable[str]) -> dict[str, np.ndarray]:
+    """Of the networks of all folds, for the file of a bundle."""
+    means = [{key: np.mean([pair[k] for pair in found], axis=0) for key, found in inputs.items()} for k in (0, 1)]
+    return adaptation.to_arrays(means, ("mean", "deviation"), features)
 
 
 def _calibrated(

@@ -32,10 +32,13 @@ from serkit.combining import Ensemble
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
+from serkit.serving import adaptation
+from serkit.serving.adaptation import Adaptation
 from serkit.serving.ensembles import from_arrays
 
-FORMAT = 1
+FORMAT = 2  # the newest that is read; 1 is written where nothing is adapted, so that earlier versions read it
 HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safetensors"
+INPUTS, ADAPTED = "inputs.safetensors", "adapted.safetensors"
 NAMED = Path(__file__).resolve().parents[1] / "bundles"
 SUFFIXES = (".zip", ".serkit")
 
@@ -127,6 +130,26 @@ class Bundle:
         arrays = self._arrays(HELD_OUT)
         return arrays["probabilities"].astype(np.float64), arrays["truth"].astype(np.int64)
 
+    @cached_property
+    def inputs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """(dim,) mean and deviation of the training's frames, of the features that networks standardise by them."""
+        arrays = self._arrays(INPUTS) if INPUTS in self._files else {}
+        mean, deviation = (adaptation.from_arrays(arrays, name, self.features) for name in ("mean", "deviation"))
+        return {key: (mean[key].astype(np.float64), deviation[key].astype(np.float64)) for key in mean}
+
+    @cached_property
+    def adaptation(self) -> Adaptation | None:
+        """What is done to features before the networks, where the bundle was adapted to recordings."""
+        if ADAPTED not in self._files:
+            return None
+        arrays = self._arrays(ADAPTED)
+        scale, offset = (adaptation.from_arrays(arrays, name, self.features) for name in ("scale", "offset"))
+        return Adaptation(scale, offset)
+
+    def contents(self) -> dict[str, bytes]:
+        """Every file but ``bundle.json``, by name."""
+        return {name: self.read(name) for name in self._files}
+
     def encoders(self) -> dict[str, Encoder]:
         """The encoders by feature key, not loaded.
 
@@ -202,10 +225,10 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     Raises:
         SerkitError: ``out`` is there already.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise SerkitError(f"{out} exists already; choose another place, or remove it first")
+    check_new(out)
     listed = {name: {"bytes": len(content), "blake2b": hash_of(content)} for name, content in sorted(files.items())}
-    text = json.dumps({"format": FORMAT, **head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
+    head = {**head, "format": FORMAT if ADAPTED in files else 1}
+    text = json.dumps({**head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.part")
@@ -223,6 +246,16 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
             out.rmdir()
     part.replace(out)
     return out
+
+
+def check_new(out: Path) -> None:
+    """Refuse a place where something is.
+
+    Raises:
+        SerkitError: ``out`` is there already, and not an empty folder.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise SerkitError(f"{out} exists already; choose another place, or remove it first")
 
 
 def hash_of(content: bytes) -> str:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from serkit.errors import SerkitError
-from serkit.serving import listen_command
-
-if TYPE_CHECKING:
-    from serkit.progress import Progress
+from serkit.serving import adapt_command, listen_command
 
 
 class Format(StrEnum):
@@ -86,6 +82,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command()(predict)
     app.command()(bundle)
+    adapt_command.add_commands(app)
     listen_command.add_commands(app)
 
 
@@ -125,6 +122,7 @@ def predict(
 ) -> None:
     """Say the emotion of recordings: one answer each, or a timeline of who, when, which words, which emotion."""
     from serkit.serving import commands, pool
+    from serkit.serving.ticker import Ticker
 
     _ = version
     chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
@@ -135,7 +133,7 @@ def predict(
         window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs, asr=asr,
         language=language, diariser=diarise,
     )  # fmt: skip
-    ticker = _Ticker()
+    ticker = Ticker()
     failed = commands.predict(asked, _write, ticker.complain, ticker)
     ticker.end()
     if failed:
@@ -180,33 +178,3 @@ def _text(path: Path) -> str:
 def _write(text: str) -> None:
     typer.echo(text, nl=False)
     sys.stdout.flush()
-
-
-class _Ticker:
-    """How far it is, on standard error: one moving line in a terminal, a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        self._moving = sys.stderr.isatty()
-        self._said = time.monotonic()
-        self._open = False
-
-    def __call__(self, state: Progress) -> None:
-        """Say it, if it is time."""
-        line = f"{state.done} of {state.total} {state.unit}" + (f", {state.failed} failed" if state.failed else "")
-        if self._moving:
-            typer.echo(f"\r{line} ", nl=False, err=True)
-            self._open = True
-        elif time.monotonic() - self._said > 20:
-            self._said = time.monotonic()
-            typer.echo(line, err=True)
-
-    def complain(self, line: str) -> None:
-        """A line of its own."""
-        self.end()
-        typer.echo(f"serkit: {line}", err=True)
-
-    def end(self) -> None:
-        """Leave the moving line."""
-        if self._open:
-            typer.echo("", err=True)
-        self._open = False

@@ -247,7 +247,10 @@ def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
         lines.append("- Trained on acted or generated speech: everyday speech is less marked, and is answered worse.")
     known = sorted({u.language for u in run.manifest if u.language})
     lines.append(f"- Languages other than {', '.join(known) or 'those of the data'} were not measured.")
-    lines.append("- Children's voices, singing, whispering, telephone bands and strong noise were not measured here.")
+    lines.append(
+        "- The numbers by split and class are of recordings like the training's: children's voices, singing, "
+        "whispering, telephone lines and strong noise were not among them."
+    )
     return "\n".join(lines)
 
 

@@ -30,6 +30,11 @@ from serkit.serving.stream import Stream, StreamSettings
 from serkit.serving.timeline import Turn
 
 MAX_S = 12 * 3600.0
+CALL_HZ = 8000.0
+NARROW = (
+    "a recording of 8 kHz, as calls are, and the model was trained on wider ones: it is right less often here than its "
+    "card says; the model 'telephone' was trained on calls too"
+)
 TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
 
@@ -246,11 +251,13 @@ class Model(Classifier):
             self._cuts[asked] = self._measured_cut(*asked)
         return self._cuts[asked]
 
-    def notes(self, text: str | None, sentences: Sequence[Turn]) -> tuple[str, ...]:
-        """What a reader should know of an answer with such words."""
+    def notes(self, text: str | None, sentences: Sequence[Turn], rate_hz: float = 0.0) -> tuple[str, ...]:
+        """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
+        narrow = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
+        found = (NARROW,) * narrow
         if text is not None and not self.reads_text:
-            return (TEXT_UNREAD,)
-        return (NO_TEXT,) if self.reads_text and text is None and not sentences else ()
+            return (*found, TEXT_UNREAD)
+        return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """(chosen classes,) calibrated probabilities of (samples,) float32 mono 16 kHz.
@@ -315,6 +322,10 @@ class Model(Classifier):
         return audio.load(recording, max_s=self._max_s)
 
     def _features(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
+        found = self._heard(samples, text)
+        return found if self.bundle.adaptation is None else self.bundle.adaptation.apply(found)
+
+    def _heard(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
         return compute(without_offset(samples), self._encoders, text=text or "")
 
     @cached_property

@@ -108,6 +108,7 @@ class Stream:
             raise SerkitError("by 'channel' is several streams: see serkit.serving.channels.ChannelStream")
         self._model, self._settings = model, settings
         self.remarks = Remarks() if remarks is None else remarks
+        self.remarks.rate_hz = rate_hz  # of a file, that of the file itself once it is open
         self._turns = settings.turns or [s for s in settings.sentences if s.speaker]
         self._columns = model.columns(settings.labels)
         self._labels = tuple(model.labels[k] for k in self._columns)
@@ -294,7 +295,8 @@ class Stream:
         return Prediction(
             one.label, one.confidence, one.probabilities, abstain, speech_s == 0, tuple(self._segments),
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
-            self._model.notes(self._settings.text, self._settings.sentences) + self.remarks.notes,
+            self._model.notes(self._settings.text, self._settings.sentences, self.remarks.rate_hz)
+            + self.remarks.notes,
         )  # fmt: skip
 
 

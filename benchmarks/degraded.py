@@ -1,0 +1,96 @@
+"""What a run's networks make of worse recordings: over the telephone, of 8 kHz, another microphone's colour, in noise.
+
+    python benchmarks/degraded.py RUN BUNDLE [--every 1] [--jobs 2]
+
+BUNDLE was made of RUN, which has cross-fitting and no test split. Each clip is answered by those networks that did not
+hear its speaker (a mean of their logits), once as it is and once in each condition, and scored among the classes of its
+corpus. The conditions are fixed, and drawn from a seed of the clip. `--every 3` takes each third clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from egemaps import interval
+from serkit import audio, metrics
+from serkit.augment import Augmentation, Example
+from serkit.augment.equalizer import Equalizer
+from serkit.augment.noise import Noise
+from serkit.augment.telephone import Telephone
+from serkit.pipeline import Run
+from serkit.serving import inputs
+from serkit.serving.predictor import Model, load
+
+CONDITIONS: dict[str, Augmentation | None] = {
+    "as it is": None,
+    "telephone": Telephone(low_from_hz=300, low_to_hz=300, high_from_hz=3400, high_to_hz=3400, codec="mu-law"),
+    "8 kHz": Telephone(low_to_hz=0, high_from_hz=3900, high_to_hz=3900, codec="none"),
+    "colour, 5 dB": Equalizer(deviation_db=5.0),
+    "pink noise, 10 dB": Noise(snr_low_db=10, snr_high_db=10, color="pink"),
+}
+
+
+@functools.cache
+def model(bundle: str) -> Model:
+    """The bundle, loaded once in each process."""
+    return load(bundle)
+
+
+def answered(bundle: str, path: Path, fold: str, seed: int) -> np.ndarray:
+    """(conditions, classes) mean logits of the networks of a fold."""
+    asked = model(bundle)
+    clean = np.asarray(audio.load(path), dtype=np.float32)
+    found = []
+    for step in CONDITIONS.values():
+        example = Example(np.array([1.0]), clean)
+        heard = clean if step is None else step(example, np.random.default_rng(seed)).samples
+        features = asked._features(np.asarray(heard), None)
+        logits = [
+            session.run(["emotion"], inputs.feed([features], asked._entries[key].features))[0][0]
+            for key, session in asked._sessions.items()
+            if key[1] == fold
+        ]
+        found.append(np.mean(logits, axis=0))
+    return np.stack(found)
+
+
+def main() -> None:
+    """Print UAR by corpus and condition."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    run = Run(given.run)
+    unheard: dict[str, str] = {}
+    for split in run.splits:
+        table = run.predictions(next(iter(run.recipe.systems)), split)
+        unheard |= {i: m for i, m, seen in zip(table.ids, table.models, table.seen, strict=True) if not seen}
+    rows = [u for u in run.manifest if u.id in unheard and u.emotion is not None][:: given.every]
+    paths = [run.manifest.audio_path(u) for u in rows]
+    with ProcessPoolExecutor(given.jobs) as pool:
+        ask = functools.partial(answered, given.bundle)
+        scores = np.stack(list(pool.map(ask, paths, [unheard[u.id] for u in rows], range(len(rows)), chunksize=16)))
+    labels = run.manifest.labels
+    for corpus in sorted({u.corpus or "" for u in rows}):
+        at = [k for k, u in enumerate(rows) if u.corpus == corpus]
+        classes = sorted({labels.index(rows[k].emotion or "") for k in at})
+        truth = np.array([classes.index(labels.index(rows[k].emotion or "")) for k in at])
+        speakers = [rows[k].speaker or rows[k].id for k in at]
+        print(f"{corpus}: {len(at)} clips, {len(set(speakers))} speakers, {len(classes)} classes")
+        for c, name in enumerate(CONDITIONS):
+            answer = scores[at, c][:, classes].argmax(axis=1)
+            matrix = metrics.confusion_matrix(truth, answer, len(classes))
+            low, high = interval(truth, answer, speakers, len(classes))
+            print(f"  {name:18} UAR {metrics.measure('uar', matrix):.3f} [{low:.3f}, {high:.3f}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The command ``adapt``: a model moved to one's own recordings, without labels. Imports lazily."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command()(adapt)
+
+
+def adapt(
+    inputs: Annotated[list[str], typer.Argument(help="Recordings, or folders of them.", metavar="FILE|DIR")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
+    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    name: Annotated[str | None, typer.Option(help="Name of the new model [default: NAME-adapted].")] = None,
+    at_most: Annotated[int, typer.Option(help="Hear so many recordings, evenly chosen, 10 min of each.", min=1)] = 500,
+    jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
+) -> None:
+    """Adapt a model to recordings that nobody has labelled: another microphone, another language, telephone."""
+    from serkit.serving import adapting, commands
+    from serkit.serving.bundle import check_new
+    from serkit.serving.ticker import Ticker
+
+    check_new(out)
+    files = commands.gather(inputs)
+    ticker = Ticker()
+    made = adapting.adapt(
+        model, files, name=name, at_most=at_most, jobs=jobs, complain=ticker.complain, progress=ticker
+    )
+    ticker.end()
+    bundle = adapting.write(made, out)
+    facts = bundle.head["adapted"]
+    typer.echo(
+        f"{out}: '{bundle.name}', adapted to {facts['recordings']} recordings ({facts['hours']:.2f} h, "
+        f"{facts['pieces']} clips or stretches of speech). Ask it with: serkit predict … --model {out}"
+    )

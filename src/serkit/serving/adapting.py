@@ -1,0 +1,208 @@
+"""A model adapted to recordings that nobody has labelled: heard by the one feature path, answered by another bundle."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from serkit import audio
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.processes import in_processes
+from serkit.progress import Meter, ProgressCallback
+from serkit.serving.adaptation import PRIOR, Adaptation, Moments, to_arrays
+from serkit.serving.bundle import ADAPTED, Bundle, open_bundle, write_bundle
+from serkit.serving.predictor import Model
+from serkit.serving.stream import Stream
+
+LEAST_PIECES = 10
+MOST_RECORDINGS = 500  # of which the moments hardly change any more
+MOST_S = 600.0  # heard of each recording
+
+
+@dataclass
+class Listened:
+    """What was heard of recordings.
+
+    Attributes:
+        moments: by feature. pieces: stretches of speech, or whole clips. seconds: heard, silence included.
+        recordings: with speech in them. silent: without. failed: that could not be read.
+    """
+
+    moments: dict[str, Moments] = field(default_factory=dict)
+    pieces: int = 0
+    seconds: float = 0.0
+    recordings: int = 0
+    silent: int = 0
+    failed: int = 0
+
+    def add(self, other: Listened) -> None:
+        """Put another's beside this."""
+        for key, moments in other.moments.items():
+            self.moments[key] = self.moments[key] + moments if key in self.moments else moments
+        for name in ("pieces", "seconds", "recordings", "silent", "failed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Listener(Model):
+    """A model that answers nothing and keeps the features it would have answered by."""
+
+    def hear(self, path: str | Path) -> Listened:
+        """Features of a recording's clip, or of its stretches of speech where it is long.
+
+        Raises:
+            SerkitError: it cannot be read.
+        """
+        self._rows: list[dict[str, np.ndarray]] = []
+        self._last = None
+        stream = Stream(self, SAMPLE_RATE_HZ, self._settings(by="clip"))
+        heard = 0
+        for block in audio.blocks(path, max_s=self._max_s):
+            stream.push(block)
+            heard += len(block)
+            if heard >= MOST_S * SAMPLE_RATE_HZ:
+                break
+        stream.finish()
+        if stream.prediction.no_speech:
+            return Listened(silent=1)
+        found = Listened(pieces=len(self._rows), seconds=heard / SAMPLE_RATE_HZ, recordings=1)
+        for key in self.bundle.inputs:
+            found.moments[key] = functools.reduce(Moments.__add__, (Moments.of(row[key]) for row in self._rows))
+        return found
+
+    def _features(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
+        return self._heard(samples, text)
+
+    def _answer(self, rows: list[dict[str, np.ndarray]]) -> np.ndarray:
+        self._rows += rows
+        return np.full((len(rows), len(self.labels)), 1.0 / len(self.labels))
+
+
+def adapt(
+    source: str | Path | Bundle,
+    recordings: Sequence[str | Path],
+    *,
+    name: str | None = None,
+    at_most: int = MOST_RECORDINGS,
+    jobs: int = 1,
+    complain: Callable[[str], None] = lambda line: None,
+    progress: ProgressCallback | None = None,
+) -> tuple[Mapping[str, object], dict[str, bytes]]:
+    """What a bundle adapted to recordings says and holds; for :func:`serkit.serving.bundle.write_bundle`.
+
+    The features of the recordings are moved to mean and deviation of the training's, dimension by dimension, before
+    every network that standardises by them. No label is needed, no weight is changed. The recordings should be a fair
+    sample of what will be asked, all emotions among them: what they share is taken for the channel.
+
+    Args:
+        source: the bundle, or its name or place; one that is adapted already is adapted anew.
+        recordings: files. name: of the new bundle; ``NAME-adapted`` where ``None``.
+        at_most: so many of them are heard, evenly chosen, of each the first 10 min.
+        jobs: processes; 0 is one per core.
+        complain: told in one line of a recording that cannot be read; the others count all the same.
+
+    Raises:
+        SerkitError: a bundle that cannot be adapted, or fewer than 10 stretches of speech in the recordings.
+    """
+    bundle = source if isinstance(source, Bundle) else open_bundle(source)
+    if not bundle.inputs:
+        raise SerkitError(
+            f"{bundle.source} cannot be adapted: it has no statistics of its training's features (networks with "
+            "normalize: train or level have them, in bundles that this version of serkit makes)"
+        )
+    chosen = _chosen(recordings, at_most)
+    meter = Meter("adapt", len(chosen), progress, unit="files")
+    total = Listened()
+    for path, found in zip(chosen, _listened(bundle, chosen, jobs), strict=True):
+        meter.advance(failed=int(isinstance(found, str)))
+        if isinstance(found, str):
+            complain(found if str(path) in found else f"{path}: {found}")
+            total.failed += 1
+        else:
+            total.add(found)
+    if total.pieces < LEAST_PIECES:
+        raise SerkitError(
+            f"heard {total.pieces} stretches of speech in {len(chosen)} recordings ({total.failed} cannot be read, "
+            f"{total.silent} have no speech); adapting takes {LEAST_PIECES} or more"
+        )
+    return _adapted(bundle, total, name)
+
+
+def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path) -> Bundle:
+    """Write what :func:`adapt` made, and open it."""
+    write_bundle(dict(made[0]), made[1], out)
+    return open_bundle(out)
+
+
+def _chosen(recordings: Sequence[str | Path], at_most: int) -> list[str | Path]:
+    if at_most < 1:
+        raise SerkitError(f"at most {at_most} recordings: expected 1 or more")
+    places = np.unique(np.linspace(0, len(recordings) - 1, min(at_most, len(recordings))).round().astype(int))
+    return [recordings[k] for k in places] if len(recordings) else []
+
+
+def _adapted(bundle: Bundle, heard: Listened, name: str | None) -> tuple[Mapping[str, object], dict[str, bytes]]:
+    found = Adaptation.from_moments(heard.moments, bundle.inputs, heard.pieces)
+    files = {key: content for key, content in bundle.contents().items() if key != ADAPTED}
+    from safetensors.numpy import save
+
+    files[ADAPTED] = save(to_arrays((found.scale, found.offset), ("scale", "offset"), bundle.features))
+    facts = {"recordings": heard.recordings, "pieces": heard.pieces, "hours": round(heard.seconds / 3600.0, 3)}
+    before = bundle.head.get("adapted", {}).get("from", f"{bundle.name}@{bundle.fingerprint[:12]}")
+    head = {key: value for key, value in bundle.head.items() if key not in ("format", "files", "hears_calls")}
+    head |= {"name": name or _adapted_name(bundle.name), "adapted": {"from": before, **facts}}
+    card = bundle.text("card.md").split(_HEADING, 1)[0].rstrip() if "card.md" in files else ""
+    said = (
+        f"To {facts['recordings']} recordings without labels ({facts['hours']:.2f} h, {facts['pieces']} clips or "
+        f"stretches of speech), from `{before}`: features are moved to where the training had them, no weight is "
+        "changed. Everything above was measured before that. Whether it answers those recordings better was not "
+        "measured: there are no labels."
+    )
+    files["card.md"] = f"{card}{_HEADING}{said}\n".encode()
+    return head, files
+
+
+_HEADING = "\n\n## Adapted\n\n"
+
+
+def _adapted_name(name: str) -> str:
+    return name if name.endswith("-adapted") else f"{name}-adapted"
+
+
+_LISTENER: Listener | None = None
+
+
+def _start(source: str) -> None:
+    global _LISTENER
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _LISTENER = Listener(open_bundle(source))
+
+
+def _work(path: str | Path) -> Listened | str:
+    if _LISTENER is None:
+        raise SerkitError("the worker was not started")
+    return _listen(_LISTENER, path)
+
+
+def _listen(listener: Listener, path: str | Path) -> Listened | str:
+    """What was heard, or what is wrong with the recording in one line."""
+    try:
+        return listener.hear(path)
+    except SerkitError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: cannot be read: {error.strerror or error}"
+
+
+def _listened(bundle: Bundle, chosen: Sequence[str | Path], jobs: int) -> Iterator[Listened | str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n = min(jobs or cores, len(chosen))
+    if n > 1:
+        return in_processes(_work, tuple(chosen), jobs=n, begin=functools.partial(_start, bundle.source))
+    listener = Listener(bundle)
+    return (_listen(listener, path) for path in chosen)

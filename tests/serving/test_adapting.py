@@ -1,0 +1,137 @@
+"""A model adapted to recordings without labels: what changes, what does not, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import serkit
+from serkit.errors import SerkitError
+from serkit.serving import adapting
+from serkit.serving.bundle import Bundle, open_bundle
+
+from .signals import GOLDEN, RATE, quiet, talk, voice, wav
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen clips, one long recording, a silent one, and a text that is called .wav."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for k in range(14):
+        (folder / f"clip{k:02}.wav").write_bytes(wav(0.3 * voice(1.0 + 0.1 * k, seed=k, pitch_hz=90 + 12 * k)))
+    (folder / "long.wav").write_bytes(wav(talk(6)))
+    (folder / "silent.wav").write_bytes(wav(quiet(2.0)))
+    (folder / "text.wav").write_text("no sound in here", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("bundle") / "mine.zip"
+    said: list[str] = []
+    made = adapting.adapt("default", sorted(recordings.iterdir()), complain=said.append)
+    assert len(said) == 1
+    assert "text.wav" in said[0]
+    return adapting.write(made, out)
+
+
+def test_it_says_what_it_is_and_earlier_versions_refuse_it(adapted: Bundle) -> None:
+    default = open_bundle("default")
+    facts = adapted.head["adapted"]
+    assert facts["recordings"] == 15
+    assert facts["pieces"] >= 14 + 4, "the long one by its stretches of speech"
+    assert facts["from"] == f"default@{default.fingerprint[:12]}"
+    assert adapted.name == "default-adapted"
+    assert adapted.fingerprint != default.fingerprint
+    assert (adapted.head["format"], default.head["format"]) == (2, 1)
+    card = adapted.text("card.md")
+    assert card.startswith(default.text("card.md").rstrip())
+    assert "To 15 recordings without labels" in card
+
+
+def test_networks_hear_the_trainings_mean_and_deviation(adapted: Bundle, recordings: Path) -> None:
+    """Features of the same clips, seen as the networks see them, are nearer to where the training's were."""
+    plain, moved = serkit.load("default"), serkit.load(adapted.source)
+    key = next(iter(adapted.inputs))
+    mean, deviation = adapted.inputs[key]
+    clips = [wav_samples(path) for path in sorted(recordings.glob("clip*.wav"))]
+    away = []
+    for model in (plain, moved):
+        rows = np.concatenate([model._features(clip, None)[key] for clip in clips])
+        away.append(float(np.abs((rows.mean(axis=0) - mean) / deviation).mean()))
+    assert away[1] < 0.75 * away[0]
+
+
+def wav_samples(path: Path) -> np.ndarray:
+    from serkit import audio
+
+    return audio.load(path)
+
+
+def test_batch_single_and_stream_agree_in_an_adapted_model(adapted: Bundle, recordings: Path) -> None:
+    model = serkit.load(adapted.source)
+    paths = sorted(recordings.glob("clip*.wav"))[:5]
+    alone = np.array([list(model.predict(p, by="clip").probabilities.values()) for p in paths])
+    assert model.predict_proba(paths) == pytest.approx(alone, abs=1e-5)
+    stream = model.stream(rate_hz=RATE, by="clip")
+    samples = wav_samples(paths[0])
+    for start in range(0, len(samples), 1234):
+        stream.push(samples[start : start + 1234])
+    stream.finish()
+    assert list(stream.prediction.probabilities.values()) == pytest.approx(alone[0], abs=1e-6)
+    plain = serkit.load("default").predict_proba(paths)
+    assert np.abs(plain - alone).max() > 0.01, "it answers otherwise"
+
+
+def test_again_is_anew_and_the_same_bytes(adapted: Bundle, recordings: Path) -> None:
+    files = sorted(recordings.iterdir())
+    once = adapting.adapt("default", files)
+    again = adapting.adapt(adapted, files, jobs=2)
+    assert once[1] == again[1]
+    assert once[0]["adapted"] == again[0]["adapted"]
+    fewer = adapting.adapt("default", sorted(recordings.glob("clip*")), at_most=11)
+    assert fewer[0]["adapted"]["recordings"] == 11  # type: ignore[index]
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_too_little_speech_is_refused(recordings: Path, n: int) -> None:
+    files = [recordings / "silent.wav", *sorted(recordings.glob("clip*"))[:n]]
+    with pytest.raises(SerkitError, match=rf"heard {n} stretches of speech in {n + 1} recordings .*1 have no speech"):
+        adapting.adapt("default", files)
+
+
+def test_a_bundle_without_statistics_is_refused(recordings: Path) -> None:
+    with pytest.raises(SerkitError, match=r"tiny\.zip cannot be adapted: it has no statistics"):
+        adapting.adapt(GOLDEN, sorted(recordings.iterdir()))
+
+
+def test_by_command_line_and_light(recordings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.zip"
+    done = run("adapt", str(recordings), "-o", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "adapted to 15 recordings" in done.stdout
+    assert done.stderr.count("\n") == 1
+    assert "text.wav" in done.stderr
+    answered = run("predict", str(recordings / "clip00.wav"), "--model", str(out), "--format", "csv")
+    assert answered.returncode == 0
+    assert answered.stdout.startswith("path,label")
+    again = run("adapt", str(recordings), "-o", str(out))
+    assert again.returncode == 2
+    assert again.stderr.strip().endswith(f"{out} exists already; choose another place, or remove it first")
+    code = (
+        "import sys; from pathlib import Path; from serkit.serving import adapting; "
+        f"adapting.adapt('default', sorted(Path({str(recordings)!r}).glob('clip*'))); "
+        "print([m for m in ('torch', 'sklearn', 'transformers', 'scipy') if m in sys.modules])"
+    )
+    light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert light.stdout.strip() == "[]"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "serkit", *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
