@@ -15,7 +15,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.processes import in_processes
 from serkit.progress import Meter, ProgressCallback
-from serkit.serving.adaptation import PRIOR, Adaptation, Moments, to_arrays
+from serkit.serving.adaptation import Adaptation, Moments, to_arrays
 from serkit.serving.bundle import ADAPTED, Bundle, open_bundle, write_bundle
 from serkit.serving.predictor import Model
 from serkit.serving.stream import Stream
