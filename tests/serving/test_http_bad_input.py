@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import struct
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -136,6 +137,13 @@ def test_a_job_of_eleven_hours_is_stopped_as_any_other(service: Service) -> None
     assert begun.status_code == 202
     assert service.memory_mb() < 1500
     assert service.client.delete(begun.headers["location"]).status_code == 204
+    job = service.client.post("/v1/jobs", files={"file": ("a.wav", GOOD)}).json()
+    for _ in range(300):
+        if job["status"] not in ("queued", "running"):
+            break
+        time.sleep(0.1)
+        job = service.client.get(job["url"]).json()
+    assert job["status"] == "done", "whoever comes next does not wait for what was deleted"
 
 
 def test_hostile_file_names_are_but_text(service: Service) -> None:

@@ -129,10 +129,10 @@ class Jobs:
         """
         job = self.get(name, owner)
         del self._jobs[job.id]
+        for item in job.items:  # before its task is cancelled, which cancels what it waits for: that looks like done
+            self._lane.discard(item)
         if job.task is not None:
             job.task.cancel()
-        for item in job.items:
-            self._lane.discard(item)
 
     async def _finish(self, job: Job, body: Body) -> None:
         results: list[dict[str, Any]] = []
