@@ -379,7 +379,7 @@ def test_a_half_written_shard_is_done_again(recipe, clips, tmp_path, kind, spoil
         (OSError(28, "No space left on device", "/data/x"), 1, "serkit: No space left on device: /data/x; fin"),
         (OSError(27, "File too large"), 1, "serkit: File too large; finished work is kept\n"),
         (PermissionError(13, "Permission denied", "/root/x"), 1, "serkit: Permission denied: /root/x"),
-        (KeyboardInterrupt(), 130, "serkit: stopped; what was finished is kept"),
+        (KeyboardInterrupt(), 130, "serkit: stopped; the same command goes on"),
     ],
 )
 def test_errors_become_a_line_and_a_code(monkeypatch, capsys, raised, code, said):
@@ -430,7 +430,7 @@ def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage,
     # shows 130 for both
     assert code in (130, -signal.SIGINT), shown
     assert "Traceback" not in shown, shown
-    assert shown.splitlines()[-1] == ("serkit: stopped; what was finished is kept, run the same command again to go on")
+    assert shown.splitlines()[-1] == "serkit: stopped; the same command goes on from what was finished"
     assert shown.count("stopped") == 1
     assert (tmp_path / "run" / "manifest.jsonl").is_file()
 

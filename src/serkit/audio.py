@@ -91,7 +91,7 @@ def blocks(
     with containers.opened(source, name) if contained else opening.opened(source) as file:
         _refuse_odd(file, name)
         remarks.rate_hz = float(file.samplerate)
-        yield from _decoded(file, name, start, end_s, max_s, None if apart else remarks)
+        yield from _decoded(file, name, start, end_s, max_s, remarks, apart=apart)
     if not contained:
         remarks.look_at(source)
 
@@ -247,9 +247,9 @@ def _refuse_odd(file: Any, name: str) -> None:
 
 
 def _decoded(
-    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks | None
+    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks, *, apart: bool
 ) -> Iterator[np.ndarray]:
-    """Blocks of the stretch, from an open file; without ``remarks`` of the mean, its channels apart."""
+    """Blocks of the stretch, from an open file: the mean of its channels, or the channels ``apart``."""
     rate = int(file.samplerate)
     known = file.frames < containers.UNKNOWN_FRAMES
     length_s = file.frames / rate if known else math.inf
@@ -272,7 +272,7 @@ def _decoded(
         keep = max(1, min(keep, whole - round(start * SAMPLE_RATE_HZ)))
     limit = None if max_s is None else math.ceil(max_s * SAMPLE_RATE_HZ) + 1
     given = 0
-    for block in _resampled(file, name, rate, first, last, remarks):
+    for block in _resampled(file, name, rate, first, last, remarks, apart=apart):
         part = block[skip:]
         skip -= len(block) - len(part)
         if keep is not None:
@@ -289,14 +289,16 @@ def _decoded(
         if end_s is not None and end_s > length_s + END_TOLERANCE_S:
             raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
     if given == 0:
-        yield np.zeros(1 if remarks is not None else (1, file.channels), dtype=np.float32)
+        yield np.zeros((1, file.channels) if apart else 1, dtype=np.float32)
 
 
-def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks | None) -> Iterator[np.ndarray]:
-    """(samples,) or (samples, channels) float32 at 16 kHz of the source frames from ``first`` to ``last``."""
+def _resampled(
+    file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks, *, apart: bool
+) -> Iterator[np.ndarray]:
+    """(samples,) or, ``apart``, (samples, channels) float32 at 16 kHz of the frames from ``first`` to ``last``."""
     import soundfile
 
-    n_streams = 0 if rate == SAMPLE_RATE_HZ else 1 if remarks is not None else file.channels
+    n_streams = 0 if rate == SAMPLE_RATE_HZ else file.channels if apart else 1
     streams = [_resampler(rate) for _ in range(n_streams)]
     size = min(int(_BLOCK_S * rate), _BLOCK_SAMPLES // file.channels)
     at, known = first, file.frames < containers.UNKNOWN_FRAMES
@@ -311,10 +313,10 @@ def _resampled(file: Any, name: str, rate: int, first: int, last: int, remarks: 
                     raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
                 break
             at += len(block)
-            heard = _apart(block, name) if remarks is None else _mono(block, name, remarks)
+            heard = _apart(block, name) if apart else _mono(block, name, remarks)
             yield _through(streams, heard, last=at >= last) if streams else heard
         if streams and at < last:
-            rest = np.zeros(0 if remarks is not None else (0, file.channels), dtype=np.float32)
+            rest = np.zeros((0, file.channels) if apart else 0, dtype=np.float32)
             yield _through(streams, rest, last=True)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).split("\n")[0]

@@ -44,7 +44,7 @@ def main() -> NoReturn:
         app()
     except SystemExit as end:
         if end.code == STOPPED:
-            print("serkit: stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
+            print("serkit: stopped; the same command goes on from what was finished", file=sys.stderr)
         raise
     except SerkitError as error:
         print(f"serkit: {error}", file=sys.stderr)

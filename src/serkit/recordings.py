@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -130,6 +131,28 @@ def safe_id(text: str) -> str:
     if not clean[:1].isalnum():
         clean = "u" + clean
     return clean if len(clean) <= 200 else f"{clean[:180]}_{fingerprint(text)}"
+
+
+def refuse_mistyped(rows: Sequence[Utterance], own: Iterable[str], corpus: str, where: Callable[[int], str]) -> None:
+    """Refuse a label that looks like a slip of the pen: it would be a class of its own, silently.
+
+    Args:
+        rows: of a corpus whose labels anybody may have written. own: labels that are meant as they stand.
+        corpus: its name, for the message. where: words for the place of the row of a number, counted from 0.
+
+    Raises:
+        SerkitError: there is one that is not among ``own``.
+    """
+    counts = Counter(u.emotion for u in rows if u.emotion is not None)
+    slip = mistyped_label(counts, own)
+    if slip is not None:
+        label, near = slip
+        first = next(number for number, u in enumerate(rows) if u.emotion == label)
+        raise SerkitError(
+            f"{corpus}: label '{label}' ({counts[label]} row{'s' * (counts[label] != 1)}, first: {where(first)}) is "
+            f"not a known emotion; did you mean '{near}'? Correct it, or, where it is meant as it stands, say so aloud: "
+            f"--option own_labels={label}"
+        )
 
 
 def as_flag(value: bool | str, name: str) -> bool:

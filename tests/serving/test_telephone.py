@@ -14,6 +14,8 @@ from serkit.recipe import load_recipe, parse_recipe
 from serkit.serving import adapting
 from serkit.serving.building import hears_calls
 from serkit.serving.bundle import names, open_bundle
+from serkit.serving.http.answering import Answerer
+from serkit.serving.http.worker import Task
 from serkit.serving.predictor import NARROW
 
 from .signals import GOLDEN, voice, wav
@@ -49,7 +51,17 @@ def test_a_recording_of_8_khz_is_sent_to_it(rate: int, noted: bool, tmp_path: Pa
     assert NARROW not in serkit.load("telephone").predict(path).notes
     assert NARROW not in serkit.load(GOLDEN).predict(path).notes
     chunk = voice(2.0)[:: 16000 // rate or 1]
-    assert (NARROW in model.predict(np.stack([chunk, chunk], axis=1), rate_hz=rate).notes) is noted
+    both = np.stack([chunk, chunk], axis=1)
+    assert (NARROW in model.predict(both, rate_hz=rate).notes) is noted
+    assert (NARROW in model.predict(wav(both, rate=rate), by="channel").notes) is noted
+
+
+def test_a_batch_of_the_service_says_what_a_clip_alone_is_told() -> None:
+    answering = Answerer("default")
+    clips = [Task(wav(voice(1.5, seed=k)[::2], rate=8000)) for k in range(3)]
+    [alone] = answering.predict(clips[:1], [None], lambda heard_s: None)
+    for together in answering.predict(clips, [None] * 3, lambda heard_s: None):
+        assert together["notes"] == alone["notes"] == [NARROW]
 
 
 def test_a_model_adapted_to_calls_does_not_send_them_away(tmp_path: Path) -> None:

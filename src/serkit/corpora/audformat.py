@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,10 @@ def audformat(
     if not rows:
         raise SerkitError(f"audformat: none of the {len(missing)} listed media is under {folder}; copy them there")
     ordered = [rows[key] for key in sorted(rows)]
-    _check_labels(ordered, recordings.as_names(own_labels))
+    recordings.refuse_mistyped(
+        ordered, recordings.as_names(own_labels), "audformat",
+        lambda k: f"{ordered[k].audio} in table {ordered[k].meta['table']}",
+    )  # fmt: skip
     notes: list[str] = []
     ordered, n = _splits(ordered, chosen, fold, seed, notes)
     return protocols.finish(
@@ -150,24 +152,6 @@ def _rows(
                 meta={"label": word, "table": name},
             )
     return rows, missing, twice
-
-
-def _check_labels(rows: Sequence[Utterance], own: Iterable[str]) -> None:
-    """Refuse a label that looks like a slip of the pen, as :mod:`serkit.corpora.table` does.
-
-    Raises:
-        SerkitError: there is one that is not among ``own``.
-    """
-    counts = Counter(u.emotion for u in rows if u.emotion is not None)
-    slip = recordings.mistyped_label(counts, own)
-    if slip is not None:
-        label, near = slip
-        first = next(u for u in rows if u.emotion == label)
-        raise SerkitError(
-            f"audformat: label '{label}' ({counts[label]} row{'s' * (counts[label] != 1)}, first: {first.audio} in "
-            f"table {first.meta['table']}) is not a known emotion; did you mean '{near}'? Correct it, or, where it is "
-            f"meant as it stands, say so aloud: --option own_labels={label}"
-        )
 
 
 def _splits(

@@ -215,24 +215,6 @@ def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -
     return rows, "splits as given in the table"
 
 
-def _check_labels(path: Path, rows: Sequence[Utterance], own: Iterable[str]) -> None:
-    """Refuse a label that looks like a slip of the pen: it would be a class of its own, silently.
-
-    Raises:
-        SerkitError: there is one that is not among ``own``.
-    """
-    counts = Counter(u.emotion for u in rows if u.emotion is not None)
-    slip = recordings.mistyped_label(counts, own)
-    if slip is not None:
-        label, near = slip
-        first = next(number for number, u in enumerate(rows, 1) if u.emotion == label)
-        raise SerkitError(
-            f"table: {path.name}: label '{label}' ({counts[label]} row{'s' * (counts[label] != 1)}, first: row "
-            f"{first}) is not a known emotion; did you mean '{near}'? Correct it, or, where it is meant as it stands, "
-            f"say so aloud: --option own_labels={label}"
-        )
-
-
 def _check_speakers(path: Path, rows: Iterable[Utterance], assume_speakers: str | None) -> None:
     if assume_speakers not in (None, "utterance"):
         raise SerkitError(f"table: assume_speakers is '{assume_speakers}', expected 'utterance' or nothing")
@@ -280,7 +262,8 @@ def table(
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
     rows = _rows(path)
     _check_speakers(path, rows, assume_speakers)
-    _check_labels(path, rows, recordings.as_names(own_labels))
+    own = recordings.as_names(own_labels)
+    recordings.refuse_mistyped(rows, own, f"table: {path.name}", lambda k: f"row {k + 1}")
     found = _check_files(path, rows)
     folds = 1
     if chosen.name == "table-5fold-speaker":

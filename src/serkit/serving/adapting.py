@@ -52,14 +52,17 @@ class Listened:
 class Listener(Model):
     """A model that answers nothing and keeps the features it would have answered by."""
 
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self._rows: list[dict[str, np.ndarray]] = []
+
     def hear(self, path: str | Path) -> Listened:
         """Features of a recording's clip, or of its stretches of speech where it is long.
 
         Raises:
             SerkitError: it cannot be read.
         """
-        self._rows: list[dict[str, np.ndarray]] = []
-        self._last = None
+        self._rows, self._last = [], None
         stream = Stream(self, SAMPLE_RATE_HZ, self._settings(by="clip"))
         heard = 0
         for block in audio.blocks(path, max_s=self._max_s):

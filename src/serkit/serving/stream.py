@@ -108,7 +108,7 @@ class Stream:
             raise SerkitError("by 'channel' is several streams: see serkit.serving.channels.ChannelStream")
         self._model, self._settings = model, settings
         self.remarks = Remarks() if remarks is None else remarks
-        self.remarks.rate_hz = rate_hz  # of a file, that of the file itself once it is open
+        self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
         self._turns = settings.turns or [s for s in settings.sentences if s.speaker]
         self._columns = model.columns(settings.labels)
         self._labels = tuple(model.labels[k] for k in self._columns)
