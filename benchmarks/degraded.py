@@ -4,7 +4,8 @@
 
 BUNDLE was made of RUN, which has cross-fitting and no test split. Each clip is answered by those networks that did not
 hear its speaker (a mean of their logits), once as it is and once in each condition, and scored among the classes of its
-corpus. The conditions are fixed, and drawn from a seed of the clip. `--every 3` takes each third clip.
+corpus. How sure it is, by the bundle's calibration and among all classes, is compared with how often it is right.
+The conditions are fixed, and drawn from a seed of the clip. `--every 3` takes each third clip.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ def answered(bundle: str, path: Path, fold: str, seed: int) -> np.ndarray:
     return np.stack(found)
 
 
+def shares(logits: np.ndarray) -> np.ndarray:
+    """Softmax of (rows, classes) logits."""
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
 def main() -> None:
     """Print UAR by corpus and condition."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,6 +97,12 @@ def main() -> None:
             matrix = metrics.confusion_matrix(truth, answer, len(classes))
             low, high = interval(truth, answer, speakers, len(classes))
             print(f"  {name:18} UAR {metrics.measure('uar', matrix):.3f} [{low:.3f}, {high:.3f}]")
+    truth = np.array([labels.index(u.emotion or "") for u in rows])
+    print("all clips, among all classes: mean confidence, share right, expected calibration error")
+    for c, name in enumerate(CONDITIONS):
+        sure = model(given.bundle).bundle.calibration.apply(shares(scores[:, c]))
+        right = float((sure.argmax(axis=1) == truth).mean())
+        print(f"  {name:18} {sure.max(axis=1).mean():.3f}  {right:.3f}  {metrics.ece(sure, truth):.3f}")
 
 
 if __name__ == "__main__":

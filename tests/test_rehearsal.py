@@ -147,8 +147,9 @@ def test_a_folder_of_a_backbone_is_looked_at_and_not_loaded(tmp_path, no_network
 
 
 def test_what_is_not_here_is_not_refused(tmp_path, no_network):
-    on_backbone(tmp_path / "a", "wavlm/large", ", tuning: lora")
-    on_backbone(tmp_path / "b", "'hub:nobody/nothing'")
+    for folder, backbone, more in (("a", "wavlm/large", ", tuning: lora"), ("b", "'hub:nobody/nothing'", "")):
+        made = on_backbone(tmp_path / folder, backbone, more)
+        assert made.recipe.systems["mine"].model.parameters["backbone"] == backbone.strip("'")
 
 
 OWN = """
