@@ -40,6 +40,9 @@ def corpora() -> list[dict[str, Any]]:
     return rows
 
 
+FREE = ("(Apache-2.0)", "MIT)")  # ends of an encoder's line whose licence allows commercial use
+
+
 def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
     """Encoders by full name, with what each is and its licence.
 
@@ -54,7 +57,7 @@ def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
             known = {family: str(error)}
         for name, line in known.items():
             row = BY_NAME.get(name)
-            allowed = row.commercial if row is not None else (True if "(Apache-2.0)" in line else None)
+            allowed = row.commercial if row is not None else (True if line.endswith(FREE) else None)
             if allowed is True or not commercial:
                 rows.append({"name": name, "line": line, "family": family, "commercial": allowed})
     return rows

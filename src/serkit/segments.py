@@ -7,18 +7,16 @@ sample. Imports numpy only; Silero's network runs in onnxruntime, loaded where i
 
 from __future__ import annotations
 
-import importlib.util
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from serkit import dsp
+from serkit import dsp, silero_files
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean
 from serkit.noises import Noises
 from serkit.tones import Tones, is_tonal
 
@@ -189,8 +187,7 @@ class SileroVad:
     samples before (read in silero-vad 6.2's ``utils_vad.py``).
 
     Raises:
-        MissingExtra: the package is not installed.
-        SerkitError: its network is another than the one known here.
+        SerkitError: the package is not installed, or its network is another than the one known here.
     """
 
     hop = 512
@@ -227,20 +224,14 @@ class SileroVad:
 
 
 def _silero() -> Any:
-    found = importlib.util.find_spec("silero_vad")
-    places = list(found.submodule_search_locations or []) if found is not None else []
-    if not places:
-        raise MissingExtra("silero-vad", "vad", "vad: silero")
-    path = Path(places[0]) / "data" / "silero_vad.onnx"
-    if not path.is_file():
-        raise SerkitError(f"the silero-vad that is installed has no {path.name}; expected version 5 or 6")
+    path = silero_files.find("silero_vad.onnx", "vad: silero")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     if {i.name for i in session.get_inputs()} != {"input", "state", "sr"}:
-        raise SerkitError("the network of the installed silero-vad is another than that of versions 5 and 6")
+        raise SerkitError("the network of the installed silero-vad is another than that of version 6")
     return session
 
 

@@ -120,6 +120,9 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     assert "Needed beside it: none" in text
     pretrained = {**about, "features": {"w": {"spec": {"name": "wavlm/large"}}}}
     assert "Needed beside it: the weights of `wavlm/large` (1.26 GB)" in _content(pretrained, Run(finished))
+    borrowed = {**about, "features": {"s": {"spec": {"name": "silero", "source": "silero-vad"}}}}
+    said = "Needed beside it: the weights of `silero` (in the package silero-vad, which comes with serkit)."
+    assert said in _content(borrowed, Run(finished))
     assert serkit.load(made.path).bundle.text("card.md") == text
 
 

@@ -286,3 +286,32 @@ def test_three_hours_take_bounded_memory(tmp_path: Path, model: Model) -> None:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert found.duration_s > 2.9 * 3600
     assert grown < 150_000  # kB
+
+
+def test_only_networks_whose_features_changed_are_run_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    class Counted:
+        def __init__(self, key: tuple[str, str]) -> None:
+            self.key, self.run_it = key, model._sessions[key].run
+
+        def run(self, *asked: object) -> list[np.ndarray]:
+            ran.append(self.key)
+            return self.run_it(*asked)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(model, "_last", None)
+    monkeypatch.setitem(vars(model), "_sessions", {key: Counted(key) for key in model._sessions})
+    sound, columns = voice(1.0), model.columns(None)
+    first = model.score_one(sound, None, columns)
+    assert sorted(ran) == sorted(model._sessions)
+    assert np.array_equal(model.score_one(sound, None, columns), first)
+    assert len(ran) == len(model._sessions)
+    features = model._features(sound, None)
+    one = next(iter(features))
+    monkeypatch.setattr(model, "_features", lambda *_: {**features, one: features[one] * 1.5})
+    found = model.score_one(sound, None, columns)
+    reads = {key for key, entry in model._entries.items() if one in entry.features}
+    assert set(ran[len(model._sessions) :]) == reads
+    model._last = None
+    assert np.array_equal(model.score_one(sound, None, columns), found)
+    assert not np.allclose(found, first)

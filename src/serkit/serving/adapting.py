@@ -15,6 +15,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.processes import in_processes
 from serkit.progress import Meter, ProgressCallback
+from serkit.serving import inputs
 from serkit.serving.adaptation import Adaptation, Moments, to_arrays
 from serkit.serving.bundle import ADAPTED, Bundle, open_bundle, write_bundle
 from serkit.serving.predictor import Model
@@ -62,7 +63,7 @@ class Listener(Model):
         Raises:
             SerkitError: it cannot be read.
         """
-        self._rows, self._last = [], None
+        self._rows = []
         stream = Stream(self, SAMPLE_RATE_HZ, self._settings(by="clip"))
         heard = 0
         for block in audio.blocks(path, max_s=self._max_s):
@@ -78,12 +79,12 @@ class Listener(Model):
             found.moments[key] = functools.reduce(Moments.__add__, (Moments.of(row[key]) for row in self._rows))
         return found
 
-    def _features(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
-        return self._heard(samples, text)
-
-    def _answer(self, rows: list[dict[str, np.ndarray]]) -> np.ndarray:
-        self._rows += rows
-        return np.full((len(rows), len(self.labels)), 1.0 / len(self.labels))
+    def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
+        """Keep the features as they were heard, unless they are the last ones again; every class is as likely."""
+        features = self._heard(samples, text)
+        if not self._rows or inputs.unchanged(self._rows[-1], features) != set(features):
+            self._rows.append(features)
+        return np.full(len(columns), 1.0 / len(columns))
 
 
 def adapt(

@@ -41,9 +41,9 @@ def names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if labels is None else tuple(labels)
 
 
-def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    """Whether two sets of features are equal to the last digit."""
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+def unchanged(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> set[str]:
+    """The names of the features that are equal to the last digit in both."""
+    return {name for name in one.keys() & other.keys() if np.array_equal(one[name], other[name])}
 
 
 def feed(rows: Sequence[dict[str, np.ndarray]], features: Sequence[str]) -> dict[str, np.ndarray]:

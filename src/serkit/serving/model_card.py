@@ -269,6 +269,8 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
             millions = f"{known.parameters_m:g} million parameters" if known and known.parameters_m else "size unknown"
             size = f"{known.download_gb:g} GB" if known and known.download_gb else millions
             beside.append(f"`{name}` ({size})")
+        elif row["spec"].get("source", "serkit") != "serkit":
+            beside.append(f"`{name}` (in the package {row['spec']['source']}, which comes with serkit)")
     needed = f"the weights of {', '.join(dict.fromkeys(beside))}" if beside else "none: its encoders have no weights"
     encoders = "; ".join(f"`{k}` ({row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items())
     return (

@@ -38,6 +38,8 @@ NARROW = (
 TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
 
+Logits = dict[tuple[str, str], np.ndarray]  # of each network, by system and model
+
 
 def load(source: str | Path = "default", *, threads: int = 1, max_s: float | None = MAX_S) -> Model:
     """Load a bundle: a folder, a file, or the name of one that comes with serkit.
@@ -73,7 +75,7 @@ class Model(Classifier):
         self.reads_text = any(e.spec.modality == "text" for e in self._encoders.values())
         self._held: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._cuts: dict[tuple[tuple[str, ...], float | None], float] = {}
-        self._last: tuple[dict[str, np.ndarray], np.ndarray] | None = None  # the features answered last, and how
+        self._last: tuple[dict[str, np.ndarray], Logits] | None = None  # the features answered last, and how
 
     def __repr__(self) -> str:
         return f"Model({self.id}: {', '.join(self.labels)})"
@@ -262,13 +264,14 @@ class Model(Classifier):
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """(chosen classes,) calibrated probabilities of (samples,) float32 mono 16 kHz.
 
-        Features that were answered last are not put through the networks again: of a clip with one stretch of
-        speech, whole and stretch are often the same sound once the silence around it is trimmed.
+        Networks whose features are those of the last answer are not run again: of a clip with one stretch of speech,
+        whole and stretch are often the same sound once the silence around it is trimmed.
         """
         features, last = self._features(samples, text), self._last
-        if last is None or not inputs.same(last[0], features):
-            last = self._last = features, self._answer([features])
-        found: np.ndarray = calibration.restricted(last[1], columns)[0]
+        before = {} if last is None else self._known(*last, features)
+        logits = self._logits([features], before)
+        self._last = features, logits
+        found: np.ndarray = calibration.restricted(self._combined(logits, 1), columns)[0]
         return found
 
     def score_clips(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
@@ -282,7 +285,8 @@ class Model(Classifier):
         return self._answered(clips, [None] * len(clips) if texts is None else list(texts))
 
     def _answered(self, clips: Sequence[np.ndarray], words: Sequence[str | None]) -> np.ndarray:
-        return self._answer([self._features(c, t) for c, t in zip(clips, words, strict=True)])
+        rows = [self._features(c, t) for c, t in zip(clips, words, strict=True)]
+        return self._combined(self._logits(rows, {}), len(rows))
 
     def _is_long(self, recording: Recording, rate_hz: float | None) -> bool:
         """Whether :meth:`predict` would answer it part by part; at most ``max_clip_s`` and a block are read."""
@@ -346,23 +350,37 @@ class Model(Classifier):
             for key, entry in self._entries.items()
         }
 
-    def _answer(self, rows: list[dict[str, np.ndarray]]) -> np.ndarray:
-        """(rows, classes) calibrated probabilities of clips given by their features."""
-        ids = tuple(str(k) for k in range(len(rows)))
-        scores: dict[str, list[tuple[str, np.ndarray]]] = {}
+    def _known(self, features: dict[str, np.ndarray], logits: Logits, asked: dict[str, np.ndarray]) -> Logits:
+        """Of logits for some features, those that hold for others too: of networks that read none that differ."""
+        same = inputs.unchanged(features, asked)
+        return {key: found for key, found in logits.items() if same.issuperset(self._entries[key].features)}
+
+    def _logits(self, rows: list[dict[str, np.ndarray]], known: Logits) -> Logits:
+        """Each network's (rows, classes) logits of clips given by their features, but for those that are known."""
+        found = dict(known)
         for key, session in self._sessions.items():
             entry = self._entries[key]
+            if key in known:
+                continue
             if entry.batches:
-                logits = session.run(["emotion"], inputs.feed(rows, entry.features))[0]
+                found[key] = session.run(["emotion"], inputs.feed(rows, entry.features))[0]
             else:
-                logits = np.concatenate([session.run(["emotion"], inputs.feed([r], entry.features))[0] for r in rows])
-            scores.setdefault(entry.system, []).append((entry.model, logits))
+                parts = [session.run(["emotion"], inputs.feed([row], entry.features))[0] for row in rows]
+                found[key] = np.concatenate(parts)
+        return found
+
+    def _combined(self, logits: Logits, n: int) -> np.ndarray:
+        """(n, classes) calibrated probabilities from each network's logits."""
+        ids = tuple(str(k) for k in range(n))
+        scores: dict[str, list[tuple[str, np.ndarray]]] = {}
+        for system, model in self._sessions:
+            scores.setdefault(system, []).append((model, logits[system, model]))
         tables = {}
         for system, found in scores.items():
             models = tuple(model for model, _ in found for _ in ids)
-            logits = np.concatenate([values for _, values in found])
+            values = np.concatenate([values for _, values in found])
             seen = np.zeros(len(models), dtype=bool)
-            tables[system] = Predictions(system, self.labels, "logit", ids * len(found), models, seen, logits)
+            tables[system] = Predictions(system, self.labels, "logit", ids * len(found), models, seen, values)
         answered = self.bundle.stack.predict(tables).take(ids)
         return self.bundle.calibration.apply(answered.probabilities())
 
