@@ -13,6 +13,7 @@ WORKDIR /build
 COPY docker docker
 RUN python -m venv /opt/serkit \
     && /opt/serkit/bin/pip install --no-cache-dir --requirement docker/requirements.txt \
+    && /opt/serkit/bin/pip install --no-cache-dir --no-deps --requirement docker/weights.txt \
     && if [ -n "$EXTRAS" ]; then /opt/serkit/bin/pip install --no-cache-dir --requirement "$EXTRAS"; fi
 COPY pyproject.toml README.md LICENSE ./
 COPY src src

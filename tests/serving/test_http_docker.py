@@ -18,6 +18,8 @@ pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 from packaging.requirements import Requirement
 
+from serkit import silero_files
+
 from .signals import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,11 @@ def test_versions_are_those_of_the_project() -> None:
     for name in ("requirements.txt", "training.txt"):
         for r in requirements(name):
             assert r.specifier == known[r.name], r
+
+
+def test_weights_that_encoders_read_are_in_the_image_without_torch() -> None:
+    assert requirements("weights.txt") == [Requirement(silero_files.PACKAGE)]
+    assert "--no-deps --requirement docker/weights.txt" in DOCKERFILE
 
 
 def test_the_image_copies_what_is_there_and_runs_as_nobody() -> None:
