@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serkit.errors import SerkitError
 
-PACKAGE = "silero-vad>=6.2.3,<6.3"  # as in pyproject.toml; other versions have other weights
+PACKAGE = "silero-vad>=6.2.3,<6.3"  # as in pyproject.toml; a later version may have other weights
 
 
 def find(name: str, purpose: str) -> Path:
