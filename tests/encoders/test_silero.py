@@ -126,3 +126,17 @@ def test_other_weights_are_refused(
     with pytest.raises(SerkitError, match=said):
         Silero().load()
     _silero.network.cache_clear()
+
+
+def test_frames_and_statistics_of_a_clip_share_one_reading(voice: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    states = _silero.Network.states
+    monkeypatch.setattr(
+        _silero.Network, "states", lambda self, chunks: read.append(len(chunks)) or states(self, chunks)
+    )
+    shifted = voice + np.float32(1e-3) * np.arange(len(voice), dtype=np.float32) / len(voice)
+    frames = Silero(pool=2, trim=True)([shifted])[0]
+    alone = Silero("silero/functionals", trim=True)([shifted])[0]
+    assert len(read) == 1
+    assert frames.shape[1] == 320
+    assert alone.shape == (1, 640)

@@ -160,9 +160,9 @@ def test_losses_of_a_system_are_drawn_by_name_where_there_are_several(tmp_path: 
 def test_how_sure_answers_are_is_drawn_before_and_after_scaling(tmp_path: Path) -> None:
     text = write(report(), tmp_path)
     file = (tmp_path / "figures" / "reliability.svg").read_text(encoding="utf-8")
-    assert "stack (random forest), test, as it scores: ECE 0.123 [0.073, 0.173], 60 answers" in file
-    assert "stack (random forest), test, scaled: ECE 0.050 [0.000, 0.100], 60 answers" in file
-    assert "voice_text, test, as it scores" in file
+    assert "stack (random forest), as it scores: ECE 0.123 [0.073, 0.173], 60 answers" in file
+    assert "stack (random forest), scaled: ECE 0.050 [0.000, 0.100], 60 answers" in file
+    assert "voice_text, as it scores" in file
     assert "<title>confidence 0.84: 0.60 right of 30 clips, [0.50, 0.70]</title>" in file
     assert file.count("<circle") == 6
     assert "Scaled: temperature 1.50, fitted on dev." in text

@@ -148,3 +148,8 @@ class _Recent:
 
 
 _RECENT = _Recent()
+
+
+def remembered(kind: str, samples: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """What ``make`` gives for (samples,) float32, read-only: perhaps from before, for encoders that share it."""
+    return _RECENT.get(kind, samples, make)

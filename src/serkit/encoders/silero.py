@@ -9,7 +9,7 @@ import numpy as np
 
 from serkit import dsp
 from serkit.encoders import _silero
-from serkit.encoders._offline import OfflineEncoder, Pooling
+from serkit.encoders._offline import OfflineEncoder, Pooling, remembered
 from serkit.encoders.functionals import WHOLE_CLIP
 from serkit.errors import SerkitError
 
@@ -80,11 +80,18 @@ class Silero(OfflineEncoder):
         _silero.network()
 
     def _frames(self, samples: np.ndarray) -> np.ndarray:
-        peak = float(np.abs(samples).max())
-        chunks = dsp.framed(samples * np.float32(PEAK / max(peak, 1e-6)), self.WINDOW, self.HOP)
-        states, speech = _silero.network().states(chunks)
+        heard = remembered(f"silero {self.REVISION}", samples, _heard)
+        states, speech = heard[:, :WIDTH], heard[:, WIDTH]
         if not self.whole:
             return states
-        heard = speech > SPEECH_FROM
-        spoken = states[heard] if np.count_nonzero(heard) >= 3 else states
+        kept = speech > SPEECH_FROM
+        spoken = states[kept] if np.count_nonzero(kept) >= 3 else states
         return np.concatenate([spoken.mean(0), spoken.std(0)])[None]
+
+
+def _heard(samples: np.ndarray) -> np.ndarray:
+    """(samples,) to (frames, 321): the states, and last how likely each is speech."""
+    peak = float(np.abs(samples).max())
+    chunks = dsp.framed(samples * np.float32(PEAK / max(peak, 1e-6)), Silero.WINDOW, Silero.HOP)
+    states, speech = _silero.network().states(chunks)
+    return np.concatenate([states, speech[:, None]], axis=1)

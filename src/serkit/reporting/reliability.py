@@ -29,7 +29,7 @@ def panel(rows: Sequence[Mapping[str, float]], *, title: str, sub: str, kind: st
         rows: by bin, as :func:`serkit.evaluation.reliability` gives them. title, sub: two lines above it.
         kind: ``stack`` or ``best``: the colour of the dots.
     """
-    parts = [label(0, 13, cut(title, 36), "name strong small"), label(0, 29, cut(sub, 42), "tick")]
+    parts = [label(0, 13, cut(title, 40), "name strong small"), label(0, 29, cut(sub, 42), "tick")]
     for mark in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = _x(mark), _y(mark)
         parts += [line(LEFT, y, RIGHT, y, "grid"), line(x, TOP, x, BOTTOM, "grid")]
@@ -69,11 +69,11 @@ def reliability(source: Source) -> Figure | None:
         rows = _rows(source.details(name, split).get("reliability"))
         if rows:
             sub = f"as it scores: {_error(source.metric(name, split, 'ece'))}"
-            drawings.append(panel(rows, title=f"{source.display(name)}, {split}", sub=sub, kind=kind))
+            drawings.append(panel(rows, title=source.display(name), sub=sub, kind=kind))
         rows = _rows(after.get("reliability")) if name == source.lead else []
         if rows:
             sub = f"scaled: {_error(after.get('ece') or {})}"
-            drawings.append(panel(rows, title=f"{source.display(name)}, {split}", sub=sub, kind=kind))
+            drawings.append(panel(rows, title=source.display(name), sub=sub, kind=kind))
     if not drawings:
         return None
     caption = CAPTION

@@ -49,7 +49,7 @@ def load(source: str | Path = "default", *, threads: int = 1, max_s: float | Non
         max_s: recordings longer than this are refused.
 
     Raises:
-        SerkitError: no such bundle, damaged, or of a later serkit.
+        SerkitError: no such bundle, damaged, or of a later serkit; weights its encoders need are not to be had.
     """
     return Model(open_bundle(source), threads=threads, max_s=max_s)
 
@@ -72,6 +72,8 @@ class Model(Classifier):
         self.id = f"{bundle.name}@{bundle.fingerprint[:12]}"
         self.max_clip_s = bundle.max_clip_s
         self._encoders: dict[str, Encoder] = bundle.encoders()
+        for encoder in self._encoders.values():
+            encoder.load()
         self.reads_text = any(e.spec.modality == "text" for e in self._encoders.values())
         self._held: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._cuts: dict[tuple[tuple[str, ...], float | None], float] = {}
