@@ -75,6 +75,19 @@ def test_what_was_fitted_is_measured_on_other_speakers() -> None:
     assert np.allclose(held, fitted.apply(over), atol=0.1)
 
 
+def test_it_says_by_what_it_was_divided() -> None:
+    p, truth = honest(300)
+    said = {
+        ("a", "b", "c"): "cross-fitted by speaker, 3 folds",
+        ("a",): "cross-fitted by clip, 5 folds",
+        (None,): "cross-fitted by clip, 5 folds",
+        ("a", None): "cross-fitted by speaker, 5 folds",
+    }
+    for names, words in said.items():
+        speakers = [names[k % len(names)] for k in range(300)]
+        assert calibration.fit_and_measure(p, truth, speakers, LABELS)[0].record["measured"] == words
+
+
 def test_it_survives_a_file() -> None:
     p, truth = honest(100)
     fitted = calibration.fit(p, truth, LABELS, "vector")

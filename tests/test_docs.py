@@ -249,10 +249,10 @@ def default_of(field: FieldInfo) -> str:
 def range_of(field: FieldInfo) -> str:
     """What a key may be, as far as its type says."""
     options: list[str] = []
-    limits = [f"> {m.gt:g}" for m in field.metadata if isinstance(m, Gt)]
-    limits += [f"≥ {m.ge:g}" for m in field.metadata if isinstance(m, Ge)]
-    limits += [f"< {m.lt:g}" for m in field.metadata if isinstance(m, Lt)]
-    limits += [f"≤ {m.le:g}" for m in field.metadata if isinstance(m, Le)]
+    limits = [f"> {m.gt:.10g}" for m in field.metadata if isinstance(m, Gt)]
+    limits += [f"≥ {m.ge:.10g}" for m in field.metadata if isinstance(m, Ge)]
+    limits += [f"< {m.lt:.10g}" for m in field.metadata if isinstance(m, Lt)]
+    limits += [f"≤ {m.le:.10g}" for m in field.metadata if isinstance(m, Le)]
     pending = [field.annotation]
     while pending:
         kind = pending.pop(0)

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import f1_score, recall_score
 
 from serkit.calibration import wilson
+from serkit.comparison import compare
 from serkit.errors import SerkitError
 from serkit.evaluation import decide, evaluate, most_confident_mistakes
 from serkit.metrics import DISTRIBUTION_METRICS, METRICS
@@ -130,6 +131,20 @@ def test_refusals():
     with pytest.raises(SerkitError, match=r"3 of 240 rows in 'test' are of utterances the model was trained on.*'u0'"):
         evaluate(seen, manifest, split="test")
     assert evaluate(seen, manifest, split="test", draws=20, in_sample=True).provenance["in_sample"] is True
+
+
+def test_a_class_that_the_split_lacks_counts_alike_in_value_and_interval():
+    manifest = make_manifest()
+    lacking = manifest.where(lambda u: u.emotion != "anger")
+    predictions = score(manifest).take(lacking.ids)
+    report = evaluate(predictions, lacking, split="test", draws=200)
+    for name in ("macro_f1", "uar"):
+        m = report.metrics[name]
+        assert m.value < 0.7
+        assert m.low < m.value < m.high
+    other = score(manifest, right=0.5, seed=1, system="two").take(lacking.ids)
+    for d in compare(predictions, other, lacking, split="test", draws=200):
+        assert d.low < d.difference < d.high
 
 
 def test_intervals_of_few_and_unknown_speakers_say_so():

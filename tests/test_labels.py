@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from serkit.errors import SerkitError
@@ -41,6 +43,19 @@ def test_map_drop_and_exclude_are_done_and_counted():
     assert said["excluded"] == ["neutral1"]
     unsure = next(u for u in fitted if u.id == "unsure")
     assert unsure.votes == {"neutral": 1}
+
+
+def test_what_is_said_of_thin_classes_follows_the_labels():
+    thin = corpus()
+    rows = tuple(u for u in thin if u.id != "anger2")
+    data = dataclasses.replace(thin, utterances=rows, info={"class_findings": ["class 'anger' has no clip in test: …"]})
+    assert [line[:35] for line in apply_labels(data, recipe()).info["class_findings"]] == [
+        "class 'anger' has 2 clips: drop it "
+    ]
+    assert apply_labels(data, recipe(drop_labels=["anger"])).info["class_findings"] == []
+    joined = join([data, corpus("d")])
+    found = apply_labels(joined, recipe(drop_labels=["anger"])).info["corpora"]
+    assert [found[name].get("class_findings") for name in ("c", "d")] == [[], None]
 
 
 def test_votes_for_labels_outside_are_left_out_and_counted():

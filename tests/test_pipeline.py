@@ -16,6 +16,7 @@ from serkit.corpora.toy import toy
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.labels import join
+from serkit.pipeline.run import ENSEMBLES
 from serkit.pipeline.stages import StageBegins
 from serkit.predictions import Predictions
 from serkit.readers import read_corpora
@@ -239,6 +240,10 @@ def test_an_in_sample_stack_only_when_said_aloud(small_text, toy_root, tmp_path,
         small_text, toy(toy_root), tmp_path / "r", machine, "stack.in_sample=true", "crossfit=null", "train.epochs=1"
     )
     assert "stack" in report(run.folder)["systems"]
+    text = (run.folder / "report" / "report.md").read_text()
+    assert "On clips that the systems were trained on" in text
+    assert "All metrics on train (seen in training)" in text
+    assert "ut of fold" not in text
 
 
 def test_one_system_alone(small_text, toy_root, tmp_path, machine):
@@ -292,6 +297,8 @@ def test_what_cannot_work_is_refused_before_extraction(small_text, toy_root, tmp
     lone = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.speaker == _speaker(manifest))
     refused("'fear' is by speakers of one cross-fitting fold", lone)
     without = manifest.where(lambda u: u.emotion != "neutral")
+    others = [label for label in manifest.labels if label != "fear"]
+    refused("'toy' has one class left, 'fear', and there must be two", manifest, f"drop_labels={others}")
     refused("balance: neutral needs clips of 'neutral'", without, "drop_labels=[neutral]")
 
 
@@ -338,6 +345,15 @@ def test_another_stack_keeps_the_networks(finished, small_text, toy_root, machin
     assert before == {p: p.stat().st_mtime_ns for p in (finished / "systems").rglob("*.*")}
     assert report(finished)["systems"]["stack"] != old["systems"]["stack"]
     assert run.recipe.stack.trees == 12
+
+
+def test_a_stack_that_is_taken_back_leads_no_more(finished, small_text, toy_root, machine):
+    run, stages = run_of(small_text, toy(toy_root), finished, machine, "stack=null")
+    assert stages == ["stack", "evaluate", "report"]
+    tree = report(finished)
+    assert tree["lead"] == run.lead == "mean_logit"
+    assert {"vote", "mean_logit"} == set(tree["systems"]) & set(ENSEMBLES)
+    assert {p.name for p in (finished / "stack").iterdir()} == {"vote", "mean_logit"}
 
 
 def test_a_store_that_is_gone_is_filled_again(finished, small_text, tmp_path):

@@ -145,6 +145,20 @@ def test_dev_is_carved_from_whole_train_speakers() -> None:
         protocols.carve_dev(alone, 0)
 
 
+def test_a_split_without_labels_lacks_no_class() -> None:
+    data = [row(k, f"s{k}", "anger", split=("train", "dev")[k % 2]) for k in range(8)]
+    data += [row(20 + k, f"t{k}", None, split="test") for k in range(3)]
+    assert protocols.class_findings(data, ("anger",)) == []
+
+
+def test_rows_without_a_split_are_counted(tmp_path: Path) -> None:
+    data = [row(k, f"s{k % 4}", split=("train", "dev", "test", None)[k % 4]) for k in range(20)]
+    data += [row(30, None, split=None), row(31, None, split="train")]
+    notes = protocols.finish(CARD, data, root=tmp_path, protocol=ONE, fold=1, folds=1, version="7").info["notes"]
+    assert "6 of 22 rows have no split and are not used" in notes
+    assert "1 of 16 rows have no known speaker: in intervals each counts as one" in notes
+
+
 def test_manifest_says_what_is_here_and_what_should_be(tmp_path: Path) -> None:
     data = protocols.split_by_speaker(
         [row(k, f"s{k % 4}", "anger" if k < 20 else "sadness") for k in range(30)],

@@ -276,3 +276,22 @@ def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
 def test_a_recipe_is_frozen():
     with pytest.raises((dataclasses.FrozenInstanceError, ValueError)):
         load_recipe("toy").seed = 3
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("losses=focal", "systems.a.losses: expected a list, such as [focal], got 'focal'"),
+        ("labels=", "labels: input should be 'corpus' or expected a list"),
+        (
+            "stack.per_class=0",
+            "per_class: input should be greater than or equal to 2 or input should be 'auto'",
+        ),
+        ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
+        ("stack.seed=5000000000", "stack.seed: input should be less than or equal to 4294967295"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_says_what_was_expected(override, said):
+    with pytest.raises(SerkitError) as refused:
+        parse_recipe("name: r\nsystems: {a: {features: [logmel]}}\n", [override])
+    assert said in str(refused.value)

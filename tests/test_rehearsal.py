@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import socket
 import time
 
@@ -74,6 +75,15 @@ def test_what_a_loss_or_augmentation_needs_is_told_before_any_work(tmp_path, sys
 )
 def test_what_it_has_is_not_refused(tmp_path, system):
     assert len(prepare(tmp_path, system, RATED).manifest) == len(RATED)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "{name: cross_entropy, soft: false, label_smoothing: 0.1}"])
+def test_votes_that_no_loss_would_learn_are_refused(tmp_path, loss):
+    with pytest.raises(SerkitError, match=r"systems.mine: train.targets is votes, and what it trains with \(cross_ent"):
+        prepare(tmp_path, f"model: mean_pool, losses: [{loss}], train: {{targets: votes}}", RATED)
+    for soft in ("kl_soft", "focal", "generalized_cross_entropy", "{name: cross_entropy, soft: true}"):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        prepare(tmp_path, f"model: mean_pool, losses: [{soft}], train: {{targets: votes}}", RATED)
 
 
 def test_the_random_state_is_left_alone_and_the_published_recipes_pass_at_once(tmp_path):

@@ -350,6 +350,15 @@ def test_choice_looks_at_out_of_fold_scores_only_and_finds_the_better_stack():
     assert p.ids == train.ids
 
 
+def test_copies_of_a_forest_that_takes_whole_classes_take_what_they_have():
+    train = make_manifest(200)
+    smallest = min(n for n in train.counts().values())
+    stack = RandomForestStack(trees=3, per_class=smallest, folds=smallest)
+    stack.unfitted().fit(planted(train), train)
+    assert len(cross_fitted(stack, planted(train), train)) == len(train)
+    assert (stack.per_class, stack.folds) == (smallest, smallest)
+
+
 def test_folds_keep_speakers_together():
     rng = np.random.default_rng(0)
     speakers = [f"s{k}" for k in rng.integers(0, 9, 200)] + [None] * 20

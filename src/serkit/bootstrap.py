@@ -47,25 +47,26 @@ class Clusters:
         alone = int((self.index < 0).sum())
         if self.speakers == 0:
             return text + ", rough: speakers unknown"
-        if self.speakers == 1:
+        if self.unit == "utterance":
             return text + ", rough: one speaker"
         if alone:
             text += f", {alone} clips of unknown speakers drawn singly"
-        return text + (f", rough: {self.speakers} speakers" if self.speakers < ROUGH_BELOW else "")
+        known = f"{self.speakers} known speaker{'s'[: self.speakers > 1]}" if alone else f"{self.speakers} speakers"
+        return text + (f", rough: {known}" if self.speakers < ROUGH_BELOW else "")
 
 
 def clusters(speakers: Sequence[str | None]) -> Clusters:
     """Group rows by speaker.
 
-    With fewer than two known speakers there is nothing to resample but utterances: then every row stands
-    for itself, and the interval says so.
+    Where all rows are of one speaker, or of unknown ones, there is nothing to resample but utterances: then every row
+    stands for itself, and the interval says so.
 
     Args:
         speakers: (rows,) name of each row's speaker, ``None`` where unknown.
     """
     names: dict[str, int] = {}
     index = np.array([-1 if s is None else names.setdefault(s, len(names)) for s in speakers], dtype=np.int64)
-    if len(names) < 2:
+    if not names or (len(names) == 1 and index.min() >= 0):
         return Clusters(np.full(len(index), -1, dtype=np.int64), len(names), "utterance")
     return Clusters(index, len(names), "speaker")
 

@@ -127,11 +127,14 @@ def fit_and_measure(
         probabilities of the copies: what precision is measured on.
     """
     p, y = _checked(probabilities, truth, len(labels))
-    held = np.empty_like(p)
+    held, measured = np.empty_like(p), "not scaled"
     if method == "none" or len(np.unique(y)) < 2 or int(np.bincount(y).max()) < 2:
         method, held = "none", p
     else:
         fold = speaker_folds(y, speakers, folds, seed)
+        groups = {s for s in speakers if s is not None}
+        unit = "speaker" if len(groups) + (None in speakers) > 1 and groups else "clip"
+        measured = f"cross-fitted by {unit}, {len(np.unique(fold))} folds"
         for k in np.unique(fold):
             held[fold == k] = fit(p[fold != k], y[fold != k], labels, method).apply(p[fold == k])
     fitted = fit(p, y, labels, method)
@@ -142,7 +145,7 @@ def fit_and_measure(
         "ece_after": ece(held, y),
         "log_loss_before": log_loss(p, y),
         "log_loss_after": log_loss(held, y),
-        "measured": f"cross-fitted by speaker, {folds} folds" if method != "none" else "not scaled",
+        "measured": measured,
     }
     return Calibration(fitted.method, fitted.labels, fitted.weights, fitted.bias, record), held
 

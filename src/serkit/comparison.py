@@ -166,8 +166,8 @@ def _differences(
     shape = (-1, 2, n_seeds, n_classes, n_classes)
     drawn = resample(units, draws, np.random.default_rng([seed, 4])).reshape(shape)
     swapped = _swapped(units, draws, np.random.default_rng([seed, 5])).reshape(shape)
-    kept = one.possible & numbers.with_truth(drawn[:, :1, :1])
     whole = np.stack([[d.confusion() for d in first], [d.confusion() for d in second]])
+    kept = numbers.counted_when_drawn(one.possible, whole[0, 0], drawn[:, :1, :1])
     right = (one.answer == one.truth, other.answer == other.truth)
     found = []
     for name in metrics:
@@ -296,6 +296,8 @@ def against_all(
     seed: int = 0,
 ) -> tuple[Difference, ...]:
     """One system against every other on one metric, Holm-adjusted, in the order given.
+
+    Where several tables of comparisons are read together, adjust them together: :func:`with_holm`.
 
     Args:
         system: key of the one. predictions: by name; lists of folds where ``manifest`` is a list.

@@ -182,7 +182,8 @@ def evaluate(
     rows: those without agreement count there and in no label metric.
 
     Macro averages run over all labels that the corpora of these rows can have, present or not. A bootstrap
-    draw that loses all clips of a class leaves that class out of its average. A slice (gender, language,
+    draw that loses all clips of a class leaves that class out of its average
+    (:func:`serkit.metrics.counted_when_drawn`). A slice (gender, language,
     duration, corpus) averages over the classes that have a clip in it.
 
     Args:
@@ -232,7 +233,7 @@ def classification(
     """The metrics of :data:`serkit.metrics.METRICS` with bootstrap intervals over (classes,) ``counted``."""
     confusion = rows.confusion()
     drawn = resampled_confusions(rows.truth, rows.answer, len(rows.labels), groups, draws=draws, seed=seed)
-    kept = counted & metrics.with_truth(drawn)
+    kept = metrics.counted_when_drawn(counted, confusion, drawn)
     found = {}
     for name in metrics.METRICS:
         value = float(metrics.measure(name, confusion, counted))

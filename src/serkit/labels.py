@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.protocols import class_findings
 from serkit.recipe import Recipe
 from serkit.recordings import near_label
 from serkit.types import CANONICAL_LABELS, Manifest, Utterance
@@ -108,8 +110,9 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         corpus: tuple(dict.fromkeys(recipe.map_labels.get(label, label) for label in labels if label in known))
         for corpus, labels in manifest.class_sets.items()
     }
+    class_sets = {c: tuple(label for label in ls if label in wanted) for c, ls in class_sets.items()}
     info = {
-        **manifest.info,
+        **_found_anew(manifest.info, rows, wanted, class_sets),
         "labels": {
             "mapped": dict(mapped),
             "dropped": dict(dropped),
@@ -119,8 +122,18 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             "votes_all_left_out": voteless,
         },
     }
-    class_sets = {c: tuple(label for label in ls if label in wanted) for c, ls in class_sets.items()}
     return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def _found_anew(
+    info: Mapping[str, Any], rows: Sequence[Utterance], labels: Sequence[str], class_sets: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """What is known of a manifest, or of each of several joined ones, with its thin classes among the labels now."""
+    if "corpora" in info:
+        own = {c: [u for u in rows if u.corpus == c] for c in info["corpora"]}
+        each = {c: _found_anew(i, own[c], class_sets.get(c, labels), {}) for c, i in info["corpora"].items()}
+        return {**info, "corpora": each}
+    return {**info, "class_findings": class_findings(rows, labels)} if "class_findings" in info else dict(info)
 
 
 def left_out(manifest: Manifest) -> list[str]:

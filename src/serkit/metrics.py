@@ -61,6 +61,18 @@ def with_truth(confusion: np.ndarray) -> np.ndarray:
     return np.asarray(np.asarray(confusion).sum(axis=-1) > 0)
 
 
+def counted_when_drawn(counted: np.ndarray, whole: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """(draws, classes) bool: the classes in each draw's average: those that have a clip in it, or have none at all.
+
+    A draw that loses a class of the measured rows leaves it out; a class that these rows lack counts as 0 in the value
+    (:func:`macro_f1`) and so in every draw, or the value would lie outside its own interval.
+
+    Args:
+        counted: (classes,) bool, in the value's average. whole, drawn: (..., classes, classes) confusions.
+    """
+    return np.asarray(counted & (with_truth(drawn) | ~with_truth(whole)))
+
+
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """``above / below``, 0 where ``below`` is 0 (scikit-learn's ``zero_division=0``)."""
     return np.asarray(np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0))

@@ -275,18 +275,22 @@ def count_findings(card: Card, utterances: Sequence[Utterance]) -> list[dict[str
 
 
 def class_findings(utterances: Sequence[Utterance], labels: Sequence[str]) -> list[str]:
-    """One line for every class too thin to be learned or measured: no clip in a split, or one speaker only."""
+    """One line for every class too thin to be learned or measured: no clip in a split, or one speaker only.
+
+    A split in which nothing has a label lacks no class more than another, and is not spoken of.
+    """
     n_by: Counter[tuple[str, str | None]] = Counter()
     speakers: dict[str, set[str | None]] = defaultdict(set)
     for u in utterances:
         if u.emotion is not None:
             n_by[u.emotion, u.split] += 1
             speakers[u.emotion].add(u.speaker)
+    measured = [split for split in SPLITS if any(where == split for _, where in n_by)]
     lines = []
     advice = "drop it (drop_labels), merge it (map_labels) or add clips"
     for label in labels:
         n = sum(n_by[label, split] for split in (*SPLITS, None))
-        without = [split for split in SPLITS if n_by[label, split] == 0]
+        without = [split for split in measured if n_by[label, split] == 0]
         if n < 3:
             lines.append(f"class '{label}' has {n} clip{'s' * (n != 1)}: {advice}")
         elif without:
@@ -341,9 +345,12 @@ def finish(
         lines.append(
             f"partial copy: {len(present)} of {card.speakers.value} speakers; {folds} folds made from those present"
         )
-    n_unknown = sum(u.speaker is None for u in utterances)
+    used = [u for u in utterances if u.split is not None]
+    if 0 < len(used) < len(utterances):
+        lines.append(f"{len(utterances) - len(used)} of {len(utterances)} rows have no split and are not used")
+    n_unknown = sum(u.speaker is None for u in used)
     if n_unknown:
-        lines.append(f"{n_unknown} of {len(utterances)} rows have no known speaker: intervals are by utterance")
+        lines.append(f"{n_unknown} of {len(used)} rows have no known speaker: in intervals each counts as one")
     info: dict[str, Any] = {
         "corpus_version": version,
         "protocol": protocol.name,

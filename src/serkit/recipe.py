@@ -73,7 +73,7 @@ class Recipe(Frozen):
     crossfit: Crossfit | None = Crossfit()
     stack: Stack | None = Stack()
     evaluate: Evaluate = Evaluate()
-    seed: int = 7
+    seed: int = Field(7, ge=0, le=2**32 - 1)
 
     @property
     def features(self) -> dict[str, Feature]:
@@ -170,8 +170,9 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
 
 def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
     """One line for the first thing that is wrong, with the nearest known key."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
-    spot = [str(part) for part in first["loc"]]
+    errors = error.errors()
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
+    spot = _keys(first["loc"])
     at = ".".join(spot)
     if first["type"] == "extra_forbidden":
         parent: Any = Recipe
@@ -181,7 +182,21 @@ def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
         return f"unknown key '{at}'" + did_you_mean(spot[-1], known)
     value = first.get("input")
     shown = "" if isinstance(value, dict | list) or value is None else f", got {value!r}"
-    return f"{at or 'recipe'}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
+    ways = dict.fromkeys(_expected(e) for e in errors if _keys(e["loc"]) == spot)
+    return f"{at or 'recipe'}: {' or '.join(ways)}{shown}"
+
+
+def _keys(place: Sequence[int | str]) -> list[str]:
+    """The keys that lead to an error, without pydantic's names for the kinds of value that a key may have."""
+    return [str(part) for part in place if not str(part).startswith(("literal[", "constrained-", "tuple["))]
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    """What a value should have been."""
+    if error["type"] == "tuple_type":
+        value = error.get("input")
+        return "expected a list" + (f", such as [{value}]" if isinstance(value, str) else "")
+    return str(error["msg"][0].lower() + error["msg"][1:])
 
 
 def _field_model(parent: Any, part: str) -> Any:

@@ -184,7 +184,7 @@ class Crossfit(Frozen):
     folds: int = Field(3, ge=2)
     refit: bool = False
     with_dev: bool = False
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")
     def _no_refit_with_dev(self) -> Crossfit:
@@ -205,14 +205,20 @@ class Stack(Frozen):
     per_class: int | Literal["auto"] = "auto"
     decimals: int | None = Field(None, ge=0)
     in_sample: bool = False
-    seed: int = 42
+    seed: int = Field(42, ge=0, le=2**32 - 1)
+
+    @model_validator(mode="after")
+    def _enough_of_each(self) -> Stack:
+        if self.per_class != "auto" and self.per_class < 2:
+            raise ValueError(f"per_class is {self.per_class}, expected 2 rows or more of each class, or auto")
+        return self
 
 
 class Evaluate(Frozen):
     """How results are measured: draws of the speaker bootstrap, and the seed of every draw."""
 
     draws: int = Field(1000, ge=10)
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=2**32 - 1)
 
 
 def _plain(value: Any) -> str:

@@ -7,6 +7,7 @@ are imported where they are used; torch never.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,11 @@ class RandomForestStack(_Stack):
     min_split: int = 10
     folds: int = 5
     per_class: int | Literal["auto"] = "auto"
+
+    def within(self, smallest: int) -> RandomForestStack:
+        """An unfitted one that ``smallest`` rows of the smallest class suffice for: no more rows a class, or folds."""
+        size = self.per_class if self.per_class == "auto" else min(self.per_class, smallest)
+        return dataclasses.replace(self, per_class=size, folds=max(2, min(self.folds, smallest)))
 
     def _learn(self, features: np.ndarray, rows: TrainingRows, labels: Sequence[str]) -> None:
         from sklearn.ensemble import RandomForestClassifier
@@ -315,7 +321,8 @@ def cross_fitted(
 
     Args:
         stack: parameters to use; it is not touched. predictions: out-of-fold scores of the systems.
-        folds, seed: of the split by speaker.
+        folds, seed: of the split by speaker. A copy of the forest has fewer rows, and takes fewer of each class and
+            fewer forests where its rows do not suffice.
     """
     table = align(predictions)
     rows = training_rows(table, manifest, in_sample=getattr(stack, "in_sample", False))
@@ -325,7 +332,10 @@ def cross_fitted(
     for k in np.unique(fold):
         inside = [i for i, f in zip(rows.ids, fold, strict=True) if f != k]
         outside = [i for i, f in zip(rows.ids, fold, strict=True) if f == k]
-        copy = stack.unfitted().fit({name: p.take(inside) for name, p in named.items()}, manifest)
+        copy = stack.unfitted()
+        if isinstance(copy, RandomForestStack):
+            copy = copy.within(int(np.unique(rows.truth[fold != k], return_counts=True)[1].min()))
+        copy = copy.fit({name: p.take(inside) for name, p in named.items()}, manifest)
         parts.append(copy.predict({name: p.take(outside) for name, p in named.items()}, manifest))
     whole = Predictions(
         stack.system, parts[0].labels, parts[0].kind, tuple(i for p in parts for i in p.ids),

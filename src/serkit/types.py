@@ -151,6 +151,8 @@ class Manifest:
         object.__setattr__(self, "labels", tuple(self.labels))
         if len(set(self.labels)) != len(self.labels):
             raise SerkitError(f"corpus '{self.corpus}': a label stands twice in {list(self.labels)}")
+        for label in {"id", "model", "seen"} & set(self.labels):
+            raise SerkitError(f"corpus '{self.corpus}': '{label}' cannot be a label, it is a column of predictions")
         filled = tuple(
             u if u.corpus is not None else dataclasses.replace(u, corpus=self.corpus) for u in self.utterances
         )

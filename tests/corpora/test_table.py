@@ -215,6 +215,7 @@ def test_wrong_splits_are_refused(tmp_path: Path) -> None:
         ("path,emotion,speaker,votes", "a.wav,sad,x,{sad", "row 1: votes is"),
         ("path,emotion,speaker", ",sad,x", "row 1 has no path"),
         ("path,emotion,speaker", "a.wav,sad,x,1,2", "row 1 has more cells"),
+        ("path,emotion,speaker,emotion", "a.wav,sad,x,happy", "has two columns 'emotion'"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, header: str, row: str, expected: str) -> None:

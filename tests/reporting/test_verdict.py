@@ -78,6 +78,8 @@ def test_cautions_shared_speakers_in_sample_and_missing_files() -> None:
     text = "\n".join(judge(Source(tree)).cautions)
     assert "speakers shared:" in text
     assert "in sample:" in text
+    tree["provenance"]["recipe"]["crossfit"] = {"folds": 3}  # then its scores are out of fold, whatever it would take
+    assert "in sample:" not in "\n".join(judge(Source(tree)).cautions)
     assert "3 listed recordings missing on disk." in text
 
 
@@ -94,6 +96,9 @@ def test_speakers_of_dev_that_train_are_said() -> None:
     assert not any("train too" in line for line in judge(Source(tree)).cautions)
     tree["provenance"]["recipe"] = {"crossfit": {"folds": 4, "with_dev": True}, "stack": {}}
     assert any(line.startswith("dev's speakers train too") for line in judge(Source(tree)).cautions)
+    for select, flatters in (("last", False), ("macro_f1", True)):
+        tree["provenance"]["recipe"]["systems"] = {"a": {"train": {"select": select}}}
+        assert any("out-of-fold scores flatter" in line for line in judge(Source(tree)).cautions) == flatters
 
 
 def test_what_is_said_of_the_stack_is_measured_of_the_stack() -> None:

@@ -58,6 +58,10 @@ def _read_csv(path: Path, text: str) -> Cells:
         rows: Cells = list(reader)
     except csv.Error as error:
         raise SerkitError(f"table: {path} is not a {kind[1:].upper()} table: {error}") from None
+    header = [cell.strip() for cell in reader.fieldnames or []]
+    twice = next((cell for k, cell in enumerate(header) if cell and cell in header[:k]), None)
+    if twice is not None:
+        raise SerkitError(f"table: {path} has two columns '{twice}'; rename one of them")
     for number, row in enumerate(rows, 1):
         if None in row:
             said = "tab" if delimiter == "\t" else f"'{delimiter}'"

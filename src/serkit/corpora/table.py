@@ -276,7 +276,7 @@ def table(
         protocols.check_fold(fold, folds, chosen.name)
         rows, how = _split(rows, seed, assume_speakers == "utterance", shared)
     words = {u.meta["label"]: u.emotion for u in rows if u.meta.get("label")}
-    labels = recordings.order_labels(label for label in words.values() if label is not None)
+    labels = recordings.order_labels(u.emotion for u in rows if u.emotion is not None)
     if len(labels) < 2:
         raise SerkitError(
             f"table: {path.name} has {len(labels)} class ({', '.join(labels) or 'none'}); two or more are needed"

@@ -189,6 +189,7 @@ def _comparisons(
         if split not in reports[lead]:
             continue
         for metric in ("macro_f1", "uar"):
+            rows: list[comparison.Difference] = []
             for one in dict.fromkeys((lead, "random_forest")):
                 if one not in scores:
                     continue
@@ -196,11 +197,11 @@ def _comparisons(
                     continue  # it is the stack
                 rivals = [n for n in others if n != one and not (one == "stack" and n == kept and len(manifests) == 1)]
                 tables = {n: scores[n][split] for n in (one, *rivals)}
-                rows = comparison.against_all(
+                rows += comparison.against_all(
                     one, tables, list(manifests), split=split, metric=metric,
                     draws=run.recipe.evaluate.draws, seed=run.recipe.evaluate.seed,
                 )  # fmt: skip
-                found += [{"split": split, **d.to_row()} for d in rows]
+            found += [{"split": split, **d.to_row()} for d in comparison.with_holm(rows)]
     return found
 
 

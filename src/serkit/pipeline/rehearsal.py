@@ -172,7 +172,8 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
     What else goes wrong is passed over: made-up frames are no proof that the real ones would fail.
 
     Raises:
-        SerkitError: a loss needs what the network or the clips do not have.
+        SerkitError: a loss needs what the network or the clips do not have, or none learns the votes that are to be
+            the targets.
     """
     import torch
 
@@ -191,7 +192,16 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
         except (SerkitError, *_PASSED_OVER):
             return
         with contextlib.suppress(*_PASSED_OVER):
-            objective.eval()(outputs, batch)
+            value, _ = objective.eval()(outputs, batch)
+            if system.train.targets == "votes" and batch.targets is not None:
+                flatter = batch.targets + (1.0 if batch.class_mask is None else batch.class_mask.to(batch.targets))
+                other, _ = objective(outputs, replace(batch, targets=flatter / flatter.sum(1, keepdim=True)))
+                if torch.equal(value, other):
+                    names = ", ".join(loss.name for loss in system.losses)
+                    raise SerkitError(
+                        f"train.targets is votes, and what it trains with ({names}) does not learn them: kl_soft, "
+                        "focal and cross_entropy with soft: true do; or set train.targets=labels"
+                    )
 
 
 def _few(train: Manifest, *, votes: bool) -> Manifest:

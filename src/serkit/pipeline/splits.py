@@ -31,6 +31,11 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs {', '.join(needed)}"
                 + _ways_out(manifest, split)
             )
+    if len(manifest.labels) < 2:
+        raise SerkitError(
+            f"'{manifest.corpus}' has one class left, '{''.join(manifest.labels)}', and there must be two to tell "
+            "apart: see labels, drop_labels and map_labels"
+        )
     train = manifest.split("train")
     thin = [label for label, n in train.counts().items() if n < 2]
     if thin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,12 @@ from serkit.pipeline.inputs import (
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.rehearsal import check_parts
-from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
+from serkit.pipeline.run import ENSEMBLES, STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.splits import check_splits
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe, load_recipe
-from serkit.types import Manifest
+from serkit.types import SPLITS, Manifest
 
 Listener = Callable[[Any], None]
 
@@ -164,6 +165,7 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
     """Fit the stack on out-of-fold scores, and the vote and the mean logit beside it."""
     names = list(run.recipe.systems)
     settings = run.recipe.stack
+    _forget_ensembles(run)
     if len(names) < 2:
         _tell(listener, "stack", "one system: nothing to combine")
         run.mark("stack")
@@ -193,6 +195,14 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
             if settings is not None and name == kept:
                 _named(table, "stack").save(run.predictions_path("stack", split))
     run.mark("stack")
+
+
+def _forget_ensembles(run: Run) -> None:
+    """Remove what another ``stack`` setting left: no ensemble that this recipe does not make may be read."""
+    shutil.rmtree(run.folder / "stack", ignore_errors=True)
+    for name in ENSEMBLES:
+        for split in SPLITS:
+            run.predictions_path(name, split).unlink(missing_ok=True)
 
 
 def evaluate_run(run: Run, machine: Machine | None = None, listener: Listener | None = None) -> None:

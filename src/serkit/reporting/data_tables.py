@@ -35,7 +35,10 @@ def everything(source: Source) -> list[Table]:
         for name in [*source.singles, *source.ensembles]:
             cells = [_measured(source.metric(name, split, m), True) for m in METRICS]
             rows.append(Row((Cell(source.display(name)), *cells), source.kind(name)))
-        words = {"train": "train (out of fold: each clip scored by models that did not see it)"}
+        seen = (
+            "out of fold: each clip scored by models that did not see it" if source.out_of_fold else "seen in training"
+        )
+        words = {"train": f"train ({seen})"}
         notes = tuple(interval_notes(source, [split], ["macro_f1", "bs_f1"]))
         found.append(Table(f"all-{split}", f"All metrics on {words.get(split, split)}", columns, tuple(rows), notes))
     return found

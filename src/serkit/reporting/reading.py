@@ -122,6 +122,16 @@ class Source:
             return f"stack ({ENSEMBLES.get(self.kept, self.kept)})"
         return ENSEMBLES.get(system, system)
 
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether the scores on train are by networks that did not hear the clip."""
+        return bool((self.provenance.get("recipe") or {}).get("crossfit"))
+
+    @property
+    def learned_on(self) -> str:
+        """Where stacks were fitted, to begin a sentence with."""
+        return "Out of fold" if self.out_of_fold else "On clips that the systems were trained on"
+
     def named(self, system: str) -> str:
         """The same in a sentence: an ensemble has an article, a system of the recipe is a name."""
         return f"the {self.display(system)}" if system in ENSEMBLES else self.display(system)

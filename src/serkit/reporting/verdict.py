@@ -184,9 +184,11 @@ def _forest(source: Source, tone: str) -> list[str]:
         )
     best = about.get("best_out_of_fold")
     if best and best != kept:
-        lines.append(f"Out of fold the {source.display(best)} was ahead ({listed_scores}); the recipe names {kept}.")
+        lines.append(
+            f"{source.learned_on} the {source.display(best)} was ahead ({listed_scores}); the recipe names {kept}."
+        )
     elif listed_scores:
-        lines.append(f"Out-of-fold Macro-F1, by which stacks are chosen: {listed_scores}.")
+        lines.append(f"{source.learned_on}, Macro-F1 by which stacks are chosen: {listed_scores}.")
     return lines
 
 
@@ -201,17 +203,19 @@ def cautions(source: Source) -> list[str]:
         few = f"{count(speakers, 'speaker')} {SPLIT_WORDS[source.split]}" if speakers else "unknown speakers"
         lines.append(f"rough intervals: {few}; below 20 speakers a bootstrap interval is too narrow.")
     recipe = source.provenance.get("recipe") or {}
+    with_dev = bool((recipe.get("crossfit") or {}).get("with_dev"))
+    systems = list((recipe.get("systems") or {}).values())
+    kept_last = bool(systems) and all((s.get("train") or {}).get("select") == "last" for s in systems)
     if source.split == "dev":
-        systems = list((recipe.get("systems") or {}).values())
-        kept_last = bool(systems) and all((s.get("train") or {}).get("select") == "last" for s in systems)
         said = "where no epoch was chosen" if kept_last else "on which models were chosen, so they flatter"
-        if (recipe.get("crossfit") or {}).get("with_dev"):
+        if with_dev:
             said += "; dev's speakers train too, and each is scored by networks that did not hear it"
         lines.append(f"{source.why_dev}: these are numbers on dev, {said}.")
-    elif (recipe.get("crossfit") or {}).get("with_dev"):
+    elif with_dev:
         lines.append("dev's speakers train too: each is scored on dev by networks that did not hear it; test is apart.")
-    stack = recipe.get("stack") or {}
-    if "stack" in source.tree["systems"] and (stack.get("in_sample") or not recipe.get("crossfit")):
+        if not kept_last:
+            lines.append("epochs were chosen on those same clips, so that dev and out-of-fold scores flatter.")
+    if "stack" in source.tree["systems"] and not recipe.get("crossfit"):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
     return [*lines, *corpus_cautions(source)]
 
