@@ -285,7 +285,7 @@ def test_a_recipe_is_frozen():
         ("labels=", "labels: input should be 'corpus' or expected a list"),
         (
             "stack.per_class=0",
-            "per_class: input should be greater than or equal to 2 or input should be 'auto'",
+            "per_class is 0, expected 2 rows or more of each class, or auto",
         ),
         ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
         ("stack.seed=5000000000", "stack.seed: input should be less than or equal to 4294967295"),
