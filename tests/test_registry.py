@@ -56,6 +56,19 @@ def test_a_dotted_name_is_imported_as_it_stands():
         registry.find("models", "no_such_lab.mine")
 
 
+def test_a_file_of_a_package_of_ones_own_is_found(tmp_path, monkeypatch):
+    folder = tmp_path / "ownlab" / "losses"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text("def mine(outputs, batch, *, power=2.0):\n    return 0.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.find("losses", "ownlab.losses.mine").__name__ == "mine"
+    assert registry.find("losses", "ownlab.losses.mine.mine").__name__ == "mine"
+    with pytest.raises(
+        SerkitError, match=r"'ownlab.losses.mein' cannot be imported: module 'ownlab.losses' has"
+    ):
+        registry.find("losses", "ownlab.losses.mein")
+
+
 def test_a_missing_parameter_is_said(monkeypatch):
     member = registry.Member("x", "x", {"needed": None, "given": "1"}, "doc")
     monkeypatch.setattr(registry, "member", lambda kind, name: member)

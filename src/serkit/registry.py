@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,7 +83,10 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     if "." in name:
         module, _, attribute = name.rpartition(".")
         try:
-            found = getattr(importlib.import_module(module), attribute)
+            holder = importlib.import_module(module)
+            if not hasattr(holder, attribute) and hasattr(holder, "__path__") and importlib.util.find_spec(name):
+                importlib.import_module(name)  # a file of a package is its attribute only once it is imported
+            found = getattr(holder, attribute)
         except (ImportError, AttributeError) as error:
             raise SerkitError(f"{_singular(kind)} '{name}' cannot be imported: {error}") from None
         if inspect.ismodule(found):  # mylab.losses.mine is a file: take its one public callable
