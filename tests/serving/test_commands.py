@@ -20,6 +20,7 @@ from serkit.cli import app
 from serkit.errors import SerkitError
 from serkit.processes import WorkerDied
 from serkit.serving import pool
+from serkit.serving.bundle import open_bundle
 from serkit.serving.commands import gather, predict
 from serkit.serving.pool import Asked, Worker
 from serkit.serving.predictor import TEXT_UNREAD
@@ -334,6 +335,21 @@ def test_the_command_line() -> None:
     assert shown.exit_code == 0
     assert shown.stdout.startswith("serkit ")
     assert "Apache-2.0" in shown.stdout
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_version_is_of_the_model_that_was_named(before: bool) -> None:
+    tiny, version = ["--model", str(GOLDEN)], ["--version"]
+    shown = CliRunner().invoke(app, ["predict", *(version + tiny if before else tiny + version)])
+    found = open_bundle(GOLDEN)
+    assert shown.exit_code == 0
+    assert f"model {found.name}@{found.fingerprint[:12]}, weights: {found.head['licence']['weights']}" in shown.stdout
+    missing = ["--model", "nowhere"]
+    command = [sys.executable, "-m", "serkit", "predict", *(version + missing if before else missing + version)]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("serkit: no bundle 'nowhere'")
+    assert refused.stdout == ""
 
 
 def test_standard_input_and_exit_codes(folder: Path) -> None:

@@ -58,23 +58,18 @@ class Scaling(StrEnum):
     none = "none"
 
 
-def _version(given: bool) -> None:
+def _version(context: typer.Context, given: bool) -> None:
+    """Called after ``--model`` was read, which is eager, and before an argument can be missed."""
     if given:
         from serkit import __version__
         from serkit.serving.commands import about
 
-        typer.echo(f"serkit {__version__} (Apache-2.0); {about('default')}")
+        typer.echo(f"serkit {__version__} (Apache-2.0); {about(context.params['model'])}")
         raise typer.Exit
 
 
-Inputs = Annotated[
-    list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
-]
 Version = Annotated[
-    bool,
-    typer.Option(
-        "--version", help="Print version, model and licence of the weights.", is_eager=True, callback=_version
-    ),
+    bool, typer.Option("--version", help="Print version, model and licence of the weights.", callback=_version)
 ]
 
 
@@ -90,7 +85,7 @@ def predict(
     inputs: Annotated[
         list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
     ],
-    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.", is_eager=True)] = "default",
     format_: Annotated[
         Format | None, typer.Option("--format", help="How to write the answers [default: as --out ends, else table].")
     ] = None,
