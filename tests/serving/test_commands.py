@@ -304,6 +304,8 @@ def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
         ({"hop_s": 1.0, "timeline": True}, "add --by window"),
         ({"threshold": 1.5}, "between 0 and 1"),
         ({"kind": "textgrid"}, "one by one"),
+        ({"timeline": True, "by": "clip"}, "--timeline is of parts, and --by clip makes none"),
+        ({"kind": "rttm", "by": "clip"}, "--format rttm is of parts"),
         ({"rttm": tmp_path / "none.rttm"}, "no such file"),
     ]
     for options, reason in cases:
@@ -350,6 +352,12 @@ def test_the_version_is_of_the_model_that_was_named(before: bool) -> None:
     assert refused.returncode == 2
     assert refused.stderr.startswith("serkit: no bundle 'nowhere'")
     assert refused.stdout == ""
+
+
+def test_what_a_threshold_means_is_in_the_help() -> None:
+    for command in ("predict", "listen"):
+        shown = " ".join(CliRunner().invoke(app, [command, "--help"], terminal_width=200).stdout.split())
+        assert "smallest confidence at and above which answers were right at least this often on held-out" in shown
 
 
 def test_standard_input_and_exit_codes(folder: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from serkit.errors import SerkitError
 from serkit.serving import adapt_command, listen_command
+from serkit.serving.results import THRESHOLD
 
 
 class Format(StrEnum):
@@ -98,7 +99,7 @@ def predict(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Answers are 'unsure' below this measured precision.")] = None,
+    threshold: Annotated[float | None, typer.Option(help=THRESHOLD)] = None,
     rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM of a diarisation.")] = None,
     transcript: Annotated[
         Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json, or a folder with one per recording.")
