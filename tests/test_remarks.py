@@ -15,6 +15,8 @@ from serkit import audio
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks, broken_off
 from serkit.serving.predictor import Model
+from serkit.serving.stream import TWO_VOICES
+from serving.signals import quiet, voice
 
 GOLDEN = Path(__file__).parent / "serving" / "golden" / "tiny.zip"
 RATE = 16_000
@@ -122,6 +124,44 @@ def test_channels_that_cancel_are_told_from_those_that_differ() -> None:
         (one, *[quiet] * 7), (one,),
     ):  # fmt: skip
         assert notes(encoded(np.stack(channels, axis=1), subtype="FLOAT")) == (), len(channels)
+
+
+def test_a_call_with_a_side_on_each_channel_is_told_from_other_stereo(model: Model) -> None:
+    sides = [
+        np.concatenate([voice(2.5, 1), quiet(3.5), voice(2.0, 3)]),
+        np.concatenate([quiet(3.0), voice(2.5, 2, 190.0)]),
+    ]
+    n = max(map(len, sides))
+    left, right = (np.pad(side, (0, n - len(side))) for side in sides)
+    rng = np.random.default_rng(3)
+    hall = 0.3 * np.convolve(left + right, rng.normal(0, 1, 4000) * np.exp(-np.arange(4000) / 800))[:n] / 10
+    ordinary = {
+        "the same": (left + right, left + right),
+        "a little softer": (left + right, 0.5 * (left + right)),
+        "late": (left + right, np.roll(left + right, 12)),
+        "one is silent": (left + right, 0 * left),
+        "one is noise": (left + right, quiet(n / RATE)[:n]),
+        "two in a room": (left + 0.5 * right + hall, 0.5 * left + right + np.roll(hall, 50)),
+        "both at once": (left + right, np.roll(left + right, RATE // 2)),
+        "a knock on the other": (left + right, np.where(np.arange(n) // 1600 == 20, 0.3 * rng.normal(0, 1, n), 0)),
+    }
+    for name, channels in ordinary.items():
+        for rate in (RATE, 48_000):
+            assert TWO_VOICES not in model.predict(np.stack(channels, axis=1), rate_hz=rate).notes, name
+    leaking = (left + 0.1 * right + quiet(n / RATE)[:n], right + 0.1 * left)
+    for channels in ((left, right), (right, 0.3 * left), leaking):
+        sound = np.stack(channels, axis=1)
+        found = model.predict(encoded(sound))
+        assert found.notes == (TWO_VOICES,)
+        assert model.predict(sound, rate_hz=RATE).notes == (TWO_VOICES,)
+        stream = model.stream()
+        for start in range(0, n, 777):
+            stream.push(sound[start : start + 777])
+        stream.finish()
+        assert stream.prediction.notes == (TWO_VOICES,)
+        assert model.predict(encoded(sound), by="channel").notes == ()
+    assert model.predict(0.0 * sound, rate_hz=RATE).notes == (), "no voice at all"
+    assert model.predict(np.stack([*channels, left], axis=1), rate_hz=RATE).notes == (), "three"
 
 
 def test_integers_that_are_narrower_than_their_dtype_are_refused() -> None:

@@ -11,9 +11,15 @@ from typing import BinaryIO
 import numpy as np
 
 from serkit.containers import Source
+from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 
 CANCELLED_DB = 20.0
+APART_DB = 12.0  # by which one channel is above the other while its speaker alone is heard
+_FRAME_S = 0.1
+_QUIETEST_DB, _HEARD_DB = -100, 35  # of a level that is told from others; below the loudest frame: a pause
+_LEAST_FRAMES = 10  # that each side of a call has for itself
+_LEAST_SHARE, _TOGETHER = 0.1, 0.7  # of the frames with sound: of each side, and of both sides
 _FAINT = 1e-10  # power re full scale, -100 dB: less is rounding
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the longest page
 _XING_PLACES = (13, 15, 21, 23, 36, 38)  # after a frame's header and side information, with and without a checksum
@@ -34,6 +40,7 @@ class Remarks:
         self.rate_hz = 0.0
         self._apart = self._together = 0.0  # power of the channels and of their mean, times samples
         self._peak, self._dtype = 0, ""
+        self._sides = _Sides()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -45,8 +52,19 @@ class Remarks:
         )
         return (self.ending,) * bool(self.ending) + (line,) * cancelled
 
+    @property
+    def two_sided(self) -> bool:
+        """Whether two channels hold different voices, as a call does with a side on each.
+
+        Most of what is heard is then on one channel alone, some of it on the one and some on the other: not so where
+        both have the same sound, where a room or music is on both, or where one is silent.
+        """
+        return self._sides.found
+
     def hear(self, block: np.ndarray, mono: np.ndarray) -> None:
         """Compare (samples, channels) with their mean (samples,), each without its offset."""
+        if block.shape[1] == 2:
+            self._sides.hear(block, round((self.rate_hz or SAMPLE_RATE_HZ) * _FRAME_S))
         if block.shape[1] > 1:
             apart = float(np.mean([channel.var() for channel in block.T]))
             self._apart += len(block) * (apart if apart > _FAINT else 0.0)
@@ -81,6 +99,36 @@ class Remarks:
                 file.seek(at)
         except OSError:  # whoever decodes it says so
             self.ending = ""
+
+
+class _Sides:
+    """Frames of two channels, counted by the level of the louder one and by which one it is: memory stays constant."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((1 - _QUIETEST_DB, 3), dtype=np.int64)  # left alone, right alone, both
+        self._rest = np.zeros((0, 2), dtype=np.float32)
+
+    def hear(self, block: np.ndarray, size: int) -> None:
+        """(samples, 2); chunks of any size count the same."""
+        heard = np.concatenate([self._rest, block.astype(np.float32)])
+        n = len(heard) // size
+        self._rest = heard[n * size :].copy()
+        power = heard[: n * size].reshape(n, size, 2).astype(np.float64).var(axis=1)
+        level = 10 * np.log10(power + 10 ** (_QUIETEST_DB / 10))
+        lead = level[:, 0] - level[:, 1]
+        side = np.where(lead > APART_DB, 0, np.where(lead < -APART_DB, 1, 2))
+        loud = np.clip(np.round(level.max(axis=1)), _QUIETEST_DB, 0).astype(np.int64)
+        np.add.at(self._counts, (loud - _QUIETEST_DB, side), 1)
+
+    @property
+    def found(self) -> bool:
+        """Whether each channel has much of what is heard for itself, and both together most of it."""
+        levels = np.flatnonzero(self._counts.sum(axis=1))
+        if not len(levels):
+            return False
+        left, right, both = self._counts[max(1, int(levels[-1]) - _HEARD_DB) :].sum(axis=0)  # 0: nothing at all
+        total = left + right + both
+        return bool(min(left, right) >= max(_LEAST_FRAMES, _LEAST_SHARE * total) and left + right >= _TOGETHER * total)
 
 
 def broken_off(file: BinaryIO) -> str:

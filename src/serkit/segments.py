@@ -270,6 +270,11 @@ class Segmenter:
         return self._kept + self._voiced(self._scores)
 
     @property
+    def open_speech(self) -> int:
+        """Samples of speech so far in the stretch that has begun and not ended; 0 where none has."""
+        return 0 if self._begin is None else self._voiced(self._scores)
+
+    @property
     def open_from(self) -> int | None:
         """First sample of a stretch that has begun and not ended, pad included; ``None`` while it is no voice."""
         start = None if self._begin is None else self._padded_begin()

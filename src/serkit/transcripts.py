@@ -152,6 +152,7 @@ def listener(
     """
     folder = Path(name.removeprefix("path:"))
     source = folder if folder.is_dir() else tiny_folder("whisper") if name == "whisper/random" else None
+    asked = engine
     if engine is None:
         converted = source is not None and (source / "model.bin").is_file()
         engine = "faster-whisper" if converted or (source is None and find_spec("faster_whisper")) else "transformers"
@@ -160,8 +161,16 @@ def listener(
     if engine == "faster-whisper":
         recogniser: Recogniser = FasterWhisper(str(source or name.split("/", 1)[-1]), language, device)
     else:
-        found = checkpoints.resolve(f"path:{source}" if source is not None else name, source, family="whisper")
-        recogniser = TransformersWhisper(found, language, device, "float32")
+        try:
+            found = checkpoints.resolve(f"path:{source}" if source is not None else name, source, family="whisper")
+            recogniser = TransformersWhisper(found, language, device, "float32")
+        except SerkitError as error:
+            if source is not None or asked is not None:
+                raise
+            raise SerkitError(
+                f"{error}. That was asked of transformers; faster-whisper has weights of its own and is not installed: "
+                "pip install 'serkit[asr]'"
+            ) from None
     return lambda clips: _hear(recogniser, clips, 8)
 
 

@@ -49,7 +49,8 @@ def test_it_says_what_it_is_and_earlier_versions_refuse_it(adapted: Bundle) -> N
     assert adapted.fingerprint != default.fingerprint
     assert (adapted.head["format"], default.head["format"]) == (2, 1)
     card = adapted.text("card.md")
-    assert card.startswith(default.text("card.md").rstrip())
+    assert card.startswith("# default-adapted\n"), "the card is that of this model"
+    assert card.startswith(default.text("card.md").replace("# default\n", "# default-adapted\n", 1).rstrip())
     assert "To 15 recordings without labels" in card
 
 
@@ -100,7 +101,8 @@ def test_again_is_anew_and_the_same_bytes(adapted: Bundle, recordings: Path) -> 
 @pytest.mark.parametrize("n", [0, 3])
 def test_too_little_speech_is_refused(recordings: Path, n: int) -> None:
     files = [recordings / "silent.wav", *sorted(recordings.glob("clip*"))[:n]]
-    with pytest.raises(SerkitError, match=rf"heard {n} stretches of speech in {n + 1} recordings .*1 have no speech"):
+    recordings_ = "1 recording" if n == 0 else f"{n + 1} recordings"
+    with pytest.raises(SerkitError, match=rf"heard {n} stretches of speech in {recordings_} .*1 without speech"):
         adapting.adapt("default", files)
 
 

@@ -18,9 +18,9 @@ from serkit.errors import SerkitError
 from serkit.networks import load_network
 from serkit.pipeline import Run
 from serkit.predictions import Predictions
-from serkit.recipe import parse_recipe
+from serkit.recipe import load_recipe, parse_recipe
 from serkit.serving.building import build
-from serkit.serving.model_card import _content
+from serkit.serving.model_card import _content, _unheard
 from serkit.serving.predictor import Model
 
 
@@ -124,6 +124,20 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     said = "Needed beside it: the weights of `silero` (in the package silero-vad, which comes with serkit)."
     assert said in _content(borrowed, Run(finished))
     assert serkit.load(made.path).bundle.text("card.md") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("toy", "voices, singing, whispering, telephone lines and strong noise were not among them."),
+        ("default", "voices, singing, whispering and telephone lines were not among them. Training heard clips made to "
+                    "sound as in noise, the voice at least 10 dB louder; the numbers are not of those."),
+        ("telephone", "voices, singing and whispering were not among them. Training heard clips made to sound as over "
+                      "a telephone line and in noise, the voice at least 10 dB louder; the numbers are not of those."),
+    ],
+)  # fmt: skip
+def test_the_card_says_what_only_training_heard(name: str, said: str) -> None:
+    assert said in _unheard(load_recipe(name))
 
 
 def test_text_that_is_absent_is_said(finished: Path, tmp_path: Path) -> None:

@@ -95,12 +95,35 @@ def test_the_whole_is_the_mean_by_speech(model: Model) -> None:
     assert model.predict(wav(sound), by="channel", threshold=0.3).label == found.label
 
 
+def test_each_channel_is_summed_up_by_its_own_answer(model: Model) -> None:
+    sound = made(n=3)
+    found = model.predict(wav(sound), by="channel")
+    assert [s.speaker for s in found.speakers] == ["channel 1", "channel 2"]
+    for channel, speaker in enumerate(found.speakers):
+        alone = model.predict(wav(sound[:, channel]))
+        assert (speaker.label, speaker.confidence, speaker.abstain) == (alone.label, alone.confidence, alone.abstain)
+        assert speaker.probabilities == alone.probabilities
+        assert (speaker.speech_s, speaker.summary) == (alone.speech_s, alone.summary)
+    assert sum(s.speech_s for s in found.speakers) == found.speech_s
+    for label, seconds in found.summary.items():
+        assert sum(s.summary.get(label, 0.0) for s in found.speakers) == pytest.approx(seconds, abs=0.002)
+    row = found.to_row()["speakers"][1]
+    assert list(row) == ["speaker", "label", "confidence", "abstain", "speech_s", "summary", "probabilities"]
+    table = formats.document("table", [found], timeline=True)
+    first = found.speakers[0]
+    assert f"\n  channel 1: {first.label} {first.confidence:.2f}" in table
+    assert f"{first.speech_s:.1f} s of speech; held: {next(iter(first.summary))} " in table
+    silent = model.predict(wav(np.stack([sound[:, 0], 0 * sound[:, 0]], axis=1)), by="channel").speakers[1]
+    assert (silent.abstain, silent.speech_s, silent.summary) == ("no_speech", 0.0, {})
+
+
 def test_mono_is_one_speaker(model: Model) -> None:
     sound = wav(talk(3))
     found, plain = model.predict(sound, by="channel"), model.predict(sound)
     assert {s.speaker for s in found.segments} == {"channel 1"}
     assert parts_of(found, 1) == list(plain.segments)
-    assert replace(found, segments=plain.segments, by="segment") == plain
+    assert replace(found, segments=plain.segments, by="segment", speakers=()) == plain
+    assert [s.probabilities for s in found.speakers] == [plain.probabilities]
 
 
 def test_a_silent_channel_has_no_part_and_no_say(model: Model) -> None:

@@ -49,8 +49,14 @@ def test_a_list_is_answered_with_a_label_each(model: Model, paths: list[str], an
     assert model.predict(sounds, rate_hz=RATE).tolist() == alone
     with pytest.raises(SerkitError, match="predict_many takes the rest"):
         model.predict(paths, threshold=0.3)  # type: ignore[call-overload]
-    with pytest.raises(SerkitError, match="got a list; expected"):
-        model.predict([])
+    none: Any = model.predict([])
+    assert (none.shape, none.dtype.kind) == ((0,), "U")
+    assert model.predict_proba([]).shape == (0, len(model.labels))
+    assert model.predict_many([]) == []
+    for single in ("call.wav", b"RIFF", Path("call.wav"), voice(1.0), np.array("call.wav")):
+        for call in (model.predict_proba, model.predict_many):
+            with pytest.raises(SerkitError, match=rf"{call.__name__} takes a list of recordings, got a single one"):
+                call(single)  # type: ignore[arg-type]
     with pytest.raises(SerkitError, match="no such file"):
         model.predict([*paths, "absent.wav"])
 

@@ -20,6 +20,7 @@ from serkit.cli import app
 from serkit.errors import SerkitError
 from serkit.processes import WorkerDied
 from serkit.serving import pool
+from serkit.serving.bundle import open_bundle
 from serkit.serving.commands import gather, predict
 from serkit.serving.pool import Asked, Worker
 from serkit.serving.predictor import TEXT_UNREAD
@@ -303,6 +304,8 @@ def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
         ({"hop_s": 1.0, "timeline": True}, "add --by window"),
         ({"threshold": 1.5}, "between 0 and 1"),
         ({"kind": "textgrid"}, "one by one"),
+        ({"timeline": True, "by": "clip"}, "--timeline is of parts, and --by clip makes none"),
+        ({"kind": "rttm", "by": "clip"}, "--format rttm is of parts"),
         ({"rttm": tmp_path / "none.rttm"}, "no such file"),
     ]
     for options, reason in cases:
@@ -334,6 +337,27 @@ def test_the_command_line() -> None:
     assert shown.exit_code == 0
     assert shown.stdout.startswith("serkit ")
     assert "Apache-2.0" in shown.stdout
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_version_is_of_the_model_that_was_named(before: bool) -> None:
+    tiny, version = ["--model", str(GOLDEN)], ["--version"]
+    shown = CliRunner().invoke(app, ["predict", *(version + tiny if before else tiny + version)])
+    found = open_bundle(GOLDEN)
+    assert shown.exit_code == 0
+    assert f"model {found.name}@{found.fingerprint[:12]}, weights: {found.head['licence']['weights']}" in shown.stdout
+    missing = ["--model", "nowhere"]
+    command = [sys.executable, "-m", "serkit", "predict", *(version + missing if before else missing + version)]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("serkit: no bundle 'nowhere'")
+    assert refused.stdout == ""
+
+
+def test_what_a_threshold_means_is_in_the_help() -> None:
+    for command in ("predict", "listen"):
+        shown = " ".join(CliRunner().invoke(app, [command, "--help"], terminal_width=200).stdout.split())
+        assert "smallest confidence at and above which answers were right at least this often on held-out" in shown
 
 
 def test_standard_input_and_exit_codes(folder: Path) -> None:

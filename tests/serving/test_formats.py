@@ -11,7 +11,7 @@ import re
 import pytest
 
 from serkit.errors import SerkitError
-from serkit.serving.formats import document, header, rows
+from serkit.serving.formats import clock, document, header, rows
 from serkit.serving.results import Prediction, Segment
 
 SHARES = {"anger": 0.7, "joy": 0.2, "neutral": 0.1}
@@ -65,6 +65,15 @@ def test_no_second_counts_twice_where_windows_overlap() -> None:
     assert found["anger"] == pytest.approx(3.75)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.0, "0:00.0"), (0.85, "0:00.9"), (0.8496, "0:00.9"), (0.8494, "0:00.8"), (75.24, "1:15.2"), (59.97, "1:00.0"),
+     (3599.96, "1:00:00.0"), (3725.05, "1:02:05.1")],
+)  # fmt: skip
+def test_the_clock_is_the_page_s(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown
+
+
 def test_rttm_reads_back(tmp_path: object) -> None:
     lines = document("rttm", [prediction("x/my call.wav")], timeline=True).splitlines()
     assert lines[0] == "SPEAKER my_call 1 0.500 1.500 <NA> <NA> Ann_B/anger 0.7000 <NA>"
@@ -94,7 +103,7 @@ def test_the_table_says_what_matters() -> None:
     assert "0:00.5" in long
     assert "Ann B" in long
     assert "0.50?" in long
-    assert "in all: anger 2.7 s\n  ?: unsure\n" in long
+    assert "  held, pauses within parts included: anger 2.7 s\n  ?: unsure\n" in long
     assert 'she said "no", then left\n' in long
     silent = Prediction("joy", 0.4, SHARES, "no_speech", True, (), "clip", 3.0, 0.0, "m")
     assert document("table", [silent], timeline=False).endswith("[no speech found]\n")

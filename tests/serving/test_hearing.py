@@ -134,6 +134,14 @@ def test_listeners_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(transcripts, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"serkit\[asr\]"):
         Words("whisper/small")
+    monkeypatch.setattr(transcripts, "find_spec", lambda name: None if name == "faster_whisper" else True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("whisper/small", "small"):  # known to transformers, but not to be had; and not known
+        with pytest.raises(SerkitError, match=r"encoder '.*small'.* pip install 'serkit\[asr\]'"):
+            Words(name)
+    with pytest.raises(SerkitError, match="config") as wrong:
+        Words(str(tmp_path))
+    assert "serkit[asr]" not in str(wrong.value), "a folder that lacks something is not helped by another package"
     monkeypatch.setitem(sys.modules, "pyannote.audio", None)
     with pytest.raises(MissingExtra, match=r"serkit\[diarise\]"):
         Diariser("pyannote/speaker-diarization-3.1")

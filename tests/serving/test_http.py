@@ -337,6 +337,7 @@ def test_limits_hold_while_a_body_comes_in(strict: Service) -> None:
     coded = strict.client.post("/v1/predict", json={"audio": text}, headers={"x-api-key": "secret-of-ann"})
     for answer in (said, drip, form, coded):
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large"), answer.text
+        assert answer.json()["error"]["message"].startswith("what was sent exceeds 1 MB, the limit"), "as it was set"
         assert "/v1/jobs" in answer.json()["error"]["message"]
     end = time.monotonic() + 10
     while strict.metric("serkit_held_bytes") and time.monotonic() < end:

@@ -265,6 +265,21 @@ def test_sigterm_finishes_what_was_taken_and_refuses_more(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_finished_job_that_nobody_fetched_is_said_to_be_waited_for(tmp_path: Path) -> None:
+    service = Service(tmp_path, workers=1, grace=60)
+    url = service.client.post("/v1/jobs", files={"file": ("a.wav", CLIPS[0])}).headers["location"]
+    service.process.send_signal(signal.SIGTERM)
+    end = time.monotonic() + 60
+    while "1 finished job waits to be fetched, for up to" not in service.log:
+        assert time.monotonic() < end, service.log
+        time.sleep(0.05)
+    assert service.process.poll() is None
+    assert service.client.get(url).json()["status"] == "done"
+    assert service.process.wait(20) == 0
+    service.stop()
+    assert service.log.count("to be fetched") == 1
+
+
 def test_streams_are_ended_with_their_answer_when_the_time_is_up(tmp_path: Path) -> None:
     service = Service(tmp_path, workers=1, grace=4)
     with service.stream() as stream:

@@ -79,6 +79,11 @@ def test_rows_and_lines_of_the_command() -> None:
     assert "…" not in shown
 
 
+def test_fast_is_of_a_recording() -> None:
+    done = CliRunner().invoke(app, ["listen", "--fast", "--model", str(GOLDEN)])
+    assert str(done.exception).startswith("--fast is for --from FILE")
+
+
 def test_a_signal_ends_the_command_cleanly() -> None:
     command = [sys.executable, "-m", "serkit.cli", "listen", "--from", str(example.path()), "--model", str(GOLDEN)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -140,6 +140,8 @@ def test_what_is_no_recording_is_said_in_one_line(model: Model) -> None:
                 ask(wrong)  # type: ignore[operator]
     with pytest.raises(SerkitError, match="takes a list of recordings, got a single one"):
         model.predict_proba("a.wav")  # type: ignore[arg-type]
+    with pytest.raises(SerkitError, match=r"example: no such file; the recording that comes .* is serkit\.example\(\)"):
+        model.predict("example")
     with pytest.raises(SerkitError, match="2 recordings and 1 texts"):
         model.predict_proba([sound, sound], rate_hz=RATE, texts=["a"])
     with pytest.raises(SerkitError, match=r"write \['anger', 'neutral'\]"):

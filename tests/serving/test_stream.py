@@ -77,6 +77,8 @@ def test_partials_come_while_somebody_speaks(model: Model) -> None:
     for event in events[:-1]:
         assert event.segment.start_s == final.start_s
         assert event.at_s <= final.end_s + 1.0
+        assert 0 < event.segment.speech_s <= final.speech_s
+        assert event.segment.speech_s <= event.segment.end_s - event.segment.start_s
         assert event.segment.probabilities.keys() == final.probabilities.keys()
 
 

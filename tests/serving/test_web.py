@@ -12,7 +12,7 @@ import pytest
 
 from serkit.serving import example, formats
 from serkit.serving.predictor import Model
-from serkit.serving.results import Prediction, Segment
+from serkit.serving.results import Prediction, Segment, Speaker
 
 from .page import SOUND, Open, answered, give, until
 from .signals import RATE, quiet, wav
@@ -107,6 +107,8 @@ def test_the_example_shows_who_says_what_and_is_saved_as_predict_writes_it(opene
     told = json.loads(texts["json"])
     parts = tuple(Segment(**s) for s in told["segments"])
     fields = {**told, "by": told["granularity"], "segments": parts, "notes": tuple(told["notes"])}
+    fields["speakers"] = tuple(Speaker(**s) for s in told["speakers"])
+    assert {s.speaker for s in fields["speakers"]} == {s.speaker for s in parts} == {"Ada", "Ben"}
     prediction = Prediction(**{k: fields[k] for k in Prediction.__dataclass_fields__})
     assert json.loads(formats.document("json", [prediction], timeline=True)) == told
     for kind in ("csv", "rttm", "textgrid"):

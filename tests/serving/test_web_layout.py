@@ -143,3 +143,16 @@ def test_light_and_dark_differ_and_motion_can_be_still(opened: Open) -> None:
     assert opened(scheme="light").evaluate(colour) != opened(scheme="dark").evaluate(colour)
     dot = "getComputedStyle(document.querySelector('.dot')).animationName"
     assert opened(reduced_motion="reduce").evaluate(dot) == "none"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (360, "dark")])
+def test_the_page_of_the_interface_is_styled_by_itself_and_axe_finds_nothing(
+    opened: Open, address: str, width: int, scheme: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    page = opened(width, scheme)
+    page.goto(address + "docs")
+    assert page.evaluate("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.run(page).response["violations"]
+    assert [(v["id"], n["html"][:120]) for v in found for n in v["nodes"]] == []

@@ -36,6 +36,6 @@ def adapt(
     bundle = adapting.write(made, out)
     facts = bundle.head["adapted"]
     typer.echo(
-        f"{out}: '{bundle.name}', adapted to {facts['recordings']} recordings ({facts['hours']:.2f} h, "
-        f"{facts['pieces']} clips or stretches of speech). Ask it with: serkit predict … --model {out}"
+        f"{out}: '{bundle.name}', adapted to {adapting.counted(facts['recordings'], 'recording')} "
+        f"({facts['hours']:.2f} h, {adapting.pieces_of(facts)}). Ask it with: serkit predict … --model {out}"
     )

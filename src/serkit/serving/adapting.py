@@ -131,8 +131,8 @@ def adapt(
             total.add(found)
     if total.pieces < LEAST_PIECES:
         raise SerkitError(
-            f"heard {total.pieces} stretches of speech in {len(chosen)} recordings ({total.failed} cannot be read, "
-            f"{total.silent} have no speech); adapting takes {LEAST_PIECES} or more"
+            f"heard {counted(total.pieces, 'stretch', 'stretches')} of speech in {counted(len(chosen), 'recording')} "
+            f"({total.failed} unreadable, {total.silent} without speech); adapting takes {LEAST_PIECES} or more"
         )
     return _adapted(bundle, total, name)
 
@@ -141,6 +141,20 @@ def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path) -> Bun
     """Write what :func:`adapt` made, and open it."""
     write_bundle(dict(made[0]), made[1], out)
     return open_bundle(out)
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "recording"), counted(2, "stretch", "stretches")
+    ('1 recording', '2 stretches')
+    """
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def pieces_of(facts: Mapping[str, int | float]) -> str:
+    """How many parts a model was adapted by, in words."""
+    return counted(int(facts["pieces"]), "clip or stretch of speech", "clips or stretches of speech")
 
 
 def _chosen(recordings: Sequence[str | Path], at_most: int) -> list[str | Path]:
@@ -161,9 +175,10 @@ def _adapted(bundle: Bundle, heard: Listened, name: str | None) -> tuple[Mapping
     head = {key: value for key, value in bundle.head.items() if key not in ("format", "files", "hears_calls")}
     head |= {"name": name or _adapted_name(bundle.name), "adapted": {"from": before, **facts}}
     card = bundle.text("card.md").split(_HEADING, 1)[0].rstrip() if "card.md" in files else ""
+    card = card.replace(f"# {bundle.name}\n", f"# {head['name']}\n", 1) if card.startswith("# ") else card
     said = (
-        f"To {facts['recordings']} recordings without labels ({facts['hours']:.2f} h, {facts['pieces']} clips or "
-        f"stretches of speech), from `{before}`: features are moved to where the training had them, no weight is "
+        f"To {counted(heard.recordings, 'recording')} without labels ({facts['hours']:.2f} h, {pieces_of(facts)}), "
+        f"from `{before}`: features are moved to where the training had them, no weight is "
         "changed. Everything above was measured before that. Whether it answers those recordings better was not "
         "measured: there are no labels."
     )

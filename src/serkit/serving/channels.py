@@ -16,6 +16,7 @@ import numpy as np
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
 from serkit.serving.results import Abstain, Prediction
+from serkit.serving.speakers import of_channel
 from serkit.serving.stream import Stream, StreamEvent, StreamSettings
 from serkit.serving.timeline import Turn
 
@@ -135,8 +136,9 @@ class ChannelStream:
         return sorted((e for events in found for e in events), key=lambda e: (e.segment.start_s, e.segment.end_s))
 
     def _whole(self, alone: Sequence[Prediction]) -> Prediction:
+        speakers = tuple(of_channel(speaker_of(k), p) for k, p in enumerate(alone))
         if len(alone) == 1:
-            return replace(alone[0], by="channel")
+            return replace(alone[0], by="channel", speakers=speakers)
         labels = tuple(alone[0].probabilities)
         speech = [p.speech_s for p in alone]
         weights = speech if any(speech) else [1.0] * len(alone)
@@ -148,5 +150,5 @@ class ChannelStream:
         return replace(
             alone[0], label=labels[best], confidence=float(shares[best]), abstain=abstain, by="channel",
             probabilities=dict(zip(labels, shares.tolist(), strict=True)), no_speech=not any(speech),
-            segments=tuple(parts), speech_s=sum(speech),
+            segments=tuple(parts), speech_s=sum(speech), speakers=speakers,
         )  # fmt: skip

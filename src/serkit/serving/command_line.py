@@ -11,6 +11,7 @@ import typer
 
 from serkit.errors import SerkitError
 from serkit.serving import adapt_command, listen_command
+from serkit.serving.results import THRESHOLD
 
 
 class Format(StrEnum):
@@ -58,23 +59,18 @@ class Scaling(StrEnum):
     none = "none"
 
 
-def _version(given: bool) -> None:
+def _version(context: typer.Context, given: bool) -> None:
+    """Called after ``--model`` was read, which is eager, and before an argument can be missed."""
     if given:
         from serkit import __version__
         from serkit.serving.commands import about
 
-        typer.echo(f"serkit {__version__} (Apache-2.0); {about('default')}")
+        typer.echo(f"serkit {__version__} (Apache-2.0); {about(context.params['model'])}")
         raise typer.Exit
 
 
-Inputs = Annotated[
-    list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
-]
 Version = Annotated[
-    bool,
-    typer.Option(
-        "--version", help="Print version, model and licence of the weights.", is_eager=True, callback=_version
-    ),
+    bool, typer.Option("--version", help="Print version, model and licence of the weights.", callback=_version)
 ]
 
 
@@ -90,7 +86,7 @@ def predict(
     inputs: Annotated[
         list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
     ],
-    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.", is_eager=True)] = "default",
     format_: Annotated[
         Format | None, typer.Option("--format", help="How to write the answers [default: as --out ends, else table].")
     ] = None,
@@ -103,7 +99,7 @@ def predict(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Answers are 'unsure' below this measured precision.")] = None,
+    threshold: Annotated[float | None, typer.Option(help=THRESHOLD)] = None,
     rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM of a diarisation.")] = None,
     transcript: Annotated[
         Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json, or a folder with one per recording.")

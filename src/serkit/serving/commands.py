@@ -43,6 +43,9 @@ def predict(
     kind = asked.kind or formats.BY_SUFFIX.get(asked.out.suffix.lower() if asked.out is not None else "", "table")
     if kind not in formats.FORMATS:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
+    if asked.by == "clip" and (asked.timeline or kind in ("rttm", "textgrid")):
+        given = "--timeline" if asked.timeline else f"--format {kind}"
+        raise SerkitError(f"{given} is of parts, and --by clip makes none: leave one of the two out")
     timeline = asked.timeline or kind in ("rttm", "textgrid")
     asked = replace(asked, kind=kind, timeline=timeline, by=asked.by or ("segment" if timeline else "clip"))
     if asked.by != "window" and (asked.window_s, asked.hop_s) != (None, None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,17 +114,29 @@ def _timeline_table(p: Prediction) -> str:
         )
     if p.segments:
         shares = ", ".join(f"{label} {seconds:.1f} s" for label, seconds in p.summary.items())
-        lines.append(f"  in all: {shares}")
-    if any(s.abstain for s in p.segments):
+        lines.append(f"  held, pauses within parts included: {shares}")
+    for one in p.speakers:
+        sure = (
+            "no speech" if one.abstain == "no_speech" else f"{one.label} {one.confidence:.2f}" + "?" * bool(one.abstain)
+        )
+        shares = ", ".join(f"{label} {seconds:.1f} s" for label, seconds in one.summary.items())
+        lines.append(f"  {one.speaker}: {sure}, {one.speech_s:.1f} s of speech" + f"; held: {shares}" * bool(shares))
+    if any(s.abstain for s in p.segments) or any(one.abstain for one in p.speakers):
         lines.append("  ?: unsure")
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def clock(seconds: float) -> str:
-    """75.24 as ``1:15.2``; hours where there are some."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+    """75.24 as ``1:15.2``; hours where there are some. Rounds as the page does: of milliseconds, halves up.
+
+    >>> clock(75.24), clock(0.85), clock(3599.96)
+    ('1:15.2', '0:00.9', '1:00:00.0')
+    """
+    tenths = math.floor(round(seconds, 3) * 10 + 0.5)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    seconds = rest / 10
+    return f"{hours}:{minutes:02d}:{seconds:04.1f}" if hours else f"{minutes}:{seconds:04.1f}"
 
 
 def rttm_name(path: str) -> str:

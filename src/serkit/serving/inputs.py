@@ -9,12 +9,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from serkit.errors import SerkitError
+from serkit.serving import example
 
 Recording = Path | str | bytes | np.ndarray | BinaryIO
 
 
 def known(recording: Any) -> Recording:
     """A recording of a kind that can be heard; tensors and other arrays as numpy's."""
+    if isinstance(recording, str) and recording == example.NAME and not Path(recording).exists():
+        raise SerkitError(f"{recording}: no such file; the recording that comes with serkit is serkit.example()")
     if isinstance(recording, (bytearray, memoryview)):
         return bytes(recording)
     if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
@@ -31,6 +34,16 @@ def known(recording: Any) -> Recording:
         f"got a {type(recording).__name__}; expected a path, the bytes of a file, an open binary file, or an array "
         f"with rate_hz{several}"
     )
+
+
+def listed(recordings: Any, call: str) -> Any:
+    """The recordings of a call that takes several; a single one is refused, whose letters or samples these would be."""
+    is_one = isinstance(recordings, (str, bytes, bytearray, Path))
+    if isinstance(recordings, np.ndarray):
+        is_one = recordings.ndim == 0 or (recordings.ndim == 1 and recordings.dtype.kind not in "UOT")
+    if is_one:
+        raise SerkitError(f"{call} takes a list of recordings, got a single one: put it into [ ]")
+    return recordings
 
 
 def names(labels: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -73,5 +86,7 @@ def several(recordings: Any) -> list[Any] | None:
     if not isinstance(recordings, (list, tuple)) and not (is_text and hasattr(recordings, "__iter__")):
         return None
     many = list(recordings)
-    first = many[0] if many else None
+    if not many:
+        return many
+    first = many[0]
     return many if isinstance(first, (str, bytes, Path, np.ndarray)) or hasattr(first, "read") else None

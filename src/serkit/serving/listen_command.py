@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serkit.errors import SerkitError
+from serkit.serving.results import THRESHOLD
+
 if TYPE_CHECKING:
     from serkit.serving.listening import Heard
     from serkit.serving.stream import StreamEvent
@@ -25,7 +28,7 @@ def listen(
     fast: Annotated[bool, typer.Option("--fast", help="With --from: do not wait as if it were spoken now.")] = False,
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
     labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Answers are 'unsure' below this measured precision.")] = None,
+    threshold: Annotated[float | None, typer.Option(help=THRESHOLD)] = None,
     partial: Annotated[
         float, typer.Option(help="A first answer after every so many seconds of speech; 0: none.", min=0)
     ] = 1.0,
@@ -39,6 +42,8 @@ def listen(
     from serkit.serving.example import recording
     from serkit.serving.predictor import load
 
+    if fast and from_ is None:
+        raise SerkitError("--fast is for --from FILE: a microphone cannot be heard faster than one speaks")
     chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
     microphone = listening.Microphone(device) if from_ is None else None
     answering = load(model)

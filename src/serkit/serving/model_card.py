@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from serkit.augment.noise import Noise
 from serkit.checkpoint_table import BY_NAME
 from serkit.checkpoints import FAMILIES
 from serkit.errors import SerkitError
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import Run
 from serkit.readers import card
+from serkit.recipe import Recipe
 from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
 from serkit.reporting.svg import Figure
@@ -247,11 +249,30 @@ def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
         lines.append("- Trained on acted or generated speech: everyday speech is less marked, and is answered worse.")
     known = sorted({u.language for u in run.manifest if u.language})
     lines.append(f"- Languages other than {', '.join(known) or 'those of the data'} were not measured.")
-    lines.append(
-        "- The numbers by split and class are of recordings like the training's: children's voices, singing, "
-        "whispering, telephone lines and strong noise were not among them."
-    )
+    lines.append(f"- {_unheard(run.recipe)}")
     return "\n".join(lines)
+
+
+def _unheard(recipe: Recipe) -> str:
+    """What the numbers are not of, and what of it training heard by copies and augmentations."""
+    steps = [step for copy in recipe.copies for step in copy]
+    steps += [step for system in recipe.systems.values() for step in system.augment]
+    absent, heard = ["children's voices", "singing", "whispering"], []
+    if any(step.name == "telephone" for step in steps):
+        heard.append("over a telephone line")
+    else:
+        absent.append("telephone lines")
+    if noises := [Noise(**step.parameters) for step in steps if step.name == "noise"]:
+        heard.append(f"in noise, the voice at least {min(n.snr_low_db for n in noises):g} dB louder")
+    else:
+        absent.append("strong noise")
+    line = (
+        f"The numbers by split and class are of recordings as the corpora have them: {', '.join(absent[:-1])} and "
+        f"{absent[-1]} were not among them."
+    )
+    if heard:
+        line += f" Training heard clips made to sound as {' and '.join(heard)}; the numbers are not of those."
+    return line
 
 
 def _content(about: Mapping[str, Any], run: Run) -> str:

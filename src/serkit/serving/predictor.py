@@ -165,7 +165,7 @@ class Model(Classifier):
             options: as for :meth:`predict`.
         """
         found: list[Prediction | SerkitError] = []
-        for recording in recordings:
+        for recording in inputs.listed(recordings, "predict_many"):
             try:
                 found.append(self.predict(recording, **options))
             except SerkitError as error:
@@ -185,9 +185,7 @@ class Model(Classifier):
         Args:
             recordings: as for :meth:`predict`. rate_hz: of the arrays among them. texts: one for each.
         """
-        if isinstance(recordings, (str, bytes, Path)):
-            raise SerkitError("predict_proba takes a list of recordings, got a single one: put it into [ ]")
-        many = [inputs.known(r) for r in recordings]
+        many = [inputs.known(r) for r in inputs.listed(recordings, "predict_proba")]
         words: list[str | None] = [None] * len(many) if texts is None else list(texts)
         if len(words) != len(many):
             raise SerkitError(f"{len(many)} recordings and {len(words)} texts: expected one for each")

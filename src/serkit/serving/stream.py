@@ -18,12 +18,17 @@ from serkit.remarks import Remarks
 from serkit.segments import Segmenter, SegmentSettings
 from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, Recent, SpeechCutter, TurnCutter, WindowCutter
 from serkit.serving.results import BYS, Abstain, By, Prediction, Segment
+from serkit.serving.speakers import sum_up
 from serkit.serving.timeline import Hysteresis, Turn, speaker_at, text_at
 
 if TYPE_CHECKING:
     from serkit.serving.predictor import Model
 
 SHORTEST_PARTIAL_S = 0.5
+TWO_VOICES = (
+    "the two channels hold different voices, as a call has a side on each, and were heard together: by channel (--by "
+    "channel, by=channel) each is answered alone"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class StreamSettings:
             ``channel``: stretches of speech in each channel alone, see :mod:`serkit.serving.channels`.
         turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
             with times, for ``sentence``, and for the words of the others; and for speakers, without ``turns``.
-        threshold: precision that answers must have had to count as sure; ``None``: right more often than wrong.
+        threshold: unsure below the smallest confidence at and above which answers were right at least this often on
+            held-out speakers; ``None``: where those of that confidence were more often wrong than right.
         window_s, hop_s: of windows. segments: how speech is found.
         partial_s: a partial answer after every so many seconds of speech; ``None``: none.
         max_s: longest recording, in seconds.
@@ -276,7 +282,8 @@ class Stream:
         self._said_at = end
         found = self._score(start, end, None)
         speaker = speaker_at(self._turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
-        segment = self._segment(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, found, "", speaker, None, 0.0)
+        speech_s = min(self._segmenter.open_speech, end - start) / SAMPLE_RATE_HZ
+        segment = self._segment(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, found, "", speaker, None, speech_s)
         return [StreamEvent("partial", segment, self.heard_s, time.perf_counter() - began)]
 
     def _whole(self) -> Prediction:
@@ -292,11 +299,13 @@ class Stream:
         speech_s = self._segmenter.speech / SAMPLE_RATE_HZ
         one = self._segment(0.0, self.heard_s, found, "", None, None, speech_s)
         abstain: Abstain = "no_speech" if speech_s == 0 else one.abstain
+        two = speech_s > 0 and self.remarks.two_sided and not self._turns
         return Prediction(
             one.label, one.confidence, one.probabilities, abstain, speech_s == 0, tuple(self._segments),
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
             self._model.notes(self._settings.text, self._settings.sentences, self.remarks.rate_hz)
-            + self.remarks.notes,
+            + self.remarks.notes + (TWO_VOICES,) * two,
+            sum_up(self._segments, self._settings.by, self._cut),
         )  # fmt: skip
 
 

@@ -11,6 +11,8 @@
     jobs.py        long files, answered later
     sockets.py     the stream over WebSocket
     metrics.py     what Prometheus reads
+    openapi.py     what the service says of itself to programs
+    reference.py   and to people, at /docs
     app.py         the endpoints
     server.py      uvicorn, impatient with slow clients and patient with SIGTERM
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Mount
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serkit import __version__
-from serkit.serving.http import sockets
+from serkit.serving.http import reference, sockets
 from serkit.serving.http.errors import CODE, Refused
 from serkit.serving.http.metrics import CONTENT_TYPE
 from serkit.serving.http.openapi import BODY, ERRORS, JOB_ERRORS, described
@@ -50,7 +50,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
             warm.cancel()
             await service.close()
 
-    app = FastAPI(title="serkit", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="serkit", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     _add_errors(app, service)
     _add_endpoints(app, service)
@@ -139,6 +139,14 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         """Stop a job and forget it."""
         service.jobs.remove(job, _owner(request, service))
         return Response(status_code=204)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        """The interface, to be read."""
+        text = reference.page(app.openapi(), str(request.base_url).rstrip("/"))
+        return HTMLResponse(
+            text, headers={"Content-Security-Policy": reference.policy(), "Referrer-Policy": "no-referrer"}
+        )
 
     @app.websocket("/v1/stream")
     async def stream(socket: WebSocket) -> None:

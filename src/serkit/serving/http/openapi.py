@@ -38,7 +38,10 @@ _FORM = {
             "items": {"type": "string", "contentMediaType": "application/octet-stream"},
             "description": "Recordings, each with a file name.",
         },
-        **{name: {"type": "string"} for name in Options.model_fields},
+        **{
+            name: {"type": "string", **({"description": field.description} if field.description else {})}
+            for name, field in Options.model_fields.items()
+        },
     },
 }
 

@@ -6,9 +6,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serkit.serving.results import Abstain, By, Prediction, Segment
+from serkit.serving.results import THRESHOLD, Abstain, By, Prediction, Segment
 
 MAX_TEXT = 100_000
+_SUMMARY = (
+    "Seconds by the emotion that held; of parts with the pauses within them, so that they add up to more than speech_s."
+)
 MAX_TURNS = 20_000
 _SCORES: dict[str, Any] = {"anger": 0.64, "fear": 0.1, "happiness": 0.1, "neutral": 0.1, "sadness": 0.06}
 _SEGMENT: dict[str, Any] = {
@@ -20,6 +23,15 @@ _SEGMENT: dict[str, Any] = {
     "abstain": "",
     "state": "anger",
     "speech_s": 1.3,
+    "scores": _SCORES,
+}
+_SPEAKER: dict[str, Any] = {
+    "speaker": "A",
+    "label": "anger",
+    "confidence": 0.64,
+    "abstain": "",
+    "speech_s": 1.3,
+    "summary": {"anger": 1.49},
     "scores": _SCORES,
 }
 RESULT_EXAMPLE: dict[str, Any] = {
@@ -38,6 +50,7 @@ RESULT_EXAMPLE: dict[str, Any] = {
     "speech_s": 9.1,
     "segments": [_SEGMENT],
     "summary": {"anger": 1.49},
+    "speakers": [_SPEAKER],
     "notes": [],
     "error": None,
 }
@@ -88,6 +101,21 @@ class SegmentRow(Row):
     scores: dict[str, float] = Field(description="Calibrated probability of each label; they sum to 1.")
 
 
+class SpeakerRow(Row):
+    """What a speaker, or a channel, says in all."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _SPEAKER})
+    speaker: str
+    label: str = Field(description="The most probable emotion.")
+    confidence: float = Field(description="Its probability.")
+    abstain: Abstain = Field(description="'', 'no_speech' or 'unsure'.")
+    speech_s: float = Field(description="Seconds of speech.")
+    summary: dict[str, float] = Field(description=_SUMMARY)
+    scores: dict[str, float] = Field(
+        description="Mean over the speaker's parts, weighted by the speech in them; of a channel, its own answer."
+    )
+
+
 class Result(Row):
     """The answer for one recording. One that cannot be answered, of several, has ``error`` and nothing else."""
 
@@ -106,7 +134,8 @@ class Result(Row):
     duration_s: float | None = None
     speech_s: float | None = None
     segments: list[SegmentRow] = Field(default=[])
-    summary: dict[str, float] = Field(default={}, description="Seconds by the emotion that held.")
+    summary: dict[str, float] = Field(default={}, description=_SUMMARY)
+    speakers: list[SpeakerRow] = Field(default=[], description="Each one summed up; empty where none is known.")
     notes: list[str] = Field(default=[], description="What a reader should know of this answer.")
     error: ErrorBody | None = None
 
@@ -137,9 +166,7 @@ class Options(Row):
     timeline: bool = Field(False, description="Emotion over time, part by part.")
     by: By | None = Field(None, description="Parts of the timeline; segment (of speech) with timeline, else clip.")
     labels: list[str] | None = Field(None, max_length=200, description="Answer with one of these alone.")
-    threshold: float | None = Field(
-        None, ge=0, le=1, allow_inf_nan=False, description="Answers are 'unsure' below this measured precision."
-    )
+    threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description=THRESHOLD)
     text: str | None = Field(None, max_length=MAX_TEXT, description="What is said, for models that read.")
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="Length of a window.")
     hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="From one window to the next.")
@@ -238,6 +265,10 @@ def segment_row(segment: Segment) -> dict[str, Any]:
     }
 
 
+def _scored(row: dict[str, Any]) -> dict[str, Any]:
+    return {**{k: v for k, v in row.items() if k != "probabilities"}, "scores": row["probabilities"]}
+
+
 def result_row(prediction: Prediction, index: int, file: str | None, text: str | None) -> dict[str, Any]:
     """A prediction as :class:`Result` has it."""
     row = prediction.to_row()
@@ -251,5 +282,6 @@ def result_row(prediction: Prediction, index: int, file: str | None, text: str |
         "segments": [segment_row(s) for s in prediction.segments],
         "error": None,
         **{k: row[k] for k in ("granularity", "label", "confidence", "abstain", "no_speech")},
+        "speakers": [_scored(one) for one in row["speakers"]],
         **{k: row[k] for k in ("duration_s", "speech_s", "summary", "notes")},
     }

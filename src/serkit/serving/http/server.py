@@ -54,6 +54,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._drained: float | None = None
+        self._waits_said = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came."""
@@ -73,6 +74,11 @@ class _Server(uvicorn.Server):
             LOG.warning("shutting down: %d requests, streams and jobs are finished first", service.unfinished)
             self._drained = now
         left = service.settings.grace_s - (now - self._drained)
+        if service.unfinished == 0 and service.jobs.untold and not self._waits_said:
+            self._waits_said = True
+            n = service.jobs.untold
+            said = "1 finished job waits" if n == 1 else f"{n} finished jobs wait"
+            LOG.warning("shutting down: %s to be fetched, for up to %.0f s; a second signal ends it now", said, left)
         if left < min(_LAST_S, service.settings.grace_s / 2):
             service.closing.set()
         return left <= 0 or (service.unfinished == 0 and service.jobs.untold == 0)

@@ -22,7 +22,7 @@ from serkit.serving.http.schemas import JsonBody, Options
 from serkit.serving.http.settings import MIB, ServiceSettings
 
 SPOOL_BYTES = MIB  # a recording up to this stays in memory; a larger one is in a temporary file without a name
-JSON_BYTES = 32 * MIB
+JSON_BYTES = 32_000_000
 _SLACK_BYTES = 64 * 1024  # of a form around its recordings
 _FIELD_BYTES = 4 * MIB
 _RAW = ("audio/", "video/", "application/octet-stream")
@@ -121,7 +121,7 @@ async def read_body(request: Request, settings: ServiceSettings, budget: Budget,
         elif kind.startswith(_RAW):
             held = _spooled()
             body.uploads.append(Upload(None, held, 0))
-            async for chunk in _chunks(request, settings, body, max_bytes):
+            async for chunk in _chunks(request, settings, body, max_bytes, said=max_bytes):
                 await asyncio.to_thread(held.write, chunk) if body.n_bytes > SPOOL_BYTES else held.write(chunk)
             body.uploads[0].n_bytes = held.tell()
             given = {}
@@ -181,7 +181,7 @@ def _line(error: ValidationError) -> str:
 
 
 async def _form(request: Request, settings: ServiceSettings, body: Body, max_bytes: int) -> dict[str, Any]:
-    chunks = _chunks(request, settings, body, max_bytes + _SLACK_BYTES)
+    chunks = _chunks(request, settings, body, max_bytes + _SLACK_BYTES, said=max_bytes)
     parser = MultiPartParser(
         request.headers, chunks, max_files=settings.max_files, max_fields=32, max_part_size=_FIELD_BYTES
     )
@@ -207,7 +207,7 @@ async def _form(request: Request, settings: ServiceSettings, body: Body, max_byt
 async def _json(request: Request, settings: ServiceSettings, body: Body, max_bytes: int) -> dict[str, Any]:
     limit = min(JSON_BYTES, max_bytes * 4 // 3 + _SLACK_BYTES)
     raw = bytearray()
-    async for chunk in _chunks(request, settings, body, limit):
+    async for chunk in _chunks(request, settings, body, limit, said=JSON_BYTES if limit == JSON_BYTES else max_bytes):
         raw += chunk
     content, name, given = await asyncio.to_thread(_decoded, bytes(raw))
     held = _spooled()
@@ -234,11 +234,17 @@ def _decoded(raw: bytes) -> tuple[bytes, str | None, dict[str, Any]]:
     return content, found.name, given
 
 
-async def _chunks(request: Request, settings: ServiceSettings, body: Body, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body, piece by piece, while it is neither too large nor too slow."""
+async def _chunks(
+    request: Request, settings: ServiceSettings, body: Body, limit: int, *, said: int
+) -> AsyncGenerator[bytes, None]:
+    """The body, piece by piece, while it is neither too large nor too slow.
+
+    Args:
+        limit: bytes of the body, what is around its recordings included. said: the limit that a refusal names.
+    """
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
+        raise _too_large(said)
     loop = asyncio.get_running_loop()
     began, received = loop.time(), 0
     stream = request.stream()
@@ -256,14 +262,14 @@ async def _chunks(request: Request, settings: ServiceSettings, body: Body, limit
             continue
         received += len(chunk)
         if received > limit:
-            raise _too_large(limit)
+            raise _too_large(said)
         body.budget.take(len(chunk))
         body.n_bytes += len(chunk)
         yield chunk
 
 
 def _too_large(limit: int) -> Refused:
-    return Refused("too_large", f"the body exceeds {limit / 1e6:.1f} MB, the limit; long recordings go to /v1/jobs")
+    return Refused("too_large", f"what was sent exceeds {limit / 1e6:g} MB, the limit; long recordings go to /v1/jobs")
 
 
 def _spooled() -> SpooledTemporaryFile[bytes]:

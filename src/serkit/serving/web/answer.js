@@ -25,24 +25,41 @@ export function showHead(p) {
   doubt.textContent = {
     no_speech: "Nothing in it sounds like speech: silence, steady noise, or too short to hold a word. " +
       "So no emotion is named.",
-    unsure: "On speakers kept aside for testing, answers of this confidence were wrong too often to rely on.",
+    unsure: "On speakers that the networks scoring them had not heard, answers of this confidence were wrong too often " +
+      "to rely on.",
   }[p.abstain] ?? "";
   byId("notes").replaceChildren(...p.notes.map((note) => h("li", {}, titled(note))));
   showSummary(p);
 }
 
 function showSummary(p) {
-  const seconds = p.no_speech ? [] : ranked(p.summary);
+  byId("summary").replaceChildren(...(p.no_speech ? [] : held(p.summary, "Held over time, pauses within parts included:")));
+  const speakers = p.no_speech ? [] : p.speakers ?? [];
+  byId("speakers").replaceChildren(...(speakers.length < 2 ? [] : [
+    h("h3", {}, "Who"),
+    ...speakers.flatMap((s) => [
+      h("p", {}, h("strong", {}, s.speaker), ": ", s.abstain === "no_speech" ? "no speech" : [
+        `${s.abstain ? "unsure, perhaps " : ""}${s.label}, ${percent(s.confidence)}`,
+        `${clock(s.speech_s)} of speech`,
+      ].join(" · ")),
+      ...held(s.summary, ""),
+    ]),
+  ]));
+}
+
+/** A bar and its legend: how long each emotion held. */
+function held(summary, title) {
+  const seconds = ranked(summary);
   const total = seconds.reduce((sum, [, s]) => sum + s, 0);
   const bar = h("div", { class: "stack", "aria-hidden": "true" });
-  const legend = h("ul", { class: "legend", "aria-label": "How long each emotion held" }, h("li", { class: "muted" }, "Held over time:"));
+  const legend = h("ul", { class: "legend", "aria-label": "How long each emotion held" }, title ? h("li", { class: "muted" }, title) : null);
   for (const [label, s] of seconds) {
     const piece = paint(h("span"), label);
     piece.style.flexGrow = s;
     bar.append(piece);
     legend.append(h("li", {}, swatch(label), `${label} ${s < 60 ? `${s.toFixed(1)} s` : clock(s, 0)} (${percent(s / total)})`));
   }
-  byId("summary").replaceChildren(...(seconds.length ? [bar, legend] : []));
+  return seconds.length ? [bar, legend] : [];
 }
 
 /** All probabilities of one part, or of the whole where no part is given. */

@@ -207,6 +207,7 @@ function row(result, model) {
     granularity: result.granularity,
     segments: result.segments.map(part),
     summary: result.summary,
+    speakers: (result.speakers ?? []).map(({ scores, ...rest }) => ({ ...rest, probabilities: scores })),
     model,
     notes: result.notes ?? [],
   };

@@ -4,6 +4,7 @@ import { Parts, showHead, showHere } from "./answer.js";
 import { about, example, predict, Problem } from "./api.js";
 import { byId, clock, h, percent } from "./dom.js";
 import { Live } from "./live.js";
+import { Queue } from "./queue.js";
 import { save } from "./saving.js";
 import { readPeaks } from "./sound.js";
 import { partAt, Timeline } from "./timeline.js";
@@ -11,28 +12,35 @@ import { readRttm, readTranscript } from "./turns.js";
 
 const audio = byId("audio");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const state = { prediction: null, limits: null, stop: null, turns: null, sentences: null, until: null, part: null };
+const state = {
+  prediction: null, limits: null, stop: null, turns: null, sentences: null, until: null, part: null,
+  known: {}, asked: null, // what else was known of the recordings, and the options that they were answered with
+};
 
 const timeline = new Timeline(byId("timeline"), { onSeek: seek, onToggle: toggle });
 const parts = new Parts(byId("parts"), hear);
-const live = new Live({ done: show, problem: complain, say });
+const queue = new Queue(pick);
+const live = new Live({ done: heard, problem: complain, say });
 
 // What the user gives
 
 byId("choose").addEventListener("click", () => byId("file").click());
 byId("file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
+  const files = [...event.target.files];
   event.target.value = "";
-  if (file) ask(file);
+  ask(files);
 });
 byId("example").addEventListener("click", () => attempt(async () => {
   const { file, sentences } = await example();
-  await ask(file, byId("by").value === "channel" ? {} : { sentences });
+  await ask([file], { sentences });
 }));
+byId("again").addEventListener("click", () => ask(queue.files, state.known));
 byId("speak").addEventListener("click", () => attempt(async () => {
   clear();
   busy(true);
-  await live.start(options());
+  queue.take([]);
+  Object.assign(state, { known: {}, asked: options() });
+  await live.start(state.asked);
 }));
 byId("rttm").addEventListener("change", (event) => readInto(event.target, "turns", readRttm, "turn"));
 byId("transcript").addEventListener("change", (event) => readInto(event.target, "sentences", readTranscript, "sentence"));
@@ -48,9 +56,9 @@ document.addEventListener("dragleave", (event) => event.relatedTarget || byId("d
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   byId("drop").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file && !byId("choose").disabled) ask(file);
+  if (!byId("choose").disabled) ask([...event.dataTransfer.files]);
 });
+byId("options").addEventListener("change", offerAgain);
 
 async function readInto(input, name, read, division) {
   const [file] = input.files;
@@ -62,6 +70,7 @@ async function readInto(input, name, read, division) {
   const choice = byId("by").querySelector(`[value="${division}"]`);
   choice.disabled = !state[name];
   if (choice.disabled && choice.selected) byId("by").value = "segment";
+  offerAgain();
 }
 
 function options() {
@@ -77,33 +86,97 @@ function options() {
   };
 }
 
+/** The options with what is known of the recordings themselves, where they go together. */
+function wanted(known) {
+  const asked = options();
+  return asked.by === "channel" || asked.sentences ? asked : { ...asked, ...known };
+}
+
+/** Offer to answer the same recordings anew where the options are others now; the key changes no answer. */
+function offerAgain() {
+  let changed = false;
+  try {
+    const told = (asked) => JSON.stringify({ ...asked, key: null });
+    changed = state.asked !== null && !byId("choose").disabled && told(wanted(state.known)) !== told(state.asked);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error; // options that cannot be asked are complained of when they are
+  }
+  if (changed && byId("again-field").hidden) say("The options are others than those of the answer. Answer again is below them.");
+  byId("again-field").hidden = !changed || !queue.files.length;
+}
+
 // What is asked
 
-function ask(file, known = {}) {
+/** Answer recordings one after the other, and show the first answer as soon as it is there. */
+function ask(files, known = {}) {
+  if (!files.length) return undefined;
   return attempt(async () => {
-    const asked = { ...options(), ...known };
+    const asked = wanted(known);
     clear();
     busy(true);
-    state.stop = new AbortController();
+    Object.assign(state, { known, asked, stop: new AbortController() });
+    byId("again-field").hidden = true;
+    queue.take(files);
     byId("work").hidden = false;
-    report({ stage: "sending", done: 0, total: null });
-    say(`Reading ${file.name}.`);
-    const answer = predict(file, asked, state.limits, report, state.stop.signal).catch((error) => {
-      if (error instanceof Problem && error.aboutFile) error.message = `${file.name}: ${error.message}`;
-      throw error;
-    });
-    await show(await answer, file);
+    for (const [k, entry] of queue.entries.entries()) await answer(entry, asked, k);
+    busy(false);
+    byId("work").hidden = true;
+    if (!queue.shown) await pick(queue.entries[0]);
+    offerAgain();
   });
 }
 
-function report({ stage, done, total }) {
+async function answer(entry, asked, place) {
+  const [{ file }, n] = [entry, queue.entries.length];
+  const told = (stage) => report(stage, n > 1 ? `${place + 1} of ${n}, ${file.name}: ` : "");
+  queue.mark(entry, "asked");
+  told({ stage: "sending", done: 0, total: null });
+  say(`Reading ${file.name}.`);
+  try {
+    queue.mark(entry, "done", { prediction: await predict(file, asked, state.limits, told, state.stop.signal) });
+  } catch (error) {
+    if (error instanceof Problem && error.aboutFile) error.message = `${file.name}: ${error.message}`;
+    if (n === 1 || !(error instanceof Problem) || error.code === "unauthorized") throw error;
+    queue.mark(entry, "failed", { problem: error });
+    return;
+  }
+  if (place === n - 1) {
+    busy(false);
+    byId("work").hidden = true;
+  }
+  if (!queue.shown) await pick(entry);
+}
+
+/** Show the answer of one recording, or why there is none. */
+async function pick(entry) {
+  queue.show(entry);
+  byId("problem").hidden = true;
+  if (entry.prediction) {
+    await show(entry.prediction, entry.file);
+  } else {
+    pause();
+    byId("result").hidden = true;
+    byId("problem").replaceChildren(h("p", {}, entry.problem.message));
+    byId("problem").hidden = false;
+  }
+}
+
+/** What was spoken is a recording like others. */
+async function heard(prediction, file) {
+  busy(false);
+  queue.take([file]);
+  queue.mark(queue.entries[0], "done", { prediction });
+  await pick(queue.entries[0]);
+}
+
+function report({ stage, done, total }, before = "") {
   const progress = byId("work-progress");
   if (stage === "sending" && total) progress.value = done / total;
   else progress.removeAttribute("value");
-  byId("work-text").textContent = {
+  byId("work-text").textContent = before + ({
     sending: total ? `Sending, ${percent(done / total)} …` : "Sending …",
     queued: "Waiting for its turn …",
-  }[stage] ?? (done ? `Listening, ${clock(done, 0)} heard …` : "Listening …");
+  }[stage] ?? (done ? `Listening, ${clock(done, 0)} heard …` : "Listening …"));
 }
 
 /** Do something; what goes wrong is said in words. */
@@ -114,6 +187,7 @@ async function attempt(work) {
     if (error.name === "AbortError") {
       busy(false);
       byId("work").hidden = true;
+      queue.leaveRest();
       say("Cancelled.");
     } else {
       complain(error);
@@ -123,6 +197,7 @@ async function attempt(work) {
 
 function complain(error) {
   busy(false);
+  queue.leaveRest();
   byId("work").hidden = true;
   if (!(error instanceof Problem)) console.error(error);
   if (error.code === "unauthorized") {
@@ -141,18 +216,17 @@ function clear() {
 }
 
 function busy(now) {
-  for (const id of ["choose", "speak", "example"]) byId(id).disabled = now;
+  for (const id of ["choose", "speak", "example", "again"]) byId(id).disabled = now;
 }
 
 // What is shown
 
 async function show(prediction, file) {
   const sound = await readPeaks(file);
-  busy(false);
-  byId("work").hidden = true;
+  if (queue.shown?.prediction !== prediction) return; // another one was chosen meanwhile
   byId("result").hidden = false;
   document.body.classList.add("answered");
-  byId("drop-text").textContent = "Another recording:";
+  byId("drop-text").textContent = "Other recordings:";
   state.prediction = prediction;
   state.part = undefined;
   showHead(prediction);

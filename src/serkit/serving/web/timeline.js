@@ -227,9 +227,8 @@ export class Timeline {
         pen.fillStyle = colours.emotion(run.state);
         pen.fillRect(left, y + LANE - 6, Math.max(right - left - 1, 1), 4);
         const next = Math.min(held[i + 1] ? this.x(held[i + 1].start) - 6 : Infinity, this.gutter + this.plot + 8);
-        const name = [run.state, run.state.slice(0, 3)].find((x) => pen.measureText(x).width < next - left - 2);
         pen.fillStyle = colours.ink;
-        if (name) pen.fillText(name, left + 1, y + LANE / 2 - 3);
+        if (pen.measureText(run.state).width < next - left - 2) pen.fillText(run.state, left + 1, y + LANE / 2 - 3);
       }
     });
     return top + lanes.length * LANE;
