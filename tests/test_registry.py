@@ -63,9 +63,7 @@ def test_a_file_of_a_package_of_ones_own_is_found(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert registry.find("losses", "ownlab.losses.mine").__name__ == "mine"
     assert registry.find("losses", "ownlab.losses.mine.mine").__name__ == "mine"
-    with pytest.raises(
-        SerkitError, match=r"'ownlab.losses.mein' cannot be imported: module 'ownlab.losses' has"
-    ):
+    with pytest.raises(SerkitError, match=r"'ownlab.losses.mein' cannot be imported: module 'ownlab.losses' has"):
         registry.find("losses", "ownlab.losses.mein")
 
 

@@ -92,7 +92,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "scaled": {lead: scaled(scores[lead], manifests, draws=settings.draws, seed=settings.seed)},
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
-        "comparisons": _comparisons(manifests, first, scores, reports, lead, best),
+        "comparisons": _comparisons(manifests, runs, scores, reports, lead, best),
         "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
         "mistakes": _mistakes(manifests, scores, reports, lead),
         "counts": {s: class_counts(manifests, s) for s in splits},
@@ -173,17 +173,22 @@ def _design(run: Run, name: str) -> dict[str, Any]:
 
 def _comparisons(
     manifests: Sequence[Manifest],
-    run: Run,
+    runs: Sequence[Run],
     scores: Scores,
     reports: Mapping[str, Mapping[str, Report]],
     lead: str,
     best: str,
 ) -> list[dict[str, Any]]:
-    """The stack and the published forest, or the mean logit, against the system best on dev and the ensembles."""
+    """The stack and the published forest, or the mean logit, against the system best on dev and the ensembles.
+
+    What every fold kept as its stack is the stack under another name, and is not compared once more.
+    """
     if lead == best:
         return []
-    others = [best, *(e for e in ENSEMBLES if e in scores and e != lead)]
-    kept = _stack(run).get("kept")
+    kept = {_stack(r).get("kept") for r in runs} if lead == "stack" else set()
+    alias = kept.pop() if len(kept) == 1 else None
+    others = [best, *(e for e in ENSEMBLES if e in scores and e not in (lead, alias))]
+    settings = runs[0].recipe.evaluate
     found = []
     for split in ("dev", "test"):
         if split not in reports[lead]:
@@ -191,15 +196,12 @@ def _comparisons(
         for metric in ("macro_f1", "uar"):
             rows: list[comparison.Difference] = []
             for one in dict.fromkeys((lead, "random_forest")):
-                if one not in scores:
+                if one not in scores or one == alias:
                     continue
-                if one == "random_forest" and kept == "random_forest" and len(manifests) == 1:
-                    continue  # it is the stack
-                rivals = [n for n in others if n != one and not (one == "stack" and n == kept and len(manifests) == 1)]
-                tables = {n: scores[n][split] for n in (one, *rivals)}
+                rivals = [n for n in others if n != one]
                 rows += comparison.against_all(
-                    one, tables, list(manifests), split=split, metric=metric,
-                    draws=run.recipe.evaluate.draws, seed=run.recipe.evaluate.seed,
+                    one, {n: scores[n][split] for n in (one, *rivals)}, list(manifests), split=split, metric=metric,
+                    draws=settings.draws, seed=settings.seed,
                 )  # fmt: skip
             found += [{"split": split, **d.to_row()} for d in comparison.with_holm(rows)]
     return found
