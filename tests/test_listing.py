@@ -40,7 +40,7 @@ def test_a_corpus_without_a_language_or_an_address_leaves_no_gap():
 def test_recipes_say_what_they_need():
     rows = {row["name"]: row for row in listing.recipes()}
     assert (rows["offline12"]["extras"], rows["ueda2025"]["extras"]) == ([], ["foundation"])
-    assert "reads functionals, voice, logmel/40, mfcc/20, logmel/80; base install)" in rows["offline12"]["line"]
+    assert "reads functionals, silero, voice, silero/functionals, logmel/80; base install)" in rows["offline12"]["line"]
     assert rows["ueda2025"]["line"].endswith("; extra: foundation)")
     assert rows["mll2026"]["encoders"] == ["waveform", "wavlm/large"]
     assert rows["wavlm_baseline"]["extras"] == ["foundation"]

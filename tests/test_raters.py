@@ -157,7 +157,9 @@ def disputed_toy(root):
 
 def test_a_stack_on_votes_is_scored_against_them_on_every_split(tmp_path, toy_root, toy_store, small_text):
     manifest = disputed_toy(toy_root)
-    run = pipeline.prepare(parse_recipe(small_text, ["train.targets=votes"]), manifest, tmp_path / "run")
+    run = pipeline.prepare(
+        parse_recipe(small_text, ["train.targets=votes", "losses=[kl_soft]"]), manifest, tmp_path / "run"
+    )
     pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
     tree = json.loads((run.folder / "report" / "report.json").read_text())
     for system in ("sound", "stack", "vote", "mean_logit"):
