@@ -173,7 +173,7 @@ def test_bootstrap_is_seeded_and_every_draw_has_as_many_units():
         (["a", "a"], "95% utterance bootstrap (1000 draws), rough: one speaker"),
         (
             ["a", "a", None],
-            "95% speaker bootstrap (1000 draws), 1 clips of unknown speakers drawn singly, rough: 1 known speaker",
+            "95% speaker bootstrap (1000 draws), 1 clip of unknown speakers drawn singly, rough: 1 known speaker",
         ),
         ([None, None], "95% utterance bootstrap (1000 draws), rough: speakers unknown"),
     ],

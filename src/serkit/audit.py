@@ -161,7 +161,7 @@ def _speakers(manifest: Manifest) -> Iterable[Finding]:
             yield _of("warning", "speakers-shared", text, hit)
     unknown = [u for u in manifest if u.split is not None and u.speaker is None]
     if unknown:
-        text = f"{len(unknown)} rows in a split have no speaker: leakage cannot be seen and intervals are by utterance"
+        text = f"{len(unknown)} rows in splits have no speaker: leakage is unseen; in intervals each counts as one"
         yield _of("warning", "speaker-unknown", text, unknown)
     everyone = {u.speaker for u in manifest}
     if len(everyone) == 1 and None not in everyone:

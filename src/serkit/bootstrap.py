@@ -50,7 +50,7 @@ class Clusters:
         if self.unit == "utterance":
             return text + ", rough: one speaker"
         if alone:
-            text += f", {alone} clips of unknown speakers drawn singly"
+            text += f", {alone} clip{'s'[: alone > 1]} of unknown speakers drawn singly"
         known = f"{self.speakers} known speaker{'s'[: self.speakers > 1]}" if alone else f"{self.speakers} speakers"
         return text + (f", rough: {known}" if self.speakers < ROUGH_BELOW else "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,9 +165,9 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
     """Fit the stack on out-of-fold scores, and the vote and the mean logit beside it."""
     names = list(run.recipe.systems)
     settings = run.recipe.stack
-    _forget_ensembles(run)
     if len(names) < 2:
         _tell(listener, "stack", "one system: nothing to combine")
+        _forget_others(run, ())
         run.mark("stack")
         return
     _tell(listener, "stack", settings.name if settings is not None else "vote and mean logit")
@@ -194,15 +194,19 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
             table.save(run.predictions_path(name, split))
             if settings is not None and name == kept:
                 _named(table, "stack").save(run.predictions_path("stack", split))
+    _forget_others(run, ensembles)
     run.mark("stack")
 
 
-def _forget_ensembles(run: Run) -> None:
+def _forget_others(run: Run, made: Collection[str]) -> None:
     """Remove what another ``stack`` setting left: no ensemble that this recipe does not make may be read."""
-    shutil.rmtree(run.folder / "stack", ignore_errors=True)
-    for name in ENSEMBLES:
+    gone = [name for name in ENSEMBLES if name not in made and not (name == "stack" and run.recipe.stack and made)]
+    for name in gone:
+        shutil.rmtree(run.folder / "stack" / name, ignore_errors=True)
         for split in SPLITS:
             run.predictions_path(name, split).unlink(missing_ok=True)
+    if "stack" in gone:
+        (run.folder / "stack" / "choice.json").unlink(missing_ok=True)
 
 
 def evaluate_run(run: Run, machine: Machine | None = None, listener: Listener | None = None) -> None:

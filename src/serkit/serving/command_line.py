@@ -11,7 +11,7 @@ import typer
 
 from serkit.errors import SerkitError
 from serkit.serving import adapt_command, listen_command
-from serkit.serving.results import THRESHOLD
+from serkit.serving.results import THRESHOLD_MEANS
 
 
 class Format(StrEnum):
@@ -99,7 +99,7 @@ def predict(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,
-    threshold: Annotated[float | None, typer.Option(help=THRESHOLD)] = None,
+    threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
     rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM of a diarisation.")] = None,
     transcript: Annotated[
         Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json, or a folder with one per recording.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serkit.errors import SerkitError
-from serkit.serving.results import THRESHOLD
+from serkit.serving.results import THRESHOLD_MEANS
 
 if TYPE_CHECKING:
     from serkit.serving.listening import Heard
@@ -28,7 +28,7 @@ def listen(
     fast: Annotated[bool, typer.Option("--fast", help="With --from: do not wait as if it were spoken now.")] = False,
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
     labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
-    threshold: Annotated[float | None, typer.Option(help=THRESHOLD)] = None,
+    threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
     partial: Annotated[
         float, typer.Option(help="A first answer after every so many seconds of speech; 0: none.", min=0)
     ] = 1.0,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Abstain = Literal["", "no_speech", "unsure"]
 By = Literal["clip", "segment", "window", "sentence", "turn", "channel"]
-THRESHOLD = (
+THRESHOLD_MEANS = (
     "Answers are 'unsure' below the smallest confidence at and above which answers were right at least this often on "
     "held-out speakers; unless given: where answers of that confidence were more often wrong than right."
 )

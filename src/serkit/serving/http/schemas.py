@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serkit.serving.results import THRESHOLD, Abstain, By, Prediction, Segment
+from serkit.serving.results import THRESHOLD_MEANS, Abstain, By, Prediction, Segment
 
 MAX_TEXT = 100_000
 _SUMMARY = (
@@ -166,7 +166,7 @@ class Options(Row):
     timeline: bool = Field(False, description="Emotion over time, part by part.")
     by: By | None = Field(None, description="Parts of the timeline; segment (of speech) with timeline, else clip.")
     labels: list[str] | None = Field(None, max_length=200, description="Answer with one of these alone.")
-    threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description=THRESHOLD)
+    threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description=THRESHOLD_MEANS)
     text: str | None = Field(None, max_length=MAX_TEXT, description="What is said, for models that read.")
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="Length of a window.")
     hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="From one window to the next.")

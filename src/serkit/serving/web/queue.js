@@ -31,10 +31,6 @@ export class Queue {
     this.update();
   }
 
-  get several() {
-    return this.entries.length > 1;
-  }
-
   get files() {
     return this.entries.map((entry) => entry.file);
   }
