@@ -116,6 +116,8 @@ def test_several_files_are_answered_in_order_also_under_one_name(service: Servic
         ({"labels": "anger"}, "two or more"),
         ({"by": "word"}, "by: Input should be 'clip', 'segment'"),
         ({"by": "turn"}, "needs the turns"),
+        ({"by": "clip", "timeline": "true"}, "timeline is of parts, and by 'clip' makes none"),
+        ({"by": "segment", "window_s": "2"}, "by 'segment' has no windows"),
         ({"threshold": "2"}, "threshold: Input should be less than or equal to 1"),
         ({"threshold": "0.999"}, "no confidence reached that precision"),
         ({"timeline": "perhaps"}, "timeline: Input should be a valid boolean"),

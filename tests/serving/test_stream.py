@@ -121,6 +121,8 @@ def test_misuse_is_one_clear_line(model: Model) -> None:
         model.stream(by="sentence")
     with pytest.raises(SerkitError, match="a hop within them"):
         model.stream(by="window", window_s=1.0, hop_s=2.0)
+    with pytest.raises(SerkitError, match="by 'segment' has no windows"):
+        model.stream(window_s=2.0)
     with pytest.raises(SerkitError, match="partial_s"):
         model.stream(partial_s=0)
 

@@ -13,7 +13,7 @@ from serkit.progress import Meter, ProgressCallback
 from serkit.serving import example, formats
 from serkit.serving.pool import STDIN, Asked, Worker, answers
 from serkit.serving.predictor import Model
-from serkit.serving.results import Prediction
+from serkit.serving.results import Prediction, division
 from serkit.serving.resuming import Answered, stamp
 
 AUDIO = frozenset(f".{x}" for x in (
@@ -43,13 +43,9 @@ def predict(
     kind = asked.kind or formats.BY_SUFFIX.get(asked.out.suffix.lower() if asked.out is not None else "", "table")
     if kind not in formats.FORMATS:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
-    if asked.by == "clip" and (asked.timeline or kind in ("rttm", "textgrid")):
-        given = "--timeline" if asked.timeline else f"--format {kind}"
-        raise SerkitError(f"{given} is of parts, and --by clip makes none: leave one of the two out")
     timeline = asked.timeline or kind in ("rttm", "textgrid")
-    asked = replace(asked, kind=kind, timeline=timeline, by=asked.by or ("segment" if timeline else "clip"))
-    if asked.by != "window" and (asked.window_s, asked.hop_s) != (None, None):
-        raise SerkitError("--window and --hop are of windows: add --by window")
+    by = division(asked.by, timeline=timeline, named="--timeline" if asked.timeline else f"--format {kind}")
+    asked = replace(asked, kind=kind, timeline=timeline, by=by)
     if asked.by == "channel" and any((asked.rttm, asked.transcript, asked.asr, asked.diariser)):
         raise SerkitError(
             "--by channel has the channels for speakers, and nothing says in which of them a word is said: leave out "

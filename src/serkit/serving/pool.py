@@ -91,12 +91,10 @@ class Worker:
 
         asked = self.asked
         turns, sentences = self._beside.of(path, recording) if self._beside is not None and known else ([], [])
-        options: dict[str, Any] = {"window_s": asked.window_s, "hop_s": asked.hop_s}
         return {
             "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
-            "turns": turns, "sentences": sentences,
+            "turns": turns, "sentences": sentences, "window_s": asked.window_s, "hop_s": asked.hop_s,
             "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
-            **{k: v for k, v in options.items() if v is not None},
         }  # fmt: skip
 
     def answer(self, path: str) -> Prediction | str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from serkit.errors import SerkitError
+
 Abstain = Literal["", "no_speech", "unsure"]
 By = Literal["clip", "segment", "window", "sentence", "turn", "channel"]
 THRESHOLD_MEANS = (
@@ -13,6 +15,23 @@ THRESHOLD_MEANS = (
     "held-out speakers; unless given: where answers of that confidence were more often wrong than right."
 )
 BYS = ("clip", "segment", "window", "sentence", "turn", "channel")
+
+
+def division(by: By | None, *, timeline: bool, named: str = "timeline") -> By:
+    """How a recording is divided: as asked, else by segment where a timeline is wanted, else not at all.
+
+    Args:
+        named: what wants the timeline, for the message.
+
+    Raises:
+        SerkitError: a timeline of a recording that is not to be divided.
+
+    >>> division(None, timeline=True), division("window", timeline=False), division(None, timeline=False)
+    ('segment', 'window', 'clip')
+    """
+    if timeline and by == "clip":
+        raise SerkitError(f"{named} is of parts, and by 'clip' makes none: leave one of the two out")
+    return by or ("segment" if timeline else "clip")
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class StreamSettings:
             with times, for ``sentence``, and for the words of the others; and for speakers, without ``turns``.
         threshold: unsure below the smallest confidence at and above which answers were right at least this often on
             held-out speakers; ``None``: where those of that confidence were more often wrong than right.
-        window_s, hop_s: of windows. segments: how speech is found.
+        window_s, hop_s: length of a window and from one to the next, 3 s and 1.5 s unless given; of ``window`` alone.
+        segments: how speech is found.
         partial_s: a partial answer after every so many seconds of speech; ``None``: none.
         max_s: longest recording, in seconds.
     """
@@ -54,8 +55,8 @@ class StreamSettings:
     turns: Sequence[Turn] = ()
     sentences: Sequence[Turn] = ()
     threshold: float | None = None
-    window_s: float = WINDOW_S
-    hop_s: float = HOP_S
+    window_s: float | None = None
+    hop_s: float | None = None
     segments: SegmentSettings = field(default_factory=SegmentSettings)
     partial_s: float | None = None
     max_s: float | None = None
@@ -67,6 +68,10 @@ class StreamSettings:
             raise SerkitError("by 'turn' needs the turns of a diarisation (an RTTM file)")
         if self.by == "sentence" and not self.sentences:
             raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json)")
+        if self.by != "window" and (self.window_s, self.hop_s) != (None, None):
+            raise SerkitError(
+                f"by '{self.by}' has no windows: window_s and hop_s (--window, --hop) go with by 'window'"
+            )
         if self.by == "channel" and (self.turns or self.sentences):
             raise SerkitError(
                 "by 'channel' takes neither turns nor sentences: its speakers are the channels, and nothing says in "
@@ -198,7 +203,8 @@ class Stream:
     def _make_cutter(self) -> Cutter:
         asked = self._settings
         if asked.by == "window":
-            return WindowCutter(asked.window_s, asked.hop_s, asked.segments)
+            window_s = WINDOW_S if asked.window_s is None else asked.window_s
+            return WindowCutter(window_s, HOP_S if asked.hop_s is None else asked.hop_s, asked.segments)
         if asked.by == "turn":
             return TurnCutter(asked.turns, asked.segments)
         if asked.by == "sentence":

@@ -16,10 +16,11 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from serkit.errors import did_you_mean
+from serkit.errors import SerkitError, did_you_mean
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.schemas import JsonBody, Options
 from serkit.serving.http.settings import MIB, ServiceSettings
+from serkit.serving.results import division
 
 SPOOL_BYTES = MIB  # a recording up to this stays in memory; a larger one is in a temporary file without a name
 JSON_BYTES = 32_000_000
@@ -166,8 +167,10 @@ def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Opti
         options = Options.model_validate(found)
     except ValidationError as error:
         raise Refused("bad_option", _line(error)) from None
-    if options.by is None:
-        options.by = "segment" if options.timeline else "clip"
+    try:
+        options.by = division(options.by, timeline=options.timeline)
+    except SerkitError as error:
+        raise Refused("bad_option", str(error)) from None
     return options
 
 
