@@ -142,14 +142,16 @@ def test_a_call_with_a_side_on_each_channel_is_told_from_other_stereo(model: Mod
         "one is silent": (left + right, 0 * left),
         "one is noise": (left + right, quiet(n / RATE)[:n]),
         "two in a room": (left + 0.5 * right + hall, 0.5 * left + right + np.roll(hall, 50)),
-        "both at once": (left + right, np.roll(left + right, RATE // 2)),
+        "music in the one": (left + right, 0.5 * np.sin(np.arange(n) * 0.1)),
+        "a room and noise": (left + right + hall + quiet(n / RATE)[:n] * 9, left + right - hall),
         "a knock on the other": (left + right, np.where(np.arange(n) // 1600 == 20, 0.3 * rng.normal(0, 1, n), 0)),
     }
     for name, channels in ordinary.items():
         for rate in (RATE, 48_000):
             assert TWO_VOICES not in model.predict(np.stack(channels, axis=1), rate_hz=rate).notes, name
     leaking = (left + 0.1 * right + quiet(n / RATE)[:n], right + 0.1 * left)
-    for channels in ((left, right), (right, 0.3 * left), leaking):
+    at_once = (np.roll(left, 2_000) + 0.9 * np.roll(left, -3 * RATE), left + right)
+    for channels in ((left, right), (right, 0.3 * left), leaking, at_once, (at_once[0], 0.2 * at_once[1])):
         sound = np.stack(channels, axis=1)
         found = model.predict(encoded(sound))
         assert found.notes == (TWO_VOICES,)

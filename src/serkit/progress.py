@@ -15,7 +15,8 @@ class Progress:
         stage: what is being done, a word or two. unit: what is counted, in the plural.
         done, total: finished and all items, failed ones included. failed: those that could not be done.
         audio_s, total_audio_s: seconds of audio finished and in all; 0 where the stage hears none.
-        elapsed_s: since the stage began.
+        elapsed_s: since the stage began. share: of the work that is done, from 0 to 1, where items differ much and
+            somebody knows better than by counting them.
     """
 
     stage: str
@@ -26,6 +27,7 @@ class Progress:
     audio_s: float
     total_audio_s: float
     elapsed_s: float
+    share: float | None = None
 
     @property
     def rate_hz(self) -> float:
@@ -39,7 +41,9 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the speed so far (by audio where there is any), ``None`` before the first item."""
+        """Seconds left at the speed so far, by share, else audio, else items; ``None`` before anything is done."""
+        if self.share is not None and self.done < self.total:
+            return self.elapsed_s * (1 - self.share) / self.share if self.share > 0 else None
         done, total = (self.audio_s, self.total_audio_s) if self.total_audio_s > 0 else (self.done, self.total)
         if self.done >= self.total:
             return 0.0
@@ -89,12 +93,18 @@ class Meter:
     ) -> None:
         self.stage, self.unit, self.total, self.total_audio_s = stage, unit, total, total_audio_s
         self.done, self.failed, self.audio_s = 0, 0, 0.0
+        self.share: float | None = None
         self._callback, self._every_s = callback, every_s
         self._start, self._last = time.monotonic(), float("-inf")
         self._tell()
 
-    def advance(self, n: int = 1, *, audio_s: float = 0.0, failed: int = 0) -> None:
-        """Count ``n`` more items as done, ``failed`` of them in vain, with ``audio_s`` seconds of audio."""
+    def advance(self, n: int = 1, *, audio_s: float = 0.0, failed: int = 0, share: float | None = None) -> None:
+        """Count ``n`` more items as done, ``failed`` of them in vain, with ``audio_s`` seconds of audio.
+
+        Args:
+            share: of all the work that is done by now; ``n`` is 0 where that changes within an item.
+        """
+        self.share = share
         self.done += n
         self.failed += failed
         self.audio_s += audio_s
@@ -104,8 +114,9 @@ class Meter:
         """Where the stage is."""
         elapsed = time.monotonic() - self._start
         return Progress(
-            self.stage, self.unit, self.done, self.total, self.failed, self.audio_s, self.total_audio_s, elapsed
-        )
+            self.stage, self.unit, self.done, self.total, self.failed, self.audio_s, self.total_audio_s, elapsed,
+            self.share,
+        )  # fmt: skip
 
     def _tell(self) -> None:
         if self._callback is None:

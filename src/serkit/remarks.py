@@ -18,8 +18,10 @@ CANCELLED_DB = 20.0
 APART_DB = 12.0  # by which one channel is above the other while its speaker alone is heard
 _FRAME_S = 0.1
 _QUIETEST_DB, _HEARD_DB = -100, 35  # of a level that is told from others; below the loudest frame: a pause
-_LEAST_FRAMES = 10  # that each side of a call has for itself
+_LEAST_FRAMES = 10  # in which each side of a call is heard
 _LEAST_SHARE, _TOGETHER = 0.1, 0.7  # of the frames with sound: of each side, and of both sides
+_LEAST_TALK = 30  # frames from which it is told whether two levels rise and fall together
+_TIED, _LEAST_DB = 0.3, 3.0  # correlation from which they do; deviation of the level of whoever speaks
 _FAINT = 1e-10  # power re full scale, -100 dB: less is rounding
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the longest page
 _XING_PLACES = (13, 15, 21, 23, 36, 38)  # after a frame's header and side information, with and without a checksum
@@ -56,8 +58,9 @@ class Remarks:
     def two_sided(self) -> bool:
         """Whether two channels hold different voices, as a call does with a side on each.
 
-        Most of what is heard is then on one channel alone, some of it on the one and some on the other: not so where
-        both have the same sound, where a room or music is on both, or where one is silent.
+        Most of what is heard is then on one channel alone, some of it on the one and some on the other; or, where both
+        talk all the time, each rises and falls by itself. Not so where both have the same sound, where a room or music
+        is on both, or where one is silent or steady.
         """
         return self._sides.found
 
@@ -102,10 +105,11 @@ class Remarks:
 
 
 class _Sides:
-    """Frames of two channels, counted by the level of the louder one and by which one it is: memory stays constant."""
+    """Frames of two channels, summed up by the level of the louder one: memory stays constant."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((1 - _QUIETEST_DB, 3), dtype=np.int64)  # left alone, right alone, both
+        self._levels = np.zeros((1 - _QUIETEST_DB, 5))  # sums of left, right, their squares, and their product
         self._rest = np.zeros((0, 2), dtype=np.float32)
 
     def hear(self, block: np.ndarray, size: int) -> None:
@@ -119,16 +123,27 @@ class _Sides:
         side = np.where(lead > APART_DB, 0, np.where(lead < -APART_DB, 1, 2))
         loud = np.clip(np.round(level.max(axis=1)), _QUIETEST_DB, 0).astype(np.int64)
         np.add.at(self._counts, (loud - _QUIETEST_DB, side), 1)
+        one, other = level.T
+        sums = np.stack([one, other, one**2, other**2, one * other], axis=1)
+        np.add.at(self._levels, loud - _QUIETEST_DB, sums)
 
     @property
     def found(self) -> bool:
-        """Whether each channel has much of what is heard for itself, and both together most of it."""
+        """Whether each channel has much of what is heard for itself, and both together most of it, or goes its way."""
         levels = np.flatnonzero(self._counts.sum(axis=1))
         if not len(levels):
             return False
-        left, right, both = self._counts[max(1, int(levels[-1]) - _HEARD_DB) :].sum(axis=0)  # 0: nothing at all
+        first = max(1, int(levels[-1]) - _HEARD_DB)  # 0: nothing at all
+        left, right, both = self._counts[first:].sum(axis=0)
         total = left + right + both
-        return bool(min(left, right) >= max(_LEAST_FRAMES, _LEAST_SHARE * total) and left + right >= _TOGETHER * total)
+        least = max(_LEAST_FRAMES, _LEAST_SHARE * total)
+        if min(left, right) >= least and left + right >= _TOGETHER * total:
+            return True
+        if total < _LEAST_TALK or min(left, right) + both < least:
+            return False
+        one, other, one_2, other_2, product = self._levels[first:].sum(axis=0) / total
+        deviations = np.sqrt(np.maximum(0.0, [one_2 - one**2, other_2 - other**2]))
+        return bool(deviations.min() >= _LEAST_DB and product - one * other < _TIED * deviations.prod())
 
 
 def broken_off(file: BinaryIO) -> str:

@@ -121,7 +121,7 @@ def test_work_that_was_stopped_goes_on(
     out.write_text("".join(lines[:-1]) + lines[-1][:7], encoding="utf-8")  # killed in the middle of a row
     heard: list[str] = []
     answer = Worker.answer
-    monkeypatch.setattr(Worker, "answer", lambda self, path: heard.append(path) or answer(self, path))
+    monkeypatch.setattr(Worker, "answer", lambda self, path, tell=None: heard.append(path) or answer(self, path))
     _, _, complaints = ask(asked(folder, kind=kind, out=out))
     assert complaints[0] == f"1 of 3 recordings are answered in {out} already"
     assert out.read_text(encoding="utf-8") == whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -130,7 +129,7 @@ def predict(
         language=language, diariser=diarise,
     )  # fmt: skip
     ticker = Ticker()
-    failed = commands.predict(asked, _write, ticker.complain, ticker)
+    failed = commands.predict(asked, ticker.write, ticker.complain, ticker)
     ticker.end()
     if failed:
         raise typer.Exit(1)
@@ -169,8 +168,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SerkitError(f"--notes {path}: not a text file that can be read ({error})") from None
-
-
-def _write(text: str) -> None:
-    typer.echo(text, nl=False)
-    sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,22 +69,70 @@ def predict(
     left = [f for f in files if answered is None or formats.shown(f) not in answered.paths]
     if len(left) < len(files):
         complain(f"{len(files) - len(left)} of {len(files)} recordings are answered in {asked.out} already")
-    meter = Meter("predict", len(left), progress if len(files) > 1 else None, unit="files")
+    pace = _Pace(left, progress)
     failed = 0
-    said: set[str] = set()
+    told = _Notes(complain, several=len(files) > 1)
     with _Sink(asked, kind, head, write, answered, listed=len(files) > 1) as sink:
-        for path, answer in answers(left, worker, asked):
-            meter.advance(failed=int(isinstance(answer, str)))
+        for path, answer in answers(left, worker, asked, pace.heard):
+            pace.answered(path, failed=isinstance(answer, str))
             if isinstance(answer, str):
                 failed += 1
                 complain(formats.shown(answer if path in answer else f"{path}: {answer}"))
                 continue
-            for note in answer.notes:
-                if note not in said:
-                    said.add(note)
-                    complain(f"note: {note}")
+            told.of(answer)
             sink.add(answer)
+    told.end()
     return failed
+
+
+class _Pace:
+    """How much is done: a file counts by its size, the one that is heard just now by how far it is.
+
+    Args:
+        files: that are to be answered. progress: is told.
+    """
+
+    def __init__(self, files: Sequence[str], progress: ProgressCallback | None) -> None:
+        self._left = {path: _size(path) for path in files}
+        self._all, self._done = sum(self._left.values()), 0
+        self._meter = Meter("predict", len(files), progress, unit="files")
+
+    def heard(self, path: str, share: float) -> None:
+        """So much of a file is heard."""
+        self._meter.advance(0, share=(self._done + share * self._left[path]) / self._all)
+
+    def answered(self, path: str, *, failed: bool) -> None:
+        """A file is over."""
+        self._done += self._left.pop(path)
+        self._meter.advance(failed=int(failed), share=self._done / self._all)
+
+
+def _size(path: str) -> int:
+    try:
+        return max(1, Path(path).stat().st_size)
+    except (OSError, ValueError):  # standard input, or what will be refused when its turn comes
+        return 1
+
+
+class _Notes:
+    """Notes of answers for whoever watches: each in full once, with the recording it is of, and then counted."""
+
+    def __init__(self, complain: Callable[[str], None], *, several: bool) -> None:
+        self._complain, self._several = complain, several
+        self._n: Counter[str] = Counter()
+
+    def of(self, answer: Prediction) -> None:
+        """What is new among the notes of an answer."""
+        for note in answer.notes:
+            if not self._n[note]:
+                self._complain("note: " + f"{answer.path}: " * self._several + note)
+            self._n[note] += 1
+
+    def end(self) -> None:
+        """How many recordings had the same."""
+        for note, n in self._n.items():
+            if n > 1:
+                self._complain(f"note: so it is with {n - 1} more: {note[:60]} …")
 
 
 def gather(inputs: Sequence[str]) -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
 import tempfile
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from serkit import audio
 from serkit.errors import SerkitError
 from serkit.processes import WorkerDied, in_processes
 from serkit.serving import formats
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from serkit.serving.hearing import Beside
 
 STDIN = "-"
+Tell = Callable[[str, float], None]  # which file, and the share of it that is heard
+_SOON_S = 1.0
 _MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
 
 
@@ -97,11 +102,12 @@ class Worker:
             "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
         }  # fmt: skip
 
-    def answer(self, path: str) -> Prediction | str:
-        """The prediction, or what is wrong with the recording in one line."""
+    def answer(self, path: str, tell: Tell | None = None) -> Prediction | str:
+        """The prediction, or what is wrong with the recording in one line; ``tell`` is told how far it is."""
         try:
             if path != STDIN:
-                found = self.model.predict(path, **self.settings(path, path))
+                heard = None if tell is None else _shares(path, tell)
+                found = self.model.predict(path, heard=heard, **self.settings(path, path))
                 return replace(found, path=formats.shown(path))
             with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as held:
                 while block := sys.stdin.buffer.read(1 << 20):
@@ -114,6 +120,23 @@ class Worker:
             return str(error).replace("audio stream", "standard input", 1) if path == STDIN else str(error)
         except OSError as error:
             return f"{path}: cannot be read: {error.strerror or error}"
+
+
+def _shares(path: str, tell: Tell) -> Callable[[float], None]:
+    """A function of the seconds heard; only of what takes a while is the length looked up, if its header says it."""
+    began = time.monotonic()
+    length_s: float | None = None
+
+    def heard(seconds: float) -> None:
+        nonlocal length_s
+        if length_s is None and time.monotonic() - began > _SOON_S:
+            length_s = math.inf
+            with contextlib.suppress(SerkitError):
+                length_s = audio.info(path).duration_s
+        if length_s is not None and 0 < length_s < math.inf:
+            tell(path, min(1.0, seconds / length_s))
+
+    return heard
 
 
 _WORKER: Worker | None = None
@@ -131,8 +154,10 @@ def _work(path: str) -> Prediction | str:
     return _WORKER.answer(path)
 
 
-def answers(files: Sequence[str], worker: Worker, asked: Asked) -> Iterator[tuple[str, Prediction | str]]:
-    """Every file with its answer, in order.
+def answers(
+    files: Sequence[str], worker: Worker, asked: Asked, tell: Tell | None = None
+) -> Iterator[tuple[str, Prediction | str]]:
+    """Every file with its answer, in order; ``tell`` is told how much is heard of a file that takes a while.
 
     A process that dies, for want of memory or by somebody's hand, costs no other file its answer: the one it had is
     tried once more, alone, and where that fails too, the reason stands in its place.
@@ -141,7 +166,7 @@ def answers(files: Sequence[str], worker: Worker, asked: Asked) -> Iterator[tupl
     jobs = min(asked.jobs or cores, len(files))
     if jobs <= 1:
         for path in files:
-            yield path, worker.answer(path)
+            yield path, worker.answer(path, tell)
         return
     left = deque(files)
     while left:

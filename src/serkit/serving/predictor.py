@@ -6,7 +6,7 @@ Loads numpy and onnxruntime; torch only where an encoder of the bundle needs it.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +97,7 @@ class Model(Classifier):
         turns: Sequence[Turn] = (),
         sentences: Sequence[Turn] = (),
         threshold: float | None = None,
+        heard: Callable[[float], None] | None = None,
         **options: Any,
     ) -> Prediction: ...
 
@@ -111,6 +112,7 @@ class Model(Classifier):
         turns: Sequence[Turn] = (),
         sentences: Sequence[Turn] = (),
         threshold: float | None = None,
+        heard: Callable[[float], None] | None = None,
         **options: Any,
     ) -> Prediction | np.ndarray:
         """Answer for one recording, of any length, in constant memory; for a list, as scikit-learn has it.
@@ -120,7 +122,8 @@ class Model(Classifier):
                 (samples, channels), float in [-1, 1] or integers of at most 32 bits at full scale. Or a list of these,
                 or an array of paths, without further options.
             labels, text, by, turns, sentences, threshold: see :class:`serkit.serving.stream.StreamSettings`, as
-                are further ``options``: ``window_s``, ``hop_s``, ``segments``.
+                are further ``options``: ``window_s``, ``hop_s``, ``segments``. heard: is told now and then how many
+                seconds of a file have been heard.
 
         Returns:
             The answer; for a list (recordings,) the labels that :meth:`predict_proba` finds the most probable.
@@ -151,6 +154,8 @@ class Model(Classifier):
             apart = by == "channel"
             for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks, apart=apart):
                 stream.push(block)
+                if heard is not None:
+                    heard(stream.heard_s)
         stream.finish()
         path = str(recording) if isinstance(recording, (str, Path)) else None
         return replace(stream.prediction, path=path)

@@ -10,6 +10,8 @@ import typer
 from serkit.progress import Progress, duration
 
 EVERY_S = 20.0
+SOON_S = 2.0  # a lone recording that is answered by then needs no word
+_WIDTH = 40
 
 
 class Ticker:
@@ -22,20 +24,37 @@ class Ticker:
 
     def __call__(self, state: Progress) -> None:
         """Say it, if it is time."""
-        line = f"{state.done} of {state.total} {state.unit}" + (f", {state.failed} failed" if state.failed else "")
+        if state.total > 1:
+            line = f"{state.done} of {state.total} {state.unit}" + (f", {state.failed} failed" if state.failed else "")
+        elif state.share is None or state.done or state.elapsed_s < SOON_S:
+            return
+        else:
+            line = f"{state.share:.0%} heard"
         if state.left_s is not None and state.done < state.total:
             line += f", {duration(state.left_s)} left"
         if self._moving:
-            typer.echo(f"\r{line:40} ", nl=False, err=True)
+            typer.echo(f"\r{line:{_WIDTH}} ", nl=False, err=True)
             self._open = True
         elif time.monotonic() - self._said > EVERY_S:
             self._said = time.monotonic()
             typer.echo(line, err=True)
 
+    def write(self, text: str) -> None:
+        """Text for standard output, which begins a line of its own."""
+        self._clear()
+        typer.echo(text, nl=False)
+        sys.stdout.flush()
+
     def complain(self, line: str) -> None:
-        """A line of its own."""
-        self.end()
+        """A line for standard error."""
+        self._clear()
         typer.echo(f"serkit: {line}", err=True)
+
+    def _clear(self) -> None:
+        """Take the moving line away, for whatever stands there next."""
+        if self._open:
+            typer.echo(f"\r{'':{_WIDTH}} \r", nl=False, err=True)
+        self._open = False
 
     def end(self) -> None:
         """Leave the moving line."""
