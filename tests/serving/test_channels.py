@@ -24,7 +24,7 @@ from serkit.serving import formats
 from serkit.serving.channels import MAX_CHANNELS, ChannelStream
 from serkit.serving.commands import predict
 from serkit.serving.pool import Asked
-from serkit.serving.predictor import Model
+from serkit.serving.predictor import NO_TEXT, Model
 from serkit.serving.results import Prediction, Segment
 from serkit.serving.timeline import Turn
 
@@ -199,9 +199,15 @@ def test_misuse_is_one_clear_line(model: Model) -> None:
     assert stream.finish() == []
     with pytest.raises(SerkitError, match="open another"):
         stream.push(made())
-    for options in ({"turns": [Turn(0, 1, "A")]}, {"sentences": [Turn(0, 1, None, "well")]}):
-        with pytest.raises(SerkitError, match="takes neither turns nor sentences"):
-            model.predict(made(), rate_hz=RATE, by="channel", **options)  # type: ignore[arg-type]
+    with pytest.raises(SerkitError, match="takes no turns of a diarisation"):
+        model.predict(made(), rate_hz=RATE, by="channel", turns=[Turn(0, 1, "A")])
+    for speaker, reason in (
+        (None, "words of nobody: by 'channel' the speaker of each sentence is its channel, 'channel 1' to 'channel 8'"),
+        ("Ada", "words of 'Ada'"),
+        ("channel 3", "words of 'channel 3': .* to 'channel 2'"),
+    ):
+        with pytest.raises(SerkitError, match=reason):
+            model.predict(made(), rate_hz=RATE, by="channel", sentences=[Turn(0, 1, speaker, "well")])
     with pytest.raises(SerkitError, match="did you mean 'anger'"):
         model.stream(by="channel", labels=("angr", "fear"))
     with pytest.raises(SerkitError, match="NaN"):
@@ -277,7 +283,31 @@ def test_every_format_names_the_channel(tmp_path: Path, model: Model) -> None:
     assert formats.document("textgrid", [truth], timeline=True) == grid
 
 
-@pytest.mark.parametrize("option", ["rttm", "transcript", "asr", "diariser"])
-def test_speakers_and_words_from_elsewhere_are_refused(tmp_path: Path, option: str) -> None:
-    with pytest.raises(SerkitError, match="leave out --rttm, --transcript, --asr and --diarise"):
+@pytest.mark.parametrize("option", ["rttm", "diariser"])
+def test_speakers_from_elsewhere_are_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(SerkitError, match="leave out --rttm and --diarise"):
         ask(tmp_path / "call.wav", by="channel", **{option: "nothing"})
+
+
+def test_words_go_to_the_channel_they_are_said_in(tmp_path: Path, model: Model) -> None:
+    sound = made()
+    plain = model.predict(wav(sound), by="channel")
+    said = [
+        {"start_s": s.start_s, "end_s": s.end_s, "text": f"word {k}", "speaker": s.speaker}
+        for k, s in enumerate(plain.segments)
+    ]
+    together = {"start_s": plain.segments[1].start_s, "end_s": plain.segments[1].end_s, "text": "elsewhere"}
+    (tmp_path / "call.json").write_text(json.dumps([*said, {**together, "speaker": "channel 1"}]))
+    (tmp_path / "call.wav").write_bytes(wav(sound))
+    row = json.loads(ask(tmp_path / "call.wav", by="channel", kind="json", transcript=tmp_path / "call.json")[0])
+    assert [s["text"] for s in row["segments"]] == [f"word {k}" for k in range(4)]
+    assert [s["probabilities"] for s in row["segments"]] == [dict(s.probabilities) for s in plain.segments]
+    grid, _ = ask(tmp_path / "call.wav", by="channel", kind="textgrid", transcript=tmp_path / "call.json")
+    assert grid.index('"words channel 1"') < grid.index('"words channel 2"')
+
+
+def test_no_words_is_noted_where_no_channel_has_any(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "reads_text", True)
+    one = [Turn(0, 9, "channel 2", "well")]
+    assert model.predict(made(), rate_hz=RATE, by="channel", sentences=one).notes == ()
+    assert model.predict(made(), rate_hz=RATE, by="channel").notes == (NO_TEXT,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import runpy
@@ -97,10 +98,10 @@ def test_stretches_for_a_recogniser_are_those_of_the_recording(tmp_path: Path) -
     clips = list(speech_clips(path))
     settings = hearing.SegmentSettings(max_s=28.0, min_silence_s=0.6)
     stretches = list(find_speech([sound], settings))
-    assert [round(start * 16_000) for start, _ in clips] == [s.start for s in stretches]
-    for (_, clip), stretch in zip(clips, stretches, strict=True):
+    assert [round(start * 16_000) for _, start, _ in clips] == [s.start for s in stretches]
+    for (_, _, clip), stretch in zip(clips, stretches, strict=True):
         assert np.array_equal(clip, sound[stretch.start : stretch.end])
-    assert max(len(clip) for _, clip in clips) <= 29 * 16_000
+    assert max(len(clip) for *_, clip in clips) <= 29 * 16_000
     assert len(clips) >= 4
 
 
@@ -128,6 +129,30 @@ def test_a_whisper_with_random_weights_is_heard(tmp_path: Path) -> None:
     for sentence in Words("whisper/random", "en")(path):
         assert 0 <= sentence.start_s < sentence.end_s <= 5.6
         assert sentence.text
+
+
+def test_each_channel_is_heard_as_its_own_file_is(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the tiny Whisper needs serkit[foundation]")
+    left, right = np.concatenate([talk(2), quiet(31)]), np.concatenate([quiet(29), talk(1)])
+    n = min(len(left), len(right))
+    sound = np.stack([left[:n], right[:n]], axis=1)
+    hear = Words("whisper/random", "en")
+    expected = []
+    for k in (0, 1):
+        (tmp_path / f"{k}.wav").write_bytes(wav(sound[:, k]))
+        own = hear(tmp_path / f"{k}.wav")
+        assert own
+        assert all(s.speaker is None for s in own)
+        expected += [dataclasses.replace(s, speaker=f"channel {k + 1}") for s in own]
+    path = tmp_path / "call.wav"
+    path.write_bytes(wav(sound))
+    assert hear(path, apart=True) == sorted(expected, key=lambda s: s.start_s)
+    parts = row(path, asr="whisper/random", language="en", by="channel")["segments"]
+    assert {p["speaker"] for p in parts if p["text"]} == {"channel 1", "channel 2"}
+    nine = tmp_path / "nine.wav"
+    nine.write_bytes(wav(np.repeat(talk(1)[:, None], 9, axis=1)))
+    with pytest.raises(SerkitError, match="at most 8"):
+        hear(nine, apart=True)
 
 
 def test_listeners_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

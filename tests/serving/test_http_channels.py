@@ -82,8 +82,8 @@ def test_a_stream(service: Service, model: Model) -> None:
             "bad_audio",
             "by 'channel' answers for at most 8",
         ),
-        (CALL, {"turns": [{"start_s": 0, "end_s": 1, "speaker": "A"}]}, "bad_option", "neither turns nor sentences"),
-        (CALL, {"sentences": [{"start_s": 0, "end_s": 1, "text": "a"}]}, "bad_option", "neither turns nor sentences"),
+        (CALL, {"turns": [{"start_s": 0, "end_s": 1, "speaker": "A"}]}, "bad_option", "takes no turns"),
+        (CALL, {"sentences": [{"start_s": 0, "end_s": 1, "text": "a"}]}, "bad_option", "words of nobody: by 'channel'"),
     ],
 )
 def test_what_cannot_be_is_one_line(

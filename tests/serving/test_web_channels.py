@@ -79,7 +79,7 @@ def test_it_is_saved_as_predict_writes_it(opened: Open, model: Model) -> None:
             assert text == formats.document(kind, [truth], timeline=True)
 
 
-def test_a_transcript_does_not_go_with_it_and_the_example_does(opened: Open) -> None:
+def test_a_transcript_without_channels_does_not_go_with_it_and_the_example_does(opened: Open) -> None:
     page = by_channel(opened())
     page.click("#example")  # mono: one speaker, and no words
     page.wait_for_selector("#result:not([hidden])")
@@ -88,4 +88,4 @@ def test_a_transcript_does_not_go_with_it_and_the_example_does(opened: Open) -> 
     page.set_input_files("#transcript", {"name": "w.json", "mimeType": "application/json", "buffer": words})
     page.wait_for_selector("#by option[value=sentence]:not([disabled])", state="attached")
     page.set_input_files("#file", {"name": "call.wav", "mimeType": "audio/wav", "buffer": CALL})
-    until(page, "document.getElementById('problem').textContent.includes('neither turns nor sentences')")
+    until(page, "document.getElementById('problem').textContent.includes('ords of nobody: by')")

@@ -43,6 +43,26 @@ def speaker_of(channel: int) -> str:
     return f"channel {channel + 1}"
 
 
+def refuse_many(n_channels: int) -> None:
+    """Raise :class:`SerkitError` where there are more channels than are answered each alone."""
+    if n_channels > MAX_CHANNELS:
+        raise SerkitError(
+            f"{n_channels} channels: by 'channel' answers for at most {MAX_CHANNELS}; give fewer, or divide it "
+            "otherwise (by 'segment' hears the mean of the channels); an array is (samples, channels)"
+        )
+
+
+def _refuse_strangers(sentences: Sequence[Turn], n_channels: int) -> None:
+    """Raise :class:`SerkitError` where words are of no channel that there is."""
+    for sentence in sentences:
+        if sentence.speaker not in map(speaker_of, range(n_channels)):
+            said = "nobody" if sentence.speaker is None else f"'{sentence.speaker}'"
+            raise SerkitError(
+                f"words of {said}: by 'channel' the speaker of each sentence is its channel, 'channel 1' to "
+                f"'{speaker_of(n_channels - 1)}'"
+            )
+
+
 class ChannelStream:
     """Chunks of a recording in, answers for each of its channels out: used as a :class:`Stream` is.
 
@@ -60,6 +80,7 @@ class ChannelStream:
     def __init__(self, model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None) -> None:
         self._model, self._rate_hz, self._settings = model, rate_hz, replace(settings, by="segment")
         self.remarks = Remarks() if remarks is None else remarks
+        _refuse_strangers(settings.sentences, MAX_CHANNELS)
         self._first = self._opened(0)  # refuses options that no recording could be answered with
         self._streams: list[Stream] = []
         self._prediction: Prediction | None = None
@@ -81,7 +102,7 @@ class ChannelStream:
             The answers that have become final, and at most one partial one for each channel.
 
         Raises:
-            SerkitError: more than 8 channels, or another number than before.
+            SerkitError: more than 8 channels, another number than before, or words of one that there is not.
         """
         if self._prediction is not None:
             raise SerkitError("the stream is finished; open another one")
@@ -119,17 +140,16 @@ class ChannelStream:
         return self._prediction
 
     def _many(self, n_channels: int) -> list[Stream]:
-        if n_channels > MAX_CHANNELS:
-            raise SerkitError(
-                f"{n_channels} channels: by 'channel' answers for at most {MAX_CHANNELS}; give fewer, or divide it "
-                "otherwise (by 'segment' hears the mean of the channels); an array is (samples, channels)"
-            )
+        refuse_many(n_channels)
+        _refuse_strangers(self._settings.sentences, n_channels)
         return [self._first, *(self._opened(k) for k in range(1, n_channels))]
 
     def _opened(self, channel: int) -> Stream:
-        """All that is said in a channel is said by one speaker."""
-        turns = (Turn(0.0, math.inf, speaker_of(channel)),)
-        return Stream(self._model, self._rate_hz, replace(self._settings, turns=turns), self.remarks)
+        """All that is said in a channel is said by one speaker, in the words of this channel."""
+        name = speaker_of(channel)
+        words = tuple(s for s in self._settings.sentences if s.speaker == name)
+        settings = replace(self._settings, turns=(Turn(0.0, math.inf, name),), sentences=words)
+        return Stream(self._model, self._rate_hz, settings, self.remarks)
 
     def _told(self, found: Sequence[Sequence[StreamEvent]]) -> list[StreamEvent]:
         """What all channels answered, in order of time."""
@@ -139,6 +159,7 @@ class ChannelStream:
         speakers = tuple(of_channel(speaker_of(k), p) for k, p in enumerate(alone))
         if len(alone) == 1:
             return replace(alone[0], by="channel", speakers=speakers)
+        notes = tuple(note for note in alone[0].notes if all(note in p.notes for p in alone))
         labels = tuple(alone[0].probabilities)
         speech = [p.speech_s for p in alone]
         weights = speech if any(speech) else [1.0] * len(alone)
@@ -150,5 +171,5 @@ class ChannelStream:
         return replace(
             alone[0], label=labels[best], confidence=float(shares[best]), abstain=abstain, by="channel",
             probabilities=dict(zip(labels, shares.tolist(), strict=True)), no_speech=not any(speech),
-            segments=tuple(parts), speech_s=sum(speech), speakers=speakers,
+            segments=tuple(parts), speech_s=sum(speech), speakers=speakers, notes=notes,
         )  # fmt: skip

@@ -47,11 +47,8 @@ def predict(
     timeline = asked.timeline or kind in ("rttm", "textgrid")
     by = division(asked.by, timeline=timeline, named="--timeline" if asked.timeline else f"--format {kind}")
     asked = replace(asked, kind=kind, timeline=timeline, by=by)
-    if asked.by == "channel" and any((asked.rttm, asked.transcript, asked.asr, asked.diariser)):
-        raise SerkitError(
-            "--by channel has the channels for speakers, and nothing says in which of them a word is said: leave out "
-            "--rttm, --transcript, --asr and --diarise"
-        )
+    if asked.by == "channel" and (asked.rttm or asked.diariser):
+        raise SerkitError("--by channel has the channels for speakers: leave out --rttm and --diarise")
     files = gather(asked.inputs)
     if kind == "rttm":
         _refuse_same_stem(files)

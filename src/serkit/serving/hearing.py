@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,8 +13,10 @@ import numpy as np
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError
-from serkit.segments import Segmenter, SegmentSettings
+from serkit.segments import Segmenter, SegmentSettings, Stretch
+from serkit.serving.channels import refuse_many, speaker_of
 from serkit.serving.example import transcript
+from serkit.serving.pieces import Recent
 from serkit.serving.timeline import Turn, joined, read_rttm, read_transcript, turns_of
 
 if TYPE_CHECKING:
@@ -70,10 +72,11 @@ class Beside:
         """Whether words with times will be known."""
         return bool(self._sentences) or self._folder is not None or self._words is not None
 
-    def of(self, name: str, recording: Recording) -> tuple[list[Turn], list[Turn]]:
+    def of(self, name: str, recording: Recording, *, apart: bool = False) -> tuple[list[Turn], list[Turn]]:
         """The turns and the sentences of a recording; none of either where nothing was asked for.
 
-        Sentences that name their speakers make turns where nothing else does.
+        Sentences that name their speakers make turns where nothing else does. With ``apart`` every channel is a
+        speaker: there are no turns, and words are heard in each channel alone.
 
         Raises:
             SerkitError: an RTTM or a folder without it, or it cannot be heard.
@@ -85,8 +88,8 @@ class Beside:
         if self._folder is not None:
             sentences = read_transcript(_beside(self._folder, name))
         elif self._words is not None:
-            sentences = self._words(_rewound(recording))
-        return turns or joined(sentences), sentences
+            sentences = self._words(_rewound(recording), apart=apart)
+        return ([] if apart else turns or joined(sentences)), sentences
 
 
 class Words:
@@ -101,16 +104,21 @@ class Words:
 
         self._hear: Callable[[Sequence[np.ndarray]], list[Transcript]] = listener(name, language=language)
 
-    def __call__(self, recording: Recording) -> list[Turn]:
-        """The sentences of a recording of any length, in constant memory."""
+    def __call__(self, recording: Recording, *, apart: bool = False) -> list[Turn]:
+        """The sentences of a recording of any length, in constant memory, by time.
+
+        Args:
+            apart: hear every channel as a recording of its own would be heard, its sentences said by ``channel 1``, …
+        """
         found = []
-        for start_s, clip in speech_clips(recording):
+        for channel, start_s, clip in speech_clips(recording, apart=apart):
             heard = self._hear([clip])[0]
             for begin_s, end_s, text in heard.segments:
                 until_s = min(max(end_s, begin_s + 0.02), len(clip) / SAMPLE_RATE_HZ)
                 if until_s > begin_s:
-                    found.append(Turn(start_s + begin_s, start_s + until_s, None, text))
-        return found
+                    speaker = speaker_of(channel) if apart else None
+                    found.append(Turn(start_s + begin_s, start_s + until_s, speaker, text))
+        return sorted(found, key=lambda t: t.start_s)
 
 
 class Diariser:
@@ -156,18 +164,52 @@ class Diariser:
         return sorted(turns, key=lambda t: t.start_s)
 
 
-def speech_clips(recording: Recording) -> Iterator[tuple[float, np.ndarray]]:
-    """(start in seconds, (samples,)) of the stretches of speech, none longer than what Whisper hears at once."""
-    segmenter = Segmenter(SegmentSettings(max_s=_CLIP_S, min_silence_s=0.6))
-    kept, first = np.zeros(0, dtype=np.float32), 0
-    for block in audio.blocks(recording):
-        kept = np.concatenate([kept, block])
-        for stretch in segmenter.push(block):
-            yield stretch.start_s, kept[stretch.start - first : stretch.end - first]
-        gone = max(0, segmenter.needed_from - first)
-        kept, first = kept[gone:], first + min(gone, len(kept))
-    for stretch in segmenter.finish():
-        yield stretch.start_s, kept[stretch.start - first : stretch.end - first]
+def speech_clips(recording: Recording, *, apart: bool = False) -> Iterator[tuple[int, float, np.ndarray]]:
+    """The stretches of speech, none longer than what Whisper hears at once.
+
+    Args:
+        apart: of each channel, instead of their mean.
+
+    Yields:
+        Channel from 0, start in seconds, (samples,) float32 at 16 kHz; of each channel in order of time.
+
+    Raises:
+        SerkitError: not audio; more than 8 channels apart.
+    """
+    ears: list[_Ear] = []
+    for block in audio.blocks(recording, apart=apart):
+        columns = block.reshape(len(block), -1).T
+        if not ears:
+            refuse_many(len(columns))
+            ears = [_Ear() for _ in columns]
+        for k, (ear, samples) in enumerate(zip(ears, columns, strict=True)):
+            for start_s, clip in ear.push(np.ascontiguousarray(samples)):
+                yield k, start_s, clip
+    for k, ear in enumerate(ears):
+        for start_s, clip in ear.finish():
+            yield k, start_s, clip
+
+
+class _Ear:
+    """One channel: its stretches of speech with their samples, which are forgotten once they are told."""
+
+    def __init__(self) -> None:
+        self._segmenter = Segmenter(SegmentSettings(max_s=_CLIP_S, min_silence_s=0.6))
+        self._recent = Recent()
+
+    def push(self, samples: np.ndarray) -> list[tuple[float, np.ndarray]]:
+        """Start in seconds and samples of the stretches that have ended."""
+        self._recent.push(samples)
+        found = self._taken(self._segmenter.push(samples))
+        self._recent.forget(self._segmenter.needed_from)
+        return found
+
+    def finish(self) -> list[tuple[float, np.ndarray]]:
+        """Those that the end ends."""
+        return self._taken(self._segmenter.finish())
+
+    def _taken(self, stretches: Iterable[Stretch]) -> list[tuple[float, np.ndarray]]:
+        return [(s.start_s, self._recent.take(s.start, s.end)) for s in stretches]
 
 
 def _transcripts(given: Path | str | None) -> tuple[Path | None, list[Turn]]:

@@ -95,7 +95,9 @@ class Worker:
         from serkit.segments import SegmentSettings
 
         asked = self.asked
-        turns, sentences = self._beside.of(path, recording) if self._beside is not None and known else ([], [])
+        turns, sentences = [], []
+        if self._beside is not None and known:
+            turns, sentences = self._beside.of(path, recording, apart=asked.by == "channel")
         return {
             "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
             "turns": turns, "sentences": sentences, "window_s": asked.window_s, "hop_s": asked.hop_s,

@@ -40,7 +40,8 @@ class StreamSettings:
         by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence``, ``turn``, or
             ``channel``: stretches of speech in each channel alone, see :mod:`serkit.serving.channels`.
         turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
-            with times, for ``sentence``, and for the words of the others; and for speakers, without ``turns``.
+            with times, for ``sentence``, and for the words of the others; and for speakers, without ``turns``. With
+            ``channel`` there are no turns, and the speaker of a sentence is its channel: ``channel 1``, …
         threshold: unsure below the smallest confidence at and above which answers were right at least this often on
             held-out speakers; ``None``: where those of that confidence were more often wrong than right.
         window_s, hop_s: length of a window and from one to the next, 3 s and 1.5 s unless given; of ``window`` alone.
@@ -72,11 +73,8 @@ class StreamSettings:
             raise SerkitError(
                 f"by '{self.by}' has no windows: window_s and hop_s (--window, --hop) go with by 'window'"
             )
-        if self.by == "channel" and (self.turns or self.sentences):
-            raise SerkitError(
-                "by 'channel' takes neither turns nor sentences: its speakers are the channels, and nothing says in "
-                "which of them a word is said"
-            )
+        if self.by == "channel" and self.turns:
+            raise SerkitError("by 'channel' takes no turns of a diarisation: its speakers are the channels")
         if self.partial_s is not None and not self.partial_s > 0:
             raise SerkitError(f"partial_s {self.partial_s}: expected a time above 0, or None")
 
