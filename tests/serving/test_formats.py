@@ -7,12 +7,13 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from serkit.errors import SerkitError
 from serkit.serving.formats import clock, document, header, rows
-from serkit.serving.results import Prediction, Segment
+from serkit.serving.results import Prediction, Segment, Speaker
 
 SHARES = {"anger": 0.7, "joy": 0.2, "neutral": 0.1}
 PARTS = (
@@ -33,6 +34,18 @@ def test_csv_of_files() -> None:
     assert found[0]["label"] == "anger"
     assert float(found[0]["joy"]) == 0.2
     assert found[0]["abstain"] == ""
+
+
+def test_seconds_are_rounded_in_one_way() -> None:
+    """Times of the detector end in 0.01 s: halves are common, and 5.85 in binary is below it."""
+    part = replace(PARTS[0], start_s=0.15, end_s=6.0, speech_s=5.85)
+    who = Speaker("A", "anger", 0.7, SHARES, "", 5.85, {"anger": 5.85})
+    found = replace(prediction(parts=(part,)), duration_s=8.05, speech_s=5.85, speakers=(who,))
+    lines = document("table", [found], timeline=True).splitlines()
+    assert lines[1] == "  8.1 s, 5.9 s of speech, by segment"
+    assert lines[3].split()[:2] == ["0:00.2", "0:06.0"]
+    assert lines[4].endswith(": anger 5.9 s")
+    assert lines[5] == "  A: anger 0.70, 5.9 s of speech; held: anger 5.9 s"
 
 
 def test_csv_of_a_timeline() -> None:

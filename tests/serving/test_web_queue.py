@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from serkit.serving.predictor import Model
@@ -45,12 +46,64 @@ def test_several_recordings_are_answered_in_turn_and_chosen_from_a_list(opened: 
     assert page.is_hidden("#files"), "one recording has no list"
 
 
+def states(page: Any) -> list[str]:
+    """What the list says of each recording."""
+    return [text.split("\n")[-1] for text in page.locator("#files-list button").all_inner_texts()]
+
+
+def test_as_many_are_asked_at_once_as_the_service_answers(opened: Open) -> None:
+    """The service of the tests has one worker; it is made to say two, and keeps each answer until it is let go."""
+    page, held = opened(), []
+    page.route("**/v1/model", lambda route: _with_workers(route, 2))
+    page.route("**/v1/predict", lambda route: held.append(route))  # playwright marks what it calls
+    page.reload()
+    page.wait_for_selector("#labels input", state="attached")
+    given(page, *[(f"{name}.wav", wav(voice(1.0 + k, k))) for k, name in enumerate(("one", "two", "three"))])
+    until(page, "document.querySelectorAll('#files-list .muted')[1].textContent.startsWith('sending')")
+    assert len(held) == 2
+    assert states(page) == ["sending …", "sending …", "waits"]
+    held[1].continue_()
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.inner_text("#about").startswith("two.wav"), "whichever is answered first"
+    until(page, "document.querySelectorAll('#files-list .muted')[2].textContent.startsWith('sending')")
+    assert page.inner_text("#work-text") == "2 of 3 still to come …"
+    for route in (held[0], held[2]):
+        route.continue_()
+    until(page, "!document.getElementById('choose').disabled")
+    assert page.inner_text("#files-title") == "3 of 3 recordings answered"
+    assert page.inner_text("#about").startswith("two.wav")
+
+
+def _with_workers(route: Any, n: int) -> None:
+    answer = route.fetch()
+    row = answer.json()
+    row["limits"]["workers"] = n
+    route.fulfill(response=answer, json=row)
+
+
+def test_of_several_one_that_finds_the_service_busy_waits(opened: Open) -> None:
+    page, asked = opened(), []
+
+    def busy_once(route: Any) -> None:
+        asked.append(route)
+        if len(asked) == 1:
+            route.fulfill(status=429, headers={"Retry-After": "1"}, json={"error": {"code": "busy", "message": "x"}})
+        else:
+            route.continue_()
+
+    page.route("**/v1/predict", busy_once)
+    given(page, ("one.wav", wav(SOUND)), ("two.wav", wav(SOUND)))
+    until(page, "document.getElementById('files-list').textContent.includes('the server is busy')")
+    until(page, "document.getElementById('files-title').textContent === '2 of 2 recordings answered'")
+    assert len(asked) == 3
+
+
 def test_what_was_cancelled_is_left_out(opened: Open) -> None:
     page = opened()
     page.route("**/v1/predict", lambda route: None)  # never answered
     given(page, ("one.wav", wav(SOUND)), ("two.wav", wav(SOUND)))
     page.wait_for_selector("#work:not([hidden])")
-    assert page.inner_text("#work-text").startswith("1 of 2, one.wav: ")
+    assert page.inner_text("#work-text") == "2 of 2 still to come …"
     page.click("#cancel")
     until(page, "!document.getElementById('choose').disabled")
     assert [t.split("\n")[-1] for t in page.locator("#files-list button").all_inner_texts()] == ["left out"] * 2
@@ -76,7 +129,10 @@ def test_other_options_can_be_asked_of_the_same_recording(opened: Open, model: M
     for text, speaker in zip(said, truth.speakers, strict=True):
         assert text.startswith(f"{speaker.speaker}: ")
         assert f"{speaker.label}, {round(100 * speaker.confidence)}\xa0%" in text
-    assert "pauses within parts included" in page.inner_text("#summary")
+    summary = page.inner_text("#summary")
+    assert "pauses within parts included" in summary
+    for label, seconds in truth.summary.items():
+        assert f"{label} {math.floor(10 * seconds + 0.5) / 10:.1f} s (" in summary
     assert page.locator("#notes li").count() == 0
 
 

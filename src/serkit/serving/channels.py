@@ -54,12 +54,13 @@ def refuse_many(n_channels: int) -> None:
 
 def _refuse_strangers(sentences: Sequence[Turn], n_channels: int) -> None:
     """Raise :class:`SerkitError` where words are of no channel that there is."""
+    names = [speaker_of(k) for k in range(n_channels)]
     for sentence in sentences:
-        if sentence.speaker not in map(speaker_of, range(n_channels)):
+        if sentence.speaker not in names:
             said = "nobody" if sentence.speaker is None else f"'{sentence.speaker}'"
             raise SerkitError(
-                f"words of {said}: by 'channel' the speaker of each sentence is its channel, 'channel 1' to "
-                f"'{speaker_of(n_channels - 1)}'"
+                f"words of {said}: by 'channel' the speaker of each sentence is its channel, "
+                f"'{names[0]}' to '{names[-1]}'"
             )
 
 

@@ -98,7 +98,7 @@ def _line(p: Prediction) -> str:
 
 
 def _timeline_table(p: Prediction) -> str:
-    lines = [_line(p), f"  {p.duration_s:.1f} s, {p.speech_s:.1f} s of speech, by {p.by}"]
+    lines = [_line(p), f"  {_seconds(p.duration_s)}, {_seconds(p.speech_s)} of speech, by {p.by}"]
     wide = max([len(s.label) for s in p.segments] + [len(s.state) for s in p.segments] + [5])
     speakers = any(s.speaker for s in p.segments)
     voice = max([len(s.speaker or "") for s in p.segments] + [7])
@@ -113,14 +113,16 @@ def _timeline_table(p: Prediction) -> str:
             f"  {clock(s.start_s):>9}  {clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
         )
     if p.segments:
-        shares = ", ".join(f"{label} {seconds:.1f} s" for label, seconds in p.summary.items())
+        shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in p.summary.items())
         lines.append(f"  held, pauses within parts included: {shares}")
     for one in p.speakers:
         sure = (
             "no speech" if one.abstain == "no_speech" else f"{one.label} {one.confidence:.2f}" + "?" * bool(one.abstain)
         )
-        shares = ", ".join(f"{label} {seconds:.1f} s" for label, seconds in one.summary.items())
-        lines.append(f"  {one.speaker}: {sure}, {one.speech_s:.1f} s of speech" + f"; held: {shares}" * bool(shares))
+        shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in one.summary.items())
+        lines.append(
+            f"  {one.speaker}: {sure}, {_seconds(one.speech_s)} of speech" + f"; held: {shares}" * bool(shares)
+        )
     if any(s.abstain for s in p.segments) or any(one.abstain for one in p.speakers):
         lines.append("  ?: unsure")
     return "".join(line.rstrip() + "\n" for line in lines)
@@ -132,11 +134,19 @@ def clock(seconds: float) -> str:
     >>> clock(75.24), clock(0.85), clock(3599.96)
     ('1:15.2', '0:00.9', '1:00:00.0')
     """
-    tenths = math.floor(round(seconds, 3) * 10 + 0.5)
-    minutes, rest = divmod(tenths, 600)
+    minutes, rest = divmod(_tenths(seconds), 600)
     hours, minutes = divmod(minutes, 60)
     seconds = rest / 10
     return f"{hours}:{minutes:02d}:{seconds:04.1f}" if hours else f"{minutes}:{seconds:04.1f}"
+
+
+def _seconds(seconds: float) -> str:
+    """5.85 as ``5.9 s``: rounded as :func:`clock` does."""
+    return f"{_tenths(seconds) / 10:.1f} s"
+
+
+def _tenths(seconds: float) -> int:
+    return math.floor(round(seconds, 3) * 10 + 0.5)
 
 
 def rttm_name(path: str) -> str:

@@ -95,9 +95,8 @@ class Worker:
         from serkit.segments import SegmentSettings
 
         asked = self.asked
-        turns, sentences = [], []
-        if self._beside is not None and known:
-            turns, sentences = self._beside.of(path, recording, apart=asked.by == "channel")
+        beside = self._beside if known else None
+        turns, sentences = ([], []) if beside is None else beside.of(path, recording, apart=asked.by == "channel")
         return {
             "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
             "turns": turns, "sentences": sentences, "window_s": asked.window_s, "hop_s": asked.hop_s,

@@ -211,6 +211,7 @@ class LimitsRow(Row):
     job_max_minutes: float
     stream_max_minutes: float
     timeout_s: float
+    workers: int = Field(description="Processes that answer: so many recordings at once gain by it.")
 
 
 class ModelAnswer(Row):

@@ -182,6 +182,7 @@ class Service:
             "job_max_minutes",
             "stream_max_minutes",
             "timeout_s",
+            "workers",
         )
         limits = {name: getattr(self.settings, name) for name in names}
         return {**self.about, "auth": bool(self.settings.keys), "version": __version__, "limits": limits}

@@ -1,7 +1,7 @@
 // The answer in words, bars and a table.
 
 import { paint } from "./colours.js";
-import { byId, clock, h, percent, titled } from "./dom.js";
+import { byId, clock, h, percent, tenths, titled } from "./dom.js";
 
 const ROWS = 200; // of the table, until all are asked for
 const narrow = matchMedia("(max-width: 42rem)");
@@ -57,7 +57,7 @@ function held(summary, title) {
     const piece = paint(h("span"), label);
     piece.style.flexGrow = s;
     bar.append(piece);
-    legend.append(h("li", {}, swatch(label), `${label} ${s < 60 ? `${s.toFixed(1)} s` : clock(s, 0)} (${percent(s / total)})`));
+    legend.append(h("li", {}, swatch(label), `${label} ${s < 60 ? `${tenths(s)} s` : clock(s, 0)} (${percent(s / total)})`));
   }
   return seconds.length ? [bar, legend] : [];
 }

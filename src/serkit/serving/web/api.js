@@ -48,9 +48,21 @@ export async function example() {
 /**
  * Answer for a file.
  * options: {by, labels, turns, sentences, key}; report({stage, done, total}) is told how far it is;
- * signal stops it, on the server too.
+ * signal stops it, on the server too. With patient, a server that is busy is asked again when it says so.
  */
-export async function predict(file, options, limits, report, signal) {
+export async function predict(file, options, limits, report, signal, patient = false) {
+  for (;;) {
+    try {
+      return await predictOnce(file, options, limits, report, signal);
+    } catch (problem) {
+      if (!patient || problem.code !== "busy") throw problem;
+      report({ stage: "busy", done: 0, total: null });
+      await pause(1000 * (problem.retryAfter || 5), signal);
+    }
+  }
+}
+
+async function predictOnce(file, options, limits, report, signal) {
   if (file.size === 0) throw new Problem(`${file.name} is empty (0 bytes).`);
   const megabytes = file.size / 1e6;
   if (limits && megabytes > limits.job_max_mb) {
@@ -124,7 +136,7 @@ function failure(status, body, retryAfter) {
   const code = body?.error?.code ?? "";
   const wait = retryAfter ? ` Try again in ${retryAfter} s.` : " Try again in a moment.";
   if (status === 401) return new Problem("This server asks for a key: give it under Options.", "unauthorized");
-  if (status === 429) return new Problem(`The server is busy.${wait}`, "busy");
+  if (status === 429) return Object.assign(new Problem(`The server is busy.${wait}`, "busy"), { retryAfter: Number(retryAfter) });
   if (status === 503) return new Problem(`The server is not ready.${wait}`, code);
   return stated(said ?? `The server answered with error ${status}.`, code);
 }

@@ -24,7 +24,10 @@ export function clock(seconds, digits = 1) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
-/** The same for a screen reader: "1 minute 15.2 seconds". */
+/** 5.85 → "5.9": rounded as clock() does. */
+export const tenths = (seconds) => (Math.round(seconds * 10) / 10).toFixed(1);
+
+/** 75.24 for a screen reader: "1 minute 15.2 seconds". */
 export function spoken(seconds) {
   const minutes = Math.floor(seconds / 60);
   const rest = `${(seconds % 60).toFixed(1)} seconds`;

@@ -2,7 +2,7 @@
 
 import { Parts, showHead, showHere } from "./answer.js";
 import { about, example, predict, Problem } from "./api.js";
-import { byId, clock, h, percent } from "./dom.js";
+import { byId, clock, h, percent, titled } from "./dom.js";
 import { Live } from "./live.js";
 import { Queue } from "./queue.js";
 import { save } from "./saving.js";
@@ -107,7 +107,7 @@ function offerAgain() {
 
 // What is asked
 
-/** Answer recordings one after the other, and show the first answer as soon as it is there. */
+/** Answer recordings, as many at once as the service does, and show the first answer as soon as it is there. */
 function ask(files, known = {}) {
   if (!files.length) return undefined;
   return attempt(async () => {
@@ -118,33 +118,30 @@ function ask(files, known = {}) {
     byId("again-field").hidden = true;
     queue.take(files);
     byId("work").hidden = false;
-    for (const [k, entry] of queue.entries.entries()) await answer(entry, asked, k);
-    busy(false);
-    byId("work").hidden = true;
+    await queue.run(state.limits?.workers ?? 1, (entry) => answer(entry, asked));
     if (!queue.shown) await pick(queue.entries[0]);
     offerAgain();
   });
 }
 
-async function answer(entry, asked, place) {
-  const [{ file }, n] = [entry, queue.entries.length];
-  const told = (stage) => report(stage, n > 1 ? `${place + 1} of ${n}, ${file.name}: ` : "");
-  queue.mark(entry, "asked");
+async function answer(entry, asked) {
+  const [{ file }, n, { signal }] = [entry, queue.entries.length, state.stop];
+  const told = (stage) => report(entry, stage);
   told({ stage: "sending", done: 0, total: null });
   say(`Reading ${file.name}.`);
   try {
-    queue.mark(entry, "done", { prediction: await predict(file, asked, state.limits, told, state.stop.signal) });
+    const prediction = await predict(file, asked, state.limits, told, signal, n > 1);
+    queue.mark(entry, "done", { prediction });
   } catch (error) {
     if (error instanceof Problem && error.aboutFile) error.message = `${file.name}: ${error.message}`;
     if (n === 1 || !(error instanceof Problem) || error.code === "unauthorized") throw error;
     queue.mark(entry, "failed", { problem: error });
-    return;
   }
-  if (place === n - 1) {
+  if (queue.over === n) {
     busy(false);
     byId("work").hidden = true;
   }
-  if (!queue.shown) await pick(entry);
+  if (!queue.shown && entry.prediction) await pick(entry);
 }
 
 /** Show the answer of one recording, or why there is none. */
@@ -169,14 +166,19 @@ async function heard(prediction, file) {
   await pick(queue.entries[0]);
 }
 
-function report({ stage, done, total }, before = "") {
-  const progress = byId("work-progress");
-  if (stage === "sending" && total) progress.value = done / total;
+/** How far a recording is: beside its name where there are several, whose number that are over is the progress. */
+function report(entry, { stage, done, total }) {
+  const [progress, n] = [byId("work-progress"), queue.entries.length];
+  const text = {
+    sending: total ? `sending, ${percent(done / total)} …` : "sending …",
+    queued: "waiting for its turn …",
+    busy: "waiting, the server is busy …",
+  }[stage] ?? (done ? `listening, ${clock(done, 0)} heard …` : "listening …");
+  queue.mark(entry, "asked", { stage: text });
+  byId("work-text").textContent = n > 1 ? `${n - queue.over} of ${n} still to come …` : titled(text);
+  if (n > 1) progress.value = queue.over / n;
+  else if (stage === "sending" && total) progress.value = done / total;
   else progress.removeAttribute("value");
-  byId("work-text").textContent = before + ({
-    sending: total ? `Sending, ${percent(done / total)} …` : "Sending …",
-    queued: "Waiting for its turn …",
-  }[stage] ?? (done ? `Listening, ${clock(done, 0)} heard …` : "Listening …"));
 }
 
 /** Do something; what goes wrong is said in words. */
@@ -196,6 +198,7 @@ async function attempt(work) {
 }
 
 function complain(error) {
+  state.stop?.abort(); // recordings that are asked beside it
   busy(false);
   queue.leaveRest();
   byId("work").hidden = true;

@@ -1,16 +1,17 @@
-// Recordings that were given together: answered one after the other, and a list of them to choose from.
+// Recordings that were given together: how far each one is, and a list of them to choose from.
 
 import { byId, h, percent, titled } from "./dom.js";
 
 /** What the list says of a recording. */
-function stateOf({ status, prediction: p }) {
-  if (status !== "done") return { waiting: "waits", asked: "is being answered", failed: "no answer", left: "left out" }[status];
+function stateOf({ status, stage, prediction: p }) {
+  if (status === "asked") return stage;
+  if (status !== "done") return { waiting: "waits", failed: "no answer", left: "left out" }[status];
   if (p.no_speech) return "no speech";
   return `${p.abstain ? `unsure, perhaps ${p.label}` : titled(p.label)}, ${percent(p.confidence)}`;
 }
 
 export class Queue {
-  /** onPick(entry): the user wants to see this one. An entry is {file, status, prediction, problem}. */
+  /** onPick(entry): the user wants to see this one. An entry is {file, status, stage, prediction, problem}. */
   constructor(onPick) {
     this.onPick = onPick;
     this.entries = [];
@@ -19,7 +20,7 @@ export class Queue {
 
   /** Begin anew with these files. */
   take(files) {
-    this.entries = [...files].map((file) => ({ file, status: "waiting", prediction: null, problem: null }));
+    this.entries = [...files].map((file) => ({ file, status: "waiting", stage: "", prediction: null, problem: null }));
     this.shown = null;
     this.buttons = this.entries.map((entry) => {
       const state = h("span", { class: "muted" });
@@ -38,6 +39,30 @@ export class Queue {
   mark(entry, status, found = {}) {
     Object.assign(entry, found, { status });
     this.update();
+  }
+
+  /**
+   * Begin with each recording as soon as one of `workers` is free; work(entry) answers one. The first error of work is
+   * thrown, and nothing is begun after it.
+   */
+  async run(workers, work) {
+    const rest = this.entries.values();
+    let failed = false;
+    const one = async () => {
+      for (const entry of rest) {
+        await work(entry).catch((error) => {
+          failed = true;
+          throw error;
+        });
+        if (failed) return;
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(workers, this.entries.length) }, one));
+  }
+
+  /** How many are over. */
+  get over() {
+    return this.entries.filter(({ status }) => !["waiting", "asked"].includes(status)).length;
   }
 
   /** What was not begun stays so. */
