@@ -298,6 +298,8 @@ def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
     cases = [
         ({"labels": ("anger", "sadnes")}, "did you mean 'sadness'"),
         ({"kind": "cvs"}, "did you mean 'csv'"),
+        ({"out": Path("answers.cvs")}, "no format ends in '.cvs'; did you mean '.csv'"),
+        ({"out": Path("answers.xlsx")}, "no format ends in '.xlsx'"),
         ({"by": "turn"}, "--rttm"),
         ({"by": "sentence"}, "--transcript"),
         ({"window_s": 2.0}, r"by 'clip' has no windows: window_s and hop_s \(--window, --hop\) go with by 'window'"),

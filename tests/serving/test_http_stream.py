@@ -106,7 +106,7 @@ def test_partials_come_while_somebody_speaks(service: Service) -> None:
         ([b"abcd"], "bad_request", "start message"),
         (["{"], "bad_option", "Invalid JSON"),
         ([{"type": "begin"}], "bad_option", "type: Input should be 'start'"),
-        ([{"type": "start", "rate": 8000}], "bad_option", "rate: Extra inputs"),
+        ([{"type": "start", "rate": 8000}], "bad_option", "no option 'rate'; did you mean 'rate_hz'?"),
         ([{"type": "start", "rate_hz": 5}], "bad_option", "rate_hz"),
         ([{"type": "start", "labels": ["angr", "fear"]}], "bad_option", "did you mean 'anger'"),
         ([{"type": "start", "threshold": 0.999}], "bad_option", "no confidence reached"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from serkit.errors import SerkitError
 from serkit.serving.predictor import Logits, Model, load
+from serkit.serving.results import By
 from serkit.serving.stream import Stream, StreamEvent
 from serkit.serving.timeline import Turn
 
@@ -146,6 +148,55 @@ def test_windows_cover_speech_on_their_grid(model: Model) -> None:
     assert {p.start_s for p in parts} >= {4.0, 5.0, 6.0, 7.0, 8.0}
     short = model.predict(voice(0.7), rate_hz=RATE, by="window").segments
     assert [(p.start_s, p.end_s) for p in short] == [(0.0, 0.7)]
+
+
+def test_words_too_short_for_any_window_still_answer_for_the_whole(model: Model) -> None:
+    """Each is a seventh of its window, and windows with less than a fifth are left out."""
+    word = voice(0.4, 3, 210.0)
+    sound = np.concatenate([quiet(7), word, quiet(9), word, quiet(9)])
+    assert len(sound) > model.max_clip_s * RATE
+    found = model.predict(sound, rate_hz=RATE, by="window")
+    assert (found.segments, found.no_speech) == ((), False)
+    by_speech = model.predict(sound, rate_hz=RATE)
+    assert len(by_speech.segments) == 2
+    assert found.probabilities == pytest.approx(by_speech.probabilities)
+    once = model.predict(np.concatenate([sound, voice(6)]), rate_hz=RATE, by="window")
+    (share,) = {tuple(s.probabilities.values()) for s in once.segments[-1:]}
+    assert len(share) == len(once.probabilities)
+    weights = [s.speech_s for s in once.segments]
+    means = np.average([list(s.probabilities.values()) for s in once.segments], axis=0, weights=weights)
+    assert list(once.probabilities.values()) == pytest.approx(means), "windows alone count once there are some"
+
+
+def test_turns_that_hold_no_speech_all_count_alike(model: Model) -> None:
+    sound = np.concatenate([voice(8), quiet(30)])
+    turns = [Turn(12, 14, "A"), Turn(15, 20, "B")]
+    found = model.predict(sound, rate_hz=RATE, by="turn", turns=turns)
+    assert [s.abstain for s in found.segments] == ["no_speech"] * 2
+    means = np.mean([list(s.probabilities.values()) for s in found.segments], axis=0)
+    assert list(found.probabilities.values()) == pytest.approx(means)
+
+
+@pytest.mark.parametrize("by", ["turn", "sentence"])
+def test_turns_of_another_recording_are_refused(model: Model, by: By) -> None:
+    name = "turns" if by == "turn" else "sentences"
+    late = {name: [Turn(500, 501, "A", "well")]}
+    with pytest.raises(SerkitError, match=rf"no {by} that was given lies in the recording, which is 4\.8 s long"):
+        model.predict(talk(2), rate_hz=RATE, by=by, **late)  # type: ignore[arg-type]
+    for start, end in ((3, 2), (-1, 2), (2, 2), (float("nan"), 2), (1, float("inf"))):
+        with pytest.raises(SerkitError, match=r"no stretch of time"):
+            model.predict(talk(2), rate_hz=RATE, by=by, **{name: [Turn(start, end, "A", "x")]})  # type: ignore[arg-type]
+
+
+def test_turns_that_no_recording_could_hold_are_refused_at_once(model: Model) -> None:
+    """They were divided before anything was heard: 500 turns of 11 days took eight gigabytes."""
+    began = time.perf_counter()
+    for by, name in (("turn", "turns"), ("sentence", "sentences")):
+        with pytest.raises(
+            SerkitError, match=r"500 turns or sentences that make 41667000 pieces of 12 s.*in seconds\?"
+        ):
+            model.stream(by=by, **{name: [Turn(0, 1e6, "A", "x")] * 500})  # type: ignore[arg-type]
+    assert time.perf_counter() - began < 5
 
 
 def test_turns_keep_speakers_apart(model: Model) -> None:

@@ -6,7 +6,6 @@ file that holds this channel and nothing else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from serkit.serving.predictor import Model
 
 MAX_CHANNELS = 8
+_FOREVER_S = 1e9
 
 
 def open_stream(
@@ -149,7 +149,7 @@ class ChannelStream:
         """All that is said in a channel is said by one speaker, in the words of this channel."""
         name = speaker_of(channel)
         words = tuple(s for s in self._settings.sentences if s.speaker == name)
-        settings = replace(self._settings, turns=(Turn(0.0, math.inf, name),), sentences=words)
+        settings = replace(self._settings, turns=(Turn(0.0, _FOREVER_S, name),), sentences=words)
         return Stream(self._model, self._rate_hz, settings, self.remarks)
 
     def _told(self, found: Sequence[Sequence[StreamEvent]]) -> list[StreamEvent]:

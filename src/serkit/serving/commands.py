@@ -41,7 +41,7 @@ def predict(
     Raises:
         SerkitError: wrong options, no bundle, nothing to predict.
     """
-    kind = asked.kind or formats.BY_SUFFIX.get(asked.out.suffix.lower() if asked.out is not None else "", "table")
+    kind = asked.kind or ("table" if asked.out is None else formats.of_file(asked.out))
     if kind not in formats.FORMATS:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
     timeline = asked.timeline or kind in ("rttm", "textgrid")

@@ -18,6 +18,22 @@ BY_SUFFIX = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".rttm": "rttm",
 _TIMELINE_COLUMNS = ("path", "start_s", "end_s", "speaker", "text", "label", "confidence", "abstain", "state")
 
 
+def of_file(out: Path) -> str:
+    """The format that the name of a file asks for: a table where it ends in ``.txt`` or in nothing.
+
+    Raises:
+        SerkitError: another ending.
+    """
+    ending = out.suffix.lower()
+    if ending in ("", ".txt"):
+        return "table"
+    if ending not in BY_SUFFIX:
+        raise SerkitError(
+            f"no format ends in '{ending}'" + did_you_mean(ending, [*BY_SUFFIX, ".txt"]) + "; or --format"
+        )
+    return BY_SUFFIX[ending]
+
+
 def shown(path: str) -> str:
     """A path as text: bytes of a name that are no UTF-8 as ``\\xff``."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -20,6 +20,7 @@ from serkit.tones import Tones, is_tonal
 WINDOW_S, HOP_S = 3.0, 1.5
 LEAST_SPEECH = 0.2  # of a window: with less it is left out
 SHORTEST_S = 0.05  # of a turn
+MAX_PIECES = 100_000  # of all turns together: two weeks of them
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,9 @@ class TurnCutter:
 
     Args:
         turns: in any order; they may overlap. settings: of the detector, and the length of the longest piece.
+
+    Raises:
+        SerkitError: turns so long and so many that no recording could hold them.
     """
 
     def __init__(self, turns: Sequence[Turn], settings: SegmentSettings) -> None:
@@ -235,6 +239,12 @@ class TurnCutter:
 
 
 def _divided(turns: Sequence[Turn], max_s: float) -> list[Piece]:
+    n_pieces = sum(math.ceil((turn.end_s - turn.start_s) / max_s) for turn in turns)
+    if n_pieces > MAX_PIECES:
+        raise SerkitError(
+            f"{len(turns)} turns or sentences that make {n_pieces} pieces of {max_s:g} s, expected at most {MAX_PIECES}: are "
+            "their times in seconds?"
+        )
     pieces = []
     for part, turn in enumerate(turns):
         begin, until = round(turn.start_s * SAMPLE_RATE_HZ), round(turn.end_s * SAMPLE_RATE_HZ)

@@ -5,6 +5,7 @@ Files take the same way, block by block, so that a stream's finals are the file'
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import numpy as np
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.remarks import Remarks
-from serkit.segments import Segmenter, SegmentSettings
+from serkit.segments import Segmenter, SegmentSettings, Stretch
 from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, Recent, SpeechCutter, TurnCutter, WindowCutter
 from serkit.serving.results import BYS, Abstain, By, Prediction, Segment
 from serkit.serving.speakers import sum_up
@@ -69,6 +70,11 @@ class StreamSettings:
             raise SerkitError("by 'turn' needs the turns of a diarisation (an RTTM file)")
         if self.by == "sentence" and not self.sentences:
             raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json)")
+        for turn in (*self.turns, *self.sentences):
+            if not (math.isfinite(turn.start_s) and 0 <= turn.start_s < turn.end_s < math.inf):
+                raise SerkitError(
+                    f"{turn.start_s:g} to {turn.end_s:g} s is no stretch of time, for a turn or a sentence"
+                )
         if self.by != "window" and (self.window_s, self.hop_s) != (None, None):
             raise SerkitError(
                 f"by '{self.by}' has no windows: window_s and hop_s (--window, --hop) go with by 'window'"
@@ -132,6 +138,7 @@ class Stream:
         self._states: dict[str | None, Hysteresis] = {}
         self._segments: list[Segment] = []
         self._total, self._weight = np.zeros(len(self._columns)), 0
+        self._aside, self._aside_weight = np.zeros(len(self._columns)), 0  # speech of which no window holds enough
         self._said_at = 0
         self._scored: tuple[int, int, str | None, np.ndarray] | None = None  # the last stretch, and its answer
         self._done = False
@@ -169,7 +176,7 @@ class Stream:
         """End the recording: the last final answers. :attr:`prediction` is the whole.
 
         Raises:
-            SerkitError: nothing was heard, or 16-bit values in 32-bit integers.
+            SerkitError: nothing was heard, 16-bit values in 32-bit integers, or no turn or sentence lies in it.
         """
         if self._done:
             return []
@@ -179,10 +186,15 @@ class Stream:
         events = self._hear(rest, lambda: self._cutter.push(rest))
         events += self._hear(rest[:0], self._cutter.finish)
         if not isinstance(self._cutter, SpeechCutter):
-            self._segmenter.finish()
+            self._set_aside(self._segmenter.finish())
         self._done = True
         if not self._recent.end:
             raise SerkitError("the recording is empty: no samples")
+        if self._settings.by in ("turn", "sentence") and not self._segments:
+            raise SerkitError(
+                f"no {self._settings.by} that was given lies in the recording, which is {self.heard_s:.1f} s long: are "
+                "they of another one?"
+            )
         self._prediction = self._whole()
         self.work_s += time.perf_counter() - began
         return events
@@ -217,8 +229,7 @@ class Stream:
             raise SerkitError(f"the recording is longer than {limit:g} s, the limit (max_s)")
         if self._head.end <= self._longest:
             self._head.push(samples)
-        if not isinstance(self._cutter, SpeechCutter):
-            self._segmenter.push(samples)
+        spoken = [] if isinstance(self._cutter, SpeechCutter) else self._segmenter.push(samples)
         pieces = cut()
         if self._settings.by == "clip":
             self._waiting += pieces
@@ -231,9 +242,18 @@ class Stream:
             if segment is not None and self._settings.by != "clip":
                 self._segments.append(segment)
                 events.append(StreamEvent("final", segment, self.heard_s, time.perf_counter() - began))
+        self._set_aside(spoken)
         if self._settings.by != "clip" or self._recent.end > self._longest:
             self._recent.forget(min(self._cutter.needed_from, self._segmenter.needed_from))
         return events
+
+    def _set_aside(self, spoken: Sequence[Stretch]) -> None:
+        """Answer stretches of speech as long as no window holds enough of it to count: words with long pauses."""
+        if self._settings.by != "window" or self._weight:
+            return
+        for s in spoken:
+            found = self._model.score_one(self._recent.take(s.start, s.end), self._settings.text, self._columns)
+            self._aside, self._aside_weight = self._aside + s.speech * found, self._aside_weight + s.speech
 
     def _score(self, start: int, end: int, text: str | None) -> np.ndarray:
         """(chosen classes,) calibrated probabilities of a stretch."""
@@ -291,13 +311,17 @@ class Stream:
         return [StreamEvent("partial", segment, self.heard_s, time.perf_counter() - began)]
 
     def _whole(self) -> Prediction:
-        """One answer: of the clip as it is where it is short, else the mean over its parts."""
+        """One answer: of the clip as it is where it is short, else the mean over its parts, or over its speech."""
         if self._scored is not None and self._scored[:3] == (0, self._recent.end, self._settings.text):
             found = self._scored[3]  # one stretch of speech from begin to end: it is not heard twice
         elif self._recent.end <= self._longest:
             found = self._model.score_one(self._head.take(0, self._head.end), self._settings.text, self._columns)
         elif self._weight > 0:
             found = self._total / self._weight
+        elif self._aside_weight > 0:
+            found = self._aside / self._aside_weight
+        elif self._segments:  # turns without speech: all count alike
+            found = np.mean([list(s.probabilities.values()) for s in self._segments], axis=0)
         else:
             found = self._model.score_one(self._head.take(0, self._longest), self._settings.text, self._columns)
         speech_s = self._segmenter.speech / SAMPLE_RATE_HZ

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from serkit.errors import did_you_mean
 from serkit.serving.results import THRESHOLD_MEANS, Abstain, By, Prediction, Segment
 
 MAX_TEXT = 100_000
@@ -254,6 +255,20 @@ class Health(Row):
     """Whether the service lives, or is ready."""
 
     status: Literal["ok", "ready", "starting", "shutting_down", "broken"]
+
+
+def first_fault(error: ValidationError, asked: type[Row]) -> str:
+    """What is wrong first, in one line; an unknown name with the nearest one that there is.
+
+    Args:
+        asked: whose fields may be named.
+    """
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(x) for x in fault["loc"])[:100]
+    if fault["type"] == "extra_forbidden":
+        known = asked if len(fault["loc"]) == 1 else TurnRow
+        return f"no option '{place}'" + did_you_mean(str(fault["loc"][-1]), known.model_fields)
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
 
 
 def segment_row(segment: Segment) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.lanes import Worker, WorkerLost
-from serkit.serving.http.schemas import StreamStart
+from serkit.serving.http.schemas import StreamStart, first_fault
 from serkit.serving.http.service import Service
 from serkit.serving.http.worker import Failure
 
@@ -74,9 +74,7 @@ async def _first(socket: WebSocket, service: Service) -> StreamStart:
     try:
         start = StreamStart.model_validate_json(message["text"])
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(x) for x in fault["loc"])[:100]
-        raise Refused("bad_option", f"start message: {place + ': ' if place else ''}{fault['msg']}") from None
+        raise Refused("bad_option", f"start message: {first_fault(error, StreamStart)}") from None
     headers = socket.headers
     service.owner(headers.get("authorization"), headers.get("x-api-key") or start.api_key)
     return start

@@ -16,9 +16,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError
 from serkit.serving.http.errors import Refused
-from serkit.serving.http.schemas import JsonBody, Options
+from serkit.serving.http.schemas import JsonBody, Options, first_fault
 from serkit.serving.http.settings import MIB, ServiceSettings
 from serkit.serving.results import division
 
@@ -166,21 +166,12 @@ def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Opti
     try:
         options = Options.model_validate(found)
     except ValidationError as error:
-        raise Refused("bad_option", _line(error)) from None
+        raise Refused("bad_option", first_fault(error, Options)) from None
     try:
         options.by = division(options.by, timeline=options.timeline)
     except SerkitError as error:
         raise Refused("bad_option", str(error)) from None
     return options
-
-
-def _line(error: ValidationError) -> str:
-    """The first fault, in one line."""
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(x) for x in fault["loc"])[:100]
-    if fault["type"] == "extra_forbidden":
-        return f"no option '{place}'" + did_you_mean(place, Options.model_fields)
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
 
 
 async def _form(request: Request, settings: ServiceSettings, body: Body, max_bytes: int) -> dict[str, Any]:
@@ -225,7 +216,7 @@ def _decoded(raw: bytes) -> tuple[bytes, str | None, dict[str, Any]]:
         found = JsonBody.model_validate_json(raw)
     except ValidationError as error:
         code = "bad_request" if error.errors()[0]["type"] == "json_invalid" else "bad_option"
-        raise Refused(code, _line(error)) from None
+        raise Refused(code, first_fault(error, Options)) from None
     text = found.audio
     if text.startswith("data:"):
         text = text.partition(",")[2]
