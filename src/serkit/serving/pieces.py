@@ -242,8 +242,8 @@ def _divided(turns: Sequence[Turn], max_s: float) -> list[Piece]:
     n_pieces = sum(math.ceil((turn.end_s - turn.start_s) / max_s) for turn in turns)
     if n_pieces > MAX_PIECES:
         raise SerkitError(
-            f"{len(turns)} turns or sentences that make {n_pieces} pieces of {max_s:g} s, expected at most {MAX_PIECES}: are "
-            "their times in seconds?"
+            f"{len(turns)} turns or sentences that make {n_pieces} pieces of {max_s:g} s, expected at most "
+            f"{MAX_PIECES}: are their times in seconds?"
         )
     pieces = []
     for part, turn in enumerate(turns):
