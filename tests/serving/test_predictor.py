@@ -255,6 +255,37 @@ def test_embeddings_are_of_unit_length_and_tell_voices_apart(model: Model) -> No
     assert np.abs(one - two).max() > 0.01
 
 
+def test_the_embedding_of_a_long_recording_is_the_mean_over_its_speech(model: Model) -> None:
+    """It was one clip of that length for the networks, which took all memory of a machine."""
+    sound = np.concatenate([talk(6), quiet(25)])
+    assert len(sound) > model.max_clip_s * RATE
+    found = model.embed(sound, rate_hz=RATE)
+    parts = model.predict(sound, rate_hz=RATE).segments
+    clips = [sound[round(p.start_s * RATE) : round(p.end_s * RATE)] for p in parts]
+    sums = sum(p.speech_s * model.embed(clip, rate_hz=RATE) for p, clip in zip(parts, clips, strict=True))
+    ends = np.cumsum([len(one) for one in model._embedded(clips[0], None)])
+    expected = [one / np.linalg.norm(one) for one in np.split(sums, ends[:-1])]
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
+    assert np.array_equal(found, model.embed(wav(sound, subtype="FLOAT")))
+    silent = quiet(30)
+    begin = silent[: round(model.max_clip_s * RATE)]
+    assert np.array_equal(model.embed(silent, rate_hz=RATE), model.embed(begin, rate_hz=RATE))
+
+
+def test_what_is_handed_over_wrongly_is_one_line(tmp_path: Path, model: Model) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(voice(1)))
+    with path.open(encoding="latin-1") as file, pytest.raises(SerkitError, match=r'open.path, "rb"'):
+        model.predict(file)  # type: ignore[call-overload]
+    with pytest.raises(SerkitError, match="sampling rate '16000' Hz, expected a whole number"):
+        model.predict(voice(1), rate_hz="16000")  # type: ignore[call-overload]
+    for turn in ((0, 1, "A"), {"start_s": 0, "end_s": 1}):
+        with pytest.raises(SerkitError, match=rf"got a {type(turn).__name__}; expected serkit.serving.timeline.Turn"):
+            model.predict(path, by="turn", turns=[turn])  # type: ignore[call-overload]
+    with pytest.raises(SerkitError, match="errors 'ignore'; known: raise, return"):
+        model.predict_many([path], errors="ignore")  # type: ignore[arg-type]
+
+
 def test_ten_minutes_take_no_more_memory_than_one(tmp_path: Path, model: Model) -> None:
     def peak(minutes: float) -> int:
         path = tmp_path / f"{minutes}.flac"

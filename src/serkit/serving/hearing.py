@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,10 +13,10 @@ import numpy as np
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError
-from serkit.segments import Segmenter, SegmentSettings, Stretch
+from serkit.segments import SegmentSettings
 from serkit.serving.channels import refuse_many, speaker_of
 from serkit.serving.example import transcript
-from serkit.serving.pieces import Recent
+from serkit.serving.pieces import SpeechClips
 from serkit.serving.timeline import Turn, joined, read_rttm, read_transcript, turns_of
 
 if TYPE_CHECKING:
@@ -176,40 +176,18 @@ def speech_clips(recording: Recording, *, apart: bool = False) -> Iterator[tuple
     Raises:
         SerkitError: not audio; more than 8 channels apart.
     """
-    ears: list[_Ear] = []
+    ears: list[SpeechClips] = []
     for block in audio.blocks(recording, apart=apart):
         columns = block.reshape(len(block), -1).T
         if not ears:
             refuse_many(len(columns))
-            ears = [_Ear() for _ in columns]
+            ears = [SpeechClips(SegmentSettings(max_s=_CLIP_S, min_silence_s=0.6)) for _ in columns]
         for k, (ear, samples) in enumerate(zip(ears, columns, strict=True)):
-            for start_s, clip in ear.push(np.ascontiguousarray(samples)):
-                yield k, start_s, clip
+            for stretch, clip in ear.push(np.ascontiguousarray(samples)):
+                yield k, stretch.start_s, clip
     for k, ear in enumerate(ears):
-        for start_s, clip in ear.finish():
-            yield k, start_s, clip
-
-
-class _Ear:
-    """One channel: its stretches of speech with their samples, which are forgotten once they are told."""
-
-    def __init__(self) -> None:
-        self._segmenter = Segmenter(SegmentSettings(max_s=_CLIP_S, min_silence_s=0.6))
-        self._recent = Recent()
-
-    def push(self, samples: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        """Start in seconds and samples of the stretches that have ended."""
-        self._recent.push(samples)
-        found = self._taken(self._segmenter.push(samples))
-        self._recent.forget(self._segmenter.needed_from)
-        return found
-
-    def finish(self) -> list[tuple[float, np.ndarray]]:
-        """Those that the end ends."""
-        return self._taken(self._segmenter.finish())
-
-    def _taken(self, stretches: Iterable[Stretch]) -> list[tuple[float, np.ndarray]]:
-        return [(s.start_s, self._recent.take(s.start, s.end)) for s in stretches]
+        for stretch, clip in ear.finish():
+            yield k, stretch.start_s, clip
 
 
 def _transcripts(given: Path | str | None) -> tuple[Path | None, list[Turn]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.serving import example
 
@@ -18,6 +21,8 @@ def known(recording: Any) -> Recording:
     """A recording of a kind that can be heard; tensors and other arrays as numpy's."""
     if isinstance(recording, str) and recording == example.NAME and not Path(recording).exists():
         raise SerkitError(f"{recording}: no such file; the recording that comes with serkit is serkit.example()")
+    if isinstance(recording, io.TextIOBase):
+        raise SerkitError('a file that is open as text; expected one that is open as binary: open(path, "rb")')
     if isinstance(recording, (bytearray, memoryview)):
         return bytes(recording)
     if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
@@ -69,6 +74,27 @@ def feed(rows: Sequence[dict[str, np.ndarray]], features: Sequence[str]) -> dict
             padded[row, : lengths[row]] = values[name]
         found[f"x{k}"], found[f"n{k}"] = padded, lengths
     return found
+
+
+def whole(blocks: Generator[np.ndarray], longest_s: float) -> np.ndarray | None:
+    """(samples,) of a recording no longer than that; ``None`` of a longer one, of which no more is read.
+
+    Args:
+        blocks: (n,) float32 mono 16 kHz each, in order; closed.
+    """
+    parts, n = [], 0
+    with closing(blocks):
+        for block in blocks:
+            parts.append(block)
+            n += len(block)
+            if n > longest_s * SAMPLE_RATE_HZ:
+                return None
+    return np.concatenate(parts)
+
+
+def of_length_1(vector: np.ndarray) -> np.ndarray:
+    """(dim,) float32: the same direction; zeros stay zeros."""
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), dtype=np.float32)
 
 
 def refuse_empty(samples: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.noises import Noises
-from serkit.segments import Segmenter, SegmentSettings, SpectralVad, Vad
+from serkit.segments import Segmenter, SegmentSettings, SpectralVad, Stretch, Vad
 from serkit.serving.timeline import Turn
 from serkit.tones import Tones, is_tonal
 
@@ -297,3 +297,55 @@ class Recent:
                 found.append(part[max(0, start - at) : end - at])
             at += len(part)
         return np.concatenate(found) if len(found) != 1 else np.ascontiguousarray(found[0])
+
+
+class SpeechClips:
+    """Stretches of speech with their samples, which are forgotten once they are told.
+
+    Args:
+        settings: of the detector.
+    """
+
+    def __init__(self, settings: SegmentSettings) -> None:
+        self._segmenter, self._recent = Segmenter(settings), Recent()
+
+    def push(self, samples: np.ndarray) -> list[tuple[Stretch, np.ndarray]]:
+        """The stretches that have ended, each with its (samples,)."""
+        self._recent.push(samples)
+        found = self._taken(self._segmenter.push(samples))
+        self._recent.forget(self._segmenter.needed_from)
+        return found
+
+    def finish(self) -> list[tuple[Stretch, np.ndarray]]:
+        """Those that the end ends."""
+        return self._taken(self._segmenter.finish())
+
+    def _taken(self, stretches: Sequence[Stretch]) -> list[tuple[Stretch, np.ndarray]]:
+        return [(s, self._recent.take(s.start, s.end)) for s in stretches]
+
+
+def standing_for(blocks: Iterable[np.ndarray], longest_s: float) -> Iterator[tuple[int, np.ndarray]]:
+    """The clips by which a recording is answered: itself where it is short, else its stretches of speech.
+
+    Args:
+        blocks: (n,) float32 mono 16 kHz each, in order. longest_s: of what is answered as it is; without speech so much
+            of the beginning stands for a longer one.
+
+    Yields:
+        A weight, the samples of speech, and (samples,).
+    """
+    head, ear, longest = Recent(), SpeechClips(SegmentSettings()), round(longest_s * SAMPLE_RATE_HZ)
+    spoken: list[tuple[Stretch, np.ndarray]] = []
+    said = False
+    for block in blocks:
+        spoken += ear.push(block)
+        if head.end <= longest:
+            head.push(block)
+        if head.end > longest:
+            yield from ((stretch.speech, clip) for stretch, clip in spoken)
+            said, spoken = said or bool(spoken), []
+    spoken += ear.finish()
+    if head.end > longest and (said or spoken):
+        yield from ((stretch.speech, clip) for stretch, clip in spoken)
+    else:
+        yield 1, head.take(0, min(head.end, longest))

@@ -6,7 +6,7 @@ Loads numpy and onnxruntime; torch only where an encoder of the bundle needs it.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from serkit.serving.bundle import Bundle, open_bundle
 from serkit.serving.channels import ChannelStream, open_stream
 from serkit.serving.classifier import Classifier
 from serkit.serving.inputs import Recording
+from serkit.serving.pieces import standing_for
 from serkit.serving.results import By, Prediction
 from serkit.serving.stream import Stream, StreamSettings
 from serkit.serving.timeline import Turn
@@ -169,6 +170,8 @@ class Model(Classifier):
             errors: ``return`` puts the error of a recording that cannot be answered in its place.
             options: as for :meth:`predict`.
         """
+        if errors not in ("raise", "return"):
+            raise SerkitError(f"errors '{errors}'" + did_you_mean(errors, ("raise", "return")))
         found: list[Prediction | SerkitError] = []
         for recording in inputs.listed(recordings, "predict_many"):
             try:
@@ -198,23 +201,35 @@ class Model(Classifier):
         clips: dict[int, np.ndarray] = {}
         for k, (recording, text) in enumerate(zip(many, words, strict=True)):
             rate = rate_hz if isinstance(recording, np.ndarray) else None
-            if self._is_long(recording, rate):
-                found[k] = list(self.predict(recording, rate_hz=rate, text=text, by="clip").probabilities.values())
-            else:
-                clips[k] = self._samples(recording, rate)
+            begin = recording.tell() if isinstance(recording, io.IOBase) else 0
+            clip = inputs.whole(self._blocks(recording, rate), self.max_clip_s)
+            if clip is not None:
+                clips[k] = clip
+                continue
+            if isinstance(recording, io.IOBase):
+                recording.seek(begin)
+            found[k] = list(self.predict(recording, rate_hz=rate, text=text, by="clip").probabilities.values())
         if clips:
             found[list(clips)] = self._answered(list(clips.values()), [words[k] for k in clips])
         return found
 
     def embed(self, recording: Recording, *, rate_hz: float | None = None, text: str | None = None) -> np.ndarray:
-        """(dim,) float32: the networks' embeddings of a clip, each of length 1, one after the other."""
-        features = self._features(self._samples(recording, rate_hz), text)
-        parts = []
+        """(dim,) float32: the networks' embeddings, each of length 1, one after the other.
+
+        Of a recording longer than ``max_clip_s`` each is the mean over its stretches of speech, by the speech in them.
+        """
+        sums = [np.zeros(1, np.float32)] * len(self._sessions)
+        for weight, clip in standing_for(self._blocks(recording, rate_hz), self.max_clip_s):
+            sums = [total + weight * one for total, one in zip(sums, self._embedded(clip, text), strict=True)]
+        return np.concatenate([inputs.of_length_1(total) for total in sums])
+
+    def _embedded(self, samples: np.ndarray, text: str | None) -> list[np.ndarray]:
+        features = self._features(samples, text)
+        found = []
         for name, session in self._sessions.items():
-            entry = self._entries[name]
-            [found] = session.run(["embedding"], inputs.feed([features], entry.features))[0].astype(np.float32)
-            parts.append(found / max(float(np.linalg.norm(found)), 1e-12))
-        return np.concatenate(parts)
+            fed = inputs.feed([features], self._entries[name].features)
+            found.append(inputs.of_length_1(session.run(["embedding"], fed)[0][0]))
+        return found
 
     def stream(
         self, *, rate_hz: float = SAMPLE_RATE_HZ, partial_s: float | None = 1.0, by: By = "segment", **options: Any
@@ -293,20 +308,6 @@ class Model(Classifier):
         rows = [self._features(c, t) for c, t in zip(clips, words, strict=True)]
         return self._combined(self._logits(rows, {}), len(rows))
 
-    def _is_long(self, recording: Recording, rate_hz: float | None) -> bool:
-        """Whether :meth:`predict` would answer it part by part; at most ``max_clip_s`` and a block are read."""
-        if isinstance(recording, np.ndarray):
-            return rate_hz is not None and len(recording) / rate_hz > self.max_clip_s
-        begin = recording.tell() if isinstance(recording, io.IOBase) else 0
-        heard = 0
-        for block in audio.blocks(recording, max_s=self._max_s):
-            heard += len(block)
-            if heard > round(self.max_clip_s * SAMPLE_RATE_HZ):
-                break
-        if isinstance(recording, io.IOBase):
-            recording.seek(begin)
-        return heard > round(self.max_clip_s * SAMPLE_RATE_HZ)
-
     def _measured_cut(self, labels: tuple[str, ...], threshold: float | None) -> float:
         probabilities, truth = self._held_out(labels)
         if threshold is not None:
@@ -322,13 +323,15 @@ class Model(Classifier):
                 raise SerkitError(f"predict has no option '{key}'" + did_you_mean(key, known))
         return StreamSettings(**{"max_s": self._max_s, **options})
 
-    def _samples(self, recording: Recording, rate_hz: float | None) -> np.ndarray:
+    def _blocks(self, recording: Recording, rate_hz: float | None) -> Generator[np.ndarray]:
+        """(samples,) float32 mono 16 kHz, in order."""
         recording = inputs.known(recording)
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
-            return audio.to_mono_16k(recording, rate_hz)
-        return audio.load(recording, max_s=self._max_s)
+            yield audio.to_mono_16k(inputs.refuse_empty(recording), rate_hz)
+        else:
+            yield from audio.blocks(recording, max_s=self._max_s)
 
     def _features(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
         found = self._heard(samples, text)

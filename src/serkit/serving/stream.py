@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -71,6 +72,10 @@ class StreamSettings:
         if self.by == "sentence" and not self.sentences:
             raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json)")
         for turn in (*self.turns, *self.sentences):
+            if not isinstance(turn, Turn):
+                raise SerkitError(
+                    f"got a {type(turn).__name__}; expected serkit.serving.timeline.Turn(start_s, end_s, speaker, text)"
+                )
             if not (math.isfinite(turn.start_s) and 0 <= turn.start_s < turn.end_s < math.inf):
                 raise SerkitError(
                     f"{turn.start_s:g} to {turn.end_s:g} s is no stretch of time, for a turn or a sentence"
@@ -341,8 +346,9 @@ def _resampler(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool],
     """A function of (chunk, last) to (n,) float32 mono 16 kHz; chunks of any size give the same samples."""
     from serkit.audio import MAX_RATE_HZ, MIN_RATE_HZ, to_mono_16k
 
-    if not (np.isfinite(rate_hz) and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
-        raise SerkitError(f"sampling rate {rate_hz} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
+    is_number = isinstance(rate_hz, Real) and math.isfinite(rate_hz)
+    if not (is_number and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
+        raise SerkitError(f"sampling rate {rate_hz!r} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
 
     def mixed(chunk: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ, remarks)

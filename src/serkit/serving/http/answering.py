@@ -18,6 +18,7 @@ from serkit import audio, calibration
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
+from serkit.serving import inputs
 from serkit.serving.channels import ChannelStream, open_stream
 from serkit.serving.http.schemas import result_row, segment_row
 from serkit.serving.http.worker import Failure, Task
@@ -144,14 +145,7 @@ class Answerer:
 
     def _short(self, source: Path | BinaryIO, max_s: float, remarks: Remarks) -> np.ndarray | None:
         """The samples of a clip that is answered as it is; ``None`` for a longer recording."""
-        parts, n, longest = [], 0, min(self.model.max_clip_s, max_s) * SAMPLE_RATE_HZ
-        with closing(_blocks(source, remarks)) as blocks:
-            for block in blocks:
-                parts.append(block)
-                n += len(block)
-                if n > longest:
-                    return None
-        return np.concatenate(parts)
+        return inputs.whole(_blocks(source, remarks), min(self.model.max_clip_s, max_s))
 
     def _long(
         self, source: Path | BinaryIO, task: Task, settings: StreamSettings, tell: Callable[[float], None]
