@@ -152,8 +152,7 @@ class Model(Classifier):
             if rate_hz is not None:
                 raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
             stream = open_stream(self, SAMPLE_RATE_HZ, settings)
-            apart = by == "channel"
-            for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks, apart=apart):
+            for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks, apart=by == "channel"):
                 stream.push(block)
                 if heard is not None:
                     heard(stream.heard_s)
@@ -291,8 +290,7 @@ class Model(Classifier):
         before = {} if last is None else self._known(*last, features)
         logits = self._logits([features], before)
         self._last = features, logits
-        found: np.ndarray = calibration.restricted(self._combined(logits, 1), columns)[0]
-        return found
+        return np.asarray(calibration.restricted(self._combined(logits, 1), columns)[0])
 
     def score_clips(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
         """(clips, classes) calibrated probabilities, the networks run once on all clips together.
@@ -367,14 +365,12 @@ class Model(Classifier):
         """Each network's (rows, classes) logits of clips given by their features, but for those that are known."""
         found = dict(known)
         for key, session in self._sessions.items():
-            entry = self._entries[key]
             if key in known:
                 continue
-            if entry.batches:
-                found[key] = session.run(["emotion"], inputs.feed(rows, entry.features))[0]
-            else:
-                parts = [session.run(["emotion"], inputs.feed([row], entry.features))[0] for row in rows]
-                found[key] = np.concatenate(parts)
+            entry = self._entries[key]
+            together = [rows] if entry.batches else [[row] for row in rows]
+            parts = [session.run(["emotion"], inputs.feed(some, entry.features))[0] for some in together]
+            found[key] = np.concatenate(parts)
         return found
 
     def _combined(self, logits: Logits, n: int) -> np.ndarray:
