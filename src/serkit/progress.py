@@ -43,7 +43,7 @@ class Progress:
     def left_s(self) -> float | None:
         """Seconds left at the speed so far, by share, else audio, else items; ``None`` before anything is done."""
         if self.share is not None and self.done < self.total:
-            return self.elapsed_s * (1 - self.share) / self.share if self.share > 0 else None
+            return self.elapsed_s * (1 - self.share) / self.share if self.share > 0 and self.elapsed_s > 0 else None
         done, total = (self.audio_s, self.total_audio_s) if self.total_audio_s > 0 else (self.done, self.total)
         if self.done >= self.total:
             return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def test_an_answer_begins_a_line_of_its_own(moving: Ticker, capfd: pytest.Captur
     assert screen(capfd.readouterr().err) == ["serkit: note: x", ""]
 
 
+def test_what_ends_the_work_begins_a_line_of_its_own(moving: Ticker, capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(KeyboardInterrupt), moving:
+        moving(state(1, 3))
+        raise KeyboardInterrupt
+    assert screen(capfd.readouterr().err + "serkit: stopped")[1:] == ["serkit: stopped"]
+
+
 def test_a_lone_recording_says_how_much_is_heard_once_it_takes_long(
     moving: Ticker, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +78,7 @@ def test_time_left_is_by_share_where_it_is_known() -> None:
     assert state(1, 2).left_s == 10.0
     assert state(1, 2, 0.1).left_s == pytest.approx(90.0)
     assert state(0, 2, 0.0).left_s is None
+    assert state(0, 2, 0.1, elapsed_s=0.0).left_s is None
     assert state(2, 2, 1.0).left_s == 0.0
 
 
@@ -80,14 +89,15 @@ def test_files_count_by_their_size_and_by_how_far_they_are(tmp_path: Path, monke
     monkeypatch.setattr(pool, "_SOON_S", 0.0)
     seen: list[Progress] = []
     monkeypatch.setattr(commands, "Meter", functools.partial(Meter, every_s=0.0))
-    asked = Asked((str(tmp_path),), model=str(GOLDEN), kind="csv")
+    asked = Asked(("nothing.wav", str(tmp_path)), model=str(GOLDEN), kind="csv")
     predict(asked, lambda text: None, lambda line: None, seen.append)
-    first = next(p for p in seen if p.done == 1)
+    assert next(p.left_s for p in seen if p.done == 1) is None, "a file that is not there is no work"
+    first = next(p for p in seen if p.done == 2)
     assert first.share == pytest.approx(sizes[0] / sum(sizes))
-    within = [p.share for p in seen if p.done == 1 and p.share is not None]
+    within = [p.share for p in seen if p.done == 2 and p.share is not None]
     assert len(within) > 3, "the long one tells how far it is"
     assert within == sorted(within)
-    assert (seen[-1].done, seen[-1].share) == (2, 1.0)
+    assert (seen[-1].done, seen[-1].share) == (3, 1.0)
 
 
 def test_notes_of_several_recordings_name_the_first_and_count_the_others(tmp_path: Path) -> None:

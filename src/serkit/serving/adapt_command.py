@@ -28,11 +28,10 @@ def adapt(
 
     check_new(out)
     files = commands.gather(inputs)
-    ticker = Ticker()
-    made = adapting.adapt(
-        model, files, name=name, at_most=at_most, jobs=jobs, complain=ticker.complain, progress=ticker
-    )
-    ticker.end()
+    with Ticker() as ticker:
+        made = adapting.adapt(
+            model, files, name=name, at_most=at_most, jobs=jobs, complain=ticker.complain, progress=ticker
+        )
     bundle = adapting.write(made, out)
     facts = bundle.head["adapted"]
     typer.echo(

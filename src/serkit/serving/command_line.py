@@ -128,9 +128,8 @@ def predict(
         window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs, asr=asr,
         language=language, diariser=diarise,
     )  # fmt: skip
-    ticker = Ticker()
-    failed = commands.predict(asked, ticker.write, ticker.complain, ticker)
-    ticker.end()
+    with Ticker() as ticker:
+        failed = commands.predict(asked, ticker.write, ticker.complain, ticker)
     if failed:
         raise typer.Exit(1)
 

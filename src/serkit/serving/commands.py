@@ -91,7 +91,7 @@ class _Pace:
 
     def __init__(self, files: Sequence[str], progress: ProgressCallback | None) -> None:
         self._left = {path: _size(path) for path in files}
-        self._all, self._done = sum(self._left.values()), 0
+        self._all, self._done = max(1, sum(self._left.values())), 0
         self._meter = Meter("predict", len(files), progress, unit="files")
 
     def heard(self, path: str, share: float) -> None:
@@ -106,9 +106,9 @@ class _Pace:
 
 def _size(path: str) -> int:
     try:
-        return max(1, Path(path).stat().st_size)
-    except (OSError, ValueError):  # standard input, or what will be refused when its turn comes
-        return 1
+        return Path(path).stat().st_size
+    except (OSError, ValueError):  # standard input, or what will be refused when its turn comes: no work
+        return 0
 
 
 class _Notes:

@@ -15,7 +15,7 @@ _WIDTH = 40
 
 
 class Ticker:
-    """Says on standard error how many are done, and how long the rest will take."""
+    """Says on standard error how many are done, and how long the rest will take; a context, which leaves its line."""
 
     def __init__(self) -> None:
         self._moving = sys.stderr.isatty()
@@ -56,8 +56,11 @@ class Ticker:
             typer.echo(f"\r{'':{_WIDTH}} \r", nl=False, err=True)
         self._open = False
 
-    def end(self) -> None:
-        """Leave the moving line."""
+    def __enter__(self) -> Ticker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the moving line, so that whatever is said next, of an error or of Ctrl-C, has one of its own."""
         if self._open:
             typer.echo("", err=True)
         self._open = False
