@@ -80,4 +80,5 @@ def test_the_command_says_it_once_for_a_folder(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert done.stdout.count("\n") == 4
-    assert done.stderr.count("8 kHz") == 1
+    assert done.stderr.count(NARROW) == 1
+    assert "so it is with 2 more" in done.stderr

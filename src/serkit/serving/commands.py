@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import IO, Any
 
 from serkit.errors import SerkitError, did_you_mean
@@ -129,7 +130,7 @@ class _Notes:
         """How many recordings had the same."""
         for note, n in self._n.items():
             if n > 1:
-                self._complain(f"note: so it is with {n - 1} more: {note[:60]} …")
+                self._complain(f"note: so it is with {n - 1} more: {shorten(note, 70, placeholder=' …')}")
 
 
 def gather(inputs: Sequence[str]) -> list[str]:
