@@ -27,6 +27,7 @@ from serkit.serving.commands import predict
 from serkit.serving.pool import Asked
 from serkit.serving.predictor import NO_TEXT, Model
 from serkit.serving.results import Prediction, Segment
+from serkit.serving.speakers import sum_up
 from serkit.serving.timeline import Turn
 
 from .signals import GOLDEN, RATE, quiet, talk, voice, wav
@@ -116,6 +117,17 @@ def test_each_channel_is_summed_up_by_its_own_answer(model: Model) -> None:
     assert f"{math.floor(10 * first.speech_s + 0.5) / 10:.1f} s of speech; held: {next(iter(first.summary))} " in table
     silent = model.predict(wav(np.stack([sound[:, 0], 0 * sound[:, 0]], axis=1)), by="channel").speakers[1]
     assert (silent.abstain, silent.speech_s, silent.summary) == ("no_speech", 0.0, {})
+
+
+def test_a_long_channel_is_summed_up_as_a_speaker_of_turns_is(model: Model) -> None:
+    """Its own answer and the mean over its parts are one number: there are not two ways of summing up."""
+    sound = made(n=24)
+    assert len(sound) > model.max_clip_s * RATE
+    found = model.predict(sound, rate_hz=RATE, by="channel")
+    for own, mean in zip(found.speakers, sum_up(found.segments, "channel", 0.0), strict=True):
+        assert (own.speaker, own.label, own.summary) == (mean.speaker, mean.label, mean.summary)
+        assert own.probabilities == pytest.approx(mean.probabilities, abs=1e-12)
+        assert own.speech_s == pytest.approx(mean.speech_s)
 
 
 def test_mono_is_one_speaker(model: Model) -> None:
