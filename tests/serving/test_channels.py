@@ -22,7 +22,7 @@ from programs import MP4, au, stand_in, stand_ins
 from serkit import audio
 from serkit.errors import SerkitError
 from serkit.serving import formats
-from serkit.serving.channels import MAX_CHANNELS, ChannelStream
+from serkit.serving.channels import MAX_CHANNELS, ONE_SOUND, ChannelStream
 from serkit.serving.commands import predict
 from serkit.serving.pool import Asked
 from serkit.serving.predictor import NO_TEXT, Model
@@ -148,6 +148,16 @@ def test_a_silent_channel_has_no_part_and_no_say(model: Model) -> None:
     none = model.predict(wav(sound[:, [1, 1]]), by="channel")
     assert (none.abstain, none.no_speech, none.segments, none.speech_s) == ("no_speech", True, (), 0.0)
     assert sum(none.probabilities.values()) == pytest.approx(1)
+
+
+def test_channels_that_hold_one_sound_are_noted(model: Model) -> None:
+    """Many a recording of two channels is one of one, written twice."""
+    two = np.stack([talk(2), talk(2)], axis=1)
+    assert model.predict(wav(two, 44_100), by="channel").notes == (ONE_SOUND,)
+    for other in (two * [1, 0.99], 0 * two, two[:, :1], made()):
+        assert model.predict(wav(other.astype(np.float32)), by="channel").notes == ()
+    late = np.concatenate([two, made(), two])
+    assert model.predict(wav(late), by="channel").notes == ()
 
 
 def test_channels_that_cancel_are_no_matter(model: Model) -> None:

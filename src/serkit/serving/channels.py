@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_CHANNELS = 8
 _FOREVER_S = 1e9
+ONE_SOUND = "the channels hold the same sound: every part is there once for each of them; by segment it is there once"
 
 
 def open_stream(
@@ -84,6 +85,7 @@ class ChannelStream:
         _refuse_strangers(settings.sentences, MAX_CHANNELS)
         self._first = self._opened(0)  # refuses options that no recording could be answered with
         self._streams: list[Stream] = []
+        self._alike = True  # what all channels held so far
         self._prediction: Prediction | None = None
 
     @property
@@ -117,6 +119,7 @@ class ChannelStream:
             self._streams = self._many(len(columns))
         if len(columns) != len(self._streams):
             raise SerkitError(f"a chunk of {len(columns)} channels after chunks of {len(self._streams)}")
+        self._alike = self._alike and all(np.array_equal(columns[0], other) for other in columns[1:])
         return self._told([s.push(np.ascontiguousarray(c)) for s, c in zip(self._streams, columns, strict=True)])
 
     def finish(self) -> list[StreamEvent]:
@@ -165,6 +168,7 @@ class ChannelStream:
         speech = [p.speech_s for p in alone]
         weights = speech if any(speech) else [1.0] * len(alone)
         shares = np.average([list(p.probabilities.values()) for p in alone], axis=0, weights=weights)
+        notes += (ONE_SOUND,) * (self._alike and any(speech))
         best = int(shares.argmax())
         unsure = shares[best] < self._model.unsure_below(labels, self._settings.threshold)
         abstain: Abstain = "no_speech" if not any(speech) else "unsure" if unsure else ""
