@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import socket
+import sys
 import time
 
 import pytest
@@ -188,7 +189,8 @@ def test_a_model_of_ones_own_is_built_on_the_width_it_will_have(tmp_path, monkey
     with pytest.raises(SerkitError) as refused:
         prepare(tmp_path / "b", "model: {name: lab_of_tests.Deep, rank: 0}")
     assert str(refused.value) == (
-        "systems.mine: model 'lab_of_tests.Deep' cannot be built: ValueError: rank 0 is no rank"
+        "systems.mine: model 'lab_of_tests.Deep' cannot be built: ValueError: rank 0 is no rank "
+        f"({tmp_path / 'lab_of_tests.py'}, line 10)"
     )
     with pytest.raises(SerkitError, match=r"^systems\.mine: neutral_margin: this network gives no neutral logit"):
         prepare(tmp_path / "b", "model: lab_of_tests.Deep, losses: [neutral_margin]")
@@ -206,3 +208,106 @@ def test_an_encoder_of_ones_own_is_built_and_not_loaded(tmp_path, monkeypatch):
     wrong = parse_recipe(text.replace("FEATURE", "{name: ears_of_tests.Ear, bands: 0}"))
     with pytest.raises(SerkitError, match=r"^encoder 'ears_of_tests.Ear' cannot be built: ZeroDivisionError: "):
         pipeline.prepare(wrong, made_manifest(), tmp_path / "other")
+
+
+LOSSES = """
+import torch
+from torch.nn.functional import cross_entropy
+
+def typo(outputs, batch):
+    \"\"\"A wrong word.\"\"\"
+    return cross_entropy(outputs.emotion, batch.labels, reductoin="mean")
+
+def shape(outputs, batch):
+    return (outputs.emotion @ torch.ones(5)).mean()
+
+def rows(outputs, batch):
+    return cross_entropy(outputs.emotion, batch.labels, reduction="none")
+
+def number(outputs, batch):
+    return 3.0
+
+def values(outputs, batch):
+    if float(outputs.emotion.std()) < 1e9:
+        raise ValueError("the made-up clips are too much alike")
+    return cross_entropy(outputs.emotion, batch.labels)
+
+class Centres(torch.nn.Module):
+    def __init__(self, dim, n_classes, margin=1.0):
+        super().__init__()
+        if margin < 0:
+            raise ValueError("a negative margin")
+
+    def forward(self, outputs, batch):
+        return cross_entropy(outputs.emotion, batch.labels)
+
+    def param_groups(self):
+        return []
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("typo", "loss 'own_losses.typo' fails on made-up clips: TypeError: cross_entropy() got an unexpected keyword "
+         "argument 'reductoin' (FILE, line 7)"),
+        ("shape", "loss 'own_losses.shape' fails on made-up clips: RuntimeError: size mismatch"),
+        ("rows", "loss 'own_losses.rows' gives shape (6,), expected one number: a tensor of shape ()"),
+        ("number", "loss 'own_losses.number' gives float, expected one number: a tensor of shape ()"),
+        ("{name: own_losses.Centres, margin: -1}", "loss 'own_losses.Centres' cannot be built: ValueError: a negative "
+         "margin (FILE, line 27)"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_in_a_loss_of_ones_own_is_told_before_any_work(tmp_path, monkeypatch, loss, said):
+    (tmp_path / "own_losses.py").write_text(LOSSES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+    name = loss if "{" in loss else f"own_losses.{loss}"
+    with pytest.raises(SerkitError) as refused:
+        prepare(tmp_path, f"model: mean_pool, losses: [{name}]")
+    line = str(refused.value)
+    assert line.startswith("systems.mine: " + said.replace("FILE", str(tmp_path / "own_losses.py"))), line
+    assert "\n" not in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("loss", ["values", "Centres"])
+def test_what_made_up_values_alone_may_cause_is_passed_over(tmp_path, monkeypatch, loss):
+    (tmp_path / "own_losses.py").write_text(LOSSES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+    prepare(tmp_path, f"model: mean_pool, losses: [own_losses.{loss}]")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("Outputs(self.out(x.mean(2)))", "fails on made-up clips: RuntimeError: mat1 and mat2 shapes cannot be mul"),
+        ("Outputs(self.out(x.mean(1))[:, 1:])", "with emotion of shape (6, 2), expected serkit.tensors.Outputs with"),
+        ("self.out(x.mean(1))", "answers 6 clips of 3 classes with a Tensor without 'emotion', expected serkit.tens"),
+        ("self.oot(x.mean(1))", "fails on made-up clips: AttributeError: 'Deep' object has no attribute 'oot'"),
+    ],
+)
+def test_what_goes_wrong_in_a_model_of_ones_own_is_told_before_any_work(tmp_path, monkeypatch, answer, said):
+    text = OWN.replace("Outputs(self.out(batch.features[self.name].mean(1)))", answer)
+    text = text.replace("        return", "        x = batch.features[self.name]\n        return")
+    (tmp_path / "own_models.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)
+    with pytest.raises(SerkitError) as refused:
+        prepare(tmp_path, "model: own_models.Deep")
+    line = str(refused.value)
+    assert line.startswith("systems.mine: model 'own_models.Deep' "), line
+    assert said in line
+    assert "\n" not in line
+
+
+def test_an_augmentation_of_ones_own_that_cannot_be_built_is_told(tmp_path, monkeypatch):
+    (tmp_path / "own_steps.py").write_text(
+        "class Step:\n    kind = 'batch'\n    def __init__(self, share=0.5):\n        self.share = 1 / share\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        SerkitError, match=r"augmentation 'own_steps.Step' cannot be built: ZeroDivisionError: .*line 4"
+    ):
+        prepare(tmp_path, "model: mean_pool, augment: [{name: own_steps.Step, share: 0}]")
