@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import socket
 import sys
@@ -14,6 +15,7 @@ import torch
 from made import made_manifest
 from serkit import pipeline
 from serkit.errors import SerkitError
+from serkit.pipeline.run import Machine
 from serkit.recipe import load_recipe, parse_recipe
 
 RATED = dataclasses.replace(
@@ -161,6 +163,45 @@ def test_what_is_not_here_is_not_refused(tmp_path, no_network):
     for folder, backbone, more in (("a", "wavlm/large", ", tuning: lora"), ("b", "'hub:nobody/nothing'", "")):
         made = on_backbone(tmp_path / folder, backbone, more)
         assert made.recipe.systems["mine"].model.parameters["backbone"] == backbone.strip("'")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_the_hubs_cache_has_of_a_backbone_is_checked(tmp_path, no_network, monkeypatch, whole):
+    """Of a model that was fetched before, be it its config.json alone, as much is told as of a named one."""
+    pytest.importorskip("transformers")
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    model = tmp_path / "hub" / "models--lab--ears"
+    kept = tiny_folder("wavlm", model / "snapshots" / ("a" * 40))
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("a" * 40)
+    if not whole:
+        (kept / "model.safetensors").unlink()
+    on_backbone(tmp_path, "'hub:lab/ears'")
+    layers = json.loads((kept / "config.json").read_text())["num_hidden_layers"]
+    with pytest.raises(
+        SerkitError, match=rf"systems.mine: .*frozen_layers {layers + 1}, the backbone has {layers} layers"
+    ):
+        on_backbone(tmp_path / "other", "'hub:lab/ears'", f", frozen_layers: {layers + 1}")
+    (kept / "config.json").write_text('{"model_type": "roberta"}')
+    with pytest.raises(SerkitError, match="is of the family 'roberta', expected one of wavlm, hubert"):
+        on_backbone(tmp_path / "other", "'hub:lab/ears'")
+
+
+def test_what_is_known_of_a_backbone_once_it_is_here_is_told_before_extraction(tmp_path, monkeypatch):
+    """As after a download: between prepare and extract the folder comes to stand in for the hub."""
+    pytest.importorskip("transformers")
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    run = on_backbone(tmp_path, "'hub:lab/ears'", ", frozen_layers: 99")
+    folder = tiny_folder("wavlm", tmp_path / "models" / "ears")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "roots.yaml").write_text(f"checkpoints: {{'hub:lab/ears': '{folder}'}}\n")
+    with pytest.raises(SerkitError, match=r"systems.mine: .*frozen_layers 99, the backbone has"):
+        pipeline.extract_run(run, Machine(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
 
 
 OWN = """

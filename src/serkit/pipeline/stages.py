@@ -105,7 +105,8 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     Raises:
         SerkitError: an encoder that is not installed, or recordings without features.
     """
-    check_backbones(run.recipe)
+    if check_backbones(run.recipe):
+        check_parts(run.recipe, run.manifest)  # again, now that all of them is known
     check_copies(run.recipe)
     needed = needed_features(run.recipe)
     _tell(listener, "extract", ", ".join(needed))
