@@ -202,7 +202,7 @@ def resolve_here(name: str) -> Resolved | None:
     try:
         at = hub_package(name).try_to_load_from_cache(hub_id, "config.json", revision=revision)
     except ValueError:  # no name of a model: whoever asks the hub for it is told
-        return None
+        at = None
     return _of_config(name, hub_id, revision, Path(at), None) if isinstance(at, str) else None
 
 
@@ -396,6 +396,4 @@ def lock_path() -> Path:
 
 
 def _origin(name: str, source: Path | str | None, roots: Mapping[str, Path]) -> str:
-    if source is not None:
-        return "source="
-    return str(config_path()) if name in roots else "the name"
+    return "source=" if source is not None else str(config_path()) if name in roots else "the name"
