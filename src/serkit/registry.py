@@ -108,6 +108,13 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     return getattr(module_found, described.attribute)  # type: ignore[no-any-return]
 
 
+def file_of(kind: Kind, name: str) -> frozenset[str]:
+    """The file of a member with a dotted name, one of the user's own; nothing for the others, or if it has no file."""
+    found = inspect.unwrap(find(kind, name)) if "." in name else None
+    at = inspect.getsourcefile(found) if inspect.isroutine(found) or inspect.isclass(found) else None
+    return frozenset({at} if at else ())
+
+
 def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str) -> None:
     """Refuse a parameter that the named member does not take, a value it cannot have, and a required one not given.
 

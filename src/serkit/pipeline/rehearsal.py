@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -170,14 +169,7 @@ def _built(kind: registry.Kind, name: str, build: Callable[[], Any]) -> Any:
         if "." not in name:
             raise
         what = f"{registry.singular(kind)} '{name}'"
-        raise SerkitError(f"{what} cannot be built: {in_one_line(error, _files_of(kind, name))}") from error
-
-
-def _files_of(kind: registry.Kind, name: str) -> frozenset[str]:
-    """The file of a part of the user's own; none where it is one of serkit's, or not of a file."""
-    found = registry.find(kind, name) if "." in name else None
-    at = inspect.getsourcefile(inspect.unwrap(found)) if inspect.isroutine(found) or inspect.isclass(found) else None
-    return frozenset({at} if at else ())
+        raise SerkitError(f"{what} cannot be built: {in_one_line(error, registry.file_of(kind, name))}") from error
 
 
 def _own_files(system: System) -> dict[str, frozenset[str]]:
@@ -186,7 +178,7 @@ def _own_files(system: System) -> dict[str, frozenset[str]]:
         ("models", system.model.name),
         *(("losses", p.name) for p in system.losses),
     ]
-    return {f"{registry.singular(kind)} '{name}'": _files_of(kind, name) for kind, name in parts if "." in name}
+    return {f"{registry.singular(kind)} '{name}'": registry.file_of(kind, name) for kind, name in parts if "." in name}
 
 
 def _ask_losses(system: System, examples: Examples, network: Any) -> None:

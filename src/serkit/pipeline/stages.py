@@ -211,7 +211,13 @@ def _forget_others(run: Run, made: Collection[str]) -> None:
 
 
 def evaluate_run(run: Run, machine: Machine | None = None, listener: Listener | None = None) -> None:
-    """Measure every system and ensemble on every split: ``report/report.json``."""
+    """Measure every system and ensemble on every split: ``report/report.json``.
+
+    Raises:
+        SerkitError: the ensembles there are, if any, are not of the recipe as it is now.
+    """
+    if not run.done("stack"):
+        raise SerkitError(f"{run.folder}: nothing is stacked yet as recipe.yaml says; run stack first")
     _tell(listener, "evaluate", f"{run.recipe.evaluate.draws} bootstrap draws")
     measure_run(run, machine)
     run.mark("evaluate")
