@@ -105,9 +105,9 @@ def test_a_corpus_s_own_word_for_a_label_is_translated():
     rows = tuple(dataclasses.replace(u, meta={"label": {"anger": "Wut"}.get(u.emotion, "xxx")}) for u in data)
     data = dataclasses.replace(data, utterances=rows)
     for settings in ({"map_labels": {"Wut": "calm"}}, {"drop_labels": ["Wut"]}):
-        with pytest.raises(SerkitError, match="the corpus 'c' has no label 'Wut'; 'Wut' is its own word for 'anger'$"):
+        with pytest.raises(SerkitError, match=r"the corpus 'c' has no label 'Wut'; 'Wut' is its own word for 'anger'$"):
             apply_labels(data, recipe(**settings))
-    with pytest.raises(SerkitError, match="'xxx' is its own word for 'calm', 'neutral', no label$"):
+    with pytest.raises(SerkitError, match=r"'xxx' is its own word for 'calm', 'neutral', no label$"):
         apply_labels(data, recipe(drop_labels=["xxx"]))
 
 

@@ -101,7 +101,7 @@ def mine(root, *, protocol=None, fold=1, seed=0):
     return toy(root, protocol=protocol, fold=fold, seed=seed)
 
 def broken(root, *, protocol=None, fold=1, seed=0):
-    return toi(root)
+    return toyy(root)
 
 def other(root, *, protocol=None, fold=1, seed=0):
     return list(toy(root))
@@ -113,7 +113,7 @@ def other(root, *, protocol=None, fold=1, seed=0):
     [
         (
             "broken",
-            r"corpus 'own_corpora.broken' cannot be read: NameError: name 'toi' is not defined \(FILE, line 10\)$",
+            r"corpus 'own_corpora.broken' cannot be read: NameError: name 'toyy' is not defined \(FILE, line 10\)$",
         ),
         ("other", "corpus 'own_corpora.other' makes a list, expected a serkit.types.Manifest$"),
         ("minne", "corpus 'own_corpora.minne' cannot be imported: .*; did you mean 'mine'?"),
