@@ -24,7 +24,7 @@ _ORDER = """
     encoding dsp tones noises containers remarks riff opening audio silero_files segments
     foundation
     contents word_errors transcripts
-    duplicates audit
+    duplicates findings row_checks audit
     augment encoders
     copies
     shards store features batching residency engines sizes extraction

@@ -27,7 +27,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Look for leakage and nonsense in a manifest; exits 1 where there is an error among the findings."""
-    from serkit import audit as auditing
+    from serkit.audit import audit as look
+    from serkit.findings import to_json, to_rows
     from serkit.types import Manifest
 
     if _is_table(manifest):
@@ -37,13 +38,14 @@ def audit(
         )
     rows = Manifest.load(manifest / "manifest.jsonl" if manifest.is_dir() else manifest)
     with watcher() as watch:
-        findings = auditing.audit(rows, decode=decode, progress=watch)
+        findings = look(rows, decode=decode, progress=watch)
     if as_json:
-        typer.echo(json.dumps(auditing.to_json(rows, findings), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(to_json(rows, findings), indent=1, ensure_ascii=False))
     else:
-        for row in auditing.to_rows(findings):
+        width = max((len(f.code) for f in findings), default=0) + 2
+        for row in to_rows(findings):
             who = f" ({row['ids']})" if row["ids"] else ""
-            typer.echo(f"{row['severity']:8}{row['code']:22}{row['message']}{who}")
+            typer.echo(f"{row['severity']:8}{row['code']:{width}}{row['message']}{who}")
         if not findings:
             typer.echo("nothing found")
     if any(f.severity == "error" for f in findings):
