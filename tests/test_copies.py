@@ -136,6 +136,6 @@ def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
 
 def test_copies_beside_augmented_waveforms_are_refused(tmp_path: Path) -> None:
     text = RECIPE.replace("augment: [feature_mixup]", "augment: [eam]")
-    run = prepare(parse_recipe(text), read_corpora(["toy"], [tmp_path / "toy"]), tmp_path / "run")
-    with pytest.raises(SerkitError, match="copies"):
-        run_all(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
+    with pytest.raises(SerkitError, match="would not read the recipe's copies; leave one of the two out"):
+        prepare(parse_recipe(text), read_corpora(["toy"], [tmp_path / "toy"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -317,7 +317,7 @@ def test_what_made_up_values_alone_may_cause_is_passed_over(tmp_path, monkeypatc
     (tmp_path / "own_losses.py").write_text(LOSSES)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "own_losses", raising=False)
-    prepare(tmp_path, f"model: mean_pool, losses: [own_losses.{loss}]")
+    assert prepare(tmp_path, f"model: mean_pool, losses: [own_losses.{loss}]").done("prepare")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from serkit import checkpoints, registry
 from serkit.errors import MissingExtra, SerkitError, in_one_line
 from serkit.examples import Examples, Hearing
 from serkit.files import fingerprint
-from serkit.pipeline.inputs import WAVEFORM, make_encoder, needed_features
+from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_features
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe, System
 from serkit.types import Manifest
@@ -61,6 +61,7 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
                 passed.add(design)
         except SerkitError as error:
             raise SerkitError(f"systems.{name}: {error}") from None
+    check_copies(recipe)
     for step in (step for copy in recipe.copies for step in copy):
         _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
 

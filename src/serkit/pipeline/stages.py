@@ -21,7 +21,6 @@ from serkit.labels import apply_labels
 from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import (
     check_backbones,
-    check_copies,
     copy_encoders,
     make_encoders,
     needed_features,
@@ -107,7 +106,6 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     """
     if check_backbones(run.recipe):
         check_parts(run.recipe, run.manifest)  # again, now that all of them is known
-    check_copies(run.recipe)
     needed = needed_features(run.recipe)
     _tell(listener, "extract", ", ".join(needed))
     encoders = make_encoders(needed)
