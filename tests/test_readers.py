@@ -34,6 +34,7 @@ def test_a_root_may_be_configured_and_toy_has_one_anyway(toy_root, tmp_path, mon
         (["toy"], 1, {"fold": 0}, "has folds 1 to 4, got fold 0"),
         (["toy"], 1, {"protocol": "toy-4fold-speker"}, "no protocol 'toy-4fold-speker'; did you mean"),
         (["toy"], 1, {"options": ["speakers_shared=true"]}, "--option speakers_shared: no reader of toy takes it"),
+        (["table"], 1, {"options": ["own_label=x"]}, "no reader of table takes it; did you mean 'own_labels'"),
         (["toy"], 1, {"options": ["x"]}, "expected KEY=VALUE"),
         (["toy"], 1, {"options": ["x=[1"]}, "^--option x is not valid YAML: .* column 3"),
         (["toy", "toy"], 2, {}, "--corpus toy is given twice"),

@@ -44,20 +44,19 @@ def read_corpora(
     if roots and len(roots) != len(names):
         raise SerkitError(f"{len(names)} --corpus and {len(roots)} --root: give one --root for each --corpus")
     given = parse_options(options)
-    used: set[str] = set()
+    takes = {name: set(registry.member("corpora", name).parameters) - _OWN for name in names}
+    for key in given:
+        if not any(key in keys for keys in takes.values()):
+            near = did_you_mean(key, set().union(*takes.values()))
+            raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it{near}")
     manifests = []
     for index, name in enumerate(names):
-        described = registry.member("corpora", name)
-        accepted = {k: v for k, v in given.items() if k in described.parameters and k not in _OWN}
-        used |= set(accepted)
+        accepted = {k: v for k, v in given.items() if k in takes[name]}
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
         chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
         manifest = _read(name, partial(reader, root, protocol=chosen, fold=fold, seed=seed, **accepted))
         manifests.append(manifest if test else _without_test(manifest))
-    for key in given:
-        if key not in used:
-            raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it")
     if list(names).count("table") > 1:
         manifests = _tables_apart(names, roots, manifests)
     return join(manifests)
