@@ -16,7 +16,7 @@ from serkit.encoders.hashed_text import HashedText
 from serkit.encoders.logmel import Logmel
 from serkit.errors import SerkitError
 from serkit.examples import Examples
-from serkit.pipeline import Machine, prepare, run_all
+from serkit.pipeline import Machine, extract_run, networks_of_run, prepare, run_all
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
 from serkit.sampling import Loader
@@ -122,6 +122,33 @@ def test_a_run_makes_copies_of_training_clips_alone(tmp_path: Path) -> None:
         assert set(copies.ids) == train
         assert len({copies.get(name).tobytes() for name in train}) > 0.9 * len(train)
     assert (tmp_path / "run" / "report" / "report.html").is_file()
+
+
+def test_no_copy_and_no_partner_of_a_held_out_speaker_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Augmented after the split: a copy, or a clip mixed in, of whom a fold holds out would give the answer away."""
+    manifest = read_corpora(["toy"], [tmp_path / "toy"])
+    text = RECIPE.replace("crossfit: null", "crossfit: {folds: 2}")
+    run = prepare(parse_recipe(text), manifest, tmp_path / "run")
+    extract_run(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
+    read: list[str] = []
+
+    class Heard(Table):
+        def get(self, utterance_id: str) -> np.ndarray:
+            read.append(utterance_id)
+            return super().get(utterance_id)
+
+    def watched(run: Any, system: Any) -> list[dict[str, Heard]]:
+        found = {f.key: [run.features[copy_key(f.key, n)] for n in (1, 2)] for f in system.features}
+        return [{k: Heard({i: parts[n].get(i) for i in parts[n].ids}) for k, parts in found.items()} for n in (0, 1)]
+
+    monkeypatch.setattr(networks_of_run, "copies_of", watched)
+    for fold in ("fold0", "fold1"):
+        read.clear()
+        networks_of_run.train_one(run, "statistics", fold, "cpu")
+        fit, held = networks_of_run.training_rows(run, fold)
+        assert not {u.speaker for u in fit} & {u.speaker for u in held}
+        assert set(read) <= set(fit.ids)
+        assert len(set(read)) > 0.5 * len(fit), "copies are drawn, and as partners"
 
 
 def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
