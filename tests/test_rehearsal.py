@@ -89,6 +89,15 @@ def test_votes_that_no_loss_would_learn_are_refused(tmp_path, loss):
         prepare(tmp_path, f"model: mean_pool, losses: [{soft}], train: {{targets: votes}}", RATED)
 
 
+@pytest.mark.parametrize("reader", ["hashed_text/32", "roberta/large"])
+def test_texts_that_nobody_brings_are_missed_before_any_work(tmp_path, reader):
+    text = f"name: r\nsystems:\n  a: {{features: [{reader}], model: mean_pool}}\ncrossfit: null\nstack: null\n"
+    with pytest.raises(SerkitError, match=f"encoder '{reader}' reads text and the recipe names no transcripts"):
+        pipeline.prepare(parse_recipe(text), made_manifest(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert pipeline.prepare(parse_recipe(text, ["transcripts=corpus"]), made_manifest(), tmp_path / "run").models
+
+
 def test_the_random_state_is_left_alone_and_the_published_recipes_pass_at_once(tmp_path):
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -15,6 +15,7 @@ from serkit import checkpoints, registry
 from serkit.errors import MissingExtra, SerkitError, in_one_line
 from serkit.examples import Examples, Hearing
 from serkit.files import fingerprint
+from serkit.pipeline.heard import check_source
 from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_features
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe, System
@@ -46,12 +47,18 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
             network or the corpus does not have, or a part of the user's own that fails; the line names the system.
     """
     for feature in needed_features(recipe).values():
+        modality = ""
         if ":" not in feature.name and "." not in feature.family:
             parameters = {"name": feature.name, **feature.parameters}
             registry.check_parameters("encoders", feature.family, parameters, "features")
         if feature.family not in checkpoints.FAMILIES and ":" not in feature.name:
             with contextlib.suppress(MissingExtra):  # whoever extracts is told
-                _built("encoders", feature.family, partial(make_encoder, feature))
+                encoder = _built("encoders", feature.family, partial(make_encoder, feature))
+                modality = getattr(getattr(encoder, "spec", None), "modality", "")
+        elif ":" not in feature.name:
+            modality = registry.find("encoders", feature.family).MODALITY  # type: ignore[attr-defined]
+        if modality == "text":
+            check_source(recipe.transcripts, feature.name)
     train = learned_from(manifest, recipe)
     passed: set[str] = set()
     for name, system in recipe.systems.items():
