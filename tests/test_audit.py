@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from serkit.audit import Finding, audit, to_json, to_rows
+from serkit.audit import audit
 from serkit.duplicates import bit_error, fingerprint_audio, near_pairs
+from serkit.findings import Finding, to_json, to_rows
 from serkit.progress import Progress
 from serkit.types import Manifest, Utterance
 
@@ -348,3 +349,55 @@ def test_real_recordings_of_ased_hold_copies() -> None:
     copies = {i for code, f in found.items() if "duplicate" in code for i in f.ids}
     assert {"h3-07-01-02-39", "h3-07-01-02-45"} <= copies
     assert len(copies) == 84
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("Anna", "anna"), "warning"),
+        (("s1", "s01"), "warning"),
+        (("spk_7", "spk7"), "warning"),
+        (("SPK-07", "spk 7"), "warning"),
+        (("x.s1", "x.s001"), "warning"),
+        (("s1", "s10"), None),
+        (("1-1", "11"), None),
+        (("x.s1", "y.s1"), None),
+        (("Ses01F", "Ses01M"), None),
+    ],
+)
+def test_one_speaker_under_two_names_is_suspected(tmp_path: Path, names: tuple[str, str], found: str | None) -> None:
+    """Written in two ways a person is in train and in test, and nothing else can tell."""
+    rows = [replace(u, split=s) for u, s in zip(good(tmp_path, 4), ("train", "test", "dev", "train"), strict=True)]
+    rows[:2] = [replace(u, speaker=name) for u, name in zip(rows[:2], names, strict=True)]
+    hit = [f for f in audit(manifest(tmp_path, rows), decode=False) if f.code == "speakers-alike"]
+    assert [f.severity for f in hit] == ([found] if found else [])
+    for f in hit:
+        assert f"1 speakers may stand under several names ({names[0]}, {names[1]}), in several splits" in f.message
+        assert f.ids == ("c0", "c1")
+    together = [replace(u, split="train") for u in rows]
+    said = [f for f in audit(manifest(tmp_path, together), decode=False) if f.code == "speakers-alike"]
+    assert [f.severity for f in said] == (["info"] if found else []), "folds of train part speakers, too"
+
+
+def test_a_recording_that_is_cut_into_several_splits_is_told(tmp_path: Path) -> None:
+    rows = good(tmp_path, 6)
+    cut = [
+        replace(rows[0], id=f"cut{k}", start_s=k * 0.5, end_s=k * 0.5 + 0.4, split=split, speaker=f"t{k}")
+        for k, split in enumerate(("train", "test"))
+    ]
+
+    def of(*clips: Utterance) -> dict[str, Finding]:
+        return {f.code: f for f in audit(manifest(tmp_path, [*rows[1:], *clips]), decode=False)}
+
+    told = of(*cut)["recording-across-splits"]
+    assert (told.severity, told.ids) == ("info", ("cut0", "cut1"))
+    assert told.message.startswith(
+        "1 recordings have stretches in several splits, which share a room and a microphone:"
+    )
+    unknown = of(*(replace(u, speaker=None) for u in cut))["recording-across-splits"]
+    assert unknown.severity == "warning"
+    assert "and maybe a voice: give a recording one split" in unknown.message
+    assert "recording-across-splits" not in of(*(replace(u, split="train") for u in cut))
+    overlapping = of(cut[0], replace(cut[1], start_s=0.2))
+    assert "recording-across-splits" not in overlapping
+    assert "same-audio-across-splits" in overlapping

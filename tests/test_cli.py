@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from serkit import __version__, cli
 from serkit.errors import RunFailed, SerkitError
+from serkit.metrics import METRICS
 
 RATE_HZ = 16_000
 
@@ -115,6 +116,25 @@ def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path
         2, f"{finished} has no system 'stak'; did you mean 'stack'?",
     )  # fmt: skip
     assert ask("compare", finished, finished, "--split", "tset")[0::2] == (2, "no split 'tset'; did you mean 'test'?")
+
+
+def test_compare_refuses_runs_whose_clips_mean_something_else(recipe, clips, tmp_path):
+    """Same clips, same splits, same labels, and yet no two answers to the same question."""
+    for run, label in (("a", "anger"), ("b", "neutral")):
+        where = ["--corpus", "table", "--root", clips, "--out", tmp_path / run]
+        assert ask("prepare", recipe, *where, "--set", f"map_labels={{sadness: {label}}}")[0] == 0
+    code, _, said = ask("compare", tmp_path / "a", tmp_path / "b")
+    assert code == 2
+    assert re.search(
+        r"have other truths for \d+ test clips, 'anger' and 'neutral' for '[\w-]+' \(see map_labels\)", said
+    )
+
+
+def test_compare_says_p_of_both_tests(recipe, clips, tmp_path):
+    assert run_table(recipe, clips, tmp_path)[0] == 0
+    code, said, _ = ask("compare", tmp_path / "run", tmp_path / "run", "--system-b", "vote", "--draws", 20)
+    assert code == 0
+    assert len(re.findall(r"p = \d\.\d{3}, permuted [01]\.\d{3}   95% paired", said)) == len(METRICS)
 
 
 # ---------------------------------------------------------------- bad input

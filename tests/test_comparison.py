@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import f1_score
 
 from serkit.comparison import against_all, compare, compare_seeds, holm, mcnemar, with_holm
 from serkit.errors import SerkitError
@@ -99,6 +101,25 @@ def test_speakers_not_clips_carry_the_evidence():
     assert d.p_permutation > 0.2
     assert d.low == 0
     assert "rough: 4 speakers" in d.interval
+
+
+@pytest.mark.parametrize(("speakers", "exact"), [(2, True), (6, True), (7, False)])
+def test_of_few_speakers_every_swap_is_counted_once(speakers, exact):
+    """Against scikit-learn on every way to swap; with 64 draws, those of 7 speakers are a sample."""
+    manifest = make_manifest(60, speakers)
+    a, b = score(manifest, 0.6, 1, "a"), score(manifest, 0.4, 2, "b")
+    d = compare(a, b, manifest, split="test", metrics=["macro_f1"], draws=64)[0]
+    truth, one, two = manifest.label_index(), a.scores.argmax(1), b.scores.argmax(1)
+    who = np.arange(60) % speakers
+    gaps = []
+    for ways in itertools.product([False, True], repeat=speakers):
+        swap = np.array(ways)[who]
+        first, second = np.where(swap, two, one), np.where(swap, one, two)
+        gaps.append(abs(f1_score(truth, first, average="macro") - f1_score(truth, second, average="macro")))
+    share = np.mean(np.array(gaps) >= abs(d.difference) - 1e-9)
+    assert (d.p_permutation == pytest.approx(share, abs=1e-12)) == exact
+    assert d.p_permutation == pytest.approx(share, abs=0.2)
+    assert share >= 2 / 2**speakers
 
 
 def test_folds_are_pooled_with_speakers_as_clusters_across_them():

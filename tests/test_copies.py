@@ -16,7 +16,7 @@ from serkit.encoders.hashed_text import HashedText
 from serkit.encoders.logmel import Logmel
 from serkit.errors import SerkitError
 from serkit.examples import Examples
-from serkit.pipeline import Machine, prepare, run_all
+from serkit.pipeline import Machine, extract_run, networks_of_run, prepare, run_all
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
 from serkit.sampling import Loader
@@ -124,6 +124,33 @@ def test_a_run_makes_copies_of_training_clips_alone(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report" / "report.html").is_file()
 
 
+def test_no_copy_and_no_partner_of_a_held_out_speaker_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Augmented after the split: a copy, or a clip mixed in, of whom a fold holds out would give the answer away."""
+    manifest = read_corpora(["toy"], [tmp_path / "toy"])
+    text = RECIPE.replace("crossfit: null", "crossfit: {folds: 2}")
+    run = prepare(parse_recipe(text), manifest, tmp_path / "run")
+    extract_run(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
+    read: list[str] = []
+
+    class Heard(Table):
+        def get(self, utterance_id: str) -> np.ndarray:
+            read.append(utterance_id)
+            return super().get(utterance_id)
+
+    def watched(run: Any, system: Any) -> list[dict[str, Heard]]:
+        found = {f.key: [run.features[copy_key(f.key, n)] for n in (1, 2)] for f in system.features}
+        return [{k: Heard({i: parts[n].get(i) for i in parts[n].ids}) for k, parts in found.items()} for n in (0, 1)]
+
+    monkeypatch.setattr(networks_of_run, "copies_of", watched)
+    for fold in ("fold0", "fold1"):
+        read.clear()
+        networks_of_run.train_one(run, "statistics", fold, "cpu")
+        fit, held = networks_of_run.training_rows(run, fold)
+        assert not {u.speaker for u in fit} & {u.speaker for u in held}
+        assert set(read) <= set(fit.ids)
+        assert len(set(read)) > 0.5 * len(fit), "copies are drawn, and as partners"
+
+
 def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
     manifest = read_corpora(["toy"], [tmp_path / "toy"], test=False)
     run = prepare(parse_recipe(RECIPE.replace("copies: [[", "x-copies: [[")), manifest, tmp_path / "run")
@@ -136,6 +163,6 @@ def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
 
 def test_copies_beside_augmented_waveforms_are_refused(tmp_path: Path) -> None:
     text = RECIPE.replace("augment: [feature_mixup]", "augment: [eam]")
-    run = prepare(parse_recipe(text), read_corpora(["toy"], [tmp_path / "toy"]), tmp_path / "run")
-    with pytest.raises(SerkitError, match="copies"):
-        run_all(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
+    with pytest.raises(SerkitError, match="would not read the recipe's copies; leave one of the two out"):
+        prepare(parse_recipe(text), read_corpora(["toy"], [tmp_path / "toy"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -37,6 +37,9 @@ def test_even_speakers_make_even_folds_and_a_seed_makes_the_same_ones():
 
 def test_too_few_speakers_and_a_class_of_one_fold_are_refused():
     train = made_manifest().split("train")
+    loose = tuple(dataclasses.replace(u, speaker=None) if k == 0 else u for k, u in enumerate(train))
+    with pytest.raises(SerkitError, match=r"folds is 9 and train has 4 speakers and 1 clip of unknown ones: lower"):
+        crossfit_folds(dataclasses.replace(train, utterances=loose), 9, seed=0)
     with pytest.raises(SerkitError, match=r"crossfit.folds is 5 and train has 4 speakers: lower crossfit.folds"):
         crossfit_folds(train, 5, 0)
     alone = tuple(

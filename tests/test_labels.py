@@ -100,6 +100,17 @@ def test_what_is_not_said_aloud_is_refused(settings, message):
         apply_labels(corpus(), recipe(**settings))
 
 
+def test_a_corpus_s_own_word_for_a_label_is_translated():
+    data = corpus()
+    rows = tuple(dataclasses.replace(u, meta={"label": {"anger": "Wut"}.get(u.emotion, "xxx")}) for u in data)
+    data = dataclasses.replace(data, utterances=rows)
+    for settings in ({"map_labels": {"Wut": "calm"}}, {"drop_labels": ["Wut"]}):
+        with pytest.raises(SerkitError, match=r"the corpus 'c' has no label 'Wut'; 'Wut' is its own word for 'anger'$"):
+            apply_labels(data, recipe(**settings))
+    with pytest.raises(SerkitError, match=r"'xxx' is its own word for 'calm', 'neutral', no label$"):
+        apply_labels(data, recipe(drop_labels=["xxx"]))
+
+
 def test_joined_corpora_are_told_apart_and_their_classes_kept():
     other = corpus("d", ("anger", "fear"))
     both = join([corpus(), other])

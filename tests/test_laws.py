@@ -17,21 +17,21 @@ TESTS = Path(__file__).parent
 
 # Law 1: a room (a module or a folder) imports only from rooms above it. This is the one place that says the order.
 _ORDER = """
-    errors files config cards types predictions
+    errors extras files config cards types predictions
     journal progress interrupts processes parameters registry
     yaml_text settings recipe checkpoint_table checkpoint_files hub checkpoints costs availability
     recordings protocols corpora labels readers crossfit
     encoding dsp tones noises containers remarks riff opening audio silero_files segments
     foundation
     contents word_errors transcripts
-    duplicates audit
+    duplicates findings row_checks audit
     augment encoders
     copies
     shards store features batching residency engines sizes extraction
     metrics
     tensors layers layer_weights models losses loss_sum networks
     schedules examples sampling objective scoring fitting training
-    bootstrap combining pooling stacking calibration raters evaluation comparison
+    bootstrap combining pooling fitted_models stacking calibration raters evaluation comparison
     reporting listing pipeline serving console commands cli __main__
 """
 ORDER = tuple(_ORDER.split())

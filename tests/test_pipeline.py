@@ -143,10 +143,24 @@ def test_a_stage_before_its_time_says_what_to_run(small_text, toy_root, tmp_path
         pipeline.train_run(run, machine)
     with pytest.raises(SerkitError, match="no predictions at"):
         pipeline.stack_run(run)
-    with pytest.raises(SerkitError, match="no predictions at"):
+    with pytest.raises(SerkitError, match=r"early: nothing is stacked yet as recipe.yaml says; run stack first"):
         pipeline.evaluate_run(run)
     with pytest.raises(SerkitError, match="holds no run"):
         pipeline.Run(tmp_path)
+
+
+def test_the_stack_of_other_settings_is_not_measured_as_that_of_these(finished, small_text, toy_root, machine):
+    """Between prepare and stack, what lies in the folder is of the recipe before."""
+    before = report(finished)
+    pipeline.prepare(parse_recipe(small_text, ["stack.seed=9"]), toy(toy_root), finished)
+    with pytest.raises(SerkitError, match=r"nothing is stacked yet as recipe.yaml says; run stack first"):
+        pipeline.evaluate_run(pipeline.Run(finished), machine)
+    assert report(finished) == before
+    pipeline.stack_run(pipeline.Run(finished))
+    pipeline.evaluate_run(pipeline.Run(finished), machine)
+    assert report(finished)["stack"]["settings"]["seed"] == 9
+    pipeline.run_all(pipeline.prepare(parse_recipe(small_text), toy(toy_root), finished), machine)
+    assert report(finished) == before
 
 
 def test_trained_and_not_scored_is_scored_and_not_trained(finished, machine):

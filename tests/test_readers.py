@@ -1,10 +1,12 @@
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from serkit import config
 from serkit.errors import SerkitError
-from serkit.readers import card, default_root, parse_options, read_corpora
+from serkit.readers import card, default_root, fold_numbers, parse_options, read_corpora
 
 
 def test_one_corpus_with_fold_and_protocol(toy_root):
@@ -32,7 +34,9 @@ def test_a_root_may_be_configured_and_toy_has_one_anyway(toy_root, tmp_path, mon
         (["toy"], 1, {"fold": 0}, "has folds 1 to 4, got fold 0"),
         (["toy"], 1, {"protocol": "toy-4fold-speker"}, "no protocol 'toy-4fold-speker'; did you mean"),
         (["toy"], 1, {"options": ["speakers_shared=true"]}, "--option speakers_shared: no reader of toy takes it"),
+        (["table"], 1, {"options": ["own_label=x"]}, "no reader of table takes it; did you mean 'own_labels'"),
         (["toy"], 1, {"options": ["x"]}, "expected KEY=VALUE"),
+        (["toy"], 1, {"options": ["x=[1"]}, "^--option x is not valid YAML: .* column 3"),
         (["toy", "toy"], 2, {}, "--corpus toy is given twice"),
     ],
 )
@@ -87,3 +91,49 @@ def test_without_a_test_split_its_speakers_train_and_the_manifest_says_so(toy_ro
     assert used.info["no_test"]
     assert "nothing here is a test result" in used.info["notes"][-1]
     assert used.fingerprint != measured.fingerprint
+
+
+OWN = """
+from serkit.cards import Card, Protocol
+from serkit.corpora.toy import CARD as TOY, toy
+CARD = TOY
+
+def mine(root, *, protocol=None, fold=1, seed=0):
+    return toy(root, protocol=protocol, fold=fold, seed=seed)
+
+def broken(root, *, protocol=None, fold=1, seed=0):
+    return toyy(root)
+
+def other(root, *, protocol=None, fold=1, seed=0):
+    return list(toy(root))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "broken",
+            r"corpus 'own_corpora.broken' cannot be read: NameError: name 'toyy' is not defined \(FILE, line 10\)$",
+        ),
+        ("other", "corpus 'own_corpora.other' makes a list, expected a serkit.types.Manifest$"),
+        ("minne", "corpus 'own_corpora.minne' cannot be imported: .*; did you mean 'mine'?"),
+    ],
+)
+def test_a_corpus_of_ones_own_is_read_or_refused_in_one_line(toy_root, tmp_path, monkeypatch, name, said):
+    (tmp_path / "own_corpora.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_corpora", raising=False)
+    assert len(read_corpora(["own_corpora.mine"], [toy_root])) == len(read_corpora(["toy"], [toy_root]))
+    with pytest.raises(SerkitError, match=said.replace("FILE", re.escape(str(tmp_path / "own_corpora.py")))):
+        read_corpora([f"own_corpora.{name}"], [toy_root])
+
+
+def test_the_folds_of_a_corpus_of_ones_own_stand_on_its_card(tmp_path, monkeypatch):
+    (tmp_path / "own_corpora.py").write_text(OWN)
+    (tmp_path / "bare_corpora.py").write_text("def mine(root, *, protocol=None, fold=1, seed=0):\n    return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_corpora", raising=False)
+    assert fold_numbers(["own_corpora.mine"], None, "all") == [1, 2, 3, 4]
+    with pytest.raises(SerkitError, match=r"corpus 'bare_corpora.mine' has no card, which names its protocols"):
+        fold_numbers(["bare_corpora.mine"], None, "1,2")

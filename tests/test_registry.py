@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -63,8 +64,27 @@ def test_a_file_of_a_package_of_ones_own_is_found(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert registry.find("losses", "ownlab.losses.mine").__name__ == "mine"
     assert registry.find("losses", "ownlab.losses.mine.mine").__name__ == "mine"
-    with pytest.raises(SerkitError, match=r"'ownlab.losses.mein' cannot be imported: module 'ownlab.losses' has"):
+    with pytest.raises(
+        SerkitError, match=r"mein' cannot be imported: module 'ownlab.losses' has no 'mein'; did you me"
+    ):
         registry.find("losses", "ownlab.losses.mein")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def mine(outputs, batch:\n    return 1\n", r"SyntaxError: '\(' was never closed \(FILE, line 1\)$"),
+        ("import math\n\nX = mth.pi\n", r"NameError: name 'mth' is not defined \(FILE, line 3\)$"),
+        ("import math\n\nX = math.pie\n", r"AttributeError: module 'math' has no attribute 'pie' \(FILE, line 3\)$"),
+        ("import no_such_package\n", "No module named 'no_such_package'$"),
+    ],
+)
+def test_a_file_of_ones_own_that_cannot_be_imported_is_named_with_its_line(tmp_path, monkeypatch, text, said):
+    (tmp_path / "own_broken.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    where = re.escape(str(tmp_path / "own_broken.py"))
+    with pytest.raises(SerkitError, match="^loss 'own_broken.mine' cannot be imported: " + said.replace("FILE", where)):
+        registry.find("losses", "own_broken.mine")
 
 
 def test_a_missing_parameter_is_said(monkeypatch):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import socket
+import sys
 import time
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 from made import made_manifest
 from serkit import pipeline
 from serkit.errors import SerkitError
+from serkit.pipeline.run import Machine
 from serkit.recipe import load_recipe, parse_recipe
 
 RATED = dataclasses.replace(
@@ -84,6 +87,15 @@ def test_votes_that_no_loss_would_learn_are_refused(tmp_path, loss):
     for soft in ("kl_soft", "focal", "generalized_cross_entropy", "{name: cross_entropy, soft: true}"):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         prepare(tmp_path, f"model: mean_pool, losses: [{soft}], train: {{targets: votes}}", RATED)
+
+
+@pytest.mark.parametrize("reader", ["hashed_text/32", "roberta/large"])
+def test_texts_that_nobody_brings_are_missed_before_any_work(tmp_path, reader):
+    text = f"name: r\nsystems:\n  a: {{features: [{reader}], model: mean_pool}}\ncrossfit: null\nstack: null\n"
+    with pytest.raises(SerkitError, match=f"encoder '{reader}' reads text and the recipe names no transcripts"):
+        pipeline.prepare(parse_recipe(text), made_manifest(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert pipeline.prepare(parse_recipe(text, ["transcripts=corpus"]), made_manifest(), tmp_path / "run").models
 
 
 def test_the_random_state_is_left_alone_and_the_published_recipes_pass_at_once(tmp_path):
@@ -162,6 +174,45 @@ def test_what_is_not_here_is_not_refused(tmp_path, no_network):
         assert made.recipe.systems["mine"].model.parameters["backbone"] == backbone.strip("'")
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_the_hubs_cache_has_of_a_backbone_is_checked(tmp_path, no_network, monkeypatch, whole):
+    """Of a model that was fetched before, be it its config.json alone, as much is told as of a named one."""
+    pytest.importorskip("transformers")
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    model = tmp_path / "hub" / "models--lab--ears"
+    kept = tiny_folder("wavlm", model / "snapshots" / ("a" * 40))
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("a" * 40)
+    if not whole:
+        (kept / "model.safetensors").unlink()
+    on_backbone(tmp_path, "'hub:lab/ears'")
+    layers = json.loads((kept / "config.json").read_text())["num_hidden_layers"]
+    with pytest.raises(
+        SerkitError, match=rf"systems.mine: .*frozen_layers {layers + 1}, the backbone has {layers} layers"
+    ):
+        on_backbone(tmp_path / "other", "'hub:lab/ears'", f", frozen_layers: {layers + 1}")
+    (kept / "config.json").write_text('{"model_type": "roberta"}')
+    with pytest.raises(SerkitError, match="is of the family 'roberta', expected one of wavlm, hubert"):
+        on_backbone(tmp_path / "other", "'hub:lab/ears'")
+
+
+def test_what_is_known_of_a_backbone_once_it_is_here_is_told_before_extraction(tmp_path, monkeypatch):
+    """As after a download: between prepare and extract the folder comes to stand in for the hub."""
+    pytest.importorskip("transformers")
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    run = on_backbone(tmp_path, "'hub:lab/ears'", ", frozen_layers: 99")
+    folder = tiny_folder("wavlm", tmp_path / "models" / "ears")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "roots.yaml").write_text(f"checkpoints: {{'hub:lab/ears': '{folder}'}}\n")
+    with pytest.raises(SerkitError, match=r"systems.mine: .*frozen_layers 99, the backbone has"):
+        pipeline.extract_run(run, Machine(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
 OWN = """
 import torch
 from torch import nn
@@ -188,7 +239,8 @@ def test_a_model_of_ones_own_is_built_on_the_width_it_will_have(tmp_path, monkey
     with pytest.raises(SerkitError) as refused:
         prepare(tmp_path / "b", "model: {name: lab_of_tests.Deep, rank: 0}")
     assert str(refused.value) == (
-        "systems.mine: model 'lab_of_tests.Deep' cannot be built: ValueError: rank 0 is no rank"
+        "systems.mine: model 'lab_of_tests.Deep' cannot be built: ValueError: rank 0 is no rank "
+        f"({tmp_path / 'lab_of_tests.py'}, line 10)"
     )
     with pytest.raises(SerkitError, match=r"^systems\.mine: neutral_margin: this network gives no neutral logit"):
         prepare(tmp_path / "b", "model: lab_of_tests.Deep, losses: [neutral_margin]")
@@ -206,3 +258,106 @@ def test_an_encoder_of_ones_own_is_built_and_not_loaded(tmp_path, monkeypatch):
     wrong = parse_recipe(text.replace("FEATURE", "{name: ears_of_tests.Ear, bands: 0}"))
     with pytest.raises(SerkitError, match=r"^encoder 'ears_of_tests.Ear' cannot be built: ZeroDivisionError: "):
         pipeline.prepare(wrong, made_manifest(), tmp_path / "other")
+
+
+LOSSES = """
+import torch
+from torch.nn.functional import cross_entropy
+
+def typo(outputs, batch):
+    \"\"\"A wrong word.\"\"\"
+    return cross_entropy(outputs.emotion, batch.labels, reductoin="mean")
+
+def shape(outputs, batch):
+    return (outputs.emotion @ torch.ones(5)).mean()
+
+def rows(outputs, batch):
+    return cross_entropy(outputs.emotion, batch.labels, reduction="none")
+
+def number(outputs, batch):
+    return 3.0
+
+def values(outputs, batch):
+    if float(outputs.emotion.std()) < 1e9:
+        raise ValueError("the made-up clips are too much alike")
+    return cross_entropy(outputs.emotion, batch.labels)
+
+class Centres(torch.nn.Module):
+    def __init__(self, dim, n_classes, margin=1.0):
+        super().__init__()
+        if margin < 0:
+            raise ValueError("a negative margin")
+
+    def forward(self, outputs, batch):
+        return cross_entropy(outputs.emotion, batch.labels)
+
+    def param_groups(self):
+        return []
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("typo", "loss 'own_losses.typo' fails on made-up clips: TypeError: cross_entropy() got an unexpected keyword "
+         "argument 'reductoin' (FILE, line 7)"),
+        ("shape", "loss 'own_losses.shape' fails on made-up clips: RuntimeError: size mismatch"),
+        ("rows", "loss 'own_losses.rows' gives shape (6,), expected one number: a tensor of shape ()"),
+        ("number", "loss 'own_losses.number' gives float, expected one number: a tensor of shape ()"),
+        ("{name: own_losses.Centres, margin: -1}", "loss 'own_losses.Centres' cannot be built: ValueError: a negative "
+         "margin (FILE, line 27)"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_in_a_loss_of_ones_own_is_told_before_any_work(tmp_path, monkeypatch, loss, said):
+    (tmp_path / "own_losses.py").write_text(LOSSES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+    name = loss if "{" in loss else f"own_losses.{loss}"
+    with pytest.raises(SerkitError) as refused:
+        prepare(tmp_path, f"model: mean_pool, losses: [{name}]")
+    line = str(refused.value)
+    assert line.startswith("systems.mine: " + said.replace("FILE", str(tmp_path / "own_losses.py"))), line
+    assert "\n" not in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("loss", ["values", "Centres"])
+def test_what_made_up_values_alone_may_cause_is_passed_over(tmp_path, monkeypatch, loss):
+    (tmp_path / "own_losses.py").write_text(LOSSES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+    assert prepare(tmp_path, f"model: mean_pool, losses: [own_losses.{loss}]").done("prepare")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("Outputs(self.out(x.mean(2)))", "fails on made-up clips: RuntimeError: mat1 and mat2 shapes cannot be mul"),
+        ("Outputs(self.out(x.mean(1))[:, 1:])", "with emotion of shape (6, 2), expected serkit.tensors.Outputs with"),
+        ("self.out(x.mean(1))", "answers 6 clips of 3 classes with a Tensor without 'emotion', expected serkit.tens"),
+        ("self.oot(x.mean(1))", "fails on made-up clips: AttributeError: 'Deep' object has no attribute 'oot'"),
+    ],
+)
+def test_what_goes_wrong_in_a_model_of_ones_own_is_told_before_any_work(tmp_path, monkeypatch, answer, said):
+    text = OWN.replace("Outputs(self.out(batch.features[self.name].mean(1)))", answer)
+    text = text.replace("        return", "        x = batch.features[self.name]\n        return")
+    (tmp_path / "own_models.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)
+    with pytest.raises(SerkitError) as refused:
+        prepare(tmp_path, "model: own_models.Deep")
+    line = str(refused.value)
+    assert line.startswith("systems.mine: model 'own_models.Deep' "), line
+    assert said in line
+    assert "\n" not in line
+
+
+def test_an_augmentation_of_ones_own_that_cannot_be_built_is_told(tmp_path, monkeypatch):
+    (tmp_path / "own_steps.py").write_text(
+        "class Step:\n    kind = 'batch'\n    def __init__(self, share=0.5):\n        self.share = 1 / share\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        SerkitError, match=r"augmentation 'own_steps.Step' cannot be built: ZeroDivisionError: .*line 4"
+    ):
+        prepare(tmp_path, "model: mean_pool, augment: [{name: own_steps.Step, share: 0}]")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from serkit.predictions import Predictions
 from serkit.stacking import LogisticStack, RandomForestStack, choose, cross_fitted, load, make
 from serkit.types import Manifest, Utterance
 
+HERE = Path(__file__).parent
 LABELS = ("anger", "happiness", "neutral", "sadness")
 
 
@@ -300,6 +302,30 @@ def test_saved_and_loaded_it_gives_the_same_scores(tmp_path, name):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("name", ["random_forest", "logistic"])
+def test_the_same_stack_is_the_same_bytes_at_another_time_and_in_another_process(tmp_path, monkeypatch, name):
+    """A resumed run fits its stack again: nothing in the file may tell."""
+    train = make_manifest(300)
+    stack = make(name, **({"trees": 5} if name == "random_forest" else {})).fit(planted(train), train)
+    stack.save(tmp_path / "one")
+    monkeypatch.setattr("time.time", lambda: 2e9)  # zip archives hold the time of each member
+    again = make(name, **({"trees": 5} if name == "random_forest" else {})).fit(planted(train), train)
+    again.save(tmp_path / "two")
+    load(tmp_path / "one").save(tmp_path / "three")
+    program = (
+        f"import sys; ballast = [bytearray(k) for k in range(10_000)]; sys.path.insert(0, {str(HERE)!r})\n"
+        "from test_stacking import make, make_manifest, planted\n"
+        f"train = make_manifest(300); stack = make({name!r}, **{stack.parameters()!r}).fit(planted(train), train)\n"
+        f"stack.save({str(tmp_path / 'four')!r})"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+    first = {p.name: p.read_bytes() for p in sorted((tmp_path / "one").iterdir())}
+    assert set(first) == {"models.skops", "stack.json"}
+    for other in ("two", "four"):
+        assert {p.name: p.read_bytes() for p in sorted((tmp_path / other).iterdir())} == first, other
+    assert np.array_equal(load(tmp_path / "three").predict(planted(train)).scores, stack.predict(planted(train)).scores)
+
+
 def test_loading_refuses_what_is_not_a_stack(tmp_path):
     import skops.io
 
@@ -325,14 +351,14 @@ def test_loading_refuses_what_is_not_a_stack(tmp_path):
 
 
 def test_a_tree_that_points_outside_itself_is_not_walked():
-    from serkit.stacking import _check_model
+    from serkit.fitted_models import check_model
 
     rng = np.random.default_rng(0)
     forest = RandomForestClassifier(2, random_state=0).fit(rng.normal(size=(60, 4)), rng.integers(0, 2, 60))
-    _check_model(forest, 4, np.arange(2), "here")
+    check_model(forest, 4, np.arange(2), "here")
     forest.estimators_[1].tree_.children_left[0] = 10_000
     with pytest.raises(SerkitError, match="points outside itself"):
-        _check_model(forest, 4, np.arange(2), "here")
+        check_model(forest, 4, np.arange(2), "here")
 
 
 def test_choice_looks_at_out_of_fold_scores_only_and_finds_the_better_stack():

@@ -190,6 +190,22 @@ def resolve(name: str, source: Path | str | None = None, *, family: str | None =
     )  # fmt: skip
 
 
+def resolve_here(name: str) -> Resolved | None:
+    """As :func:`resolve` of a ``hub:`` name, without asking the hub: ``None`` where its cache has nothing of it.
+
+    Raises:
+        SerkitError: as for :func:`resolve`. MissingExtra: ``huggingface_hub`` is not installed.
+    """
+    if name in replaced_sources():
+        return resolve(name)
+    hub_id, revision = name.removeprefix("hub:"), locked().get(name, "main")
+    try:
+        at = hub_package(name).try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    except ValueError:  # no name of a model: whoever asks the hub for it is told
+        at = None
+    return _of_config(name, hub_id, revision, Path(at), None) if isinstance(at, str) else None
+
+
 def weights_hash(folder: Path) -> str:
     """16 hex digits over the weights and the files that decide what goes into them (tokenizer, front end).
 
@@ -349,7 +365,11 @@ def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
             f"encoder '{name}': config.json of {hub_id} cannot be fetched ({why}); without the hub, give path:DIR or "
             f"put a folder into {config_path()}"
         ) from None
-    config = read_json(Path(at))
+    return _of_config(name, hub_id, revision, Path(at), family)
+
+
+def _of_config(name: str, hub_id: str, revision: str, at: Path, family: str | None) -> Resolved:
+    config = read_json(at)
     found = FAMILY_OF_TYPE.get(str(config.get("model_type")))
     if found is None or (family not in (None, found) and not (found == "hubert" and family == "distilhubert")):
         raise SerkitError(
@@ -376,6 +396,4 @@ def lock_path() -> Path:
 
 
 def _origin(name: str, source: Path | str | None, roots: Mapping[str, Path]) -> str:
-    if source is not None:
-        return "source="
-    return str(config_path()) if name in roots else "the name"
+    return "source=" if source is not None else str(config_path()) if name in roots else "the name"

@@ -38,7 +38,8 @@ class Difference:
         p: two-sided, from the same draws: twice the smaller share of draws on one side of 0 (0 itself counts
             for both sides), with one added to count and draws; about 0.05 where the interval touches 0.
         p_permutation: two-sided, systems swapped for random speakers (clips of unknown speakers singly); share
-            of swaps with a difference at least as large, one added to both.
+            of swaps with a difference at least as large, one added to both. With so few speakers that all ways to
+            swap are no more than the draws, each is taken once, and the share is exact.
         p_mcnemar: exact two-sided McNemar test of right and wrong, accuracy only, else ``None``. It takes clips
             as independent, which clips of one speaker are not: a companion, not the verdict.
         p_holm: ``p`` adjusted for all comparisons of one table (:func:`with_holm`), ``None`` before.
@@ -165,7 +166,8 @@ def _differences(
     units = _paired_units(one.truth, answers, n_classes, groups)
     shape = (-1, 2, n_seeds, n_classes, n_classes)
     drawn = resample(units, draws, np.random.default_rng([seed, 4])).reshape(shape)
-    swapped = _swapped(units, draws, np.random.default_rng([seed, 5])).reshape(shape)
+    trades, exact = _trades(units.times, draws, np.random.default_rng([seed, 5]))
+    swapped = _swapped(units, trades).reshape(shape)
     whole = np.stack([[d.confusion() for d in first], [d.confusion() for d in second]])
     kept = numbers.counted_when_drawn(one.possible, whole[0, 0], drawn[:, :1, :1])
     right = (one.answer == one.truth, other.answer == other.truth)
@@ -181,7 +183,7 @@ def _differences(
             SeededDifference(
                 name, one.system, other.system, float(value[0].mean()), float(value[1].mean()), difference, low, high,
                 p=_bootstrap_p(gaps),
-                p_permutation=float((1 + (np.abs(null) >= abs(difference) - 1e-12).sum()) / (draws + 1)),
+                p_permutation=_permutation_p(null, difference, exact=exact),
                 p_mcnemar=mcnemar(right[0], right[1]) if name == "accuracy" and n_seeds == 1 else None,
                 p_holm=None,
                 detectable=POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
@@ -232,14 +234,33 @@ def _paired_units(truth: np.ndarray, answers: np.ndarray, n_classes: int, groups
     return unit_sums(values, groups, kind.reshape(-1))
 
 
-def _swapped(units: Units, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, columns): sums after the two systems traded places for each unit with probability ½."""
+def _trades(times: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """How many of each unit trade places: every way of it once where these are few enough, else at random.
+
+    Args:
+        times: (units,) how many there are of each unit. draws: how many ways at the most.
+
+    Returns:
+        (ways, units) float64, and whether these are all there are.
+    """
+    if (times == 1).all() and 2 ** len(times) <= draws:
+        return (np.arange(2 ** len(times))[:, None] >> np.arange(len(times)) & 1).astype(np.float64), True
+    return rng.binomial(times, 0.5, size=(draws, len(times))).astype(np.float64), False
+
+
+def _swapped(units: Units, trades: np.ndarray) -> np.ndarray:
+    """(ways, columns): sums after the two systems traded places in the units of each row of ``trades``."""
     half = units.sums.shape[1] // 2
     a, b = units.sums[:, :half], units.sums[:, half:]
     times = units.times.astype(np.float64)
-    traded = rng.binomial(units.times, 0.5, size=(draws, len(times))).astype(np.float64)
-    first = traded @ (b - a) + times @ a
+    first = trades @ (b - a) + times @ a
     return np.concatenate([first, times @ (a + b) - first], axis=1)
+
+
+def _permutation_p(null: np.ndarray, difference: float, *, exact: bool) -> float:
+    """Share of (ways,) differences after a swap that are as large; one is added to both where they are a sample."""
+    more = 0 if exact else 1
+    return float(((np.abs(null) >= abs(difference) - 1e-12).sum() + more) / (len(null) + more))
 
 
 def _bootstrap_p(gaps: np.ndarray) -> float:

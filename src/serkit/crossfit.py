@@ -25,8 +25,11 @@ def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
     names = [u.speaker if u.speaker is not None else f"\0{u.id}" for u in train.utterances]
     speakers, index = np.unique(np.array(names), return_inverse=True)
     if len(speakers) < folds:
+        known = len({u.speaker for u in train} - {None})
+        loose = len(speakers) - known
+        also = f" and {loose} clip{'s' * (loose != 1)} of unknown ones" if loose else ""
         raise SerkitError(
-            f"crossfit.folds is {folds} and train has {len(speakers)} speaker{'s' * (len(speakers) != 1)}: lower "
+            f"crossfit.folds is {folds} and train has {known} speaker{'s' * (known != 1)}{also}: lower "
             "crossfit.folds, or set crossfit=null and stack=null to train single networks"
         )
     n_classes = len(train.labels)

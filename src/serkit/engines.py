@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import importlib
 import logging
 import os
 import pickle
@@ -27,7 +26,8 @@ import numpy as np
 from serkit.audio import is_silent, load
 from serkit.batching import Batch
 from serkit.encoding import Encoder, WithWeights
-from serkit.errors import MissingExtra, RunFailed, SerkitError
+from serkit.errors import RunFailed, SerkitError
+from serkit.extras import optional
 from serkit.processes import WorkerDied, in_processes
 
 LOG = logging.getLogger(__name__)
@@ -158,10 +158,7 @@ def ray_package() -> Any:
     Raises:
         MissingExtra: it is not.
     """
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise MissingExtra("ray", "ray", "extraction with engine 'ray'") from None
+    return optional("ray", "ray", "extraction with engine 'ray'")
 
 
 def _on_ray(ray: Any, work: Sequence[Batch], packed: bytes, device: str, memory: int) -> Run:

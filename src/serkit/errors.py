@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 class SerkitError(Exception):
@@ -47,6 +48,20 @@ def refuse(errors: Sequence[SerkitError]) -> None:
         raise errors[0]
     if errors:
         raise SerkitError("; ".join(dict.fromkeys(str(error) for error in errors)))
+
+
+def in_one_line(error: Exception, files: Collection[str] = ()) -> str:
+    """Kind and message of an error that a file of the user's own raised, and the line it comes from.
+
+    Args:
+        files: names of files, of which the last that the error passed through is named; empty: wherever it was raised.
+    """
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    said = " ".join(str(error).split())
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    at = [f"{f.filename}, line {f.lineno}" for f in frames if not files or f.filename in files] or sorted(files)
+    return f"{type(error).__name__}: {said}" + (f" ({at[-1]})" if at else "")
 
 
 def without(reasons: Mapping[str, str], total: int, what: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
-from serkit.errors import MissingExtra
+from serkit.extras import optional
 
 REACH_S = 10.0  # an answer within this time, of whatever kind, says that the hub is reached
 
@@ -19,14 +20,10 @@ def hub_package(name: str) -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
-        import huggingface_hub
-        import huggingface_hub.constants
-        import huggingface_hub.errors
-        import huggingface_hub.utils
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "foundation", f"encoder '{name}'") from None
-    return huggingface_hub
+    hub = optional("huggingface_hub", "foundation", f"encoder '{name}'")
+    for part in ("constants", "errors", "utils"):
+        importlib.import_module(f"huggingface_hub.{part}")
+    return hub
 
 
 def hub_errors(hub: Any) -> tuple[type[Exception], ...]:

@@ -63,7 +63,8 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         for name in names:
             if name not in known:
                 raise SerkitError(
-                    f"{setting}: the corpus '{manifest.corpus}' has no label '{name}'" + did_you_mean(name, known)
+                    f"{setting}: the corpus '{manifest.corpus}' has no label '{name}'"
+                    + (_read_as(name, manifest) or did_you_mean(name, known))
                 )
     ids = set(manifest.ids)
     for name in recipe.exclude:
@@ -123,6 +124,12 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         },
     }
     return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def _read_as(word: str, manifest: Manifest) -> str:
+    """What a corpus's own word for a label, as it stands in ``meta``, is called here; nothing for other words."""
+    found = {f"'{u.emotion}'" if u.emotion else "no label" for u in manifest if u.meta.get("label") == word}
+    return f"; '{word}' is its own word for {', '.join(sorted(found))}" if found else ""
 
 
 def _found_anew(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from serkit import config, registry
+from serkit import config, registry, yaml_text
 from serkit.cards import Card
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, in_one_line
 from serkit.labels import join
 from serkit.recordings import safe_id
 from serkit.types import Manifest
@@ -42,23 +44,42 @@ def read_corpora(
     if roots and len(roots) != len(names):
         raise SerkitError(f"{len(names)} --corpus and {len(roots)} --root: give one --root for each --corpus")
     given = parse_options(options)
-    used: set[str] = set()
+    takes = {name: set(registry.member("corpora", name).parameters) - _OWN for name in names}
+    for key in given:
+        if not any(key in keys for keys in takes.values()):
+            near = did_you_mean(key, set().union(*takes.values()))
+            raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it{near}")
     manifests = []
     for index, name in enumerate(names):
-        described = registry.member("corpora", name)
-        accepted = {k: v for k, v in given.items() if k in described.parameters and k not in _OWN}
-        used |= set(accepted)
+        accepted = {k: v for k, v in given.items() if k in takes[name]}
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
         chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
-        manifest = reader(root, protocol=chosen, fold=fold, seed=seed, **accepted)
+        manifest = _read(name, partial(reader, root, protocol=chosen, fold=fold, seed=seed, **accepted))
         manifests.append(manifest if test else _without_test(manifest))
-    for key in given:
-        if key not in used:
-            raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it")
     if list(names).count("table") > 1:
         manifests = _tables_apart(names, roots, manifests)
     return join(manifests)
+
+
+def _read(name: str, read: Callable[[], Any]) -> Manifest:
+    """What a reader makes; anything that one of the user's own raises is said in one line.
+
+    Raises:
+        SerkitError: it cannot read, or makes something else.
+    """
+    try:
+        found = read()
+    except SerkitError:
+        raise
+    except Exception as error:  # re-raised, but for a reader of the user's own, which may raise anything
+        if "." not in name:
+            raise
+        said = in_one_line(error, registry.file_of("corpora", name))
+        raise SerkitError(f"corpus '{name}' cannot be read: {said}") from error
+    if not isinstance(found, Manifest):
+        raise SerkitError(f"corpus '{name}' makes a {type(found).__name__}, expected a serkit.types.Manifest")
+    return found
 
 
 def _tables_apart(names: Sequence[str], roots: Sequence[Path], manifests: Sequence[Manifest]) -> list[Manifest]:
@@ -111,7 +132,7 @@ def fold_numbers(names: Sequence[str], protocol: str | None, folds: str) -> list
     if len(names) != 1:
         raise SerkitError("cross-validation takes one corpus: folds of several corpora do not line up")
     known = {p.name: p.folds for p in card(names[0]).protocols}
-    name = protocol or next(iter(known))
+    name = protocol or next(iter(known), "")
     if name not in known:
         raise SerkitError(f"corpus '{names[0]}' has no protocol '{name}'" + did_you_mean(name, known))
     if folds == "all":
@@ -138,24 +159,29 @@ def default_root(name: str) -> Path:
 
 
 def card(name: str) -> Card:
-    """The card of a corpus."""
-    import importlib
+    """The card of a corpus: ``CARD`` of the module with its reader.
 
-    registry.member("corpora", name)
-    found: Card = importlib.import_module(f"serkit.corpora.{name}").CARD
+    Raises:
+        SerkitError: no such corpus, or one of the user's own without a card.
+    """
+    found = getattr(inspect.getmodule(registry.find("corpora", name)), "CARD", None)
+    if not isinstance(found, Card):
+        raise SerkitError(f"corpus '{name}' has no card, which names its protocols and their folds: set CARD beside it")
     return found
 
 
 def parse_options(options: Sequence[str]) -> Mapping[str, Any]:
-    """``KEY=VALUE`` pairs, values read as YAML."""
-    import yaml
+    """``KEY=VALUE`` pairs, values read as YAML.
 
+    Raises:
+        SerkitError: no ``=``, or a value that is not YAML.
+    """
     found = {}
     for option in options:
         key, equals, text = option.partition("=")
         if not equals:
             raise SerkitError(f"--option {option!r}: expected KEY=VALUE")
-        found[key] = yaml.safe_load(text)
+        found[key] = yaml_text.parse(text, f"--option {key}")
     return found
 
 

@@ -11,13 +11,14 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, in_one_line
 from serkit.parameters import Allowed, kinds_of, objection
 
 Kind = Literal["corpora", "augment", "encoders", "models", "losses"]
@@ -62,7 +63,7 @@ def member(kind: Kind, name: str) -> Member:
         return _imported(kind, name)
     path = Path(__file__).parent / kind / f"{name}.py"
     if name not in names(kind):
-        raise SerkitError(f"no {_singular(kind)} '{name}'" + did_you_mean(name, names(kind)))
+        raise SerkitError(f"no {singular(kind)} '{name}'" + did_you_mean(name, names(kind)))
     tree = ast.parse(path.read_text(encoding="utf-8"))
     wanted = {name, camel_case(name)}
     for node in tree.body:
@@ -78,7 +79,7 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     """Import the callable that a name stands for.
 
     Raises:
-        SerkitError: unknown name, or a dotted name that cannot be imported.
+        SerkitError: unknown name, or a dotted name that cannot be imported, whatever its file raises.
     """
     if "." in name:
         module, _, attribute = name.rpartition(".")
@@ -86,17 +87,32 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
             holder = importlib.import_module(module)
             if not hasattr(holder, attribute) and hasattr(holder, "__path__") and importlib.util.find_spec(name):
                 importlib.import_module(name)  # a file of a package is its attribute only once it is imported
-            found = getattr(holder, attribute)
-        except (ImportError, AttributeError) as error:
-            raise SerkitError(f"{_singular(kind)} '{name}' cannot be imported: {error}") from None
+        except ImportError as error:
+            raise SerkitError(f"{singular(kind)} '{name}' cannot be imported: {error}") from None
+        except Exception as error:  # of a file of the user's own, which may raise anything
+            raise SerkitError(f"{singular(kind)} '{name}' cannot be imported: {in_one_line(error)}") from error
+        if not hasattr(holder, attribute):
+            there = [key for key, value in vars(holder).items() if callable(value) or f"{module}.{key}" in sys.modules]
+            raise SerkitError(
+                f"{singular(kind)} '{name}' cannot be imported: module '{module}' has no '{attribute}'"
+                + did_you_mean(attribute, (key for key in there if not key.startswith("_")))
+            )
+        found = getattr(holder, attribute)
         if inspect.ismodule(found):  # mylab.losses.mine is a file: take its one public callable
             found = getattr(found, attribute, None) or getattr(found, camel_case(attribute), None)
         if not callable(found):
-            raise SerkitError(f"{_singular(kind)} '{name}' is not callable")
+            raise SerkitError(f"{singular(kind)} '{name}' is not callable")
         return found  # type: ignore[no-any-return]
     described = member(kind, name)
     module_found = importlib.import_module(f"serkit.{kind}.{name}")
     return getattr(module_found, described.attribute)  # type: ignore[no-any-return]
+
+
+def file_of(kind: Kind, name: str) -> frozenset[str]:
+    """The file of a member with a dotted name, one of the user's own; nothing for the others, or if it has no file."""
+    found = inspect.unwrap(find(kind, name)) if "." in name else None
+    at = inspect.getsourcefile(found) if inspect.isroutine(found) or inspect.isclass(found) else None
+    return frozenset({at} if at else ())
 
 
 def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str) -> None:
@@ -112,15 +128,14 @@ def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str
     for key in given:
         if key not in described.parameters and not described.open:
             raise SerkitError(
-                f"{where}: {_singular(kind)} '{name}' has no parameter '{key}'"
-                + did_you_mean(key, described.parameters)
+                f"{where}: {singular(kind)} '{name}' has no parameter '{key}'" + did_you_mean(key, described.parameters)
             )
         wrong = objection(_kinds(described, key), given[key], _literal(described.parameters.get(key)))
         if wrong:
-            raise SerkitError(f"{where}: {key} of {_singular(kind)} '{name}' {wrong}")
+            raise SerkitError(f"{where}: {key} of {singular(kind)} '{name}' {wrong}")
     missing = [k for k, default in described.parameters.items() if default is None and k not in given]
     if missing:
-        raise SerkitError(f"{where}: {_singular(kind)} '{name}' needs the parameter '{missing[0]}'")
+        raise SerkitError(f"{where}: {singular(kind)} '{name}' needs the parameter '{missing[0]}'")
 
 
 def _kinds(described: Member, key: str) -> tuple[Allowed, ...]:
@@ -148,7 +163,12 @@ def camel_case(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _singular(kind: Kind) -> str:
+def singular(kind: Kind) -> str:
+    """What one member of a kind is called in a message.
+
+    >>> singular("losses")
+    'loss'
+    """
     return {"corpora": "corpus", "augment": "augmentation", "encoders": "encoder", "models": "model", "losses": "loss"}[
         kind
     ]

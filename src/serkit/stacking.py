@@ -1,8 +1,8 @@
 """Predictions of k systems → a meta-model → predictions: the published forest, a logistic one, and a weighted pool.
 
 A stack is fitted on out-of-fold scores, the only kind that look like those of a new clip; scores of models
-that were trained on the same utterance are refused unless ``in_sample=True`` is said. scikit-learn and skops
-are imported where they are used; torch never.
+that were trained on the same utterance are refused unless ``in_sample=True`` is said. scikit-learn is
+imported where it is used; torch never.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from serkit.combining import (
     training_rows,
 )
 from serkit.errors import SerkitError, did_you_mean
+from serkit.fitted_models import check_model, load_models, save_models
 from serkit.metrics import from_labels
 from serkit.pooling import LogPool
 from serkit.predictions import Predictions
@@ -42,7 +43,6 @@ MODELS = "models.skops"
 MANY_ROWS = 1000
 FITTED = ("random_forest", "logistic", "log_pool")
 """Names of the ensembles that learn from scores; ``auto`` chooses among them."""
-TRUSTED = frozenset({"sklearn.tree._tree.Tree"})
 
 
 @dataclass(eq=False)
@@ -89,12 +89,8 @@ class _Stack(Ensemble):
 
     def _save_models(self, folder: Path) -> dict[str, Any]:
         import sklearn
-        import skops.io
 
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / (MODELS + ".part")
-        skops.io.dump(self.models_, part)
-        part.replace(folder / MODELS)
+        save_models(self.models_, folder / MODELS)
         return {"classes": self.classes_.tolist(), "scikit_learn": sklearn.__version__}
 
 
@@ -257,46 +253,15 @@ def load(directory: Path | str) -> Ensemble:
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise SerkitError(f"{folder}/stack.json is not a saved stack: {error}") from None
     if isinstance(stack, _Stack):
-        stack.models_ = _load_models(folder / MODELS)
+        stack.models_ = load_models(folder / MODELS)
         stack.classes_ = np.array(head["classes"], dtype=np.int64)
         for model in stack.models_:
-            _check_model(model, len(stack.systems_) * len(stack.labels_), stack.classes_, folder)
+            check_model(model, len(stack.systems_) * len(stack.labels_), stack.classes_, folder)
     return stack
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
-
-
-def _load_models(path: Path) -> list[Any]:
-    import zipfile
-
-    import skops.io
-
-    try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - TRUSTED)
-        if unknown:
-            raise SerkitError(f"{path} holds types a stack has no use for: {', '.join(unknown)}; not loaded")
-        models = skops.io.load(path, trusted=sorted(TRUSTED))
-    except FileNotFoundError:
-        raise SerkitError(f"the models of the stack are missing: {path}") from None
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise SerkitError(f"{path} cannot be read: {error}") from None
-    return list(models)
-
-
-def _check_model(model: Any, n_features: int, classes: np.ndarray, folder: Path) -> None:
-    """Refuse a model of other features or classes, and trees whose nodes point outside the tree."""
-    if model.n_features_in_ != n_features or not np.array_equal(model.classes_, classes):
-        raise SerkitError(f"{folder}: the models take {model.n_features_in_} scores, stack.json says {n_features}")
-    for tree in getattr(model, "estimators_", []):
-        nodes = tree.tree_
-        own = np.arange(nodes.node_count)
-        inner = nodes.children_left != -1
-        left, right, feature = nodes.children_left[inner], nodes.children_right[inner], nodes.feature[inner]
-        forward = (left > own[inner]) & (right > own[inner]) & (left < len(own)) & (right < len(own))
-        if not forward.all() or ((feature < 0) | (feature >= n_features)).any():
-            raise SerkitError(f"{folder}: a tree of the forest points outside itself; the file is damaged")
 
 
 @dataclass(frozen=True)

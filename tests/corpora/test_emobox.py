@@ -114,7 +114,10 @@ def test_broken_lines_and_repeated_keys(tmp_path: Path) -> None:
     path = tmp_path / "data" / "savee" / "fold_1" / "savee_test_fold_1.jsonl"
     text = path.read_text(encoding="utf-8")
     path.write_text(text + "\n{broken", encoding="utf-8")
-    with pytest.raises(SerkitError, match="line 13: not JSON"):
+    with pytest.raises(SerkitError, match=r"^emobox: .*line 13 is not JSON"):
+        emobox(tmp_path, dataset="savee")
+    path.write_text(text + "\n[1]", encoding="utf-8")
+    with pytest.raises(SerkitError, match=r"^emobox: .*line 13 is not a JSON object"):
         emobox(tmp_path, dataset="savee")
     path.write_text(text + "\n" + text.splitlines()[0], encoding="utf-8")
     with pytest.raises(SerkitError, match="stands twice"):

@@ -27,7 +27,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Look for leakage and nonsense in a manifest; exits 1 where there is an error among the findings."""
-    from serkit import audit as auditing
+    from serkit.audit import audit as look
+    from serkit.findings import to_json, to_rows
     from serkit.types import Manifest
 
     if _is_table(manifest):
@@ -37,13 +38,14 @@ def audit(
         )
     rows = Manifest.load(manifest / "manifest.jsonl" if manifest.is_dir() else manifest)
     with watcher() as watch:
-        findings = auditing.audit(rows, decode=decode, progress=watch)
+        findings = look(rows, decode=decode, progress=watch)
     if as_json:
-        typer.echo(json.dumps(auditing.to_json(rows, findings), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(to_json(rows, findings), indent=1, ensure_ascii=False))
     else:
-        for row in auditing.to_rows(findings):
+        width = max((len(f.code) for f in findings), default=0) + 2
+        for row in to_rows(findings):
             who = f" ({row['ids']})" if row["ids"] else ""
-            typer.echo(f"{row['severity']:8}{row['code']:22}{row['message']}{who}")
+            typer.echo(f"{row['severity']:8}{row['code']:{width}}{row['message']}{who}")
         if not findings:
             typer.echo("nothing found")
     if any(f.severity == "error" for f in findings):
@@ -84,6 +86,14 @@ def compare(
         raise SerkitError(f"{a} and {b} are not on the same splits of the same utterances; they do not compare")
     if sides[0][0].manifest.labels != sides[1][0].manifest.labels:
         raise SerkitError(f"{a} and {b} have different labels; they do not compare")
+    gold = [{u.id: u.emotion for r in runs for u in r.manifest.split(split)} for runs in sides]
+    other = [name for name, emotion in gold[0].items() if gold[1].get(name) != emotion]
+    if other:
+        said = " and ".join(f"'{truth.get(other[0])}'" for truth in gold)
+        raise SerkitError(
+            f"{a} and {b} have other truths for {len(other)} {split} clips, {said} for '{other[0]}' (see map_labels); "
+            "they do not compare"
+        )
     names = [_default_system(runs[0], s) for runs, s in zip(sides, (system_a, system_b), strict=True)]
     tables = [[r.predictions(n, split) for r in runs] for runs, n in zip(sides, names, strict=True)]
     found = paired(tables[0], tables[1], [r.manifest for r in sides[0]], split=split, draws=draws)
@@ -94,7 +104,7 @@ def compare(
     for d in found:
         typer.echo(
             f"  {d.metric:12} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
-            f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}   {d.interval}"
+            f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from serkit.errors import SerkitError
+from serkit.recordings import json_rows
 
 READERS = (".csv", ".tsv", ".jsonl", ".parquet")
 _NEEDED = {"path", "emotion"}
@@ -78,19 +78,8 @@ def _delimiter(header: str, candidates: str) -> str:
 
 
 def _read_jsonl(path: Path, text: str) -> Cells:
-    rows: Cells = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SerkitError(f"table: {path}, line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise SerkitError(f"table: {path}, line {number} is not a JSON object")
-        if "_manifest" not in row:  # the head line of a manifest written by serkit
-            rows.append(row)
-    return rows
+    rows = json_rows(text, f"table: {path}")
+    return [row for row in rows if "_manifest" not in row]  # the head line of a manifest written by serkit
 
 
 def _read_parquet(path: Path) -> Cells:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
-from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean
+from serkit.extras import optional
 from serkit.types import SPLITS, Manifest, Utterance
 
 CARD = Card(
@@ -74,10 +74,7 @@ def audformat(
     folder = recordings.corpus_root(root, CARD)
     if not (folder / "db.yaml").is_file():
         raise SerkitError(f"audformat: no db.yaml in {folder}; expected {CARD.layout}")
-    try:
-        library = importlib.import_module("audformat")
-    except ImportError:
-        raise MissingExtra("audformat", "audformat", "reading an audformat database") from None
+    library = optional("audformat", "audformat", "reading an audformat database")
     db = library.Database.load(str(folder), load_data=True)
     tables = _tables(db, column, table)
     rows, missing, twice = _rows(db, folder, tables, column, speaker, text)

@@ -190,13 +190,7 @@ def _entries(home: Path, dataset: str, fold: int) -> Iterator[tuple[str, dict[st
             if word != "valid":
                 raise SerkitError(f"emobox: no list {path}; expected {CARD.layout}")
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SerkitError(f"{path}, line {number}: not JSON ({error.msg}); fetch the list again") from None
+        for entry in recordings.json_rows(path.read_text(encoding="utf-8"), f"emobox: {path}"):
             yield split, entry
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -112,7 +112,7 @@ class OfflineEncoder:
         The last ones are remembered: a clip's descriptors are often wanted several times, pooled in several ways.
         """
         choices = {k: v for k, v in self.spec.params.items() if k not in ("pooling", "trim")}
-        kind = f"{type(self).__name__} {self.spec.name} {sorted(choices.items())}"
+        kind = (type(self), f"{self.spec.name} {sorted(choices.items())}")
         return _RECENT.get(kind, np.ascontiguousarray(samples, dtype=np.float32), self._frames)
 
     def _frames(self, samples: np.ndarray) -> np.ndarray:
@@ -124,10 +124,10 @@ class _Recent:
     """Frames by what computed them and the samples they are of; the oldest go when there are too many bytes."""
 
     def __init__(self, largest_bytes: int = 32 << 20) -> None:
-        self._known: OrderedDict[tuple[str, bytes], np.ndarray] = OrderedDict()
+        self._known: OrderedDict[tuple[Hashable, bytes], np.ndarray] = OrderedDict()
         self._bytes, self._largest, self._lock = 0, largest_bytes, threading.Lock()
 
-    def get(self, kind: str, samples: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def get(self, kind: Hashable, samples: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """What ``make`` gives for these samples, perhaps from before."""
         key = (kind, hashlib.blake2b(samples.tobytes(), digest_size=16).digest())
         with self._lock:

@@ -11,7 +11,7 @@ import numpy as np
 from serkit import dsp
 from serkit.encoders._offline import OfflineEncoder, Pooling
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import MissingExtra
+from serkit.extras import optional
 
 SETS: Mapping[str, tuple[str, int]] = {
     "opensmile/egemaps": ("eGeMAPSv02", 25),
@@ -67,10 +67,7 @@ class Opensmile(OfflineEncoder):
         """Import the package and configure it."""
         if self._smile is not None:
             return
-        try:
-            import opensmile
-        except ImportError:
-            raise MissingExtra("opensmile", "opensmile", f"encoder '{self.spec.name}'") from None
+        opensmile = optional("opensmile", "opensmile", f"encoder '{self.spec.name}'")
         self._smile = opensmile.Smile(
             feature_set=getattr(opensmile.FeatureSet, SETS[self.spec.name][0]),
             feature_level=opensmile.FeatureLevel.LowLevelDescriptors,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 
 from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean
+from serkit.extras import optional
 from serkit.foundation.loading import front_end, load_model, quiet, tokenizer_of, transformers_package
 from serkit.hub import hub_errors, hub_package, unreached
 
@@ -129,10 +129,7 @@ class FasterWhisper:
     """
 
     def __init__(self, size: str, language: str | None, device: str, compute: str = "default") -> None:
-        try:
-            package: Any = importlib.import_module("faster_whisper")
-        except ImportError:
-            raise MissingExtra("faster-whisper", "asr", "transcripts with engine 'faster-whisper'") from None
+        package = optional("faster_whisper", "asr", "transcripts with engine 'faster-whisper'", "faster-whisper")
         _bring(package, size)
         self.key = f"faster-whisper,{Path(size).name},{language or 'detect'},{compute}"
         self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)

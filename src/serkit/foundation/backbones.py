@@ -56,19 +56,21 @@ def sketch(wanted: str | Mapping[str, Any]) -> dict[str, Any] | None:
     """What :func:`describe` says as far as it is known without a download, to build the shape of a network.
 
     Where the files are not here, it is the tiny network of the family with as many layers as the published one has;
-    ``None`` for ``hub:ORG/MODEL``, of which nothing is known then.
+    ``None`` for ``hub:ORG/MODEL`` where nothing of it is in the hub's cache.
 
     Raises:
         SerkitError: as :func:`describe`. MissingExtra: a package that reads or makes the files is not installed.
     """
     name, options = _name_and_options(wanted)
-    if name.startswith("hub:") and name not in checkpoints.replaced_sources():
+    known = checkpoints.resolve_here(name) if name.startswith("hub:") else None
+    if name.startswith("hub:") and known is None:
         return None
-    found = _resolved(name)
+    found = _resolved(name, known)
     folder = checkpoints.here(found)
     if folder is not None:
         return _described(found, options, folder)
-    return _described(found, options, tiny_folder(found.family), num_hidden_layers=found.layers)
+    changes = found.config or {"num_hidden_layers": found.layers}
+    return _described(found, options, tiny_folder(found.family), **changes)
 
 
 def _name_and_options(wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -79,12 +81,12 @@ def _name_and_options(wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, A
     return str(options.pop("name", "")), options
 
 
-def _resolved(name: str) -> checkpoints.Resolved:
-    family = checkpoints.family_of(name)
+def _resolved(name: str, known: checkpoints.Resolved | None = None) -> checkpoints.Resolved:
+    family = known.family if known is not None else checkpoints.family_of(name)
     if family not in CLASSES:
         raise SerkitError(f"backbone '{name}' is of the family '{family}', expected one of {', '.join(CLASSES)}")
     source = tiny_folder(family) if name == f"{family}/random" else None
-    return checkpoints.resolve(name, source, family=family)
+    return known or checkpoints.resolve(name, source, family=family)
 
 
 def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Path, **changes: Any) -> dict[str, Any]:

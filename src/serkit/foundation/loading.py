@@ -13,7 +13,8 @@ from typing import Any
 
 from serkit.checkpoint_files import weight_files
 from serkit.config import cache_folder
-from serkit.errors import MissingExtra, SerkitError
+from serkit.errors import SerkitError
+from serkit.extras import optional
 
 LEAST_VOCABULARY = 10  # tokens besides the special ones
 
@@ -24,11 +25,7 @@ def transformers_package(name: str) -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise MissingExtra("transformers", "foundation", f"encoder '{name}'") from None
-    return transformers
+    return optional("transformers", "foundation", f"encoder '{name}'")
 
 
 def peft_package() -> Any:
@@ -37,11 +34,7 @@ def peft_package() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
-        import peft
-    except ImportError:
-        raise MissingExtra("peft", "finetune", "tuning: lora") from None
-    return peft
+    return optional("peft", "finetune", "tuning: lora")
 
 
 def load_model(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serkit.errors import MissingExtra
+from serkit.extras import optional
 
 TEXTS = (
     "I did not expect that at all, and now I am glad.",
@@ -55,10 +55,7 @@ def bert(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> Any:
 
 def deberta(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> Any:
     """Pieces in ``spm.model``, as the published v2 and v3 folders have them and nothing else."""
-    try:
-        import sentencepiece
-    except ImportError:
-        raise MissingExtra("sentencepiece", "foundation", "encoder 'deberta'") from None
+    sentencepiece = optional("sentencepiece", "foundation", "encoder 'deberta'")
     buffer = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS * 4), model_writer=buffer, vocab_size=90, model_type="unigram",

@@ -38,12 +38,7 @@ def texts_of(
     readers = [e.spec.name for e in encoders.values() if e.spec.modality == "text"]
     if not readers:
         return None
-    source = run.recipe.transcripts
-    if source is None:
-        raise SerkitError(
-            f"encoder '{readers[0]}' reads text and the recipe names no transcripts: set transcripts=corpus (its own "
-            "text), whisper/large-v3, or a CSV file with id and text"
-        )
+    source = check_source(run.recipe.transcripts, readers[0])
     from serkit.transcripts import transcribe
 
     found = transcribe(
@@ -66,6 +61,20 @@ def texts_of(
     said = describe_texts(manifest, source, {i: (t.text, t.flags) for i, t in found.items()})
     write_text(run.folder / "transcripts.json", json.dumps(said, indent=1, ensure_ascii=False) + "\n")
     return {i: t.text for i, t in found.items()}
+
+
+def check_source(source: Transcripts | None, reader: str) -> Transcripts:
+    """The source of the texts that an encoder reads.
+
+    Raises:
+        SerkitError: there is none.
+    """
+    if source is None:
+        raise SerkitError(
+            f"encoder '{reader}' reads text and the recipe names no transcripts: set transcripts=corpus (its own "
+            "text), whisper/large-v3, or a CSV file with id and text"
+        )
+    return source
 
 
 def check_before_hearing(

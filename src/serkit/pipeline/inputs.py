@@ -48,23 +48,25 @@ def make_encoders(features: Mapping[str, Feature]) -> dict[str, Encoder]:
     return made
 
 
-def check_backbones(recipe: Recipe) -> None:
+def check_backbones(recipe: Recipe) -> bool:
     """Refuse pretrained networks that cannot be had, before any work; brings those that can from the hub.
+
+    Returns:
+        Whether there is one.
 
     Raises:
         SerkitError: an unknown name, or one that cannot be fetched. MissingExtra: a package it needs.
     """
-    for system in recipe.systems.values():
-        backbone = system.model.parameters.get("backbone")
-        if backbone is None:
-            continue
+    trained = [s for s in recipe.systems.values() if s.model.parameters.get("backbone") is not None]
+    for system in trained:
         from serkit.foundation.backbones import describe
         from serkit.foundation.loading import peft_package, transformers_package
 
         transformers_package("speech_backbone")
         if system.model.parameters.get("tuning") == "lora":
             peft_package()
-        describe(backbone)
+        describe(system.model.parameters["backbone"])
+    return bool(trained)
 
 
 def needed_features(recipe: Recipe) -> dict[str, Feature]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,19 +12,22 @@ from typing import Any
 import numpy as np
 
 from serkit import checkpoints, registry
-from serkit.errors import MissingExtra, SerkitError
+from serkit.errors import MissingExtra, SerkitError, in_one_line
 from serkit.examples import Examples, Hearing
 from serkit.files import fingerprint
-from serkit.pipeline.inputs import WAVEFORM, make_encoder, needed_features
+from serkit.pipeline.heard import check_source
+from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_features
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe, System
 from serkit.types import Manifest
 
 _WIDTH, _FRAMES = 64, 8  # of features that are made up
 _SAMPLES = 1600  # of the feature 'waveform'
+_OWN_FRAMES, _OWN_SAMPLES = 300, 48_000  # for a part of the user's own: as many as a clip of some seconds has
 _LARGEST = 50_000_000  # parameters of a network that is built with weights only to ask its losses
 
-_PASSED_OVER = (ArithmeticError, AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError)
+_ABOUT_VALUES = (ArithmeticError, ValueError)
+"""What a part may raise because of made-up values alone: all clips sound alike, and a class has two of them."""
 
 
 def check_parts(recipe: Recipe, manifest: Manifest) -> None:
@@ -32,22 +36,29 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
     Encoders are built where they need no checkpoint, of the others the words are checked. Networks are built on
     features of a made-up width, one on a pretrained network in its shape alone, as far as that is known without a
     download; one of the user's own on the width that it will have. Their losses are asked what they make of a few
-    clips with made-up features: what they need of labels, heads or attributes is refused here.
+    clips with made-up features: what they need of labels, heads or attributes is refused here, and so is what goes
+    wrong in a file of the user's own, unless made-up values alone may be the reason.
 
     Args:
         recipe: resolved. manifest: with the recipe's labels, splits checked.
 
     Raises:
-        SerkitError: parameters that do not go together or are out of range, or a loss that cannot do without what the
-            network or the corpus does not have; the line names the system.
+        SerkitError: parameters that do not go together or are out of range, a loss that cannot do without what the
+            network or the corpus does not have, or a part of the user's own that fails; the line names the system.
     """
     for feature in needed_features(recipe).values():
+        modality = ""
         if ":" not in feature.name and "." not in feature.family:
             parameters = {"name": feature.name, **feature.parameters}
             registry.check_parameters("encoders", feature.family, parameters, "features")
         if feature.family not in checkpoints.FAMILIES and ":" not in feature.name:
             with contextlib.suppress(MissingExtra):  # whoever extracts is told
-                _built(f"encoder '{feature.name}'", "." in feature.family, partial(make_encoder, feature))
+                encoder = _built("encoders", feature.family, partial(make_encoder, feature))
+                modality = getattr(getattr(encoder, "spec", None), "modality", "")
+        elif ":" not in feature.name:
+            modality = registry.find("encoders", feature.family).MODALITY  # type: ignore[attr-defined]
+        if modality == "text":
+            check_source(recipe.transcripts, feature.name)
     train = learned_from(manifest, recipe)
     passed: set[str] = set()
     for name, system in recipe.systems.items():
@@ -57,9 +68,9 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
                 passed.add(design)
         except SerkitError as error:
             raise SerkitError(f"systems.{name}: {error}") from None
-    for copy in recipe.copies:
-        for step in copy:
-            registry.find("augment", step.name)(**step.parameters)
+    check_copies(recipe)
+    for step in (step for copy in recipe.copies for step in copy):
+        _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
 
 
 def _design(system: System) -> str:
@@ -82,9 +93,12 @@ def _rehearse(system: System, train: Manifest) -> None:
 
     dims = _dims(system)
     few = _few(train, votes=system.train.targets == "votes")
-    sources = {key: _Silence(dim) for key, dim in dims.items()}
+    own = bool(_own_files(system))
+    sources = {key: _Silence(dim, *((_OWN_FRAMES, _OWN_SAMPLES) if own else ())) for key, dim in dims.items()}
     hearing = Hearing(_Silence(1), {})  # a run has one wherever it is needed
     examples = Examples.of(few, sources, targets=system.train.targets, hearing=hearing)
+    for step in system.augment:
+        _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
     augmentations(system, examples)
     with torch.random.fork_rng(devices=[]):
         network = _network(system, dims, len(train.labels))
@@ -116,21 +130,20 @@ def _network(system: System, dims: Mapping[str, int], n_classes: int) -> Any:
     import torch
 
     parameters = {k: v for k, v in system.model.parameters.items() if k != "layer_weights"}
-    own = "." in system.model.name
-    make = partial(registry.find("models", system.model.name), dims=dims, n_classes=n_classes)
-    what = f"model '{system.model.name}'"
+    name = system.model.name
+    make = partial(registry.find("models", name), dims=dims, n_classes=n_classes)
     if not all(dims.values()):
         return None
     if "backbone" in parameters:
-        return _on_backbone(what, own, make, parameters)
-    if own:
-        return _built(what, own, lambda: make(**parameters))
+        return _on_backbone(name, make, parameters)
+    if "." in name:
+        return _built("models", name, lambda: make(**parameters))
     with torch.device("meta"):
         shape = make(**parameters)
     return make(**parameters) if sum(p.numel() for p in shape.parameters()) <= _LARGEST else None
 
 
-def _on_backbone(what: str, own: bool, make: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+def _on_backbone(name: str, make: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     """A network on a tiny backbone of the wanted family, after one in the shape of the wanted backbone itself."""
     import torch
 
@@ -142,16 +155,16 @@ def _on_backbone(what: str, own: bool, make: Callable[..., Any], parameters: dic
             return None
         with torch.device("meta"):
             shape = backbones.build(sketch, weights=False)
-            _built(what, own, lambda: make(**{**parameters, "backbone": shape}))
+            _built("models", name, lambda: make(**{**parameters, "backbone": shape}))
         tiny = backbones.build(backbones.describe(f"{sketch['family']}/random"), weights=False)
     except MissingExtra:  # whoever trains is told
         return None
     plain = {**parameters, "backbone": tiny, "tuning": "frozen", "frozen_layers": 0}
-    return None if own else make(**plain)
+    return None if "." in name else make(**plain)
 
 
-def _built(what: str, own: bool, build: Callable[[], Any]) -> Any:
-    """What ``build`` makes; anything that a part of the user's ``own`` raises is said in one line.
+def _built(kind: registry.Kind, name: str, build: Callable[[], Any]) -> Any:
+    """What ``build`` makes; anything that a part of the user's own raises is said in one line.
 
     Raises:
         SerkitError: it cannot be built.
@@ -161,19 +174,27 @@ def _built(what: str, own: bool, build: Callable[[], Any]) -> Any:
     except SerkitError:
         raise
     except Exception as error:  # re-raised, but for a part of the user's own, which may raise anything
-        if not own:
+        if "." not in name:
             raise
-        raise SerkitError(f"{what} cannot be built: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        what = f"{registry.singular(kind)} '{name}'"
+        raise SerkitError(f"{what} cannot be built: {in_one_line(error, registry.file_of(kind, name))}") from error
+
+
+def _own_files(system: System) -> dict[str, frozenset[str]]:
+    """What the parts of the user's own among model and losses are called in a message, with their files."""
+    parts: list[tuple[registry.Kind, str]] = [
+        ("models", system.model.name),
+        *(("losses", p.name) for p in system.losses),
+    ]
+    return {f"{registry.singular(kind)} '{name}'": registry.file_of(kind, name) for kind, name in parts if "." in name}
 
 
 def _ask_losses(system: System, examples: Examples, network: Any) -> None:
     """Compute the losses of a system once, without gradients.
 
-    What else goes wrong is passed over: made-up frames are no proof that the real ones would fail.
-
     Raises:
         SerkitError: a loss needs what the network or the clips do not have, or none learns the votes that are to be
-            the targets.
+            the targets; or a part of the user's own fails.
     """
     import torch
 
@@ -181,32 +202,87 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
     from serkit.objective import Objective
     from serkit.sampling import Loader
 
-    objective = Objective(system, examples, network)
+    with _told(system, "cannot be built", passed_over=()):
+        objective = Objective(system, examples, network)
     batch = Loader(examples, len(examples)).collate(np.arange(len(examples)))
     if not np.isfinite(examples.attributes).any():
         batch = replace(batch, attributes=None)
+    outputs = value = None
     with torch.no_grad():
-        try:
+        with _told(system), contextlib.suppress(SerkitError):
             set_statistics(network, examples)
             outputs = network.eval()(batch)
-        except (SerkitError, *_PASSED_OVER):
+        if outputs is None:
             return
-        with contextlib.suppress(*_PASSED_OVER):
-            value, _ = objective.eval()(outputs, batch)
-            if system.train.targets == "votes" and batch.targets is not None:
-                flatter = batch.targets + (1.0 if batch.class_mask is None else batch.class_mask.to(batch.targets))
-                other, _ = objective(outputs, replace(batch, targets=flatter / flatter.sum(1, keepdim=True)))
-                if torch.equal(value, other):
-                    names = ", ".join(loss.name for loss in system.losses)
-                    raise SerkitError(
-                        f"train.targets is votes, and what it trains with ({names}) does not learn them: kl_soft, "
-                        "focal and cross_entropy with soft: true do; or set train.targets=labels"
-                    )
+        if "." in system.model.name:
+            _check_outputs(system, outputs, (len(examples), len(examples.label_names)))
+        with _told(system):
+            value, parts = objective.eval()(outputs, batch)
+            for name, part in parts.items():
+                if "." in name and tuple(getattr(part, "shape", (0,))) != ():
+                    given = f"shape {tuple(part.shape)}" if isinstance(part, torch.Tensor) else type(part).__name__
+                    raise SerkitError(f"loss '{name}' gives {given}, expected one number: a tensor of shape ()")
+        if value is None or system.train.targets != "votes" or batch.targets is None:
+            return
+        flatter = batch.targets + (1.0 if batch.class_mask is None else batch.class_mask.to(batch.targets))
+        with _told(system):
+            other, _ = objective(outputs, replace(batch, targets=flatter / flatter.sum(1, keepdim=True)))
+            if torch.equal(value, other):
+                names = ", ".join(loss.name for loss in system.losses)
+                raise SerkitError(
+                    f"train.targets is votes, and what it trains with ({names}) does not learn them: kl_soft, "
+                    "focal and cross_entropy with soft: true do; or set train.targets=labels"
+                )
+
+
+@contextlib.contextmanager
+def _told(
+    system: System, failed: str = "fails on made-up clips", passed_over: tuple[type[Exception], ...] = _ABOUT_VALUES
+) -> Iterator[None]:
+    """Say in one line what goes wrong in a part of the user's own; what else does is passed over.
+
+    Made-up frames are no proof that the real ones would fail, so errors about values are passed over in any part.
+
+    Args:
+        passed_over: errors of those parts that are; where there are none, no other part's are passed over either.
+
+    Raises:
+        SerkitError: as it comes, or from a part of the user's own.
+    """
+    try:
+        yield
+    except SerkitError:
+        raise
+    except Exception as error:  # a part of the user's own may raise anything
+        own = _own_files(system)
+        lines = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+        guilty = [what for what, files in own.items() if files & lines]
+        guilty += [what for what in own if what == f"model '{system.model.name}'"]  # what it gives broke another part
+        if guilty and not isinstance(error, passed_over):
+            raise SerkitError(f"{guilty[0]} {failed}: {in_one_line(error, own[guilty[0]])}") from error
+        if not passed_over:
+            raise
+
+
+def _check_outputs(system: System, outputs: Any, shape: tuple[int, int]) -> None:
+    """Refuse a model of the user's own that does not give scores of (batch, classes).
+
+    Raises:
+        SerkitError: what it gives instead.
+    """
+    emotion = getattr(outputs, "emotion", None)
+    found = tuple(getattr(emotion, "shape", ()))
+    if found != shape:
+        said = f"emotion of shape {found}" if emotion is not None else f"a {type(outputs).__name__} without 'emotion'"
+        raise SerkitError(
+            f"model '{system.model.name}' answers {shape[0]} clips of {shape[1]} classes with {said}, expected "
+            f"serkit.tensors.Outputs with emotion of shape {shape}: a row per clip, a column per class"
+        )
 
 
 def _few(train: Manifest, *, votes: bool) -> Manifest:
-    """A clip of each class, one that raters have judged, and two of which an attribute is known."""
-    left = dict.fromkeys((*train.labels, None), 1)
+    """Two clips of each class, one that raters have judged, and two of which an attribute is known."""
+    left = dict.fromkeys((*train.labels, None), 2)
     kept, rated, known = [], 1, 2
     for u in train.utterances:
         take = left[u.emotion] > 0 and (u.emotion is not None)
@@ -228,9 +304,11 @@ class _Silence:
     """Frames of zeros of some width, or samples, of width 1."""
 
     dim: int
+    n_frames: int = _FRAMES
+    n_samples: int = _SAMPLES
 
     def frames(self, utterance_id: str) -> int:
-        return _SAMPLES if self.dim == 1 else _FRAMES
+        return self.n_samples if self.dim == 1 else self.n_frames
 
     def get(self, utterance_id: str) -> np.ndarray:
         return np.zeros((self.frames(utterance_id), self.dim), dtype=np.float32)

@@ -21,13 +21,13 @@ from serkit.labels import apply_labels
 from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import (
     check_backbones,
-    check_copies,
     copy_encoders,
     make_encoders,
     needed_features,
 )
 from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
+from serkit.pipeline.own_files import RECORD, check_record, check_store, write_record
 from serkit.pipeline.rehearsal import check_parts
 from serkit.pipeline.run import ENSEMBLES, STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.splits import check_splits
@@ -68,7 +68,7 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
 
     Raises:
         SerkitError: the folder holds another run or cannot be made; labels or splits that the recipe cannot use;
-            parameters that do not go together.
+            parameters that do not go together; a file of the user's own that has changed since.
     """
     fitted = apply_labels(manifest, recipe)
     check_splits(fitted, recipe)
@@ -81,6 +81,7 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
             raise SerkitError(f"{folder} holds a run of another recipe or other settings; choose another --out")
         if run.manifest.fingerprint != fitted.fingerprint:
             raise SerkitError(f"{folder} holds a run on other data, labels or splits; choose another --out")
+        check_record(run)
         if run.recipe.fingerprint != recipe.fingerprint:
             write_text(folder / "recipe.yaml", recipe.to_yaml())  # the same networks, stacked or measured otherwise
         if run.manifest.root != fitted.root:
@@ -93,6 +94,7 @@ def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         raise SerkitError(f"{folder} cannot be made: {error.strerror}; choose another --out") from None
     write_text(folder / "recipe.yaml", recipe.to_yaml())
+    write_record(folder, recipe)
     fitted.save(folder / "manifest.jsonl")
     run = Run(folder)
     run.mark("prepare")
@@ -105,11 +107,13 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     Raises:
         SerkitError: an encoder that is not installed, or recordings without features.
     """
-    check_backbones(run.recipe)
-    check_copies(run.recipe)
+    if check_backbones(run.recipe):
+        check_parts(run.recipe, run.manifest)  # again, now that all of them is known
     needed = needed_features(run.recipe)
     _tell(listener, "extract", ", ".join(needed))
     encoders = make_encoders(needed)
+    check_record(run)
+    check_store(machine.store, run.recipe, encoders)
     used = run.manifest.where(lambda u: u.split is not None)
     texts = texts_of(run, used, encoders, machine, listener)
     found = _extracted(used, encoders, machine, listener, texts)
@@ -147,6 +151,7 @@ def _extracted(
 
 def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> None:
     """Train every network that is not finished, several at once, and gather their scores."""
+    check_record(run)
     tasks = [Task(s, m) for m in run.models for s in run.recipe.systems if not run.is_trained(s, m)]
     total = len(run.models) * len(run.recipe.systems)
     _tell(listener, "train", f"{len(tasks)} of {total} networks")
@@ -210,7 +215,13 @@ def _forget_others(run: Run, made: Collection[str]) -> None:
 
 
 def evaluate_run(run: Run, machine: Machine | None = None, listener: Listener | None = None) -> None:
-    """Measure every system and ensemble on every split: ``report/report.json``."""
+    """Measure every system and ensemble on every split: ``report/report.json``.
+
+    Raises:
+        SerkitError: the ensembles there are, if any, are not of the recipe as it is now.
+    """
+    if not run.done("stack"):
+        raise SerkitError(f"{run.folder}: nothing is stacked yet as recipe.yaml says; run stack first")
     _tell(listener, "evaluate", f"{run.recipe.evaluate.draws} bootstrap draws")
     measure_run(run, machine)
     run.mark("evaluate")
@@ -264,7 +275,7 @@ def _begun(path: Path, recipe: Recipe) -> bool:
     """Whether a file is what a :func:`prepare` that was stopped leaves of the same run."""
     if path.name == "recipe.yaml":
         return load_recipe(path).fingerprint == recipe.fingerprint
-    return path.name.startswith(".") and path.name.endswith(".part")
+    return path.name == RECORD or (path.name.startswith(".") and path.name.endswith(".part"))
 
 
 def _gather(run: Run, system: str, split: str) -> Predictions:

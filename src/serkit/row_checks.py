@@ -1,0 +1,186 @@
+"""What the rows of a manifest tell an audit without their sound: speakers, labels, counts, stretches, words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+from serkit.findings import Finding, Severity, finding
+from serkit.recordings import near_label
+from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
+
+THIN_CLIPS = 20
+
+
+def check_rows(manifest: Manifest) -> Iterable[Finding]:
+    """Findings about the rows, in a fixed order; no recording is opened."""
+    for check in (_speakers, _names, _labels, _counts, _stretches, _words):
+        yield from check(manifest)
+
+
+def _speakers(manifest: Manifest) -> Iterable[Finding]:
+    rows: dict[str, list[Utterance]] = {s: [u for u in manifest if u.split == s] for s in SPLITS}
+    names = {s: {u.speaker for u in rows[s] if u.speaker is not None} for s in SPLITS}
+    for one, two in combinations(SPLITS, 2):
+        shared = names[one] & names[two]
+        if shared:
+            hit = [u for u in rows[two] if u.speaker in shared]
+            text = (
+                f"{len(shared)} of {len(names[two])} {two} speakers ({', '.join(sorted(shared)[:5])}) also speak in "
+                f"{one}, {len(hit)} {two} rows: call results 'speakers shared', or take a protocol split by speaker"
+            )
+            yield finding("warning", "speakers-shared", text, hit)
+    unknown = [u for u in manifest if u.split is not None and u.speaker is None]
+    if unknown:
+        text = f"{len(unknown)} rows in splits have no speaker: leakage is unseen; in intervals each counts as one"
+        yield finding("warning", "speaker-unknown", text, unknown)
+    everyone = {u.speaker for u in manifest}
+    if len(everyone) == 1 and None not in everyone:
+        yield finding("warning", "one-speaker", f"only {everyone.pop()} speaks: nothing can be said about other voices")
+
+
+def _names(manifest: Manifest) -> Iterable[Finding]:
+    """Names that differ as people write the same name: in case, in zeros before a number, in what joins the two."""
+    alike: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
+    for u in manifest:
+        if u.speaker is not None:
+            joined = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=\d)", "", u.speaker.casefold())
+            alike[re.sub(r"(?<!\d)0+(?=\d)", "", joined)][u.speaker].append(u)
+    groups = [names for names in alike.values() if len(names) > 1]
+    hit = [u for names in groups for rows in names.values() for u in rows]
+    if hit:
+        across = any(len({u.split for rows in names.values() for u in rows} - {None}) > 1 for names in groups)
+        some = "; ".join(", ".join(names) for names in groups[:3])
+        where = ", in several splits" if across else ""
+        text = f"{len(groups)} speakers may stand under several names ({some}){where}: give one person one name"
+        yield finding("warning" if across else "info", "speakers-alike", text, hit)
+
+
+def _labels(manifest: Manifest) -> Iterable[Finding]:
+    for split in SPLITS:
+        rows = [u for u in manifest if u.split == split]
+        bare = [u for u in rows if u.emotion is None]
+        if not rows:
+            yield finding("warning", "empty-split", f"no row is in {split}: choose a protocol, or give a split column")
+            continue
+        if len(bare) == len(rows):
+            text = f"no row of {split} has a label: it can be predicted, but not learned from or measured"
+            yield finding("warning" if split == "dev" else "error", f"unlabelled-{split}", text, bare)
+            continue
+        if bare:
+            text = (
+                f"{len(bare)} of {len(rows)} {split} rows have no label (no agreement, or nobody annotated them): they "
+                "are not scored; say how many were left out"
+            )
+            yield finding("warning" if split == "test" else "info", f"unlabelled-{split}", text, bare)
+        yield from _thin(manifest, split, rows)
+    total = manifest.counts()
+    once = [label for label, n in total.items() if n == 1]
+    if once:
+        known = dict.fromkeys((*(label for label, n in total.items() if n > 1), *CANONICAL_LABELS))
+        meant = {label: near_label(label, known) for label in once if label not in CANONICAL_LABELS}
+        said = ", ".join(f"{label}, did you mean '{meant[label]}'?" if meant.get(label) else label for label in once)
+        text = f"labels of one clip only ({said}): a typo? Otherwise drop_labels or map_labels"
+        yield finding("error", "label-once", text, (u for u in manifest if u.emotion in once))
+    empty = [label for label, n in total.items() if n == 0]
+    if empty:
+        text = f"labels without a clip ({', '.join(empty)}): drop_labels, or averages count a class nobody can hit"
+        yield finding("warning", "label-without-clips", text)
+
+
+def _thin(manifest: Manifest, split: str, rows: Sequence[Utterance]) -> Iterable[Finding]:
+    for label, n_all in manifest.counts().items():
+        hit = [u for u in rows if u.emotion == label]
+        speakers = {u.speaker for u in hit}
+        if not hit and n_all:
+            text = f"no '{label}' in {split}: take another fold or protocol, or drop the label"
+            yield finding("error" if split == "train" else "warning", "class-missing", text)
+        elif 0 < len(hit) < THIN_CLIPS:
+            text = f"'{label}' has {len(hit)} clips in {split} (under {THIN_CLIPS}): one of them is "
+            yield finding("warning", "thin-class", text + f"{100 / len(hit):.0f} points of its recall", hit)
+        elif hit and len(speakers) == 1 and None not in speakers:
+            text = f"every '{label}' in {split} is spoken by {speakers.pop()}: the voice gives the label away"
+            yield finding("warning", "class-of-one-speaker", text, hit)
+
+
+def _counts(manifest: Manifest) -> Iterable[Finding]:
+    """What the reader of each corpus wrote down."""
+    parts = manifest.info.get("corpora") or {manifest.corpus: manifest.info}
+    for name, info in parts.items():
+        of = f"{name}: " if len(parts) > 1 else ""
+        for check in info.get("count_findings", ()):
+            text = (
+                f"{of}{check['what']}: {check['here']} here, {check['published']} published ({check['source']}): a "
+                "partial copy, a protocol that uses fewer, or another version; say which"
+            )
+            yield finding("warning" if check["here"] > check["published"] else "info", "count-differs", text)
+        kept = (info.get("missing_audio") or {}).get("rows_kept")
+        left = "have no recording and were left out" if not kept else "have no recording; they stand in the manifest"
+        said: tuple[tuple[str, Severity, str, str], ...] = (
+            ("missing_audio", "warning", "rows-without-audio", f"listed rows {left}"),
+            ("unrecognised_audio", "info", "files-not-used", "recordings under the root belong to no row"),
+            ("duplicate_names", "info", "files-twice", "recordings stand twice under the root; one copy is used"),
+        )
+        for key, severity, code, text in said:
+            about = info.get(key)
+            if isinstance(about, dict) and about.get("count"):
+                some = ", ".join(map(str, about.get("examples", ())[:3]))
+                yield finding(severity, code, f"{of}{about['count']} {text} (such as {some}): check the copy")
+
+
+def _stretches(manifest: Manifest) -> Iterable[Finding]:
+    by_file: dict[tuple[str | None, str], list[Utterance]] = defaultdict(list)
+    for u in manifest:
+        by_file[u.corpus, os.path.normpath(u.audio)].append(u)
+    across: list[Utterance] = []
+    within: list[Utterance] = []
+    apart: list[Utterance] = []
+    for rows in by_file.values():
+        ordered, before = sorted(rows, key=lambda u: u.start_s or 0.0), len(across)
+        for k, one in enumerate(ordered):
+            stop = float("inf") if one.end_s is None else one.end_s
+            for two in ordered[k + 1 :]:
+                if (two.start_s or 0.0) >= stop:
+                    break
+                (across if one.split and two.split and one.split != two.split else within).extend((one, two))
+        if len(across) == before and len({u.split for u in rows} - {None}) > 1:
+            apart += rows
+    if apart:
+        n_files = len({(u.corpus, os.path.normpath(u.audio)) for u in apart})
+        unknown = any(u.speaker is None for u in apart)
+        text = (
+            f"{n_files} recordings have stretches in several splits, which share a room and a microphone"
+            f"{', and maybe a voice' * unknown}: give a recording one split"
+        )
+        yield finding("warning" if unknown else "info", "recording-across-splits", text, apart)
+    if across:
+        text = "of rows share a stretch of one recording with a row of another split: give them one split"
+        yield finding("error", "same-audio-across-splits", f"{len(across) // 2} pairs {text}", across)
+    if within:
+        text = "of rows share a stretch of one recording: remove the copies, or correct start_s and end_s"
+        yield finding("warning", "same-audio-twice", f"{len(within) // 2} pairs {text}", within)
+
+
+def _words(manifest: Manifest) -> Iterable[Finding]:
+    """Do the words alone give the label? (In ASED 25 of 27 sentences are spoken with one emotion only.)"""
+    emotions: dict[str, Counter[str]] = defaultdict(Counter)
+    rows = [(u.split, u.text.strip().lower(), u.emotion) for u in manifest if u.text and u.emotion]
+    for split, text, emotion in rows:
+        if split == "train":
+            emotions[text][emotion] += 1
+    n_test = sum(split == "test" for split, _, _ in rows)
+    seen = [(text, emotion) for split, text, emotion in rows if split == "test" and text in emotions]
+    if len(seen) < max(10, n_test / 5):
+        return
+    right = sum(emotions[text].most_common(1)[0][0] == emotion for text, emotion in seen)
+    most = max(Counter(emotion for _, emotion in seen).values())
+    if right > max(0.5 * len(seen), 1.5 * most):
+        yield finding(
+            "warning",
+            "text-gives-label",
+            f"{len(seen)} of {n_test} test sentences are in train, too, and the words alone name the emotion of "
+            f"{right}: leave text out, or report it apart",
+        )
