@@ -160,8 +160,8 @@ def test_an_aac_begins_where_it_was_recorded(tmp_path: Path, suffix: str) -> Non
     path = tmp_path / f"x.{suffix}"
     contained(samples, RATE, path, "-c:a", "aac", "-b:a", "128k")
     whole = audio.load(path)
-    assert len(whole) == len(wanted)
-    assert np.abs(whole - wanted)[:8_000].mean() < 0.05  # late by 64 ms it is 0.4
+    assert 0 <= len(whole) - len(wanted) < 1024, "some versions of ffmpeg give the end of the last frame, too"
+    assert np.abs(whole[: len(wanted)] - wanted)[:8_000].mean() < 0.05  # late by 64 ms it is 0.4
     for start, end in ((0.0, 0.5), (1.0, 2.0), (0.0123, 2.9), (2.5, 3.0)):
         part = audio.load(path, start_s=start, end_s=end)
         np.testing.assert_array_equal(part, whole[round(start * RATE) : round(end * RATE)])

@@ -60,18 +60,28 @@ def test_as_many_are_asked_at_once_as_the_service_answers(opened: Open) -> None:
     page.wait_for_selector("#labels input", state="attached")
     given(page, *[(f"{name}.wav", wav(voice(1.0 + k, k))) for k, name in enumerate(("one", "two", "three"))])
     until(page, "document.querySelectorAll('#files-list .muted')[1].textContent.startsWith('sending')")
-    assert len(held) == 2
+    _wait_for(page, held, 2)
     assert states(page) == ["sending …", "sending …", "waits"]
     held[1].continue_()
     page.wait_for_selector("#result:not([hidden])")
     assert page.inner_text("#about").startswith("two.wav"), "whichever is answered first"
     until(page, "document.querySelectorAll('#files-list .muted')[2].textContent.startsWith('sending')")
+    _wait_for(page, held, 3)
     assert page.inner_text("#work-text") == "2 of 3 still to come …"
     for route in (held[0], held[2]):
         route.continue_()
     until(page, "!document.getElementById('choose').disabled")
     assert page.inner_text("#files-title") == "3 of 3 recordings answered"
     assert page.inner_text("#about").startswith("two.wav")
+
+
+def _wait_for(page: Any, held: list[Any], n: int) -> None:
+    """Until the browser has told of that many requests, which it may do after the page says that it sends."""
+    for _ in range(500):
+        if len(held) >= n:
+            break
+        page.wait_for_timeout(20)
+    assert len(held) == n
 
 
 def _with_workers(route: Any, n: int) -> None:
