@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serkit.errors import SerkitError
-from serkit.tensors import Batch, length_mask, pad_sequences, reverse_sequences
+from serkit.tensors import Batch, length_mask, pad_sequences
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
@@ -30,18 +30,6 @@ def test_padding_widens_stored_half_precision():
 def test_what_cannot_be_padded_is_refused(clips):
     with pytest.raises(SerkitError):
         pad_sequences(clips)
-
-
-@given(LENGTHS, st.integers(0, 3))
-@settings(max_examples=25, deadline=None)
-def test_reversal_turns_real_frames_only_and_undoes_itself(lengths, extra):
-    padded, found = pad_sequences([torch.randn(n, 2) for n in lengths])
-    padded = torch.nn.functional.pad(padded, (0, 0, 0, extra), value=7.0)
-    turned = reverse_sequences(padded, found)
-    for row, n in enumerate(lengths):
-        assert torch.equal(turned[row, :n], padded[row, :n].flip(0))
-        assert torch.equal(turned[row, n:], padded[row, n:])
-    assert torch.equal(reverse_sequences(turned, found), padded)
 
 
 def test_mask_marks_real_frames_of_the_named_modality():

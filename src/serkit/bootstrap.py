@@ -32,12 +32,6 @@ class Clusters:
     speakers: int
     unit: str
 
-    @property
-    def n_units(self) -> int:
-        """How many units are drawn each time."""
-        known = int(self.index.max()) + 1 if len(self.index) else 0
-        return known + int((self.index < 0).sum())
-
     def interval(self, draws: int) -> str:
         """What an interval from ``draws`` resamples is called, such as ``95% speaker bootstrap (1000 draws)``.
 

@@ -109,10 +109,6 @@ class Predictions:
         rows = [position[i] for i in ids]
         return self._rows(rows)
 
-    def of_model(self, model: str) -> Predictions:
-        """The rows scored by one fold's model."""
-        return self._rows([k for k, m in enumerate(self.models) if m == model])
-
     def _rows(self, rows: Sequence[int]) -> Predictions:
         index = np.asarray(rows, dtype=np.int64)
         return Predictions(

@@ -117,18 +117,3 @@ def pad_sequences(items: Sequence[Tensor], dtype: torch.dtype = torch.float32) -
         padded[row, : len(item)] = item
         padded[row, len(item) :] = 0
     return padded, lengths
-
-
-def reverse_sequences(padded: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each row's first ``lengths[row]`` frames; its padding stays where it is.
-
-    Args:
-        padded: (batch, time, dim). lengths: (batch,) int64.
-
-    Returns:
-        (batch, time, dim): row ``r`` holds frames ``lengths[r]-1 .. 0``, then its padding as it was.
-    """
-    time = padded.shape[1]
-    position = torch.arange(time, device=padded.device)[None, :]
-    flipped = torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)
-    return padded.gather(1, flipped[:, :, None].expand_as(padded))

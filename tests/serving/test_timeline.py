@@ -17,7 +17,6 @@ from serkit.serving.timeline import (
     speaker_at,
     text_at,
     turns_of,
-    with_speakers,
 )
 
 
@@ -113,4 +112,3 @@ def test_who_speaks_longest_and_what_is_said() -> None:
     assert speaker_at(turns, 7, 9) is None
     assert text_at(turns, 3, 6) == "two three"
     assert text_at(turns, 6, 9) is None
-    assert [t.speaker for t in with_speakers([Turn(0, 1), Turn(2, 3, "C")], turns)] == ["A", "C"]

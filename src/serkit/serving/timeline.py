@@ -117,15 +117,6 @@ def read_transcript(path: Path | str) -> list[Turn]:
     return sorted(turns, key=lambda t: t.start_s)
 
 
-def with_speakers(turns: Sequence[Turn], speakers: Sequence[Turn]) -> list[Turn]:
-    """The same turns, each with the speaker who speaks longest in it, where it has none."""
-    found = []
-    for turn in turns:
-        speaker = turn.speaker or speaker_at(speakers, turn.start_s, turn.end_s)
-        found.append(replace(turn, speaker=speaker))
-    return found
-
-
 def joined(sentences: Iterable[Turn], pause_s: float = 1.0) -> list[Turn]:
     """Turns of sentences that name their speakers: what one says without a longer pause is one turn."""
     found: list[Turn] = []
