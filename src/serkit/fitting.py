@@ -38,7 +38,7 @@ def put_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None
     network.load_state_dict({**network.state_dict(), **weights})
 
 
-class _Objective(nn.Module):
+class _NetworkWithLosses(nn.Module):
     """A network and its losses as one module, batch to loss: gradients of several processes need one output."""
 
     def __init__(self, network: nn.Module, losses: nn.Module) -> None:
@@ -73,7 +73,7 @@ class Fitting:
         self.settings, self.name, self.accelerator = settings, f"{config.system}/{model}", accelerator
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.network, self.losses = network, losses
-        self.objective, self.optimizer = accelerator.prepare(_Objective(network, losses), optimizer)
+        self.objective, self.optimizer = accelerator.prepare(_NetworkWithLosses(network, losses), optimizer)
         steps = augmentations(system, train)
         self.loader = Loader(
             train, settings.batch_size, config.seed, system.balance, settings.draw, settings.bucket, steps

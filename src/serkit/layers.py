@@ -339,7 +339,7 @@ class FeatureNormalisation(nn.Module):
         """(batch, time, dim) of modality ``name`` and (batch, time) bool; padding stays zero.
 
         Raises:
-            SerkitError: the statistics of ``normalize: train`` were never set.
+            SerkitError: the statistics of ``normalize: train`` or ``level`` were never set.
         """
         if self.normalize == "none":
             return frames

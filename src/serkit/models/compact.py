@@ -35,7 +35,7 @@ class Compact(nn.Module):
         dropout: after each convolution and before the classifier.
         heads: of the self-attention; 0 leaves it out. pooling, bottleneck, hidden, attention_dropout,
             layer_norm, attribute_head, neutral_head: see ``FlamHead``.
-        normalize: of the input, ``train`` keeps how loud a clip is, ``utterance`` takes it away, ``none``.
+        normalize: of the input: ``train`` keeps how loud a clip is, ``level`` and ``utterance`` take it away; ``none``.
 
     Raises:
         SerkitError: no encoder, an unknown choice, an even kernel, or heads that do not divide ``channels``.
@@ -92,7 +92,7 @@ class Compact(nn.Module):
         self.embedding_dim = self.head.embedding_dim
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and standard deviation of one encoder's training frames (``normalize: train``)."""
+        """Keep (dim,) mean and deviation of one encoder's training frames (``normalize: train`` or ``level``)."""
         self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:

@@ -51,7 +51,7 @@ class CrossAttention(nn.Module):
             that a clip's logits depend on its batch, as in the released code.
         neutral_head: a neutral/expressive logit from the embedding, which ``neutral_margin`` needs (code:
             always there).
-        normalize: of the input, ``none`` (paper), ``train`` or ``utterance``;
+        normalize: of the input, ``none`` (paper), ``train``, ``level`` or ``utterance``;
             see :class:`serkit.layers.FeatureNormalisation`.
         gru_layers: stacked GRU layers (paper: 1). layer_dropout: between them.
         input_dropout: of the projected, normalised features before the GRU (paper: none).
@@ -117,7 +117,7 @@ class CrossAttention(nn.Module):
         return f"{pair[0]}_from_{pair[1]}" if attention == "per_pair" else f"{pair[0]}_from_others"
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and standard deviation of one modality's training frames (``normalize: train``)."""
+        """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
         self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:

@@ -34,7 +34,7 @@ class Flam(nn.Module):
         bottleneck: width of the embedding (read: 64, as a projection for the centers); 0: the pooled vector.
         hidden: units of a hidden layer of the classifier; 0 is a linear one.
         dropout, attention_dropout, layer_norm, attribute_head, neutral_head: see ``FlamHead``.
-        normalize: of the input, ``none``, ``train`` or ``utterance``; see
+        normalize: of the input, ``none``, ``train``, ``level`` or ``utterance``; see
             :class:`serkit.layers.FeatureNormalisation`.
 
     Raises:
@@ -85,7 +85,7 @@ class Flam(nn.Module):
         self.embedding_dim = self.head.embedding_dim
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and standard deviation of one encoder's training frames (``normalize: train``)."""
+        """Keep (dim,) mean and deviation of one encoder's training frames (``normalize: train`` or ``level``)."""
         self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:

@@ -61,7 +61,7 @@ class MeanPool(nn.Module):
         self.head = EmotionHead(self.embedding_dim, hidden, n_classes, dropout, neutral_head)
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and standard deviation of one modality's training frames (``normalize: train``)."""
+        """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
         self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
