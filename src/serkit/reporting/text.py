@@ -96,15 +96,15 @@ def between(low: Any, high: Any, form: Any = number) -> str:
     return f"[{form(low)}, {form(high)}]"
 
 
-def count(n: Any, noun: str) -> str:
+def count(n: Any, noun: str, plural: str = "") -> str:
     """``1 speaker``, ``1 200 clips`` (a narrow space).
 
-    >>> count(1, "speaker"), count(660, "utterance"), count(2, "class")
-    ('1 speaker', '660 utterances', '2 classes')
+    >>> count(1, "speaker"), count(660, "utterance"), count(2, "class"), count(2, "stretch", "stretches")
+    ('1 speaker', '660 utterances', '2 classes', '2 stretches')
     """
     if n == 1:
         return f"1 {noun}"
-    return f"{whole(n)} {noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{whole(n)} {plural or noun + ('es' if noun.endswith('s') else 's')}"
 
 
 def voices(n: Any) -> str:

@@ -22,6 +22,7 @@ def adapt(
     jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
 ) -> None:
     """Adapt a model to recordings that nobody has labelled: another microphone, another language, telephone."""
+    from serkit.reporting.text import count
     from serkit.serving import adapting, commands
     from serkit.serving.bundle import check_new
     from serkit.serving.ticker import Ticker
@@ -35,6 +36,6 @@ def adapt(
     bundle = adapting.write(made, out)
     facts = bundle.head["adapted"]
     typer.echo(
-        f"{out}: '{bundle.name}', adapted to {adapting.counted(facts['recordings'], 'recording')} "
+        f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "
         f"({facts['hours']:.2f} h, {adapting.pieces_of(facts)}). Ask it with: serkit predict … --model {out}"
     )

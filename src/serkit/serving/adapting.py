@@ -15,6 +15,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.processes import in_processes
 from serkit.progress import Meter, ProgressCallback
+from serkit.reporting.text import count
 from serkit.serving import inputs
 from serkit.serving.adaptation import Adaptation, Moments, to_arrays
 from serkit.serving.bundle import ADAPTED, Bundle, open_bundle, write_bundle
@@ -131,7 +132,7 @@ def adapt(
             total.add(found)
     if total.pieces < LEAST_PIECES:
         raise SerkitError(
-            f"heard {counted(total.pieces, 'stretch', 'stretches')} of speech in {counted(len(chosen), 'recording')} "
+            f"heard {count(total.pieces, 'stretch', 'stretches')} of speech in {count(len(chosen), 'recording')} "
             f"({total.failed} unreadable, {total.silent} without speech); adapting takes {LEAST_PIECES} or more"
         )
     return _adapted(bundle, total, name)
@@ -143,18 +144,9 @@ def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path) -> Bun
     return open_bundle(out)
 
 
-def counted(n: int, one: str, many: str = "") -> str:
-    """A number and what it counts.
-
-    >>> counted(1, "recording"), counted(2, "stretch", "stretches")
-    ('1 recording', '2 stretches')
-    """
-    return f"{n} {one if n == 1 else many or one + 's'}"
-
-
 def pieces_of(facts: Mapping[str, int | float]) -> str:
     """How many parts a model was adapted by, in words."""
-    return counted(int(facts["pieces"]), "clip or stretch of speech", "clips or stretches of speech")
+    return count(int(facts["pieces"]), "clip or stretch of speech", "clips or stretches of speech")
 
 
 def _chosen(recordings: Sequence[str | Path], at_most: int) -> list[str | Path]:
@@ -177,7 +169,7 @@ def _adapted(bundle: Bundle, heard: Listened, name: str | None) -> tuple[Mapping
     card = bundle.text("card.md").split(_HEADING, 1)[0].rstrip() if "card.md" in files else ""
     card = card.replace(f"# {bundle.name}\n", f"# {head['name']}\n", 1) if card.startswith("# ") else card
     said = (
-        f"To {counted(heard.recordings, 'recording')} without labels ({facts['hours']:.2f} h, {pieces_of(facts)}), "
+        f"To {count(heard.recordings, 'recording')} without labels ({facts['hours']:.2f} h, {pieces_of(facts)}), "
         f"from `{before}`: features are moved to where the training had them, no weight is "
         "changed. Everything above was measured before that. Whether it answers those recordings better was not "
         "measured: there are no labels."
