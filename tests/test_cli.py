@@ -399,7 +399,7 @@ def test_a_half_written_shard_is_done_again(recipe, clips, tmp_path, kind, spoil
         (OSError(28, "No space left on device", "/data/x"), 1, "serkit: No space left on device: /data/x; fin"),
         (OSError(27, "File too large"), 1, "serkit: File too large; finished work is kept\n"),
         (PermissionError(13, "Permission denied", "/root/x"), 1, "serkit: Permission denied: /root/x"),
-        (KeyboardInterrupt(), 130, "serkit: stopped; the same command goes on"),
+        (KeyboardInterrupt(), 130, "serkit: stopped\n"),
     ],
 )
 def test_errors_become_a_line_and_a_code(monkeypatch, capsys, raised, code, said):
@@ -414,6 +414,35 @@ def test_errors_become_a_line_and_a_code(monkeypatch, capsys, raised, code, said
     shown = capsys.readouterr().err
     assert shown.startswith(said), shown
     assert len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "called", "kept"),
+    [
+        (["run", "toy", "--corpus", "toy"], "serkit.recipe.load_recipe", True),
+        (["cv", "toy", "--corpus", "toy"], "serkit.recipe.load_recipe", True),
+        (["ablate", "toy", "--corpus", "toy"], "serkit.recipe.load_recipe", True),
+        (["extract", "run"], "serkit.pipeline.extract_run", True),
+        (["train", "run"], "serkit.pipeline.train_run", True),
+        (["report", "run"], "serkit.pipeline.report_run", False),
+        (["bundle", "run", "-o", "out"], "serkit.serving.building.build", False),
+        (["adapt", "a.wav", "-o", "out"], "serkit.serving.commands.gather", False),
+        (["predict", "a.wav", "--out", "a.json"], "serkit.serving.commands.predict", False),
+    ],
+)
+def test_only_a_command_that_goes_on_says_so_after_ctrl_c(monkeypatch, capsys, finished, tmp_path, words, called, kept):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(finished)
+    monkeypatch.setattr(called, stopped)
+    monkeypatch.setattr(sys, "argv", ["serkit", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    more = "; the same command goes on from what was finished" if kept else ""
+    assert capsys.readouterr().err == f"serkit: stopped{more}\n"
 
 
 def test_an_error_of_our_own_making_is_not_hidden(monkeypatch):

@@ -39,12 +39,15 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main() -> NoReturn:
-    """Entry point: exit 0 done, 2 the input or usage is wrong, 1 it failed, 130 stopped by Ctrl-C."""
+    """Entry point: exit 0 done, 2 the input or usage is wrong, 1 it failed, 130 stopped by Ctrl-C.
+
+    Commands that keep finished work say so when they are stopped: :func:`serkit.interrupts.resumable`.
+    """
     try:
         app()
     except SystemExit as end:
         if end.code == STOPPED:
-            print("serkit: stopped; the same command goes on from what was finished", file=sys.stderr)
+            print("serkit: stopped", file=sys.stderr)
         raise
     except SerkitError as error:
         print(f"serkit: {error}", file=sys.stderr)

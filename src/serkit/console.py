@@ -49,7 +49,8 @@ class Watcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self.console.is_terminal:  # rich would end bars that were never shown with an empty line
+            self._bars.stop()
 
     def __call__(self, event: Any) -> None:
         """Draw an event of :mod:`serkit.pipeline`."""

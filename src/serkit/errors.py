@@ -23,6 +23,12 @@ class RunFailed(SerkitError):
     exit_code = 1
 
 
+class Stopped(SerkitError):
+    """Ctrl-C ended work that the same command takes up again; see :func:`serkit.interrupts.resumable`."""
+
+    exit_code = 130
+
+
 class MissingExtra(SerkitError):
     """A package of an optional extra is needed and not installed.
 

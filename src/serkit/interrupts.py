@@ -1,4 +1,4 @@
-"""Ctrl-C where Python alone would break: while processes start, in the middle of an import, in a finalizer."""
+"""Ctrl-C: where Python alone would break (processes that start, imports, finalizers), and what it says of work kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+from serkit.errors import Stopped
 
 _AGAIN_S = 0.05  # until an interrupt that came at a bad moment is tried again
 _IMPORTING = "<frozen importlib._bootstrap>"
@@ -30,6 +32,19 @@ def interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Around work that keeps what is finished, or a decorator of it: Ctrl-C within says so.
+
+    Raises:
+        Stopped: in the place of ``KeyboardInterrupt``.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped("stopped; the same command goes on from what was finished") from None
 
 
 def postpone_in_imports() -> None:

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serkit.cli import app
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, Stopped
 from serkit.processes import WorkerDied
 from serkit.serving import pool
 from serkit.serving.bundle import open_bundle
@@ -226,6 +226,18 @@ def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
     assert killed
     assert complaints == []
     assert len(rows) == 41
+
+
+@pytest.mark.parametrize(("out", "kept"), [("o.csv", True), ("o.jsonl", True), ("o.json", False), (None, False)])
+def test_after_ctrl_c_only_answers_that_are_kept_are_said_to_be(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path, out: str | None, kept: bool
+) -> None:
+    def interrupted(*_: object) -> Iterator[None]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serkit.serving.commands.answers", interrupted)
+    with pytest.raises(Stopped if kept else KeyboardInterrupt):
+        ask(asked(folder, out=None if out is None else tmp_path / out))
 
 
 def test_wrong_options_are_refused_before_any_work(folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from serkit.commands.options import (
     overrides,
     watcher,
 )
+from serkit.interrupts import resumable
 
 if TYPE_CHECKING:
     from serkit.types import Manifest
@@ -34,6 +35,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(ablate)
 
 
+@resumable()
 def ablate(
     recipe: Recipe,
     corpus: Corpus,

@@ -31,6 +31,7 @@ from serkit.commands.options import (
     overrides,
     watcher,
 )
+from serkit.interrupts import resumable
 
 if TYPE_CHECKING:
     from serkit.pipeline import Run
@@ -43,6 +44,7 @@ def add_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
+@resumable()
 def run(
     recipe: Recipe,
     corpus: Corpus,
@@ -71,6 +73,7 @@ def run(
     typer.echo(f"report: {page}")
 
 
+@resumable()
 def cv(
     recipe: Recipe,
     corpus: Corpus,
@@ -125,6 +128,7 @@ def prepare(
     typer.echo(f"{made.folder}: {made.manifest.corpus}, {counts}")
 
 
+@resumable()
 def extract(
     run: RunFolder,
     store: Store = None,
@@ -140,6 +144,7 @@ def extract(
         pipeline.extract_run(pipeline.Run(run), machine(store, device, jobs, engine, address), watch)
 
 
+@resumable()
 def train(run: RunFolder, store: Store = None, device: DeviceOption = Device.auto, jobs: Jobs = 0) -> None:
     """Train the networks of a run that are not finished."""
     from serkit import pipeline

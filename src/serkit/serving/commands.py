@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from textwrap import shorten
 from typing import IO, Any
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
 from serkit.serving import example, formats
 from serkit.serving.pool import STDIN, Asked, Worker, answers
@@ -40,7 +42,8 @@ def predict(
         How many recordings could not be answered.
 
     Raises:
-        SerkitError: wrong options, no bundle, nothing to predict.
+        SerkitError: wrong options, no bundle, nothing to predict. Stopped: by Ctrl-C, where ``csv`` or ``jsonl`` goes
+            to a file, which holds the answers so far.
     """
     kind = asked.kind or ("table" if asked.out is None else formats.of_file(asked.out))
     if kind not in formats.FORMATS:
@@ -70,7 +73,8 @@ def predict(
     pace = _Pace(left, progress)
     failed = 0
     told = _Notes(complain, several=len(files) > 1)
-    with _Sink(asked, kind, head, write, answered, listed=len(files) > 1) as sink:
+    kept = resumable() if answered is not None else contextlib.nullcontext()
+    with kept, _Sink(asked, kind, head, write, answered, listed=len(files) > 1) as sink:
         for path, answer in answers(left, worker, asked, pace.heard):
             pace.answered(path, failed=isinstance(answer, str))
             if isinstance(answer, str):
