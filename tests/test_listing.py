@@ -49,4 +49,5 @@ def test_recipes_say_what_they_need():
 def test_models_and_losses_say_where_they_come_from():
     for kind in ("models", "losses"):
         for row in listing.members(kind):
-            assert any(char.isdigit() for char in row["doc"].rpartition("(")[2]) or "serkit's own" in row["doc"], row
+            said = any(char.isdigit() for char in row["doc"].rpartition("(")[2]) or "serkit's own" in row["doc"]
+            assert said, f"{row['name']}: the docstring's first sentence ends (author year) or (serkit's own)"
