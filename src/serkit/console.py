@@ -59,7 +59,7 @@ class Watcher:
         elif isinstance(event, Notice):
             self.console.print(f"  [yellow]note[/yellow]  {escape(event.text)}", soft_wrap=True)
         elif isinstance(event, SizeEstimate):
-            self.console.print(f"  to extract: {event}", markup=False)
+            self.console.print(f"  to extract: {event}", markup=False, soft_wrap=True)
         elif isinstance(event, StageProgress):
             self._stage(event)
         else:

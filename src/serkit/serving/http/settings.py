@@ -31,7 +31,7 @@ class ServiceSettings:
         streams: streams at once. jobs: jobs kept at once, finished ones included.
         max_mb, max_minutes: of the recordings of a request. job_max_mb, job_max_minutes: of a job.
         stream_max_minutes: of a stream. max_files: recordings in one request.
-        timeout_s, job_timeout_s: from the body's last byte to the answer; from a job's start to its end.
+        timeout_s: from the body's last byte to the answer. job_timeout_s: of each recording of a job, once it begins.
         read_s: patience with a client: for headers, for the next piece of a body, for a stream's first message;
             a body has to come at :attr:`least_rate` on the whole.
         idle_s: a stream that sends nothing for so long is closed. keep_s: how long finished jobs are kept.
