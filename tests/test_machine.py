@@ -9,7 +9,7 @@ import torch
 
 from serkit import pipeline
 from serkit.pipeline.measure import provenance
-from serkit.pipeline.run import cores
+from serkit.processes import cores
 
 
 def test_auto_is_one_process_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ the fingerprint of :mod:`serkit.duplicates`, which says how robust it is.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from serkit.duplicates import Fingerprint, fingerprint_audio, near_pairs
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.findings import Finding, Severity, finding
+from serkit.processes import cores
 from serkit.progress import Meter, ProgressCallback
 from serkit.row_checks import check_rows
 from serkit.types import Manifest, Utterance
@@ -103,7 +103,7 @@ def _decode_all(
 ) -> list[_Clip]:
     clips: list[_Clip] = []
     meter = Meter("listen", len(rows), progress)
-    with ThreadPoolExecutor(max_workers=jobs or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=jobs or cores()) as pool:
         try:
             for clip in pool.map(lambda u: _decode(manifest, u), rows):
                 clips.append(clip)

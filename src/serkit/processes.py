@@ -32,6 +32,11 @@ class WorkerDied(RunFailed):
     """A process ended before it had answered: killed, out of memory, or it never came to life."""
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_processes(
     work: Callable[[T], R],
     tasks: Iterable[T],

@@ -14,9 +14,10 @@ from serkit.errors import SerkitError
 from serkit.features import Features
 from serkit.files import fingerprint, write_text
 from serkit.predictions import Predictions
+from serkit.processes import cores
 from serkit.recipe import Recipe, load_recipe
 from serkit.store import FeatureStore
-from serkit.types import Manifest
+from serkit.types import SPLITS, Manifest
 
 ENSEMBLES = ("stack", "random_forest", "logistic", "log_pool", "vote", "mean_logit")
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
@@ -63,18 +64,10 @@ def device_of(machine: Machine) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Run:
-    """The folder of one run.
+    """The folder of one run; ``docs/architecture.md`` says what lies where.
 
-    ``recipe.yaml`` (resolved), ``manifest.jsonl``, ``features/NAME.json``,
-    ``systems/NAME/MODEL/{config.json, model.safetensors, history.jsonl}``,
-    ``predictions/NAME.SPLIT.parquet``, ``stack/``, ``report/``. MODEL is ``fold0`` and so on of the
-    cross-fit, ``full`` where a network saw all of train.
+    The networks of a system are called ``fold0`` and so on by the cross-fit, ``full`` where one saw all of train.
 
     Args:
         folder: of the run; must hold a prepared run.
@@ -112,7 +105,7 @@ class Run:
     def splits(self) -> tuple[str, ...]:
         """Splits that have rows, in order."""
         present = {u.split for u in self.manifest}
-        return tuple(s for s in ("train", "dev", "test") if s in present)
+        return tuple(s for s in SPLITS if s in present)
 
     @property
     def scored_splits(self) -> tuple[str, ...]:

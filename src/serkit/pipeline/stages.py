@@ -177,24 +177,22 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
         return
     _tell(listener, "stack", settings.name if settings is not None else "vote and mean logit")
     scores = {split: {n: run.predictions(n, split) for n in names} for split in run.splits}
-    labelled = run.manifest
     ensembles = {name: stacking.make(name) for name in ("vote", "mean_logit")}
     if settings is not None:
-        for name, stack in stacks_of(settings).items():
-            ensembles[name] = stack
+        ensembles |= stacks_of(settings)
         choice = stacking.choose(
-            {n: ensembles[n] for n in stacking.FITTED}, scores["train"], labelled, seed=settings.seed
+            {n: ensembles[n] for n in stacking.FITTED}, scores["train"], run.manifest, seed=settings.seed
         )
         kept = choice.best if settings.name == "auto" else settings.name
         write_text(run.folder / "stack" / "choice.json", _choice_text(choice, kept))
     for name, ensemble in ensembles.items():
-        fitted = ensemble.fit(scores["train"], labelled)
+        fitted = ensemble.fit(scores["train"], run.manifest)
         fitted.save(run.folder / "stack" / name)
         for split in run.splits:
             if split == "train" and name in stacking.FITTED:
                 table = choice.predictions[name]
             else:
-                table = fitted.predict(scores[split], labelled)
+                table = fitted.predict(scores[split], run.manifest)
             table = _named(table, name)
             table.save(run.predictions_path(name, split))
             if settings is not None and name == kept:

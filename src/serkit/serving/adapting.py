@@ -13,7 +13,7 @@ import numpy as np
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.processes import in_processes
+from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.text import count
 from serkit.serving import inputs
@@ -211,8 +211,7 @@ def _listen(listener: Listener, path: str | Path) -> Listened | str:
 
 
 def _listened(bundle: Bundle, chosen: Sequence[str | Path], jobs: int) -> Iterator[Listened | str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    n = min(jobs or cores, len(chosen))
+    n = min(jobs or cores(), len(chosen))
     if n > 1:
         return in_processes(_work, tuple(chosen), jobs=n, begin=functools.partial(_start, bundle.source))
     listener = Listener(bundle)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from serkit import audio
 from serkit.errors import SerkitError
-from serkit.processes import WorkerDied, in_processes
+from serkit.processes import WorkerDied, cores, in_processes
 from serkit.serving import formats
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By, Prediction
@@ -163,8 +163,7 @@ def answers(
     A process that dies, for want of memory or by somebody's hand, costs no other file its answer: the one it had is
     tried once more, alone, and where that fails too, the reason stands in its place.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = min(asked.jobs or cores, len(files))
+    jobs = min(asked.jobs or cores(), len(files))
     if jobs <= 1:
         for path in files:
             yield path, worker.answer(path, tell)

@@ -46,13 +46,14 @@ def serve(
 ) -> None:
     """Answer over HTTP: recordings, long files as jobs, streams over WebSocket, and a web page."""
     _check_packages()
+    from serkit.processes import cores
     from serkit.serving.bundle import open_bundle
     from serkit.serving.http.server import serve as run
-    from serkit.serving.http.settings import PAGE, ServiceSettings, n_cores, read_keys
+    from serkit.serving.http.settings import PAGE, ServiceSettings, read_keys
 
     open_bundle(model)
     settings = ServiceSettings(
-        model=model, workers=workers or n_cores(), batch=batch, concurrency=concurrency, queue=queue, streams=streams,
+        model=model, workers=workers or cores(), batch=batch, concurrency=concurrency, queue=queue, streams=streams,
         max_mb=max_mb, max_minutes=max_minutes, job_max_mb=job_max_mb, job_max_minutes=job_max_minutes,
         timeout_s=timeout, read_s=read_timeout, grace_s=grace, keys=read_keys(api_key, api_key_file),
         origins=tuple(allow_origin or ()), page=PAGE if page else None,

@@ -83,7 +83,7 @@ class Answerer:
             for (k, clip, settings, remarks), text, row in zip(short, texts, rows, strict=True):
                 try:
                     stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
-                    found[k] = self._row(tasks[k], _finished(stream, [clip]))
+                    found[k] = self._row(tasks[k], _finished(stream, clip))
                 except SerkitError as error:
                     found[k] = _failure(error, None)
         return found
@@ -191,9 +191,8 @@ class _Scored(Model):
         return found
 
 
-def _finished(stream: Stream, blocks: Sequence[np.ndarray]) -> Prediction:
-    for block in blocks:
-        stream.push(block)
+def _finished(stream: Stream, clip: np.ndarray) -> Prediction:
+    stream.push(clip)
     stream.finish()
     return stream.prediction
 

@@ -9,15 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serkit.errors import SerkitError
+from serkit.processes import cores
 
 MIB = 1 << 20
 PAGE = Path(__file__).resolve().parents[1] / "web"
 KEYS_ENVIRONMENT = "SERKIT_API_KEYS"
-
-
-def n_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class ServiceSettings:
     """
 
     model: str = "default"
-    workers: int = field(default_factory=n_cores)
+    workers: int = field(default_factory=cores)
     batch: int = 8
     concurrency: int = 128
     queue: int = 64
