@@ -212,6 +212,13 @@ def test_the_short_tree_of_the_readme_has_the_same_order() -> None:
     assert list(short) == [r for r in whole if r in short]
 
 
+def test_the_page_of_the_service_names_every_error() -> None:
+    from serkit.serving.http.errors import STATUS
+
+    text = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    assert [code for code in STATUS if f"`{code}`" not in text] == []
+
+
 def test_every_page_is_reached_from_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {p.name for p in (ROOT / "docs").glob("*.md")} - {"index.md"}
