@@ -207,6 +207,14 @@ def test_the_tree_of_the_architecture_is_the_order_of_the_law() -> None:
     assert shown == list(order), "the tree of docs/architecture.md and ORDER of tests/test_laws.py differ"
 
 
+def test_what_the_architecture_tells_to_read_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("## Where to begin reading")[2].partition("\n## ")[0]
+    paths = re.findall(r"`([\w/]+\.py)`", section)
+    assert len(paths) > 30
+    assert [p for p in paths if not (ROOT / "src" / "serkit" / p).is_file()] == []
+
+
 def test_the_short_tree_of_the_readme_has_the_same_order() -> None:
     short, whole = (tree_rows(ROOT / name) for name in ("README.md", "docs/architecture.md"))
     assert list(short) == [r for r in whole if r in short]
