@@ -3,6 +3,7 @@
 #   make demo       a whole run on generated speech, offline; says where the report is
 #   make test       the fast suite and the linters
 #   make test-all   the slow tests and those on real recordings too
+#   make lint       style, types and spelling alone
 #   make docs       the generated tables of docs/, written anew
 #
 # Variables: PYTHON (3.11 or newer), VENV, TORCH_INDEX (a package index with CPU builds of torch, see README).
@@ -18,7 +19,7 @@ PYTEST ?= $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 -
 .PHONY: demo test test-all lint docs install dev everything clean help
 
 help:
-	@sed -n '3,8s/^# \{0,1\}//p' Makefile
+	@sed -n '3,9s/^# \{0,1\}//p' Makefile
 
 demo: install
 	$(BIN)/serkit predict example --timeline --transcript example

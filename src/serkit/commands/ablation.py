@@ -53,7 +53,9 @@ def ablate(
     ] = "1",
     system: Annotated[str | None, typer.Option(help="Which system, where the recipe has several.")] = None,
     option: Option = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-ablate].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-ablate(-quick)].")
+    ] = None,
     store: Store = None,
     set_: Set = None,
     seed: Seed = None,

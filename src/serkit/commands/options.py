@@ -39,10 +39,14 @@ Fold = Annotated[int, typer.Option(help="Fold of the protocol, counted from 1.")
 Test = Annotated[
     bool, typer.Option("--test/--no-test", help="Without: test speakers train too, for a model to use, not to measure.")
 ]
-Option = Annotated[list[str] | None, typer.Option("--option", help="KEY=VALUE for the corpus reader.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run [default: runs/RECIPE-CORPUS-foldK].")]
+Option = Annotated[list[str] | None, typer.Option("--option", help="KEY=VALUE for the corpus reader; repeat.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run [default: runs/RECIPE-CORPUS-foldK (-all)].")
+]
 Store = Annotated[Path | None, typer.Option("--store", help="Folder of the features [default: the user's cache].")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in every system that has KEY.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe, or in all systems that have KEY.")
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of networks and draws [default: the recipe's].")]
 DeviceOption = Annotated[Device, typer.Option(help="Where networks and encoders run.")]
 EngineOption = Annotated[Engine, typer.Option(help="Who extracts features: this machine, or a Ray cluster.")]
