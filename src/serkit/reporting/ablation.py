@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serkit.errors import RunFailed, SerkitError
+from serkit.errors import SerkitError
 from serkit.reporting import data_tables
 from serkit.reporting.ablation_words import (
     LEAD,
@@ -25,7 +24,7 @@ from serkit.reporting.ablation_words import (
 from serkit.reporting.charts import component_curves, learning_curves
 from serkit.reporting.content import COMPONENTS, about
 from serkit.reporting.figures import Interval, Seeds, dots, forest
-from serkit.reporting.reading import Source
+from serkit.reporting.reading import Source, read_tree
 from serkit.reporting.svg import Figure
 from serkit.reporting.tables import Cell, Column, Row, Table
 from serkit.reporting.text import ABSENT, METRICS, between, clean, count, finite, number, p_value, signed, voices, whole
@@ -46,23 +45,9 @@ def read_ablation(folder: Path) -> dict[str, Any]:
         RunFailed: it cannot be read from disk.
     """
     file = folder / "ablation.json"
-    again = "run `serkit ablate` again"
-    if not file.is_file():
-        raise SerkitError(f"no ablation.json in '{folder}'; {again}")
-    try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunFailed(f"'{file}' cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise SerkitError(f"'{file}' is no JSON ({error}); {again}") from error
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        found = tree.get("format") if isinstance(tree, dict) else type(tree).__name__
-        raise SerkitError(f"'{file}': expected an ablation of format {FORMAT}, got {found!r}; {again}")
-    for key, kind in NEEDED.items():
-        if not isinstance(tree.get(key), kind):
-            raise SerkitError(f"'{file}': '{key}' is missing or no {kind.__name__}; {again}")
+    tree = read_tree(file, "an ablation", FORMAT, NEEDED, "serkit ablate")
     if len(tree["variants"]) < 2:
-        raise SerkitError(f"'{file}': expected the full recipe and at least one variant; {again}")
+        raise SerkitError(f"'{file}': expected the full recipe and at least one variant; run `serkit ablate` again")
     found = clean(tree)
     return found if isinstance(found, dict) else {}
 

@@ -161,20 +161,36 @@ def read(folder: Path) -> Source:
         RunFailed: it cannot be read from disk.
     """
     file = folder / "report.json"
+    tree = read_tree(file, "a report", FORMAT, NEEDED, "serkit evaluate")
+    if tree["best_on_dev"] not in tree["systems"]:
+        raise SerkitError(f"'{file}': best_on_dev '{tree['best_on_dev']}' is none of its systems")
+    return Source(clean(tree))
+
+
+def read_tree(file: Path, what: str, form: int, needed: Mapping[str, type], command: str) -> dict[str, Any]:
+    """The content of a JSON file that a command wrote, as it lies there.
+
+    Args:
+        what: it is, in a message. form: its ``format``. needed: keys that the pages count on, with their types.
+        command: that writes it.
+
+    Raises:
+        SerkitError: there is none, it is no JSON, or it has another format or lacks a key.
+        RunFailed: it cannot be read from disk.
+    """
     if not file.is_file():
-        raise SerkitError(f"no report.json in '{folder}'; run `serkit evaluate` on the run first")
+        raise SerkitError(f"no {file.name} in '{file.parent}'; run `{command}` first")
+    again = f"run `{command}` again"
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunFailed(f"'{file}' cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise SerkitError(f"'{file}' is no JSON ({error}); run `serkit evaluate` again") from error
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise SerkitError(f"'{file}' is no JSON ({error}); {again}") from error
+    if not isinstance(tree, dict) or tree.get("format") != form:
         found = tree.get("format") if isinstance(tree, dict) else type(tree).__name__
-        raise SerkitError(f"'{file}': expected a report of format {FORMAT}, got {found!r}; run `serkit evaluate` again")
-    for key, kind in NEEDED.items():
+        raise SerkitError(f"'{file}': expected {what} of format {form}, got {found!r}; {again}")
+    for key, kind in needed.items():
         if not isinstance(tree.get(key), kind):
-            raise SerkitError(f"'{file}': '{key}' is missing or no {kind.__name__}; run `serkit evaluate` again")
-    if tree["best_on_dev"] not in tree["systems"]:
-        raise SerkitError(f"'{file}': best_on_dev '{tree['best_on_dev']}' is none of its systems")
-    return Source(clean(tree))
+            raise SerkitError(f"'{file}': '{key}' is missing or no {kind.__name__}; {again}")
+    return tree
