@@ -20,7 +20,7 @@ from serkit.recipe import Recipe
 from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
 from serkit.reporting.svg import Figure
-from serkit.reporting.text import voices
+from serkit.reporting.text import count, voices
 
 DIAGRAM = "reliability.svg"
 _COLUMNS = 41
@@ -290,7 +290,7 @@ def _unheard(recipe: Recipe) -> str:
 
 def _content(about: Mapping[str, Any], run: Run) -> str:
     """What the bundle holds, how large it is, and the encoder weights that it needs beside it."""
-    from serkit.networks import load_network
+    from serkit.networks import load_config, load_network
 
     stack, networks = about["stack"], about["networks"]
     loaded = [load_network(run.network(n["system"], n["model"]))[0] for n in networks]
@@ -312,10 +312,21 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
     encoders = "; ".join(
         f"`{k}` (licence {row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items()
     )
+    backbones = (load_config(run.network(n["system"], n["model"])).backbone for n in networks)
+    grown = _grown_from([b for b in backbones if b is not None])
+    alone = stack["kind"] == "alone"
+    of = f"the system `{stack['systems'][0]}`" if alone else f"{len(stack['systems'])} systems"
+    combined = "" if alone else f", combined by {stack.get('name', stack['kind'])}"
     return (
-        f"{len(networks)} networks ({about['weights']} weights) of {len(stack['systems'])} systems, combined by "
-        f"{stack.get('name', stack['kind'])}, {n_parameters} parameters in all. Needed beside it: {needed}. "
+        f"{count(len(networks), 'network')} ({about['weights']} weights) of {of}{combined}, {n_parameters} parameters "
+        f"in all. {grown}Needed beside it: {needed}. "
         f"Encoders: {encoders}. Largest difference of a logit between "
         f"ONNX and torch: {about['largest_difference']:.1e}. Recipe `{about['trained_on']['recipe']}`, data "
         f"`{about['trained_on']['manifest']}`, serkit {about['serkit']}."
     )
+
+
+def _grown_from(backbones: Sequence[Mapping[str, Any]]) -> str:
+    """The pretrained networks that some of a bundle's began as: they are inside, and so their licences matter too."""
+    rows = [f"`{b['name']}` (revision {b.get('revision')}, licence {b.get('licence')})" for b in backbones]
+    return f"Trained further, and inside: {', '.join(dict.fromkeys(rows))}. " if rows else ""
