@@ -84,6 +84,42 @@ def test_a_small_file_that_was_cut_short_is_one_line(name: str, tmp_path: Path) 
         find("encoders", "wavlm")(f"path:{folder}").load()
 
 
+def written(name: str, content: str | bytes) -> Callable[[Path], None]:
+    data = content.encode() if isinstance(content, str) else content
+    return lambda folder: (folder / name).write_bytes(data) and None
+
+
+DAMAGED = [
+    ("wavlm", written("config.json", "[1]"), r"config\.json is damaged: expected keys with values, got '\[1\]'"),
+    ("wavlm", written("preprocessor_config.json", "[1]"), "no front end can be read from"),
+    ("roberta", written("modules.json", "{}"), r"modules\.json is damaged: expected a list, got '\{\}'"),
+    ("roberta", written("tokenizer.json", "{}"), "no tokenizer can be read from .*model: KeyError"),
+    ("roberta", written("tokenizer.json", "[]"), "no tokenizer can be read from .*model: TypeError"),
+    ("roberta", written("tokenizer.json", '{"added_tokens": []}'), "from .*model: Exception: Model missing"),
+    ("deberta", written("spm.model", b"abc"), r"no tokenizer can be read from .*model: spm\.model is damaged"),
+    ("facodec", written("ns3_facodec_decoder_v2.bin", b"abc"), r"decoder_v2\.bin is damaged or holds more than"),
+    ("facodec", written("ns3_facodec_decoder_v2.bin", b"\x80\x02u."), r"decoder_v2\.bin is damaged or holds more than"),
+]
+
+
+@pytest.mark.parametrize(("kind", "spoil", "reason"), DAMAGED, ids=[f"{k}-{i}" for i, (k, _, _) in enumerate(DAMAGED)])
+def test_a_file_with_other_bytes_is_one_line_that_names_it(
+    kind: str, spoil: Callable[[Path], None], reason: str, tmp_path: Path
+) -> None:
+    """What transformers, tokenizers and torch raise of such files has a dozen types, and names no file."""
+    folder = tiny_folder(kind, tmp_path / "model")
+    spoil(folder)
+    with pytest.raises(SerkitError, match=reason):
+        find("encoders", kind)(f"path:{folder}").load()
+
+
+def test_an_index_without_shards_is_one_line(tmp_path: Path) -> None:
+    folder = tiny_folder("wavlm", tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert "names no shards in weight_map" in lacking(folder, "wavlm")
+
+
 def test_a_part_of_a_model_in_the_hubs_cache_is_not_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """hub:NAME leaves config.json alone there; up to now that counted as the model, and nothing was ever downloaded."""
     whole, part = tiny_folder("wavlm", tmp_path / "whole"), tmp_path / "part"

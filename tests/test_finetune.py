@@ -115,6 +115,10 @@ def test_the_published_recipe_is_killed_resumed_and_saved_whole(wavlm: Path, toy
     page = (tmp_path / "cut" / "report" / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
     assert "wavlm/large (trained in mll)" in page
     assert "in place of microsoft/wavlm-large" in page, "people read the page, not the JSON"
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "1 network (float32 weights) of the system `mll`, " in card
+    began = f"`wavlm/large` (revision {config.backbone['revision']}, licence {config.backbone['licence']})"
+    assert f"Trained further, and inside: {began}. Needed beside it: none" in card, "its licence matters too"
     shutil.rmtree(wavlm)
     network, _ = load_network(folder)
     assert sum(p.numel() for p in network.parameters()) > 10_000
@@ -295,6 +299,7 @@ def answers_as_measured(run: pipeline.Run, tmp_path: Path) -> None:
     built = build(run, tmp_path / "mine.serkit")
     assert built.difference < 1e-4
     model = serkit.load(tmp_path / "mine.serkit")
+    (tmp_path / "card.md").write_text(model.bundle.text("card.md"), encoding="utf-8")
     test = manifest.split("test")
     answers = model.predict_proba([manifest.audio_path(u) for u in test])
     logits = run.predictions(next(iter(run.recipe.systems)), "test").take(list(test.ids)).scores

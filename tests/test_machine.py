@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from serkit import pipeline
+from serkit.corpora.toy import toy
+from serkit.errors import SerkitError
 from serkit.pipeline.measure import provenance
 from serkit.processes import cores
+from serkit.recipe import load_recipe
 
 
 def test_auto_is_one_process_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -20,6 +23,21 @@ def test_auto_is_one_process_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatc
     assert pipeline.Machine(tmp_path, "cuda").workers == 1
     assert pipeline.Machine(tmp_path, "cpu").workers == cores()
     assert pipeline.Machine(tmp_path, jobs=3).workers == 3
+
+
+def test_a_precision_that_a_cpu_does_not_train_in_is_refused_before_anything_is_done(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp16 without a GPU gave the numbers of fp32, to the byte, and the report said fp16."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    run = pipeline.prepare(load_recipe("mll_offline", ["train.precision=fp16"]), toy(toy_root), tmp_path / "run")
+    for device in ("cpu", "auto"):
+        with pytest.raises(SerkitError, match=r"train\.precision 'fp16' needs a GPU: on a CPU it would be fp32"):
+            pipeline.run_all(run, pipeline.Machine(tmp_path / "store", device))
+    with pytest.raises(SerkitError, match="this torch sees no GPU"):
+        pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cuda"))
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_report_says_what_storing_cost(finished: Path) -> None:

@@ -6,10 +6,11 @@ import json
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from serkit.errors import SerkitError
 
+Tree = TypeVar("Tree", dict[str, Any], list[Any])
 FACODEC_STEMS = ("ns3_facodec_encoder_v2", "ns3_facodec_decoder_v2")
 _VOCABULARIES = (
     "tokenizer.json", "vocab.json", "vocab.txt", "spm.model", "spiece.model", "tokenizer.model",
@@ -19,18 +20,22 @@ _FRONT_ENDS = ("preprocessor_config.json", "processor_config.json")
 _HEARING = ("whisper", "wavlm", "hubert", "wav2vec2", "distilhubert")
 
 
-def read_json(path: Path) -> Any:
-    """A small file of a checkpoint.
+def read_json(path: Path, kind: type[Tree]) -> Tree:
+    """A small file of a checkpoint: a ``kind`` of dict or list.
 
     Raises:
-        SerkitError: absent, or no JSON: a download that was cut short.
+        SerkitError: absent, no JSON (a download that was cut short), or JSON of another kind.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SerkitError(f"{path} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise SerkitError(f"{path} is damaged, perhaps a download that was cut short ({error})") from None
+    if not isinstance(tree, kind):
+        wanted = "keys with values" if kind is dict else "a list"
+        raise SerkitError(f"{path} is damaged: expected {wanted}, got {str(tree)[:40]!r}")
+    return tree
 
 
 def transformer_folder(folder: Path) -> Path:
@@ -38,8 +43,8 @@ def transformer_folder(folder: Path) -> Path:
     listing = folder / "modules.json"
     if not listing.is_file():
         return folder
-    for module in read_json(listing):
-        if str(module.get("type", "")).endswith("Transformer"):
+    for module in read_json(listing, list):
+        if isinstance(module, dict) and str(module.get("type", "")).endswith("Transformer"):
             return folder / str(module.get("path", ""))
     return folder
 
@@ -55,7 +60,10 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / stem]
         index = folder / f"{stem}.index.json"
         if index.is_file():
-            shards = [folder / shard for shard in sorted(set(read_json(index)["weight_map"].values()))]
+            table = read_json(index, dict).get("weight_map")
+            if not isinstance(table, dict) or not table:
+                raise SerkitError(f"{index} is damaged: it names no shards in weight_map")
+            shards = [folder / shard for shard in sorted({str(shard) for shard in table.values()})]
             absent = [shard.name for shard in shards if not shard.is_file()]
             if absent:
                 raise SerkitError(f"{len(absent)} of {len(shards)} shards are missing in {folder}: {absent[0]}")

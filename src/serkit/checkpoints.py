@@ -332,7 +332,7 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     config: dict[str, Any] = {}
     at = transformer_folder(folder) / "config.json"
     if at.is_file():
-        config = read_json(at)
+        config = read_json(at, dict)
     kind = config.get("model_type")
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
@@ -369,7 +369,7 @@ def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
 
 
 def _of_config(name: str, hub_id: str, revision: str, at: Path, family: str | None) -> Resolved:
-    config = read_json(at)
+    config = read_json(at, dict)
     found = FAMILY_OF_TYPE.get(str(config.get("model_type")))
     if found is None or (family not in (None, found) and not (found == "hubert" and family == "distilhubert")):
         raise SerkitError(

@@ -173,22 +173,34 @@ class _Means:
         return {name: value / self.rows for name, value in self.sums.items()}
 
 
-def make_accelerator(settings: Train, device: str) -> Any:
-    """The accelerate object of a precision and a device.
+def check_device(settings: Train, device: str) -> None:
+    """Refuse a device that is not there, and one that would train in another precision without a word.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        SerkitError: another device, or one that is not there.
+        SerkitError: another device, one that is not there, or ``fp16`` without a GPU.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
-
     if device not in ("auto", "cpu", "cuda"):
         raise SerkitError(f"--device {device!r}: expected auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise SerkitError("--device cuda: this torch sees no GPU; use --device cpu or install a CUDA build of torch")
+    elsewhere = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if settings.precision == "fp16" and (device == "cpu" or not elsewhere):
+        raise SerkitError("train.precision 'fp16' needs a GPU: on a CPU it would be fp32; set bf16 or fp32")
+
+
+def make_accelerator(settings: Train, device: str) -> Any:
+    """The accelerate object of a precision and a device.
+
+    Raises:
+        SerkitError: as for :func:`check_device`.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    check_device(settings, device)
     # Precision and device are kept in a singleton, and the networks of one process may differ in both.
     # accelerate has no public way to clear it (its own tests use this one); the process group stays.
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1

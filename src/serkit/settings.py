@@ -106,7 +106,7 @@ class Train(Frozen):
         select: metric of the whole dev set that picks the checkpoint; ``last`` picks none and keeps the last epoch.
         patience: epochs without a better dev metric before stopping; ``None`` runs all epochs.
         clip_norm: largest gradient norm. accumulate: batches per optimiser step.
-        precision: ``fp32``, ``bf16`` or ``fp16`` (AMP).
+        precision: ``fp32``, ``bf16`` or ``fp16`` (AMP; ``fp16`` on a GPU alone).
         bucket: length-bucketed batches (same draw in expectation, less padding).
         draw: with ``balance``, rows are drawn with ``replacement`` (published) or in shuffled ``passes``.
         ema: keep an exponential moving average of the weights with this decay and select by it

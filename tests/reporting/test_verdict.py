@@ -91,6 +91,19 @@ def test_votes_that_were_left_out_are_told_with_the_changes() -> None:
     assert "labels that are no class here: pride (1 clip) and shame (12 clips); 2 clips lost every vote." in line
 
 
+def test_what_a_reader_leaves_out_of_a_corpus_is_told_with_the_changes() -> None:
+    """MSP-Podcast's 'other' and further test sets, IEMOCAP's frustration: counted, and nobody was told."""
+    tree = report()
+    tree["provenance"]["corpus_info"]["left_out"] = {"Test2": 1, "Train O": 12}
+    name = tree["corpus"]
+    lines = changes(Source(tree))
+    assert lines[0] == f"Left out by the reader of {name}: Test2 (1 clip) and Train O (12 clips)."
+    tree["provenance"]["corpus_info"] = {"corpora": {"a": {"left_out": {"fru": 5}}, "b": {"left_out": {}}, "c": {}}}
+    assert [line for line in changes(Source(tree)) if "Left out" in line] == [
+        "Left out by the reader of a: fru (5 clips)."
+    ]
+
+
 def test_speakers_of_dev_that_train_are_said() -> None:
     tree = report()
     assert not any("train too" in line for line in judge(Source(tree)).cautions)

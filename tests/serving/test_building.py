@@ -118,8 +118,16 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     loaded = [load_network(Run(finished).network(n["system"], n["model"]))[0] for n in about["networks"]]
     assert f"{sum(p.numel() for n in loaded for p in n.parameters())} parameters in all" in text
     assert "Needed beside it: none" in text
+    assert re.search(r"Encoders: `[^`]+` \(licence Apache-2.0", text)
+    assert ("It reads words too, and the numbers are with texts as the corpora have them." in text) == any(
+        "text" in key for key in about["features"]
+    )
     pretrained = {**about, "features": {"w": {"spec": {"name": "wavlm/large"}}}}
     assert "Needed beside it: the weights of `wavlm/large` (1.26 GB)" in _content(pretrained, Run(finished))
+    spec = {"name": "wavlm/large", "source": "local", "revision": "weights-1f"}
+    substituted = {**about, "features": {"w": {"spec": spec}}}
+    said = "Needed beside it: the weights of `wavlm/large` (`weights-1f` of a folder in place of the published ones)."
+    assert said in _content(substituted, Run(finished)), "the published size is not theirs"
     borrowed = {**about, "features": {"s": {"spec": {"name": "silero", "source": "silero-vad"}}}}
     said = "Needed beside it: the weights of `silero` (in the package silero-vad, which comes with serkit)."
     assert said in _content(borrowed, Run(finished))
@@ -160,3 +168,46 @@ def test_what_cannot_be_bundled_is_refused(finished: Path, tmp_path: Path) -> No
     with pytest.raises(SerkitError, match="evaluate the run"):
         build(run, tmp_path / "c", system="sound")
     assert not (tmp_path / "c").exists()
+
+
+def test_a_run_on_a_model_in_a_folder_is_bundled_and_a_changed_folder_is_refused_before_anything_is_written(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from safetensors.numpy import load_file, save_file
+
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    folder = tiny_folder("wavlm", tmp_path / "model")
+    text = f"""
+        name: own
+        labels: corpus
+        systems:
+          one:
+            features: [{{name: "path:{folder}", layer: 1, pool: 4}}]
+            model: {{name: cross_attention, hidden: 8}}
+            losses: [cross_entropy]
+            train: {{epochs: 1, batch_size: 16}}
+        evaluate: {{draws: 10}}
+        """
+    clips = toy(toy_root).where(lambda u: u.id.endswith("_1"))
+    run = pipeline.prepare(parse_recipe(text), clips, tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    made = build(Run(run.folder), tmp_path / "bundle")
+    first = run.manifest.split("test").utterances[0]
+    assert first.audio is not None
+    assert serkit.load(made.path).predict(toy_root / first.audio).label in run.manifest.labels
+    card = (made.path / "card.md").read_text(encoding="utf-8")
+    assert re.search(r"Needed beside it: the weights of `path:[^`]+` \(`weights-[0-9a-f]+` of a folder\)\.", card)
+    with pytest.raises(SerkitError, match="exists already"):
+        build(Run(run.folder), made.path, progress=lambda line: pytest.fail("said only when all the work is done"))
+
+    weights = folder / "model.safetensors"
+    save_file({k: v + 1 for k, v in load_file(weights).items()}, weights, {"format": "pt"})
+    with pytest.raises(SerkitError, match=r"put the folder with those weights into roots\.yaml"):
+        serkit.load(made.path)
+    with pytest.raises(SerkitError, match="whose numbers differ"):
+        build(Run(run.folder), tmp_path / "again")
+    assert not (tmp_path / "again").exists()

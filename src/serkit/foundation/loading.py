@@ -17,6 +17,7 @@ from serkit.errors import SerkitError
 from serkit.extras import optional
 
 LEAST_VOCABULARY = 10  # tokens besides the special ones
+_UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
 
 
 def transformers_package(name: str) -> Any:
@@ -71,7 +72,7 @@ def load_model(
                 output_loading_info=True, ignore_mismatched_sizes=True, key_mapping=dict(key_mapping or {}) or None,
                 **kwargs,
             )  # fmt: skip
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        except (*_UNREADABLE, SafetensorError) as error:
             raise SerkitError(f"encoder '{name}': {folder} cannot be loaded: {' '.join(str(error).split())}") from None
     unexpected = sorted(k for k in info["unexpected_keys"] if not k.startswith(tuple(ignored)))
     missing = sorted(k for k in info["missing_keys"] if k not in missing_ok)
@@ -92,7 +93,7 @@ def front_end(name: str, folder: Path) -> Any:
     with quiet():
         try:
             return transformers_package(name).AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except _UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise SerkitError(f"encoder '{name}': no front end can be read from {folder}: {reason}") from None
 
@@ -103,13 +104,13 @@ def tokenizer_of(name: str, folder: Path) -> Any:
     Raises:
         SerkitError: its files are missing or damaged; transformers makes an empty one then, without a word.
     """
+    build = transformers_package(name).AutoTokenizer.from_pretrained
     with quiet():
         try:
-            tokenizer = transformers_package(name).AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-        except (OSError, ValueError, ImportError) as error:
-            raise SerkitError(f"encoder '{name}': no tokenizer in {folder}: {' '.join(str(error).split())}") from None
+            tokenizer = build(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # noqa: BLE001  # what the tokenizers package raises has no type of its own
+            reason = _damaged_pieces(folder) or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise SerkitError(f"encoder '{name}': no tokenizer can be read from {folder}: {reason}") from None
     ordinary = len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))
     if ordinary < LEAST_VOCABULARY:
         raise SerkitError(
@@ -117,6 +118,20 @@ def tokenizer_of(name: str, folder: Path) -> Any:
             "(tokenizer.json, vocab.json and merges.txt, vocab.txt, or spm.model)"
         )
     return tokenizer
+
+
+def _damaged_pieces(folder: Path) -> str:
+    """Which file of SentencePiece cannot be read: transformers takes such a one for another kind of file."""
+    try:
+        import sentencepiece
+    except ImportError:
+        return ""
+    for file in sorted(folder.glob("*.model")):
+        try:
+            sentencepiece.SentencePieceProcessor(model_file=str(file))
+        except (RuntimeError, OSError):
+            return f"{file.name} is damaged"
+    return ""
 
 
 def safe_folder(name: str, folder: Path) -> Path:
@@ -160,6 +175,7 @@ def read_bin(name: str, file: Path) -> dict[str, Any]:
         SerkitError: it holds more than tensors, or is damaged.
     """
     import pickle
+    import struct
 
     import torch
     from safetensors import SafetensorError
@@ -169,7 +185,7 @@ def read_bin(name: str, file: Path) -> dict[str, Any]:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
         tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, SafetensorError) as error:
+    except (*_UNREADABLE, pickle.UnpicklingError, SafetensorError, struct.error) as error:
         first = " ".join(str(error).split())[:160]
         raise SerkitError(f"encoder '{name}': {file} is damaged or holds more than tensors: {first}") from None
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):

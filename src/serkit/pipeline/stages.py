@@ -236,7 +236,16 @@ def report_run(run: Run, listener: Listener | None = None) -> Path:
 
 
 def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Path:
-    """Every stage that is not finished, in order; returns the HTML page."""
+    """Every stage that is not finished, in order; returns the HTML page.
+
+    Raises:
+        SerkitError: as for each stage; what training would refuse of the machine is refused before extraction.
+    """
+    if not run.done("train"):
+        from serkit.fitting import check_device
+
+        for system in run.recipe.systems.values():
+            check_device(system.train, machine.device)
     steps: dict[str, Callable[[], Any]] = {
         "extract": lambda: extract_run(run, machine, listener),
         "train": lambda: train_run(run, machine, listener),

@@ -174,9 +174,9 @@ def published(source: Source) -> Table | None:
 
 
 def changes(source: Source) -> list[str]:
-    """What the recipe did to labels: mapped, dropped, excluded."""
+    """What became of labels: left out by a corpus's reader; mapped, dropped, excluded by the recipe."""
     about = (source.provenance.get("corpus_info") or {}).get("labels") or {}
-    lines = []
+    lines: list[str] = []
     for key, words in (("mapped", "Labels mapped"), ("dropped", "Labels dropped")):
         found = about.get(key) or {}
         if found:
@@ -193,7 +193,19 @@ def changes(source: Source) -> list[str]:
         lost = f"; {count(int(gone), 'clip')} lost every vote" if gone else ""
         named = listed([f"{k} ({count(n, 'clip')})" for k, n in votes.items()])
         lines.append(f"Rater votes left out, for labels that are no class here: {named}{lost}.")
-    return lines or ["No label was mapped or dropped by the recipe, and no clip was excluded."]
+    lines = lines or ["No label was mapped or dropped by the recipe, and no clip was excluded."]
+    return [*_not_read(source), *lines]
+
+
+def _not_read(source: Source) -> list[str]:
+    """What each corpus has beside the protocol's splits and classes, which its reader leaves out."""
+    lines = []
+    for name, info in source.corpora.items():
+        found = info.get("left_out")
+        if isinstance(found, Mapping) and found:
+            named = listed([f"{k} ({count(int(finite(n) or 0), 'clip')})" for k, n in found.items()])
+            lines.append(f"Left out by the reader of {name}: {named}.")
+    return lines
 
 
 def features(source: Source) -> Table | None:

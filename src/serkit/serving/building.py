@@ -17,7 +17,7 @@ from serkit.networks import load_config, load_network
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
-from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, open_bundle, write_bundle
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_of, write_bundle
 from serkit.serving.export import largest_difference, to_onnx
 from serkit.serving.graphs import Weights
 from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
@@ -75,11 +75,13 @@ def build(
         progress: told what is being done.
 
     Raises:
-        SerkitError: an unfinished run, an unknown system, a network without ONNX form or whose graph differs
+        SerkitError: ``out`` is there already; an unfinished run, an unknown system, encoders whose weights are others
+            than those the run was trained with, a network without ONNX form or whose graph differs
             from torch by more than :data:`TOLERANCE`.
     """
     if not max_clip_s >= 1.0:
         raise SerkitError(f"clips of at most {max_clip_s} s: expected 1 s or more")
+    check_new(out)
     tell = progress or (lambda line: None)
     chosen, head, arrays = _stack(run, system)
     files: dict[str, bytes] = {"recipe.yaml": run.recipe.to_yaml().encode()}
@@ -120,8 +122,8 @@ def build(
     files["card.md"] = write_card(run, about, held, notes).encode()
     if licence:
         files["LICENCE.md"] = _licence_text(about).encode()
+    encoders_of(features, str(run.folder), __version__)  # what could not be opened is not written
     write_bundle(about, files, out)
-    open_bundle(out).encoders()
     size = sum(len(content) for content in files.values())
     return Built(out, chosen, len(networks), size, worst)
 

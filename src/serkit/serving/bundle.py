@@ -28,6 +28,7 @@ import numpy as np
 
 from serkit import registry
 from serkit.calibration import Calibration
+from serkit.checkpoints import family_of
 from serkit.combining import Ensemble
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError, did_you_mean
@@ -157,18 +158,7 @@ class Bundle:
             SerkitError: this serkit's encoder gives other numbers than the one the bundle was trained with.
             MissingExtra: an encoder's package is not installed.
         """
-        made: dict[str, Encoder] = {}
-        for key, row in self.features.items():
-            name = str(row["name"])
-            encoder: Encoder = registry.find("encoders", name.split("/", 1)[0])(name, **row["parameters"])
-            if encoder.spec.fingerprint != row["fingerprint"]:
-                raise SerkitError(
-                    f"{self.source}: trained with revision {row['spec'].get('revision')} of '{name}', and this serkit "
-                    f"has revision {encoder.spec.revision}, whose numbers differ; train the bundle again or use "
-                    f"serkit {self.head.get('serkit')}"
-                )
-            made[key] = encoder
-        return made
+        return encoders_of(self.features, str(self.source), str(self.head.get("serkit")))
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         from safetensors import SafetensorError
@@ -179,6 +169,33 @@ class Bundle:
         except SafetensorError as error:
             raise SerkitError(f"{self.source}: '{name}' cannot be read: {error}") from None
         return found
+
+
+def encoders_of(features: Mapping[str, Any], source: str, version: str) -> dict[str, Encoder]:
+    """The encoders of a bundle by feature key, not loaded.
+
+    Args:
+        features: as ``bundle.json`` has them. source, version: the bundle and its serkit, for messages.
+
+    Raises:
+        SerkitError, MissingExtra: as for :meth:`Bundle.encoders`.
+    """
+    made: dict[str, Encoder] = {}
+    for key, row in features.items():
+        name = str(row["name"])
+        family = family_of(name) if ":" in name else name.split("/", 1)[0]  # of hub: and path: its config.json says it
+        encoder: Encoder = registry.find("encoders", family)(name, **row["parameters"])
+        if encoder.spec.fingerprint != row["fingerprint"]:
+            theirs = str(row["spec"].get("revision"))
+            remedy = f"train the bundle again or use serkit {version}"
+            if theirs != encoder.spec.revision and theirs.startswith("weights-"):
+                remedy = f"put the folder with those weights into roots.yaml (checkpoints: {name}: DIR), or train again"
+            raise SerkitError(
+                f"{source}: trained with revision {theirs} of '{name}', and here is revision {encoder.spec.revision}, "
+                f"whose numbers differ; {remedy}"
+            )
+        made[key] = encoder
+    return made
 
 
 def names() -> tuple[str, ...]:

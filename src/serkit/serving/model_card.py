@@ -20,7 +20,7 @@ from serkit.recipe import Recipe
 from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
 from serkit.reporting.svg import Figure
-from serkit.reporting.text import voices
+from serkit.reporting.text import count, voices
 
 DIAGRAM = "reliability.svg"
 _COLUMNS = 41
@@ -64,11 +64,11 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
         _sureness(about),
         *(["## Notes", notes.strip()] if notes.strip() else []),
         "## Known failures",
-        _failures(report, system, run),
+        _failures(report, about, run),
         "## What is in it",
         _content(about, run),
         "## Licence",
-        f"Weights: {about['licence']['weights']}\n\nCode: {about['licence']['code']}",
+        f"Weights: {about['licence']['weights'].removeprefix('see card.md: ')}\n\nCode: {about['licence']['code']}",
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
 
@@ -225,8 +225,8 @@ def _reliability(rows: Sequence[Mapping[str, float]]) -> list[str]:
     return [*lines, "```", "", said]
 
 
-def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
-    details = report["details"].get(system, {})
+def _failures(report: Mapping[str, Any], about: Mapping[str, Any], run: Run) -> str:
+    details = report["details"].get(str(about["system"]), {})
     split, called = _leading(details, run)
     confusion = np.array(details[split]["confusion"], dtype=float)
     labels = report["labels"]
@@ -250,7 +250,20 @@ def _failures(report: Mapping[str, Any], system: str, run: Run) -> str:
     known = sorted({u.language for u in run.manifest if u.language})
     lines.append(f"- Languages other than {', '.join(known) or 'those of the data'} were not measured.")
     lines.append(f"- {_unheard(run.recipe)}")
+    if any(row["spec"].get("modality") == "text" for row in about["features"].values()):
+        lines.append(f"- {_words(run.recipe)}")
     return "\n".join(lines)
+
+
+def _words(recipe: Recipe) -> str:
+    """Whose texts the numbers are with, and that they are not of an answer without."""
+    name = recipe.transcripts.name if recipe.transcripts is not None else "corpus"
+    heard = f"heard by `{name}`" if name.startswith("whisper/") else "of a table"
+    whose = "as the corpora have them" if name == "corpus" else heard
+    return (
+        f"It reads words too, and the numbers are with texts {whose}. Where none is given (`--text`, `--transcript`, "
+        "`--asr`) an empty one stands in, of which nothing was measured."
+    )
 
 
 def _unheard(recipe: Recipe) -> str:
@@ -277,7 +290,7 @@ def _unheard(recipe: Recipe) -> str:
 
 def _content(about: Mapping[str, Any], run: Run) -> str:
     """What the bundle holds, how large it is, and the encoder weights that it needs beside it."""
-    from serkit.networks import load_network
+    from serkit.networks import load_config, load_network
 
     stack, networks = about["stack"], about["networks"]
     loaded = [load_network(run.network(n["system"], n["model"]))[0] for n in networks]
@@ -286,18 +299,34 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
     for row in about["features"].values():
         name = str(row["spec"]["name"])
         known = BY_NAME.get(name)
-        if known is not None or ":" in name or name.partition("/")[0] in FAMILIES:
+        if row["spec"].get("source") == "local":  # with the published ones the bundle is refused
+            instead = "" if name.startswith("path:") else " in place of the published ones"
+            beside.append(f"`{name}` (`{row['spec']['revision']}` of a folder{instead})")
+        elif known is not None or ":" in name or name.partition("/")[0] in FAMILIES:
             millions = f"{known.parameters_m:g} million parameters" if known and known.parameters_m else "size unknown"
             size = f"{known.download_gb:g} GB" if known and known.download_gb else millions
             beside.append(f"`{name}` ({size})")
         elif row["spec"].get("source", "serkit") != "serkit":
             beside.append(f"`{name}` (in the package {row['spec']['source']}, which comes with serkit)")
     needed = f"the weights of {', '.join(dict.fromkeys(beside))}" if beside else "none: its encoders have no weights"
-    encoders = "; ".join(f"`{k}` ({row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items())
+    encoders = "; ".join(
+        f"`{k}` (licence {row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items()
+    )
+    backbones = (load_config(run.network(n["system"], n["model"])).backbone for n in networks)
+    grown = _grown_from([b for b in backbones if b is not None])
+    alone = stack["kind"] == "alone"
+    of = f"the system `{stack['systems'][0]}`" if alone else f"{len(stack['systems'])} systems"
+    combined = "" if alone else f", combined by {stack.get('name', stack['kind'])}"
     return (
-        f"{len(networks)} networks ({about['weights']} weights) of {len(stack['systems'])} systems, combined by "
-        f"{stack.get('name', stack['kind'])}, {n_parameters} parameters in all. Needed beside it: {needed}. "
+        f"{count(len(networks), 'network')} ({about['weights']} weights) of {of}{combined}, {n_parameters} parameters "
+        f"in all. {grown}Needed beside it: {needed}. "
         f"Encoders: {encoders}. Largest difference of a logit between "
         f"ONNX and torch: {about['largest_difference']:.1e}. Recipe `{about['trained_on']['recipe']}`, data "
         f"`{about['trained_on']['manifest']}`, serkit {about['serkit']}."
     )
+
+
+def _grown_from(backbones: Sequence[Mapping[str, Any]]) -> str:
+    """The pretrained networks that some of a bundle's began as: they are inside, and so their licences matter too."""
+    rows = [f"`{b['name']}` (revision {b.get('revision')}, licence {b.get('licence')})" for b in backbones]
+    return f"Trained further, and inside: {', '.join(dict.fromkeys(rows))}. " if rows else ""
