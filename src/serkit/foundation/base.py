@@ -55,7 +55,6 @@ class Pretrained:
         layer: Layer,
         pool: int,
         dtype: Literal["float16", "float32"],
-        source: Path | str | None,
         precision: Precision,
         window: int = 0,
         hop: int = 0,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -33,23 +33,36 @@ class SpeechEncoder(Pretrained):
 
     A clip longer than ``chunk_s`` is computed in stretches that overlap by ``context_s`` on each side,
     because attention over ten minutes does not fit; both are part of the fingerprint.
+
+    Args:
+        name: ``FAMILY/…``, or ``hub:ORG/MODEL`` or ``path:DIR`` of the family's architecture.
+        layer: hidden state: a number (0 is what enters the first layer), ``last``, ``mean_last_4``, or ``all``
+            side by side, (frames, layers x dim), with ``n_layers`` in the spec's parameters.
+        pool: frames averaged into one. dtype: how features are stored.
+        source: a local folder in the hub's layout that replaces the source.
+        precision: arithmetic of the model: ``float32``, ``bf16`` or ``fp16``.
+        chunk_s, context_s: clips longer than the one are computed in stretches that see the other on each side.
+        batch_s: seconds of audio computed together, padding counted; does not change the numbers.
+
+    Raises:
+        SerkitError: an unknown name or choice.
     """
 
     MODALITY: ClassVar[Literal["audio", "text"]] = "audio"
     CLASS: ClassVar[str]
 
-    def _build(
+    def __init__(
         self,
         name: str,
         *,
-        layer: Layer,
-        pool: int,
-        dtype: Literal["float16", "float32"],
-        source: Path | str | None,
-        precision: Precision,
-        chunk_s: float,
-        context_s: float,
-        batch_s: float | None,
+        layer: Layer = "last",
+        pool: int = 1,
+        dtype: Literal["float16", "float32"] = "float16",
+        source: Path | str | None = None,
+        precision: Precision = "float32",
+        chunk_s: float = 60.0,
+        context_s: float = 5.0,
+        batch_s: float | None = None,
     ) -> None:
         self.resolved = self._resolved(name, source)
         kernels = self.resolved.config.get("conv_kernel")
@@ -61,9 +74,14 @@ class SpeechEncoder(Pretrained):
         self._context = int(context_s * SAMPLE_RATE_HZ / hop)
         self.batch_s = batch_s
         self._specify(
-            name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision, window=window, hop=hop,
+            name, layer=layer, pool=pool, dtype=dtype, precision=precision, window=window, hop=hop,
             params={"chunk_s": float(chunk_s), "context_s": float(context_s)},
         )  # fmt: skip
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """Small random weights of the real class, saved and loaded like a download."""
+        return cls(f"{cls.FAMILY}/random")
 
     def _load(self, folder: Path) -> None:
         transformers = transformers_package(self.spec.name)
