@@ -10,7 +10,7 @@ from typing import Any
 from serkit.errors import SerkitError, did_you_mean
 from serkit.protocols import class_findings
 from serkit.recipe import Recipe
-from serkit.recordings import near_label
+from serkit.recordings import near_label, order_labels
 from serkit.types import CANONICAL_LABELS, Manifest, Utterance
 
 
@@ -28,9 +28,6 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
     twice = [n for n, k in Counter(names).items() if k > 1]
     if twice:
         raise SerkitError(f"--corpus {twice[0]} is given twice; give each corpus once")
-    found = {label for m in manifests for label in m.labels}
-    labels = [label for label in CANONICAL_LABELS if label in found]
-    labels += sorted(found - set(labels))
     rows: list[Utterance] = []
     for m in manifests:
         for u in m.utterances:
@@ -38,7 +35,7 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
             rows.append(dataclasses.replace(u, id=f"{m.corpus}.{u.id}", speaker=speaker, corpus=m.corpus))
     return Manifest(
         "+".join(names),
-        tuple(labels),
+        order_labels(label for m in manifests for label in m.labels),
         tuple(rows),
         {m.corpus: str(m.root or ".") for m in manifests},
         any(m.speakers_shared for m in manifests),

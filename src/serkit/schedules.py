@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from serkit.recipe import Train
+from serkit.settings import Train
 
 
 def learning_rate(settings: Train, base: float, step: int, steps_per_epoch: int) -> float:
