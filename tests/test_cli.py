@@ -465,7 +465,7 @@ def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage,
     log = tmp_path / "log"
     with log.open("w") as said:
         process = subprocess.Popen(
-            [*words, "--set", "train.epochs=100"], stdout=said, stderr=said, start_new_session=True
+            [*words, "--set", "train.epochs=100000"], stdout=said, stderr=said, start_new_session=True
         )
         wanted = stage if stage == "train" else "to extract"
         limit = time.monotonic() + 90

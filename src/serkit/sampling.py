@@ -30,7 +30,7 @@ def draw_epoch(
 
     With one group this is a permutation. Otherwise each group gets ``rows / n_groups`` draws (the
     remainder goes to random groups): ``replacement`` draws them independently, as the published
-    WeightedRandomSampler does (systems.md 1.9.4), ``passes`` in shuffled passes over the group, so
+    WeightedRandomSampler does (code of Ueda et al. 2025), ``passes`` in shuffled passes over the group, so
     that no row is drawn twice before every row of its group was drawn once.
 
     Returns:

@@ -21,17 +21,6 @@ transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder("distilhubert", tmp_path_factory.mktemp("distilhubert") / "tiny")
-
-
 def published(folder: Path, samples: np.ndarray) -> list[np.ndarray]:
     front = transformers.AutoFeatureExtractor.from_pretrained(folder)
     model = transformers.HubertModel.from_pretrained(folder).eval()

@@ -38,12 +38,6 @@ REFERENCE: tuple[tuple[int, int, float], ...] = (
 # fmt: on
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
 def filled(own: dict[str, Any]) -> dict[str, Any]:
     """Weights that are the same everywhere: sines of the position, phase by name, scaled by kind."""
     made = {}

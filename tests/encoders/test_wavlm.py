@@ -24,17 +24,6 @@ transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder("wavlm", tmp_path_factory.mktemp("wavlm") / "tiny")
-
-
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 def test_every_layer_is_the_one_asked_for(folder: Path) -> None:
     samples = clips((35_000,))[0]

@@ -34,7 +34,7 @@ CARD = Card(
             folds=6,
             description=f"Anger, happiness, neutral, sadness. {_FOLDS}",
             labels=_FOUR,
-            source="leave one session out (systems table: MLL, CO-VADA); the dev session: serkit",
+            source="leave one session out (arXiv 2512.04551 and 2506.06071); the dev session: serkit",
         ),
         Protocol(
             name="msp-improv-full-6session",

@@ -143,7 +143,7 @@ class TextEncoder(Pretrained):
         return [int(i) for i in ids]
 
     def _padded(self, items: list[str], length: int) -> list[np.ndarray]:
-        """Every text cut or padded to ``length`` tokens, with the states of the padding (systems.md 1.9.2)."""
+        """Every text cut or padded to ``length`` tokens, with the states of the padding (code of Ueda et al. 2025)."""
         room = length - len(self._prefix) - len(self._suffix)
         rows = [[*self._prefix, *self.tokens(text)[:room], *self._suffix] for text in items]
         return [frames for row in rows for frames in self._batch([row], length)]

@@ -18,7 +18,7 @@ from serkit.tensors import Batch, Outputs
 class Flam(nn.Module):
     """``U = F + MSA_16(F)``, learned-vector pooling, a 64-d embedding, a linear classifier (Wang et al. 2026).
 
-    Wang et al. 2026 (arXiv 2512.04551), section on FLAM as in systems.md 2.3. Read: 16 heads, the residual, pooling
+    Wang et al. 2026 (arXiv 2512.04551), section on FLAM. Read: 16 heads, the residual, pooling
     by a learned vector, 64 dimensions for the centers. Unknown: LayerNorm, dropout, feed-forward block; they
     are off here. The classifier reads the 64 dimensions, as in label-adaptive mixup's code, its ancestor.
 
