@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.backbones import Backbone, add_adapters, merge_adapters
 from serkit.layers import FeatureNormalisation
@@ -143,7 +144,7 @@ class SpeechBackbone(nn.Module):
         samples, mask = frames_of(batch, name, 1)
         lengths = batch.lengths[name]
         if self.max_s is not None:
-            longest = max(1, round(self.max_s * 16_000))
+            longest = max(1, round(self.max_s * SAMPLE_RATE_HZ))
             samples, mask, lengths = samples[:, :longest], mask[:, :longest], lengths.clamp(max=longest)
         samples = self.normalisation(name, samples, mask)
         with torch.no_grad() if self.tuning == "frozen" else nullcontext():
