@@ -11,4 +11,3 @@ class Distilhubert(SpeechEncoder):
     """DistilHuBERT (Chang et al. 2022, arXiv 2110.01900), two layers of HuBERT, 50 frames a second."""
 
     FAMILY: ClassVar[str] = "distilhubert"
-    CLASS: ClassVar[str] = "HubertModel"

@@ -11,4 +11,3 @@ class Hubert(SpeechEncoder):
     """HuBERT (Hsu et al. 2021, arXiv 2106.07447), 50 frames a second."""
 
     FAMILY: ClassVar[str] = "hubert"
-    CLASS: ClassVar[str] = "HubertModel"

@@ -11,4 +11,3 @@ class Wav2vec2(SpeechEncoder):
     """wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477), robust and XLS-R variants, 50 frames a second."""
 
     FAMILY: ClassVar[str] = "wav2vec2"
-    CLASS: ClassVar[str] = "Wav2Vec2Model"

@@ -11,4 +11,3 @@ class Wavlm(SpeechEncoder):
     """WavLM (Chen et al. 2022, arXiv 2110.13900), 50 frames a second."""
 
     FAMILY: ClassVar[str] = "wavlm"
-    CLASS: ClassVar[str] = "WavLMModel"

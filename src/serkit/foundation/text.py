@@ -129,9 +129,6 @@ class TextEncoder(Pretrained):
                 return list(outer[:start]), list(outer[start + len(inner) :])
         raise SerkitError(f"encoder '{self.spec.name}': its tokenizer changes a text when special tokens are added")
 
-    def _to(self, device: Any, dtype: Any) -> None:
-        self._model.to(device=device, dtype=dtype)
-
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text without special tokens; ``<s>`` in a transcript is four characters, not a marker."""
         if not self._loaded:
