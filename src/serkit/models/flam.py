@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from serkit.errors import SerkitError
 from serkit.layers import FeatureNormalisation, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
-from serkit.models._inputs import frames_of
 from serkit.parameters import Rate, Size, Whole
 from serkit.tensors import Batch, Outputs
 
@@ -100,7 +99,7 @@ class Flam(nn.Module):
         """
         frames, masks = [], []
         for k, (name, dim) in enumerate(self.dims.items()):
-            given, mask = frames_of(batch, name, dim)
+            given, mask = batch.frames(name, dim)
             frames.append(self.project[k](self.normalisation(name, given, mask)))
             masks.append(mask)
         outputs: Outputs = self.head(torch.cat(frames, dim=1), torch.cat(masks, dim=1))
