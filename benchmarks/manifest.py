@@ -24,7 +24,8 @@ from serkit.types import Manifest, Utterance
 N_TRAIN, N_DEV, N_SPEAKERS, FRAMES_S = 66_992, 25_258, 1500, 50
 T = TypeVar("T")
 LABELS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-SHARES = np.array([6728, 2495, 1432, 1120, 16712, 29239, 6303, 2948], dtype=np.float64)  # systems.md 1.7
+# training clips by class, read in the code of ABHINAYA (arXiv 2505.18217)
+SHARES = np.array([6728, 2495, 1432, 1120, 16712, 29239, 6303, 2948], dtype=np.float64)
 LENGTHS = Path(__file__).parent / "data" / "msp_podcast_lengths.csv"
 
 

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 
 from serkit.networks import NetworkConfig
-from serkit.recipe import System
 from serkit.sampling import Examples
+from serkit.settings import System
 from serkit.types import Manifest, Utterance
 
 LABELS = ("anger", "neutral", "sadness")

@@ -472,8 +472,11 @@ def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage,
         while wanted not in log.read_text() and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.05)
         time.sleep(0.7)
-        os.killpg(process.pid, signal.SIGINT)
-        code = process.wait(timeout=60)
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+            code = process.wait(timeout=60)
+        finally:
+            process.kill()
     shown = log.read_text()
     # where the signal met code that a library runs while it is imported, Python ends by that signal itself: a shell
     # shows 130 for both

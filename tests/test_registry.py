@@ -30,6 +30,15 @@ def test_functions_classes_and_dataclasses_are_described_from_their_source():
     assert all(registry.member(kind, n).doc for kind in registry.Kind.__args__ for n in registry.names(kind))
 
 
+def test_a_class_takes_what_the_class_that_it_is_made_of_takes():
+    for name in ("wavlm", "bert"):
+        parameters = registry.member("encoders", name).parameters
+        assert parameters["layer"] == "'last'"
+        assert parameters["name"] is None
+    with pytest.raises(SerkitError, match="precision of encoder 'wavlm' is 'fp61'; did you mean 'fp16'"):
+        registry.check_parameters("encoders", "wavlm", {"name": "wavlm/base", "precision": "fp61"}, "here")
+
+
 def test_every_member_can_be_imported_and_is_what_was_described():
     for kind in registry.Kind.__args__:
         for name in registry.names(kind):

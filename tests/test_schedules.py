@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from serkit.recipe import Train
 from serkit.schedules import learning_rate
+from serkit.settings import Train
 
 
 def test_cosine_epoch_is_torch_s_stepped_once_an_epoch():

@@ -15,11 +15,10 @@ import numpy as np
 
 from serkit.combining import speaker_folds
 from serkit.errors import SerkitError, did_you_mean
-from serkit.metrics import BINS, confidence_bins, ece
+from serkit.metrics import BINS, SMALLEST_SHARE, confidence_bins, ece
 
 Method = Literal["none", "temperature", "vector"]
 METHODS = ("none", "temperature", "vector")
-SMALLEST_SHARE = 1e-6  # a forest gives exact zeros; their logarithm starts here
 LEAST_ROWS = 20  # answers that a measured precision rests on
 WILSON = "95% Wilson, clips taken as independent"
 

@@ -14,6 +14,7 @@ import typer
 from serkit import __version__
 from serkit.commands import ablation, findings, lists, stages
 from serkit.errors import SerkitError
+from serkit.files import DISK_FULL
 from serkit.serving import command_line, serve_command
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ for group in (stages, ablation, findings, lists, command_line, serve_command):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C
-OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO)
+OUTSIDE = (*DISK_FULL, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO)
 
 
 @app.callback(invoke_without_command=True)

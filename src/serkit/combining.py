@@ -23,7 +23,7 @@ from serkit.predictions import Predictions
 from serkit.types import Manifest
 
 Scores = Mapping[str, Predictions] | Sequence[Predictions]
-SMALLEST_SHARE = 1e-12
+SMALLEST_SHARE = 1e-12  # of probabilities that are combined; metrics have a larger one of their own
 FORMAT = 1
 
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RATE_HZ = 16_000
+from serkit.encoding import SAMPLE_RATE_HZ
+
 MAX_BIT_ERROR = 0.25
 MIN_COMMON_FRAMES = 40
 _WINDOW, _HOP, _STEP, _BANDS = 2048, 256, 4, 33
@@ -51,7 +52,7 @@ def fingerprint_audio(samples: np.ndarray) -> Fingerprint:
     if len(samples) < shortest:
         samples = np.pad(samples, (0, shortest - len(samples)))
     edges_hz = 300 * (3400 / 300) ** (np.arange(_BANDS + 1) / _BANDS)
-    edges = np.round(edges_hz * _WINDOW / RATE_HZ).astype(int)
+    edges = np.round(edges_hz * _WINDOW / SAMPLE_RATE_HZ).astype(int)
     window = np.hanning(_WINDOW).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
     parts = []

@@ -21,9 +21,9 @@ from serkit.errors import RunFailed, SerkitError
 from serkit.examples import Examples
 from serkit.networks import NetworkConfig
 from serkit.objective import Objective
-from serkit.recipe import System, Train
 from serkit.sampling import Loader
 from serkit.schedules import learning_rate
+from serkit.settings import System, Train
 from serkit.tensors import Batch
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from serkit.errors import SerkitError, did_you_mean
 from serkit.protocols import class_findings
 from serkit.recipe import Recipe
-from serkit.recordings import near_label
+from serkit.recordings import near_label, order_labels
 from serkit.types import CANONICAL_LABELS, Manifest, Utterance
 
 
@@ -28,9 +28,6 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
     twice = [n for n, k in Counter(names).items() if k > 1]
     if twice:
         raise SerkitError(f"--corpus {twice[0]} is given twice; give each corpus once")
-    found = {label for m in manifests for label in m.labels}
-    labels = [label for label in CANONICAL_LABELS if label in found]
-    labels += sorted(found - set(labels))
     rows: list[Utterance] = []
     for m in manifests:
         for u in m.utterances:
@@ -38,7 +35,7 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
             rows.append(dataclasses.replace(u, id=f"{m.corpus}.{u.id}", speaker=speaker, corpus=m.corpus))
     return Manifest(
         "+".join(names),
-        tuple(labels),
+        order_labels(label for m in manifests for label in m.labels),
         tuple(rows),
         {m.corpus: str(m.root or ".") for m in manifests},
         any(m.speakers_shared for m in manifests),
@@ -58,18 +55,7 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         SerkitError: a label outside the recipe's list that it neither maps nor drops, a listed class
             without a clip in train, an unknown name in any of the four settings.
     """
-    known = set(manifest.labels)
-    for setting, names in (("map_labels", recipe.map_labels), ("drop_labels", recipe.drop_labels)):
-        for name in names:
-            if name not in known:
-                raise SerkitError(
-                    f"{setting}: the corpus '{manifest.corpus}' has no label '{name}'"
-                    + (_read_as(name, manifest) or did_you_mean(name, known))
-                )
-    ids = set(manifest.ids)
-    for name in recipe.exclude:
-        if name not in ids:
-            raise SerkitError(f"exclude: no utterance '{name}' in '{manifest.corpus}'" + did_you_mean(name, ids))
+    _refuse_unknown(manifest, recipe)
     rename = {label: recipe.map_labels.get(label, label) for label in manifest.labels}
     present = [rename[label] for label in manifest.labels if label not in recipe.drop_labels]
     wanted = list(dict.fromkeys(present)) if recipe.labels == "corpus" else list(recipe.labels)
@@ -97,21 +83,11 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         votes = _map_votes(u.votes, recipe, set(wanted), votes_out)
         voteless += u.votes is not None and votes is None
         rows.append(dataclasses.replace(u, emotion=emotion, votes=votes))
-    counts = Counter(u.emotion for u in rows if u.split in ("train", None))
-    empty = [label for label in wanted if not counts[label]]
-    if empty:
-        others = [label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty[0])]
-        near = near_label(empty[0], map(str, others))
-        raise SerkitError(
-            f"label '{empty[0]}' has no training clip in '{manifest.corpus}'; name it in drop_labels, "
-            + (f"in map_labels where it is meant to be '{near}', " if near else "")
-            + "or list the labels without it"
-        )
+    _refuse_empty(wanted, rows, manifest.corpus)
     class_sets = {
-        corpus: tuple(dict.fromkeys(recipe.map_labels.get(label, label) for label in labels if label in known))
+        corpus: tuple(dict.fromkeys(rename[label] for label in labels if rename.get(label) in wanted))
         for corpus, labels in manifest.class_sets.items()
     }
-    class_sets = {c: tuple(label for label in ls if label in wanted) for c, ls in class_sets.items()}
     info = {
         **_found_anew(manifest.info, rows, wanted, class_sets),
         "labels": {
@@ -124,6 +100,33 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         },
     }
     return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def _refuse_unknown(manifest: Manifest, recipe: Recipe) -> None:
+    for setting, names in (("map_labels", recipe.map_labels), ("drop_labels", recipe.drop_labels)):
+        for name in names:
+            if name not in manifest.labels:
+                raise SerkitError(
+                    f"{setting}: the corpus '{manifest.corpus}' has no label '{name}'"
+                    + (_read_as(name, manifest) or did_you_mean(name, manifest.labels))
+                )
+    ids = set(manifest.ids)
+    for name in recipe.exclude:
+        if name not in ids:
+            raise SerkitError(f"exclude: no utterance '{name}' in '{manifest.corpus}'" + did_you_mean(name, ids))
+
+
+def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], corpus: str) -> None:
+    counts = Counter(u.emotion for u in rows if u.split in ("train", None))
+    empty = next((label for label in labels if not counts[label]), None)
+    if empty is None:
+        return
+    near = near_label(empty, (label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty)))
+    raise SerkitError(
+        f"label '{empty}' has no training clip in '{corpus}'; name it in drop_labels, "
+        + (f"in map_labels where it is meant to be '{near}', " if near else "")
+        + "or list the labels without it"
+    )
 
 
 def _read_as(word: str, manifest: Manifest) -> str:

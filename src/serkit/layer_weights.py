@@ -117,14 +117,7 @@ class WeightedLayers(nn.Module):
         """
         features = dict(batch.features)
         for name in self.place:
-            if name not in features:
-                raise SerkitError(f"batch without features of '{name}'" + did_you_mean(name, features))
-            if features[name].shape[2] != self.dims[name]:
-                found = features[name].shape[2]
-                raise SerkitError(
-                    f"features of '{name}': the network was built for width {self.dims[name]}, got {found}"
-                )
-            frames = self.standardise(name, features[name], batch.mask(name))
-            features[name] = self.stack(name)(frames)
+            stacked, mask = batch.frames(name, self.dims[name])
+            features[name] = self.stack(name)(self.standardise(name, stacked, mask))
         outputs: Outputs = self.network(replace(batch, features=features))
         return outputs

@@ -23,7 +23,7 @@ from serkit.errors import SerkitError, did_you_mean
 METRICS = ("macro_f1", "uar", "accuracy", "weighted_f1")
 DISTRIBUTION_METRICS = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
 BINS = 15  # of confidence, in the calibration error and its diagram
-SMALLEST_SHARE = 1e-6
+SMALLEST_SHARE = 1e-6  # a forest gives exact zeros; their logarithm starts here
 
 
 def confusion_matrix(

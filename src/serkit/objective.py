@@ -15,7 +15,7 @@ from serkit import registry
 from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.loss_sum import LossSum
-from serkit.recipe import System
+from serkit.settings import System
 from serkit.tensors import Batch, Outputs
 
 

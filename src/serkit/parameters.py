@@ -127,6 +127,20 @@ def kinds_of(annotation: ast.expr | None, path: Path) -> tuple[Allowed, ...]:
     return () if any(kind.name == "any" for kind in found) else found
 
 
+def definition(name: str, path: Path) -> tuple[ast.Assign | ast.ClassDef, Path] | None:
+    """The class or assignment that a name stands for at the top of a file of serkit, and the file it is written in."""
+    for node in _tree(path).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node, path
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return node, path
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("serkit."):
+            for entry in node.names:
+                if (entry.asname or entry.name) == name:
+                    return definition(entry.name, _file(str(node.module)))
+    return None
+
+
 def _kinds(node: ast.expr, path: Path) -> Iterator[Allowed]:
     if isinstance(node, ast.BinOp):  # int | None
         yield from _kinds(node.left, path)
@@ -138,8 +152,11 @@ def _kinds(node: ast.expr, path: Path) -> Iterator[Allowed]:
     elif isinstance(node, ast.Name) and node.id in _LISTS:
         yield Allowed("Sequence")
     elif isinstance(node, ast.Name):
-        meaning = _alias(node.id, path)
-        yield from [Allowed("any")] if meaning is None else _kinds(*meaning)
+        meaning = definition(node.id, path)
+        if meaning is not None and isinstance(meaning[0], ast.Assign):
+            yield from _kinds(meaning[0].value, meaning[1])
+        else:
+            yield Allowed("any")
     elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if node.value.id == "Literal":
@@ -155,18 +172,6 @@ def _kinds(node: ast.expr, path: Path) -> Iterator[Allowed]:
             yield Allowed("any")
     else:
         yield Allowed("any")
-
-
-def _alias(name: str, path: Path) -> tuple[ast.expr, Path] | None:
-    """The expression that a name stands for at the top of a file of serkit, and the file it is written in."""
-    for node in _tree(path).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return node.value, path
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("serkit."):
-            for entry in node.names:
-                if (entry.asname or entry.name) == name:
-                    return _alias(entry.name, _file(str(node.module)))
-    return None
 
 
 def _file(module: str) -> Path:

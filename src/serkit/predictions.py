@@ -106,15 +106,22 @@ class Predictions:
                 f"predictions '{self.system}': {len(missing)} of {len(ids)} utterances have no row, "
                 f"first '{missing[0]}'"
             )
-        rows = [position[i] for i in ids]
-        return self._rows(rows)
-
-    def _rows(self, rows: Sequence[int]) -> Predictions:
-        index = np.asarray(rows, dtype=np.int64)
+        index = np.array([position[i] for i in ids], dtype=np.int64)
         return Predictions(
             self.system, self.labels, self.kind, tuple(self.ids[k] for k in index),
             tuple(self.models[k] for k in index), self.seen[index], self.scores[index],
         )  # fmt: skip
+
+    @classmethod
+    def joined(cls, tables: Sequence[Predictions]) -> Predictions:
+        """The rows of several tables of one system, one table after the other."""
+        return dataclasses.replace(
+            tables[0],
+            ids=tuple(i for t in tables for i in t.ids),
+            models=tuple(m for t in tables for m in t.models),
+            seen=np.concatenate([t.seen for t in tables]),
+            scores=np.concatenate([t.scores for t in tables]),
+        )
 
     def save(self, path: Path | str) -> None:
         """Write Parquet: ``id, model, seen``, one double per label; system, kind, labels in the metadata."""

@@ -145,6 +145,23 @@ def split_by_speaker(utterances: Sequence[Utterance], fold: int, folds: Mapping[
     return [with_split(u, of_speaker.get(u.speaker)) for u in utterances]
 
 
+def split_by_session(utterances: Sequence[Utterance], fold: int, corpus: str) -> tuple[list[Utterance], int]:
+    """:func:`split_by_speaker` where two speakers of a session, ``meta["session"]``, are a fold together.
+
+    Returns:
+        The rows with their split, and how many sessions are here.
+
+    Raises:
+        SerkitError: no such fold, or fewer than three sessions.
+    """
+    here = sorted({u.meta["session"] for u in utterances})
+    if len(here) < 3:
+        raise SerkitError(f"{corpus}: sessions {here} here; train, dev and test need three sessions")
+    check_fold(fold, len(here), f"{corpus} with {len(here)} sessions here")
+    folds = {u.speaker: here.index(u.meta["session"]) + 1 for u in utterances if u.speaker}
+    return split_by_speaker(utterances, fold, folds), len(here)
+
+
 # ---------------------------------------------------------------- random splits
 
 
@@ -251,12 +268,17 @@ def carve_dev(
 
 def shared_speakers(utterances: Iterable[Utterance]) -> dict[str, int]:
     """Number of known speakers that two splits have in common: ``train/dev``, ``train/test``, ``dev/test``."""
+    who = _speakers_by_split(utterances)
+    pairs = (("train", "dev"), ("train", "test"), ("dev", "test"))
+    return {f"{a}/{b}": len(who[a] & who[b]) for a, b in pairs}
+
+
+def _speakers_by_split(utterances: Iterable[Utterance]) -> dict[str, set[str]]:
     who: dict[str, set[str]] = {name: set() for name in SPLITS}
     for u in utterances:
         if u.speaker is not None and u.split is not None:
             who[u.split].add(u.speaker)
-    pairs = (("train", "dev"), ("train", "test"), ("dev", "test"))
-    return {f"{a}/{b}": len(who[a] & who[b]) for a, b in pairs}
+    return who
 
 
 def count_findings(card: Card, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
@@ -332,10 +354,7 @@ def finish(
     """
     names = tuple(labels if labels is not None else protocol.labels or card.labels)
     shared = protocol.speakers_shared if speakers_shared is None else speakers_shared
-    who: dict[str, set[str]] = {name: set() for name in SPLITS}
-    for u in utterances:
-        if u.speaker is not None and u.split is not None:
-            who[u.split].add(u.speaker)
+    who = _speakers_by_split(utterances)
     overlap = shared_speakers(utterances)
     lines = [*card.notes, *notes]
     if shared and any(overlap.values()):

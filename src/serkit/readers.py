@@ -14,6 +14,7 @@ from serkit import config, registry, yaml_text
 from serkit.cards import Card
 from serkit.errors import SerkitError, did_you_mean, in_one_line
 from serkit.labels import join
+from serkit.protocols import choose_protocol
 from serkit.recordings import safe_id
 from serkit.types import Manifest
 
@@ -131,15 +132,12 @@ def fold_numbers(names: Sequence[str], protocol: str | None, folds: str) -> list
     """
     if len(names) != 1:
         raise SerkitError("cross-validation takes one corpus: folds of several corpora do not line up")
-    known = {p.name: p.folds for p in card(names[0]).protocols}
-    name = protocol or next(iter(known), "")
-    if name not in known:
-        raise SerkitError(f"corpus '{names[0]}' has no protocol '{name}'" + did_you_mean(name, known))
+    n_folds = choose_protocol(card(names[0]), protocol).folds
     if folds == "all":
-        return list(range(1, known[name] + 1))
+        return list(range(1, n_folds + 1))
     numbers = [part.strip() for part in folds.split(",")]
-    if not all(part.isdigit() and 1 <= int(part) <= known[name] for part in numbers):
-        raise SerkitError(f"--folds {folds!r}: expected all, or numbers from 1 to {known[name]} with commas")
+    if not all(part.isdigit() and 1 <= int(part) <= n_folds for part in numbers):
+        raise SerkitError(f"--folds {folds!r}: expected all, or numbers from 1 to {n_folds} with commas")
     return list(dict.fromkeys(int(part) for part in numbers))
 
 

@@ -22,7 +22,6 @@ from serkit.settings import (
     Evaluate,
     Feature,
     Frozen,
-    Loss,
     Named,
     Stack,
     System,
@@ -30,25 +29,6 @@ from serkit.settings import (
     Transcripts,
     from_name,
 )
-
-__all__ = [
-    "FINETUNE_LR",
-    "LAYER_WEIGHTS",
-    "RECIPES",
-    "Crossfit",
-    "Evaluate",
-    "Feature",
-    "Loss",
-    "Named",
-    "Recipe",
-    "Stack",
-    "System",
-    "Train",
-    "Transcripts",
-    "load_recipe",
-    "parse_recipe",
-    "recipe_names",
-]
 
 RECIPES = Path(__file__).parent / "recipes"
 FINETUNE_LR = 1e-4  # of a backbone under a head that trains at train.lr (read in the code of LAM and SeeNet)
@@ -143,7 +123,7 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        raise SerkitError(f"{where}: {_explain(error, tree)}") from None
+        raise SerkitError(f"{where}: {_explain(error)}") from None
     for name, system in recipe.systems.items():
         at = f"{where}: systems.{name}"
         parameters = system.model.parameters
@@ -168,7 +148,7 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
     return recipe
 
 
-def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
+def _explain(error: ValidationError) -> str:
     """One line for the first thing that is wrong, with the nearest known key."""
     errors = error.errors()
     first = min(errors, key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing

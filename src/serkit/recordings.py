@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -285,10 +285,15 @@ def recognise(
             f"{paths[0]}); expected {card.layout}; is it another --corpus?"
         )
     found = {
-        "unrecognised_audio": {"count": len(unknown), "examples": sorted(unknown)[:5]},
-        "duplicate_names": {"count": len(twice), "examples": sorted(twice)[:5]},
+        "unrecognised_audio": counted(unknown),
+        "duplicate_names": counted(twice),
     }
     return [rows[key] for key in sorted(rows)], found
+
+
+def counted(names: Collection[str]) -> dict[str, Any]:
+    """How many, and the first five, as ``info`` of a manifest has it."""
+    return {"count": len(names), "examples": sorted(names)[:5]}
 
 
 def missing_audio(root: Path | str, utterances: Iterable[Utterance]) -> list[str]:

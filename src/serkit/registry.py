@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serkit.errors import SerkitError, did_you_mean, in_one_line
-from serkit.parameters import Allowed, kinds_of, objection
+from serkit.parameters import Allowed, definition, kinds_of, objection
 
 Kind = Literal["corpora", "augment", "encoders", "models", "losses"]
 CONTEXT = frozenset({"self", "outputs", "batch", "class_counts", "label_names", "dims", "n_classes", "dim"})
@@ -70,8 +70,7 @@ def member(kind: Kind, name: str) -> Member:
         if isinstance(node, ast.FunctionDef) and node.name in wanted:
             return _member(name, node, node, path)
         if isinstance(node, ast.ClassDef) and node.name in wanted:
-            init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-            return _member(name, node, init, path)
+            return _member(name, node, *_constructor(node, path))
     raise SerkitError(f"{kind}/{name}.py has no public '{name}' or '{camel_case(name)}'")
 
 
@@ -172,6 +171,18 @@ def singular(kind: Kind) -> str:
     return {"corpora": "corpus", "augment": "augmentation", "encoders": "encoder", "models": "model", "losses": "loss"}[
         kind
     ]
+
+
+def _constructor(node: ast.ClassDef, path: Path) -> tuple[ast.FunctionDef | None, Path]:
+    """The ``__init__`` of a class, its own or that of a base class in serkit, and the file it is written in."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return item, path
+    for base in node.bases:
+        above = definition(base.id, path) if isinstance(base, ast.Name) else None
+        if above is not None and isinstance(above[0], ast.ClassDef):
+            return _constructor(above[0], above[1])
+    return None, path
 
 
 def _member(name: str, node: ast.ClassDef | ast.FunctionDef, signature: ast.FunctionDef | None, path: Path) -> Member:

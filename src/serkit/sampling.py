@@ -18,7 +18,7 @@ import torch
 
 from serkit.augment import Augmentation, Example, apply_chain, split_chain
 from serkit.examples import Examples
-from serkit.tensors import Batch
+from serkit.tensors import Batch, pad_sequences
 
 _WORKERS = 2  # threads that augment waveforms and compute their features ahead of the network
 
@@ -30,7 +30,7 @@ def draw_epoch(
 
     With one group this is a permutation. Otherwise each group gets ``rows / n_groups`` draws (the
     remainder goes to random groups): ``replacement`` draws them independently, as the published
-    WeightedRandomSampler does (systems.md 1.9.4), ``passes`` in shuffled passes over the group, so
+    WeightedRandomSampler does (code of Ueda et al. 2025), ``passes`` in shuffled passes over the group, so
     that no row is drawn twice before every row of its group was drawn once.
 
     Returns:
@@ -148,7 +148,7 @@ class Loader:
             clips = [examples.example(int(r)) for r in rows]
         features, lengths = {}, {}
         for name in examples.sources:
-            features[name], lengths[name] = _padded([clip.features[name] for clip in clips])
+            features[name], lengths[name] = pad_sequences([clip.features[name] for clip in clips])
         targets = None
         if examples.targets is not None or (changed and any(_changes_target(s) for s in self.augment)):
             targets = np.stack([c.target for c in clips]).astype(np.float32)
@@ -214,14 +214,6 @@ class Loader:
 
 def _changes_target(step: Augmentation) -> bool:
     return step.needs_partner or step.kind == "target"
-
-
-def _padded(items: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    sizes = np.array([len(x) for x in items], dtype=np.int64)
-    padded = np.zeros((len(items), int(sizes.max()), items[0].shape[1]), dtype=np.float32)
-    for k, x in enumerate(items):
-        padded[k, : len(x)] = x
-    return torch.from_numpy(padded), torch.from_numpy(sizes)
 
 
 def _prefetched(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from serkit.recipe import Train
+from serkit.settings import Train
 
 
 def learning_rate(settings: Train, base: float, step: int, steps_per_epoch: int) -> float:
     """The learning rate of one optimiser step.
 
-    ``cosine_epoch`` is the published schedule (Ueda et al. 2025; systems.md 1.4 and 1.9.9): PyTorch's
+    ``cosine_epoch`` is the published schedule (Ueda et al. 2025, paper and code): PyTorch's
     ``CosineAnnealingLR(T_max=epochs, eta_min=lr_min)`` stepped once an epoch, so that every step of an
     epoch has the same rate and the last epoch does not quite reach ``lr_min``. ``cosine`` moves every
     step, after the warm-up. ``exponential`` is ``base · decay^epoch``.

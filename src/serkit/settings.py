@@ -97,7 +97,7 @@ class Transcripts(Frozen):
 
 
 class Train(Frozen):
-    """How one network is trained (systems.md 1.4; defaults are the published ones unless said).
+    """How one network is trained (defaults: paper and code of Ueda et al. 2025, unless said).
 
     Attributes:
         epochs, batch_size, lr, weight_decay: as usual; AdamW.
@@ -194,7 +194,7 @@ class Crossfit(Frozen):
 
 
 class Stack(Frozen):
-    """The meta-model (systems.md 1.6: 5 folds, 200 trees, depth 8, leaf and split 10, balanced rows)."""
+    """The meta-model (Ueda et al. 2025: 5 folds, 200 trees, depth 8, leaf and split 10, balanced rows)."""
 
     name: Literal["random_forest", "logistic", "log_pool", "auto"] = "random_forest"
     trees: int = Field(200, ge=1)

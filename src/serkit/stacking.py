@@ -302,12 +302,7 @@ def cross_fitted(
             copy = copy.within(int(np.unique(rows.truth[fold != k], return_counts=True)[1].min()))
         copy = copy.fit({name: p.take(inside) for name, p in named.items()}, manifest)
         parts.append(copy.predict({name: p.take(outside) for name, p in named.items()}, manifest))
-    whole = Predictions(
-        stack.system, parts[0].labels, parts[0].kind, tuple(i for p in parts for i in p.ids),
-        tuple(m for p in parts for m in p.models), np.concatenate([p.seen for p in parts]),
-        np.concatenate([p.scores for p in parts]),
-    )  # fmt: skip
-    return whole.take(rows.ids)
+    return Predictions.joined(parts).take(rows.ids)
 
 
 def choose(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ class Batch:
     targets: Tensor | None = None
     class_mask: Tensor | None = None
     attributes: Tensor | None = None
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,6 +40,19 @@ class Batch:
     def mask(self, name: str) -> Tensor:
         """(batch, time) bool of one modality: True where the data is real."""
         return length_mask(self.lengths[name], self.features[name].shape[1])
+
+    def frames(self, name: str, dim: int) -> tuple[Tensor, Tensor]:
+        """(batch, time, dim) of one modality and its (batch, time) mask, for a network that was built for ``dim``.
+
+        Raises:
+            SerkitError: the batch lacks the modality, or it has another width.
+        """
+        if name not in self.features:
+            raise SerkitError(f"batch without features of '{name}'" + did_you_mean(name, self.features))
+        frames = self.features[name]
+        if frames.shape[2] != dim:
+            raise SerkitError(f"features of '{name}': the network was built for width {dim}, got {frames.shape[2]}")
+        return frames, self.mask(name)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
@@ -55,7 +68,6 @@ class Batch:
             targets=move(self.targets),
             class_mask=move(self.class_mask),
             attributes=move(self.attributes),
-            extra={k: v.to(device, non_blocking=True) for k, v in self.extra.items()},
         )
 
 
@@ -88,15 +100,14 @@ def length_mask(lengths: Tensor, time: int) -> Tensor:
     return torch.arange(time, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def pad_sequences(items: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def pad_sequences(items: Sequence[np.ndarray | Tensor]) -> tuple[Tensor, Tensor]:
     """Stack clips of different length, zeros on the right.
 
     Args:
         items: (time, dim) each, any floating type, at least one frame, the same dim.
-        dtype: of the result; stored float16 features become float32 while they are copied.
 
     Returns:
-        (batch, longest, dim) of ``dtype`` and (batch,) int64 lengths.
+        (batch, longest, dim) float32 and (batch,) int64 lengths.
 
     Raises:
         SerkitError: no items, an item without frames, or of another width.
@@ -111,9 +122,8 @@ def pad_sequences(items: Sequence[Tensor], dtype: torch.dtype = torch.float32) -
     for row, item in enumerate(items):
         if item.ndim != 2 or len(item) < 1 or item.shape[1] != dim:
             raise SerkitError(f"clip {row} of a batch: expected (1 frame or more, {dim}), got {tuple(item.shape)}")
-    lengths = torch.tensor([len(item) for item in items], dtype=torch.int64)
-    padded = items[0].new_empty((len(items), int(lengths.max()), dim), dtype=dtype)
+    lengths = np.array([len(item) for item in items], dtype=np.int64)
+    padded = np.zeros((len(items), int(lengths.max()), dim), dtype=np.float32)
     for row, item in enumerate(items):
         padded[row, : len(item)] = item
-        padded[row, len(item) :] = 0
-    return padded, lengths
+    return torch.from_numpy(padded), torch.from_numpy(lengths)

@@ -25,8 +25,8 @@ from serkit.examples import Examples
 from serkit.files import write_bytes, write_text
 from serkit.fitting import Fitting, copy_weights, make_accelerator, put_weights, set_statistics
 from serkit.networks import NetworkConfig, build_network, save_network, with_backbone
-from serkit.recipe import System, Train
 from serkit.scoring import measure_scores, score
+from serkit.settings import System, Train
 
 STATE = "state.pt"
 

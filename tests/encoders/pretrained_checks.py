@@ -30,6 +30,19 @@ def rms(together: list[np.ndarray], alone: list[np.ndarray]) -> float:
     return float(np.sqrt(np.mean(difference**2)))
 
 
+def speech_states(folder: Path, samples: np.ndarray) -> list[np.ndarray]:
+    """All hidden states, (time, dim) each, that transformers itself gives of a waveform."""
+    import torch
+    import transformers
+
+    front = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    values = torch.from_numpy(front(samples, sampling_rate=16_000, return_tensors="np")["input_values"])
+    with torch.inference_mode():
+        output = model(values, output_hidden_states=True)
+    return [s[0].numpy() for s in (*output.hidden_states[:-1], output.last_hidden_state)]
+
+
 def check_padding_changes_nothing(encoder: Any, items: list[Any], bound: float = 1e-4) -> None:
     """Every item alone, then all in one batch, padded to the longest."""
     encoder.batch_s = 1e6

@@ -38,12 +38,6 @@ REFERENCE: tuple[tuple[int, int, float], ...] = (
 # fmt: on
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
 def filled(own: dict[str, Any]) -> dict[str, Any]:
     """Weights that are the same everywhere: sines of the position, phase by name, scaled by kind."""
     made = {}
@@ -129,10 +123,9 @@ def test_values_of_the_published_classes(published: Path) -> None:
     assert (prosody.spec.dim, prosody.spec.rate_hz) == (256, 80.0)
 
 
-def test_weights_are_strict(published: Path, tmp_path: Path) -> None:
-    for stem in ("encoder", "decoder"):
-        tensors = torch.load(published / f"ns3_facodec_{stem}_v2.bin", weights_only=True)
-        torch.save(tensors, tmp_path / f"ns3_facodec_{stem}_v2.bin")
+def test_weights_are_strict(tmp_path: Path) -> None:
+    tiny_folder("facodec", tmp_path)
+    tensors = torch.load(tmp_path / "ns3_facodec_decoder_v2.bin", weights_only=True)
     Facodec("facodec/prosody", source=tmp_path).load()
     torch.save({**tensors, "strange": torch.zeros(1)}, tmp_path / "ns3_facodec_decoder_v2.bin")
     with pytest.raises(SerkitError, match="unexpected weight 'strange'"):
@@ -155,9 +148,9 @@ def test_frames_and_long_clips() -> None:
     encoder = Facodec("facodec/random", chunk_s=4.0, context_s=1.0)
     for n in (1, 199, 200, 201, 960, 40_000):
         assert len(encoder(clips((n,)))[0]) == n_frames(n, encoder.spec) == 1 + n // 200
-    long = np.tile(clips((16_000,))[0], 600)
+    long = np.tile(clips((16_000,))[0], 60)
     prosody = Facodec("facodec/prosody", source=tiny_folder("facodec"), chunk_s=10.0, context_s=1.0)
-    assert prosody([long])[0].shape == (48_001, 16)
+    assert prosody([long])[0].shape == (4_801, 16)
     whole = Facodec("facodec/random", speaker="frames")
     cut = Facodec("facodec/random", speaker="frames", chunk_s=4.0, context_s=1.9)
     assert whole.spec.fingerprint != cut.spec.fingerprint

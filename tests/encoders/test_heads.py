@@ -25,12 +25,6 @@ TEXT = [(family, tuple(f"{kind}For{task}" for task in TASKS)) for family, kind i
 CASES = [(family, name) for family, names in AUDIO + TEXT for name in names if hasattr(transformers, name)]
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
 def with_head(family: str, name: str, folder: Path) -> Path:
     """The tiny checkpoint of a family as a class with a head saves it, with its tokenizer or front end."""
     base = tiny_folder(family)

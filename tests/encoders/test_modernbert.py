@@ -13,17 +13,6 @@ from serkit.foundation.tiny import tiny_folder
 transformers = pytest.importorskip("transformers")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder("modernbert", tmp_path_factory.mktemp("modernbert") / "tiny")
-
-
 def test_it_is_what_transformers_computes_batched_or_not_and_windowed(folder: Path) -> None:
     check_text_encoder(Modernbert, folder)
 

@@ -12,6 +12,7 @@ from pretrained_checks import (
     check_padding_changes_nothing,
     check_strict_names,
     clips,
+    speech_states,
 )
 
 from serkit.encoders.wav2vec2 import Wav2vec2
@@ -21,29 +22,9 @@ transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder("wav2vec2", tmp_path_factory.mktemp("wav2vec2") / "tiny")
-
-
-def published(folder: Path, samples: np.ndarray) -> list[np.ndarray]:
-    front = transformers.AutoFeatureExtractor.from_pretrained(folder)
-    model = transformers.Wav2Vec2Model.from_pretrained(folder).eval()
-    values = torch.from_numpy(front(samples, sampling_rate=16_000, return_tensors="np")["input_values"])
-    with torch.inference_mode():
-        output = model(values, output_hidden_states=True)
-    return [s[0].numpy() for s in (*output.hidden_states[:-1], output.last_hidden_state)]
-
-
 def test_every_layer_is_the_one_asked_for(folder: Path) -> None:
     samples = clips((35_000,))[0]
-    check_layers(Wav2vec2, folder, samples, published(folder, samples))
+    check_layers(Wav2vec2, folder, samples, speech_states(folder, samples))
 
 
 def test_padding_changes_nothing(folder: Path) -> None:
@@ -66,7 +47,7 @@ def test_the_published_batch_is_not_exact_here(folder: Path) -> None:
     batch = front([short, long], sampling_rate=16_000, return_tensors="pt", padding=True)
     with torch.inference_mode():
         padded = model(batch["input_values"]).last_hidden_state[0, :49].numpy()
-    assert np.abs(padded - published(folder, short)[-1]).max() > 1e-2
+    assert np.abs(padded - speech_states(folder, short)[-1]).max() > 1e-2
 
 
 def test_a_large_style_model_without_group_normalisation(tmp_path: Path) -> None:

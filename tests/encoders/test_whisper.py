@@ -25,12 +25,6 @@ torch = pytest.importorskip("torch")
 SHORT = {"max_source_positions": 150}  # windows of 3 s: the same code, ten times faster
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder("whisper", tmp_path_factory.mktemp("whisper") / "tiny", **SHORT)

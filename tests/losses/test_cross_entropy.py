@@ -38,7 +38,7 @@ def test_value_and_gradient_are_those_of_torch(logits, kind, smoothing):
 
 
 def test_weights_of_single_rows_act(logits):
-    """A per-sample weight broadcast over the batch would give the unweighted mean (systems.md 15.2)."""
+    """A per-sample weight broadcast over the batch would give the unweighted mean."""
     options = {"class_weights": "inverse_frequency", "class_counts": COUNTS}
     losses = F.cross_entropy(logits, LABELS.clamp_min(0), reduction="none")
     w = torch.tensor([2.0, 20.0, 5.0, 4.0, 20.0])

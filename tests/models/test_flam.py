@@ -28,7 +28,7 @@ def made(dim: int = 32, **options: object) -> Flam:
 
 
 def slow(network: Flam, clip: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """U and z of one clip (time, dim), head by head and frame by frame from the equations of systems.md 2.3."""
+    """U and z of one clip (time, dim), head by head and frame by frame from the equations of arXiv 2512.04551."""
     inner = network.head.attention.inner  # type: ignore[union-attr]
     dim, heads = clip.shape[1], inner.num_heads
     q, k, v = (clip @ w.T + b for w, b in zip(inner.in_proj_weight.chunk(3), inner.in_proj_bias.chunk(3), strict=True))

@@ -20,9 +20,10 @@ from serkit.tensors import Batch, pad_sequences
 pytest.importorskip("transformers")
 
 from serkit.foundation import backbones  # it needs transformers
+from serkit.foundation.speech import CLASSES
 from serkit.foundation.tiny import tiny_folder
 
-FAMILIES = tuple(backbones.CLASSES)
+FAMILIES = tuple(CLASSES)
 
 
 def waves(*lengths: int) -> list[torch.Tensor]:

@@ -103,8 +103,8 @@ def audformat(
             "licence": str(db.license or "unknown"),
             "tables": list(tables),
             "label_map": {u.meta["label"]: u.emotion for u in ordered if u.meta["label"] is not None},
-            "missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]},
-            "duplicate_names": {"count": len(twice), "examples": sorted(twice)[:5]},
+            "missing_audio": recordings.counted(missing),
+            "duplicate_names": recordings.counted(twice),
         },
     )
 

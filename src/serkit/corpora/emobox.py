@@ -157,7 +157,7 @@ def emobox(
         extra={
             "dataset": dataset,
             "label_map": {word: recordings.canonical_label(label) for word, label in sorted(words.items())},
-            "missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]},
+            "missing_audio": recordings.counted(missing),
         },
     )
 

@@ -121,14 +121,9 @@ def iemocap(
             f"iemocap: none of {len(missing)} evaluated turns has its recording under {folder}; expected {CARD.layout}"
         )
     rows.sort(key=lambda u: u.id)
-    here = sorted({u.meta["session"] for u in rows})
-    if len(here) < 3:
-        raise SerkitError(f"iemocap: sessions {here} here; train, dev and test need three sessions")
-    protocols.check_fold(fold, len(here), f"iemocap with {len(here)} sessions here")
-    number = {session: k for k, session in enumerate(here, 1)}
-    folds = {u.speaker: number[u.meta["session"]] for u in rows if u.speaker}
+    rows, n_sessions = protocols.split_by_session(rows, fold, CARD.name)
     extra: dict[str, Any] = {
-        "missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]},
+        "missing_audio": recordings.counted(missing),
         "left_out": dict(sorted(left_out.items())),
         "label_merges": {"excitement": "happiness"} if four else {},
         "options": {"votes": votes},
@@ -142,11 +137,11 @@ def iemocap(
         ]
     return protocols.finish(
         CARD,
-        protocols.split_by_speaker(rows, fold, folds),
+        rows,
         root=folder,
         protocol=chosen,
         fold=fold,
-        folds=len(here),
+        folds=n_sessions,
         extra=extra,
     )
 

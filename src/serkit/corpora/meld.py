@@ -113,7 +113,7 @@ def meld(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
     if not rows:
         raise SerkitError(f"meld: none of {len(missing)} rows has its clip under {folder}; expected {CARD.layout}")
     rows.sort(key=lambda u: u.id)
-    extra = {"missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]}}
+    extra = {"missing_audio": recordings.counted(missing)}
     return protocols.finish(CARD, rows, root=folder, protocol=chosen, fold=fold, folds=1, extra=extra)
 
 

@@ -34,7 +34,7 @@ CARD = Card(
             folds=6,
             description=f"Anger, happiness, neutral, sadness. {_FOLDS}",
             labels=_FOUR,
-            source="leave one session out (systems table: MLL, CO-VADA); the dev session: serkit",
+            source="leave one session out (arXiv 2512.04551 and 2506.06071); the dev session: serkit",
         ),
         Protocol(
             name="msp-improv-full-6session",
@@ -106,14 +106,9 @@ def msp_improv(root: Path, *, protocol: str | None = None, fold: int = 1, seed: 
     if not rows:
         raise SerkitError(f"msp_improv: no row is left, {len(missing)} have no recording; expected {CARD.layout}")
     rows.sort(key=lambda u: u.id)
-    here = sorted({u.meta["session"] for u in rows})
-    if len(here) < 3:
-        raise SerkitError(f"msp_improv: sessions {here} here; train, dev and test need three sessions")
-    protocols.check_fold(fold, len(here), f"msp_improv with {len(here)} sessions here")
-    number = {session: k for k, session in enumerate(here, 1)}
-    folds = {u.speaker: number[u.meta["session"]] for u in rows if u.speaker}
+    rows, n_sessions = protocols.split_by_session(rows, fold, CARD.name)
     extra: dict[str, Any] = {
-        "missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]},
+        "missing_audio": recordings.counted(missing),
         "left_out": dict(sorted(left_out.items())),
     }
     if chosen.labels == _FOUR:
@@ -122,11 +117,11 @@ def msp_improv(root: Path, *, protocol: str | None = None, fold: int = 1, seed: 
         extra["count_findings"] = [here_is] if len(rows) != total else []
     return protocols.finish(
         CARD,
-        protocols.split_by_speaker(rows, fold, folds),
+        rows,
         root=folder,
         protocol=chosen,
         fold=fold,
-        folds=len(here),
+        folds=n_sessions,
         extra=extra,
     )
 

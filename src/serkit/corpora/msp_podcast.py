@@ -235,7 +235,7 @@ def _finished(
     if "test" not in {u.split for u in rows}:
         notes.append("no test rows: dev both chooses and measures")
     extra: dict[str, Any] = {
-        "missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]},
+        "missing_audio": recordings.counted(missing),
         "left_out": dict(sorted(left_out.items())),
         "options": {"other": other},
         "ratings": n_raters,

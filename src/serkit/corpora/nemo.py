@@ -92,7 +92,7 @@ def nemo(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
         raise SerkitError(f"nemo: none of {len(missing)} rows has its recording under {folder}; expected {CARD.layout}")
     rows.sort(key=lambda u: u.id)
     folds = protocols.fold_of_speakers((u.speaker for u in rows if u.speaker), chosen.folds)
-    extra: dict[str, Any] = {"missing_audio": {"count": len(missing), "examples": sorted(missing)[:5]}}
+    extra: dict[str, Any] = {"missing_audio": recordings.counted(missing)}
     return protocols.finish(
         CARD,
         protocols.split_by_speaker(rows, fold, folds),

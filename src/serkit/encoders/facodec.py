@@ -76,7 +76,7 @@ class Facodec(Pretrained):
         if self.with_speaker:
             params["speaker"] = speaker
         self._specify(
-            name, layer="last", pool=pool, dtype=dtype, source=source, precision="float32", window=HOP, hop=HOP,
+            name, layer="last", pool=pool, dtype=dtype, precision="float32", window=HOP, hop=HOP,
             padding=HOP, params=params,
         )  # fmt: skip
         self.spec = dataclasses.replace(self.spec, layer=None)

@@ -64,7 +64,7 @@ class Whisper(Pretrained):
         self.whole = window == "30s"
         self.batch_s = batch_s
         self._specify(
-            name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision, window=HOP, hop=HOP,
+            name, layer=layer, pool=pool, dtype=dtype, precision=precision, window=HOP, hop=HOP,
             padding=HOP - 1, params={"window": window},
         )  # fmt: skip
 

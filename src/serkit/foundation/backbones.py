@@ -19,15 +19,9 @@ from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import load_model, peft_package, quiet, transformers_package
-from serkit.foundation.speech import HEADS, biased_attention, masked_norm, receptive_field, widen_groups
+from serkit.foundation.speech import CLASSES, HEADS, isolate_clips, receptive_field
 from serkit.foundation.tiny import tiny_folder
 
-CLASSES: Mapping[str, str] = {
-    "wavlm": "WavLMModel",
-    "hubert": "HubertModel",
-    "wav2vec2": "Wav2Vec2Model",
-    "distilhubert": "HubertModel",
-}
 OPTIONS = ("name", "layers", "dropout", "layer_drop")
 _QUIET_VARIANCE = 1e-7  # of Wav2Vec2FeatureExtractor
 
@@ -169,14 +163,7 @@ class Backbone(nn.Module):
         self.dim = int(config.hidden_size)
         self.window, self.hop = receptive_field(config.conv_kernel, config.conv_stride)
         self._kernels, self._strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self._norm: Any = None
-        first = model.feature_extractor.conv_layers[0]
-        if config.feat_extract_norm == "group":
-            self._norm = first.layer_norm = masked_norm(first.layer_norm)
-        for layer in model.encoder.layers:
-            if hasattr(layer.attention, "torch_multi_head_self_attention"):
-                layer.attention.torch_multi_head_self_attention = biased_attention(layer.attention)
-        widen_groups(model)
+        self._norm = isolate_clips(model)
 
     @property
     def front(self) -> nn.Module:

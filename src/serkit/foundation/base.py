@@ -40,6 +40,7 @@ class Pretrained:
 
     spec: EncoderSpec
     resolved: checkpoints.Resolved
+    _model: Any
     device: str = "cpu"
 
     def _resolved(self, name: str, source: Path | str | None) -> checkpoints.Resolved:
@@ -55,7 +56,6 @@ class Pretrained:
         layer: Layer,
         pool: int,
         dtype: Literal["float16", "float32"],
-        source: Path | str | None,
         precision: Precision,
         window: int = 0,
         hop: int = 0,
@@ -199,7 +199,8 @@ class Pretrained:
         raise NotImplementedError
 
     def _to(self, device: Any, dtype: Any) -> None:
-        raise NotImplementedError
+        """Move what :meth:`_load` made; a model of several parts says how."""
+        self._model.to(device=device, dtype=dtype)
 
     def _encode(self, items: list[Any]) -> list[np.ndarray]:
         raise NotImplementedError

@@ -8,10 +8,10 @@ alone), and a group normalisation after the first convolution, which averages ov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -22,6 +22,13 @@ from serkit.foundation.loading import front_end, load_model, transformers_packag
 from serkit.foundation.pieces import batches, pieces
 
 WINDOW, HOP = 400, 320  # of every published checkpoint (Baevski et al. 2020, section 2); folders say their own
+CLASSES: Mapping[str, str] = {
+    "wavlm": "WavLMModel",
+    "hubert": "HubertModel",
+    "wav2vec2": "Wav2Vec2Model",
+    "distilhubert": "HubertModel",
+}
+"""Families of this architecture, and their classes in transformers."""
 HEADS = (
     "lm_head.", "quantizer.", "project_hid.", "project_q.", "classifier.", "projector.", "layer_weights",
     "tdnn.", "objective.", "feature_extractor.weight", "feature_extractor.bias",  # of speaker verification (x-vectors)
@@ -33,23 +40,35 @@ class SpeechEncoder(Pretrained):
 
     A clip longer than ``chunk_s`` is computed in stretches that overlap by ``context_s`` on each side,
     because attention over ten minutes does not fit; both are part of the fingerprint.
+
+    Args:
+        name: ``FAMILY/…``, or ``hub:ORG/MODEL`` or ``path:DIR`` of the family's architecture.
+        layer: hidden state: a number (0 is what enters the first layer), ``last``, ``mean_last_4``, or ``all``
+            side by side, (frames, layers x dim), with ``n_layers`` in the spec's parameters.
+        pool: frames averaged into one. dtype: how features are stored.
+        source: a local folder in the hub's layout that replaces the source.
+        precision: arithmetic of the model: ``float32``, ``bf16`` or ``fp16``.
+        chunk_s, context_s: clips longer than the one are computed in stretches that see the other on each side.
+        batch_s: seconds of audio computed together, padding counted; does not change the numbers.
+
+    Raises:
+        SerkitError: an unknown name or choice.
     """
 
     MODALITY: ClassVar[Literal["audio", "text"]] = "audio"
-    CLASS: ClassVar[str]
 
-    def _build(
+    def __init__(
         self,
         name: str,
         *,
-        layer: Layer,
-        pool: int,
-        dtype: Literal["float16", "float32"],
-        source: Path | str | None,
-        precision: Precision,
-        chunk_s: float,
-        context_s: float,
-        batch_s: float | None,
+        layer: Layer = "last",
+        pool: int = 1,
+        dtype: Literal["float16", "float32"] = "float16",
+        source: Path | str | None = None,
+        precision: Precision = "float32",
+        chunk_s: float = 60.0,
+        context_s: float = 5.0,
+        batch_s: float | None = None,
     ) -> None:
         self.resolved = self._resolved(name, source)
         kernels = self.resolved.config.get("conv_kernel")
@@ -61,14 +80,19 @@ class SpeechEncoder(Pretrained):
         self._context = int(context_s * SAMPLE_RATE_HZ / hop)
         self.batch_s = batch_s
         self._specify(
-            name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision, window=window, hop=hop,
+            name, layer=layer, pool=pool, dtype=dtype, precision=precision, window=window, hop=hop,
             params={"chunk_s": float(chunk_s), "context_s": float(context_s)},
         )  # fmt: skip
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """Small random weights of the real class, saved and loaded like a download."""
+        return cls(f"{cls.FAMILY}/random")
 
     def _load(self, folder: Path) -> None:
         transformers = transformers_package(self.spec.name)
         self._model: Any = load_model(
-            self.spec.name, getattr(transformers, self.CLASS), folder,
+            self.spec.name, getattr(transformers, CLASSES[self.FAMILY]), folder,
             ignored=(*HEADS, "masked_spec_embed"), missing_ok=("masked_spec_embed",),
         )  # fmt: skip
         self._front: Any = front_end(self.spec.name, folder)
@@ -81,19 +105,9 @@ class SpeechEncoder(Pretrained):
             raise SerkitError(
                 f"encoder '{self.spec.name}': weights with dim, layers, window, hop {found}, expected {expected}"
             )
-        self._norm: Any = None
-        first = self._model.feature_extractor.conv_layers[0]
-        if config.feat_extract_norm == "group":
-            self._norm = first.layer_norm = masked_norm(first.layer_norm)
-        for layer in self._model.encoder.layers:
-            if hasattr(layer.attention, "torch_multi_head_self_attention"):
-                layer.attention.torch_multi_head_self_attention = biased_attention(layer.attention)
-        widen_groups(self._model)
+        self._norm = isolate_clips(self._model)
         self._first_stride, self._first_kernel = config.conv_stride[0], config.conv_kernel[0]
         self._tap = LayerTap(self._model.encoder.layers, self.taken)
-
-    def _to(self, device: Any, dtype: Any) -> None:
-        self._model.to(device=device, dtype=dtype)
 
     def _encode(self, items: list[np.ndarray]) -> list[np.ndarray]:
         window, hop = self.spec.window, self.spec.hop
@@ -153,6 +167,27 @@ def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int
         window += (kernel - 1) * hop
         hop *= stride
     return window, hop
+
+
+def isolate_clips(model: Any) -> Any:
+    """Have a padded batch give each clip the frames that it has alone, in place.
+
+    Args:
+        model: of transformers, one of :data:`CLASSES`; its weights and their names stay as they are.
+
+    Returns:
+        The first normalisation (:func:`masked_norm`), which is told the lengths before each pass; ``None`` where the
+        model has none over time.
+    """
+    for layer in model.encoder.layers:
+        if hasattr(layer.attention, "torch_multi_head_self_attention"):
+            layer.attention.torch_multi_head_self_attention = biased_attention(layer.attention)
+    widen_groups(model)
+    if model.config.feat_extract_norm != "group":
+        return None
+    first = model.feature_extractor.conv_layers[0]
+    first.layer_norm = masked_norm(first.layer_norm)
+    return first.layer_norm
 
 
 def biased_attention(attention: Any) -> Any:

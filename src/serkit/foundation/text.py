@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -28,24 +28,42 @@ class TextEncoder(Pretrained):
     A text is never cut: one longer than ``max_tokens`` is read in windows that overlap by ``overlap`` tokens
     on each side, and every token is taken from the window where it has the most context. An empty text is
     one frame, the state of the first special token.
+
+    Args:
+        name: ``FAMILY/…``, or ``hub:ORG/MODEL`` or ``path:DIR`` of the family's architecture (a
+            sentence-transformer-shaped folder too).
+        layer: hidden state: a number (0 is what enters the first layer), ``last``, ``mean_last_4``, or ``all``
+            side by side, (tokens, layers x dim), with ``n_layers`` in the spec's parameters.
+        special_tokens: ``keep`` the states of the markers at both ends (as published), or ``drop`` them.
+        max_tokens: longest window, markers counted; never more than the model's own limit.
+        overlap: tokens that a window sees beyond those it gives, on each side, where a text needs several.
+        pad_to: cut or pad every text to so many tokens and keep the states of the padding, as the released code
+            of Ueda et al. 2025 does with 80; ``None``: texts as long as they are.
+        pool: frames averaged into one. dtype: how features are stored.
+        source: a local folder in the hub's layout that replaces the source.
+        precision: arithmetic of the model: ``float32``, ``bf16`` or ``fp16``.
+        batch_tokens: tokens computed together, padding counted; does not change the numbers.
+
+    Raises:
+        SerkitError: an unknown name or choice.
     """
 
     MODALITY: ClassVar[Literal["audio", "text"]] = "text"
 
-    def _build(
+    def __init__(
         self,
         name: str,
         *,
-        layer: Layer,
-        pool: int,
-        dtype: Literal["float16", "float32"],
-        source: Path | str | None,
-        precision: Precision,
-        special_tokens: Special,
-        max_tokens: int,
-        overlap: int,
-        pad_to: int | None,
-        batch_tokens: int | None,
+        layer: Layer = "last",
+        special_tokens: Special = "keep",
+        max_tokens: int = 512,
+        overlap: int = 64,
+        pad_to: int | None = None,
+        pool: int = 1,
+        dtype: Literal["float16", "float32"] = "float16",
+        source: Path | str | None = None,
+        precision: Precision = "float32",
+        batch_tokens: int | None = None,
     ) -> None:
         if special_tokens not in SPECIALS:
             raise SerkitError(
@@ -62,12 +80,17 @@ class TextEncoder(Pretrained):
         self._pad_to = pad_to
         self._keep_special, self._max_tokens, self._overlap = special_tokens == "keep", max_tokens, overlap
         self._specify(
-            name, layer=layer, pool=pool, dtype=dtype, source=source, precision=precision,
+            name, layer=layer, pool=pool, dtype=dtype, precision=precision,
             params={
                 "special_tokens": special_tokens, "max_tokens": int(max_tokens), "overlap": int(overlap),
                 **({} if pad_to is None else {"pad_to": int(pad_to)}),
             },
         )  # fmt: skip
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """Small random weights of the real class, saved and loaded like a download."""
+        return cls(f"{cls.FAMILY}/random")
 
     def _load(self, folder: Path) -> None:
         transformers = transformers_package(self.spec.name)
@@ -106,9 +129,6 @@ class TextEncoder(Pretrained):
                 return list(outer[:start]), list(outer[start + len(inner) :])
         raise SerkitError(f"encoder '{self.spec.name}': its tokenizer changes a text when special tokens are added")
 
-    def _to(self, device: Any, dtype: Any) -> None:
-        self._model.to(device=device, dtype=dtype)
-
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text without special tokens; ``<s>`` in a transcript is four characters, not a marker."""
         if not self._loaded:
@@ -120,7 +140,7 @@ class TextEncoder(Pretrained):
         return [int(i) for i in ids]
 
     def _padded(self, items: list[str], length: int) -> list[np.ndarray]:
-        """Every text cut or padded to ``length`` tokens, with the states of the padding (systems.md 1.9.2)."""
+        """Every text cut or padded to ``length`` tokens, with the states of the padding (code of Ueda et al. 2025)."""
         room = length - len(self._prefix) - len(self._suffix)
         rows = [[*self._prefix, *self.tokens(text)[:room], *self._suffix] for text in items]
         return [frames for row in rows for frames in self._batch([row], length)]

@@ -21,7 +21,7 @@ class FramePool(nn.Module):
 
     Args:
         dim: width of a frame.
-        pooling: ``attention``: softmax of ``v·u_t`` with a learned v (Wang et al. 2026; systems.md 2.3); ``mean``;
+        pooling: ``attention``: softmax of ``v·u_t`` with a learned v (Wang et al. 2026, arXiv 2512.04551); ``mean``;
             ``max``; ``last``: the last real frame; ``attentive_statistics``: mean and standard deviation
             under softmax of ``v·tanh(W u_t)`` (Okabe et al. 2018).
 

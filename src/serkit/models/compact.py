@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from serkit.errors import SerkitError, did_you_mean
 from serkit.layers import FeatureNormalisation, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
-from serkit.models._inputs import frames_of
 from serkit.parameters import Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
@@ -107,7 +106,7 @@ class Compact(nn.Module):
         """
         frames, masks = [], []
         for k, (name, dim) in enumerate(self.dims.items()):
-            given, mask = frames_of(batch, name, dim)
+            given, mask = batch.frames(name, dim)
             encoded, lengths = self.stems[k](self.normalisation(name, given, mask), batch.lengths[name])
             low = length_mask(lengths, encoded.shape[1])
             for block in cast(nn.ModuleList, self.blocks[k]):

@@ -136,9 +136,9 @@ class CrossAttention(nn.Module):
         """
         encoded: list[Tensor] = []
         masks: list[Tensor | None] = []
-        for k, name in enumerate(self.dims):
-            frames = _features(batch, name, self.dims[name])
-            mask, lengths = batch.mask(name), batch.lengths[name]
+        for k, (name, dim) in enumerate(self.dims.items()):
+            frames, mask = batch.frames(name, dim)
+            lengths = batch.lengths[name]
             frames = self.normalisation(name, frames, mask)
             if self.noise and self.training:
                 frames = frames + self.noise * torch.randn_like(frames)
@@ -156,16 +156,6 @@ class CrossAttention(nn.Module):
         emotion, neutral = self.head(embedding)
         first_mask = batch.mask(next(iter(self.dims)))
         return Outputs(emotion, neutral, embedding=embedding, frames=aligned[0], frames_mask=first_mask)
-
-
-def _features(batch: Batch, name: str, dim: int) -> Tensor:
-    """(batch, time, dim) of one modality, or one line saying why not."""
-    if name not in batch.features:
-        raise SerkitError(f"batch without features of '{name}'{did_you_mean(name, batch.features)}")
-    frames = batch.features[name]
-    if frames.shape[2] != dim:
-        raise SerkitError(f"features of '{name}': the network was built for width {dim}, got {frames.shape[2]}")
-    return frames
 
 
 def _heads_by_modality(heads: int | Mapping[str, int], names: tuple[str, ...]) -> list[int]:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from serkit.errors import SerkitError
 from serkit.layers import FeatureNormalisation, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
-from serkit.models._inputs import frames_of
 from serkit.parameters import Rate, Size, Whole
 from serkit.tensors import Batch, Outputs
 
@@ -18,7 +17,7 @@ from serkit.tensors import Batch, Outputs
 class Flam(nn.Module):
     """``U = F + MSA_16(F)``, learned-vector pooling, a 64-d embedding, a linear classifier (Wang et al. 2026).
 
-    Wang et al. 2026 (arXiv 2512.04551), section on FLAM as in systems.md 2.3. Read: 16 heads, the residual, pooling
+    Wang et al. 2026 (arXiv 2512.04551), section on FLAM. Read: 16 heads, the residual, pooling
     by a learned vector, 64 dimensions for the centers. Unknown: LayerNorm, dropout, feed-forward block; they
     are off here. The classifier reads the 64 dimensions, as in label-adaptive mixup's code, its ancestor.
 
@@ -100,7 +99,7 @@ class Flam(nn.Module):
         """
         frames, masks = [], []
         for k, (name, dim) in enumerate(self.dims.items()):
-            given, mask = frames_of(batch, name, dim)
+            given, mask = batch.frames(name, dim)
             frames.append(self.project[k](self.normalisation(name, given, mask)))
             masks.append(mask)
         outputs: Outputs = self.head(torch.cat(frames, dim=1), torch.cat(masks, dim=1))

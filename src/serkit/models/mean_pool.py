@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError
 from serkit.layers import EmotionHead, FeatureNormalisation, Normalize, Pool
 from serkit.parameters import Positive, Rate, Size
 from serkit.tensors import Batch, Outputs
@@ -68,14 +68,12 @@ class MeanPool(nn.Module):
         """Score a batch; ``embedding`` is (batch, embedding_dim), the pooled features side by side.
 
         Raises:
-            SerkitError: a modality is missing.
+            SerkitError: a modality is missing or has another width.
         """
         pooled = []
-        for k, name in enumerate(self.dims):
-            if name not in batch.features:
-                raise SerkitError(f"batch without features of '{name}'{did_you_mean(name, batch.features)}")
-            mask = batch.mask(name)
-            frames = self.normalisation(name, batch.features[name], mask)
+        for k, (name, dim) in enumerate(self.dims.items()):
+            given, mask = batch.frames(name, dim)
+            frames = self.normalisation(name, given, mask)
             if self.limit is not None:
                 frames = frames.clamp(-self.limit, self.limit)
             pooled.append(self.pool[str(k)](frames, mask))

@@ -9,11 +9,11 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.backbones import Backbone, add_adapters, merge_adapters
 from serkit.layers import FeatureNormalisation
 from serkit.models._flam_head import FlamHead, FramePooling
-from serkit.models._inputs import frames_of
 from serkit.parameters import Fraction, Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
@@ -140,10 +140,10 @@ class SpeechBackbone(nn.Module):
             SerkitError: the waveform is missing.
         """
         (name,) = self.dims
-        samples, mask = frames_of(batch, name, 1)
+        samples, mask = batch.frames(name, 1)
         lengths = batch.lengths[name]
         if self.max_s is not None:
-            longest = max(1, round(self.max_s * 16_000))
+            longest = max(1, round(self.max_s * SAMPLE_RATE_HZ))
             samples, mask, lengths = samples[:, :longest], mask[:, :longest], lengths.clamp(max=longest)
         samples = self.normalisation(name, samples, mask)
         with torch.no_grad() if self.tuning == "frozen" else nullcontext():

@@ -12,7 +12,8 @@ from serkit.errors import SerkitError, refuse
 from serkit.examples import FrameSource, Hearing, Remembered
 from serkit.files import fingerprint
 from serkit.pipeline.run import Run
-from serkit.recipe import Feature, Recipe, System
+from serkit.recipe import Recipe
+from serkit.settings import Feature, System
 
 WAVEFORM = "waveform"
 _REMEMBERED: dict[str, Remembered] = {}  # of this process, by rows, steps and features: one at most

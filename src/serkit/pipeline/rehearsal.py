@@ -18,7 +18,8 @@ from serkit.files import fingerprint
 from serkit.pipeline.heard import check_source
 from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_features
 from serkit.pipeline.networks_of_run import learned_from
-from serkit.recipe import Recipe, System
+from serkit.recipe import Recipe
+from serkit.settings import System
 from serkit.types import Manifest
 
 _WIDTH, _FRAMES = 64, 8  # of features that are made up

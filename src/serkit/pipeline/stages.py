@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from serkit import extraction, stacking
 from serkit.combining import Ensemble
@@ -193,10 +191,10 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
                 table = choice.predictions[name]
             else:
                 table = fitted.predict(scores[split], run.manifest)
-            table = _named(table, name)
+            table = replace(table, system=name)
             table.save(run.predictions_path(name, split))
             if settings is not None and name == kept:
-                _named(table, "stack").save(run.predictions_path("stack", split))
+                replace(table, system="stack").save(run.predictions_path("stack", split))
     _forget_others(run, ensembles)
     run.mark("stack")
 
@@ -291,25 +289,11 @@ def _gather(run: Run, system: str, split: str) -> Predictions:
     refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
     held_out = split if split in run.scored_splits else "train"
     models = folds if folds and (held_out == "train" or not refit) else ["full"]
-    tables = [Predictions.load(run.network(system, m) / f"{held_out}.parquet") for m in models]
-    first = tables[0]
-    whole = Predictions(
-        system,
-        first.labels,
-        "logit",
-        tuple(i for t in tables for i in t.ids),
-        tuple(m for t in tables for m in t.models),
-        np.concatenate([t.seen for t in tables]),
-        np.concatenate([t.scores for t in tables]),
-    )
+    whole = Predictions.joined([Predictions.load(run.network(system, m) / f"{held_out}.parquet") for m in models])
     if held_out == "train" and folds:
         order = [u.id for u in run.manifest if u.split == split]
         whole = whole.take(order)
     return whole
-
-
-def _named(table: Predictions, system: str) -> Predictions:
-    return Predictions(system, table.labels, table.kind, table.ids, table.models, table.seen, table.scores)
 
 
 def _choice_text(choice: Any, kept: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any, Literal, get_args
 
 from serkit import registry
 from serkit.errors import SerkitError, did_you_mean
-from serkit.recipe import Loss, Named, Recipe, System, parse_recipe
+from serkit.recipe import Recipe, parse_recipe
 from serkit.reporting.text import listed
+from serkit.settings import Loss, Named, System
 
 Over = Literal["losses", "augment", "pooling"]
 OVERS: tuple[Over, ...] = get_args(Over)

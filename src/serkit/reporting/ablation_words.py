@@ -103,10 +103,10 @@ def sentences(tree: Mapping[str, Any]) -> list[str]:
     split, results = lead_split(tree), outcomes(tree)
     order = {"better": 0, "worse": 0, "leaning+": 1, "leaning-": 1, "open": 2}
     rows = sorted(tree["variants"][1:], key=lambda v: order[results[v["key"]]])
-    return [_sentence(tree, v, results[v["key"]], split) for v in rows]
+    return [_sentence(v, results[v["key"]], split) for v in rows]
 
 
-def _sentence(tree: Mapping[str, Any], variant: Mapping[str, Any], result: str, split: str) -> str:
+def _sentence(variant: Mapping[str, Any], result: str, split: str) -> str:
     d = difference(variant, split)
     text = claim(variant, result)
     if text.startswith(("the ", "all ", "augmentation ")):  # anything else is a name, which is written as it is
