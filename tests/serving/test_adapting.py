@@ -62,7 +62,7 @@ def test_networks_hear_the_trainings_mean_and_deviation(adapted: Bundle, recordi
     clips = [wav_samples(path) for path in sorted(recordings.glob("clip*.wav"))]
     away = []
     for model in (plain, moved):
-        rows = np.concatenate([model._features(clip, None)[key] for clip in clips])
+        rows = np.concatenate([model.scorer.features(clip, None)[key] for clip in clips])
         away.append(float(np.abs((rows.mean(axis=0) - mean) / deviation).mean()))
     assert away[1] < 0.75 * away[0]
 

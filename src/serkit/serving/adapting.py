@@ -82,7 +82,7 @@ class Listener(Model):
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """Keep the features as they were heard, unless they are the last ones again; every class is as likely."""
-        features = self._heard(samples, text)
+        features = self.scorer.heard(samples, text)
         if not self._rows or inputs.unchanged(self._rows[-1], features) != set(features):
             self._rows.append(features)
         return np.full(len(columns), 1.0 / len(columns))
