@@ -269,7 +269,8 @@ class _Sink:
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(*(OSError,) * (kind is not None)):  # what could not be written is said already
+                self._file.close()
         elif kind is None and not self._by_row and (self._kept or (self._kind == "json" and self._listed)):
             text = formats.document(self._kind, self._kept, timeline=self._asked.timeline, listed=self._listed)
             if self._asked.out is None:
@@ -280,9 +281,13 @@ class _Sink:
                 write_text(self._asked.out, text)
 
     def _put(self, text: str) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.write(text)
             self._file.flush()
+        except OSError as error:  # which does not say of what file it is
+            raise OSError(error.errno, error.strerror, str(self._asked.out)) from None
 
 
 def about(name: str) -> str:
