@@ -209,7 +209,12 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = CODE.get(error.status_code, "bad_request")
-        row = {"error": {"code": code, "message": str(error.detail)}}
+        allowed = (error.headers or {}).get("Allow", "another method")
+        said = {
+            "not_found": "nothing is at this address; /docs names those that there are",
+            "method_not_allowed": f"{request.method} is not for this address, expected {allowed}; see /docs",
+        }
+        row = {"error": {"code": code, "message": said.get(code, str(error.detail))}}
         return JSONResponse(row, error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
