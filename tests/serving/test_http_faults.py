@@ -112,6 +112,21 @@ def test_a_lost_worker_is_logged_with_its_cause_and_the_request(caplog: pytest.L
     assert "predict worker died with 1 recordings, request ab12: OSError: no room" in caplog.text
 
 
+def test_a_recording_is_not_blamed_for_a_worker_that_was_dead_before() -> None:
+    """Killed while idle, it took the next request along."""
+
+    async def scene() -> None:
+        def answer(tasks: list[Task]) -> list[Any]:
+            if not worker.starts:
+                raise WorkerLost("killed", asked=False)
+            return good(tasks)
+
+        worker = Standing(answer)
+        assert (await lane_of(worker).answer(Task(b"x", request="ab12"), None, 5))["of"] == "ab12"
+
+    asyncio.run(scene())
+
+
 def test_no_file_descriptor_left_is_busy_and_not_a_dead_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -200,7 +200,7 @@ class Lane:
             async with asyncio.timeout(limit):  # wait_for of Python 3.11 swallows a cancellation now and then
                 answers = await asyncio.shield(asked)
         except (TimeoutError, WorkerLost) as error:
-            self._given_up(items, str(error) if isinstance(error, WorkerLost) else "")
+            self._given_up(items, error if isinstance(error, WorkerLost) else None)
             asked.add_done_callback(lambda t: t.cancelled() or t.exception())
             await self._again(worker)
             return
@@ -224,26 +224,27 @@ class Lane:
             return None
         return found
 
-    def _given_up(self, items: list[Item], cause: str) -> None:
+    def _given_up(self, items: list[Item], lost: WorkerLost | None) -> None:
         """Work that did not end: a lone recording is at fault; of several each gets another chance, alone.
 
         Args:
-            cause: of a worker that was lost; empty where it ran late.
+            lost: ``None`` where the worker ran late. One that was dead before it was asked is nobody's fault here.
         """
+        blamed = lost is None or lost.asked
         now = asyncio.get_running_loop().time()
         for item in reversed(items):
             item.worker = None
             if item.deadline <= now + 0.05:
                 _settle(item, Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s))
-            elif len(items) == 1:
+            elif len(items) == 1 and blamed:
                 _settle(item, Refused("internal", "a worker died of this recording; it is not tried again"))
             elif not item.future.done():
-                item.task = replace(item.task, alone=True)
+                item.task = replace(item.task, alone=item.task.alone or blamed)
                 self._waiting.appendleft(item)
         self._wake.set()
         LOG.warning(
             "%s worker %s with %d recordings, request %s%s",
-            self.setup.lane, "died" if cause else "ran late", len(items), _requests(items), f": {cause}" * bool(cause),
+            self.setup.lane, "died" if lost else "ran late", len(items), _requests(items), f": {lost}" if lost else "",
         )  # fmt: skip
 
     async def revive(self, worker: Worker) -> None:
