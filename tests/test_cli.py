@@ -1,5 +1,6 @@
 """The command line as people meet it, above all with bad input: one clear line, the right exit code, nothing lost."""
 
+import copy
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from serkit import __version__, cli
-from serkit.errors import RunFailed, SerkitError
+from serkit.errors import DiskFull, RunFailed, SerkitError
 from serkit.metrics import METRICS
 
 RATE_HZ = 16_000
@@ -396,8 +397,8 @@ def test_a_half_written_shard_is_done_again(recipe, clips, tmp_path, kind, spoil
     [
         (SerkitError("wrong input"), 2, "serkit: wrong input\n"),
         (RunFailed("it failed"), 1, "serkit: it failed\n"),
-        (OSError(28, "No space left on device", "/data/x"), 1, "serkit: No space left on device: /data/x; fin"),
-        (OSError(27, "File too large"), 1, "serkit: File too large; finished work is kept\n"),
+        (OSError(28, "No space left on device", "/data/x"), 1, "serkit: No space left on device: /data/x\n"),
+        (OSError(27, "File too large"), 1, "serkit: File too large\n"),
         (PermissionError(13, "Permission denied", "/root/x"), 1, "serkit: Permission denied: /root/x"),
         (KeyboardInterrupt(), 130, "serkit: stopped\n"),
     ],
@@ -443,6 +444,34 @@ def test_only_a_command_that_goes_on_says_so_after_ctrl_c(monkeypatch, capsys, f
     assert end.value.code == 130
     more = "; the same command goes on from what was finished" if kept else ""
     assert capsys.readouterr().err == f"serkit: stopped{more}\n"
+
+
+@pytest.mark.parametrize("raised", [OSError(28, "No space left", "/data/x"), DiskFull("the disk is full")], ids=repr)
+@pytest.mark.parametrize(
+    ("words", "called", "kept"),
+    [
+        (["extract", "run"], "serkit.pipeline.extract_run", True),
+        (["report", "run"], "serkit.pipeline.report_run", False),
+        (["bundle", "run", "-o", "out"], "serkit.serving.building.build", False),
+    ],
+)
+def test_only_a_command_that_goes_on_says_so_of_a_full_disk(
+    monkeypatch, capsys, finished, tmp_path, words, called, kept, raised
+):
+    def full(*_, **__):
+        raise copy.copy(raised)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(finished)
+    monkeypatch.setattr(called, full)
+    monkeypatch.setattr(sys, "argv", ["serkit", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert said.endswith("; finished work is kept\n") == kept, said
+    assert ("kept" in said) == kept
 
 
 def test_an_error_of_our_own_making_is_not_hidden(monkeypatch):

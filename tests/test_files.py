@@ -84,8 +84,8 @@ def test_a_full_disk_says_which_file_and_leaves_the_old_one(tmp_path):
     path = tmp_path / "x.parquet"
     path.write_text("old")
     done = subprocess.run([sys.executable, "-c", SAVED, str(path)], capture_output=True, text=True, check=True)
-    line = f"RunFailed the disk is full (File too large) while writing {path}; what was finished is kept: free some "
-    assert done.stdout.splitlines() == [line + "space there and run the same command again to go on"] * 2
+    line = f"DiskFull the disk is full (File too large) while writing {path}: free some space there and run the "
+    assert done.stdout.splitlines() == [line + "same command again"] * 2
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
     assert path.read_text() == "old"
 

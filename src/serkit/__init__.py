@@ -46,12 +46,10 @@ def adapt(recordings: Sequence[str | Path], out: str | Path, model: str | Path =
     from pathlib import Path
 
     from serkit.serving import adapting
-    from serkit.serving.bundle import check_new
     from serkit.serving.commands import gather
 
-    check_new(Path(out))
-    made = adapting.adapt(model, gather([str(r) for r in recordings]), **options)
-    return load(adapting.write(made, Path(out)).source)
+    files = gather([str(r) for r in recordings])
+    return load(adapting.adapt_to(model, files, Path(out), **options).source)
 
 
 def example() -> Path:

@@ -15,6 +15,7 @@ from serkit import __version__
 from serkit.commands import ablation, findings, lists, stages
 from serkit.errors import SerkitError
 from serkit.files import DISK_FULL
+from serkit.interrupts import KEPT
 from serkit.serving import command_line, serve_command
 
 app = typer.Typer(
@@ -42,7 +43,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> NoReturn:
     """Entry point: exit 0 done, 2 the input or usage is wrong, 1 it failed, 130 stopped by Ctrl-C.
 
-    Commands that keep finished work say so when they are stopped: :func:`serkit.interrupts.resumable`.
+    Commands that keep finished work say so when they are stopped, or a disk fails: :func:`serkit.interrupts.resumable`.
     """
     try:
         app()
@@ -51,15 +52,20 @@ def main() -> NoReturn:
             print("serkit: stopped", file=sys.stderr)
         raise
     except SerkitError as error:
-        print(f"serkit: {error}", file=sys.stderr)
+        print(f"serkit: {error}{_kept(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(f"serkit: {error.strerror or error}{where}; finished work is kept", file=sys.stderr)
+        print(f"serkit: {error.strerror or error}{where}{_kept(error)}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _kept(error: Exception) -> str:
+    """What a command that keeps finished work noted of it."""
+    return f"; {KEPT}" if KEPT in getattr(error, "__notes__", ()) else ""
 
 
 if __name__ == "__main__":

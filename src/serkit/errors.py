@@ -23,6 +23,10 @@ class RunFailed(SerkitError):
     exit_code = 1
 
 
+class DiskFull(RunFailed):
+    """There is no room for a file that was to be written; nothing of it is left behind."""
+
+
 class Stopped(SerkitError):
     """Ctrl-C ended work that the same command takes up again; see :func:`serkit.interrupts.resumable`."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit.errors import RunFailed
+from serkit.errors import DiskFull
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -38,7 +38,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     leaves of its part is removed by :func:`remove_parts`.
 
     Raises:
-        RunFailed: the disk is full.
+        DiskFull: there is no room.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         if error.errno not in DISK_FULL:
             raise
-        raise RunFailed(
-            f"the disk is full ({os.strerror(error.errno)}) while writing {path}; what was finished is kept: free some "
-            "space there and run the same command again to go on"
+        raise DiskFull(
+            f"the disk is full ({os.strerror(error.errno)}) while writing {path}: free some space there and run the "
+            "same command again"
         ) from error
     except BaseException:
         part.unlink(missing_ok=True)

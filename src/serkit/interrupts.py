@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from serkit.errors import Stopped
+from serkit.errors import DiskFull, Stopped
 
+KEPT = "finished work is kept"
 _AGAIN_S = 0.05  # until an interrupt that came at a bad moment is tried again
 _IMPORTING = "<frozen importlib._bootstrap>"
 
@@ -36,15 +37,21 @@ def interrupts_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Around work that keeps what is finished, or a decorator of it: Ctrl-C within says so.
+    """Around work that keeps what is finished, or a decorator of it: Ctrl-C and a disk that fails within say so.
+
+    Nothing else may say it: of all other work nothing is kept.
 
     Raises:
         Stopped: in the place of ``KeyboardInterrupt``.
+        OSError, DiskFull: as they came, with :data:`KEPT` as a note, which the command line shows.
     """
     try:
         yield
     except KeyboardInterrupt:
         raise Stopped("stopped; the same command goes on from what was finished") from None
+    except (OSError, DiskFull) as error:
+        error.add_note(KEPT)
+        raise
 
 
 def postpone_in_imports() -> None:

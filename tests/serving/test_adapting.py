@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import serkit
-from serkit.errors import SerkitError
+from serkit.errors import DiskFull, SerkitError, Stopped
+from serkit.progress import Meter, Progress
 from serkit.serving import adapting
-from serkit.serving.bundle import Bundle, open_bundle
+from serkit.serving.bundle import Bundle, open_bundle, write_bundle
+from serkit.serving.listened import Kept, Listened
 
 from .signals import GOLDEN, RATE, quiet, talk, voice, wav
 
@@ -62,7 +66,7 @@ def test_networks_hear_the_trainings_mean_and_deviation(adapted: Bundle, recordi
     clips = [wav_samples(path) for path in sorted(recordings.glob("clip*.wav"))]
     away = []
     for model in (plain, moved):
-        rows = np.concatenate([model._features(clip, None)[key] for clip in clips])
+        rows = np.concatenate([model.scorer.features(clip, None)[key] for clip in clips])
         away.append(float(np.abs((rows.mean(axis=0) - mean) / deviation).mean()))
     assert away[1] < 0.75 * away[0]
 
@@ -96,6 +100,74 @@ def test_again_is_anew_and_the_same_bytes(adapted: Bundle, recordings: Path) -> 
     assert once[0]["adapted"] == again[0]["adapted"]
     fewer = adapting.adapt("default", sorted(recordings.glob("clip*")), at_most=11)
     assert fewer[0]["adapted"]["recordings"] == 11  # type: ignore[index]
+
+
+def stop_after(n: int) -> Callable[[Progress], None]:
+    """Ctrl-C once so many recordings are heard."""
+
+    def told(now: Progress) -> None:
+        if now.done > n:
+            raise KeyboardInterrupt
+
+    return told
+
+
+@pytest.fixture
+def stopped(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], Path]:
+    """Files, and where the bundle would be, of an adaptation that was stopped after six of them."""
+    monkeypatch.setattr(Meter, "_tell", lambda meter: meter._callback and meter._callback(meter.now()))
+    copied = tmp_path / "recordings"
+    shutil.copytree(recordings, copied)
+    files, out = sorted(copied.iterdir()), tmp_path / "mine.zip"
+    with pytest.raises(Stopped, match="the same command goes on from what was finished"):
+        adapting.adapt_to("default", files, out, progress=stop_after(6))
+    assert [p.name for p in tmp_path.iterdir() if p.name != "recordings"] == [".mine.zip.heard"]
+    return files, out
+
+
+def test_stopped_it_goes_on_and_comes_to_the_same_bytes(stopped: tuple[list[Path], Path], adapted: Bundle) -> None:
+    files, out = stopped
+    said: list[str] = []
+    made = adapting.adapt_to("default", files, out, complain=said.append)
+    assert said[0] == "6 of 17 recordings are heard already"
+    assert made.fingerprint == adapted.fingerprint
+    assert not out.with_name(".mine.zip.heard").exists()
+
+
+@pytest.mark.parametrize("spoilt", ["another recording", "half a file", "another question"])
+def test_what_was_heard_of_others_is_not_taken(stopped: tuple[list[Path], Path], spoilt: str) -> None:
+    files, out = stopped
+    kept = out.with_name(".mine.zip.heard")
+    question = {"model": open_bundle("default").fingerprint, "most_s": adapting.MOST_S}
+    assert Kept(kept, question, files).done == 6
+    if spoilt == "another recording":
+        files[2].write_bytes(wav(talk(1)))
+    elif spoilt == "half a file":
+        kept.write_bytes(kept.read_bytes()[:5000])
+    else:
+        question["most_s"] = 1.0
+    found = Kept(kept, question, files)
+    assert (found.done, found.total) == (0, Listened())
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SerkitError, match=r"mine\.zip cannot be written: (Not a directory|File exists)"):
+        serkit.adapt([recordings], tmp_path / "file" / "mine.zip")
+
+
+@pytest.mark.parametrize("name", ["mine.zip", "mine"])
+def test_a_full_disk_leaves_no_part_of_a_bundle(
+    adapted: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zipfile.ZipFile.writestr", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(DiskFull, match=r"the disk is full .*: there is no room for .*mine"):
+        write_bundle(dict(adapted.head), adapted.contents(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("n", [0, 3])

@@ -257,6 +257,21 @@ def test_rttm_of_two_recordings_of_one_name_is_refused(folder: Path) -> None:
         ask(asked(folder, kind="rttm"))
 
 
+def test_links_to_folders_are_followed_and_no_folder_is_heard_twice(folder: Path, tmp_path: Path) -> None:
+    """What lay behind a link was left out without a word."""
+    asked = tmp_path / "asked"
+    (asked / "deeper").mkdir(parents=True)
+    (asked / "more").symlink_to(folder)
+    (asked / "again").symlink_to(folder)
+    (asked / "deeper" / "up").symlink_to(asked)
+    (asked / "one.wav").symlink_to(folder / "a.wav")
+    names = [Path(p).name for p in gather([str(folder)])]
+    found = gather([str(asked)])
+    assert sorted(Path(p).name for p in found) == sorted([*names, "one.wav"])
+    assert len(names) == 3
+    assert found == sorted(found)
+
+
 def test_hidden_files_of_a_folder_are_left_alone(folder: Path) -> None:
     (folder / "._a.wav").write_bytes(b"\0")
     (folder / ".trash").mkdir()

@@ -157,6 +157,9 @@ def test_what_is_no_request_is_one_line(service: Service) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
         assert set(answer.json()) == {"error"}
         assert set(answer.json()["error"]) == {"code", "message"}
+    lost, wrong = service.client.get("/v1/nothing").json(), service.client.get("/v1/predict").json()
+    assert lost["error"]["message"] == "nothing is at this address; /docs names those that there are"
+    assert wrong["error"]["message"] == "GET is not for this address, expected POST; see /docs"
 
 
 def wait_for(service: Service, url: str) -> dict[str, Any]:

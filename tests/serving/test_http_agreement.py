@@ -6,9 +6,11 @@ Tolerance: 0 between file, stream and service for 16-bit sound at 16 kHz where t
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ pytest.importorskip("websockets")
 
 from websockets.exceptions import ConnectionClosed
 
+from serkit.serving import commands
+from serkit.serving.pool import Asked
 from serkit.serving.predictor import Model
+from serkit.serving.timeline import Turn, read_rttm, read_transcript, turns_of
 
 from .service import Service
-from .signals import RATE, talk, voice, wav
+from .signals import GOLDEN, RATE, talk, voice, wav
 
 TOLERANCE = 1e-5
 DATA = Path(os.environ.get("SERKIT_DATA", "../shared/data"))
@@ -54,6 +59,74 @@ def over_socket(service: Service, sound: np.ndarray) -> dict[str, Any]:
                 last = json.loads(socket.recv(30))
         except ConnectionClosed:
             return dict(last["result"])
+
+
+TRANSCRIPT = [  # of talk(14): words with times and without, out of order, by nobody, by a number
+    {"start": 6.0, "end": 11.0, "text": " said by Ben ", "speaker": "Ben"},
+    {"start": 0.2, "end": 3.0, "text": "one two", "speaker": "Ann", "words": [
+        {"start": 0.3, "end": 0.9, "word": " one"}, {"start": 2.4, "end": 2.9, "word": "two "}]},
+    {"start": 3.4, "end": 5.0, "text": "three", "speaker": "Ann"},
+    {"start": 11.5, "end": 13.0, "text": "", "speaker": 7},
+    {"start": 14.0, "end": 16.0, "text": "nobody", "speaker": None},
+]  # fmt: skip
+RTTM = """SPEAKER other 1 0 99 <NA> <NA> Wrong <NA> <NA>
+SPEAKER call 1 5.5 8 <NA> <NA> Bob <NA> <NA>
+SPEAKER call 1 0.1 5.2 <NA> <NA> Ann <NA> <NA>
+"""
+
+
+def as_rows(turns: list[Turn]) -> list[dict[str, Any]]:
+    word = ("start_s", "end_s", "text")
+    return [{**asdict(t), "words": [{k: asdict(w)[k] for k in word} for w in t.words]} for t in turns]
+
+
+@pytest.mark.parametrize(
+    ("given", "by"),
+    [(x, y) for x in ("transcript", "rttm", "both") for y in ("segment", "window", "turn")]
+    + [("transcript", "sentence"), ("both", "sentence")],
+)
+def test_turns_and_words_are_those_of_the_command_line(service: Service, tmp_path: Path, by: Any, given: str) -> None:
+    sound = tmp_path / "call.wav"
+    sound.write_bytes(wav(talk(14), subtype="PCM_16"))
+    beside: dict[str, Path] = {}
+    options: dict[str, Any] = {}
+    if given != "rttm":
+        beside["transcript"] = tmp_path / "call.json"
+        beside["transcript"].write_text(json.dumps({"segments": TRANSCRIPT}))
+        options["sentences"] = as_rows(read_transcript(beside["transcript"])[::-1])
+    if given != "transcript":
+        beside["rttm"] = tmp_path / "calls.rttm"
+        beside["rttm"].write_text(RTTM)
+        options["turns"] = as_rows(turns_of(read_rttm(beside["rttm"]), "call.wav")[::-1])
+    written: list[str] = []
+    asked = Asked((str(sound),), model=str(GOLDEN), kind="json", timeline=True, by=by, **beside)
+    assert commands.predict(asked, written.append, written.append) == 0
+    wanted = json.loads(written[0])
+    body = {"audio": base64.b64encode(sound.read_bytes()).decode(), "by": by, "timeline": True, **options}
+    found = service.client.post("/v1/predict", json=body).json()["results"][0]
+    same = ("speaker", "text", "label", "state", "speech_s")
+    assert [(*s["time"].values(), s["scores"], *(s[k] for k in same)) for s in found["segments"]] == [
+        (s["start_s"], s["end_s"], s["probabilities"], *(s[k] for k in same)) for s in wanted["segments"]
+    ]
+    second = "Ben" if given == "transcript" or by == "sentence" else "Bob"
+    assert {s["speaker"] for s in wanted["segments"]} >= {"Ann", second}
+    assert any(s["text"] for s in wanted["segments"]) == (given != "rttm")
+    assert [(s["speaker"], s["scores"]) for s in found["speakers"]] == [
+        (s["speaker"], s["probabilities"]) for s in wanted["speakers"]
+    ]
+
+
+@pytest.mark.parametrize("by", ["segment", "sentence", "turn"])
+def test_turns_alone_carry_words_and_speakers(service: Service, by: str) -> None:
+    rows = [
+        {"start_s": 0.2, "end_s": 5.0, "speaker": "Ann", "text": "one two"},
+        {"start_s": 5.5, "end_s": 13.0, "text": "three"},
+    ]
+    body = {"audio": base64.b64encode(wav(talk(14), subtype="PCM_16")).decode(), "by": by, "turns": rows}
+    found = service.client.post("/v1/predict", json=body).json()["results"][0]
+    assert ({"one two"} if by == "segment" else {"one two", "three"}) <= {s["text"] for s in found["segments"]}
+    assert {"Ann", None} <= {s["speaker"] for s in found["segments"]}
+    assert [s["speaker"] for s in found["speakers"]] == ["Ann"]
 
 
 def check(service: Service, model: Model, sounds: list[np.ndarray]) -> None:

@@ -70,13 +70,13 @@ def test_a_batch_is_each_alone(answerer: Answerer, model: Model) -> None:
 
 def test_networks_see_a_batch_once(answerer: Answerer, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    logits = answerer.model._logits
+    logits = answerer.model.scorer.logits
 
     def counted(rows: Any, known: Any) -> Any:
         seen.append(len(rows))
         return logits(rows, known)
 
-    monkeypatch.setattr(answerer.model, "_logits", counted)
+    monkeypatch.setattr(answerer.model.scorer, "logits", counted)
     tasks = [Task(wav(voice(1.0 + k, k)), {"by": "clip"}) for k in range(5)]
     found = answerer.predict(tasks, [None] * 5, lambda heard: None)
     assert all(isinstance(x, dict) for x in found)

@@ -263,7 +263,7 @@ def test_the_embedding_of_a_long_recording_is_the_mean_over_its_speech(model: Mo
     parts = model.predict(sound, rate_hz=RATE).segments
     clips = [sound[round(p.start_s * RATE) : round(p.end_s * RATE)] for p in parts]
     sums = sum(p.speech_s * model.embed(clip, rate_hz=RATE) for p, clip in zip(parts, clips, strict=True))
-    ends = np.cumsum([len(one) for one in model._embedded(clips[0], None)])
+    ends = np.cumsum([len(one) for one in model.scorer.embedded(clips[0], None)])
     expected = [one / np.linalg.norm(one) for one in np.split(sums, ends[:-1])]
     np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
     assert np.array_equal(found, model.embed(wav(sound, subtype="FLOAT")))
@@ -326,25 +326,25 @@ def test_only_networks_whose_features_changed_are_run_again(model: Model, monkey
 
     class Counted:
         def __init__(self, key: tuple[str, str]) -> None:
-            self.key, self.run_it = key, model._sessions[key].run
+            self.key, self.run_it = key, model.scorer.sessions[key].run
 
         def run(self, *asked: object) -> list[np.ndarray]:
             ran.append(self.key)
             return self.run_it(*asked)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(model, "_last", None)
-    monkeypatch.setitem(vars(model), "_sessions", {key: Counted(key) for key in model._sessions})
+    monkeypatch.setattr(model.scorer, "_last", None)
+    monkeypatch.setitem(vars(model.scorer), "sessions", {key: Counted(key) for key in model.scorer.sessions})
     sound, columns = voice(1.0), model.columns(None)
     first = model.score_one(sound, None, columns)
-    assert sorted(ran) == sorted(model._sessions)
+    assert sorted(ran) == sorted(model.scorer.sessions)
     assert np.array_equal(model.score_one(sound, None, columns), first)
-    assert len(ran) == len(model._sessions)
-    features = model._features(sound, None)
+    assert len(ran) == len(model.scorer.sessions)
+    features = model.scorer.features(sound, None)
     one = next(iter(features))
-    monkeypatch.setattr(model, "_features", lambda *_: {**features, one: features[one] * 1.5})
+    monkeypatch.setattr(model.scorer, "features", lambda *_: {**features, one: features[one] * 1.5})
     found = model.score_one(sound, None, columns)
-    reads = {key for key, entry in model._entries.items() if one in entry.features}
-    assert set(ran[len(model._sessions) :]) == reads
-    model._last = None
+    reads = {key for key, entry in model.scorer.entries.items() if one in entry.features}
+    assert set(ran[len(model.scorer.sessions) :]) == reads
+    model.scorer._last = None
     assert np.array_equal(model.score_one(sound, None, columns), found)
     assert not np.allclose(found, first)

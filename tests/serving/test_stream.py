@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serkit.errors import SerkitError
-from serkit.serving.predictor import Logits, Model, load
+from serkit.serving.predictor import Model, load
 from serkit.serving.results import By
+from serkit.serving.scorer import Features, Logits, Scorer
 from serkit.serving.stream import Stream, StreamEvent
 from serkit.serving.timeline import Turn
 
@@ -258,13 +259,13 @@ def test_speech_from_begin_to_end_is_scored_once(model: Model, monkeypatch: pyte
 def test_the_same_features_are_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most encoders of the model in the box trim silence: of one stretch of speech, whole and stretch are one sound."""
     box, known = load(), []
-    logits = Model._logits
+    logits = Scorer.logits
 
-    def counted(self: Model, rows: list[dict[str, np.ndarray]], before: Logits) -> Logits:
+    def counted(self: Scorer, rows: list[Features], before: Logits) -> Logits:
         known.append({system for system, _ in before})
         return logits(self, rows, before)
 
-    monkeypatch.setattr(Model, "_logits", counted)
+    monkeypatch.setattr(Scorer, "logits", counted)
     trimmed = {"statistics", "states_voice", "spectrum", "spectrum_own"}
     sound = np.concatenate([quiet(0.8), voice(2), quiet(0.8)])
     whole = box.predict(sound, rate_hz=RATE)

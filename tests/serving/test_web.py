@@ -181,6 +181,30 @@ def test_labels_and_speakers_can_be_given(opened: Open) -> None:
     assert page.inner_text("#problem").startswith("x.rttm holds no SPEAKER line")
 
 
+def test_turns_go_by_the_name_of_the_recording_and_words_by_their_times(opened: Open, model: Model) -> None:
+    """As `serkit predict` has it: all turns of an RTTM were taken for those of the recording that is asked."""
+    page = opened()
+    parts = model.predict(wav(SOUND)).segments
+    page.click("#options summary")
+    rttm = "".join(
+        f"SPEAKER {name} 1 0 9 <NA> <NA> {who} <NA> <NA>\n" for name, who in (("other", "Wrong"), ("call", "Ann"))
+    )
+    words = [
+        {"start": p.start_s, "end": p.end_s, "word": w} for p, w in zip(parts[::2], ("first", "last"), strict=True)
+    ]
+    said = {"segments": [{"start": 0, "end": 9, "text": "first last", "speaker": 1, "words": words}]}
+    for field, name, content in (("#rttm", "calls.rttm", rttm), ("#transcript", "call.json", json.dumps(said))):
+        page.set_input_files(field, {"name": name, "mimeType": "text/plain", "buffer": content.encode()})
+    page.wait_for_selector("#by option[value=sentence]:not([disabled])", state="attached")
+    answered(page)
+    rows = page.locator("#parts tbody tr").all_inner_texts()
+    assert all("Ann" in row for row in rows)
+    assert [[w for w in ("first", "last") if w in row] for row in rows] == [["first"], [], ["last"]]
+    give(page, wav(SOUND), "third.wav")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem") == "The RTTM has no turns of 'third'; it names call, other."
+
+
 @pytest.mark.slow
 def test_long_files_become_jobs(opened: Open) -> None:
     page = opened()

@@ -24,16 +24,13 @@ def adapt(
     """Adapt a model to recordings that nobody has labelled: another microphone, another language, telephone."""
     from serkit.reporting.text import count
     from serkit.serving import adapting, commands
-    from serkit.serving.bundle import check_new
     from serkit.serving.ticker import Ticker
 
-    check_new(out)
     files = commands.gather(inputs)
     with Ticker() as ticker:
-        made = adapting.adapt(
-            model, files, name=name, at_most=at_most, jobs=jobs, complain=ticker.complain, progress=ticker
+        bundle = adapting.adapt_to(
+            model, files, out, name=name, at_most=at_most, jobs=jobs, complain=ticker.complain, progress=ticker
         )
-    bundle = adapting.write(made, out)
     facts = bundle.head["adapted"]
     typer.echo(
         f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "

@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError
+from serkit.errors import RunFailed, SerkitError, Stopped
+from serkit.interrupts import resumable
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.text import count
 from serkit.serving import inputs
 from serkit.serving.adaptation import Adaptation, Moments, to_arrays
-from serkit.serving.bundle import ADAPTED, Bundle, open_bundle, write_bundle
+from serkit.serving.bundle import ADAPTED, Bundle, check_new, open_bundle, write_bundle
+from serkit.serving.listened import Kept, Listened
 from serkit.serving.predictor import Model
 from serkit.serving.stream import Stream
 
 LEAST_PIECES = 10
 MOST_RECORDINGS = 500  # of which the moments hardly change any more
 MOST_S = 600.0  # heard of each recording
-
-
-@dataclass
-class Listened:
-    """What was heard of recordings.
-
-    Attributes:
-        moments: by feature. pieces: stretches of speech, or whole clips. seconds: heard, silence included.
-        recordings: with speech in them. silent: without. failed: that could not be read.
-    """
-
-    moments: dict[str, Moments] = field(default_factory=dict)
-    pieces: int = 0
-    seconds: float = 0.0
-    recordings: int = 0
-    silent: int = 0
-    failed: int = 0
-
-    def add(self, other: Listened) -> None:
-        """Put another's beside this."""
-        for key, moments in other.moments.items():
-            self.moments[key] = self.moments[key] + moments if key in self.moments else moments
-        for name in ("pieces", "seconds", "recordings", "silent", "failed"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Listener(Model):
@@ -82,7 +61,7 @@ class Listener(Model):
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """Keep the features as they were heard, unless they are the last ones again; every class is as likely."""
-        features = self._heard(samples, text)
+        features = self.scorer.heard(samples, text)
         if not self._rows or inputs.unchanged(self._rows[-1], features) != set(features):
             self._rows.append(features)
         return np.full(len(columns), 1.0 / len(columns))
@@ -97,6 +76,7 @@ def adapt(
     jobs: int = 1,
     complain: Callable[[str], None] = lambda line: None,
     progress: ProgressCallback | None = None,
+    keep: Path | None = None,
 ) -> tuple[Mapping[str, object], dict[str, bytes]]:
     """What a bundle adapted to recordings says and holds; for :func:`serkit.serving.bundle.write_bundle`.
 
@@ -110,6 +90,7 @@ def adapt(
         at_most: so many of them are heard, evenly chosen, of each the first 10 min.
         jobs: processes; 0 is one per core.
         complain: told in one line of a recording that cannot be read; the others count all the same.
+        keep: file that holds what was heard so far; one that is there of the same recordings is taken up.
 
     Raises:
         SerkitError: a bundle that cannot be adapted, or fewer than 10 stretches of speech in the recordings.
@@ -121,21 +102,37 @@ def adapt(
             "normalize: train or level have them, in bundles that this version of serkit makes)"
         )
     chosen = _chosen(recordings, at_most)
-    meter = Meter("adapt", len(chosen), progress, unit="files")
-    total = Listened()
-    for path, found in zip(chosen, _listened(bundle, chosen, jobs), strict=True):
-        meter.advance(failed=int(isinstance(found, str)))
-        if isinstance(found, str):
-            complain(found if str(path) in found else f"{path}: {found}")
-            total.failed += 1
-        else:
-            total.add(found)
+    total = _heard(bundle, chosen, jobs, complain, progress, keep)
     if total.pieces < LEAST_PIECES:
         raise SerkitError(
             f"heard {count(total.pieces, 'stretch', 'stretches')} of speech in {count(len(chosen), 'recording')} "
             f"({total.failed} unreadable, {total.silent} without speech); adapting takes {LEAST_PIECES} or more"
         )
     return _adapted(bundle, total, name)
+
+
+def adapt_to(source: str | Path | Bundle, recordings: Sequence[str | Path], out: Path, **options: Any) -> Bundle:
+    """:func:`adapt`, written to ``out`` and opened; stopped and called again it goes on with what it has heard.
+
+    Args:
+        options: as for :func:`adapt`.
+
+    Raises:
+        SerkitError: as there; ``out`` is there already, or cannot be written.
+    """
+    check_new(out)
+    keep = out.with_name(f".{out.name}.heard")
+    try:
+        with resumable():
+            made = adapt(source, recordings, keep=keep, **options)
+        bundle = write(made, out)
+    except (RunFailed, Stopped):
+        raise
+    except SerkitError:  # the same again would be refused again
+        keep.unlink(missing_ok=True)
+        raise
+    keep.unlink(missing_ok=True)
+    return bundle
 
 
 def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path) -> Bundle:
@@ -154,6 +151,32 @@ def _chosen(recordings: Sequence[str | Path], at_most: int) -> list[str | Path]:
         raise SerkitError(f"at most {at_most} recordings: expected 1 or more")
     places = np.unique(np.linspace(0, len(recordings) - 1, min(at_most, len(recordings))).round().astype(int))
     return [recordings[k] for k in places] if len(recordings) else []
+
+
+def _heard(
+    bundle: Bundle,
+    chosen: Sequence[str | Path],
+    jobs: int,
+    complain: Callable[[str], None],
+    progress: ProgressCallback | None,
+    keep: Path | None,
+) -> Listened:
+    """All that is heard of some recordings, from where it was stopped."""
+    kept = Kept(keep, {"model": bundle.fingerprint, "most_s": MOST_S}, chosen)
+    left = chosen[kept.done :]
+    if kept.done:
+        complain(f"{kept.done} of {count(len(chosen), 'recording')} are heard already")
+    meter = Meter("adapt", len(left), progress, unit="files")
+    try:
+        with contextlib.closing(_listened(bundle, left, jobs)) as answers:
+            for path, found in zip(left, answers, strict=True):
+                meter.advance(failed=int(isinstance(found, str)))
+                if isinstance(found, str):
+                    complain(found if str(path) in found else f"{path}: {found}")
+                kept.add(Listened(failed=1) if isinstance(found, str) else found)
+    finally:
+        kept.save()
+    return kept.total
 
 
 def _adapted(bundle: Bundle, heard: Listened, name: str | None) -> tuple[Mapping[str, object], dict[str, bytes]]:
@@ -210,7 +233,7 @@ def _listen(listener: Listener, path: str | Path) -> Listened | str:
         return f"{path}: cannot be read: {error.strerror or error}"
 
 
-def _listened(bundle: Bundle, chosen: Sequence[str | Path], jobs: int) -> Iterator[Listened | str]:
+def _listened(bundle: Bundle, chosen: Sequence[str | Path], jobs: int) -> Generator[Listened | str, None, None]:
     n = min(jobs or cores(), len(chosen))
     if n > 1:
         return in_processes(_work, tuple(chosen), jobs=n, begin=functools.partial(_start, bundle.source))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ from serkit.calibration import Calibration
 from serkit.checkpoints import family_of
 from serkit.combining import Ensemble
 from serkit.encoding import Encoder
-from serkit.errors import SerkitError, did_you_mean
-from serkit.files import fingerprint
+from serkit.errors import DiskFull, SerkitError, did_you_mean
+from serkit.files import DISK_FULL, fingerprint
 from serkit.serving import adaptation
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.ensembles import from_arrays
@@ -247,9 +248,22 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     head = {**head, "format": FORMAT if ADAPTED in files else 1}
     text = json.dumps({**head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.part")
-    if out.suffix in SUFFIXES:
+    try:
+        _write(content, part, archived=out.suffix in SUFFIXES)
+    except OSError as error:
+        _remove(part)
+        if error.errno not in DISK_FULL:
+            raise
+        raise DiskFull(f"the disk is full ({os.strerror(error.errno)}): there is no room for {out}") from error
+    if out.is_dir():
+        out.rmdir()
+    part.replace(out)
+    return out
+
+
+def _write(content: Mapping[str, bytes], part: Path, *, archived: bool) -> None:
+    if archived:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for name, data in content.items():
                 archive.writestr(zipfile.ZipInfo(name), data)  # no clock in it: the same bundle, the same bytes
@@ -259,20 +273,22 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
             place = part / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
-        if out.is_dir():
-            out.rmdir()
-    part.replace(out)
-    return out
 
 
 def check_new(out: Path) -> None:
-    """Refuse a place where something is.
+    """Refuse a place where something is, or nothing can be.
 
     Raises:
-        SerkitError: ``out`` is there already, and not an empty folder.
+        SerkitError: ``out`` is there already, and not an empty folder; or it cannot be written.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SerkitError(f"{out} exists already; choose another place, or remove it first")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SerkitError(f"{out} cannot be written: {error.strerror or error}") from None
+    if not os.access(out.parent, os.W_OK):
+        raise SerkitError(f"{out} cannot be written: no permission in {out.parent}")
 
 
 def hash_of(content: bytes) -> str:
@@ -283,7 +299,9 @@ def hash_of(content: bytes) -> str:
 def _remove(folder: Path) -> None:
     import shutil
 
-    if folder.exists():
+    if folder.is_file():
+        folder.unlink()
+    elif folder.exists():
         shutil.rmtree(folder)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
-from serkit.serving.results import Abstain, Prediction
-from serkit.serving.speakers import of_channel
+from serkit.serving.results import Decision, Prediction
+from serkit.serving.speakers import summed_up
 from serkit.serving.stream import Stream, StreamEvent, StreamSettings
 from serkit.serving.timeline import Turn
 
@@ -160,21 +160,23 @@ class ChannelStream:
         return sorted((e for events in found for e in events), key=lambda e: (e.segment.start_s, e.segment.end_s))
 
     def _whole(self, alone: Sequence[Prediction]) -> Prediction:
-        speakers = tuple(of_channel(speaker_of(k), p) for k, p in enumerate(alone))
+        labels = tuple(alone[0].probabilities)
+        cut = self._model.unsure_below(labels, self._settings.threshold)
+        speakers = tuple(
+            summed_up(speaker_of(k), p.probabilities, p.segments, "channel", cut, p.speech_s)
+            for k, p in enumerate(alone)
+        )
         if len(alone) == 1:
             return replace(alone[0], by="channel", speakers=speakers)
         notes = tuple(note for note in alone[0].notes if all(note in p.notes for p in alone))
-        labels = tuple(alone[0].probabilities)
         speech = [p.speech_s for p in alone]
         weights = speech if any(speech) else [1.0] * len(alone)
         shares = np.average([list(p.probabilities.values()) for p in alone], axis=0, weights=weights)
         notes += (ONE_SOUND,) * (self._alike and any(speech))
-        best = int(shares.argmax())
-        unsure = shares[best] < self._model.unsure_below(labels, self._settings.threshold)
-        abstain: Abstain = "no_speech" if not any(speech) else "unsure" if unsure else ""
+        whole = Decision.of(labels, shares, cut, speech=any(speech))
         parts = sorted((s for p in alone for s in p.segments), key=lambda s: (s.start_s, s.speaker))
         return replace(
-            alone[0], label=labels[best], confidence=float(shares[best]), abstain=abstain, by="channel",
-            probabilities=dict(zip(labels, shares.tolist(), strict=True)), no_speech=not any(speech),
+            alone[0], label=whole.label, confidence=whole.confidence, abstain=whole.abstain, by="channel",
+            probabilities=whole.probabilities, no_speech=not any(speech),
             segments=tuple(parts), speech_s=sum(speech), speakers=speakers, notes=notes,
         )  # fmt: skip

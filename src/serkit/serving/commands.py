@@ -153,7 +153,7 @@ def gather(inputs: Sequence[str]) -> list[str]:
         if given == STDIN or not path.is_dir():
             found[given] = None
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO and not p.is_dir() and _plain(p, path))
+        inside = _inside(path)
         if not inside:
             raise SerkitError(f"{given}: no recordings in this folder ({', '.join(sorted(AUDIO)[:6])} …)")
         found.update(dict.fromkeys(str(p) for p in inside))
@@ -172,9 +172,17 @@ def _refuse_same_stem(files: Sequence[str]) -> None:
             )
 
 
-def _plain(path: Path, folder: Path) -> bool:
-    """Whether neither the file nor a folder on the way to it is hidden, as macOS's ``._a.wav`` is."""
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _inside(folder: Path) -> list[Path]:
+    """The recordings in a folder and below it, by name; through links too, each folder once; hidden ones left alone."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(at)
+        known = here in seen  # by a link to it, which may even lie in it
+        seen.add(here)
+        folders[:] = [] if known else sorted(name for name in folders if not name.startswith("."))
+        found += [Path(at, n) for n in names if not known and not n.startswith(".")]
+    return sorted(p for p in found if p.suffix.lower() in AUDIO)
 
 
 def _question(asked: Asked, model: Model) -> dict[str, Any]:
@@ -269,7 +277,8 @@ class _Sink:
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(*(OSError,) * (kind is not None)):  # what could not be written is said already
+                self._file.close()
         elif kind is None and not self._by_row and (self._kept or (self._kind == "json" and self._listed)):
             text = formats.document(self._kind, self._kept, timeline=self._asked.timeline, listed=self._listed)
             if self._asked.out is None:
@@ -280,9 +289,13 @@ class _Sink:
                 write_text(self._asked.out, text)
 
     def _put(self, text: str) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.write(text)
             self._file.flush()
+        except OSError as error:  # which does not say of what file it is
+            raise OSError(error.errno, error.strerror, str(self._asked.out)) from None
 
 
 def about(name: str) -> str:

@@ -17,7 +17,7 @@ from serkit.segments import SegmentSettings
 from serkit.serving.channels import refuse_many, speaker_of
 from serkit.serving.example import transcript
 from serkit.serving.pieces import SpeechClips
-from serkit.serving.timeline import Turn, joined, read_rttm, read_transcript, turns_of
+from serkit.serving.timeline import Turn, read_rttm, read_transcript, turns_of
 
 if TYPE_CHECKING:
     from serkit.transcripts import Transcript
@@ -75,8 +75,7 @@ class Beside:
     def of(self, name: str, recording: Recording, *, apart: bool = False) -> tuple[list[Turn], list[Turn]]:
         """The turns and the sentences of a recording; none of either where nothing was asked for.
 
-        Sentences that name their speakers make turns where nothing else does. With ``apart`` every channel is a
-        speaker: there are no turns, and words are heard in each channel alone.
+        With ``apart`` every channel is a speaker: there are no turns, and words are heard in each channel alone.
 
         Raises:
             SerkitError: an RTTM or a folder without it, or it cannot be heard.
@@ -89,7 +88,7 @@ class Beside:
             sentences = read_transcript(_beside(self._folder, name))
         elif self._words is not None:
             sentences = self._words(_rewound(recording), apart=apart)
-        return ([] if apart else turns or joined(sentences)), sentences
+        return ([] if apart else turns), sentences
 
 
 class Words:

@@ -1,6 +1,8 @@
 """A bundle that answers: recordings, arrays, bytes and streams, always by the one feature path.
 
-Loads numpy and onnxruntime; torch only where an encoder of the bundle needs it.
+What is computed of a clip is in :mod:`serkit.serving.scorer`, what is unsure in :mod:`serkit.serving.thresholds`, how
+a recording is cut and answered part by part in :mod:`serkit.serving.stream`. Loads numpy and onnxruntime; torch only
+where an encoder of the bundle needs it.
 """
 
 from __future__ import annotations
@@ -8,18 +10,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from serkit import audio, calibration
-from serkit.dsp import without_offset
-from serkit.encoding import SAMPLE_RATE_HZ, Encoder
+from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
-from serkit.extraction import compute
-from serkit.predictions import Predictions
 from serkit.serving import inputs
 from serkit.serving.bundle import Bundle, open_bundle
 from serkit.serving.channels import ChannelStream, open_stream
@@ -27,7 +25,9 @@ from serkit.serving.classifier import Classifier
 from serkit.serving.inputs import Recording
 from serkit.serving.pieces import standing_for
 from serkit.serving.results import By, Prediction
+from serkit.serving.scorer import Scorer
 from serkit.serving.stream import Stream, StreamSettings
+from serkit.serving.thresholds import Thresholds
 from serkit.serving.timeline import Turn
 
 MAX_S = 12 * 3600.0
@@ -38,8 +38,6 @@ NARROW = (
 )
 TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
-
-Logits = dict[tuple[str, str], np.ndarray]  # of each network, by system and model
 
 
 def load(source: str | Path = "default", *, threads: int = 1, max_s: float | None = MAX_S) -> Model:
@@ -64,21 +62,17 @@ class Model(Classifier):
     Attributes:
         labels: class order. classes_: the same as an array, as scikit-learn has it.
         id: name and fingerprint. max_clip_s: longer recordings are answered part by part.
+        scorer: what computes the probabilities of a clip. thresholds: which of them are unsure.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1, max_s: float | None = MAX_S) -> None:
-        self.bundle, self._threads, self._max_s = bundle, threads, max_s
+        self.bundle, self._max_s = bundle, max_s
+        self.scorer, self.thresholds = Scorer(bundle, threads=threads), Thresholds(bundle)
         self.labels = bundle.labels
         self.classes_ = np.array(bundle.labels)
         self.id = f"{bundle.name}@{bundle.fingerprint[:12]}"
         self.max_clip_s = bundle.max_clip_s
-        self._encoders: dict[str, Encoder] = bundle.encoders()
-        for encoder in self._encoders.values():
-            encoder.load()
-        self.reads_text = any(e.spec.modality == "text" for e in self._encoders.values())
-        self._held: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
-        self._cuts: dict[tuple[tuple[str, ...], float | None], float] = {}
-        self._last: tuple[dict[str, np.ndarray], Logits] | None = None  # the features answered last, and how
+        self.reads_text = self.scorer.reads_text
 
     def __repr__(self) -> str:
         return f"Model({self.id}: {', '.join(self.labels)})"
@@ -209,7 +203,7 @@ class Model(Classifier):
                 recording.seek(begin)
             found[k] = list(self.predict(recording, rate_hz=rate, text=text, by="clip").probabilities.values())
         if clips:
-            found[list(clips)] = self._answered(list(clips.values()), [words[k] for k in clips])
+            found[list(clips)] = self.scorer.several(list(clips.values()), [words[k] for k in clips])
         return found
 
     def embed(self, recording: Recording, *, rate_hz: float | None = None, text: str | None = None) -> np.ndarray:
@@ -217,18 +211,10 @@ class Model(Classifier):
 
         Of a recording longer than ``max_clip_s`` each is the mean over its stretches of speech, by the speech in them.
         """
-        sums = [np.zeros(1, np.float32)] * len(self._sessions)
+        sums = [np.zeros(1, np.float32)] * len(self.scorer.sessions)
         for weight, clip in standing_for(self._blocks(recording, rate_hz), self.max_clip_s):
-            sums = [total + weight * one for total, one in zip(sums, self._embedded(clip, text), strict=True)]
+            sums = [total + weight * one for total, one in zip(sums, self.scorer.embedded(clip, text), strict=True)]
         return np.concatenate([inputs.of_length_1(total) for total in sums])
-
-    def _embedded(self, samples: np.ndarray, text: str | None) -> list[np.ndarray]:
-        features = self._features(samples, text)
-        found = []
-        for name, session in self._sessions.items():
-            fed = inputs.feed([features], self._entries[name].features)
-            found.append(inputs.of_length_1(session.run(["embedding"], fed)[0][0]))
-        return found
 
     def stream(
         self, *, rate_hz: float = SAMPLE_RATE_HZ, partial_s: float | None = 1.0, by: By = "segment", **options: Any
@@ -243,34 +229,12 @@ class Model(Classifier):
         return open_stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))
 
     def columns(self, labels: Sequence[str] | None) -> list[int]:
-        """Places of some labels in the class order; all where ``None``.
-
-        Raises:
-            SerkitError: a label the model does not have, one twice, or fewer than two.
-        """
-        if labels is None:
-            return list(range(len(self.labels)))
-        for label in labels:
-            if label not in self.labels:
-                raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, self.labels))
-        if len(set(labels)) != len(labels) or len(labels) < 2:
-            raise SerkitError(f"labels {', '.join(labels)}: expected two or more, each once")
-        return [self.labels.index(label) for label in labels]
+        """Places of some labels in the class order: see :meth:`serkit.serving.thresholds.Thresholds.columns`."""
+        return self.thresholds.columns(labels)
 
     def unsure_below(self, labels: Sequence[str], threshold: float | None) -> float:
-        """The confidence below which an answer counts as unsure, measured on held-out speakers.
-
-        Args:
-            labels: that the answer is restricted to. threshold: precision wanted; ``None``: right more often
-                than wrong.
-
-        Raises:
-            SerkitError: that precision was never reached.
-        """
-        asked = (tuple(labels), threshold)
-        if asked not in self._cuts:
-            self._cuts[asked] = self._measured_cut(*asked)
-        return self._cuts[asked]
+        """The confidence below which an answer is unsure: see :class:`serkit.serving.thresholds.Thresholds`."""
+        return self.thresholds.unsure_below(labels, threshold)
 
     def notes(self, text: str | None, sentences: Sequence[Turn], rate_hz: float = 0.0) -> tuple[str, ...]:
         """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
@@ -281,16 +245,8 @@ class Model(Classifier):
         return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
-        """(chosen classes,) calibrated probabilities of (samples,) float32 mono 16 kHz.
-
-        Networks whose features are those of the last answer are not run again: of a clip with one stretch of speech,
-        whole and stretch are often the same sound once the silence around it is trimmed.
-        """
-        features, last = self._features(samples, text), self._last
-        before = {} if last is None else self._known(*last, features)
-        logits = self._logits([features], before)
-        self._last = features, logits
-        return np.asarray(calibration.restricted(self._combined(logits, 1), columns)[0])
+        """(chosen classes,) calibrated probabilities of (samples,) float32 mono 16 kHz."""
+        return np.asarray(calibration.restricted(self.scorer.one(samples, text), columns)[0])
 
     def score_clips(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
         """(clips, classes) calibrated probabilities, the networks run once on all clips together.
@@ -300,19 +256,7 @@ class Model(Classifier):
         """
         if not len(clips):
             return np.zeros((0, len(self.labels)))
-        return self._answered(clips, [None] * len(clips) if texts is None else list(texts))
-
-    def _answered(self, clips: Sequence[np.ndarray], words: Sequence[str | None]) -> np.ndarray:
-        rows = [self._features(c, t) for c, t in zip(clips, words, strict=True)]
-        return self._combined(self._logits(rows, {}), len(rows))
-
-    def _measured_cut(self, labels: tuple[str, ...], threshold: float | None) -> float:
-        probabilities, truth = self._held_out(labels)
-        if threshold is not None:
-            return calibration.confidence_for(threshold, probabilities, truth).confidence
-        if len(truth) < calibration.LEAST_ROWS:
-            return 0.0
-        return calibration.unsure_below(probabilities, truth)
+        return self.scorer.several(clips, [None] * len(clips) if texts is None else list(texts))
 
     def _settings(self, **options: Any) -> StreamSettings:
         known = StreamSettings.__dataclass_fields__
@@ -330,71 +274,3 @@ class Model(Classifier):
             yield audio.to_mono_16k(inputs.refuse_empty(recording), rate_hz)
         else:
             yield from audio.blocks(recording, max_s=self._max_s)
-
-    def _features(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
-        found = self._heard(samples, text)
-        return found if self.bundle.adaptation is None else self.bundle.adaptation.apply(found)
-
-    def _heard(self, samples: np.ndarray, text: str | None) -> dict[str, np.ndarray]:
-        return compute(without_offset(samples), self._encoders, text=text or "")
-
-    @cached_property
-    def _entries(self) -> dict[tuple[str, str], Any]:
-        return {(n.system, n.model): n for n in self.bundle.networks}
-
-    @cached_property
-    def _sessions(self) -> dict[tuple[str, str], Any]:
-        """The networks in onnxruntime, loaded at the first answer."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        return {
-            key: onnxruntime.InferenceSession(self.bundle.read(entry.file), options, providers=providers)
-            for key, entry in self._entries.items()
-        }
-
-    def _known(self, features: dict[str, np.ndarray], logits: Logits, asked: dict[str, np.ndarray]) -> Logits:
-        """Of logits for some features, those that hold for others too: of networks that read none that differ."""
-        same = inputs.unchanged(features, asked)
-        return {key: found for key, found in logits.items() if same.issuperset(self._entries[key].features)}
-
-    def _logits(self, rows: list[dict[str, np.ndarray]], known: Logits) -> Logits:
-        """Each network's (rows, classes) logits of clips given by their features, but for those that are known."""
-        found = dict(known)
-        for key, session in self._sessions.items():
-            if key in known:
-                continue
-            entry = self._entries[key]
-            together = [rows] if entry.batches else [[row] for row in rows]
-            parts = [session.run(["emotion"], inputs.feed(some, entry.features))[0] for some in together]
-            found[key] = np.concatenate(parts)
-        return found
-
-    def _combined(self, logits: Logits, n: int) -> np.ndarray:
-        """(n, classes) calibrated probabilities from each network's logits."""
-        ids = tuple(str(k) for k in range(n))
-        scores: dict[str, list[tuple[str, np.ndarray]]] = {}
-        for system, model in self._sessions:
-            scores.setdefault(system, []).append((model, logits[system, model]))
-        tables = {}
-        for system, found in scores.items():
-            models = tuple(model for model, _ in found for _ in ids)
-            values = np.concatenate([values for _, values in found])
-            seen = np.zeros(len(models), dtype=bool)
-            tables[system] = Predictions(system, self.labels, "logit", ids * len(found), models, seen, values)
-        answered = self.bundle.stack.predict(tables).take(ids)
-        return self.bundle.calibration.apply(answered.probabilities())
-
-    def _held_out(self, labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out scores of the rows whose truth is among ``labels``, restricted to them."""
-        if labels not in self._held:
-            probabilities, truth = self.bundle.held_out
-            columns = self.columns(labels)
-            place = {c: k for k, c in enumerate(columns)}
-            rows = np.array([int(t) in place for t in truth], dtype=bool)
-            inside = np.array([place[int(t)] for t in truth[rows]], dtype=np.int64)
-            self._held[labels] = (calibration.restricted(probabilities[rows], columns), inside)
-        return self._held[labels]

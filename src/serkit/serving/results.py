@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from serkit.errors import SerkitError
 
@@ -32,6 +32,33 @@ def division(by: By | None, *, timeline: bool, named: str = "timeline") -> By:
     if timeline and by == "clip":
         raise SerkitError(f"{named} is of parts, and by 'clip' makes none: leave one of the two out")
     return by or ("segment" if timeline else "clip")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What probabilities come to: the one rule for a part, a speaker, a channel and a whole recording.
+
+    Attributes:
+        label: the most probable emotion. confidence: its probability. probabilities: by label.
+        abstain: ``no_speech`` where none was heard, ``unsure`` where the confidence is below the cut.
+    """
+
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+    abstain: Abstain
+
+    @classmethod
+    def of(cls, labels: Sequence[str], shares: Iterable[float], cut: float, *, speech: bool) -> Self:
+        """From (classes,) probabilities of some labels.
+
+        Args:
+            cut: confidence below which an answer is unsure. speech: whether any was heard.
+        """
+        found = dict(zip(labels, map(float, shares), strict=True))
+        label = max(found, key=lambda name: found[name])
+        abstain: Abstain = "no_speech" if not speech else "unsure" if found[label] < cut else ""
+        return cls(label, found[label], found, abstain)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
-"""What each speaker says in all: the parts of an answer, summed up by who speaks in them."""
+"""What each speaker says in all: the parts of an answer, summed up by who speaks in them.
+
+A speaker is the mean over the parts; a channel, which is answered as a recording of its own, is that answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from serkit.serving.results import Abstain, By, Prediction, Segment, Speaker, held_s
+from serkit.serving.results import By, Decision, Segment, Speaker, held_s
 
 
 def sum_up(parts: Sequence[Segment], by: By, cut: float) -> tuple[Speaker, ...]:
@@ -18,23 +21,28 @@ def sum_up(parts: Sequence[Segment], by: By, cut: float) -> tuple[Speaker, ...]:
     Returns:
         Nothing where no part has a speaker.
     """
-    names = dict.fromkeys(s.speaker for s in parts if s.speaker is not None)
-    return tuple(_one(name, [s for s in parts if s.speaker == name], by, cut) for name in names)
+    found = []
+    for name in dict.fromkeys(s.speaker for s in parts if s.speaker is not None):
+        own = [s for s in parts if s.speaker == name]
+        speech_s = sum(s.speech_s for s in own)
+        found.append(summed_up(name, _mean(own, speech_s), own, by, cut, speech_s))
+    return tuple(found)
 
 
-def of_channel(name: str, alone: Prediction) -> Speaker:
-    """A channel by its own answer."""
-    return Speaker(
-        name, alone.label, alone.confidence, alone.probabilities, alone.abstain, alone.speech_s, alone.summary
-    )
+def summed_up(
+    name: str, shares: Mapping[str, float], own: Sequence[Segment], by: By, cut: float, speech_s: float
+) -> Speaker:
+    """A speaker, or a channel, by what all its parts come to.
+
+    Args:
+        shares: probability by label, of all. own: its parts, in order of time. speech_s: seconds of speech in them.
+    """
+    found = Decision.of(tuple(shares), tuple(shares.values()), cut, speech=speech_s > 0)
+    return Speaker(name, found.label, found.confidence, found.probabilities, found.abstain, speech_s, held_s(own, by))
 
 
-def _one(name: str, own: Sequence[Segment], by: By, cut: float) -> Speaker:
-    labels = tuple(own[0].probabilities)
-    speech_s = sum(s.speech_s for s in own)
+def _mean(own: Sequence[Segment], speech_s: float) -> dict[str, float]:
+    """Probability by label: the mean over parts by the speech in them; without any, all count alike."""
     weights = [s.speech_s if speech_s > 0 else 1.0 for s in own]
     shares = np.average([list(s.probabilities.values()) for s in own], axis=0, weights=weights)
-    best = int(shares.argmax())
-    abstain: Abstain = "no_speech" if speech_s == 0 else "unsure" if shares[best] < cut else ""
-    found = dict(zip(labels, shares.tolist(), strict=True))
-    return Speaker(name, labels[best], float(shares[best]), found, abstain, speech_s, held_s(own, by))
+    return dict(zip(own[0].probabilities, shares.tolist(), strict=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
@@ -19,9 +19,9 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.remarks import Remarks
 from serkit.segments import Segmenter, SegmentSettings, Stretch
 from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, Recent, SpeechCutter, TurnCutter, WindowCutter
-from serkit.serving.results import BYS, Abstain, By, Prediction, Segment
+from serkit.serving.results import BYS, By, Decision, Prediction, Segment
 from serkit.serving.speakers import sum_up
-from serkit.serving.timeline import Hysteresis, Turn, speaker_at, text_at
+from serkit.serving.timeline import Hysteresis, Turn, completed, speaker_at, text_at
 
 if TYPE_CHECKING:
     from serkit.serving.predictor import Model
@@ -42,8 +42,9 @@ class StreamSettings:
         by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence``, ``turn``, or
             ``channel``: stretches of speech in each channel alone, see :mod:`serkit.serving.channels`.
         turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
-            with times, for ``sentence``, and for the words of the others; and for speakers, without ``turns``. With
-            ``channel`` there are no turns, and the speaker of a sentence is its channel: ``channel 1``, …
+            with times, for ``sentence``, and for the words of the others. Where only one of them is given it stands in
+            for the other: :func:`serkit.serving.timeline.completed`. With ``channel`` there are no turns, and the
+            speaker of a sentence is its channel: ``channel 1``, …
         threshold: unsure below the smallest confidence at and above which answers were right at least this often on
             held-out speakers; ``None``: where those of that confidence were more often wrong than right.
         window_s, hop_s: length of a window and from one to the next, 3 s and 1.5 s unless given; of ``window`` alone.
@@ -67,10 +68,6 @@ class StreamSettings:
     def __post_init__(self) -> None:
         if self.by not in BYS:
             raise SerkitError(f"by '{self.by}'" + did_you_mean(self.by, BYS))
-        if self.by == "turn" and not self.turns:
-            raise SerkitError("by 'turn' needs the turns of a diarisation (an RTTM file)")
-        if self.by == "sentence" and not self.sentences:
-            raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json)")
         for turn in (*self.turns, *self.sentences):
             if not isinstance(turn, Turn):
                 raise SerkitError(
@@ -80,6 +77,16 @@ class StreamSettings:
                 raise SerkitError(
                     f"{turn.start_s:g} to {turn.end_s:g} s is no stretch of time, for a turn or a sentence"
                 )
+        if self.by != "channel":
+            turns, sentences = completed(self.turns, self.sentences)
+            object.__setattr__(self, "turns", turns)
+            object.__setattr__(self, "sentences", sentences)
+        if self.by == "turn" and not self.turns:
+            raise SerkitError(
+                "by 'turn' needs the turns of a diarisation (an RTTM file), or sentences that name their speakers"
+            )
+        if self.by == "sentence" and not self.sentences:
+            raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json), or turns with words")
         if self.by != "window" and (self.window_s, self.hop_s) != (None, None):
             raise SerkitError(
                 f"by '{self.by}' has no windows: window_s and hop_s (--window, --hop) go with by 'window'"
@@ -129,7 +136,6 @@ class Stream:
         self._model, self._settings = model, settings
         self.remarks = Remarks() if remarks is None else remarks
         self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
-        self._turns = settings.turns or [s for s in settings.sentences if s.speaker]
         self._columns = model.columns(settings.labels)
         self._labels = tuple(model.labels[k] for k in self._columns)
         self._cut = model.unsure_below(self._labels, settings.threshold)
@@ -282,22 +288,19 @@ class Stream:
         mean = np.sum([n * p for n, _, p in parts], axis=0) / sum(n for n, *_ in parts)
         speech = sum(n for _, n, _ in parts)
         start_s, end_s = piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ
-        speaker = piece.speaker or speaker_at(self._turns, start_s, end_s)
+        speaker = piece.speaker or speaker_at(self._settings.turns, start_s, end_s)
         state = self._states.setdefault(speaker, Hysteresis()).step(mean)
-        segment = self._segment(start_s, end_s, mean, self._labels[state], speaker, text, speech / SAMPLE_RATE_HZ)
-        return segment if speech else replace(segment, abstain="no_speech")
+        return self._segment(start_s, end_s, mean, self._labels[state], speaker, text, speech / SAMPLE_RATE_HZ)
 
     def _segment(
         self, start_s: float, end_s: float, found: np.ndarray, state: str, speaker: str | None, text: str | None,
         speech_s: float,
     ) -> Segment:  # fmt: skip
-        best = int(found.argmax())
-        abstain: Abstain = "unsure" if found[best] < self._cut else ""
-        shares = dict(zip(self._labels, found.tolist(), strict=True))
-        label = self._labels[best]
+        one = Decision.of(self._labels, found, self._cut, speech=speech_s > 0)
         return Segment(
-            start_s, end_s, label, float(found[best]), shares, abstain, state or label, speaker, text, speech_s
-        )
+            start_s, end_s, one.label, one.confidence, one.probabilities, one.abstain, state or one.label, speaker,
+            text, speech_s,
+        )  # fmt: skip
 
     def _partial(self, began: float) -> list[StreamEvent]:
         """An answer for the stretch that is open, if it is time for one."""
@@ -310,7 +313,7 @@ class Stream:
             return []
         self._said_at = end
         found = self._score(start, end, None)
-        speaker = speaker_at(self._turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
+        speaker = speaker_at(self._settings.turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
         speech_s = min(self._segmenter.open_speech, end - start) / SAMPLE_RATE_HZ
         segment = self._segment(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, found, "", speaker, None, speech_s)
         return [StreamEvent("partial", segment, self.heard_s, time.perf_counter() - began)]
@@ -330,11 +333,10 @@ class Stream:
         else:
             found = self._model.score_one(self._head.take(0, self._longest), self._settings.text, self._columns)
         speech_s = self._segmenter.speech / SAMPLE_RATE_HZ
-        one = self._segment(0.0, self.heard_s, found, "", None, None, speech_s)
-        abstain: Abstain = "no_speech" if speech_s == 0 else one.abstain
-        two = speech_s > 0 and self.remarks.two_sided and not self._turns
+        one = Decision.of(self._labels, found, self._cut, speech=speech_s > 0)
+        two = speech_s > 0 and self.remarks.two_sided and not self._settings.turns
         return Prediction(
-            one.label, one.confidence, one.probabilities, abstain, speech_s == 0, tuple(self._segments),
+            one.label, one.confidence, one.probabilities, one.abstain, speech_s == 0, tuple(self._segments),
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
             self._model.notes(self._settings.text, self._settings.sentences, self.remarks.rate_hz)
             + self.remarks.notes + (TWO_VOICES,) * two,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,21 @@ def read_transcript(path: Path | str) -> list[Turn]:
     return sorted(turns, key=lambda t: t.start_s)
 
 
+def completed(turns: Sequence[Turn], sentences: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+    """Turns and sentences of a recording, by time, each standing in for the other where only one of them is known.
+
+    The one rule for files, Python and HTTP: sentences that name their speakers make turns (see :func:`joined`), and
+    turns that have words are sentences.
+    """
+    said = sentences or [t for t in turns if t.text]
+    spoken = turns or joined(sorted(sentences, key=_begin))
+    return tuple(sorted(spoken, key=_begin)), tuple(sorted(said, key=_begin))
+
+
+def _begin(turn: Turn) -> float:
+    return turn.start_s
+
+
 def joined(sentences: Iterable[Turn], pause_s: float = 1.0) -> list[Turn]:
     """Turns of sentences that name their speakers: what one says without a longer pause is one turn."""
     found: list[Turn] = []
@@ -187,16 +202,24 @@ def _json_turns(path: Path, text: str) -> list[Turn]:
         else:
             rows = json.loads(text)
         rows = rows["segments"] if isinstance(rows, dict) else rows
-        return [_row_turn(row) for row in rows]
+        return [turn_of(row) for row in rows]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SerkitError(f"{path}: not sentences with start_s, end_s and text: {error}") from None
 
 
-def _row_turn(row: dict[str, Any]) -> Turn:
+def turn_of(row: Mapping[str, Any]) -> Turn:
+    """A turn, a sentence or a word from a row of ``start_s, end_s, speaker, text, words``; ``start``, ``end`` will do.
+
+    Blank words and a blank speaker are none.
+
+    Raises:
+        KeyError, TypeError, ValueError: times that are missing, or are no numbers.
+    """
+    speaker = row.get("speaker")
     return Turn(
         float(row["start_s"] if "start_s" in row else row["start"]),
         float(row["end_s"] if "end_s" in row else row["end"]),
-        row.get("speaker"),
+        None if speaker is None else str(speaker).strip() or None,
         str(row.get("text") or row.get("word") or "").strip() or None,
         _words(row.get("words") or ()),
     )
@@ -205,4 +228,4 @@ def _row_turn(row: dict[str, Any]) -> Turn:
 def _words(rows: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
     """Words with times; where a single one lacks them (WhisperX leaves out numbers), none: no word is to be lost."""
     timed = all(("start_s" in r or "start" in r) and ("end_s" in r or "end" in r) for r in rows)
-    return tuple(_row_turn(r) for r in rows) if timed else ()
+    return tuple(turn_of(r) for r in rows) if timed else ()

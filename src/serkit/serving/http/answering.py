@@ -25,9 +25,10 @@ from serkit.serving.http.worker import Failure, Task
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import Prediction
 from serkit.serving.stream import Stream, StreamEvent, StreamSettings
-from serkit.serving.timeline import Turn
+from serkit.serving.timeline import turn_of
 
 _DTYPES: dict[str, np.dtype[Any]] = {"pcm16": np.dtype("<i2"), "float32": np.dtype("<f4")}
+_LOST = Failure("internal", "the worker was lost; begin again")  # the stream was heard by one before this one
 _TELL_S = 2.0  # a long recording says how far it is
 
 
@@ -100,6 +101,8 @@ class Answerer:
 
     def push(self, key: str, content: bytes) -> list[dict[str, Any]] | Failure:
         """Hear samples of a stream; what became final, or is partial."""
+        if key not in self._streams:
+            return _LOST
         stream, dtype, channels, max_s, _ = self._streams[key]
         if len(content) % (dtype.itemsize * channels):
             return Failure(
@@ -117,6 +120,8 @@ class Answerer:
 
     def finish(self, key: str) -> tuple[list[dict[str, Any]], dict[str, Any]] | Failure:
         """End a stream: its last finals, and the answer for the whole."""
+        if key not in self._streams:
+            return _LOST
         stream, *_, text = self._streams.pop(key)
         try:
             events = stream.finish()
@@ -132,7 +137,7 @@ class Answerer:
         options = {**task.options, "max_s": None}
         for name in ("turns", "sentences"):
             if name in options:
-                options[name] = [Turn(**t) for t in options[name]]
+                options[name] = [turn_of(row) for row in options[name]]
         try:
             settings = StreamSettings(**options)
             columns = self.model.columns(settings.labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serkit import __version__
+from serkit.errors import in_one_line
 from serkit.serving.http import reference, sockets
 from serkit.serving.http.errors import CODE, Refused
 from serkit.serving.http.metrics import CONTENT_TYPE
@@ -29,6 +31,7 @@ from serkit.serving.http.service import Service
 from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.uploads import Body, Vanished, read_body
 
+REQUEST = "serkit.request"  # in the scope: what the log, and the header X-Request-Id, call it
 LOG = logging.getLogger("serkit.serving")
 Answer = TypeVar("Answer")
 
@@ -100,7 +103,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
         async def answered(body: Body) -> Response:
             try:
-                results = await _while_there(request, service.answer(body))
+                results = await _while_there(request, service.answer(body, request.scope[REQUEST]))
             finally:
                 body.close()
             return JSONResponse({"model": service.about["model"], "results": results})
@@ -117,7 +120,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         async def taken(body: Body) -> Response:
             try:
                 await service.ready_lane(service.long)
-                job = service.jobs.add(body, service.tasks(body, job=True), owner)
+                job = service.jobs.add(body, service.tasks(body, job=True, request=request.scope[REQUEST]), owner)
             except BaseException:
                 body.close()
                 raise
@@ -195,9 +198,9 @@ async def _gone(request: Request) -> None:
 def _add_errors(app: FastAPI, service: Service) -> None:
     """Every error in one shape."""
 
-    def shaped(error: Refused) -> JSONResponse:
+    def shaped(error: Refused, **headers: str) -> JSONResponse:
         service.metrics.refused.labels(error.code).inc()
-        return JSONResponse({"error": error.to_row()}, error.status, headers=error.headers())
+        return JSONResponse({"error": error.to_row()}, error.status, headers={**error.headers(), **headers})
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
@@ -206,7 +209,12 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = CODE.get(error.status_code, "bad_request")
-        row = {"error": {"code": code, "message": str(error.detail)}}
+        allowed = (error.headers or {}).get("Allow", "another method")
+        said = {
+            "not_found": "nothing is at this address; /docs names those that there are",
+            "method_not_allowed": f"{request.method} is not for this address, expected {allowed}; see /docs",
+        }
+        row = {"error": {"code": code, "message": said.get(code, str(error.detail))}}
         return JSONResponse(row, error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -215,7 +223,10 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:
-        return shaped(Refused("internal", "something went wrong here; the service's log has it"))
+        name = request.scope[REQUEST]
+        LOG.error("request %s: %s", name, in_one_line(error))
+        said = f"something went wrong here; the service's log has it under request {name}"
+        return shaped(Refused("internal", said), **{"x-request-id": name})
 
 
 class _Page(Mount):
@@ -230,7 +241,7 @@ class _Page(Mount):
 
 
 class _Watched:
-    """Counts and times requests and writes a line on each: no query, no name, no address."""
+    """Counts, times and names requests and writes a line on each: no query, no file name, no address."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -240,12 +251,13 @@ class _Watched:
             await self._app(scope, receive, send)
             return
         began, status = time.perf_counter(), 500
+        name = scope[REQUEST] = secrets.token_hex(4)
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-content-type-options", b"nosniff")]
+                message["headers"] = [*message.get("headers", []), *_headers(name)]
             await send(message)
 
         try:
@@ -255,4 +267,8 @@ class _Watched:
             spent = time.perf_counter() - began
             self._service.metrics.requests.labels(endpoint, str(status)).inc()
             self._service.metrics.seconds.labels(endpoint).observe(spent)
-            LOG.info("%s %s %d %.0f ms", scope["method"], endpoint, status, 1000 * spent)
+            LOG.info("%s %s %d %.0f ms, request %s", scope["method"], endpoint, status, 1000 * spent, name)
+
+
+def _headers(name: str) -> list[tuple[bytes, bytes]]:
+    return [(b"x-content-type-options", b"nosniff"), (b"x-request-id", name.encode())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from typing import Any, Literal
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.lanes import Item, Lane
 from serkit.serving.http.uploads import Body
-from serkit.serving.http.worker import Failure, Task
+from serkit.serving.http.worker import Failure, Task, requests_of
 
+LOG = logging.getLogger("serkit.serving")
 Status = Literal["queued", "running", "done", "failed"]
 
 
@@ -102,7 +104,14 @@ class Jobs:
         """
         self.check()
         files = [u.descriptor_file for u in body.uploads]
-        items = [self._lane.submit(t, f, self._timeout_s) for t, f in zip(tasks, files, strict=True)]
+        items: list[Item] = []
+        try:
+            for task, file in zip(tasks, files, strict=True):
+                items.append(self._lane.submit(task, file, self._timeout_s))
+        except Refused:
+            for item in items:
+                self._lane.discard(item)
+            raise
         created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         job = Job(secrets.token_urlsafe(16), owner, items, created)
         self._jobs[job.id] = job
@@ -151,6 +160,9 @@ class Jobs:
                 job.error = results[0]["error"]
             else:
                 job.results = results
+        except Exception:  # a bug: logged and told, instead of a job that failed for no reason
+            LOG.error("job of request %s", requests_of([i.task for i in job.items]), exc_info=True)
+            job.error = {"code": "internal", "message": "something went wrong here; the service's log has it"}
         finally:
             job.ended = time.monotonic()
             body.close()

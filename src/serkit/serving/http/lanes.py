@@ -1,129 +1,27 @@
-"""Worker processes as the service sees them: a queue, batches, deadlines, and a new worker for one that died."""
+"""What waits for workers: a queue, batches, deadlines, and a new worker for one that died."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
-import multiprocessing
 import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from multiprocessing.reduction import send_handle
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from serkit.errors import RunFailed
-from serkit.interrupts import interrupts_held
 from serkit.serving.http.errors import Refused
-from serkit.serving.http.worker import Failure, Setup, Task, main
+from serkit.serving.http.process import Worker, WorkerLost
+from serkit.serving.http.worker import Failure, Setup, Task, requests_of
 
 if TYPE_CHECKING:
     from serkit.serving.http.metrics import Metrics
 
 LOG = logging.getLogger("serkit.serving")
 _BACKOFF_S = 0.5
-
-
-class WorkerLost(RunFailed):
-    """A worker died or was stopped while it answered."""
-
-
-class Worker:
-    """One worker process, and the thread that talks to it.
-
-    Args:
-        setup: what it is started with.
-
-    Attributes:
-        about: what it said of its model once it was ready. heard_s: how far it is in a long recording.
-    """
-
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"serkit-{setup.lane}")
-        self._process: Any = None
-        self._conn: Any = None
-        self.about: dict[str, Any] = {}
-        self.heard_s = 0.0
-        self.ready = False
-
-    async def start(self) -> None:
-        """Start the process and wait until its model is loaded.
-
-        Raises:
-            RunFailed: it cannot load the model.
-        """
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._start)
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        if self._conn is not None:
-            self._conn.close()
-        self._conn, theirs = context.Pipe()
-        self._process = context.Process(target=main, args=(theirs, self._setup), daemon=True, name="serkit-worker")
-        with interrupts_held():
-            self._process.start()
-        theirs.close()
-        self.about = self._receive()
-        self.ready = True
-
-    async def exchange(self, name: str, payload: Any, handles: Sequence[int] = ()) -> Any:
-        """Ask and wait for the answer; one question at a time, in order.
-
-        Args:
-            handles: file descriptors that are sent along, and closed.
-
-        Raises:
-            WorkerLost: it died meanwhile.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, name, payload, handles)
-
-    def _exchange(self, name: str, payload: Any, handles: Sequence[int]) -> Any:
-        self.heard_s = 0.0
-        try:
-            self._conn.send((name, payload))
-            for handle in handles:
-                send_handle(self._conn, handle, self._process.pid)
-            return self._receive()
-        except (EOFError, OSError) as error:
-            self.ready = False
-            raise WorkerLost(f"a worker was lost ({type(error).__name__})") from None
-        finally:
-            for handle in handles:
-                with contextlib.suppress(OSError):
-                    os.close(handle)
-
-    def _receive(self) -> Any:
-        while True:
-            kind, value = self._conn.recv()
-            if kind == "progress":
-                self.heard_s = value
-            elif kind == "failed":
-                raise RunFailed(value)
-            else:
-                return value
-
-    def kill(self) -> None:
-        """End the process at once; whoever waits for it gets :class:`WorkerLost`."""
-        self.ready = False
-        if self._process is not None:
-            self._process.kill()
-
-    async def close(self) -> None:
-        """End the process."""
-        self.kill()
-        await asyncio.get_running_loop().run_in_executor(None, self._join)
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _join(self) -> None:
-        if self._process is not None:
-            self._process.join(5)
-        if self._conn is not None:
-            self._conn.close()
 
 
 @dataclass(eq=False)
@@ -137,6 +35,11 @@ class Item:
     deadline: float
     worker: Worker | None = None
     began: float = field(default=0.0)
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody waits for it any more: its file is closed before its future is cancelled."""
+        return self.future.done() or (self.file is not None and self.file.closed)
 
 
 class Lane:
@@ -244,7 +147,8 @@ class Lane:
         loop = asyncio.get_running_loop()
         try:
             limit = None if self._from_start else max(0.0, item.deadline - loop.time())
-            found: dict[str, Any] | Failure = await asyncio.wait_for(item.future, limit)
+            async with asyncio.timeout(limit):
+                found: dict[str, Any] | Failure = await item.future
             return found
         except TimeoutError:
             raise Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s) from None
@@ -262,49 +166,86 @@ class Lane:
             items = [self._waiting.popleft()]
             while len(items) < share and not (items[0].task.alone or self._waiting[0].task.alone):
                 items.append(self._waiting.popleft())
-            items = [i for i in items if not i.future.done()]
-            if items:
-                return items
+            return items
 
     async def _run(self, worker: Worker) -> None:
         """Hand a worker what waits, for ever."""
-        loop = asyncio.get_running_loop()
         while True:
             items = await self._take()
-            for item in items:
-                item.worker, item.began = worker, loop.time()
-                if self._from_start:
-                    item.deadline = loop.time() + item.timeout_s
-            handles = [os.dup(i.file.fileno()) for i in items if i.file is not None]  # theirs may be closed meanwhile
-            began = time.perf_counter()
             try:
-                limit = max(0.05, min(i.deadline for i in items) - loop.time())
-                asked = asyncio.ensure_future(worker.exchange("predict", [i.task for i in items], handles))
-                answers = await asyncio.wait_for(asyncio.shield(asked), limit)
-            except (TimeoutError, WorkerLost) as error:
-                self._given_up(items, lost=isinstance(error, WorkerLost))
-                asked.add_done_callback(lambda t: t.cancelled() or t.exception())
-                await self._again(worker)
-                continue
-            spent = time.perf_counter() - began
-            self._account(items, answers, spent)
-            for item, answer in zip(items, answers, strict=True):
-                _settle(item, answer)
+                await self._serve(worker, items)
+            except Exception:  # a bug: logged and told; a runner that ends would take a worker from all
+                LOG.error("%s lane, request %s", self.setup.lane, _requests(items), exc_info=True)
+                for item in items:
+                    _settle(item, Refused("internal", "something went wrong here; the service's log has it"))
 
-    def _given_up(self, items: list[Item], *, lost: bool) -> None:
-        """Work that did not end: a lone recording is at fault; of several each gets another chance, alone."""
+    async def _serve(self, worker: Worker, items: list[Item]) -> None:
+        """Have a worker answer some recordings, and replace it where it does not."""
+        loop = asyncio.get_running_loop()
+        for item in items:
+            if item.left:
+                item.future.cancel()
+        items = [i for i in items if not i.left]
+        handles = self._handles(items)
+        if not items or handles is None:
+            return
+        for item in items:
+            item.worker, item.began = worker, loop.time()
+            if self._from_start:
+                item.deadline = loop.time() + item.timeout_s
+        began = time.perf_counter()
+        limit = max(0.05, min(i.deadline for i in items) - loop.time())
+        asked = asyncio.ensure_future(worker.exchange("predict", [i.task for i in items], handles))
+        try:
+            async with asyncio.timeout(limit):  # wait_for of Python 3.11 swallows a cancellation now and then
+                answers = await asyncio.shield(asked)
+        except (TimeoutError, WorkerLost) as error:
+            self._given_up(items, error if isinstance(error, WorkerLost) else None)
+            asked.add_done_callback(lambda t: t.cancelled() or t.exception())
+            await self._again(worker)
+            return
+        self._account(items, answers, time.perf_counter() - began)
+        for item, answer in zip(items, answers, strict=True):
+            _settle(item, answer)
+
+    def _handles(self, items: list[Item]) -> list[int] | None:
+        """File descriptors of large recordings, whose files may be closed meanwhile; ``None`` where none is left."""
+        found: list[int] = []
+        try:
+            for item in items:
+                if item.file is not None:
+                    found.append(os.dup(item.file.fileno()))
+        except OSError as error:
+            for handle in found:
+                os.close(handle)
+            LOG.error("%s lane, request %s: %s", self.setup.lane, _requests(items), error)
+            for item in items:
+                _settle(item, Refused("busy", "too many files are open; come again later", self.retry_after_s))
+            return None
+        return found
+
+    def _given_up(self, items: list[Item], lost: WorkerLost | None) -> None:
+        """Work that did not end: a lone recording is at fault; of several each gets another chance, alone.
+
+        Args:
+            lost: ``None`` where the worker ran late. One that was dead before it was asked is nobody's fault here.
+        """
+        blamed = lost is None or lost.asked
         now = asyncio.get_running_loop().time()
         for item in reversed(items):
             item.worker = None
             if item.deadline <= now + 0.05:
                 _settle(item, Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s))
-            elif len(items) == 1:
+            elif len(items) == 1 and blamed:
                 _settle(item, Refused("internal", "a worker died of this recording; it is not tried again"))
             elif not item.future.done():
-                item.task = replace(item.task, alone=True)
+                item.task = replace(item.task, alone=item.task.alone or blamed)
                 self._waiting.appendleft(item)
         self._wake.set()
-        LOG.warning("%s worker %s with %d recordings", self.setup.lane, "died" if lost else "ran late", len(items))
+        LOG.warning(
+            "%s worker %s with %d recordings, request %s%s",
+            self.setup.lane, "died" if lost else "ran late", len(items), _requests(items), f": {lost}" if lost else "",
+        )  # fmt: skip
 
     async def revive(self, worker: Worker) -> None:
         """Bring back a worker that was lost outside the queue; whoever comes second waits for the first."""
@@ -333,6 +274,10 @@ class Lane:
         self._metrics.batches.observe(len(items))
         heard = sum(a["duration_s"] for a in answers if isinstance(a, dict))
         self._metrics.audio.labels(self.setup.lane).inc(heard)
+
+
+def _requests(items: Sequence[Item]) -> str:
+    return requests_of([item.task for item in items])
 
 
 def _settle(item: Item, answer: Any) -> None:

@@ -152,13 +152,22 @@ class PredictAnswer(Row):
     results: list[Result] = Field(description="One for each recording, in the order of the request.")
 
 
+class WordRow(Row):
+    """A word of a sentence, with its times."""
+
+    start_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    end_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    text: str = Field(max_length=1000)
+
+
 class TurnRow(Row):
     """A stretch of a diarisation or a transcript."""
 
     start_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
     end_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
-    speaker: str | None = Field(None, max_length=200)
+    speaker: str | None = Field(None, max_length=200, coerce_numbers_to_str=True)
     text: str | None = Field(None, max_length=MAX_TEXT)
+    words: list[WordRow] = Field([], max_length=MAX_TURNS, description="The text word by word; text is needed too.")
 
 
 class Options(Row):
@@ -171,7 +180,7 @@ class Options(Row):
     text: str | None = Field(None, max_length=MAX_TEXT, description="What is said, for models that read.")
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="Length of a window.")
     hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="From one window to the next.")
-    turns: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Who speaks when.")
+    turns: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Who speaks when, or who says what.")
     sentences: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Sentences with times.")
 
 
@@ -266,7 +275,7 @@ def first_fault(error: ValidationError, asked: type[Row]) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(x) for x in fault["loc"])[:100]
     if fault["type"] == "extra_forbidden":
-        known = asked if len(fault["loc"]) == 1 else TurnRow
+        known = asked if len(fault["loc"]) == 1 else WordRow if "words" in fault["loc"] else TurnRow
         return f"no option '{place}'" + did_you_mean(str(fault["loc"][-1]), known.model_fields)
     return f"{place}: {fault['msg']}" if place else str(fault["msg"])
 

@@ -82,12 +82,13 @@ class Service:
             Refused: it does not start.
         """
         name = lane.setup.lane
-        if name not in self._started:
-            self._started[name] = asyncio.create_task(lane.start())
+        started = self._started.get(name) or asyncio.create_task(lane.start())
+        self._started[name] = started
         try:
-            await asyncio.shield(self._started[name])
+            await asyncio.shield(started)
         except (RunFailed, EOFError, OSError) as error:
-            del self._started[name]
+            if self._started.get(name) is started:  # the first of those that wait for it clears it away
+                del self._started[name]
             LOG.error("%s worker does not start: %s", name, error)
             raise Refused("not_ready", "the worker for this does not start; see the service's log", 10) from None
         return lane
@@ -139,8 +140,8 @@ class Service:
         finally:
             self.held -= 1
 
-    def tasks(self, body: Body, *, job: bool) -> list[Task]:
-        """What workers are told of each recording."""
+    def tasks(self, body: Body, *, job: bool, request: str) -> list[Task]:
+        """What workers are told of each recording of a request, by what the log calls it."""
         asked = body.options.model_dump(exclude={"timeline"})
         options = {k: v for k, v in asked.items() if v is not None and v != []}
         minutes = self.settings.job_max_minutes if job else self.settings.max_minutes
@@ -148,16 +149,16 @@ class Service:
         for k, upload in enumerate(body.uploads):
             content = upload.content()
             name = None if upload.name is None else upload.name[:1000]
-            found.append(Task(content, options, 60 * minutes, k, name, alone=job or content is None))
+            found.append(Task(content, options, 60 * minutes, k, name, job or content is None, request))
         return found
 
-    async def answer(self, body: Body) -> list[dict[str, Any]]:
+    async def answer(self, body: Body, request: str) -> list[dict[str, Any]]:
         """Answers for all recordings of a request, each with its own failure where there are several.
 
         Raises:
             Refused: the only recording cannot be answered; the queue is full.
         """
-        tasks = self.tasks(body, job=False)
+        tasks = self.tasks(body, job=False, request=request)
         files = [u.descriptor_file for u in body.uploads]
         limit = self.settings.timeout_s
         if len(tasks) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,11 +13,12 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from serkit.serving.http.errors import Refused
-from serkit.serving.http.lanes import Worker, WorkerLost
+from serkit.serving.http.process import Worker, WorkerLost
 from serkit.serving.http.schemas import StreamStart, first_fault
 from serkit.serving.http.service import Service
 from serkit.serving.http.worker import Failure
 
+LOG = logging.getLogger("serkit.serving")
 MAX_CHUNK = 1 << 20
 """Bytes of a message that is taken."""
 MAX_READ = 4 * MAX_CHUNK
@@ -33,7 +35,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
     await socket.accept()
     service.streams += 1
     service.metrics.streams.inc()
-    outcome = "ok"
+    outcome, name = "internal", secrets.token_hex(4)
     try:
         if service.draining:
             raise Refused("shutting_down", "the service is shutting down; ask another one, or come again")
@@ -42,11 +44,12 @@ async def stream(socket: WebSocket, service: Service) -> None:
             raise Refused("busy", f"{service.settings.streams} streams are open, the limit; come again later")
         start = await _first(socket, service)
         worker = (await service.ready_lane(service.live)).workers[0]
-        await _converse(socket, service, worker, start)
+        await _converse(socket, service, worker, start, name)
+        outcome = "ok"
     except (WebSocketDisconnect, _Over):
         outcome = "left"
-    except WorkerLost:
-        outcome = "internal"
+    except WorkerLost as error:
+        LOG.warning("streams worker died, request %s: %s", name, error)
         await _say_error(socket, Refused("internal", "the worker was lost; begin again"))
         await service.live.revive(service.live.workers[0])
     except Refused as error:
@@ -80,8 +83,7 @@ async def _first(socket: WebSocket, service: Service) -> StreamStart:
     return start
 
 
-async def _converse(socket: WebSocket, service: Service, worker: Worker, start: StreamStart) -> None:
-    key = secrets.token_hex(8)
+async def _converse(socket: WebSocket, service: Service, worker: Worker, start: StreamStart, key: str) -> None:
     max_s = 60 * service.settings.stream_max_minutes
     _checked(await _ask(service, worker, "open", (key, start.model_dump(exclude={"type", "api_key"}), max_s)))
     try:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, in_one_line
 from serkit.processes import begin_worker
+
+LOG = logging.getLogger("serkit.serving")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Task:
         content: its bytes, or ``None`` where a file descriptor follows.
         options: as :meth:`serkit.serving.predictor.Model.predict` takes them. max_s: longest recording.
         index, file: what the answer repeats. alone: never together with others, and progress is told.
+        request: what the log calls the request it came with.
     """
 
     content: bytes | None
@@ -41,6 +47,7 @@ class Task:
     index: int = 0
     file: str | None = None
     alone: bool = False
+    request: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,11 @@ class Failure:
 
 
 def main(conn: Connection, setup: Setup) -> None:
-    """Answer what comes through the pipe until it closes; the parent may end this process at any time."""
+    """Answer what comes through the pipe until it closes; the parent may end this process at any time.
+
+    An error that nobody foresaw is logged with its place and the request. Over a recording it ends this process, which
+    is replaced: nobody knows what it left behind. A stream is closed alone, for others are heard by the same process.
+    """
     import signal
 
     begin_worker()
@@ -69,14 +80,31 @@ def main(conn: Connection, setup: Setup) -> None:
         conn.send(("failed", str(error)))
         return
     conn.send(("answer", answerer.about()))
-    try:
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent closed the pipe, or is gone
         while True:
             name, payload = conn.recv()
-            if name == "predict":
-                handles = [None if t.content is not None else recv_handle(conn) for t in payload]
-                value: Any = answerer.predict(payload, handles, lambda heard: conn.send(("progress", heard)))
-            else:
-                value = getattr(answerer, name)(*payload)
+            if name != "predict":
+                conn.send(("answer", _of_stream(answerer, name, payload)))
+                continue
+            handles = [None if t.content is not None else recv_handle(conn) for t in payload]
+            try:
+                value = answerer.predict(payload, handles, lambda heard: conn.send(("progress", heard)))
+            except Exception as error:  # whatever it is: the log has it, and the parent is told
+                LOG.error("%s worker, request %s", setup.lane, requests_of(payload), exc_info=True)
+                conn.send(("broken", in_one_line(error)))
+                return
             conn.send(("answer", value))
-    except (EOFError, OSError):
-        return
+
+
+def _of_stream(answerer: Any, name: str, payload: tuple[Any, ...]) -> Any:
+    try:
+        return getattr(answerer, name)(*payload)
+    except Exception:  # whatever it is: the log has it, and the client is told
+        LOG.error("streams worker, request %s", payload[0], exc_info=True)
+        answerer.drop(payload[0])
+        return Failure("internal", "something went wrong with this stream; the service's log has it")
+
+
+def requests_of(tasks: Sequence[Task]) -> str:
+    """What the log calls the requests of some recordings."""
+    return ", ".join(dict.fromkeys(task.request or "?" for task in tasks))

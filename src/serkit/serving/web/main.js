@@ -8,7 +8,7 @@ import { Queue } from "./queue.js";
 import { save } from "./saving.js";
 import { readPeaks } from "./sound.js";
 import { partAt, Timeline } from "./timeline.js";
-import { readRttm, readTranscript } from "./turns.js";
+import { readRttm, readTranscript, turnsOf } from "./turns.js";
 
 const audio = byId("audio");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -130,7 +130,8 @@ async function answer(entry, asked) {
   told({ stage: "sending", done: 0, total: null });
   say(`Reading ${file.name}.`);
   try {
-    const prediction = await predict(file, asked, state.limits, told, signal, n > 1);
+    const own = { ...asked, turns: asked.turns && turnsOf(asked.turns, file.name) };
+    const prediction = await predict(file, own, state.limits, told, signal, n > 1);
     queue.mark(entry, "done", { prediction });
   } catch (error) {
     if (error instanceof Problem && error.aboutFile) error.message = `${file.name}: ${error.message}`;

@@ -4,9 +4,9 @@ import { Problem } from "./api.js";
 
 const CLOCK = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})/g;
 
-/** Turns of an RTTM file: [{start_s, end_s, speaker}]. */
+/** Turns of an RTTM file, by the name it gives to each recording: {name: [{start_s, end_s, speaker}]}. */
 export function readRttm(text, name) {
-  const turns = [];
+  const turns = {};
   for (const line of text.split(/\r?\n/)) {
     const words = line.trim().split(/\s+/);
     if (words[0] !== "SPEAKER") continue;
@@ -14,13 +14,22 @@ export function readRttm(text, name) {
     if (!Number.isFinite(start) || !Number.isFinite(length) || start < 0 || words.length < 8) {
       throw new Problem(`${name}: not an RTTM line: ${line.slice(0, 80)}`);
     }
-    if (length > 0) turns.push({ start_s: start, end_s: start + length, speaker: words[7] });
+    if (length > 0) (turns[words[1]] ??= []).push({ start_s: start, end_s: start + length, speaker: words[7] });
   }
-  if (!turns.length) throw new Problem(`${name} holds no SPEAKER line; expected RTTM.`);
+  if (!Object.keys(turns).length) throw new Problem(`${name} holds no SPEAKER line; expected RTTM.`);
   return turns;
 }
 
-/** Sentences with times: [{start_s, end_s, text, speaker}]. */
+/** The turns of one recording: by the name of its file, or all of an RTTM that names a single one. */
+export function turnsOf(turns, file) {
+  const stem = file.replace(/(.)\.[^.]*$/, "$1");
+  if (Object.hasOwn(turns, stem)) return turns[stem];
+  const names = Object.keys(turns);
+  if (names.length === 1) return turns[names[0]];
+  throw new Problem(`The RTTM has no turns of '${stem}'; it names ${names.sort().slice(0, 5).join(", ")}.`);
+}
+
+/** Sentences with times: [{start_s, end_s, text, speaker, words}]. */
 export function readTranscript(text, name) {
   const turns = /\.jsonl?$/i.test(name) ? fromJson(text, name) : fromCues(text);
   if (!turns.length) throw new Problem(`${name} holds no sentence with times; expected .srt, .vtt or .json.`);
@@ -58,9 +67,18 @@ function fromJson(text, name) {
       start_s: Number(r.start_s ?? r.start),
       end_s: Number(r.end_s ?? r.end),
       text: String(r.text ?? "").trim() || null,
-      speaker: r.speaker ?? null,
+      speaker: r.speaker == null ? null : String(r.speaker),
+      words: timed(r.words ?? []),
     }));
   } catch {
     throw new Problem(`${name}: not sentences with start_s, end_s and text.`);
   }
+}
+
+/** Words with times; where a single one lacks them (WhisperX leaves out numbers), none: no word is to be lost. */
+function timed(words) {
+  const rows = words.map((w) => ({
+    start_s: Number(w.start_s ?? w.start), end_s: Number(w.end_s ?? w.end), text: String(w.text ?? w.word ?? "").trim(),
+  }));
+  return rows.every((w) => Number.isFinite(w.start_s) && Number.isFinite(w.end_s)) ? rows : [];
 }

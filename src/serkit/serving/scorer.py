@@ -1,0 +1,128 @@
+"""Sound to probabilities: the encoders, networks, stack and calibration of a bundle, in this order.
+
+Knows nothing of files, parts or thresholds: what goes in is a clip, what comes out are numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from serkit.dsp import without_offset
+from serkit.encoding import Encoder
+from serkit.extraction import compute
+from serkit.predictions import Predictions
+from serkit.serving import inputs
+from serkit.serving.bundle import Bundle
+
+Features = dict[str, np.ndarray]  # (time, dim) float32 by feature
+Logits = dict[tuple[str, str], np.ndarray]  # (rows, classes) of each network, by system and model
+
+
+class Scorer:
+    """What a bundle computes.
+
+    Args:
+        bundle: what it is. threads: of each network in onnxruntime.
+
+    Attributes:
+        reads_text: whether any encoder reads words.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self._bundle, self._threads = bundle, threads
+        self._encoders: dict[str, Encoder] = bundle.encoders()
+        for encoder in self._encoders.values():
+            encoder.load()
+        self.reads_text = any(e.spec.modality == "text" for e in self._encoders.values())
+        self._last: tuple[Features, Logits] | None = None  # the features answered last, and how
+
+    def heard(self, samples: np.ndarray, text: str | None) -> Features:
+        """Features of (samples,) float32 mono 16 kHz as the encoders give them."""
+        return compute(without_offset(samples), self._encoders, text=text or "")
+
+    def features(self, samples: np.ndarray, text: str | None) -> Features:
+        """Features as the networks see them: those that were heard, moved where the bundle is adapted."""
+        found = self.heard(samples, text)
+        return found if self._bundle.adaptation is None else self._bundle.adaptation.apply(found)
+
+    def one(self, samples: np.ndarray, text: str | None) -> np.ndarray:
+        """(1, classes) calibrated probabilities of (samples,) float32 mono 16 kHz.
+
+        Networks whose features are those of the last answer are not run again: of a clip with one stretch of speech,
+        whole and stretch are often the same sound once the silence around it is trimmed.
+        """
+        features, last = self.features(samples, text), self._last
+        before = {} if last is None else self._known(*last, features)
+        logits = self.logits([features], before)
+        self._last = features, logits
+        return self._combined(logits, 1)
+
+    def several(self, clips: Sequence[np.ndarray], texts: Sequence[str | None]) -> np.ndarray:
+        """(clips, classes) calibrated probabilities, the networks run once on all clips together."""
+        rows = [self.features(clip, text) for clip, text in zip(clips, texts, strict=True)]
+        return self._combined(self.logits(rows, {}), len(rows))
+
+    def embedded(self, samples: np.ndarray, text: str | None) -> list[np.ndarray]:
+        """Each network's (dim,) float32 embedding of a clip, of length 1."""
+        features = self.features(samples, text)
+        found = []
+        for name, session in self.sessions.items():
+            fed = inputs.feed([features], self.entries[name].features)
+            found.append(inputs.of_length_1(session.run(["embedding"], fed)[0][0]))
+        return found
+
+    def logits(self, rows: list[Features], known: Logits) -> Logits:
+        """Each network's (rows, classes) logits of clips given by their features, but for those that are known."""
+        found = dict(known)
+        for key, session in self.sessions.items():
+            if key in known:
+                continue
+            entry = self.entries[key]
+            together = [rows] if entry.batches else [[row] for row in rows]
+            parts = [session.run(["emotion"], inputs.feed(some, entry.features))[0] for some in together]
+            found[key] = np.concatenate(parts)
+        return found
+
+    @cached_property
+    def entries(self) -> dict[tuple[str, str], Any]:
+        """What the bundle says of each network, by system and model."""
+        return {(n.system, n.model): n for n in self._bundle.networks}
+
+    @cached_property
+    def sessions(self) -> dict[tuple[str, str], Any]:
+        """The networks in onnxruntime, loaded at the first answer."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
+        options.log_severity_level = 3
+        providers = ["CPUExecutionProvider"]
+        return {
+            key: onnxruntime.InferenceSession(self._bundle.read(entry.file), options, providers=providers)
+            for key, entry in self.entries.items()
+        }
+
+    def _known(self, features: Features, logits: Logits, asked: Features) -> Logits:
+        """Of logits for some features, those that hold for others too: of networks that read none that differ."""
+        same = inputs.unchanged(features, asked)
+        return {key: found for key, found in logits.items() if same.issuperset(self.entries[key].features)}
+
+    def _combined(self, logits: Logits, n: int) -> np.ndarray:
+        """(n, classes) calibrated probabilities from each network's logits."""
+        ids = tuple(str(k) for k in range(n))
+        scores: dict[str, list[tuple[str, np.ndarray]]] = {}
+        for system, model in self.sessions:
+            scores.setdefault(system, []).append((model, logits[system, model]))
+        tables = {}
+        for system, found in scores.items():
+            models = tuple(model for model, _ in found for _ in ids)
+            values = np.concatenate([values for _, values in found])
+            seen = np.zeros(len(models), dtype=bool)
+            labels = self._bundle.labels
+            tables[system] = Predictions(system, labels, "logit", ids * len(found), models, seen, values)
+        answered = self._bundle.stack.predict(tables).take(ids)
+        return self._bundle.calibration.apply(answered.probabilities())

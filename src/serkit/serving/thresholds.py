@@ -1,0 +1,74 @@
+"""Below which confidence an answer counts as unsure: measured on the held-out clips that a bundle keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from serkit import calibration
+from serkit.errors import SerkitError, did_you_mean
+from serkit.serving.bundle import Bundle
+
+
+class Thresholds:
+    """Cuts of a bundle, each measured once.
+
+    Args:
+        bundle: whose held-out clips are asked.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._held: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._cuts: dict[tuple[tuple[str, ...], float | None], float] = {}
+
+    def columns(self, labels: Sequence[str] | None) -> list[int]:
+        """Places of some labels in the class order; all where ``None``.
+
+        Raises:
+            SerkitError: a label the model does not have, one twice, or fewer than two.
+        """
+        known = self._bundle.labels
+        if labels is None:
+            return list(range(len(known)))
+        for label in labels:
+            if label not in known:
+                raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, known))
+        if len(set(labels)) != len(labels) or len(labels) < 2:
+            raise SerkitError(f"labels {', '.join(labels)}: expected two or more, each once")
+        return [known.index(label) for label in labels]
+
+    def unsure_below(self, labels: Sequence[str], threshold: float | None) -> float:
+        """The confidence below which an answer counts as unsure, measured on held-out speakers.
+
+        Args:
+            labels: that the answer is restricted to. threshold: precision wanted; ``None``: right more often
+                than wrong.
+
+        Raises:
+            SerkitError: that precision was never reached.
+        """
+        asked = (tuple(labels), threshold)
+        if asked not in self._cuts:
+            self._cuts[asked] = self._measured(*asked)
+        return self._cuts[asked]
+
+    def _measured(self, labels: tuple[str, ...], threshold: float | None) -> float:
+        probabilities, truth = self._held_out(labels)
+        if threshold is not None:
+            return calibration.confidence_for(threshold, probabilities, truth).confidence
+        if len(truth) < calibration.LEAST_ROWS:
+            return 0.0
+        return calibration.unsure_below(probabilities, truth)
+
+    def _held_out(self, labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out scores of the rows whose truth is among ``labels``, restricted to them."""
+        if labels not in self._held:
+            probabilities, truth = self._bundle.held_out
+            columns = self.columns(labels)
+            place = {c: k for k, c in enumerate(columns)}
+            rows = np.array([int(t) in place for t in truth], dtype=bool)
+            inside = np.array([place[int(t)] for t in truth[rows]], dtype=np.int64)
+            self._held[labels] = (calibration.restricted(probabilities[rows], columns), inside)
+        return self._held[labels]

@@ -1,0 +1,288 @@
+"""Errors that nobody foresaw: the log says what and of which request, the client is told, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import re
+import tempfile
+import threading
+from typing import Any, BinaryIO, cast
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+
+from starlette.testclient import TestClient
+
+from serkit.errors import SerkitError
+from serkit.serving.http import worker as process_side
+from serkit.serving.http.answering import Answerer
+from serkit.serving.http.app import create_app
+from serkit.serving.http.errors import Refused
+from serkit.serving.http.jobs import Jobs
+from serkit.serving.http.lanes import Item, Lane
+from serkit.serving.http.metrics import Metrics
+from serkit.serving.http.process import Worker, WorkerLost
+from serkit.serving.http.service import Service as Behind
+from serkit.serving.http.settings import ServiceSettings
+from serkit.serving.http.uploads import Body, Budget
+from serkit.serving.http.worker import Failure, Setup, Task
+
+from .service import Service
+from .signals import GOLDEN, voice, wav
+
+
+class Standing:
+    """A worker that answers by a function."""
+
+    ready = True
+    heard_s = 0.0
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+        self.starts = 0
+
+    async def exchange(self, name: str, tasks: list[Task], handles: list[int]) -> Any:
+        return self._answer(tasks)
+
+    def kill(self) -> None:
+        pass
+
+    async def start(self) -> None:
+        self.starts += 1
+
+
+def lane_of(worker: Standing, limit: int = 9) -> Lane:
+    """A lane with this worker alone; to be made in a running loop."""
+    lane = Lane(Setup("none"), 1, limit=limit, metrics=Metrics())
+    lane.workers = [cast(Worker, worker)]
+    lane._runners = [asyncio.create_task(lane._run(lane.workers[0]))]
+    return lane
+
+
+def good(tasks: list[Task]) -> list[dict[str, Any]]:
+    return [{"duration_s": 1.0, "of": task.request} for task in tasks]
+
+
+def test_a_client_that_vanished_with_a_large_file_takes_no_worker_along() -> None:
+    """Its file is closed at once, its place in the queue a moment later: the runner ended over a closed file."""
+
+    async def scene() -> dict[str, Any]:
+        lane = lane_of(Standing(good))
+        with tempfile.SpooledTemporaryFile() as file:
+            gone = lane.submit(Task(None), cast(BinaryIO, file), 5)
+        found = await lane.answer(Task(b"x", request="next"), None, 5)
+        assert gone.future.cancelled()
+        assert lane.alive
+        return found
+
+    assert asyncio.run(scene())["of"] == "next"
+
+
+def test_a_bug_costs_one_answer_and_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(tasks: list[Task]) -> list[Any]:
+        return [{"no duration": "secret"}] if tasks[0].request == "bad0" else good(tasks)
+
+    async def scene() -> None:
+        lane = lane_of(Standing(answer))
+        with pytest.raises(Refused, match="something went wrong here"):
+            await lane.answer(Task(b"x", request="bad0"), None, 5)
+        assert (await lane.answer(Task(b"x", request="good"), None, 5))["of"] == "good"
+
+    asyncio.run(scene())
+    assert "bad0" in caplog.text
+    assert "KeyError: 'duration_s'" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_lost_worker_is_logged_with_its_cause_and_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        def lost(tasks: list[Task]) -> list[Any]:
+            raise WorkerLost("OSError: no room")
+
+        worker = Standing(lost)
+        with pytest.raises(Refused, match="a worker died of this recording"):
+            await lane_of(worker).answer(Task(b"x", request="ab12"), None, 5)
+        await asyncio.sleep(0)
+        assert worker.starts == 1
+
+    asyncio.run(scene())
+    assert "predict worker died with 1 recordings, request ab12: OSError: no room" in caplog.text
+
+
+def test_a_recording_is_not_blamed_for_a_worker_that_was_dead_before() -> None:
+    """Killed while idle, it took the next request along."""
+
+    async def scene() -> None:
+        def answer(tasks: list[Task]) -> list[Any]:
+            if not worker.starts:
+                raise WorkerLost("killed", asked=False)
+            return good(tasks)
+
+        worker = Standing(answer)
+        assert (await lane_of(worker).answer(Task(b"x", request="ab12"), None, 5))["of"] == "ab12"
+
+    asyncio.run(scene())
+
+
+def test_no_file_descriptor_left_is_busy_and_not_a_dead_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(handle: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    async def scene() -> None:
+        lane = lane_of(Standing(good))
+        with tempfile.TemporaryFile() as file, monkeypatch.context() as patched:
+            patched.setattr("os.dup", full)
+            with pytest.raises(Refused, match="too many files are open") as refused:
+                await lane.answer(Task(None, request="ab12"), cast(BinaryIO, file), 5)
+        assert (refused.value.code, bool(refused.value.retry_after_s)) == ("busy", True)
+        await lane.answer(Task(b"x"), None, 5)
+
+    asyncio.run(scene())
+    assert "request ab12: [Errno 24] Too many open files" in caplog.text
+
+
+def test_a_job_that_fails_by_a_bug_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        lane = lane_of(Standing(good))
+
+        async def wrong(item: Item) -> Any:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(lane, "wait", wrong)
+        jobs = Jobs(lane, limit=2, keep_s=9, timeout_s=9)
+        job = jobs.add(Body(Budget(9)), [], "")
+        job.items.append(lane.submit(Task(b"x", request="ab12"), None, 5))
+        await asyncio.wait({cast("asyncio.Task[None]", job.task)})
+        assert job.status == "failed"
+        assert job.to_row("m")["error"]["code"] == "internal"
+
+    asyncio.run(scene())
+    assert "job of request ab12" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_job_that_is_half_taken_leaves_the_queue() -> None:
+    async def scene() -> None:
+        lane = Lane(Setup("none"), 1, limit=1, metrics=Metrics())
+        body = Body(Budget(9))
+        body.uploads = [cast(Any, type("Upload", (), {"descriptor_file": None}))] * 2
+        with pytest.raises(Refused, match="wait already"):
+            Jobs(lane, limit=2, keep_s=9, timeout_s=9).add(body, [Task(b"x"), Task(b"y")], "")
+        assert len(lane) == 0
+
+    asyncio.run(scene())
+
+
+def test_two_who_wait_for_a_worker_that_does_not_start_are_both_told() -> None:
+    async def scene() -> None:
+        behind = Behind(ServiceSettings())
+        lane = Lane(Setup("no_such_model", "streams"), 1, limit=1, metrics=Metrics())
+        found = await asyncio.gather(*(behind.ready_lane(lane) for _ in range(2)), return_exceptions=True)
+        assert [getattr(x, "code", x) for x in found] == ["not_ready"] * 2
+
+    asyncio.run(scene())
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's main function may run in this process."""
+    monkeypatch.setattr(process_side, "begin_worker", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+
+@pytest.mark.usefixtures("inside")
+def test_an_error_of_the_work_is_not_taken_for_a_closed_pipe(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every OSError, a full disk too, ended the worker without a word."""
+
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Answerer, "predict", full)
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(("predict", [Task(b"x", request="ab12")]))
+    process_side.main(theirs, Setup(str(GOLDEN)))
+    assert ours.recv()[0] == "answer"
+    kind, cause = ours.recv()
+    assert kind == "broken"
+    assert cause.startswith("OSError: [Errno 28] No space left on device (")
+    assert "predict worker, request ab12" in caplog.text
+    worker = Worker(Setup("none"))
+    worker._conn = ours
+    theirs.send((kind, cause))
+    with pytest.raises(WorkerLost, match="No space left"):
+        worker._receive()
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_stream_that_breaks_takes_no_other_along(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def push(self: Answerer, key: str, content: bytes) -> Any:
+        if key == "bad0":
+            raise ZeroDivisionError
+        return real(self, key, content)
+
+    real = Answerer.push
+    monkeypatch.setattr(Answerer, "push", push)
+    start = {"encoding": "pcm16", "channels": 1, "rate_hz": 16_000, "partial_s": None, "by": "segment"}
+    ours, theirs = multiprocessing.Pipe()
+    for key in ("bad0", "good"):
+        ours.send(("open", (key, dict(start), 60.0)))
+    for key in ("bad0", "good", "bad0"):
+        ours.send(("push", (key, b"\0\0")))
+    ours.send(("finish", ("of the worker before this one",)))
+    ours.send(("drop", ("good",)))
+    said: list[Any] = []
+
+    def read() -> None:
+        said.extend(ours.recv()[1] for _ in range(8))
+        ours.close()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    process_side.main(theirs, Setup(str(GOLDEN)))
+    reader.join(10)
+    assert said[1:3] == [None, None]
+    assert [getattr(x, "code", x) for x in said[3:]] == ["internal", [], "internal", "internal", None]
+    assert "streams worker, request bad0" in caplog.text
+
+
+def test_a_stream_of_a_worker_that_is_gone_is_told_so() -> None:
+    """It ended the next worker too, with all the streams that were open there."""
+    answerer = Answerer(str(GOLDEN))
+    for found in (answerer.push("gone", b"\0\0"), answerer.finish("gone")):
+        assert found == Failure("internal", "the worker was lost; begin again")
+    answerer.drop("gone")
+
+
+def test_every_request_has_a_name_that_the_log_knows(service: Service) -> None:
+    answer = service.predict(wav(voice(1.0)))
+    name = answer.headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{8}", name)
+    assert re.search(rf"POST /v1/predict 200 \d+ ms, request {name}\n", service.log)
+    wrong = service.predict(b"no sound")
+    assert wrong.headers["x-request-id"] != name
+
+
+def test_a_bug_is_answered_with_the_name_that_the_log_has(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(self: Behind) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(Behind, "model_row", wrong)
+    client = TestClient(create_app(ServiceSettings(model="none")), raise_server_exceptions=False)
+    caplog.set_level(logging.INFO, "serkit.serving")
+    answer = client.get("/v1/model")
+    name = answer.headers["x-request-id"]
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"].endswith(f"under request {name}")
+    assert f"request {name}: ZeroDivisionError: division by zero" in caplog.text
+    assert isinstance(Refused("internal", "x"), SerkitError)
