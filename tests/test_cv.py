@@ -1,5 +1,6 @@
 """Cross-validation: every fold a run, their test rows pooled once each."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -122,6 +123,29 @@ def test_folds_are_named_or_refused():
         fold_numbers(["ravdess"], "ravdess-6fold", "all")
     with pytest.raises(SerkitError, match="one corpus"):
         fold_numbers(["ravdess", "ased"], None, "all")
+
+
+def test_a_protocol_of_one_fold_names_those_with_more():
+    with pytest.raises(SerkitError, match=r"'table-as-given' of 'table' has one fold.*--protocol table-5fold-speaker"):
+        fold_numbers(["table"], None, "all", at_least=2)
+    with pytest.raises(SerkitError, match=r"has one fold, .*: use serkit run"):
+        fold_numbers(["msp_podcast"], None, "all", at_least=2)
+    assert fold_numbers(["table"], None, "all") == [1]
+
+
+def test_a_fold_that_cannot_be_used_is_refused_before_any_is_trained(tmp_path, toy_root, small_text):
+    def read(fold):
+        manifest = toy(toy_root, fold=fold)
+        rows = [u for u in manifest if fold == 1 or u.emotion != "anger" or u.split != "train"]
+        return dataclasses.replace(manifest, utterances=tuple(rows))
+
+    told = []
+    with pytest.raises(SerkitError, match="'anger' has no training clip"):
+        pipeline.cross_validate(
+            parse_recipe(small_text), read, (1, 2), tmp_path / "cv", pipeline.Machine(tmp_path / "store"), told.append
+        )
+    assert [e.stage for e in told] == ["prepare"]
+    assert not (tmp_path / "store").exists()
 
 
 def test_one_fold_is_no_cross_validation(tmp_path, small_text, toy_root):

@@ -123,11 +123,11 @@ def _without_test(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, utterances=rows, info={**manifest.info, "notes": notes, "no_test": True})
 
 
-def fold_numbers(names: Sequence[str], protocol: str | None, folds: str) -> list[int]:
-    """The folds that ``all`` or ``1,3,5`` stands for.
+def fold_numbers(names: Sequence[str], protocol: str | None, folds: str, *, at_least: int = 1) -> list[int]:
+    """The folds that ``all`` or ``1,3,5`` stands for, ``at_least`` so many.
 
     Raises:
-        SerkitError: several corpora, not numbers, or folds that the protocol does not have.
+        SerkitError: several corpora, not numbers, folds that the protocol does not have, or too few of them.
     """
     if len(names) != 1:
         raise SerkitError("cross-validation takes one corpus: folds of several corpora do not line up")
@@ -135,6 +135,12 @@ def fold_numbers(names: Sequence[str], protocol: str | None, folds: str) -> list
     name = protocol or next(iter(known), "")
     if name not in known:
         raise SerkitError(f"corpus '{names[0]}' has no protocol '{name}'" + did_you_mean(name, known))
+    if known[name] < at_least:
+        more = [p for p, n in known.items() if n >= at_least]
+        raise SerkitError(
+            f"protocol '{name}' of '{names[0]}' has one fold, and cross-validation needs two or more: "
+            + (f"take --protocol {' or '.join(more)}, or serkit run" if more else "use serkit run")
+        )
     if folds == "all":
         return list(range(1, known[name] + 1))
     numbers = [part.strip() for part in folds.split(",")]

@@ -28,7 +28,7 @@ from serkit.commands.options import (
     Store,
     Test,
     machine,
-    overrides,
+    read_recipe,
     watcher,
 )
 from serkit.interrupts import resumable
@@ -93,11 +93,10 @@ def cv(
     """Run every fold of a corpus's protocol, and measure their test rows together."""
     from serkit import pipeline
     from serkit.readers import fold_numbers, read_corpora
-    from serkit.recipe import load_recipe
 
     here = machine(store, device, jobs, engine, address)
-    resolved = load_recipe(recipe, overrides(set_, seed))
-    numbers = fold_numbers(corpus, protocol, folds)
+    resolved = read_recipe(recipe, set_, seed)
+    numbers = fold_numbers(corpus, protocol, folds, at_least=2)
 
     def read(fold: int) -> Manifest:
         return read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
@@ -193,9 +192,8 @@ def _prepare(
     from serkit.labels import left_out
     from serkit.pipeline.stages import Notice
     from serkit.readers import read_corpora
-    from serkit.recipe import load_recipe
 
-    resolved = load_recipe(recipe, overrides(set_, seed))
+    resolved = read_recipe(recipe, set_, seed)
     manifest = read_corpora(
         corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [], test=test
     )
