@@ -270,6 +270,18 @@ def test_labels_of_classes_do_not_touch(n_series: int) -> None:
     assert all(b - a >= 18 for a, b in zip(clips, names[1:], strict=False))
 
 
+def test_clips_without_a_label_are_counted(tmp_path: Path) -> None:
+    tree = report()
+    assert "without a label" not in write(tree, tmp_path / "none")
+    tree["unlabelled"] = {"train": 29, "dev": 8, "test": 12}
+    tree["provenance"]["corpus_info"]["label_map"]["X"] = None
+    write(tree, tmp_path / "some")
+    text = (tmp_path / "some" / "report.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith("| clips without a label")]
+    assert [c.strip() for c in row.split("|")[2:-1]] == ["29", "8", "12", "49"]
+    assert "X → no label" in text
+
+
 def test_several_corpora_are_each_described(tmp_path: Path) -> None:
     tree = report()
     info = tree["provenance"]["corpus_info"]

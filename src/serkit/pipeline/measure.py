@@ -97,6 +97,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
         "mistakes": _mistakes(manifests, scores, reports, lead),
         "counts": {s: class_counts(manifests, s) for s in splits},
+        "unlabelled": {s: sum(u.emotion is None for m in manifests for u in m.split(s)) for s in splits},
         "speakers": {s: len({u.speaker for m in manifests for u in m.split(s)} - {None}) for s in splits},
         "provenance": provenance(runs, machine),
     }

@@ -143,7 +143,7 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float
 
 
 def counts(source: Source) -> Table:
-    """Clips of each class in each split, and the speakers."""
+    """Clips of each class in each split, those without a label, and the speakers."""
     by_split = source.part("counts")
     splits = [s for s in ("train", "dev", "test") if s in by_split]
     columns = (Column("Class"), *(Column(s, numeric=True) for s in splits), Column("Total", numeric=True))
@@ -154,9 +154,12 @@ def counts(source: Source) -> Table:
         return Row((Cell(title), *(Cell(whole(k)) for k in known), Cell(whole(sum(known)) if total else ABSENT)))
 
     rows = [line(str(c), [by_split[s].get(c, 0) for s in splits]) for c in names]
-    rows.append(line("all clips", [sum(int(finite(k) or 0) for k in by_split[s].values()) for s in splits]))
+    rows.append(line("all labelled clips", [sum(int(finite(k) or 0) for k in by_split[s].values()) for s in splits]))
+    bare = source.part("unlabelled")
+    if any(finite(bare.get(s)) for s in splits):
+        rows.append(line("clips without a label", [bare.get(s, 0) for s in splits]))
     rows.append(line("speakers", [source.part("speakers").get(s, 0) for s in splits], total=False))
-    return Table("counts", "Labelled clips", columns, tuple(rows))
+    return Table("counts", "Clips and speakers", columns, tuple(rows))
 
 
 def published(source: Source) -> Table | None:
@@ -296,5 +299,5 @@ def _label_map(found: Any) -> str:
     """Renamed labels only, or that none was renamed."""
     if not isinstance(found, dict) or not found:
         return ""
-    renamed = [f"{k} → {v if v is not None else 'left out'}" for k, v in found.items() if k != v]
+    renamed = [f"{k} → {v if v is not None else 'no label'}" for k, v in found.items() if k != v]
     return ", ".join(renamed) or "the corpus's own names"

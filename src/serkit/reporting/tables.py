@@ -25,7 +25,7 @@ from serkit.reporting.verdict import outcome
 
 PUBLISHED = (
     "Ueda et al. (2025, table 2) report for their stack of twelve on MSP-Podcast: dev Macro-F1 0.379, accuracy "
-    "0.498, BS-F1 0.430 [0.404, 0.451]; test 0.409 and 0.413."
+    "0.498, BS-F1 0.430 [0.404, 0.451]; on the challenge's hidden Test3 0.409 and 0.413."
 )
 OUTCOMES = {
     "better": "better",

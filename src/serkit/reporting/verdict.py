@@ -221,13 +221,16 @@ def cautions(source: Source) -> list[str]:
 
 
 def corpus_cautions(source: Source) -> list[str]:
-    """What the corpora say about themselves: notes, classes without clips, recordings that are missing."""
+    """What the corpora say about themselves: notes, classes without clips, counts, recordings that are missing."""
     lines: list[str] = []
     for name, info in source.corpora.items():
         before = f"{name}: " if len(source.corpora) > 1 else ""
         lines += [f"{before}{note}" for note in info.get("notes") or [] if isinstance(note, str)]
         lines += [f"{before}{line}" for line in info.get("class_findings") or [] if isinstance(line, str)]
         missing = finite((info.get("missing_audio") or {}).get("count")) or 0
+        differs = sum(isinstance(d, Mapping) for d in info.get("count_findings") or [])
+        if differs:
+            lines.append(f"{before}{count(differs, 'count')} of clips or speakers not as published: see Data.")
         if missing:
             lines.append(f"{before}{count(int(missing), 'listed recording')} missing on disk.")
     return list(dict.fromkeys(lines))
