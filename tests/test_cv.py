@@ -10,6 +10,7 @@ from serkit import evaluation, pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.metrics import measure
+from serkit.pipeline.measure import provenance
 from serkit.readers import fold_numbers
 from serkit.recipe import parse_recipe
 
@@ -151,3 +152,12 @@ def test_a_fold_that_cannot_be_used_is_refused_before_any_is_trained(tmp_path, t
 def test_one_fold_is_no_cross_validation(tmp_path, small_text, toy_root):
     with pytest.raises(SerkitError, match="at least two folds"):
         pipeline.cross_validate(parse_recipe(small_text), toy, (1,), tmp_path, pipeline.Machine(tmp_path))
+
+
+def test_classes_that_one_fold_lacks_are_told_with_that_fold(folder):
+    runs = [pipeline.Run(folder / f"fold{k}") for k in (1, 2)]
+    for run, lines in zip(runs, (["in both", "in the first"], ["in both"]), strict=True):
+        info = {**run.manifest.info, "class_findings": lines}
+        run.__dict__["manifest"] = dataclasses.replace(run.manifest, info=info)
+    found = provenance(runs, None)["corpus_info"]["class_findings"]
+    assert found == ["in both", "fold 1: in the first"]

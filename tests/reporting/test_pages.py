@@ -18,7 +18,7 @@ from serkit.reporting.figures import ClassScore, class_bars
 from serkit.reporting.pages import markdown_text, tex_text
 from serkit.reporting.svg import digits_of, element, ticks
 
-from .example import Page, details, difference, numbers, report, write
+from .example import VALUES, Page, details, difference, numbers, report, write
 
 
 def test_page_is_well_formed_and_asks_the_network_for_nothing(tmp_path: Path) -> None:
@@ -280,6 +280,20 @@ def test_clips_without_a_label_are_counted(tmp_path: Path) -> None:
     (row,) = [line for line in text.splitlines() if line.startswith("| clips without a label")]
     assert [c.strip() for c in row.split("|")[2:-1]] == ["29", "8", "12", "49"]
     assert "X → no label" in text
+
+
+def test_counts_of_pooled_folds_have_no_total(tmp_path: Path) -> None:
+    tree = report()
+    write(tree, tmp_path / "one")
+    one = (tmp_path / "one" / "report.md").read_text(encoding="utf-8")
+    assert "| Class | train | dev | test | Total |" in one
+    numbers_of = {name: {"accuracy": 0.6, "uar": 0.6, "macro_f1": 0.6} for name in VALUES}
+    tree["folds"] = [{"fold": k, "speakers": [f"s{k}"], "systems": numbers_of} for k in (1, 3)]
+    write(tree, tmp_path / "two")
+    two = (tmp_path / "two" / "report.md").read_text(encoding="utf-8")
+    assert "| Class | train | dev | test |" in two
+    assert "Total" not in two
+    assert "| fold | 1, 3 |" in two
 
 
 def test_several_corpora_are_each_described(tmp_path: Path) -> None:

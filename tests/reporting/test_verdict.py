@@ -142,3 +142,12 @@ def test_counts_that_differ_from_the_published_ones_are_a_caution() -> None:
     assert any("1 count of clips or speakers not as published" in line for line in cautions(Source(tree)))
     tree["provenance"]["corpus_info"]["count_findings"] = []
     assert not any("as published" in line for line in cautions(Source(tree)))
+
+
+def test_a_class_without_clips_is_said_to_count_as_zero() -> None:
+    tree = report()
+    assert not any("counted as 0" in line for line in cautions(Source(tree)))
+    tree["counts"]["test"]["sadness"] = 0
+    (line,) = [line for line in cautions(Source(tree)) if "counted as 0" in line]
+    assert line.startswith("no clip of sadness on test")
+    assert "cannot exceed 0.667" in line

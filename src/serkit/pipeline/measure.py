@@ -256,7 +256,7 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
         "recipe_fingerprint": run.recipe.fingerprint,
         "manifest_fingerprint": run.manifest.fingerprint if len(runs) == 1 else [r.manifest.fingerprint for r in runs],
         "split_hash": run.manifest.split_hash if len(runs) == 1 else [r.manifest.split_hash for r in runs],
-        "corpus_info": json.loads(json.dumps(run.manifest.info, default=str)),
+        "corpus_info": json.loads(json.dumps(_corpus_info(runs), default=str)),
         "folds": len(runs),
         "speakers_shared": any(r.manifest.speakers_shared for r in runs),
         "features": features,
@@ -274,6 +274,22 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
             "rounding_error": {key: found.store.rounding_error for key, found in run.features.items()},
         },
     }
+
+
+def _corpus_info(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """What is known of the corpus; of several folds the thin classes of each, by fold where not all have them."""
+    first = runs[0].manifest.info
+    if len(runs) == 1 or "class_findings" not in first:
+        return first
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for line in run.manifest.info["class_findings"]:
+            found.setdefault(line, []).append(str(run.manifest.info.get("fold")))
+    lines = [
+        line if len(folds) == len(runs) else f"fold{'s' * (len(folds) > 1)} {', '.join(folds)}: {line}"
+        for line, folds in found.items()
+    ]
+    return {**first, "class_findings": lines}
 
 
 def _texts(run: Run) -> dict[str, Any] | None:

@@ -217,6 +217,12 @@ def cautions(source: Source) -> list[str]:
             lines.append("epochs were chosen on those same clips, so that dev and out-of-fold scores flatter.")
     if "stack" in source.tree["systems"] and not recipe.get("crossfit"):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
+    absent = [label for label, n in (source.part("counts").get(source.split) or {}).items() if not n]
+    if absent and len(source.corpora) == 1:
+        lines.append(
+            f"no clip of {listed(absent)} {SPLIT_WORDS[source.split]}: counted as 0 in Macro-F1 and UAR, which cannot "
+            f"exceed {number(1 - len(absent) / len(source.labels))}."
+        )
     return [*lines, *corpus_cautions(source)]
 
 
