@@ -309,6 +309,15 @@ def test_a_table_is_not_audited_and_the_way_is_told(clips):
     assert f"serkit prepare RECIPE --corpus table --root {clips} --out RUN, then serkit audit RUN" in said
 
 
+def test_a_folder_without_a_manifest_is_not_audited_and_the_way_is_told(tmp_path):
+    code, _, said = ask("audit", tmp_path)
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert f"serkit prepare RECIPE --corpus NAME --root {tmp_path} --out RUN, then serkit audit RUN" in said
+    (tmp_path / "fold1").mkdir()
+    (tmp_path / "fold1" / "manifest.jsonl").touch()
+    assert f"name a fold, such as {tmp_path / 'fold1'}" in ask("audit", tmp_path)[2]
+
+
 def test_a_table_in_jsonl_is_told_from_a_manifest(recipe, clips, tmp_path):
     """The way that is told works, with the very table; the manifest it leaves is audited by folder and by file."""
     head, *rows = (line.split(",") for line in clips.read_text().splitlines())

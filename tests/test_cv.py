@@ -115,6 +115,21 @@ def test_best_on_dev_is_chosen_fold_by_fold_without_looking_at_test(folder):
     assert {(c["a"], c["b"]) for c in tree["comparisons"]} >= {("stack", "best_on_dev"), ("stack", "vote")}
 
 
+def test_the_pages_of_a_cross_validation_are_written_again_and_other_stages_name_a_fold(folder):
+    from typer.testing import CliRunner
+
+    from serkit import cli
+
+    page = folder / "report" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    done = CliRunner().invoke(cli.app, ["report", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert page.read_bytes() == before
+    with pytest.raises(SerkitError, match=r"holds a cross-validation; name a fold of it, such as .*fold1"):
+        pipeline.Run(folder)
+
+
 def test_folds_are_named_or_refused():
     assert fold_numbers(["ravdess"], None, "all") == [1, 2, 3, 4, 5, 6]
     assert fold_numbers(["ravdess"], None, "2, 5") == [2, 5]

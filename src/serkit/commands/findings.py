@@ -36,6 +36,16 @@ def audit(
             f"{manifest} is a table, and audit takes a manifest, which a run has: serkit prepare RECIPE --corpus table "
             f"--root {manifest} --out RUN, then serkit audit RUN"
         )
+    if manifest.is_dir() and not (manifest / "manifest.jsonl").is_file():
+        folds = sorted(p.parent for p in manifest.glob("fold*/manifest.jsonl"))
+        raise SerkitError(
+            f"{manifest} holds no manifest.jsonl, which a run has: "
+            + (
+                f"it is a cross-validation, so name a fold, such as {folds[0]}"
+                if folds
+                else f"serkit prepare RECIPE --corpus NAME --root {manifest} --out RUN, then serkit audit RUN"
+            )
+        )
     rows = Manifest.load(manifest / "manifest.jsonl" if manifest.is_dir() else manifest)
     with watcher() as watch:
         findings = look(rows, decode=decode, progress=watch)

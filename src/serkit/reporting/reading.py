@@ -95,7 +95,8 @@ class Source:
     @property
     def pooled(self) -> list[str]:
         """The numbers of the folds whose rows are pooled; none of one run."""
-        return [str(f.get("fold")) for f in self.folds]
+        found = [str(f.get("fold") if isinstance(f, dict) else f) for f in self.tree.get("folds") or []]
+        return found if len(found) > 1 else []
 
     @property
     def provenance(self) -> Mapping[str, Any]:
