@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from serkit.errors import SerkitError, did_you_mean
@@ -74,6 +74,11 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     present = [rename[label] for label in manifest.labels if label not in recipe.drop_labels]
     wanted = list(dict.fromkeys(present)) if recipe.labels == "corpus" else list(recipe.labels)
     outside = [label for label in dict.fromkeys(present) if label not in wanted]
+    class_sets = {
+        corpus: tuple(dict.fromkeys(recipe.map_labels.get(label, label) for label in labels if label in known))
+        for corpus, labels in manifest.class_sets.items()
+    }
+    class_sets = {c: tuple(label for label in ls if label in wanted) for c, ls in class_sets.items()}
     mapped, dropped = Counter[str](), Counter[str]()
     votes_out = Counter[str]()
     voteless = 0
@@ -94,7 +99,7 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             )
         if emotion != u.emotion:
             mapped[f"{u.emotion} -> {emotion}"] += 1
-        votes = _map_votes(u.votes, recipe, set(wanted), votes_out)
+        votes = _map_votes(u.votes, recipe, class_sets.get(u.corpus or "", wanted), votes_out)
         voteless += u.votes is not None and votes is None
         rows.append(dataclasses.replace(u, emotion=emotion, votes=votes))
     counts = Counter(u.emotion for u in rows if u.split in ("train", None))
@@ -107,11 +112,6 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             + (f"in map_labels where it is meant to be '{near}', " if near else "")
             + "or list the labels without it"
         )
-    class_sets = {
-        corpus: tuple(dict.fromkeys(recipe.map_labels.get(label, label) for label in labels if label in known))
-        for corpus, labels in manifest.class_sets.items()
-    }
-    class_sets = {c: tuple(label for label in ls if label in wanted) for c, ls in class_sets.items()}
     info = {
         **_found_anew(manifest.info, rows, wanted, class_sets),
         "labels": {
@@ -163,9 +163,9 @@ def _clips(n: int) -> str:
 
 
 def _map_votes(
-    votes: Mapping[str, float] | None, recipe: Recipe, wanted: set[str], left_out: Counter[str]
+    votes: Mapping[str, float] | None, recipe: Recipe, wanted: Collection[str], left_out: Counter[str]
 ) -> Mapping[str, float] | None:
-    """Votes under the recipe's names; those for labels outside it are left out, and their clips counted by label."""
+    """Votes under the recipe's names; those for no class of the clip's corpus are left out and counted by label."""
     if votes is None:
         return None
     merged: dict[str, float] = {}
