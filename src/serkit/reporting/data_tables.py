@@ -291,6 +291,8 @@ def settings(source: Source) -> list[Table]:
     for name, info in source.corpora.items():
         pairs = {spaced(k): info.get(k) for k in shown}
         pairs["fold"] = ", ".join(source.pooled) or info.get("fold")
+        scale = info.get("rating_scale")
+        pairs["ratings of attributes"] = f"{scale[0]:g} to {scale[1]:g}" if scale else None
         pairs["label map"] = _label_map(info.get("label_map"))
         found.append(_pairs(f"corpus-{len(found)}", f"Corpus {name}", pairs))
     found.append(_pairs("versions", "Versions", p.get("versions") or {}))
