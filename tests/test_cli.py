@@ -110,7 +110,9 @@ def test_run_prepare_and_the_stages_alone(recipe, clips, tmp_path):
 def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path):
     ask("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")
     assert ask("compare", finished, tmp_path / "run")[0] == 2
-    assert "not on the same splits" in ask("compare", finished, tmp_path / "run")[2]
+    said = ask("compare", finished, tmp_path / "run")[2]
+    assert "not on the same splits" in said
+    assert f"{tmp_path / 'run'} (table, table-as-given, fold 1)" in said
     assert "holds no run" in ask("compare", finished, tmp_path)[2]
     assert ask("compare", finished, finished, "--system-a", "stak")[0::2] == (
         2, f"{finished} has no system 'stak'; did you mean 'stack'?",
