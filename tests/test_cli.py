@@ -111,7 +111,9 @@ def test_run_prepare_and_the_stages_alone(recipe, clips, tmp_path):
 def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path):
     ask("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")
     assert ask("compare", finished, tmp_path / "run")[0] == 2
-    assert "not on the same splits" in ask("compare", finished, tmp_path / "run")[2]
+    said = ask("compare", finished, tmp_path / "run")[2]
+    assert "not on the same splits" in said
+    assert f"{tmp_path / 'run'} (table, table-as-given, fold 1)" in said
     assert "holds no run" in ask("compare", finished, tmp_path)[2]
     assert ask("compare", finished, finished, "--system-a", "stak")[0::2] == (
         2, f"{finished} has no system 'stak'; did you mean 'stack'?",
@@ -308,6 +310,15 @@ def test_a_table_is_not_audited_and_the_way_is_told(clips):
     assert code == 2
     assert len(said.splitlines()) == 1
     assert f"serkit prepare RECIPE --corpus table --root {clips} --out RUN, then serkit audit RUN" in said
+
+
+def test_a_folder_without_a_manifest_is_not_audited_and_the_way_is_told(tmp_path):
+    code, _, said = ask("audit", tmp_path)
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert f"serkit prepare RECIPE --corpus NAME --root {tmp_path} --out RUN, then serkit audit RUN" in said
+    (tmp_path / "fold1").mkdir()
+    (tmp_path / "fold1" / "manifest.jsonl").touch()
+    assert f"name a fold, such as {tmp_path / 'fold1'}" in ask("audit", tmp_path)[2]
 
 
 def test_a_table_in_jsonl_is_told_from_a_manifest(recipe, clips, tmp_path):

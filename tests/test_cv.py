@@ -1,5 +1,6 @@
 """Cross-validation: every fold a run, their test rows pooled once each."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from serkit import evaluation, pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.metrics import measure
+from serkit.pipeline.measure import provenance
 from serkit.readers import fold_numbers
 from serkit.recipe import parse_recipe
 
@@ -113,6 +115,21 @@ def test_best_on_dev_is_chosen_fold_by_fold_without_looking_at_test(folder):
     assert {(c["a"], c["b"]) for c in tree["comparisons"]} >= {("stack", "best_on_dev"), ("stack", "vote")}
 
 
+def test_the_pages_of_a_cross_validation_are_written_again_and_other_stages_name_a_fold(folder):
+    from typer.testing import CliRunner
+
+    from serkit import cli
+
+    page = folder / "report" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    done = CliRunner().invoke(cli.app, ["report", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert page.read_bytes() == before
+    with pytest.raises(SerkitError, match=r"holds a cross-validation; name a fold of it, such as .*fold1"):
+        pipeline.Run(folder)
+
+
 def test_folds_are_named_or_refused():
     assert fold_numbers(["ravdess"], None, "all") == [1, 2, 3, 4, 5, 6]
     assert fold_numbers(["ravdess"], None, "2, 5") == [2, 5]
@@ -124,6 +141,38 @@ def test_folds_are_named_or_refused():
         fold_numbers(["ravdess", "ased"], None, "all")
 
 
+def test_a_protocol_of_one_fold_names_those_with_more():
+    with pytest.raises(SerkitError, match=r"'table-as-given' of 'table' has one fold.*--protocol table-5fold-speaker"):
+        fold_numbers(["table"], None, "all", at_least=2)
+    with pytest.raises(SerkitError, match=r"has one fold, .*: use serkit run"):
+        fold_numbers(["msp_podcast"], None, "all", at_least=2)
+    assert fold_numbers(["table"], None, "all") == [1]
+
+
+def test_a_fold_that_cannot_be_used_is_refused_before_any_is_trained(tmp_path, toy_root, small_text):
+    def read(fold):
+        manifest = toy(toy_root, fold=fold)
+        rows = [u for u in manifest if fold == 1 or u.emotion != "anger" or u.split != "train"]
+        return dataclasses.replace(manifest, utterances=tuple(rows))
+
+    told = []
+    with pytest.raises(SerkitError, match="'anger' has no training clip"):
+        pipeline.cross_validate(
+            parse_recipe(small_text), read, (1, 2), tmp_path / "cv", pipeline.Machine(tmp_path / "store"), told.append
+        )
+    assert [e.stage for e in told] == ["prepare"]
+    assert not (tmp_path / "store").exists()
+
+
 def test_one_fold_is_no_cross_validation(tmp_path, small_text, toy_root):
     with pytest.raises(SerkitError, match="at least two folds"):
         pipeline.cross_validate(parse_recipe(small_text), toy, (1,), tmp_path, pipeline.Machine(tmp_path))
+
+
+def test_classes_that_one_fold_lacks_are_told_with_that_fold(folder):
+    runs = [pipeline.Run(folder / f"fold{k}") for k in (1, 2)]
+    for run, lines in zip(runs, (["in both", "in the first"], ["in both"]), strict=True):
+        info = {**run.manifest.info, "class_findings": lines}
+        run.__dict__["manifest"] = dataclasses.replace(run.manifest, info=info)
+    found = provenance(runs, None)["corpus_info"]["class_findings"]
+    assert found == ["in both", "fold 1: in the first"]

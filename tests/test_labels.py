@@ -124,3 +124,14 @@ def test_joined_corpora_are_told_apart_and_their_classes_kept():
     assert join([other]) is other
     with pytest.raises(SerkitError, match="--corpus d is given twice"):
         join([other, other])
+
+
+def test_votes_for_a_class_of_another_corpus_are_left_out_of_a_joined_clip():
+    rows = (Utterance("torn", "x", speaker="s9", split="train", votes={"anger": 1, "fear": 2, "calm": 1}),)
+    first = corpus("a")
+    first = dataclasses.replace(first, utterances=first.utterances + rows)
+    fitted = apply_labels(join([first, corpus("b", ("anger", "fear"))]), recipe())
+    votes = {u.id: u.votes for u in fitted}
+    assert votes["a.torn"] == {"anger": 1, "calm": 1}, "fear is a class of b alone"
+    assert votes["b.unsure"] == {"anger": 1}
+    assert fitted.info["labels"]["votes_left_out"] == {"calm": 1, "fear": 1}

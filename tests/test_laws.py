@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 _ORDER = """
     errors extras files config cards types predictions
     journal progress interrupts processes parameters registry
-    yaml_text settings recipe checkpoint_table checkpoint_files hub checkpoints costs availability
+    yaml_text settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
     recordings protocols corpora labels readers crossfit
     encoding dsp tones noises containers remarks riff opening audio onnx_weights silero_files segments
     foundation

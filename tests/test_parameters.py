@@ -30,6 +30,8 @@ def objection_to(annotation: str, value) -> str:
         ("Size | Mapping[str, Size]", [1, {"a": 2}], [0, {"a": 0}, [1]]),
         ("tuple[str, ...]", [["a"], []], ["a", [1]]),
         ("Sequence[NotNegative]", [[0, 1.5]], [[-1], 1]),
+        ("Annotated[Size, Needs('tuning', 'lora')]", [1, 9], [0, 2.5]),
+        ("Annotated[Rate | None, Needs('heads')]", [0, 0.5, None], [1, "x"]),
         ("Tensor | None", [None, 3, "anything"], []),
         ("typing.Any", [None, 3], []),
     ],

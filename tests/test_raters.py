@@ -243,3 +243,22 @@ evaluate: {draws: 20}
     assert found["kl"]["n"] == found["kl_prior"]["n"] == len(manifest.split("test"))
     assert found["kl"]["value"] < 0.9 * found["kl_prior"]["value"]
     assert found["jsd"]["value"] < 0.9 * found["jsd_prior"]["value"]
+
+
+def test_the_constant_prior_answers_no_class_that_the_corpus_of_a_clip_cannot_have():
+    manifest = made()
+    rows = tuple(
+        dataclasses.replace(u, corpus="two", votes={"anger": 1.0, "happiness": 1.0}, emotion=None)
+        if u.speaker in ("s1", "s7") else dataclasses.replace(u, corpus="all")
+        for u in manifest
+    )  # fmt: skip
+    sets = {"two": LABELS[:2], "all": LABELS}
+    joined = dataclasses.replace(manifest, utterances=rows, class_sets=sets)
+    found = closeness([scored(joined)], [joined], split="test", draws=20)
+    train = joined.split("train").votes()
+    prior = train.mean(axis=0)
+    expected = []
+    for u, votes in zip(joined.split("test"), joined.split("test").votes(), strict=True):
+        p = np.where([c in sets[u.corpus] for c in LABELS], prior, 0.0)
+        expected.append(np.abs(votes - p / p.sum()).max())
+    assert found["chebyshev_prior"].value == pytest.approx(np.mean(expected), abs=1e-12)

@@ -55,6 +55,7 @@ class Card:
         protocols: the first is the default.
         layout: the folder it expects, in one or two lines.
         notes: traps that an honest report should mention.
+        rating_scale: lowest and highest rating of arousal, valence and dominance; ``None``: no ratings, or unknown.
     """
 
     name: str
@@ -72,3 +73,4 @@ class Card:
     counts: Mapping[str, Count] = field(default_factory=dict)
     layout: str = ""
     notes: tuple[str, ...] = ()
+    rating_scale: tuple[float, float] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from serkit.errors import SerkitError, did_you_mean
@@ -60,6 +60,10 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     present = [rename[label] for label in manifest.labels if label not in recipe.drop_labels]
     wanted = list(dict.fromkeys(present)) if recipe.labels == "corpus" else list(recipe.labels)
     outside = [label for label in dict.fromkeys(present) if label not in wanted]
+    class_sets = {
+        corpus: tuple(dict.fromkeys(rename[label] for label in labels if rename.get(label) in wanted))
+        for corpus, labels in manifest.class_sets.items()
+    }
     mapped, dropped = Counter[str](), Counter[str]()
     votes_out = Counter[str]()
     voteless = 0
@@ -80,14 +84,10 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             )
         if emotion != u.emotion:
             mapped[f"{u.emotion} -> {emotion}"] += 1
-        votes = _map_votes(u.votes, recipe, set(wanted), votes_out)
+        votes = _map_votes(u.votes, recipe, class_sets.get(u.corpus or "", wanted), votes_out)
         voteless += u.votes is not None and votes is None
         rows.append(dataclasses.replace(u, emotion=emotion, votes=votes))
     _refuse_empty(wanted, rows, manifest.corpus)
-    class_sets = {
-        corpus: tuple(dict.fromkeys(rename[label] for label in labels if rename.get(label) in wanted))
-        for corpus, labels in manifest.class_sets.items()
-    }
     info = {
         **_found_anew(manifest.info, rows, wanted, class_sets),
         "labels": {
@@ -166,9 +166,9 @@ def _clips(n: int) -> str:
 
 
 def _map_votes(
-    votes: Mapping[str, float] | None, recipe: Recipe, wanted: set[str], left_out: Counter[str]
+    votes: Mapping[str, float] | None, recipe: Recipe, wanted: Collection[str], left_out: Counter[str]
 ) -> Mapping[str, float] | None:
-    """Votes under the recipe's names; those for labels outside it are left out, and their clips counted by label."""
+    """Votes under the recipe's names; those for no class of the clip's corpus are left out and counted by label."""
     if votes is None:
         return None
     merged: dict[str, float] = {}

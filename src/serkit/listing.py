@@ -35,6 +35,7 @@ def corpora() -> list[dict[str, Any]]:
                 "protocols": [p.name for p in c.protocols],
                 "layout": c.layout,
                 "notes": list(c.notes),
+                "rating_scale": list(c.rating_scale) if c.rating_scale else None,
             }
         )
     return rows

@@ -1,7 +1,8 @@
 """What the value of a parameter may be, as the annotation in the source says it: a word, a number, a range.
 
 ``dropout: Rate = 0.5`` is checked when a recipe is read, with nothing imported: the annotation is followed through
-the aliases of its file, and of the files these come from.
+the aliases of its file, and of the files these come from. ``Annotated[Size, Needs("tuning", "lora")]`` says besides
+that the parameter changes nothing unless another one has that value.
 """
 
 from __future__ import annotations
@@ -39,6 +40,36 @@ class Range:
         upper = f"at most {self.high:g}" if self.high < math.inf else ""
         upper = f"less than {self.below:g}" if self.below < math.inf else upper
         return ", ".join(word for word in (lower, upper) if word)
+
+
+@dataclass(frozen=True, init=False)
+class Needs:
+    """Which other setting a setting needs in order to change anything.
+
+    Attributes:
+        key: the other setting, of the same group, or of the system that the group belongs to.
+        values: what it must be, one of them; none: anything but null, false, 0 and ``none``.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+
+    def __init__(self, key: str, *values: Any) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "values", values)
+
+    def unmet(self, value: Any) -> str:
+        """Why nothing changes where the other setting has this value, and what would; empty where something does.
+
+        >>> Needs("schedule", "exponential").unmet("cosine")
+        "changes nothing while schedule is 'cosine'; it needs schedule 'exponential'"
+        >>> Needs("balance").unmet("class")
+        ''
+        """
+        if value in self.values if self.values else value not in (None, False, 0, "none"):
+            return ""
+        wanted = " or ".join(map(_shown, self.values)) if self.values else "to be on"
+        return f"changes nothing while {self.key} is {_shown(value)}; it needs {self.key} {wanted}"
 
 
 Size = Annotated[int, Range(low=1)]
@@ -141,6 +172,21 @@ def definition(name: str, path: Path) -> tuple[ast.Assign | ast.ClassDef, Path] 
     return None
 
 
+def needs_of(annotation: ast.expr | None) -> Needs | None:
+    """The other setting that an annotation names with ``Needs``."""
+    for call in _calls(annotation, "Needs"):
+        return Needs(*map(ast.literal_eval, call.args))
+    return None
+
+
+def _calls(annotation: ast.expr | None, name: str) -> list[ast.Call]:
+    """What stands beside the type in ``Annotated[type, name(…)]``."""
+    if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value) != "Annotated":
+        return []
+    beside = annotation.slice.elts[1:] if isinstance(annotation.slice, ast.Tuple) else []
+    return [n for n in beside if isinstance(n, ast.Call) and ast.unparse(n.func) == name]
+
+
 def _kinds(node: ast.expr, path: Path) -> Iterator[Allowed]:
     if isinstance(node, ast.BinOp):  # int | None
         yield from _kinds(node.left, path)
@@ -161,9 +207,12 @@ def _kinds(node: ast.expr, path: Path) -> Iterator[Allowed]:
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if node.value.id == "Literal":
             yield Allowed("word", tuple(ast.literal_eval(word) for word in inner))
-        elif node.value.id == "Annotated" and isinstance(inner[1], ast.Call):
-            bounds = {k.arg: ast.literal_eval(k.value) for k in inner[1].keywords if k.arg is not None}
-            yield from (Allowed(kind.name, range=Range(**bounds)) for kind in _kinds(inner[0], path))
+        elif node.value.id == "Annotated":
+            found = [
+                Range(**{str(k.arg): ast.literal_eval(k.value) for k in c.keywords}) for c in _calls(node, "Range")
+            ]
+            for kind in _kinds(inner[0], path):
+                yield Allowed(kind.name, range=found[0]) if found else kind
         elif node.value.id == "Mapping":
             yield Allowed("Mapping", items=kinds_of(inner[1], path))
         elif node.value.id in _LISTS:

@@ -387,6 +387,7 @@ def finish(
         "count_findings": count_findings(card, utterances),
         "class_findings": class_findings(utterances, names),
         "notes": lines,
+        "rating_scale": card.rating_scale,
         "licence": card.licence,
         "citation": card.citation,
         **(extra or {}),

@@ -29,6 +29,7 @@ class Rated:
     Attributes:
         ids: (rows,). speakers: (rows,) name or ``None``.
         votes, probabilities: (rows, classes) float64, rows summing to 1.
+        possible: (rows, classes) bool: the classes that the row's corpus can have.
         agreed: (rows,) bool: the row has a label.
     """
 
@@ -36,6 +37,7 @@ class Rated:
     speakers: tuple[str | None, ...]
     votes: np.ndarray
     probabilities: np.ndarray
+    possible: np.ndarray
     agreed: np.ndarray
 
 
@@ -69,11 +71,13 @@ def rated(predictions: Predictions, manifest: Manifest, *, split: str) -> Rated 
             if label in place:
                 votes[k, place[label]] = weight
     taken = pooled.take([u.id for u in rows])
+    possible = allowed_classes(taken.ids, manifest)
     return Rated(
         taken.ids,
         tuple(u.speaker for u in rows),
         votes / votes.sum(axis=1, keepdims=True),
-        masked(taken.probabilities(), allowed_classes(taken.ids, manifest)),
+        masked(taken.probabilities(), possible),
+        possible,
         np.array([u.emotion is not None for u in rows]),
     )
 
@@ -91,7 +95,8 @@ def closeness(
     - ``kl``, ``jsd``, ``cosine`` …: means over rows of :func:`serkit.metrics.distribution_distances`.
     - ``entropy_correlation``: Pearson's r between the entropy of the votes and that of the scores: does the system
       doubt where raters differ? Left out where either is constant.
-    - ``NAME_prior``: the same distances for one constant, the mean vote of train. A system that does not beat it has
+    - ``NAME_prior``: the same distances for one constant, the mean vote of train, without the classes that a row's
+      corpus cannot have, which are no answer of the system either. A system that does not beat it has
       learned nothing of how raters differ; published ones did not (EM2LDL).
     - ``NAME_disputed``: the same distances over the rows without agreement alone, where there are some.
 
@@ -117,7 +122,9 @@ def closeness(
     found.update(_entropies(votes, answers, groups, draws, seed))
     prior = _prior(manifests)
     if prior is not None:
-        found.update(_distances(votes, np.broadcast_to(prior, votes.shape), groups, PRIOR, draws, seed))
+        possible = np.concatenate([r.possible for r in parts])
+        constant = masked(np.broadcast_to(prior, votes.shape), possible)
+        found.update(_distances(votes, constant, groups, PRIOR, draws, seed))
     if not agreed.all():
         rest = clusters([s for s, a in zip(speakers, agreed, strict=True) if not a])
         found.update(_distances(votes[~agreed], answers[~agreed], rest, DISPUTED, draws, seed))

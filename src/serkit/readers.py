@@ -124,15 +124,22 @@ def _without_test(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, utterances=rows, info={**manifest.info, "notes": notes, "no_test": True})
 
 
-def fold_numbers(names: Sequence[str], protocol: str | None, folds: str) -> list[int]:
-    """The folds that ``all`` or ``1,3,5`` stands for.
+def fold_numbers(names: Sequence[str], protocol: str | None, folds: str, *, at_least: int = 1) -> list[int]:
+    """The folds that ``all`` or ``1,3,5`` stands for, ``at_least`` so many.
 
     Raises:
-        SerkitError: several corpora, not numbers, or folds that the protocol does not have.
+        SerkitError: several corpora, not numbers, folds that the protocol does not have, or too few of them.
     """
     if len(names) != 1:
         raise SerkitError("cross-validation takes one corpus: folds of several corpora do not line up")
-    n_folds = choose_protocol(card(names[0]), protocol).folds
+    chosen = choose_protocol(card(names[0]), protocol)
+    n_folds = chosen.folds
+    if n_folds < at_least:
+        more = [other.name for other in card(names[0]).protocols if other.folds >= at_least]
+        raise SerkitError(
+            f"protocol '{chosen.name}' of '{names[0]}' has one fold, and cross-validation needs two or more: "
+            + (f"take --protocol {' or '.join(more)}, or serkit run" if more else "use serkit run")
+        )
     if folds == "all":
         return list(range(1, n_folds + 1))
     numbers = [part.strip() for part in folds.split(",")]

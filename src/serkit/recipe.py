@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from serkit import registry, yaml_text
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
+from serkit.idle import idle_everywhere
 from serkit.settings import (
     Crossfit,
     Evaluate,
@@ -35,6 +36,13 @@ FINETUNE_LR = 1e-4  # of a backbone under a head that trains at train.lr (read i
 _FRONT_ENDS = ("compact", "speech_backbone")
 _LISTS = ("features", "losses", "augment")
 _KINDS: dict[str, registry.Kind] = {"losses": "losses", "augment": "augment"}
+_EXPECTED = {  # by pydantic's name of what went wrong
+    **dict.fromkeys(("int", "int_from_float"), "a whole number"),
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    **dict.fromkeys(("model", "dict", "mapping"), "a mapping"),
+}
 LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
@@ -81,7 +89,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             of ``compact`` and ``speech_backbone``.
 
     Raises:
-        SerkitError: no such recipe, not YAML, an unknown key or name, a value out of range.
+        SerkitError: no such recipe, not YAML, an unknown key or name, a value out of range, an override that changes
+            nothing because of another setting (``train.decay`` with ``schedule: cosine``).
     """
     path = Path(source)
     if not path.suffix:
@@ -111,6 +120,8 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe"
         for override in sorted(overrides, key=lambda o: not _names_backbone(o)):  # first what has further keys
             _override(tree, override)
         recipe = _validate(tree, where)
+        for override in overrides:
+            _refuse_idle(recipe, override.partition("=")[0].strip())
     return recipe
 
 
@@ -176,6 +187,9 @@ def _expected(error: Mapping[str, Any]) -> str:
     if error["type"] == "tuple_type":
         value = error.get("input")
         return "expected a list" + (f", such as [{value}]" if isinstance(value, str) else "")
+    kind = error["type"].removesuffix("_type").removesuffix("_parsing").removesuffix("_attributes")
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}"
     return str(error["msg"][0].lower() + error["msg"][1:])
 
 
@@ -226,6 +240,16 @@ def _override(tree: dict[str, Any], override: str) -> None:
     hits = [_set_in_system(system, parts, value, key) for system in systems.values()]
     if not any(hits):
         raise SerkitError(f"--set {key}: no system has this key" + _nearest(tree, parts))
+
+
+def _refuse_idle(recipe: Recipe, key: str) -> None:
+    """Refuse an override that changes nothing, because of another setting, in every system that it reaches."""
+    parts = key.split(".", 2)
+    of_one = parts[0] == "systems" and len(parts) == 3
+    reached = {parts[1]: recipe.systems[parts[1]]} if of_one else recipe.systems
+    why = idle_everywhere(reached).get(parts[2] if of_one else key)
+    if why:
+        raise SerkitError(f"--set {key}: it {why}")
 
 
 def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any, key: str) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serkit.errors import SerkitError, did_you_mean, in_one_line
-from serkit.parameters import Allowed, definition, kinds_of, objection
+from serkit.parameters import Allowed, Needs, definition, kinds_of, needs_of, objection
 
 Kind = Literal["corpora", "augment", "encoders", "models", "losses"]
 CONTEXT = frozenset({"self", "outputs", "batch", "class_counts", "label_names", "dims", "n_classes", "dim"})
@@ -36,6 +36,7 @@ class Member:
         doc: first line of its docstring.
         open: it takes any further keyword.
         kinds: by parameter, what its value may be, where its annotation says so.
+        needs: by parameter, the other one without which it changes nothing, where its annotation says so.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Member:
     doc: str
     open: bool = False
     kinds: Mapping[str, tuple[Allowed, ...]] = field(default_factory=dict)
+    needs: Mapping[str, Needs] = field(default_factory=dict)
 
 
 def names(kind: Kind) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str
             raise SerkitError(
                 f"{where}: {singular(kind)} '{name}' has no parameter '{key}'" + did_you_mean(key, described.parameters)
             )
-        wrong = objection(_kinds(described, key), given[key], _literal(described.parameters.get(key)))
+        wrong = objection(_kinds(described, key), given[key], literal(described.parameters.get(key)))
         if wrong:
             raise SerkitError(f"{where}: {key} of {singular(kind)} '{name}' {wrong}")
     missing = [k for k, default in described.parameters.items() if default is None and k not in given]
@@ -139,13 +141,13 @@ def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str
 
 def _kinds(described: Member, key: str) -> tuple[Allowed, ...]:
     """What a parameter may be: as annotated; else no word where the default is a number or a truth value."""
-    default = _literal(described.parameters.get(key))
+    default = literal(described.parameters.get(key))
     if key in described.kinds or not isinstance(default, bool | int | float):
         return described.kinds.get(key, ())
     return tuple(map(Allowed, ("bool",) if isinstance(default, bool) else ("float", "None")))
 
 
-def _literal(source: str | None) -> Any:
+def literal(source: str | None) -> Any:
     """The value of a default, where it is written out."""
     try:
         return None if source is None else ast.literal_eval(source)
@@ -187,7 +189,7 @@ def _constructor(node: ast.ClassDef, path: Path) -> tuple[ast.FunctionDef | None
 
 def _member(name: str, node: ast.ClassDef | ast.FunctionDef, signature: ast.FunctionDef | None, path: Path) -> Member:
     defaults: dict[str, str | None] = {}
-    kinds: dict[str, tuple[Allowed, ...]] = {}
+    annotations: dict[str, ast.expr | None] = {}
     open_ = False
     if signature is not None:
         args = signature.args
@@ -196,15 +198,17 @@ def _member(name: str, node: ast.ClassDef | ast.FunctionDef, signature: ast.Func
         pairs = list(zip(positional, first, strict=True)) + list(zip(args.kwonlyargs, args.kw_defaults, strict=True))
         pairs = [(a, d) for a, d in pairs if a.arg not in CONTEXT]
         defaults = {a.arg: ast.unparse(d) if d is not None else None for a, d in pairs}
-        kinds = {a.arg: kinds_of(a.annotation, path) for a, _ in pairs}
+        annotations = {a.arg: a.annotation for a, _ in pairs}
         open_ = args.kwarg is not None
     elif isinstance(node, ast.ClassDef):  # a dataclass: its annotated fields are its parameters
         for item in node.body:
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                 defaults[item.target.id] = ast.unparse(item.value) if item.value is not None else None
-                kinds[item.target.id] = kinds_of(item.annotation, path)
+                annotations[item.target.id] = item.annotation
     doc = (ast.get_docstring(node) or "").split("\n", 1)[0]
-    return Member(name, node.name, defaults, doc, open_, kinds)
+    kinds = {key: kinds_of(annotation, path) for key, annotation in annotations.items()}
+    needs = {key: found for key, annotation in annotations.items() if (found := needs_of(annotation)) is not None}
+    return Member(name, node.name, defaults, doc, open_, kinds, needs)
 
 
 def _imported(kind: Kind, name: str) -> Member:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
+from serkit.parameters import Needs
+
 
 class Frozen(BaseModel):
     """Refuses unknown keys; cannot be changed."""
@@ -118,11 +120,11 @@ class Train(Frozen):
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
     lr: float = Field(1e-4, gt=0)
-    lr_min: float = Field(1e-6, ge=0)
+    lr_min: Annotated[float, Needs("schedule", "cosine_epoch", "cosine")] = Field(1e-6, ge=0)
     weight_decay: float = Field(1e-6, ge=0)
     schedule: Literal["cosine_epoch", "cosine", "exponential", "constant"] = "cosine_epoch"
-    decay: float = Field(0.9, gt=0, le=1)
-    draw: Literal["replacement", "passes"] = "replacement"
+    decay: Annotated[float, Needs("schedule", "exponential")] = Field(0.9, gt=0, le=1)
+    draw: Annotated[Literal["replacement", "passes"], Needs("balance")] = "replacement"
     warmup_steps: int = Field(0, ge=0)
     select: Literal["macro_f1", "uar", "accuracy", "weighted_f1", "last"] = "macro_f1"
     patience: int | None = Field(None, ge=1)

@@ -198,3 +198,15 @@ def test_what_is_no_ablation_is_refused(tmp_path: Path, content: str | None, sai
         (tmp_path / "ablation.json").write_text(content, encoding="utf-8")
     with pytest.raises(SerkitError, match=said):
         write_ablation(tmp_path)
+
+
+def test_the_data_of_an_ablation_are_told_as_those_of_a_run(tmp_path: Path) -> None:
+    tree = {**ablation(), "folds": [1, 3], "unlabelled": {"train": 5, "dev": 0, "test": 2}}
+    (tmp_path / "ablation.json").write_text(json.dumps(tree), encoding="utf-8")
+    write_ablation(tmp_path)
+    text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    assert "folds 1, 3 of 3 pooled" in text
+    assert "Counts that differ from published ones" in text
+    assert "| clips without a label | 5 | 0 | 2 |" in text
+    assert "Labels dropped: surprise (4 clips)." in text
+    assert "Total" not in text

@@ -16,9 +16,11 @@ from serkit.errors import SerkitError
 from serkit.reporting import write_report
 from serkit.reporting.figures import ClassScore, class_bars
 from serkit.reporting.pages import markdown_text, tex_text
+from serkit.reporting.reading import Source
 from serkit.reporting.svg import digits_of, element, ticks
+from serkit.reporting.tables import short_features
 
-from .example import Page, details, difference, numbers, report, write
+from .example import VALUES, Page, details, difference, numbers, report, write
 
 
 def test_page_is_well_formed_and_asks_the_network_for_nothing(tmp_path: Path) -> None:
@@ -268,6 +270,47 @@ def test_labels_of_classes_do_not_touch(n_series: int) -> None:
     assert len(names) == len(clips) == 9
     assert all(b - a >= 13 for a, b in zip(names, clips, strict=True))
     assert all(b - a >= 18 for a, b in zip(clips, names[1:], strict=False))
+
+
+def test_clips_without_a_label_are_counted(tmp_path: Path) -> None:
+    tree = report()
+    assert "without a label" not in write(tree, tmp_path / "none")
+    tree["unlabelled"] = {"train": 29, "dev": 8, "test": 12}
+    tree["provenance"]["corpus_info"]["label_map"]["X"] = None
+    write(tree, tmp_path / "some")
+    text = (tmp_path / "some" / "report.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith("| clips without a label")]
+    assert [c.strip() for c in row.split("|")[2:-1]] == ["29", "8", "12", "49"]
+    assert "X → no label" in text
+
+
+def test_counts_of_pooled_folds_have_no_total(tmp_path: Path) -> None:
+    tree = report()
+    write(tree, tmp_path / "one")
+    one = (tmp_path / "one" / "report.md").read_text(encoding="utf-8")
+    assert "| Class | train | dev | test | Total |" in one
+    numbers_of = {name: {"accuracy": 0.6, "uar": 0.6, "macro_f1": 0.6} for name in VALUES}
+    tree["folds"] = [{"fold": k, "speakers": [f"s{k}"], "systems": numbers_of} for k in (1, 3)]
+    write(tree, tmp_path / "two")
+    two = (tmp_path / "two" / "report.md").read_text(encoding="utf-8")
+    assert "| Class | train | dev | test |" in two
+    assert "Total" not in two
+    assert "| fold | 1, 3 |" in two
+
+
+def test_features_are_shortened_to_what_tells_them_apart() -> None:
+    tree = report()
+    voice = "voice[pool=4,trim=true]"
+    tree["design"]["voice_text"]["features"] = [voice, "silero[pool=5,pooling=mean+std,trim=true]", "hashed_text/32"]
+    tree["design"]["voice_neutral"]["features"] = [voice, "silero[pool=2,trim=true]", "silero"]
+    assert set(short_features(Source(tree)).values()) == {
+        "voice", "silero[pool=5,pooling=mean+std,trim=true]", "hashed_text/32", "silero[pool=2,trim=true]", "silero",
+    }  # fmt: skip
+    tree["design"]["voice_neutral"]["features"].pop()
+    short = short_features(Source(tree))
+    assert short[voice] == "voice"
+    assert short["silero[pool=2,trim=true]"] == "silero[pool=2]"
+    assert short["silero[pool=5,pooling=mean+std,trim=true]"] == "silero[pool=5,pooling=mean+std]"
 
 
 def test_several_corpora_are_each_described(tmp_path: Path) -> None:

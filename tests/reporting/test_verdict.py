@@ -8,7 +8,7 @@ import pytest
 
 from serkit.reporting.data_tables import changes
 from serkit.reporting.reading import Source
-from serkit.reporting.verdict import judge, outcome
+from serkit.reporting.verdict import cautions, judge, outcome
 
 from .example import difference, numbers, report
 
@@ -135,3 +135,19 @@ def test_numbers_on_dev_say_why() -> None:
     assert any(line.startswith("Test has no labels here: ") for line in judge(Source(tree)).cautions)
     tree["provenance"]["corpus_info"] = {"no_test": True}
     assert any(line.startswith("Test was left out: ") for line in judge(Source(tree)).cautions)
+
+
+def test_counts_that_differ_from_the_published_ones_are_a_caution() -> None:
+    tree = report()
+    assert any("1 count of clips or speakers not as published" in line for line in cautions(Source(tree)))
+    tree["provenance"]["corpus_info"]["count_findings"] = []
+    assert not any("as published" in line for line in cautions(Source(tree)))
+
+
+def test_a_class_without_clips_is_said_to_count_as_zero() -> None:
+    tree = report()
+    assert not any("counted as 0" in line for line in cautions(Source(tree)))
+    tree["counts"]["test"]["sadness"] = 0
+    (line,) = [line for line in cautions(Source(tree)) if "counted as 0" in line]
+    assert line.startswith("no clip of sadness on test")
+    assert "cannot exceed 0.667" in line

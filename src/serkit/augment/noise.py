@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from serkit.augment import Example
 from serkit.augment._recordings import recording
 from serkit.augment._signal import check_choice, check_probability, check_range, full_scale, power, silent, snr_gain
+from serkit.parameters import Needs
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Noise:
 
     snr_low_db: float = 5.0
     snr_high_db: float = 30.0
-    color: Literal["white", "pink", "brown"] = "white"
+    color: Annotated[Literal["white", "pink", "brown"], Needs("folder", None)] = "white"
     folder: str | None = None
     probability: float = 0.3
 

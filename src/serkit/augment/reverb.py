@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from serkit.augment import Example
 from serkit.augment._recordings import recording
 from serkit.augment._signal import check_probability, check_range, full_scale, power, seconds, silent
 from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.parameters import Needs
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,10 @@ class Reverb:
         probability: how often a chain applies it (a proposal: 0.3).
     """
 
-    rt60_low_s: float = 0.15
-    rt60_high_s: float = 0.8
-    direct_low_db: float = 0.0
-    direct_high_db: float = 12.0
+    rt60_low_s: Annotated[float, Needs("folder", None)] = 0.15
+    rt60_high_s: Annotated[float, Needs("folder", None)] = 0.8
+    direct_low_db: Annotated[float, Needs("folder", None)] = 0.0
+    direct_high_db: Annotated[float, Needs("folder", None)] = 12.0
     folder: str | None = None
     probability: float = 0.3
 

@@ -21,7 +21,7 @@ from serkit.commands.options import (
     Set,
     Store,
     machine,
-    overrides,
+    read_recipe,
     watcher,
 )
 from serkit.interrupts import resumable
@@ -66,9 +66,8 @@ def ablate(
     """Take a recipe apart: each loss off, EAM, LAM or none, FLAM, mean or max. Run again to go on where it stopped."""
     from serkit.pipeline import ablate as pipeline
     from serkit.readers import fold_numbers, read_corpora
-    from serkit.recipe import load_recipe
 
-    resolved = load_recipe(recipe, overrides(set_, seed))
+    resolved = read_recipe(recipe, set_, seed)
     folds = [int(fold)] if len(corpus) > 1 and fold.isdigit() else fold_numbers(corpus, protocol, fold)
     chosen = pipeline.design(resolved, over=over or (), seeds=seeds, folds=folds, system=system, quick=quick)
 

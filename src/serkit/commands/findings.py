@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,16 @@ def audit(
         raise SerkitError(
             f"{manifest} is a table, and audit takes a manifest, which a run has: serkit prepare RECIPE --corpus table "
             f"--root {manifest} --out RUN, then serkit audit RUN"
+        )
+    if manifest.is_dir() and not (manifest / "manifest.jsonl").is_file():
+        folds = sorted(p.parent for p in manifest.glob("fold*/manifest.jsonl"))
+        raise SerkitError(
+            f"{manifest} holds no manifest.jsonl, which a run has: "
+            + (
+                f"it is a cross-validation, so name a fold, such as {folds[0]}"
+                if folds
+                else f"serkit prepare RECIPE --corpus NAME --root {manifest} --out RUN, then serkit audit RUN"
+            )
         )
     rows = Manifest.load(manifest / "manifest.jsonl" if manifest.is_dir() else manifest)
     with watcher() as watch:
@@ -83,7 +94,8 @@ def compare(
     sides = (pipeline.runs_of(a), pipeline.runs_of(b))
     hashes = [[r.manifest.split_hash for r in runs] for runs in sides]
     if hashes[0] != hashes[1]:
-        raise SerkitError(f"{a} and {b} are not on the same splits of the same utterances; they do not compare")
+        told = " and ".join(f"{folder} ({_data(runs)})" for folder, runs in zip((a, b), sides, strict=True))
+        raise SerkitError(f"{told} are not on the same splits of the same utterances; they do not compare")
     if sides[0][0].manifest.labels != sides[1][0].manifest.labels:
         raise SerkitError(f"{a} and {b} have different labels; they do not compare")
     gold = [{u.id: u.emotion for r in runs for u in r.manifest.split(split)} for runs in sides]
@@ -106,6 +118,14 @@ def compare(
             f"  {d.metric:12} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
             f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
         )
+
+
+def _data(runs: Sequence[Run]) -> str:
+    """Corpus, protocol and folds of a side, short."""
+    infos = [r.manifest.info for r in runs]
+    folds = [str(info["fold"]) for info in infos if info.get("fold") is not None]
+    said = [runs[0].manifest.corpus, infos[0].get("protocol"), f"fold {', '.join(folds)}" if folds else None]
+    return ", ".join(word for word in said if word)
 
 
 def _default_system(run: Run, given: str | None) -> str:

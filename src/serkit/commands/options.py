@@ -11,6 +11,7 @@ import typer
 from serkit.errors import SerkitError
 
 if TYPE_CHECKING:
+    from serkit import recipe as recipes
     from serkit.console import Watcher
     from serkit.pipeline import Machine
 
@@ -55,9 +56,17 @@ Jobs = Annotated[int, typer.Option(help="Processes at once; 0: one per core.", m
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def overrides(set_: list[str] | None, seed: int | None) -> list[str]:
-    """What ``--set`` and ``--seed`` say, as a recipe takes it."""
-    return [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+def read_recipe(recipe: str, set_: list[str] | None, seed: int | None) -> recipes.Recipe:
+    """The recipe with what ``--set`` and ``--seed`` say; tells of settings in it that change nothing."""
+    from serkit.idle import idle_notes
+    from serkit.pipeline.stages import Notice
+    from serkit.recipe import load_recipe
+
+    found = load_recipe(recipe, [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])])
+    tell = watcher()
+    for line in idle_notes(found.systems, load_recipe(recipe).systems):
+        tell(Notice(line))
+    return found
 
 
 def machine(

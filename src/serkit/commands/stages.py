@@ -28,7 +28,7 @@ from serkit.commands.options import (
     Store,
     Test,
     machine,
-    overrides,
+    read_recipe,
     watcher,
 )
 from serkit.interrupts import resumable
@@ -93,11 +93,10 @@ def cv(
     """Run every fold of a corpus's protocol, and measure their test rows together."""
     from serkit import pipeline
     from serkit.readers import fold_numbers, read_corpora
-    from serkit.recipe import load_recipe
 
     here = machine(store, device, jobs, engine, address)
-    resolved = load_recipe(recipe, overrides(set_, seed))
-    numbers = fold_numbers(corpus, protocol, folds)
+    resolved = read_recipe(recipe, set_, seed)
+    numbers = fold_numbers(corpus, protocol, folds, at_least=2)
 
     def read(fold: int) -> Manifest:
         return read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
@@ -171,10 +170,17 @@ def evaluate(run: RunFolder) -> None:
 
 
 def report(run: RunFolder) -> None:
-    """Write the pages of a run's report."""
+    """Write the pages of a report: of a run, a cross-validation or an ablation."""
     from serkit import pipeline
+    from serkit.reporting import write_ablation, write_report
 
-    typer.echo(f"report: {pipeline.report_run(pipeline.Run(run))}")
+    if (run / "report" / "ablation.json").is_file():
+        page = write_ablation(run / "report")
+    elif (run / "report" / "report.json").is_file() and not (run / "recipe.yaml").is_file():
+        page = write_report(run / "report")  # the pooled folds of a cross-validation
+    else:
+        page = pipeline.report_run(pipeline.Run(run))
+    typer.echo(f"report: {page}")
 
 
 def _prepare(
@@ -193,9 +199,8 @@ def _prepare(
     from serkit.labels import left_out
     from serkit.pipeline.stages import Notice
     from serkit.readers import read_corpora
-    from serkit.recipe import load_recipe
 
-    resolved = load_recipe(recipe, overrides(set_, seed))
+    resolved = read_recipe(recipe, set_, seed)
     manifest = read_corpora(
         corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [], test=test
     )
@@ -212,7 +217,8 @@ def _summary(folder: Path) -> None:
     """The table of a run's report, short."""
     from serkit.reporting.reading import read
 
-    tree = read(folder / "report").tree
+    source = read(folder / "report")
+    tree = source.tree
     width = max(len(name) for name in tree["systems"]) + 2
     typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}")
     for name, splits in tree["systems"].items():
@@ -222,6 +228,9 @@ def _summary(folder: Path) -> None:
         cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
         cells.append(f"{uar['value']:.3f}" if uar else "-")
         typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}")
+    answers = folder / "predictions" / f"{source.lead}.test.parquet"
+    if source.split == "dev":
+        typer.echo(f"{source.why_dev}" + (f"; answers for it are in {answers}" if answers.is_file() else ""))
 
 
 def _by_fold(folder: Path) -> None:

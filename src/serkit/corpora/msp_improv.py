@@ -52,8 +52,8 @@ CARD = Card(
         "the target emotion stands in the file name (S01A); it is in meta, never the label",
         "who speaks is taken from the fourth field of the name (F01, M01); whether that holds for every turn of the "
         "partner was not confirmed, so folds keep whole sessions together",
-        "attributes are means of ratings from 1 to 5",
     ),
+    rating_scale=(1, 5),
 )
 _FOUR_TOTAL = (7798, "list of four-class utterances in a public implementation of progressive networks (read)")
 _STYLES = {"R": "read", "S": "target sentence improvised", "P": "between takes", "T": "improvised around the target"}

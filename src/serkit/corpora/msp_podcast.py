@@ -81,10 +81,8 @@ CARD = Card(
         ),
     ),
     layout="Labels/labels_consensus.csv, Labels/labels_detailed.csv (votes), Audios/ or Audio/, Transcripts/",
-    notes=(
-        "counts differ between releases; only those of the 2025 challenge are checked",
-        "attributes are means of ratings from 1 to 7",
-    ),
+    notes=("counts differ between releases; only those of the 2025 challenge are checked",),
+    rating_scale=(1, 7),
 )
 
 _SETS = {"train": "Train", "development": "Development", "validation": "Development"}

@@ -46,6 +46,7 @@ CARD = Card(
     counts={x: Count(32, "serkit/corpora/toy.py") for x in ("anger", "fear", "happiness", "neutral", "sadness")},
     layout="a new or empty folder to write into, or one that already holds toy.jsonl and audio/*.wav",
     notes=("generated sound, not speech: numbers on it say that the pipeline works, and nothing about emotion",),
+    rating_scale=(1, 7),
 )
 
 _RATE_HZ = 16_000

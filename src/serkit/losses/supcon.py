@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.losses._targets import Mixed, not_half, settle_mixed, target_rows
-from serkit.parameters import Positive, Whole
+from serkit.parameters import Needs, Positive, Whole
 from serkit.tensors import Batch, Outputs
 
 
@@ -20,9 +20,9 @@ def supcon(
     *,
     temperature: Positive = 0.07,
     level: Literal["frame", "utterance"] = "frame",
-    context_broadcasting: bool = True,
-    max_frames: Whole = 32,
-    within_clip: bool = True,
+    context_broadcasting: Annotated[bool, Needs("level", "frame")] = True,
+    max_frames: Annotated[Whole, Needs("level", "frame")] = 32,
+    within_clip: Annotated[bool, Needs("level", "frame")] = True,
     mixed: Mixed = "dominant",
 ) -> Tensor:
     """Supervised contrastive loss (Khosla et al. 2020, L_out) with weighted positives.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from serkit.errors import SerkitError, did_you_mean
 from serkit.layers import FeatureNormalisation, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
-from serkit.parameters import Rate, Size, Whole
+from serkit.parameters import Needs, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
 Stem = Literal["time", "time_frequency"]
@@ -54,7 +54,7 @@ class Compact(nn.Module):
         pooling: FramePooling = "attention",
         bottleneck: Whole = 64,
         hidden: Whole = 0,
-        attention_dropout: Rate = 0.0,
+        attention_dropout: Annotated[Rate, Needs("heads")] = 0.0,
         layer_norm: bool = False,
         attribute_head: bool = False,
         neutral_head: bool = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from serkit.errors import SerkitError
 from serkit.layers import FeatureNormalisation, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
-from serkit.parameters import Rate, Size, Whole
+from serkit.parameters import Needs, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs
 
 
@@ -51,7 +52,7 @@ class Flam(nn.Module):
         bottleneck: Whole = 64,
         hidden: Whole = 0,
         dropout: Rate = 0.0,
-        attention_dropout: Rate = 0.0,
+        attention_dropout: Annotated[Rate, Needs("heads")] = 0.0,
         layer_norm: bool = False,
         attribute_head: bool = False,
         neutral_head: bool = False,

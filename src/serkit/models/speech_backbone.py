@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.backbones import Backbone, add_adapters, merge_adapters
 from serkit.layers import FeatureNormalisation
 from serkit.models._flam_head import FlamHead, FramePooling
-from serkit.parameters import Fraction, Positive, Rate, Size, Whole
+from serkit.parameters import Fraction, Needs, Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
 Tuning = Literal["full", "frozen", "lora"]
@@ -56,15 +56,15 @@ class SpeechBackbone(nn.Module):
         n_classes: int,
         backbone: Backbone,
         tuning: Tuning = "full",
-        freeze_feature_encoder: bool = True,
-        frozen_layers: Whole = 0,
-        backbone_lr: Positive | None = None,
-        layer_decay: Fraction = 1.0,
-        lora_rank: Size = 8,
-        lora_alpha: Size = 16,
-        lora_dropout: Rate = 0.0,
-        lora_targets: Sequence[str] = ("q_proj", "v_proj"),
-        gradient_checkpointing: bool = False,
+        freeze_feature_encoder: Annotated[bool, Needs("tuning", "full", "lora")] = True,
+        frozen_layers: Annotated[Whole, Needs("tuning", "full", "lora")] = 0,
+        backbone_lr: Annotated[Positive | None, Needs("tuning", "full", "lora")] = None,
+        layer_decay: Annotated[Fraction, Needs("tuning", "full", "lora")] = 1.0,
+        lora_rank: Annotated[Size, Needs("tuning", "lora")] = 8,
+        lora_alpha: Annotated[Size, Needs("tuning", "lora")] = 16,
+        lora_dropout: Annotated[Rate, Needs("tuning", "lora")] = 0.0,
+        lora_targets: Annotated[Sequence[str], Needs("tuning", "lora")] = ("q_proj", "v_proj"),
+        gradient_checkpointing: Annotated[bool, Needs("tuning", "full", "lora")] = False,
         wave_normalise: WaveNormalise = "checkpoint",
         max_s: Positive | None = None,
         heads: Whole = 0,
@@ -72,7 +72,7 @@ class SpeechBackbone(nn.Module):
         bottleneck: Whole = 0,
         hidden: Whole = 0,
         dropout: Rate = 0.0,
-        attention_dropout: Rate = 0.0,
+        attention_dropout: Annotated[Rate, Needs("heads")] = 0.0,
         layer_norm: bool = False,
         attribute_head: bool = False,
         neutral_head: bool = False,

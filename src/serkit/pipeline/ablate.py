@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from serkit.files import write_text
+from serkit.labels import left_out
 from serkit.pipeline.ablation_numbers import measure_ablation
 from serkit.pipeline.run import Machine, Run, device_of, threads_of
-from serkit.pipeline.stages import Listener, StageBegins, extract_run, prepare, readable, run_all
+from serkit.pipeline.stages import Listener, Notice, StageBegins, extract_run, prepare, readable, run_all
 from serkit.pipeline.variants import Design, design
 from serkit.pipeline.workers import Task, train_many
 from serkit.progress import Meter
@@ -46,6 +47,9 @@ def ablate(
 
     manifests = {fold: read(fold) for fold in chosen.folds}
     runs = _prepare(chosen, manifests, folder)
+    if listener is not None:
+        for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
+            listener(Notice(line))
     _extract(chosen, runs, machine, listener)
     _train(chosen, runs, machine, listener)
     meter = Meter("measure", len(runs), listener, unit="runs")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serkit import comparison, evaluation, metrics
-from serkit.pipeline.measure import class_counts, provenance
+from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.variants import FULL, Design, Variant
 from serkit.predictions import Predictions
@@ -56,8 +56,7 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
         "draws": first[0].recipe.evaluate.draws,
         "variants": rows,
         "curves": {v.key: _curves(chosen, runs, v.key) for v in chosen.plan.variants},
-        "counts": {s: class_counts(manifests, s) for s in ("train", *splits)},
-        "speakers": {s: len({u.speaker for m in manifests for u in m.split(s)} - {None}) for s in ("train", *splits)},
+        **split_sizes(manifests, ("train", *splits)),
         "provenance": provenance(first, machine),
     }
 

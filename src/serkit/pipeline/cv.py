@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from serkit.errors import SerkitError
+from serkit.labels import left_out
 from serkit.pipeline.measure import measure, write_tree
 from serkit.pipeline.run import Machine, Run
-from serkit.pipeline.stages import Listener, StageBegins, prepare, run_all
+from serkit.pipeline.stages import Listener, Notice, StageBegins, prepare, run_all
 from serkit.recipe import Recipe
 from serkit.types import Manifest
 
@@ -35,19 +36,20 @@ def cross_validate(
         The HTML page of the pooled report.
 
     Raises:
-        SerkitError: fewer than two folds, or anything a run raises.
+        SerkitError: fewer than two folds, a fold that the recipe cannot use (before any is trained), or anything a
+            run raises.
     """
     if len(folds) < 2:
         raise SerkitError(f"cross-validation needs at least two folds, got {list(folds)}; use run for one")
-    manifests = {fold: read(fold) for fold in folds}
-    runs: list[Run] = []
-    for fold in folds:
-        run = prepare(recipe, manifests[fold], folder / f"fold{fold}")
-        if listener is not None:
-            listener(StageBegins("fold", f"{fold} of {list(folds)}"))
+    tell = listener or (lambda event: None)
+    tell(StageBegins("prepare", f"folds {', '.join(map(str, folds))}"))
+    runs = {fold: prepare(recipe, read(fold), folder / f"fold{fold}") for fold in folds}  # all, before any is trained
+    for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
+        tell(Notice(line))
+    for fold, run in runs.items():
+        tell(StageBegins("fold", f"{fold} of {', '.join(map(str, folds))}"))
         run_all(run, machine, listener)
-        runs.append(run)
-    return pool_runs(runs, folder, machine)
+    return pool_runs(list(runs.values()), folder, machine)
 
 
 def pool_runs(runs: Sequence[Run], folder: Path, machine: Machine | None = None) -> Path:

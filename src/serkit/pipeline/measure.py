@@ -96,8 +96,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "comparisons": _comparisons(manifests, runs, scores, reports, lead, best),
         "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
         "mistakes": _mistakes(manifests, scores, reports, lead),
-        "counts": {s: class_counts(manifests, s) for s in splits},
-        "speakers": {s: len({u.speaker for m in manifests for u in m.split(s)} - {None}) for s in splits},
+        **split_sizes(manifests, splits),
         "provenance": provenance(runs, machine),
     }
     if len(runs) > 1:
@@ -144,12 +143,16 @@ def _curves(runs: Sequence[Run], system: str) -> dict[str, Any]:
     return {f"{k + 1}.{model}": rows for k, run in enumerate(runs) for model, rows in run.history(system).items()}
 
 
-def class_counts(manifests: Sequence[Manifest], split: str) -> dict[str, int]:
-    """Labelled clips of each class in a split, of all folds together."""
-    counts: Counter[str] = Counter()
-    for manifest in manifests:
-        counts.update(manifest.split(split).counts())
-    return {label: counts[label] for label in manifests[0].labels}
+def split_sizes(manifests: Sequence[Manifest], splits: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Labelled clips of each class, clips without a label, and speakers of each split, of all folds together."""
+    sizes: dict[str, dict[str, Any]] = {"counts": {}, "unlabelled": {}, "speakers": {}}
+    for s in splits:
+        rows = [u for m in manifests for u in m.split(s)]
+        n_by = Counter(u.emotion for u in rows)
+        sizes["counts"][s] = {label: n_by[label] for label in manifests[0].labels}
+        sizes["unlabelled"][s] = n_by[None]
+        sizes["speakers"][s] = len({u.speaker for u in rows} - {None})
+    return sizes
 
 
 def _numbers(report: Report) -> dict[str, Any]:
@@ -255,7 +258,7 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
         "recipe_fingerprint": run.recipe.fingerprint,
         "manifest_fingerprint": run.manifest.fingerprint if len(runs) == 1 else [r.manifest.fingerprint for r in runs],
         "split_hash": run.manifest.split_hash if len(runs) == 1 else [r.manifest.split_hash for r in runs],
-        "corpus_info": json.loads(json.dumps(run.manifest.info, default=str)),
+        "corpus_info": json.loads(json.dumps(_corpus_info(runs), default=str)),
         "folds": len(runs),
         "speakers_shared": any(r.manifest.speakers_shared for r in runs),
         "features": features,
@@ -273,6 +276,22 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
             "rounding_error": {key: found.store.rounding_error for key, found in run.features.items()},
         },
     }
+
+
+def _corpus_info(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """What is known of the corpus; of several folds the thin classes of each, by fold where not all have them."""
+    first = runs[0].manifest.info
+    if len(runs) == 1 or "class_findings" not in first:
+        return first
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for line in run.manifest.info["class_findings"]:
+            found.setdefault(line, []).append(str(run.manifest.info.get("fold")))
+    lines = [
+        line if len(folds) == len(runs) else f"fold{'s' * (len(folds) > 1)} {', '.join(folds)}: {line}"
+        for line, folds in found.items()
+    ]
+    return {**first, "class_findings": lines}
 
 
 def _texts(run: Run) -> dict[str, Any] | None:

@@ -79,6 +79,9 @@ class Run:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         if not (self.folder / "recipe.yaml").is_file() or not (self.folder / "manifest.jsonl").is_file():
+            folds = sorted(p.parent for p in self.folder.glob("fold*/recipe.yaml"))
+            if folds:
+                raise SerkitError(f"{self.folder} holds a cross-validation; name a fold of it, such as {folds[0]}")
             raise SerkitError(
                 f"{self.folder} holds no run: expected recipe.yaml and manifest.jsonl; start one with run"
             )

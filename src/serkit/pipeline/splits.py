@@ -68,12 +68,26 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 f"systems.{name}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; "
                 "set train.targets=labels"
             )
+        if any(loss.name == "ccc" for loss in system.losses):
+            _one_scale(manifest, f"systems.{name}")
         if system.balance == "neutral" and not train.counts().get(NEUTRAL):
             raise SerkitError(
                 f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
             )
         if system.balance == "corpus" and len({u.corpus for u in train}) < 2:
             raise SerkitError(f"systems.{name}: balance: corpus needs two corpora; give --corpus twice or set it null")
+
+
+def _one_scale(manifest: Manifest, at: str) -> None:
+    """Refuse to learn attributes of joined corpora whose raters used other scales: a 4 of 5 is not a 4 of 7."""
+    corpora = manifest.info.get("corpora") or {}
+    scales = {name: tuple(info["rating_scale"]) for name, info in corpora.items() if info.get("rating_scale")}
+    if len(set(scales.values())) > 1:
+        told = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in scales.items())
+        raise SerkitError(
+            f"{at}: the loss 'ccc' learns arousal, valence and dominance, and these corpora rate them on other scales "
+            f"({told}): leave it out, or train on one corpus"
+        )
 
 
 def _ways_out(manifest: Manifest, split: str) -> str:

@@ -71,6 +71,8 @@ def ablation_content(tree: Mapping[str, Any]) -> dict[str, Any]:
         "tests_dev": [t for m in TESTED if lead_split(tree) != "dev" and (t := tests(tree, m, "dev"))],
         "changes": changes(tree),
         "counts": data_tables.counts(source),
+        "data": data_tables.changes(source),
+        "published": data_tables.published(source),
         "features": data_tables.features(source),
         "settings": data_tables.settings(source),
     }

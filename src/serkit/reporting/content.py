@@ -54,7 +54,7 @@ def about(source: Source) -> str:
         if info.get("protocol"):
             text += f", protocol {info['protocol']}"
             text += f" v{info['protocol_version']}" if info.get("protocol_version") is not None else ""
-        pooled = [str(f.get("fold")) for f in source.tree.get("folds") or [] if isinstance(f, dict)]
+        pooled = source.pooled
         if pooled:
             text += f", folds {', '.join(pooled)}" + (f" of {info['folds']}" if info.get("folds") else "") + " pooled"
         elif info.get("fold") is not None:

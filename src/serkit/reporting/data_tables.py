@@ -107,7 +107,7 @@ def folds(source: Source) -> Table | None:
 
     The leading system, and the best single one; ``None`` for one run.
     """
-    given = [f for f in source.tree.get("folds") or [] if isinstance(f, dict)]
+    given = source.folds
     names = [n for n in dict.fromkeys([source.lead, source.best]) if all(n in (f.get("systems") or {}) for f in given)]
     if not given or not names:
         return None
@@ -143,20 +143,27 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float
 
 
 def counts(source: Source) -> Table:
-    """Clips of each class in each split, and the speakers."""
+    """Clips of each class in each split, those without a label, and the speakers."""
     by_split = source.part("counts")
     splits = [s for s in ("train", "dev", "test") if s in by_split]
-    columns = (Column("Class"), *(Column(s, numeric=True) for s in splits), Column("Total", numeric=True))
+    whole_row = not source.pooled  # of several folds a clip stands in more than one split
+    columns = (Column("Class"), *(Column(s, numeric=True) for s in splits))
+    columns += (Column("Total", numeric=True),) if whole_row else ()
     names = dict.fromkeys([*source.labels, *(c for s in splits for c in by_split[s])])
 
     def line(title: str, numbers: list[Any], total: bool = True) -> Row:
         known = [int(finite(k) or 0) for k in numbers]
-        return Row((Cell(title), *(Cell(whole(k)) for k in known), Cell(whole(sum(known)) if total else ABSENT)))
+        end = (Cell(whole(sum(known)) if total else ABSENT),) if whole_row else ()
+        return Row((Cell(title), *(Cell(whole(k)) for k in known), *end))
 
     rows = [line(str(c), [by_split[s].get(c, 0) for s in splits]) for c in names]
-    rows.append(line("all clips", [sum(int(finite(k) or 0) for k in by_split[s].values()) for s in splits]))
+    rows.append(line("all labelled clips", [sum(int(finite(k) or 0) for k in by_split[s].values()) for s in splits]))
+    bare = source.part("unlabelled")
+    if any(finite(bare.get(s)) for s in splits):
+        rows.append(line("clips without a label", [bare.get(s, 0) for s in splits]))
     rows.append(line("speakers", [source.part("speakers").get(s, 0) for s in splits], total=False))
-    return Table("counts", "Labelled clips", columns, tuple(rows))
+    notes = ("Of all folds together: a clip that is dev in one of them is test in another.",) if source.pooled else ()
+    return Table("counts", "Clips and speakers", columns, tuple(rows), notes)
 
 
 def published(source: Source) -> Table | None:
@@ -283,6 +290,9 @@ def settings(source: Source) -> list[Table]:
     shown += ["folds", "seed", "speakers_present", "speakers_shared", "label_map", "licence", "citation"]
     for name, info in source.corpora.items():
         pairs = {spaced(k): info.get(k) for k in shown}
+        pairs["fold"] = ", ".join(source.pooled) or info.get("fold")
+        scale = info.get("rating_scale")
+        pairs["ratings of attributes"] = f"{scale[0]:g} to {scale[1]:g}" if scale else None
         pairs["label map"] = _label_map(info.get("label_map"))
         found.append(_pairs(f"corpus-{len(found)}", f"Corpus {name}", pairs))
     found.append(_pairs("versions", "Versions", p.get("versions") or {}))
@@ -296,5 +306,5 @@ def _label_map(found: Any) -> str:
     """Renamed labels only, or that none was renamed."""
     if not isinstance(found, dict) or not found:
         return ""
-    renamed = [f"{k} → {v if v is not None else 'left out'}" for k, v in found.items() if k != v]
+    renamed = [f"{k} → {v if v is not None else 'no label'}" for k, v in found.items() if k != v]
     return ", ".join(renamed) or "the corpus's own names"

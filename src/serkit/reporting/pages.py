@@ -19,8 +19,8 @@ _TEX = {
 
 
 def breakable(value: Any) -> Markup:
-    """Escaped text that may break after an underscore or a slash."""
-    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(value))))
+    """Escaped text that may break after an underscore, a slash or a comma."""
+    return Markup(re.sub(r"([_/,])", r"\1<wbr>", str(escape(value))))
 
 
 def markdown_text(value: Any) -> str:

@@ -88,6 +88,17 @@ class Source:
         return [s for s in BY_SPLIT if s in self.tree["systems"].get(self.lead, {})]
 
     @property
+    def folds(self) -> list[Mapping[str, Any]]:
+        """The numbers of each fold of a cross-validation; none of one run."""
+        return [f for f in self.tree.get("folds") or [] if isinstance(f, dict)]
+
+    @property
+    def pooled(self) -> list[str]:
+        """The numbers of the folds whose rows are pooled; none of one run."""
+        found = [str(f.get("fold") if isinstance(f, dict) else f) for f in self.tree.get("folds") or []]
+        return found if len(found) > 1 else []
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         """Where the numbers come from."""
         return self.part("provenance")

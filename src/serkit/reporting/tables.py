@@ -25,7 +25,7 @@ from serkit.reporting.verdict import outcome
 
 PUBLISHED = (
     "Ueda et al. (2025, table 2) report for their stack of twelve on MSP-Podcast: dev Macro-F1 0.379, accuracy "
-    "0.498, BS-F1 0.430 [0.404, 0.451]; test 0.409 and 0.413."
+    "0.498, BS-F1 0.430 [0.404, 0.451]; on the challenge's hidden Test3 0.409 and 0.413."
 )
 OUTCOMES = {
     "better": "better",
@@ -114,10 +114,19 @@ def interval_notes(source: Source, splits: Sequence[str], metrics: Sequence[str]
 
 
 def short_features(source: Source) -> dict[str, str]:
-    """Features without their options in brackets, where they can still be told apart."""
-    every = {str(f) for design in source.part("design").values() for f in design.get("features") or []}
-    bare = {f: f.split("[")[0] for f in every}
-    return bare if len(set(bare.values())) == len(every) else {}
+    """Features with those options in brackets alone by which several of one name are told apart."""
+    options: dict[str, dict[str, list[str]]] = {}
+    for design in source.part("design").values():
+        for feature in map(str, design.get("features") or []):
+            name, _, inside = feature.partition("[")
+            options.setdefault(name, {})[feature] = inside.removesuffix("]").split(",")
+    short = {}
+    for name, given in options.items():
+        shared = set.intersection(*map(set, given.values()))
+        for feature, parts in given.items():
+            own = ",".join(part for part in parts if part and part not in shared)
+            short[feature] = f"{name}[{own}]" if own else name
+    return short
 
 
 def paper(source: Source) -> Table:

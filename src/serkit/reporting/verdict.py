@@ -217,17 +217,26 @@ def cautions(source: Source) -> list[str]:
             lines.append("epochs were chosen on those same clips, so that dev and out-of-fold scores flatter.")
     if "stack" in source.tree["systems"] and not recipe.get("crossfit"):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
+    absent = [label for label, n in (source.part("counts").get(source.split) or {}).items() if not n]
+    if absent and len(source.corpora) == 1:
+        lines.append(
+            f"no clip of {listed(absent)} {SPLIT_WORDS[source.split]}: counted as 0 in Macro-F1 and UAR, which cannot "
+            f"exceed {number(1 - len(absent) / len(source.labels))}."
+        )
     return [*lines, *corpus_cautions(source)]
 
 
 def corpus_cautions(source: Source) -> list[str]:
-    """What the corpora say about themselves: notes, classes without clips, recordings that are missing."""
+    """What the corpora say about themselves: notes, classes without clips, counts, recordings that are missing."""
     lines: list[str] = []
     for name, info in source.corpora.items():
         before = f"{name}: " if len(source.corpora) > 1 else ""
         lines += [f"{before}{note}" for note in info.get("notes") or [] if isinstance(note, str)]
         lines += [f"{before}{line}" for line in info.get("class_findings") or [] if isinstance(line, str)]
         missing = finite((info.get("missing_audio") or {}).get("count")) or 0
+        differs = sum(isinstance(d, Mapping) for d in info.get("count_findings") or [])
+        if differs:
+            lines.append(f"{before}{count(differs, 'count')} of clips or speakers not as published: see Data.")
         if missing:
             lines.append(f"{before}{count(int(missing), 'listed recording')} missing on disk.")
     return list(dict.fromkeys(lines))

@@ -1,0 +1,40 @@
+"""What is asked of data before any work: here, attributes of corpora that are joined."""
+
+import dataclasses
+
+import pytest
+
+from serkit.errors import SerkitError
+from serkit.labels import apply_labels, join
+from serkit.pipeline.splits import check_splits
+from serkit.recipe import parse_recipe
+from serkit.types import Manifest, Utterance
+
+TEXT = "name: r\nsystems: {a: {features: [logmel], model: {name: flam, attribute_head: true}, losses: [focal%s]}}"
+
+
+def corpus(name, scale):
+    rows = tuple(
+        Utterance(f"{label}{split}{k}", "x", speaker=f"{split}{k}", split=split, emotion=label, arousal=3.0)
+        for label in ("anger", "neutral")
+        for split in ("train", "dev", "test")
+        for k in range(8)
+    )
+    return Manifest(name, ("anger", "neutral"), rows, f"/{name}", info={"rating_scale": scale})
+
+
+@pytest.mark.parametrize("other", [[1, 5], None])
+def test_attributes_on_one_scale_or_an_unknown_one_are_joined(other):
+    recipe = parse_recipe(TEXT % ", ccc")
+    check_splits(apply_labels(join([corpus("a", [1, 5]), corpus("b", other)]), recipe), recipe)
+
+
+def test_attributes_on_two_scales_are_not_learned_together():
+    joined = join([corpus("a", [1, 5]), corpus("b", (1, 7))])
+    recipe = parse_recipe(TEXT % ", ccc")
+    with pytest.raises(SerkitError, match=r"systems\.a: the loss 'ccc' .* \(a from 1 to 5, b from 1 to 7\)"):
+        check_splits(apply_labels(joined, recipe), recipe)
+    plain = parse_recipe(TEXT % "")
+    check_splits(apply_labels(joined, plain), plain)
+    alone = dataclasses.replace(corpus("a", [1, 5]))
+    check_splits(apply_labels(alone, recipe), recipe)
