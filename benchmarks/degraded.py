@@ -45,16 +45,16 @@ def model(bundle: str) -> Model:
 
 def answered(bundle: str, path: Path, fold: str, seed: int) -> np.ndarray:
     """(conditions, classes) mean logits of the networks of a fold."""
-    asked = model(bundle)
+    asked = model(bundle).scorer
     clean = np.asarray(audio.load(path), dtype=np.float32)
     found = []
     for step in CONDITIONS.values():
         example = Example(np.array([1.0]), clean)
         heard = clean if step is None else step(example, np.random.default_rng(seed)).samples
-        features = asked._features(np.asarray(heard), None)
+        features = asked.features(np.asarray(heard), None)
         logits = [
-            session.run(["emotion"], inputs.feed([features], asked._entries[key].features))[0][0]
-            for key, session in asked._sessions.items()
+            session.run(["emotion"], inputs.feed([features], asked.entries[key].features))[0][0]
+            for key, session in asked.sessions.items()
             if key[1] == fold
         ]
         found.append(np.mean(logits, axis=0))
