@@ -134,12 +134,42 @@ def test_stopped_it_goes_on_and_comes_to_the_same_bytes(stopped: tuple[list[Path
     assert not out.with_name(".mine.zip.heard").exists()
 
 
+def test_a_call_that_is_wrong_loses_nothing(stopped: tuple[list[Path], Path]) -> None:
+    files, out = stopped
+    for wrong, options in (("defalt", {}), ("default", {"at_most": 0})):
+        with pytest.raises(SerkitError, match=r"did you mean 'default'|expected 1 or more"):
+            adapting.adapt_to(wrong, files, out, **options)
+    assert out.with_name(".mine.zip.heard").exists()
+
+
+def test_what_could_not_be_read_is_tried_again(
+    stopped: tuple[list[Path], Path], adapted: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, out = stopped
+    out.with_name(".mine.zip.heard").unlink()
+    read = adapting.Listener.hear
+
+    def without_a_drive(listener: adapting.Listener, path: Path) -> Listened:
+        if "clip02" in str(path):
+            raise SerkitError(f"{path}: not there just now")
+        return read(listener, path)
+
+    monkeypatch.setattr(adapting.Listener, "hear", without_a_drive)
+    with pytest.raises(Stopped):
+        adapting.adapt_to("default", files, out, progress=stop_after(6))
+    monkeypatch.setattr(adapting.Listener, "hear", read)
+    said: list[str] = []
+    made = adapting.adapt_to("default", files, out, complain=said.append)
+    assert said[0] == "5 of 17 recordings are heard already"
+    assert made.head["adapted"] == adapted.head["adapted"]
+
+
 @pytest.mark.parametrize("spoilt", ["another recording", "half a file", "another question"])
 def test_what_was_heard_of_others_is_not_taken(stopped: tuple[list[Path], Path], spoilt: str) -> None:
     files, out = stopped
     kept = out.with_name(".mine.zip.heard")
     question = {"model": open_bundle("default").fingerprint, "most_s": adapting.MOST_S}
-    assert Kept(kept, question, files).done == 6
+    assert len(Kept(kept, question, files).heard) == 6
     if spoilt == "another recording":
         files[2].write_bytes(wav(talk(1)))
     elif spoilt == "half a file":
@@ -147,7 +177,7 @@ def test_what_was_heard_of_others_is_not_taken(stopped: tuple[list[Path], Path],
     else:
         question["most_s"] = 1.0
     found = Kept(kept, question, files)
-    assert (found.done, found.total) == (0, Listened())
+    assert (found.heard, found.total) == ([], Listened())
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(recordings: Path, tmp_path: Path) -> None:

@@ -272,6 +272,18 @@ def test_links_to_folders_are_followed_and_no_folder_is_heard_twice(folder: Path
     assert found == sorted(found)
 
 
+def test_a_recording_keeps_its_name_where_a_link_leads_to_it_too(folder: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    (asked / "z").mkdir(parents=True)
+    (asked / "z" / "x.wav").write_bytes((folder / "a.wav").read_bytes())
+    (asked / "a").symlink_to(asked / "z")
+    (asked / "z" / "up").symlink_to(tmp_path)
+    (tmp_path / "beside.wav").write_bytes((folder / "a.wav").read_bytes())
+    assert gather([str(asked)]) == [str(asked / "z" / "x.wav")]
+    (tmp_path / "way").symlink_to(asked)
+    assert gather([str(asked), str(tmp_path / "way"), str(asked / "z")]) == [str(asked / "z" / "x.wav")]
+
+
 def test_hidden_files_of_a_folder_are_left_alone(folder: Path) -> None:
     (folder / "._a.wav").write_bytes(b"\0")
     (folder / ".trash").mkdir()

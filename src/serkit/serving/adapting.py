@@ -13,7 +13,7 @@ import numpy as np
 
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import RunFailed, SerkitError, Stopped
+from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
@@ -104,6 +104,8 @@ def adapt(
     chosen = _chosen(recordings, at_most)
     total = _heard(bundle, chosen, jobs, complain, progress, keep)
     if total.pieces < LEAST_PIECES:
+        if keep is not None:
+            keep.unlink(missing_ok=True)  # the same again would be refused again
         raise SerkitError(
             f"heard {count(total.pieces, 'stretch', 'stretches')} of speech in {count(len(chosen), 'recording')} "
             f"({total.failed} unreadable, {total.silent} without speech); adapting takes {LEAST_PIECES} or more"
@@ -122,15 +124,8 @@ def adapt_to(source: str | Path | Bundle, recordings: Sequence[str | Path], out:
     """
     check_new(out)
     keep = out.with_name(f".{out.name}.heard")
-    try:
-        with resumable():
-            made = adapt(source, recordings, keep=keep, **options)
-        bundle = write(made, out)
-    except (RunFailed, Stopped):
-        raise
-    except SerkitError:  # the same again would be refused again
-        keep.unlink(missing_ok=True)
-        raise
+    with resumable():
+        bundle = write(adapt(source, recordings, keep=keep, **options), out)
     keep.unlink(missing_ok=True)
     return bundle
 
@@ -163,17 +158,17 @@ def _heard(
 ) -> Listened:
     """All that is heard of some recordings, from where it was stopped."""
     kept = Kept(keep, {"model": bundle.fingerprint, "most_s": MOST_S}, chosen)
-    left = chosen[kept.done :]
-    if kept.done:
-        complain(f"{kept.done} of {count(len(chosen), 'recording')} are heard already")
+    left = kept.left
+    if kept.heard:
+        complain(f"{len(kept.heard)} of {count(len(chosen), 'recording')} are heard already")
     meter = Meter("adapt", len(left), progress, unit="files")
     try:
-        with contextlib.closing(_listened(bundle, left, jobs)) as answers:
-            for path, found in zip(left, answers, strict=True):
+        with contextlib.closing(_listened(bundle, [chosen[place] for place in left], jobs)) as answers:
+            for place, found in zip(left, answers, strict=True):
                 meter.advance(failed=int(isinstance(found, str)))
                 if isinstance(found, str):
-                    complain(found if str(path) in found else f"{path}: {found}")
-                kept.add(Listened(failed=1) if isinstance(found, str) else found)
+                    complain(found if str(chosen[place]) in found else f"{chosen[place]}: {found}")
+                kept.add(place, Listened(failed=1) if isinstance(found, str) else found)
     finally:
         kept.save()
     return kept.total

@@ -148,13 +148,15 @@ def gather(inputs: Sequence[str]) -> list[str]:
     if STDIN in inputs and len(inputs) > 1:
         raise SerkitError("- (standard input) stands alone; give files in another call")
     found: dict[str, None] = {}
+    seen: set[str] = set()
     for given in map(example.recording, inputs):
         path = Path(given)
         if given == STDIN or not path.is_dir():
             found[given] = None
             continue
-        inside = _inside(path)
-        if not inside:
+        known = os.path.realpath(path) in seen
+        inside = _inside(path, seen)
+        if not inside and not known:
             raise SerkitError(f"{given}: no recordings in this folder ({', '.join(sorted(AUDIO)[:6])} …)")
         found.update(dict.fromkeys(str(p) for p in inside))
     return list(found)
@@ -172,16 +174,29 @@ def _refuse_same_stem(files: Sequence[str]) -> None:
             )
 
 
-def _inside(folder: Path) -> list[Path]:
-    """The recordings in a folder and below it, by name; through links too, each folder once; hidden ones left alone."""
+def _inside(folder: Path, seen: set[str]) -> list[Path]:
+    """The recordings in a folder and below it, by name; hidden ones left alone.
+
+    Links to folders are followed after the folders themselves, so that a recording keeps its own name where both lead
+    to it; a link to a folder that holds this one is not.
+
+    Args:
+        seen: true paths of folders, to which this adds; those that are in it are left out.
+    """
     found: list[Path] = []
-    seen: set[str] = set()
-    for at, folders, names in os.walk(folder, followlinks=True):
-        here = os.path.realpath(at)
-        known = here in seen  # by a link to it, which may even lie in it
-        seen.add(here)
-        folders[:] = [] if known else sorted(name for name in folders if not name.startswith("."))
-        found += [Path(at, n) for n in names if not known and not n.startswith(".")]
+    above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
+    pending = [folder]
+    while pending:
+        for at, folders, names in os.walk(pending.pop(0)):
+            here = os.path.realpath(at)
+            if here in seen:
+                folders.clear()
+                continue
+            seen.add(here)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            links = [Path(at, name) for name in folders if Path(at, name).is_symlink()]
+            pending += [link for link in links if os.path.realpath(link) not in above]
+            found += [Path(at, n) for n in names if not n.startswith(".")]
     return sorted(p for p in found if p.suffix.lower() in AUDIO)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit.files import write_bytes
+from serkit.interrupts import interrupts_held
 from serkit.serving.adaptation import Moments
 from serkit.serving.resuming import stamp
 
@@ -46,56 +47,60 @@ class Listened:
 
 
 class Kept:
-    """The sums over the first recordings of a list, kept in a file.
+    """The sums over the recordings of a list that were heard so far, kept in a file.
+
+    What could not be read is not among them: it is tried again by whoever goes on.
 
     Args:
         path: of the file; ``None``: nothing is kept. question: all that the sums depend on but the recordings.
-        chosen: the recordings, in their order.
+        chosen: the recordings.
 
     Attributes:
-        total: what was heard of the first ones. done: how many they are: 0 without a file of the same question whose
-            recordings are unchanged.
+        total: what was heard. heard: places of these recordings in ``chosen``; none without a file of the same question
+            whose recordings are unchanged.
     """
 
     def __init__(self, path: Path | None, question: Mapping[str, Any], chosen: Sequence[str | Path]) -> None:
         self._path, self._question = path, json.loads(json.dumps(question))
-        self._stamps: list[Any] = []
-        self._chosen, self._saved_s = chosen, time.monotonic()
-        self.total, self.done = Listened(), 0
+        self._stamps = [] if path is None else [stamp(Path(p)) for p in chosen]  # before anything is heard
+        self._n, self._saved_s = len(chosen), time.monotonic()
+        self.total, self.heard = Listened(), list[int]()
         if path is not None and path.is_file():
             self._restore(path)
 
-    def add(self, found: Listened) -> None:
-        """The next recording was heard.
+    @property
+    def left(self) -> list[int]:
+        """Places of the recordings that are still to be heard, in order."""
+        return sorted(set(range(self._n)) - set(self.heard))
+
+    def add(self, place: int, found: Listened) -> None:
+        """A recording was heard, or could not be.
 
         Raises:
             OSError, DiskFull: the file cannot be written.
         """
-        self.total.add(found)
-        self._stamps.append(stamp(Path(self._chosen[self.done])))
-        self.done += 1
+        with interrupts_held():  # sums and places go together
+            self.total.add(found)
+            if not found.failed:
+                self.heard.append(place)
         if time.monotonic() - self._saved_s >= _EVERY_S:
             self.save()
 
     def save(self) -> None:
         """Write the file now."""
         self._saved_s = time.monotonic()
-        if self._path is None or not self.done:
+        if self._path is None or not self.heard:
             return
         from safetensors.numpy import save
 
         moments = self.total.moments
         arrays = {f"{k}.total": m.total for k, m in enumerate(moments.values())}
         arrays |= {f"{k}.squares": m.squares for k, m in enumerate(moments.values())}
-        counts = {name: getattr(self.total, name) for name in _COUNTS}
+        counts = {name: getattr(self.total, name) for name in _COUNTS if name != "failed"}
         frames = {key: m.frames for key, m in moments.items()}
-        said = {"question": self._question, "of": self._stamps, "counts": counts, "frames": frames}
+        of = [self._stamps[place] for place in self.heard]
+        said = {"question": self._question, "places": self.heard, "of": of, "counts": counts, "frames": frames}
         write_bytes(self._path, save(arrays, {"heard": json.dumps(said)}))
-
-    def remove(self) -> None:
-        """The file is of no more use."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
 
     def _restore(self, path: Path) -> None:
         """Take up what the file says; one that is damaged, of another question or of other recordings says nothing."""
@@ -104,14 +109,14 @@ class Kept:
         try:
             with safe_open(path, "numpy") as file:
                 said = json.loads(file.metadata()["heard"])
-                stamps = [stamp(Path(p)) for p in self._chosen[: len(said["of"])]]
-                if said["question"] != self._question or stamps != said["of"]:
+                places = [int(place) for place in said["places"]]
+                if said["question"] != self._question or [self._stamps[place] for place in places] != said["of"]:
                     return
                 moments = {
                     key: Moments(n, file.get_tensor(f"{k}.total"), file.get_tensor(f"{k}.squares"))
                     for k, (key, n) in enumerate(said["frames"].items())
                 }
                 self.total = Listened(moments, **said["counts"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        except (SafetensorError, OSError, LookupError, TypeError, ValueError):
             return
-        self._stamps, self.done = stamps, len(stamps)
+        self.heard = places
