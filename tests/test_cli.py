@@ -67,7 +67,8 @@ def test_prepare_says_what_it_left_out(recipe, clips, tmp_path):
     assert (code, said.count("\n")) == (0, 1)
     assert [line.strip() for line in notes.splitlines()] == [
         "note  clips left out: 12 of 'sadness'; 24 remain",
-        "note  rater votes left out, for labels that are no class here: pride (4 clips); 2 clips lost every vote",
+        "note  rater votes left out, for labels that are no class of the clip's corpus here: pride (4 clips); "
+        "2 clips lost every vote",
     ]
 
 

@@ -156,12 +156,13 @@ def test_a_fold_that_cannot_be_used_is_refused_before_any_is_trained(tmp_path, t
         return dataclasses.replace(manifest, utterances=tuple(rows))
 
     told = []
-    with pytest.raises(SerkitError, match="'anger' has no training clip"):
+    with pytest.raises(SerkitError, match="fold 2: label 'anger' has no training clip"):
         pipeline.cross_validate(
             parse_recipe(small_text), read, (1, 2), tmp_path / "cv", pipeline.Machine(tmp_path / "store"), told.append
         )
     assert [e.stage for e in told] == ["prepare"]
     assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "cv").exists(), "the folder is free for the recipe that is mended"
 
 
 def test_one_fold_is_no_cross_validation(tmp_path, small_text, toy_root):

@@ -46,6 +46,7 @@ def test_an_override_that_changes_nothing_anywhere_is_refused(overrides, message
         ["systems.a.balance=class", "train.draw=passes"],  # of one system of the two that it is set in
         ["train.lr_min=0"],
         ["losses.supcon.max_frames=4"],
+        ["systems.a.train.lr_min=0", "systems={b: {features: [logmel/24]}}"],  # the system is gone, and so is the key
     ],
 )
 def test_an_override_that_changes_something_somewhere_is_taken(overrides):
@@ -53,7 +54,12 @@ def test_an_override_that_changes_something_somewhere_is_taken(overrides):
 
 
 def test_adapters_and_rates_of_a_backbone_need_their_tuning():
-    for key, tuning in (("lora_rank=4", "full"), ("backbone_lr=1e-5", "frozen"), ("attention_dropout=0.1", "full")):
+    for key, tuning in (
+        ("lora_rank=4", "full"),
+        ("freeze_feature_encoder=false", "lora"),
+        ("backbone_lr=1e-5", "frozen"),
+        ("attention_dropout=0.1", "full"),
+    ):
         with pytest.raises(SerkitError, match="changes nothing"):
             parse_recipe(BACKBONE, [f"model.{key}", f"model.tuning={tuning}"])
     parse_recipe(BACKBONE, ["model.lora_rank=4", "model.tuning=lora", "model.heads=4", "model.attention_dropout=0.1"])

@@ -74,8 +74,8 @@ def test_votes_for_labels_outside_are_left_out_and_counted():
     assert left_out(apply_labels(corpus(), recipe())) == left_out(corpus()) == []
     assert left_out(fitted) == [
         "clips left out: 3 of 'calm'; 9 remain",
-        "rater votes left out, for labels that are no class here: calm (2 clips), pride (2 clips); 1 clip "
-        "lost every vote",
+        "rater votes left out, for labels that are no class of the clip's corpus here: calm (2 clips), pride "
+        "(2 clips); 1 clip lost every vote",
     ]
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -135,5 +136,10 @@ def test_the_folds_of_a_corpus_of_ones_own_stand_on_its_card(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_corpora", raising=False)
     assert fold_numbers(["own_corpora.mine"], None, "all") == [1, 2, 3, 4]
+    monkeypatch.setattr(
+        sys.modules["own_corpora"], "CARD", dataclasses.replace(sys.modules["own_corpora"].CARD, protocols=())
+    )
+    with pytest.raises(SerkitError, match="has no protocol: its card names none"):
+        fold_numbers(["own_corpora.mine"], None, "all")
     with pytest.raises(SerkitError, match=r"corpus 'bare_corpora.mine' has no card, which names its protocols"):
         fold_numbers(["bare_corpora.mine"], None, "1,2")

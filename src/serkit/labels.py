@@ -157,7 +157,7 @@ def left_out(manifest: Manifest) -> list[str]:
         named = ", ".join(f"{label} ({_clips(n)})" for label, n in votes.items())
         gone = said.get("votes_all_left_out")
         lost = f"; {_clips(gone)} lost every vote" if gone else ""
-        lines.append(f"rater votes left out, for labels that are no class here: {named}{lost}")
+        lines.append(f"rater votes left out, for labels that are no class of the clip's corpus here: {named}{lost}")
     return lines
 
 

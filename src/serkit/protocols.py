@@ -28,6 +28,8 @@ def choose_protocol(card: Card, name: str | None) -> Protocol:
     Raises:
         SerkitError: the corpus has no protocol of that name.
     """
+    if not card.protocols:
+        raise SerkitError(f"{card.name} has no protocol: its card names none")
     if name is None:
         return card.protocols[0]
     for protocol in card.protocols:

@@ -246,7 +246,7 @@ def _refuse_idle(recipe: Recipe, key: str) -> None:
     """Refuse an override that changes nothing, because of another setting, in every system that it reaches."""
     parts = key.split(".", 2)
     of_one = parts[0] == "systems" and len(parts) == 3
-    reached = {parts[1]: recipe.systems[parts[1]]} if of_one else recipe.systems
+    reached = {name: s for name, s in recipe.systems.items() if not of_one or name == parts[1]}
     why = idle_everywhere(reached).get(parts[2] if of_one else key)
     if why:
         raise SerkitError(f"--set {key}: it {why}")

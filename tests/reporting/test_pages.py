@@ -311,6 +311,9 @@ def test_features_are_shortened_to_what_tells_them_apart() -> None:
     assert short[voice] == "voice"
     assert short["silero[pool=2,trim=true]"] == "silero[pool=2]"
     assert short["silero[pool=5,pooling=mean+std,trim=true]"] == "silero[pool=5,pooling=mean+std]"
+    cut = ["silero[trim={'margin_s': 0.1, 'threshold_db': -30}]", "silero[trim={'margin_s': 0.1, 'threshold_db': -40}]"]
+    tree["design"] = {"one": {"features": cut}}
+    assert short_features(Source(tree)) == dict(zip(cut, cut, strict=True)), "an option that is a mapping stays whole"
 
 
 def test_several_corpora_are_each_described(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def test_votes_that_were_left_out_are_told_with_the_changes() -> None:
     labels = tree["provenance"]["corpus_info"]["labels"]
     labels.update(votes_left_out={"pride": 1, "shame": 12}, votes_all_left_out=2)
     line = changes(Source(tree))[-1]
-    assert "labels that are no class here: pride (1 clip) and shame (12 clips); 2 clips lost every vote." in line
+    said = "no class of the clip's corpus here: pride (1 clip) and shame (12 clips); 2 clips lost every vote."
+    assert said in line
 
 
 def test_what_a_reader_leaves_out_of_a_corpus_is_told_with_the_changes() -> None:

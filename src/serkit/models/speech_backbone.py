@@ -56,7 +56,7 @@ class SpeechBackbone(nn.Module):
         n_classes: int,
         backbone: Backbone,
         tuning: Tuning = "full",
-        freeze_feature_encoder: Annotated[bool, Needs("tuning", "full", "lora")] = True,
+        freeze_feature_encoder: Annotated[bool, Needs("tuning", "full")] = True,
         frozen_layers: Annotated[Whole, Needs("tuning", "full", "lora")] = 0,
         backbone_lr: Annotated[Positive | None, Needs("tuning", "full", "lora")] = None,
         layer_decay: Annotated[Fraction, Needs("tuning", "full", "lora")] = 1.0,

@@ -10,7 +10,7 @@ from serkit.errors import SerkitError
 from serkit.labels import left_out
 from serkit.pipeline.measure import measure, write_tree
 from serkit.pipeline.run import Machine, Run
-from serkit.pipeline.stages import Listener, Notice, StageBegins, prepare, run_all
+from serkit.pipeline.stages import Listener, Notice, StageBegins, begin, fit, run_all
 from serkit.recipe import Recipe
 from serkit.types import Manifest
 
@@ -43,13 +43,23 @@ def cross_validate(
         raise SerkitError(f"cross-validation needs at least two folds, got {list(folds)}; use run for one")
     tell = listener or (lambda event: None)
     tell(StageBegins("prepare", f"folds {', '.join(map(str, folds))}"))
-    runs = {fold: prepare(recipe, read(fold), folder / f"fold{fold}") for fold in folds}  # all, before any is trained
+    fitted = {fold: _fit(recipe, read, fold) for fold in folds}  # all, before anything is written
+    runs = {fold: begin(recipe, manifest, folder / f"fold{fold}") for fold, manifest in fitted.items()}
     for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
         tell(Notice(line))
     for fold, run in runs.items():
         tell(StageBegins("fold", f"{fold} of {', '.join(map(str, folds))}"))
         run_all(run, machine, listener)
     return pool_runs(list(runs.values()), folder, machine)
+
+
+def _fit(recipe: Recipe, read: Callable[[int], Manifest], fold: int) -> Manifest:
+    try:
+        return fit(recipe, read(fold))
+    except SerkitError as error:
+        if type(error) is not SerkitError:
+            raise
+        raise SerkitError(f"fold {fold}: {error}") from None
 
 
 def pool_runs(runs: Sequence[Run], folder: Path, machine: Machine | None = None) -> Path:

@@ -56,21 +56,34 @@ class Notice:
     text: str
 
 
+def fit(recipe: Recipe, manifest: Manifest) -> Manifest:
+    """The manifest with the recipe's labels, once everything is checked that can be before any work.
+
+    Raises:
+        SerkitError: labels or splits that the recipe cannot use; parameters that do not go together.
+    """
+    fitted = apply_labels(manifest, recipe)
+    check_splits(fitted, recipe)
+    check_parts(recipe, fitted)
+    return fitted
+
+
 def prepare(recipe: Recipe, manifest: Manifest, folder: Path | str) -> Run:
+    """:func:`fit`, and :func:`begin`."""
+    return begin(recipe, fit(recipe, manifest), folder)
+
+
+def begin(recipe: Recipe, fitted: Manifest, folder: Path | str) -> Run:
     """Make the folder of a run, or find the same run there already.
 
     Where only ``stack`` or ``evaluate`` differ, the networks stay and those stages run again.
 
     Args:
-        recipe: resolved. manifest: of the corpus, before the recipe's labels. folder: of the run.
+        recipe: resolved. fitted: of :func:`fit`. folder: of the run.
 
     Raises:
-        SerkitError: the folder holds another run or cannot be made; labels or splits that the recipe cannot use;
-            parameters that do not go together; a file of the user's own that has changed since.
+        SerkitError: the folder holds another run or cannot be made; a file of the user's own that has changed since.
     """
-    fitted = apply_labels(manifest, recipe)
-    check_splits(fitted, recipe)
-    check_parts(recipe, fitted)
     folder = Path(folder)
     if (folder / "manifest.jsonl").is_file():
         remove_parts(folder)

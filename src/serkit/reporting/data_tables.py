@@ -199,7 +199,7 @@ def changes(source: Source) -> list[str]:
         gone = finite(about.get("votes_all_left_out")) or 0
         lost = f"; {count(int(gone), 'clip')} lost every vote" if gone else ""
         named = listed([f"{k} ({count(n, 'clip')})" for k, n in votes.items()])
-        lines.append(f"Rater votes left out, for labels that are no class here: {named}{lost}.")
+        lines.append(f"Rater votes left out, for labels that are no class of the clip's corpus here: {named}{lost}.")
     lines = lines or ["No label was mapped or dropped by the recipe, and no clip was excluded."]
     return [*_not_read(source), *lines]
 

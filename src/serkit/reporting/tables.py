@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ PUBLISHED = (
     "Ueda et al. (2025, table 2) report for their stack of twelve on MSP-Podcast: dev Macro-F1 0.379, accuracy "
     "0.498, BS-F1 0.430 [0.404, 0.451]; on the challenge's hidden Test3 0.409 and 0.413."
 )
+_OUTER_COMMA = re.compile(r",(?![^{]*\})")  # between options, not inside one that is a mapping
 OUTCOMES = {
     "better": "better",
     "worse": "worse",
@@ -119,7 +121,7 @@ def short_features(source: Source) -> dict[str, str]:
     for design in source.part("design").values():
         for feature in map(str, design.get("features") or []):
             name, _, inside = feature.partition("[")
-            options.setdefault(name, {})[feature] = inside.removesuffix("]").split(",")
+            options.setdefault(name, {})[feature] = _OUTER_COMMA.split(inside.removesuffix("]"))
     short = {}
     for name, given in options.items():
         shared = set.intersection(*map(set, given.values()))
