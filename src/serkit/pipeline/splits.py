@@ -80,7 +80,8 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
 
 def _one_scale(manifest: Manifest, at: str) -> None:
     """Refuse to learn attributes of joined corpora whose raters used other scales: a 4 of 5 is not a 4 of 7."""
-    corpora = manifest.info.get("corpora") or {}
+    rated = {u.corpus for u in manifest if (u.arousal, u.valence, u.dominance) != (None, None, None)}
+    corpora = {name: info for name, info in (manifest.info.get("corpora") or {}).items() if name in rated}
     scales = {name: tuple(info["rating_scale"]) for name, info in corpora.items() if info.get("rating_scale")}
     if len(set(scales.values())) > 1:
         told = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in scales.items())

@@ -7,7 +7,7 @@ from typing import Any
 
 from serkit.reporting.reading import Source
 from serkit.reporting.text import METRICS, between, count, finite, listed, number, p_is, signed, voices
-from serkit.reporting.verdict import corpus_cautions, outcome
+from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
 
 LEAD = "uar"
 SURE = {"better", "worse"}
@@ -148,7 +148,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
         lines.append(f"{source.why_dev}: these are numbers on dev, on which checkpoints were chosen.")
     if source.provenance.get("speakers_shared"):
         lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
-    return [*lines, *corpus_cautions(source)]
+    return [*lines, *absent_classes(source, split), *corpus_cautions(source)]
 
 
 def changed(variant: Mapping[str, Any], full: Mapping[str, Any]) -> str:

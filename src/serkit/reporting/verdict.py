@@ -217,13 +217,18 @@ def cautions(source: Source) -> list[str]:
             lines.append("epochs were chosen on those same clips, so that dev and out-of-fold scores flatter.")
     if "stack" in source.tree["systems"] and not recipe.get("crossfit"):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
-    absent = [label for label, n in (source.part("counts").get(source.split) or {}).items() if not n]
-    if absent and len(source.corpora) == 1:
-        lines.append(
-            f"no clip of {listed(absent)} {SPLIT_WORDS[source.split]}: counted as 0 in Macro-F1 and UAR, which cannot "
-            f"exceed {number(1 - len(absent) / len(source.labels))}."
-        )
-    return [*lines, *corpus_cautions(source)]
+    return [*lines, *absent_classes(source, source.split), *corpus_cautions(source)]
+
+
+def absent_classes(source: Source, split: str) -> list[str]:
+    """That classes without a clip in a split count as 0 in what is averaged over classes."""
+    absent = [label for label, n in (source.part("counts").get(split) or {}).items() if not n]
+    if not absent or len(source.corpora) != 1:
+        return []
+    return [
+        f"no clip of {listed(absent)} {SPLIT_WORDS[split]}: counted as 0 in Macro-F1 and UAR, which cannot "
+        f"exceed {number(1 - len(absent) / len(source.labels))}."
+    ]
 
 
 def corpus_cautions(source: Source) -> list[str]:
