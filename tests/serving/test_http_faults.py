@@ -53,6 +53,9 @@ class Standing:
     async def start(self) -> None:
         self.starts += 1
 
+    async def close(self) -> None:
+        pass
+
 
 def lane_of(worker: Standing, limit: int = 9) -> Lane:
     """A lane with this worker alone; to be made in a running loop."""
@@ -110,6 +113,67 @@ def test_a_lost_worker_is_logged_with_its_cause_and_the_request(caplog: pytest.L
 
     asyncio.run(scene())
     assert "predict worker died with 1 recordings, request ab12: OSError: no room" in caplog.text
+
+
+def test_a_worker_that_is_closed_while_it_starts_leaves_no_process() -> None:
+    """At some of these moments there was a process that was not started yet: closing broke off, and it lived on."""
+
+    async def scene() -> None:
+        for delay_s in (0, 0, 0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.3):
+            worker = Worker(Setup("none"))
+            start = asyncio.create_task(worker.start())
+            await asyncio.sleep(delay_s)
+            start.cancel()
+            await worker.close()
+            await asyncio.wait({start})
+            assert not worker.ready
+            with pytest.raises(WorkerLost, match="was closed"):
+                await worker.start()
+
+    before = set(multiprocessing.active_children())
+    asyncio.run(scene())
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_process_that_is_being_started_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that ran late ended its worker just while that was replaced."""
+    begun, go_on = threading.Event(), threading.Event()
+    real = multiprocessing.get_context("spawn").Process.start
+
+    def slow(self: Any) -> None:
+        begun.set()
+        go_on.wait(10)
+        real(self)
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", slow)
+
+    async def scene() -> None:
+        worker = Worker(Setup("none"))
+        start = asyncio.create_task(worker.start())
+        await asyncio.to_thread(begun.wait, 10)
+        ending = asyncio.create_task(asyncio.to_thread(worker.kill))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await ending
+        with pytest.raises(WorkerLost, match="ended while it started"):
+            await start
+        await worker.close()
+
+    asyncio.run(scene())
+
+
+def test_a_closed_lane_starts_no_worker() -> None:
+    async def scene() -> None:
+        worker = Standing(good)
+        lane = lane_of(worker)
+        await lane.close()
+        with pytest.raises(Refused, match="shutting down"):
+            await lane.start()
+        worker.ready = False
+        await lane.revive(lane.workers[0])
+        assert worker.starts == 0
+
+    asyncio.run(scene())
 
 
 def test_a_recording_is_not_blamed_for_a_worker_that_was_dead_before() -> None:

@@ -62,6 +62,7 @@ class Lane:
         self._wake, self._reviving = asyncio.Event(), asyncio.Lock()
         self.workers: list[Worker] = []
         self._runners: list[asyncio.Task[None]] = []
+        self._closed = False
         self._mean_s = 0.1  # of work for one recording, lately
 
     def __len__(self) -> int:
@@ -86,18 +87,21 @@ class Lane:
         """Start all workers and wait for them.
 
         Raises:
-            RunFailed: the model cannot be loaded.
+            RunFailed: the model cannot be loaded. Refused: the lane is closed.
         """
+        if self._closed:
+            raise _shutting_down()
         self.workers = [Worker(self.setup) for _ in range(self._n)]
         await asyncio.gather(*(w.start() for w in self.workers))
         self._runners = [asyncio.create_task(self._run(w)) for w in self.workers]
 
     async def close(self) -> None:
         """End all workers; what waits is told so."""
+        self._closed = True
         for runner in self._runners:
             runner.cancel()
         for item in self._waiting:
-            _settle(item, Refused("shutting_down", "the service is shutting down", 5))
+            _settle(item, _shutting_down())
         self._waiting.clear()
         await asyncio.gather(*(w.close() for w in self.workers))
 
@@ -254,10 +258,10 @@ class Lane:
                 await self._again(worker)
 
     async def _again(self, worker: Worker) -> None:
-        """A new process for a worker."""
+        """A new process for a worker, unless the lane is closed."""
         self._metrics.restarts.labels(self.setup.lane).inc()
         wait_s = _BACKOFF_S
-        while True:
+        while not self._closed:
             worker.kill()
             try:
                 await worker.start()
@@ -278,6 +282,10 @@ class Lane:
 
 def _requests(items: Sequence[Item]) -> str:
     return requests_of([item.task for item in items])
+
+
+def _shutting_down() -> Refused:
+    return Refused("shutting_down", "the service is shutting down", 5)
 
 
 def _settle(item: Item, answer: Any) -> None:
