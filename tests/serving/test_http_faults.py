@@ -191,6 +191,46 @@ def test_a_recording_is_not_blamed_for_a_worker_that_was_dead_before() -> None:
     asyncio.run(scene())
 
 
+def test_workers_that_die_before_they_read_anything_are_tried_thrice() -> None:
+    """Without an end, where the clock of a recording starts with the work."""
+
+    async def scene() -> None:
+        def answer(tasks: list[Task]) -> list[Any]:
+            raise WorkerLost("killed", asked=False)
+
+        worker = Standing(answer)
+        lane = lane_of(worker)
+        lane._from_start = True
+        with pytest.raises(Refused, match="3 workers died before they read this recording") as refused:
+            await asyncio.wait_for(lane.answer(Task(b"x"), None, 5), 5)
+        assert (refused.value.code, bool(refused.value.retry_after_s)) == ("not_ready", True)
+        await asyncio.sleep(0)
+        assert worker.starts == 3
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_question_counts_as_asked_once_it_was_read(read: bool) -> None:
+    """The pipe takes it also from a worker that is about to end: the recording was blamed for that."""
+    worker = Worker(Setup("none"))
+    worker._conn, theirs = multiprocessing.Pipe()
+
+    def end() -> None:
+        assert theirs.poll(10)
+        if read:
+            theirs.recv()
+        theirs.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(WorkerLost) as lost:
+        worker._exchange("predict", [], [])
+    ending.join()
+    worker._conn.close()
+    assert lost.value.asked is read
+
+
 def test_no_file_descriptor_left_is_busy_and_not_a_dead_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("serkit.serving")
 _BACKOFF_S = 0.5
+_UNREAD = 2  # times that a recording waits for another worker because one died before it read it
 
 
 @dataclass(eq=False)
@@ -35,6 +36,7 @@ class Item:
     deadline: float
     worker: Worker | None = None
     began: float = field(default=0.0)
+    unread: int = 0
 
     @property
     def left(self) -> bool:
@@ -242,8 +244,12 @@ class Lane:
                 _settle(item, Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s))
             elif len(items) == 1 and blamed:
                 _settle(item, Refused("internal", "a worker died of this recording; it is not tried again"))
+            elif not blamed and item.unread >= _UNREAD:
+                said = f"{item.unread + 1} workers died before they read this recording; come again later"
+                _settle(item, Refused("not_ready", said, self.retry_after_s))
             elif not item.future.done():
                 item.task = replace(item.task, alone=item.task.alone or blamed)
+                item.unread += not blamed
                 self._waiting.appendleft(item)
         self._wake.set()
         LOG.warning(

@@ -21,7 +21,7 @@ class WorkerLost(RunFailed):
     """A worker died or was stopped while it answered.
 
     Args:
-        cause: what is known of it. asked: whether it had the question; ``False`` where it was dead before.
+        cause: what is known of it. asked: whether it had read the question; ``False`` where it was dead before.
     """
 
     def __init__(self, cause: str, *, asked: bool = True) -> None:
@@ -95,15 +95,14 @@ class Worker:
 
     def _exchange(self, name: str, payload: Any, handles: Sequence[int]) -> Any:
         self.heard_s = 0.0
-        asked = False
         try:
             self._conn.send((name, payload))
-            asked = True
             for handle in handles:
                 send_handle(self._conn, handle, self._process.pid)
             return self._receive()
         except (EOFError, OSError) as error:
             self.ready = False
+            asked = isinstance(error, EOFError)  # a pipe that is closed with something unread in it is reset instead
             raise WorkerLost(f"it was killed, or ran out of memory ({type(error).__name__})", asked=asked) from None
         finally:
             for handle in handles:
