@@ -98,7 +98,7 @@ class Lane:
         self._runners = [asyncio.create_task(self._run(w)) for w in self.workers]
 
     async def close(self) -> None:
-        """End all workers; what waits is told so."""
+        """End all workers; what waits or is being answered is told so."""
         self._closed = True
         for runner in self._runners:
             runner.cancel()
@@ -106,6 +106,7 @@ class Lane:
             _settle(item, _shutting_down())
         self._waiting.clear()
         await asyncio.gather(*(w.close() for w in self.workers))
+        await asyncio.gather(*self._runners, return_exceptions=True)
 
     async def answer(self, task: Task, file: BinaryIO | None, timeout_s: float) -> dict[str, Any]:
         """Wait for the answer of one recording.
@@ -134,8 +135,10 @@ class Lane:
         """Put a recording into the queue.
 
         Raises:
-            Refused: the queue is full.
+            Refused: the queue is full, or the lane is closed.
         """
+        if self._closed:
+            raise _shutting_down()
         if len(self._waiting) >= self._limit:
             raise Refused("busy", "too many recordings wait already; come again later", self.retry_after_s)
         loop = asyncio.get_running_loop()
@@ -175,11 +178,15 @@ class Lane:
             return items
 
     async def _run(self, worker: Worker) -> None:
-        """Hand a worker what waits, for ever."""
+        """Hand a worker what waits, until the lane is closed."""
         while True:
             items = await self._take()
             try:
                 await self._serve(worker, items)
+            except asyncio.CancelledError:
+                for item in items:
+                    _settle(item, _shutting_down())
+                raise
             except Exception:  # a bug: logged and told; a runner that ends would take a worker from all
                 LOG.error("%s lane, request %s", self.setup.lane, _requests(items), exc_info=True)
                 for item in items:
