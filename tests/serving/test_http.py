@@ -160,6 +160,9 @@ def test_what_is_no_request_is_one_line(service: Service) -> None:
     lost, wrong = service.client.get("/v1/nothing").json(), service.client.get("/v1/predict").json()
     assert lost["error"]["message"] == "nothing is at this address; /docs names those that there are"
     assert wrong["error"]["message"] == "GET is not for this address, expected POST; see /docs"
+    several = service.client.put("/v1/jobs/none")
+    assert several.headers["allow"] == "DELETE, GET"
+    assert several.json()["error"]["message"] == "PUT is not for this address, expected DELETE, GET; see /docs"
 
 
 def wait_for(service: Service, url: str) -> dict[str, Any]:

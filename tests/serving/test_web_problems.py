@@ -63,3 +63,17 @@ def test_without_a_microphone_it_says_why(opened: Open) -> None:
     page.evaluate("Object.defineProperty(window, 'isSecureContext', {value: false})")
     page.click("#speak")
     until(page, "document.getElementById('problem').textContent.includes('https://')")
+
+
+def test_a_recording_may_be_called_as_what_every_object_has(opened: Open) -> None:
+    page = opened()
+    page.click("#options summary")
+    names = ("constructor", "__proto__", "call")
+    rttm = "".join(f"SPEAKER {name} 1 0 9 <NA> <NA> of-{name} <NA> <NA>\n" for name in names)
+    page.set_input_files("#rttm", {"name": "calls.rttm", "mimeType": "text/plain", "buffer": rttm.encode()})
+    for name in names:
+        give(page, wav(SOUND), f"{name}.wav")
+        until(page, f"document.getElementById('about').textContent.startsWith('{name}.wav')")
+        rows = page.locator("#parts tbody tr").all_inner_texts()
+        assert rows
+        assert all(f"of-{name}" in row for row in rows)

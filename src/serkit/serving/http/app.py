@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match, Mount
+from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -209,13 +209,16 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = CODE.get(error.status_code, "bad_request")
-        allowed = (error.headers or {}).get("Allow", "another method")
+        headers = dict(error.headers or {})
+        if code == "method_not_allowed" and (methods := _methods(app, request)):
+            headers["Allow"] = ", ".join(methods)
+        allowed = headers.get("Allow", "another method")
         said = {
             "not_found": "nothing is at this address; /docs names those that there are",
             "method_not_allowed": f"{request.method} is not for this address, expected {allowed}; see /docs",
         }
         row = {"error": {"code": code, "message": said.get(code, str(error.detail))}}
-        return JSONResponse(row, error.status_code, headers=error.headers)
+        return JSONResponse(row, error.status_code, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -227,6 +230,12 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         LOG.error("request %s: %s", name, in_one_line(error))
         said = f"something went wrong here; the service's log has it under request {name}"
         return shaped(Refused("internal", said), **{"x-request-id": name})
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Every method that the address of a request takes; the framework names those of the first route alone."""
+    matching = (r for r in app.routes if isinstance(r, Route) and r.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 class _Page(Mount):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("serkit.serving")
 _BACKOFF_S = 0.5
+_UNREAD = 2  # times that a recording waits for another worker because one died before it read it
 
 
 @dataclass(eq=False)
@@ -35,6 +36,7 @@ class Item:
     deadline: float
     worker: Worker | None = None
     began: float = field(default=0.0)
+    unread: int = 0
 
     @property
     def left(self) -> bool:
@@ -62,6 +64,7 @@ class Lane:
         self._wake, self._reviving = asyncio.Event(), asyncio.Lock()
         self.workers: list[Worker] = []
         self._runners: list[asyncio.Task[None]] = []
+        self._closed = False
         self._mean_s = 0.1  # of work for one recording, lately
 
     def __len__(self) -> int:
@@ -86,20 +89,24 @@ class Lane:
         """Start all workers and wait for them.
 
         Raises:
-            RunFailed: the model cannot be loaded.
+            RunFailed: the model cannot be loaded. Refused: the lane is closed.
         """
+        if self._closed:
+            raise _shutting_down()
         self.workers = [Worker(self.setup) for _ in range(self._n)]
         await asyncio.gather(*(w.start() for w in self.workers))
         self._runners = [asyncio.create_task(self._run(w)) for w in self.workers]
 
     async def close(self) -> None:
-        """End all workers; what waits is told so."""
+        """End all workers; what waits or is being answered is told so."""
+        self._closed = True
         for runner in self._runners:
             runner.cancel()
         for item in self._waiting:
-            _settle(item, Refused("shutting_down", "the service is shutting down", 5))
+            _settle(item, _shutting_down())
         self._waiting.clear()
         await asyncio.gather(*(w.close() for w in self.workers))
+        await asyncio.gather(*self._runners, return_exceptions=True)
 
     async def answer(self, task: Task, file: BinaryIO | None, timeout_s: float) -> dict[str, Any]:
         """Wait for the answer of one recording.
@@ -128,8 +135,10 @@ class Lane:
         """Put a recording into the queue.
 
         Raises:
-            Refused: the queue is full.
+            Refused: the queue is full, or the lane is closed.
         """
+        if self._closed:
+            raise _shutting_down()
         if len(self._waiting) >= self._limit:
             raise Refused("busy", "too many recordings wait already; come again later", self.retry_after_s)
         loop = asyncio.get_running_loop()
@@ -169,11 +178,15 @@ class Lane:
             return items
 
     async def _run(self, worker: Worker) -> None:
-        """Hand a worker what waits, for ever."""
+        """Hand a worker what waits, until the lane is closed."""
         while True:
             items = await self._take()
             try:
                 await self._serve(worker, items)
+            except asyncio.CancelledError:
+                for item in items:
+                    _settle(item, _shutting_down())
+                raise
             except Exception:  # a bug: logged and told; a runner that ends would take a worker from all
                 LOG.error("%s lane, request %s", self.setup.lane, _requests(items), exc_info=True)
                 for item in items:
@@ -238,8 +251,12 @@ class Lane:
                 _settle(item, Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s))
             elif len(items) == 1 and blamed:
                 _settle(item, Refused("internal", "a worker died of this recording; it is not tried again"))
+            elif not blamed and item.unread >= _UNREAD:
+                said = f"{item.unread + 1} workers died before they read this recording; come again later"
+                _settle(item, Refused("not_ready", said, self.retry_after_s))
             elif not item.future.done():
                 item.task = replace(item.task, alone=item.task.alone or blamed)
+                item.unread += not blamed
                 self._waiting.appendleft(item)
         self._wake.set()
         LOG.warning(
@@ -254,10 +271,10 @@ class Lane:
                 await self._again(worker)
 
     async def _again(self, worker: Worker) -> None:
-        """A new process for a worker."""
+        """A new process for a worker, unless the lane is closed."""
         self._metrics.restarts.labels(self.setup.lane).inc()
         wait_s = _BACKOFF_S
-        while True:
+        while not self._closed:
             worker.kill()
             try:
                 await worker.start()
@@ -278,6 +295,10 @@ class Lane:
 
 def _requests(items: Sequence[Item]) -> str:
     return requests_of([item.task for item in items])
+
+
+def _shutting_down() -> Refused:
+    return Refused("shutting_down", "the service is shutting down", 5)
 
 
 def _settle(item: Item, answer: Any) -> None:

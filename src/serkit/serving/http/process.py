@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import send_handle
@@ -20,7 +21,7 @@ class WorkerLost(RunFailed):
     """A worker died or was stopped while it answered.
 
     Args:
-        cause: what is known of it. asked: whether it had the question; ``False`` where it was dead before.
+        cause: what is known of it. asked: whether it had read the question; ``False`` where it was dead before.
     """
 
     def __init__(self, cause: str, *, asked: bool = True) -> None:
@@ -43,6 +44,8 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"serkit-{setup.lane}")
         self._process: Any = None
         self._conn: Any = None
+        self._lock = threading.Lock()  # whoever ends the process finds it started, or not there at all
+        self._closed = False
         self.about: dict[str, Any] = {}
         self.heard_s = 0.0
         self.ready = False
@@ -51,24 +54,33 @@ class Worker:
         """Start the process and wait until its model is loaded.
 
         Raises:
-            RunFailed: it cannot load the model.
+            RunFailed: it cannot load the model. WorkerLost: it ended meanwhile, or was closed.
         """
+        if self._closed:
+            raise WorkerLost("a worker that was closed does not start again", asked=False)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._start)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        if self._conn is not None:
-            self._conn.close()
-        self._conn, theirs = context.Pipe()
-        self._process = context.Process(target=main, args=(theirs, self._setup), daemon=True, name="serkit-worker")
-        with interrupts_held():
-            self._process.start()
-        theirs.close()
+        with self._lock:
+            if self._closed:
+                raise WorkerLost("a worker was closed before it started", asked=False)
+            if self._conn is not None:
+                self._conn.close()
+            self._conn, theirs = context.Pipe()
+            process = context.Process(target=main, args=(theirs, self._setup), daemon=True, name="serkit-worker")
+            try:
+                with interrupts_held():
+                    process.start()
+            finally:
+                theirs.close()
+            self._process = process
         try:
             self.about = self._receive()
-        except EOFError:
+        except (EOFError, OSError):
             raise WorkerLost("a worker ended while it started") from None
-        self.ready = True
+        with self._lock:
+            self.ready = not self._closed
 
     async def exchange(self, name: str, payload: Any, handles: Sequence[int] = ()) -> Any:
         """Ask and wait for the answer; one question at a time, in order.
@@ -83,15 +95,14 @@ class Worker:
 
     def _exchange(self, name: str, payload: Any, handles: Sequence[int]) -> Any:
         self.heard_s = 0.0
-        asked = False
         try:
             self._conn.send((name, payload))
-            asked = True
             for handle in handles:
                 send_handle(self._conn, handle, self._process.pid)
             return self._receive()
         except (EOFError, OSError) as error:
             self.ready = False
+            asked = isinstance(error, EOFError)  # a pipe that is closed with something unread in it is reset instead
             raise WorkerLost(f"it was killed, or ran out of memory ({type(error).__name__})", asked=asked) from None
         finally:
             for handle in handles:
@@ -113,17 +124,19 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once; whoever waits for it gets :class:`WorkerLost`."""
-        self.ready = False
-        if self._process is not None:
-            self._process.kill()
+        with self._lock:
+            self.ready = False
+            if self._process is not None:
+                self._process.kill()
 
     async def close(self) -> None:
-        """End the process."""
-        self.kill()
-        await asyncio.get_running_loop().run_in_executor(None, self._join)
+        """End the process, also one that is being started; none is started afterwards."""
+        await asyncio.get_running_loop().run_in_executor(None, self._end)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _join(self) -> None:
+    def _end(self) -> None:
+        self._closed = True
+        self.kill()
         if self._process is not None:
             self._process.join(5)
         if self._conn is not None:

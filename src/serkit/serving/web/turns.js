@@ -6,7 +6,7 @@ const CLOCK = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})/g;
 
 /** Turns of an RTTM file, by the name it gives to each recording: {name: [{start_s, end_s, speaker}]}. */
 export function readRttm(text, name) {
-  const turns = {};
+  const turns = Object.create(null); // a recording may be called "constructor"
   for (const line of text.split(/\r?\n/)) {
     const words = line.trim().split(/\s+/);
     if (words[0] !== "SPEAKER") continue;
