@@ -136,7 +136,7 @@ def test_stopped_it_goes_on_and_comes_to_the_same_bytes(stopped: tuple[list[Path
 
 def test_a_call_that_is_wrong_loses_nothing(stopped: tuple[list[Path], Path]) -> None:
     files, out = stopped
-    for wrong, options in (("defalt", {}), ("default", {"at_most": 0})):
+    for wrong, options in (("defaults", {}), ("default", {"at_most": 0})):
         with pytest.raises(SerkitError, match=r"did you mean 'default'|expected 1 or more"):
             adapting.adapt_to(wrong, files, out, **options)
     assert out.with_name(".mine.zip.heard").exists()
