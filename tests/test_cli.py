@@ -429,6 +429,16 @@ def test_errors_become_a_line_and_a_code(monkeypatch, capsys, raised, code, said
     assert len(shown.splitlines()) == 1
 
 
+def exit_code(monkeypatch, folder, words, called, instead):
+    """How the command line ends in a folder where something else stands in for what it calls."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(called, instead)
+    monkeypatch.setattr(sys, "argv", ["serkit", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code
+
+
 @pytest.mark.parametrize(
     ("words", "called", "kept"),
     [
@@ -447,13 +457,8 @@ def test_only_a_command_that_goes_on_says_so_after_ctrl_c(monkeypatch, capsys, f
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "run").symlink_to(finished)
-    monkeypatch.setattr(called, stopped)
-    monkeypatch.setattr(sys, "argv", ["serkit", *words])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 130
+    assert exit_code(monkeypatch, tmp_path, words, called, stopped) == 130
     more = "; the same command goes on from what was finished" if kept else ""
     assert capsys.readouterr().err == f"serkit: stopped{more}\n"
 
@@ -473,13 +478,8 @@ def test_only_a_command_that_goes_on_says_so_of_a_full_disk(
     def full(*_, **__):
         raise copy.copy(raised)
 
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "run").symlink_to(finished)
-    monkeypatch.setattr(called, full)
-    monkeypatch.setattr(sys, "argv", ["serkit", *words])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 1
+    assert exit_code(monkeypatch, tmp_path, words, called, full) == 1
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
     assert said.endswith("; finished work is kept\n") == kept, said

@@ -50,7 +50,7 @@ def test_an_override_that_changes_nothing_anywhere_is_refused(overrides, message
     ],
 )
 def test_an_override_that_changes_something_somewhere_is_taken(overrides):
-    parse_recipe(BASE, overrides)
+    assert parse_recipe(BASE, overrides).fingerprint != parse_recipe(BASE).fingerprint
 
 
 def test_adapters_and_rates_of_a_backbone_need_their_tuning():
