@@ -126,8 +126,13 @@ def test_the_pages_of_a_cross_validation_are_written_again_and_other_stages_name
     done = CliRunner().invoke(cli.app, ["report", str(folder)])
     assert done.exit_code == 0, done.output
     assert page.read_bytes() == before
-    with pytest.raises(SerkitError, match=r"holds a cross-validation; name a fold of it, such as .*fold1"):
+    with pytest.raises(SerkitError, match=r"holds a cross-validation; name a fold of it, such as \S*fold1$"):
         pipeline.Run(folder)
+    tree = folder / "report" / "report.json"
+    aside = tree.rename(tree.with_name("aside"))
+    with pytest.raises(SerkitError, match=r"fold1; it is not through: the same cv command goes on"):
+        pipeline.Run(folder)
+    aside.rename(tree)
 
 
 def test_folds_are_named_or_refused():

@@ -81,7 +81,11 @@ class Run:
         if not (self.folder / "recipe.yaml").is_file() or not (self.folder / "manifest.jsonl").is_file():
             folds = sorted(p.parent for p in self.folder.glob("fold*/recipe.yaml"))
             if folds:
-                raise SerkitError(f"{self.folder} holds a cross-validation; name a fold of it, such as {folds[0]}")
+                pooled = (self.folder / "report" / "report.json").is_file()
+                more = "" if pooled else "; it is not through: the same cv command goes on, and makes its report"
+                raise SerkitError(
+                    f"{self.folder} holds a cross-validation; name a fold of it, such as {folds[0]}{more}"
+                )
             raise SerkitError(
                 f"{self.folder} holds no run: expected recipe.yaml and manifest.jsonl; start one with run"
             )
