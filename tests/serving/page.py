@@ -74,8 +74,9 @@ def opening(browser: Any, address: str) -> Iterator[Open]:
     """A function that opens the page; afterwards nothing may have been wrong in it, or gone elsewhere."""
     contexts, wrong, asked = [], [], []
 
-    def open_page(width: int = 1000, scheme: str = "light", **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
+    def open_page(width: int = 1000, scheme: str = "light", motion: str = "reduce", **options: Any) -> Any:
+        looks = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": motion}
+        context = browser.new_context(**looks, **options)  # still unless asked: what glides has no one place
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)

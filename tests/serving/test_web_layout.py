@@ -63,7 +63,7 @@ UNSURE = """() => {
 @pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (360, "dark")])
 def test_nothing_that_axe_finds_wrong(opened: Open, width: int, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-    page = opened(width, scheme, reduced_motion="reduce")
+    page = opened(width, scheme)
     page.click("#options summary")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = axe.run(page).response["violations"]
@@ -87,7 +87,7 @@ def test_nothing_that_axe_finds_wrong(opened: Open, width: int, scheme: str) -> 
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (360, "dark"), (768, "light"), (1280, "dark")])
 def test_nothing_is_cut_off_or_broken_at_any_width(opened: Open, width: int, scheme: str) -> None:
-    page = opened(width, scheme, reduced_motion="reduce")
+    page = opened(width, scheme)
     page.evaluate(UNSURE)
     assert page.evaluate(OUTSIDE) == []
     give(page, wav(SOUND), f"{'one_long_name_without_a_space_' * 6}.wav")
@@ -111,7 +111,7 @@ def test_nothing_is_cut_off_or_broken_at_any_width(opened: Open, width: int, sch
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (360, "light"), (1000, "dark")])
 def test_every_probability_of_many_emotions_fits(opened: Open, width: int, scheme: str) -> None:
-    page = opened(width, scheme, reduced_motion="reduce")
+    page = opened(width, scheme)
     page.evaluate(MANY)
     answered(page)
     page.check("#all-classes")
@@ -142,7 +142,8 @@ def test_light_and_dark_differ_and_motion_can_be_still(opened: Open) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
     assert opened(scheme="light").evaluate(colour) != opened(scheme="dark").evaluate(colour)
     dot = "getComputedStyle(document.querySelector('.dot')).animationName"
-    assert opened(reduced_motion="reduce").evaluate(dot) == "none"
+    assert opened(motion="reduce").evaluate(dot) == "none"
+    assert opened(motion="no-preference").evaluate(dot) != "none"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (360, "dark")])
