@@ -312,9 +312,10 @@ class Ensemble(ABC):
         allowed = np.ones(shape, dtype=bool) if manifest is None else allowed_classes(table.ids, manifest)
         own = set(self.ids_)
         found = self._combine(table, allowed)
-        return dataclasses.replace(
-            found, seen=found.seen | np.array([i in own for i in found.ids], dtype=bool)
-        ).pooled()
+        seen = found.seen | np.array([i in own for i in found.ids], dtype=bool)
+        tables = predictions.values() if isinstance(predictions, Mapping) else predictions
+        used = [t for t in tables if t.system in self.systems_]
+        return dataclasses.replace(found, seen=seen).pooled().with_attributes_of(used)
 
 
 def log_shares(table: Aligned) -> np.ndarray:

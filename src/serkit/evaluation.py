@@ -15,6 +15,7 @@ import numpy as np
 from serkit import calibration, metrics
 from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, resampled_confusions, resampled_means
 from serkit.combining import allowed_classes, masked
+from serkit.concordance import concordance
 from serkit.errors import SerkitError, did_you_mean
 from serkit.predictions import Metric, Predictions, Report
 from serkit.raters import closeness
@@ -179,7 +180,8 @@ def evaluate(
     Metrics: ``macro_f1, uar, accuracy, weighted_f1`` and ``ece`` with 95 % speaker-bootstrap intervals,
     ``bs_f1`` as published (mean, minimum and maximum of 100 balanced subsets), and, where utterances have
     votes, how close scores come to them (``kl``, ``kl_prior`` …: :func:`serkit.raters.closeness`), over all rated
-    rows: those without agreement count there and in no label metric.
+    rows: those without agreement count there and in no label metric. Of a system with attributes, ``ccc`` and
+    ``ccc_arousal`` … (:func:`serkit.concordance.concordance`), over all rows with a rating.
 
     Macro averages run over all labels that the corpora of these rows can have, present or not. A bootstrap
     draw that loses all clips of a class leaves that class out of its average
@@ -208,6 +210,7 @@ def evaluate(
     numbers["ece"] = ece(rows, groups, draws=draws, seed=seed)
     tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     numbers.update(closeness(tables, manifests, split=split, draws=draws, seed=seed))
+    numbers.update(concordance(tables, manifests, split=split, draws=draws, seed=seed))
     recorded = {
         "corpus": manifests[0].corpus,
         "manifests": [m.fingerprint for m in manifests],

@@ -16,6 +16,9 @@ import numpy as np
 
 from serkit.errors import SerkitError
 from serkit.files import replacing
+from serkit.types import ATTRIBUTES
+
+_COLUMN = "attribute:"  # before the name, as a label may be called the same
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Predictions:
         ids: (rows,) utterance id. models: (rows,) which fold's model scored the row.
         seen: (rows,) bool: that model was trained on this utterance.
         scores: (rows, classes) float64.
+        attributes: (rows, 3) float64 arousal, valence, dominance on the corpus's own scale, NaN for one that was not
+            learned; ``None`` of a system without them.
 
     Raises:
         SerkitError: shapes differ, (id, model) twice, a score not finite, probabilities not summing to 1.
@@ -41,6 +46,7 @@ class Predictions:
     models: tuple[str, ...]
     seen: np.ndarray
     scores: np.ndarray
+    attributes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -57,6 +63,13 @@ class Predictions:
                 f"predictions '{self.system}': {n} ids, {len(self.models)} models, {len(self.seen)} seen flags, "
                 f"scores {self.scores.shape}; expected ({n}, {len(self.labels)})"
             )
+        if self.attributes is not None:
+            set_(self, "attributes", np.asarray(self.attributes, dtype=np.float64))
+            if self.attributes.shape != (n, len(ATTRIBUTES)):
+                raise SerkitError(
+                    f"predictions '{self.system}': attributes {self.attributes.shape}; expected ({n}, 3), a column "
+                    "each for arousal, valence and dominance"
+                )
         if len(set(zip(self.ids, self.models, strict=True))) != n:
             raise SerkitError(f"predictions '{self.system}': an utterance stands twice for the same model")
         if not np.isfinite(self.scores).all():
@@ -76,13 +89,36 @@ class Predictions:
         """One row per utterance: the mean of its models' scores, model ``mean``, in order of first sight."""
         order: dict[str, int] = {}
         index = np.array([order.setdefault(i, len(order)) for i in self.ids], dtype=np.int64)
-        total = np.zeros((len(order), len(self.labels)))
-        np.add.at(total, index, self.scores)
-        count = np.bincount(index, minlength=len(order))[:, None]
+        count = np.maximum(np.bincount(index, minlength=len(order))[:, None], 1)
         seen = np.zeros(len(order), dtype=bool)
         np.logical_or.at(seen, index, self.seen)
-        mean = total / np.maximum(count, 1)
-        return Predictions(self.system, self.labels, self.kind, tuple(order), ("mean",) * len(order), seen, mean)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            total = np.zeros((len(order), values.shape[1]))
+            np.add.at(total, index, values)
+            return total / count
+
+        return Predictions(
+            self.system, self.labels, self.kind, tuple(order), ("mean",) * len(order), seen, mean(self.scores),
+            None if self.attributes is None else mean(self.attributes),
+        )  # fmt: skip
+
+    def with_attributes_of(self, tables: Sequence[Predictions]) -> Predictions:
+        """These rows with the mean attributes of the systems that have them; as they are where none has.
+
+        What an ensemble says of arousal, valence and dominance: each is the mean over the systems that learned it.
+
+        Raises:
+            SerkitError: several models per utterance here, or an utterance that a system has no row of.
+        """
+        given = [t.pooled().take(self.ids).attributes for t in tables if t.attributes is not None]
+        if not given:
+            return self
+        stacked = np.stack([a for a in given if a is not None])
+        known = np.isfinite(stacked)
+        total = np.where(known, stacked, 0.0).sum(axis=0)
+        mean = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+        return dataclasses.replace(self, attributes=mean)
 
     def probabilities(self) -> np.ndarray:
         """(rows, classes) float64: ``scores`` as they are, or their softmax where they are logits."""
@@ -110,27 +146,35 @@ class Predictions:
         return Predictions(
             self.system, self.labels, self.kind, tuple(self.ids[k] for k in index),
             tuple(self.models[k] for k in index), self.seen[index], self.scores[index],
+            None if self.attributes is None else self.attributes[index],
         )  # fmt: skip
 
     @classmethod
     def joined(cls, tables: Sequence[Predictions]) -> Predictions:
         """The rows of several tables of one system, one table after the other."""
+        attributes = [t.attributes for t in tables if t.attributes is not None]
         return dataclasses.replace(
             tables[0],
             ids=tuple(i for t in tables for i in t.ids),
             models=tuple(m for t in tables for m in t.models),
             seen=np.concatenate([t.seen for t in tables]),
             scores=np.concatenate([t.scores for t in tables]),
+            attributes=np.concatenate(attributes) if len(attributes) == len(tables) else None,
         )
 
     def save(self, path: Path | str) -> None:
-        """Write Parquet: ``id, model, seen``, one double per label; system, kind, labels in the metadata."""
+        """Write Parquet: ``id, model, seen``, one double per label; system, kind, labels in the metadata.
+
+        Arousal, valence and dominance, where there are any, are the columns ``attribute:arousal`` and so on.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         columns: dict[str, Any] = {"id": list(self.ids), "model": list(self.models), "seen": self.seen}
         for k, label in enumerate(self.labels):
             columns[label] = self.scores[:, k]
+        for k, name in enumerate(ATTRIBUTES if self.attributes is not None else ()):
+            columns[_COLUMN + name] = self.attributes[:, k]  # type: ignore[index]
         table = pa.table(columns)
         meta = {"system": self.system, "kind": self.kind, "labels": json.dumps(list(self.labels))}
         table = table.replace_schema_metadata(meta)
@@ -152,13 +196,16 @@ class Predictions:
             meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
             labels = tuple(json.loads(meta["labels"]))
             scores = np.stack([table.column(label).to_numpy() for label in labels], axis=1)
+            there = [_COLUMN + name for name in ATTRIBUTES if _COLUMN + name in table.column_names]
+            attributes = np.stack([table.column(name).to_numpy() for name in there], axis=1) if there else None
         except FileNotFoundError:
             raise SerkitError(f"no predictions at {path}") from None
         except (pa.ArrowInvalid, KeyError, ValueError) as error:
             raise SerkitError(f"{path} is not a table of predictions: {error}") from None
         kind: Literal["logit", "prob"] = "prob" if meta["kind"] == "prob" else "logit"
         ids, models = table.column("id").to_pylist(), table.column("model").to_pylist()
-        return cls(meta["system"], labels, kind, tuple(ids), tuple(models), table.column("seen").to_numpy(), scores)
+        seen = table.column("seen").to_numpy()
+        return cls(meta["system"], labels, kind, tuple(ids), tuple(models), seen, scores, attributes)
 
 
 @dataclass(frozen=True)

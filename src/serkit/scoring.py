@@ -10,6 +10,7 @@ from serkit import metrics
 from serkit.examples import Examples
 from serkit.predictions import Predictions
 from serkit.sampling import Loader
+from serkit.types import ATTRIBUTES
 
 
 @torch.inference_mode()
@@ -23,7 +24,7 @@ def score(
     batch_size: int = 64,
     device: str | torch.device = "cpu",
 ) -> Predictions:
-    """Logits of a network for every example, in the examples' own order.
+    """Logits of a network for every example, in the examples' own order; attributes where it has that head.
 
     Args:
         seen: ids that this network was trained on.
@@ -31,11 +32,17 @@ def score(
     network.eval()
     position = {i: k for k, i in enumerate(examples.ids)}
     scores = np.zeros((len(examples), len(examples.label_names)))
+    attributes = None
     for batch in Loader(examples, batch_size).in_order():
-        logits = network(batch.to(device)).emotion.float().cpu().numpy()
-        scores[[position[i] for i in batch.ids]] = logits
+        outputs = network(batch.to(device))
+        rows = [position[i] for i in batch.ids]
+        scores[rows] = outputs.emotion.float().cpu().numpy()
+        if outputs.attributes is not None:
+            attributes = np.full((len(examples), len(ATTRIBUTES)), np.nan) if attributes is None else attributes
+            attributes[rows] = outputs.attributes.float().cpu().numpy()
     flags = np.array([i in seen for i in examples.ids])
-    return Predictions(system, examples.label_names, "logit", examples.ids, (model,) * len(examples), flags, scores)
+    models = (model,) * len(examples)
+    return Predictions(system, examples.label_names, "logit", examples.ids, models, flags, scores, attributes)
 
 
 def measure_scores(predictions: Predictions, examples: Examples) -> dict[str, float]:
@@ -48,8 +55,9 @@ def measure_scores(predictions: Predictions, examples: Examples) -> dict[str, fl
         predictions: of :func:`score` for ``examples``, which all have a label or rater votes.
 
     Returns:
-        Every metric of :data:`serkit.metrics.METRICS`; ``cross_entropy``, unweighted, in nats; and, of examples with
-        distributions, ``kl`` from them over all rows, those without agreement included.
+        Every metric of :data:`serkit.metrics.METRICS`; ``cross_entropy``, unweighted, in nats; of examples with
+        distributions, ``kl`` from them over all rows, those without agreement included; and, of a network that
+        learned attributes, ``ccc_arousal`` and so on and their mean, ``ccc``, over all rated rows.
     """
     truth = examples.labels
     if examples.targets is not None and not (truth >= 0).any():
@@ -65,4 +73,18 @@ def measure_scores(predictions: Predictions, examples: Examples) -> dict[str, fl
     row["cross_entropy"] = float(-np.log(np.maximum(own, 1e-12)).mean())
     if examples.targets is not None:
         row["kl"] = float(metrics.distribution_distances(examples.targets, probabilities)["kl"].mean())
+    row.update(_concordance(predictions, examples))
     return row
+
+
+def _concordance(predictions: Predictions, examples: Examples) -> dict[str, float]:
+    """CCC of each attribute that was learned and is known of two rows or more, and their mean."""
+    if predictions.attributes is None or not len(examples.attributes):
+        return {}
+    known = np.isfinite(predictions.attributes) & np.isfinite(examples.attributes)
+    found = {
+        f"ccc_{name}": metrics.ccc(examples.attributes[known[:, k], k], predictions.attributes[known[:, k], k])
+        for k, name in enumerate(ATTRIBUTES)
+        if known[:, k].sum() > 1
+    }
+    return {**found, "ccc": sum(found.values()) / len(found)} if found else {}

@@ -22,6 +22,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint, write_text
 
 SPLITS = ("train", "dev", "test")
+ATTRIBUTES = ("arousal", "valence", "dominance")
 NEUTRAL = "neutral"
 CANONICAL_LABELS = (
     "anger",
@@ -99,7 +100,7 @@ class Utterance:
             raise SerkitError(f"utterance '{self.id}': start_s is {self.start_s}, expected a time from 0 s on")
         if self.end_s is not None and not (math.isfinite(self.end_s) and self.end_s > start):
             raise SerkitError(f"utterance '{self.id}': end_s {self.end_s} is not after start_s {start}")
-        for name in ("arousal", "valence", "dominance"):
+        for name in ATTRIBUTES:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise SerkitError(f"utterance '{self.id}': {name} is {value}; an absent rating is None")

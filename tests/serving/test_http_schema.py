@@ -5,7 +5,6 @@ About 20 s here; ``make test-all`` goes on for longer.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Any
 
@@ -29,8 +28,16 @@ NOT_PROMISED = ("positive_data_acceptance",)
 NOT_PROMISED_OF_FORMS = (*NOT_PROMISED, "negative_data_rejection")
 
 
+PANICS = 3  # of the tool's own compiled part, "PyObject pointer is null", seen once in some hundred thousand requests
+
+
 class TimeIsUp(Exception):
     """Enough was asked."""
+
+
+def panicked(error: BaseException) -> bool:
+    """Whether the tool that makes the requests broke, not what it asks: an error of its compiled part."""
+    return type(error).__module__ == "pyo3_runtime" or isinstance(error, MemoryError)
 
 
 def operations(service: Service) -> dict[str, Any]:
@@ -64,8 +71,16 @@ def ask(service: Service, name: str, seconds: float) -> int:
             phases=[Phase.generate], database=None, derandomize=seconds < QUICK_S,
             report_multiple_bugs=False,
         )  # fmt: skip
-        with contextlib.suppress(TimeIsUp):
-            rules(given(strategy)(check))()
+        for attempt in range(1 + PANICS):
+            try:
+                rules(given(strategy)(check))()
+            except TimeIsUp:
+                pass
+            except BaseException as error:
+                if attempt < PANICS and panicked(error):
+                    continue  # with other requests: the long runs are not derandomized
+                raise
+            break
     return n
 
 

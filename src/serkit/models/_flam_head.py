@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.layers import CrossModalAttention
+from serkit.models._attributes import AttributeHead
 from serkit.tensors import Outputs
 
 FramePooling = Literal["attention", "mean", "max", "last", "attentive_statistics"]
@@ -76,7 +77,7 @@ class FlamHead(nn.Module):
         hidden: units of a hidden layer of the classifier; 0 is a linear one.
         dropout: before the classifier (and in it). attention_dropout: of the attention weights.
         layer_norm: normalise ``U`` before pooling.
-        attribute_head: arousal, valence and dominance from the embedding. neutral_head: a neutral logit.
+        attribute_head: arousal, valence and dominance from the embedding, on the ratings' own scale. neutral_head: a neutral logit.
 
     Attributes:
         embedding_dim: width of ``Outputs.embedding``.
@@ -107,7 +108,8 @@ class FlamHead(nn.Module):
         self.embedding_dim = bottleneck or self.pool.out_dim
         self.embed = nn.Linear(self.pool.out_dim, bottleneck) if bottleneck else nn.Identity()
         self.emotion = _classifier(self.embedding_dim, hidden, n_classes, dropout)
-        self.attributes = _classifier(self.embedding_dim, hidden, 3, dropout) if attribute_head else None
+        attributes = _classifier(self.embedding_dim, hidden, 3, dropout) if attribute_head else ()
+        self.attributes = AttributeHead(*attributes) if attribute_head else None
         self.neutral = _classifier(self.embedding_dim, hidden, 1, dropout) if neutral_head else None
 
     def forward(self, frames: Tensor, mask: Tensor) -> Outputs:
