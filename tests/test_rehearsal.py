@@ -69,6 +69,22 @@ def test_what_a_loss_or_augmentation_needs_is_told_before_any_work(tmp_path, sys
 
 
 @pytest.mark.parametrize(
+    ("system", "said"),
+    [
+        ("model: {name: compact, attribute_head: true}, losses: [kl_soft]", "no loss of the system teaches it"),
+        (
+            "model: {name: flam, attribute_head: true}, losses: [{name: ccc, weights: [1, 0, 1]}, focal]",
+            "no loss of the system teaches it",  # valence is all that is known
+        ),
+        ("model: compact, losses: [kl_soft], train: {select: ccc}", "the network gives emotion only"),
+    ],
+)
+def test_attributes_that_nothing_teaches_are_refused(tmp_path, system, said):
+    with pytest.raises(SerkitError, match=said):
+        prepare(tmp_path, system, RATED)
+
+
+@pytest.mark.parametrize(
     "system",
     [
         "model: {name: compact, attribute_head: true}, losses: [ccc, kl_soft]",

@@ -102,9 +102,8 @@ def _in_order(
         extra = next(iter(place.keys() - set(keys)))
         raise SerkitError(f"system '{first_name}' has no row of '{extra[0]}' by model '{extra[1]}', which '{name}' has")
     rows = [place[key] for key in keys]
-    return dataclasses.replace(
-        table, ids=first.ids, models=first.models, seen=table.seen[rows], scores=table.scores[rows]
-    )
+    ids, models, seen, scores = first.ids, first.models, table.seen[rows], table.scores[rows]
+    return dataclasses.replace(table, ids=ids, models=models, seen=seen, scores=scores, attributes=None)
 
 
 def allowed_classes(ids: Sequence[str], manifest: Manifest) -> np.ndarray:
@@ -291,7 +290,8 @@ class Ensemble(ABC):
         """Combine the systems: one row per utterance.
 
         Where several fold models scored an utterance, the ensemble is applied to the scores of each fold
-        and its answers are averaged, so that it sees the kind of score it was fitted on.
+        and its answers are averaged, so that it sees the kind of score it was fitted on. Attributes are the mean of
+        the systems that learned them.
 
         Args:
             predictions: as in :meth:`fit`, of any utterances; systems beyond the fitted ones are passed over.
@@ -313,9 +313,10 @@ class Ensemble(ABC):
         own = set(self.ids_)
         found = self._combine(table, allowed)
         seen = found.seen | np.array([i in own for i in found.ids], dtype=bool)
-        tables = predictions.values() if isinstance(predictions, Mapping) else predictions
-        used = [t for t in tables if t.system in self.systems_]
-        return dataclasses.replace(found, seen=seen).pooled().with_attributes_of(used)
+        named = predictions if isinstance(predictions, Mapping) else {p.system: p for p in predictions}
+        return (
+            dataclasses.replace(found, seen=seen).pooled().with_attributes_of([named[name] for name in self.systems_])
+        )
 
 
 def log_shares(table: Aligned) -> np.ndarray:

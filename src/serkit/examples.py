@@ -153,7 +153,7 @@ class Examples:
             everything = np.ones(len(manifest.labels), dtype=bool)
             mask = np.stack([can.get(u.corpus or "", everything) for u in kept])
             mask = None if mask.all() else mask
-        attributes = np.array([[u.arousal, u.valence, u.dominance] for u in kept], dtype=np.float32)
+        attributes = np.array([u.attributes for u in kept], dtype=np.float32)
         counts = None
         if votes is not None:
             counts = np.array([[(u.votes or {}).get(c, 0.0) for c in manifest.labels] for u in kept], dtype=np.float64)

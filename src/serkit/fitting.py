@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from serkit import registry
 from serkit.augment import Augmentation, split_chain
 from serkit.errors import RunFailed, SerkitError
 from serkit.examples import Examples
+from serkit.models._attributes import AttributeHead
 from serkit.networks import NetworkConfig
 from serkit.objective import Objective
 from serkit.sampling import Loader
@@ -232,6 +234,61 @@ def set_statistics(network: nn.Module, train: Examples) -> None:
         mean = np.asarray(total / count)
         std = np.sqrt(np.maximum(np.asarray(squares / count) - mean**2, 0.0))
         setter(name, torch.from_numpy(mean).float(), torch.from_numpy(np.maximum(std, 1e-5)).float())
+
+
+def set_attribute_scale(network: nn.Module, system: System, train: Examples) -> None:
+    """Tell a network's attribute head on which scale the ratings of train lie, and which of them its losses teach.
+
+    Raises:
+        SerkitError: the network has an attribute head and nothing can teach it.
+    """
+    heads = [m for m in network.modules() if isinstance(m, AttributeHead)]
+    if not heads:
+        return
+    known = np.isfinite(train.attributes)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, train.attributes, 0.0).sum(axis=0, dtype=np.float64) / count
+    std = np.sqrt((np.where(known, train.attributes - mean, 0.0) ** 2).sum(axis=0) / count)
+    std = np.where(taught_attributes(network, system, train), std, 0.0)
+    if not (std > 0).any():
+        raise SerkitError(
+            "attribute_head is true, and no two ratings of the training clips differ: leave the head and its loss out"
+        )
+    for head in heads:
+        head.set_scale(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
+
+
+def taught_attributes(network: nn.Module, system: System, train: Examples) -> np.ndarray:
+    """(3,) bool: whether a loss of the system moves arousal, valence, dominance, asked with a few rated clips.
+
+    Their ratings are made up, so that it does not depend on which clips these are.
+
+    Raises:
+        SerkitError: no loss reads any of them.
+    """
+    rated = [np.flatnonzero(np.isfinite(column))[:4] for column in train.attributes.T]
+    rows = np.unique(np.concatenate(rated)) if len(train.attributes) else np.zeros(0, dtype=np.int64)
+    taught = np.zeros(3, dtype=bool)
+    if len(rows):
+        batch = Loader(train, len(rows)).collate(rows)
+        with torch.random.fork_rng(devices=[]):
+            objective = Objective(system, train, network).eval()
+        with torch.no_grad():
+            outputs = network.eval()(batch)
+        steps = torch.arange(len(rows), dtype=torch.float32)[:, None].expand(-1, 3)
+        ratings = torch.where(torch.isfinite(torch.from_numpy(train.attributes[rows])), steps, torch.nan)
+        asked = (steps * 0.5 - 1.0).requires_grad_()
+        with torch.enable_grad():
+            value, _ = objective(replace(outputs, attributes=asked), replace(batch, attributes=ratings))
+        if value.requires_grad:
+            (gradient,) = torch.autograd.grad(value, asked, allow_unused=True)
+            taught = taught if gradient is None else (gradient != 0).any(dim=0).numpy()
+    if not taught.any():
+        raise SerkitError(
+            "attribute_head is true, and no loss of the system teaches it: add one that learns arousal, valence and "
+            "dominance, such as ccc, where the corpus has them, or leave the head out"
+        )
+    return taught
 
 
 def augmentations(system: System, train: Examples) -> tuple[Augmentation, ...]:

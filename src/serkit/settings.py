@@ -105,7 +105,8 @@ class Train(Frozen):
         epochs, batch_size, lr, weight_decay: as usual; AdamW.
         schedule: ``cosine_epoch`` (published: one step an epoch, to ``lr_min``), ``cosine`` (every
             step, after ``warmup_steps``), ``exponential`` (times ``decay`` each epoch), ``constant``.
-        select: metric of the whole dev set that picks the checkpoint; ``last`` picks none and keeps the last epoch.
+        select: metric of the whole dev set that picks the checkpoint, ``ccc`` the mean CCC of the attributes learned;
+            ``last`` picks none and keeps the last epoch.
         patience: epochs without a better dev metric before stopping; ``None`` runs all epochs.
         clip_norm: largest gradient norm. accumulate: batches per optimiser step.
         precision: ``fp32``, ``bf16`` or ``fp16`` (AMP; ``fp16`` on a GPU alone).
@@ -126,7 +127,7 @@ class Train(Frozen):
     decay: Annotated[float, Needs("schedule", "exponential")] = Field(0.9, gt=0, le=1)
     draw: Annotated[Literal["replacement", "passes"], Needs("balance")] = "replacement"
     warmup_steps: int = Field(0, ge=0)
-    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1", "last"] = "macro_f1"
+    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1", "ccc", "last"] = "macro_f1"
     patience: int | None = Field(None, ge=1)
     clip_norm: float | None = Field(None, gt=0)
     accumulate: int = Field(1, ge=1)

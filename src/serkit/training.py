@@ -23,7 +23,7 @@ from torch import nn
 
 from serkit.examples import Examples
 from serkit.files import write_bytes, write_text
-from serkit.fitting import Fitting, copy_weights, make_accelerator, put_weights, set_statistics
+from serkit.fitting import Fitting, copy_weights, make_accelerator, put_weights, set_attribute_scale, set_statistics
 from serkit.networks import NetworkConfig, build_network, save_network, with_backbone
 from serkit.scoring import measure_scores, score
 from serkit.settings import System, Train
@@ -86,6 +86,7 @@ def train_network(
     torch.manual_seed(config.seed)
     network = build_network(config)
     set_statistics(network, train)
+    set_attribute_scale(network, system, train)
     fitting = Fitting(system, config, model, train, network, accelerator)
     state = _State(fitting, system.train, config.fingerprint)
     state.resume(folder / STATE)

@@ -112,6 +112,16 @@ class Utterance:
                     "absent votes are None"
                 )
 
+    @property
+    def attributes(self) -> tuple[float | None, ...]:
+        """Arousal, valence and dominance."""
+        return tuple(getattr(self, name) for name in ATTRIBUTES)
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether one of the attributes is known."""
+        return any(value is not None for value in self.attributes)
+
     def to_row(self) -> dict[str, Any]:
         """The fields that are set, as one JSON-able row."""
         row: dict[str, Any] = {}

@@ -67,6 +67,16 @@ def test_unknown_ratings_are_left_out() -> None:
     assert not slope[:, 1].any()
 
 
+def test_what_has_no_weight_may_be_answered_with_nothing() -> None:
+    predicted, gold = drawn()
+    whole = ccc(outputs_of(predicted), batch_of(gold), weights=(1, 0, 1))
+    with torch.no_grad():
+        predicted[:, 1] = NAN
+    value = ccc(outputs_of(predicted), batch_of(gold), weights=(1, 0, 1))
+    assert value.item() == pytest.approx(whole.item())
+    assert torch.isfinite(torch.autograd.grad(value, predicted)[0]).all()
+
+
 def test_constant_answers_and_no_ratings_stay_finite() -> None:
     _, gold = drawn()
     flat = torch.full((6, 3), 4.0, dtype=torch.float64, requires_grad=True)

@@ -28,7 +28,7 @@ NOT_PROMISED = ("positive_data_acceptance",)
 NOT_PROMISED_OF_FORMS = (*NOT_PROMISED, "negative_data_rejection")
 
 
-PANICS = 3  # of the tool's own compiled part, "PyObject pointer is null", seen once in some hundred thousand requests
+PANICS = 3  # of the tool's own compiled part, such as "PyObject pointer is null"
 
 
 class TimeIsUp(Exception):

@@ -77,7 +77,8 @@ class FlamHead(nn.Module):
         hidden: units of a hidden layer of the classifier; 0 is a linear one.
         dropout: before the classifier (and in it). attention_dropout: of the attention weights.
         layer_norm: normalise ``U`` before pooling.
-        attribute_head: arousal, valence and dominance from the embedding, on the ratings' own scale. neutral_head: a neutral logit.
+        attribute_head: arousal, valence and dominance from the embedding, on the ratings' own scale.
+        neutral_head: a neutral logit.
 
     Attributes:
         embedding_dim: width of ``Outputs.embedding``.

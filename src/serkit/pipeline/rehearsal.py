@@ -199,7 +199,8 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
     """
     import torch
 
-    from serkit.fitting import set_statistics
+    from serkit.fitting import set_statistics, taught_attributes
+    from serkit.models._attributes import AttributeHead
     from serkit.objective import Objective
     from serkit.sampling import Loader
 
@@ -218,11 +219,19 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
         if "." in system.model.name:
             _check_outputs(system, outputs, (len(examples), len(examples.label_names)))
         with _told(system):
+            if system.train.select == "ccc" and outputs.attributes is None:
+                raise SerkitError(
+                    "train.select is ccc, and the network gives emotion only: set attribute_head: true in a model that "
+                    "has it, with a loss that teaches it, or select another metric"
+                )
             value, parts = objective.eval()(outputs, batch)
             for name, part in parts.items():
                 if "." in name and tuple(getattr(part, "shape", (0,))) != ():
                     given = f"shape {tuple(part.shape)}" if isinstance(part, torch.Tensor) else type(part).__name__
                     raise SerkitError(f"loss '{name}' gives {given}, expected one number: a tensor of shape ()")
+        with _told(system):
+            if any(isinstance(part, AttributeHead) for part in network.modules()):
+                taught_attributes(network, system, examples)
         if value is None or system.train.targets != "votes" or batch.targets is None:
             return
         flatter = batch.targets + (1.0 if batch.class_mask is None else batch.class_mask.to(batch.targets))
@@ -288,16 +297,12 @@ def _few(train: Manifest, *, votes: bool) -> Manifest:
     for u in train.utterances:
         take = left[u.emotion] > 0 and (u.emotion is not None)
         take_rated = votes and rated > 0 and bool(u.votes)
-        take_known = known > 0 and (u.emotion is not None or bool(u.votes)) and _has_attribute(u)
+        take_known = known > 0 and (u.emotion is not None or bool(u.votes)) and u.is_rated
         if take or take_rated or take_known:
             kept.append(u)
             left[u.emotion] -= 1
-            rated, known = rated - bool(u.votes), known - _has_attribute(u)
+            rated, known = rated - bool(u.votes), known - u.is_rated
     return replace(train, utterances=tuple(kept))
-
-
-def _has_attribute(u: Any) -> bool:
-    return any(value is not None for value in (u.arousal, u.valence, u.dominance))
 
 
 @dataclass(frozen=True)

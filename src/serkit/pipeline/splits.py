@@ -68,8 +68,13 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 f"systems.{name}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; "
                 "set train.targets=labels"
             )
-        if any(loss.name == "ccc" for loss in system.losses):
+        if system.model.parameters.get("attribute_head") or any(loss.name == "ccc" for loss in system.losses):
             _one_scale(manifest, f"systems.{name}")
+        if system.train.select == "ccc" and not any(u.is_rated for u in manifest.split("dev")):
+            raise SerkitError(
+                f"systems.{name}: train.select is ccc, and no clip of split 'dev' of '{manifest.corpus}' has arousal, "
+                "valence or dominance; select another metric"
+            )
         if system.balance == "neutral" and not train.counts().get(NEUTRAL):
             raise SerkitError(
                 f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
@@ -80,14 +85,14 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
 
 def _one_scale(manifest: Manifest, at: str) -> None:
     """Refuse to learn attributes of joined corpora whose raters used other scales: a 4 of 5 is not a 4 of 7."""
-    rated = {u.corpus for u in manifest if (u.arousal, u.valence, u.dominance) != (None, None, None)}
+    rated = {u.corpus for u in manifest if u.is_rated}
     corpora = {name: info for name, info in (manifest.info.get("corpora") or {}).items() if name in rated}
     scales = {name: tuple(info["rating_scale"]) for name, info in corpora.items() if info.get("rating_scale")}
     if len(set(scales.values())) > 1:
         told = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in scales.items())
         raise SerkitError(
-            f"{at}: the loss 'ccc' learns arousal, valence and dominance, and these corpora rate them on other scales "
-            f"({told}): leave it out, or train on one corpus"
+            f"{at}: it learns arousal, valence and dominance, and these corpora rate them on other scales ({told}): "
+            "leave the attribute head and its loss out, or train on one corpus"
         )
 
 

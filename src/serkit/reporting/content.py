@@ -35,6 +35,7 @@ def content(source: Source) -> dict[str, Any]:
         "everything": data_tables.everything(source),
         "calibration": data_tables.calibration(source),
         "raters": data_tables.raters(source),
+        "attributes": data_tables.attributes(source),
         "folds": data_tables.folds(source),
         "counts": data_tables.counts(source),
         "published": data_tables.published(source),

@@ -9,7 +9,7 @@ from typing import Any
 
 from serkit.reporting.reading import Source
 from serkit.reporting.tables import Cell, Column, Row, Table, _bold, _measured, interval_notes
-from serkit.reporting.text import ABSENT, METRICS, count, finite, listed, number, spaced, whole
+from serkit.reporting.text import ABSENT, ATTRIBUTE_NAMES, METRICS, count, finite, listed, number, spaced, whole
 
 DISTANCES = {
     "kl": ("KL divergence, votes to scores (nats)", "lower"),
@@ -100,6 +100,31 @@ def _closeness(source: Source, key: str, title: str, ending: str) -> Table | Non
         lazy = "A system that does not beat the constant prior has learned nothing about how raters differ."
         notes = [told, lazy, *notes]
     return Table(key, title, tuple(columns), tuple(rows), tuple(notes))
+
+
+def attributes(source: Source) -> Table | None:
+    """CCC of arousal, valence and dominance of every system that learned them, and of their mean; ``None`` of none."""
+    split = source.split
+    names = [n for n in source.singles if source.metric(n, split, "ccc")]
+    if not names:
+        return None
+    kinds = [m for m in ATTRIBUTE_NAMES if any(source.metric(n, split, m) for n in names)]
+    if source.metric(source.lead, split, "ccc") and source.lead not in names and len(names) > 1:
+        names.append(source.lead)
+    rows, values = [], []
+    for name in names:
+        found = [source.metric(name, split, m) for m in kinds]
+        title = source.display(name) if name in source.singles else "mean of these"
+        rows.append(Row((Cell(title), *(_measured(m, True) for m in found)), source.kind(name)))
+        values.append([finite(m.get("value")) for m in found])
+    columns = (Column("System"), *(Column(f"{ATTRIBUTE_NAMES[m]} [95%]", numeric=True) for m in kinds))
+    notes = (
+        "CCC: concordance with the raters' mean, 1 is perfect, 0 is none; the highest is bold. An attribute that no "
+        "loss of a system teaches is left out, of its mean too. All clips with ratings, those without a label too.",
+        *interval_notes(source, [split], ["ccc"]),
+    )
+    rows = _bold(rows, values, 1)
+    return Table("attributes", f"CCC of arousal, valence and dominance on {split}", columns, tuple(rows), notes)
 
 
 def folds(source: Source) -> Table | None:

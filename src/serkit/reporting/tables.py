@@ -10,6 +10,7 @@ from typing import Any
 from serkit.reporting.reading import Source
 from serkit.reporting.text import (
     ABSENT,
+    ATTRIBUTE_NAMES,
     DISTANCE_NAMES,
     METRICS,
     between,
@@ -107,7 +108,7 @@ def interval_notes(source: Source, splits: Sequence[str], metrics: Sequence[str]
     for split in splits:
         for metric in metrics:
             m = source.metric(source.lead, split, metric)
-            name = METRICS.get(metric) or DISTANCE_NAMES.get(metric, metric)
+            name = {**METRICS, **DISTANCE_NAMES, **ATTRIBUTE_NAMES}.get(metric, metric)
             if m:
                 lines.append(
                     f"{split} {name}: {m.get('interval')}; n = {whole(m.get('n'))}, {voices(m.get('speakers'))}."

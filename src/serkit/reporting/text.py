@@ -20,6 +20,7 @@ METRICS = {
     "ece": "ECE",
 }
 DISTANCE_NAMES = {"kl": "closeness to votes", "kl_disputed": "closeness to votes"}
+ATTRIBUTE_NAMES = {"ccc_arousal": "Arousal", "ccc_valence": "Valence", "ccc_dominance": "Dominance", "ccc": "Mean CCC"}
 ENSEMBLES = {
     "stack": "stack",
     "random_forest": "random forest",

@@ -1,0 +1,42 @@
+"""Arousal, valence and dominance on the scale of the corpus that taught them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class AttributeHead(nn.Sequential):
+    """A head of three numbers, brought from around 0 to the ratings' own scale.
+
+    Weights that start near 0 would first have to find the middle of a scale of 1 to 7. So the ratings' mean and
+    standard deviation in train stand behind the last layer (serkit's own; the code of the challenge's baseline learns
+    ratings brought to 0 to 1), and are saved with the weights. CCC is the same on both scales.
+
+    Args:
+        layers: (batch, dim) to (batch, 3).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("std", torch.ones(3))
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take the (3,) mean and standard deviation of the ratings; NaN in both for what is not taught.
+
+        Such an attribute is answered with NaN, and gets no gradient.
+        """
+        self.mean.copy_(torch.where(std > 0, mean, math.nan))
+        self.std.copy_(torch.where(std > 0, std, 0.0))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(batch, dim) to (batch, 3) arousal, valence, dominance."""
+        for layer in self:
+            embedding = layer(embedding)
+        return embedding * self.std + self.mean

@@ -1,0 +1,197 @@
+"""Arousal, valence and dominance from the network to the report: learned on their own scale, measured, averaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from made import MadeSource, made_config, made_manifest, made_system
+from serkit import pipeline
+from serkit.bootstrap import clusters
+from serkit.combining import MeanLogit
+from serkit.concordance import concordance, ratings
+from serkit.corpora.toy import toy
+from serkit.errors import SerkitError
+from serkit.evaluation import evaluate
+from serkit.examples import Examples
+from serkit.metrics import ccc
+from serkit.networks import load_network
+from serkit.predictions import Predictions
+from serkit.recipe import parse_recipe
+from serkit.scoring import measure_scores, score
+from serkit.training import train_network
+
+MIDDLE = {"anger": (6.0, 2.0), "neutral": (4.0, 4.0), "sadness": (2.5, 2.5)}  # arousal, valence, of 1 to 7
+
+
+def rated(n=180, speakers=6):
+    """Made-up clips whose arousal and valence follow their class; of every fifth they are unknown, as is dominance."""
+    rng = np.random.default_rng(4)
+    rows = []
+    for k, u in enumerate(made_manifest(n, speakers)):
+        middle = MIDDLE[u.emotion] + 0.4 * rng.normal(size=2)
+        rows.append(u if k % 5 == 0 else dataclasses.replace(u, arousal=middle[0], valence=middle[1]))
+    return dataclasses.replace(made_manifest(n, speakers), utterances=tuple(rows))
+
+
+def answered(manifest, split="test", noise=1.0, seed=0, system="net"):
+    rows = [u for u in manifest if u.split == split]
+    rng = np.random.default_rng(seed)
+    attributes = np.nan_to_num(ratings(rows), nan=4.0) + noise * rng.normal(size=(len(rows), 3))
+    attributes[:, 2] = np.nan
+    logits = rng.normal(size=(len(rows), 3))
+    ids = tuple(u.id for u in rows)
+    return Predictions(system, manifest.labels, "logit", ids, ("m",) * len(ids), np.zeros(len(ids)), logits, attributes)
+
+
+def test_it_is_the_ccc_of_the_rated_rows_with_an_interval_by_speaker():
+    manifest, draws = rated(speakers=9), 400
+    table = answered(manifest, "train")
+    found = concordance([table], [manifest], split="train", draws=draws, seed=1)
+    assert list(found) == ["ccc_arousal", "ccc_valence", "ccc"]  # dominance nobody rated
+    rows = [u for u in manifest if u.split == "train"]
+    truth = ratings(rows)
+    known = np.isfinite(truth[:, 0])
+    each = [ccc(truth[known, k], table.attributes[known, k]) for k in range(2)]
+    assert found["ccc_arousal"].value == pytest.approx(each[0], abs=1e-12)
+    assert found["ccc"].value == pytest.approx(np.mean(each), abs=1e-12)
+    assert found["ccc"].n == known.sum() < len(rows)
+    assert found["ccc"].speakers == 7
+    # the plain bootstrap, speaker by speaker
+    speakers = np.array([u.speaker for u in rows])[known]
+    names, rng, values = np.unique(speakers), np.random.default_rng(0), []
+    for _ in range(draws):
+        drawn = np.concatenate([np.flatnonzero(speakers == s) for s in rng.choice(names, len(names))])
+        values.append(ccc(truth[known, 0][drawn], table.attributes[known, 0][drawn]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    assert found["ccc_arousal"].low == pytest.approx(low, abs=0.03)
+    assert found["ccc_arousal"].high == pytest.approx(high, abs=0.03)
+    assert found["ccc_arousal"].interval == clusters(list(speakers)).interval(draws)
+
+
+def test_folds_are_pooled_and_a_system_without_attributes_has_none():
+    manifest = rated()
+    halves = [manifest.where(lambda u, k=k: u.split != "test" or int(u.id[1:]) // 6 % 2 == k) for k in (0, 1)]
+    whole = answered(manifest)
+    parts = [whole.take([u.id for u in half if u.split == "test"]) for half in halves]
+    together = concordance(parts, halves, split="test", draws=20)["ccc"].value
+    assert together == pytest.approx(concordance([whole], [manifest], split="test")["ccc"].value, abs=1e-12)
+    assert evaluate(whole, manifest, split="test", draws=20).metrics["ccc"].value == pytest.approx(together)
+    plain = dataclasses.replace(whole, attributes=None)
+    assert concordance([plain], [manifest], split="test") == {}
+    assert "ccc" not in evaluate(plain, manifest, split="test", draws=20).metrics
+    unrated = made_manifest(180)
+    assert concordance([whole], [unrated], split="test") == {}
+
+
+def test_attributes_travel_with_their_rows(tmp_path):
+    table = answered(rated())
+    table.save(tmp_path / "net.test.parquet")
+    again = Predictions.load(tmp_path / "net.test.parquet")
+    np.testing.assert_array_equal(again.attributes, table.attributes)
+    back = table.take(table.ids[::-1])
+    np.testing.assert_array_equal(back.attributes, table.attributes[::-1])
+    other = dataclasses.replace(table, models=("n",) * len(table), attributes=table.attributes + 1.0)
+    both = Predictions.joined([table, other])
+    np.testing.assert_allclose(both.pooled().attributes, table.attributes + 0.5)
+    assert Predictions.joined([table, dataclasses.replace(other, attributes=None)]).attributes is None
+    with pytest.raises(SerkitError, match=r"attributes \(30, 2\); expected \(30, 3\)"):
+        dataclasses.replace(table, attributes=table.attributes[:, :2])
+
+
+def test_an_ensemble_says_the_mean_of_the_systems_that_learned_them():
+    manifest = rated()
+    one, two = answered(manifest, seed=1, system="one"), answered(manifest, seed=2, system="two")
+    two.attributes[:, 1] = np.nan
+    plain = dataclasses.replace(answered(manifest, system="plain"), attributes=None)
+    shuffled = two.take(two.ids[::-1])
+    ensemble = MeanLogit().fit([one, shuffled, plain], manifest)
+    found = ensemble.predict([plain, one, shuffled]).take(one.ids)
+    np.testing.assert_allclose(found.attributes[:, 0], (one.attributes[:, 0] + two.attributes[:, 0]) / 2)
+    np.testing.assert_allclose(found.attributes[:, 1], one.attributes[:, 1])
+    assert np.isnan(found.attributes[:, 2]).all()
+    assert MeanLogit().fit([plain], manifest).predict([plain]).attributes is None
+
+
+HEAD = {"name": "flam", "heads": 2, "bottleneck": 16, "attribute_head": True, "normalize": "train"}
+
+
+def learned(folder, **train):
+    manifest = rated()
+    system = made_system(
+        model=HEAD,
+        losses=["cross_entropy", {"name": "ccc", "weights": [1, 1, 1]}],
+        train={"epochs": 12, "lr": 1e-2, "select": "ccc", **train},
+    )
+    parts = [Examples.of(m, {"x": MadeSource(m)}) for m in (manifest.split("train"), manifest.split("dev"))]
+    return train_network(system, made_config(system), *parts, folder, device="cpu"), parts
+
+
+def test_a_network_learns_them_on_their_own_scale_and_is_chosen_by_them(tmp_path):
+    network, (train, dev) = learned(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    found = measure_scores(score(network, dev, system="x", model="m"), dev)
+    assert found["ccc"] == pytest.approx(max(r["dev_ccc"] for r in rows), abs=1e-6)
+    assert found["ccc"] > 0.5
+    assert rows[0]["loss_ccc"] > rows[-1]["loss_ccc"]
+    head = network.head.attributes
+    known = np.isfinite(train.attributes[:, 0])
+    np.testing.assert_allclose(head.mean[0], train.attributes[known, 0].mean(), rtol=1e-5)
+    np.testing.assert_allclose(head.std[:2], np.nanstd(train.attributes[:, :2], axis=0), rtol=1e-5)
+    again, _ = load_network(tmp_path)
+    predicted = score(again, dev, system="x", model="m").attributes
+    assert np.isnan(predicted[:, 2]).all()  # nobody rated it, so nothing is said of it
+    assert 1 < predicted[:, :2].min() < predicted[:, :2].max() < 7.5
+    assert all(torch.isfinite(p).all() for p in again.parameters())
+
+
+def test_what_no_loss_teaches_is_not_answered(tmp_path, toy_root):
+    manifest = toy(toy_root)
+    system = made_system(
+        model=HEAD, losses=["cross_entropy", {"name": "ccc", "weights": [0, 1, 0]}], train={"epochs": 1}
+    )
+    part = Examples.of(manifest.split("train"), {"x": MadeSource(manifest)})
+    config = dataclasses.replace(made_config(system), labels=manifest.labels)
+    network = train_network(system, config, part, part, tmp_path, device="cpu")
+    said = score(network, part, system="x", model="m").attributes
+    assert np.isfinite(said).all(axis=0).tolist() == [False, True, False]
+    flat = dataclasses.replace(part, attributes=np.full_like(part.attributes, 3.0))
+    with pytest.raises(SerkitError, match="no two ratings of the training clips differ"):
+        train_network(system, config, flat, flat, tmp_path / "flat", device="cpu")
+
+
+RECIPE = """
+name: rated
+labels: corpus
+systems:
+  one:
+    features: [voice]
+    model: {name: flam, width: 16, heads: 2, attribute_head: true}
+    losses: [cross_entropy, {name: ccc, weights: [1, 1, 0]}]
+    train: {epochs: 1, batch_size: 32, lr: 1.0e-3}
+  two: {features: [voice], model: {name: flam, width: 16, heads: 2}, train: {epochs: 1, batch_size: 32}}
+crossfit: null
+stack: {name: logistic, folds: 2, in_sample: true}
+evaluate: {draws: 20}
+"""
+
+
+def test_a_run_reports_them_of_the_systems_that_learned_them_and_of_the_stack(tmp_path, toy_root, toy_store):
+    run = pipeline.prepare(parse_recipe(RECIPE), toy(toy_root), tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    systems = report["systems"]
+    assert {"ccc_arousal", "ccc_valence", "ccc"} <= set(systems["one"]["test"])
+    assert "ccc_dominance" not in systems["one"]["test"]
+    assert "ccc" not in systems["two"]["test"]
+    assert systems["stack"]["test"]["ccc"] == systems["one"]["test"]["ccc"]
+    for name in ("report.html", "report.md"):
+        page = (tmp_path / "run" / "report" / name).read_text()
+        assert "CCC of arousal, valence and dominance on test" in page
+        table = page.split("CCC of arousal, valence and dominance on test")[-1].split("Mean CCC")[0]
+        assert "Valence" in table
+        assert "Dominance" not in table
