@@ -110,7 +110,16 @@ def test_each_channel_is_summed_up_by_its_own_answer(model: Model) -> None:
     for label, seconds in found.summary.items():
         assert sum(s.summary.get(label, 0.0) for s in found.speakers) == pytest.approx(seconds, abs=0.002)
     row = found.to_row()["speakers"][1]
-    assert list(row) == ["speaker", "label", "confidence", "abstain", "speech_s", "summary", "probabilities"]
+    assert list(row) == [
+        "speaker",
+        "label",
+        "confidence",
+        "abstain",
+        "speech_s",
+        "summary",
+        "probabilities",
+        "attributes",
+    ]
     table = formats.document("table", [found], timeline=True)
     first = found.speakers[0]
     assert f"\n  channel 1: {first.label} {first.confidence:.2f}" in table

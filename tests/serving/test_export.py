@@ -11,6 +11,7 @@ import torch
 
 from serkit import registry
 from serkit.errors import SerkitError
+from serkit.models._attributes import AttributeHead
 from serkit.serving.export import largest_difference, to_onnx
 from serkit.serving.graphs import Graph
 
@@ -27,8 +28,8 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("mean_pool", TWO, {"hidden": 8, "normalize": "train", "limit": 0.5, "input_dropout": 0.5}),
     ("mean_pool", THREE, {"hidden": 8, "pooling": "statistics", "normalize": "train"}),
     ("flam", ONE, {"heads": 2, "bottleneck": 4}),
-    ("flam", TWO, {"heads": 1, "width": 8, "layer_norm": True, "hidden": 5, "bottleneck": 0}),
-    ("flam", ONE, {"heads": 0, "pooling": "max"}),
+    ("flam", TWO, {"heads": 1, "width": 8, "layer_norm": True, "hidden": 5, "bottleneck": 0, "attribute_head": True}),
+    ("flam", ONE, {"heads": 0, "pooling": "max", "attribute_head": True}),
     ("flam", TWO, {"heads": 2, "pooling": "last"}),
     ("flam", ONE, {"heads": 2, "pooling": "mean"}),
     ("flam", ONE, {"heads": 2, "pooling": "attentive_statistics"}),
@@ -47,6 +48,9 @@ def network(name: str, dims: dict[str, int], parameters: dict[str, Any]) -> torc
     if parameters.get("normalize") in ("train", "level"):
         for k, (feature, dim) in enumerate(dims.items()):
             built.set_statistics(feature, torch.linspace(-5, 5, dim), torch.linspace(0.1, 3 + k, dim))  # type: ignore[operator]
+    for part in built.modules():
+        if isinstance(part, AttributeHead):
+            part.set_scale(torch.tensor([4.0, 3.5, 2.0]), torch.tensor([1.2, 0.8, 0.0]))
     return built.eval()
 
 

@@ -64,7 +64,7 @@ class Listener(Model):
         features = self.scorer.heard(samples, text)
         if not self._rows or inputs.unchanged(self._rows[-1], features) != set(features):
             self._rows.append(features)
-        return np.full(len(columns), 1.0 / len(columns))
+        return np.array([1.0 / len(columns)] * len(columns) + [0.0] * len(self.attributes))
 
 
 def adapt(

@@ -13,6 +13,7 @@ import numpy as np
 from serkit import __version__, calibration, evaluation, metrics, stacking
 from serkit.calibration import Method
 from serkit.errors import SerkitError, did_you_mean
+from serkit.models._attributes import AttributeHead
 from serkit.networks import load_config, load_network
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
@@ -21,6 +22,7 @@ from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_o
 from serkit.serving.export import largest_difference, to_onnx
 from serkit.serving.graphs import Weights
 from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
+from serkit.types import ATTRIBUTES
 
 LEAST_DEV = 100  # with fewer labelled dev clips, out-of-fold training scores are added
 MAX_CLIP_S = 20.0  # a longer recording is answered by its stretches of speech
@@ -85,7 +87,7 @@ def build(
     tell = progress or (lambda line: None)
     chosen, head, arrays = _stack(run, system)
     files: dict[str, bytes] = {"recipe.yaml": run.recipe.to_yaml().encode()}
-    networks, features, inputs, worst = _networks(run, head["systems"], weights, files, tell)
+    networks, features, inputs, worst, attributes = _networks(run, head["systems"], weights, files, tell)
     if arrays:
         files[STACK] = _safetensors(arrays)
     if inputs:
@@ -98,6 +100,7 @@ def build(
         "serkit": __version__,
         "description": run.recipe.description,
         "labels": list(run.manifest.labels),
+        **({"attributes": attributes} if attributes else {}),
         "system": chosen,
         "features": features,
         "networks": networks,
@@ -154,9 +157,9 @@ def _stack(run: Run, system: str | None) -> tuple[str, dict[str, Any], dict[str,
 
 def _networks(
     run: Run, systems: list[str], weights: Weights, files: dict[str, bytes], tell: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], dict[str, Any], _Statistics, float]:
-    """Graphs into ``files``; their entries, the features they read with their statistics of training, and the
-    largest difference from torch."""
+) -> tuple[list[dict[str, Any]], dict[str, Any], _Statistics, float, list[str]]:
+    """Graphs into ``files``; their entries, the features they read with their statistics of training, the largest
+    difference from torch, and the attributes that some system learned in all its models."""
     folds = [m for m in run.models if m != "full"]
     refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
     models = folds if folds and not refit else ["full"]
@@ -164,6 +167,7 @@ def _networks(
     features: dict[str, Any] = {}
     inputs: _Statistics = {}
     worst = 0.0
+    taught: dict[str, set[str]] = {}
     for system in systems:
         for model in models:
             folder = run.network(system, model)
@@ -177,10 +181,13 @@ def _networks(
                     f"are {TOLERANCE[weights]:g}"
                 )
             worst = max(worst, difference)
+            learned = _taught(network)
+            taught.setdefault(system, set(ATTRIBUTES)).intersection_update(learned)
             file = f"networks/{system}.{model}.onnx"
             files[file] = content
             batches = getattr(network, "masked", True) is not False
-            row = {"system": system, "model": model, "file": file, "features": list(config.features)}
+            row: dict[str, Any] = {"system": system, "model": model, "file": file, "features": list(config.features)}
+            row |= {"attributes": True} if learned else {}
             entries.append({**row, "batches": batches, "bytes": len(content), "largest_difference": difference})
             for key, feature in config.features.items():
                 features.setdefault(key, dict(feature))
@@ -188,7 +195,13 @@ def _networks(
             for key, (mean, std) in layer.statistics().items() if layer is not None else ():
                 inputs.setdefault(key, []).append((mean.numpy(), std.numpy()))
             tell(f"{system}/{model}: {len(content)} bytes, differs from torch by {difference:.1e}")
-    return entries, features, inputs, worst
+    return entries, features, inputs, worst, [name for name in ATTRIBUTES if name in set().union(*taught.values())]
+
+
+def _taught(network: Any) -> set[str]:
+    """The attributes that a network learned."""
+    heads = [part for part in network.modules() if isinstance(part, AttributeHead)]
+    return {name for head in heads for name, mean in zip(ATTRIBUTES, head.mean.tolist(), strict=True) if mean == mean}
 
 
 def _mean_statistics(inputs: _Statistics, features: Iterable[str]) -> dict[str, np.ndarray]:

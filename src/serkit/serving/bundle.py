@@ -37,6 +37,7 @@ from serkit.files import DISK_FULL, fingerprint
 from serkit.serving import adaptation
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.ensembles import from_arrays
+from serkit.types import ATTRIBUTES
 
 FORMAT = 2  # the newest that is read; 1 is written where nothing is adapted, so that earlier versions read it
 HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safetensors"
@@ -52,7 +53,7 @@ class NetworkEntry:
     Attributes:
         system: its name in the recipe. model: which fold's, or ``full``. file: where its graph is.
         features: keys of the features it reads, in the order of its inputs.
-        batches: whether a clip's numbers are the same in any batch.
+        batches: whether a clip's numbers are the same in any batch. attributes: whether it answers them too.
     """
 
     system: str
@@ -60,6 +61,7 @@ class NetworkEntry:
     file: str
     features: tuple[str, ...]
     batches: bool = True
+    attributes: bool = False
 
 
 class Bundle:
@@ -70,7 +72,7 @@ class Bundle:
 
     Attributes:
         name: of the bundle. labels: class order. fingerprint: hash of everything it says of itself, file hashes
-            included.
+            included. attributes: those of arousal, valence and dominance that it answers.
     """
 
     def __init__(self, head: Mapping[str, Any], read: Callable[[str], bytes], source: str) -> None:
@@ -80,11 +82,14 @@ class Bundle:
             self.labels: tuple[str, ...] = tuple(head["labels"])
             self.features: Mapping[str, Mapping[str, Any]] = head["features"]
             self.networks = tuple(
-                NetworkEntry(n["system"], n["model"], n["file"], tuple(n["features"]), n["batches"])
+                NetworkEntry(
+                    n["system"], n["model"], n["file"], tuple(n["features"]), n["batches"], n.get("attributes", False)
+                )
                 for n in head["networks"]
             )
             self.fingerprint = fingerprint(head)
             self.max_clip_s = float(head["max_clip_s"])
+            self.attributes = tuple(name for name in ATTRIBUTES if name in head.get("attributes", ()))
             self._files: Mapping[str, Mapping[str, Any]] = head["files"]
         except (KeyError, TypeError, ValueError) as error:
             raise SerkitError(f"{source}: {HEAD} is damaged: {type(error).__name__} {error}") from None

@@ -163,20 +163,19 @@ class ChannelStream:
         labels = tuple(alone[0].probabilities)
         cut = self._model.unsure_below(labels, self._settings.threshold)
         speakers = tuple(
-            summed_up(speaker_of(k), p.probabilities, p.segments, "channel", cut, p.speech_s)
-            for k, p in enumerate(alone)
+            summed_up(speaker_of(k), p.numbers, p, p.segments, "channel", cut, p.speech_s) for k, p in enumerate(alone)
         )
         if len(alone) == 1:
             return replace(alone[0], by="channel", speakers=speakers)
         notes = tuple(note for note in alone[0].notes if all(note in p.notes for p in alone))
         speech = [p.speech_s for p in alone]
         weights = speech if any(speech) else [1.0] * len(alone)
-        shares = np.average([list(p.probabilities.values()) for p in alone], axis=0, weights=weights)
+        numbers = np.average([p.numbers for p in alone], axis=0, weights=weights)
         notes += (ONE_SOUND,) * (self._alike and any(speech))
-        whole = Decision.of(labels, shares, cut, speech=any(speech))
+        whole = Decision.of(labels, numbers, cut, speech=any(speech), attributes=tuple(alone[0].attributes))
         parts = sorted((s for p in alone for s in p.segments), key=lambda s: (s.start_s, s.speaker))
         return replace(
             alone[0], label=whole.label, confidence=whole.confidence, abstain=whole.abstain, by="channel",
-            probabilities=whole.probabilities, no_speech=not any(speech),
+            probabilities=whole.probabilities, attributes=whole.attributes, no_speech=not any(speech),
             segments=tuple(parts), speech_s=sum(speech), speakers=speakers, notes=notes,
         )  # fmt: skip

@@ -63,7 +63,7 @@ def predict(
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check()
-    head = formats.header(kind, labels, timeline=timeline)
+    head = formats.header(kind, labels, worker.model.attributes, timeline=timeline)
     answered: Answered | None = None
     if asked.out is not None and kind in ("csv", "jsonl"):
         answered = Answered(asked.out, kind, head, _question(asked, worker.model))

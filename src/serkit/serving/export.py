@@ -1,7 +1,8 @@
 """serkit's networks as ONNX graphs, checked against torch.
 
 A graph takes, for the k-th feature of its network, ``x{k}`` (batch, time, dim) float32 and ``n{k}``
-(batch,) int64 lengths, and gives ``emotion`` (batch, classes) logits and ``embedding`` (batch, dim).
+(batch,) int64 lengths, and gives ``emotion`` (batch, classes) logits, ``embedding`` (batch, dim) and, of a network that
+learned them, ``attributes`` (batch, 3): arousal, valence, dominance, NaN for one that was not taught.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.serving.graphs import WEIGHTS, Graph, Weights, numpy
+from serkit.types import ATTRIBUTES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from serkit.models._flam_head import FlamHead, FramePool
 
 _STD_FLOOR = 1e-5
+Outputs = dict[str, str]  # tensors of a graph by the name of the output
 
 
 def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: Weights = "float32") -> bytes:
@@ -37,7 +40,7 @@ def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: We
     """
     from serkit.layer_weights import WeightedLayers
 
-    known: dict[str, Callable[[Graph, Any, dict[str, tuple[str, str]]], tuple[str, str]]] = {
+    known: dict[str, Callable[[Graph, Any, dict[str, tuple[str, str]]], Outputs]] = {
         "cross_attention": _cross_attention,
         "mean_pool": _mean_pool,
         "flam": _flam,
@@ -57,16 +60,17 @@ def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: We
     if isinstance(network, WeightedLayers):
         inputs = {name: (_one_layer(graph, network, name, x, n), n) for name, (x, n) in inputs.items()}
     inner = network.network if isinstance(network, WeightedLayers) else network
-    emotion, embedding = known[model](graph, inner, inputs)
+    found = known[model](graph, inner, inputs)
     about = {"labels": json.dumps(list(labels)), "features": json.dumps(list(dims)), "model": model}
     width = int(network.embedding_dim)  # type: ignore[arg-type]  # an int, where torch expects a module
-    return graph.to_bytes({"emotion": (emotion, len(labels)), "embedding": (embedding, width)}, about)
+    widths = {"emotion": len(labels), "embedding": width, "attributes": len(ATTRIBUTES)}
+    return graph.to_bytes({name: (inner, widths[name]) for name, inner in found.items()}, about)
 
 
 def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> float:
-    """Largest absolute difference of logits between torch and onnxruntime on random clips of mixed lengths.
+    """Largest absolute difference of logits, and attributes, between torch and onnxruntime on clips of mixed lengths.
 
-    Eight clips of 1 to 200 frames are scored as one batch and, in onnxruntime, also one by one: the
+    Eight random clips of 1 to 200 frames are scored as one batch and, in onnxruntime, also one by one: the
     number covers padding too, but for networks that see their padding on purpose.
     """
     import onnxruntime
@@ -89,7 +93,10 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
     counts = {name: torch.from_numpy(n) for name, n in lengths.items()}
     ids = tuple(str(k) for k in range(8))
     with torch.inference_mode():
-        wanted = network(Batch(ids, features, counts, torch.full((8,), -1))).emotion.numpy()
+        found = network(Batch(ids, features, counts, torch.full((8,), -1)))
+    wanted = {"emotion": found.emotion.numpy()}
+    if found.attributes is not None:
+        wanted["attributes"] = found.attributes.numpy()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def given(row: slice) -> Any:
@@ -97,10 +104,13 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
         for k, name in enumerate(dims):
             n = lengths[name][row]
             feed[f"x{k}"], feed[f"n{k}"] = clips[name][row, : int(n.max())], n
-        return session.run(["emotion"], feed)[0]
+        return session.run(list(wanted), feed)
 
     rows = [slice(0, 8)] + [slice(k, k + 1) for k in range(8)]
-    return max(float(np.abs(given(row) - wanted[row]).max()) for row in rows)
+    pairs = [(one, w[row]) for row in rows for one, w in zip(given(row), wanted.values(), strict=True)]
+    if any(not np.array_equal(np.isnan(one), np.isnan(w)) for one, w in pairs):
+        return math.inf
+    return max(float(np.nan_to_num(np.abs(one - w)).max()) for one, w in pairs)
 
 
 def _expected(network: nn.Module, k: int, name: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +182,7 @@ def _weighted(graph: Graph, weights: str, frames: str) -> str:
     return graph.squeeze(graph("MatMul", graph.unsqueeze(weights, 1), frames), 1)
 
 
-def _cross_attention(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _cross_attention(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
     encoded: list[str] = []
     masks: list[str | None] = []
     for k, (x, n) in enumerate(inputs.values()):
@@ -193,7 +203,7 @@ def _cross_attention(graph: Graph, network: Any, inputs: dict[str, tuple[str, st
     return _emotion_head(graph, network.head, pooled)
 
 
-def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
     pooled = []
     for k, (name, (x, n)) in enumerate(inputs.items()):
         mask = graph.mask(n, graph.time(x))
@@ -204,12 +214,12 @@ def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -
     return _emotion_head(graph, network.head, pooled)
 
 
-def _emotion_head(graph: Graph, head: Any, pooled: list[str]) -> tuple[str, str]:
+def _emotion_head(graph: Graph, head: Any, pooled: list[str]) -> Outputs:
     embedding = graph("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
-    return graph.sequence(graph.layer_norm(embedding, head.norm), head.emotion), embedding
+    return {"emotion": graph.sequence(graph.layer_norm(embedding, head.norm), head.emotion), "embedding": embedding}
 
 
-def _flam(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _flam(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
     from torch import nn
 
     frames, masks = [], []
@@ -222,7 +232,7 @@ def _flam(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tup
     return _flam_head(graph, network.head, _joined(graph, frames), _joined(graph, masks))
 
 
-def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
     frames, masks = [], []
     for k, (x, n) in enumerate(inputs.values()):
         x = _normalised(graph, network.normalisation, k, x, graph.mask(n, graph.time(x)))
@@ -236,7 +246,7 @@ def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
     return _flam_head(graph, network.head, _joined(graph, frames), _joined(graph, masks))
 
 
-def _speech_backbone(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _speech_backbone(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
     from serkit.serving.export_speech import speech_frames
 
     ((x, n),) = inputs.values()
@@ -276,7 +286,7 @@ def _image_stem(graph: Graph, stem: Any, x: str, n: str) -> tuple[str, str]:
     return graph.masked(x, graph.mask(n, graph.time(x))), n
 
 
-def _flam_head(graph: Graph, head: FlamHead, frames: str, mask: str) -> tuple[str, str]:
+def _flam_head(graph: Graph, head: FlamHead, frames: str, mask: str) -> Outputs:
     from torch import nn
 
     if head.attention is not None:
@@ -287,7 +297,11 @@ def _flam_head(graph: Graph, head: FlamHead, frames: str, mask: str) -> tuple[st
     embedding = _frame_pool(graph, head.pool, frames, mask)
     if isinstance(head.embed, nn.Linear):
         embedding = graph.linear(embedding, head.embed)
-    return graph.sequence(embedding, head.emotion), embedding
+    found = {"emotion": graph.sequence(embedding, head.emotion), "embedding": embedding}
+    if head.attributes is not None:
+        raw = graph.times(graph.sequence(embedding, head.attributes), graph.constant(numpy(head.attributes.std)))
+        found["attributes"] = graph.add(raw, graph.constant(numpy(head.attributes.mean)))
+    return found
 
 
 def _frame_pool(graph: Graph, pool: FramePool, frames: str, mask: str) -> str:

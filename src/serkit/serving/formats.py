@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serkit.errors import SerkitError, did_you_mean
-from serkit.serving.results import Prediction, Segment
+from serkit.serving.results import Prediction, Segment, Speaker
 
 FORMATS = ("table", "json", "jsonl", "csv", "rttm", "textgrid")
 BY_ROW = ("jsonl", "csv", "rttm")  # written row by row, so that work that was stopped can go on
@@ -39,12 +39,12 @@ def shown(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def header(kind: str, labels: Sequence[str], *, timeline: bool) -> str:
-    """What stands before the first prediction."""
+def header(kind: str, labels: Sequence[str], attributes: Sequence[str] = (), *, timeline: bool) -> str:
+    """What stands before the first prediction of a model with such labels and attributes."""
     if kind != "csv":
         return ""
     columns = _TIMELINE_COLUMNS if timeline else ("path", "label", "confidence", "abstain")
-    return csv_line([*columns, *labels])
+    return csv_line([*columns, *labels, *attributes])
 
 
 def rows(kind: str, prediction: Prediction, *, timeline: bool) -> str:
@@ -61,13 +61,13 @@ def rows(kind: str, prediction: Prediction, *, timeline: bool) -> str:
     if kind != "csv":
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, BY_ROW))
     if not timeline:
-        shares = [f"{p:.6f}" for p in prediction.probabilities.values()]
-        return csv_line([path, prediction.label, f"{prediction.confidence:.6f}", prediction.abstain, *shares])
+        numbers = [f"{p:.6f}" for p in prediction.numbers]
+        return csv_line([path, prediction.label, f"{prediction.confidence:.6f}", prediction.abstain, *numbers])
     lines = []
     for s in prediction.segments:
-        shares = [f"{p:.6f}" for p in s.probabilities.values()]
+        numbers = [f"{p:.6f}" for p in s.numbers]
         known = [path, f"{s.start_s:.3f}", f"{s.end_s:.3f}", s.speaker or "", s.text or "", s.label]
-        lines.append(csv_line([*known, f"{s.confidence:.6f}", s.abstain, s.state, *shares]))
+        lines.append(csv_line([*known, f"{s.confidence:.6f}", s.abstain, s.state, *numbers]))
     return "".join(lines)
 
 
@@ -83,8 +83,9 @@ def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool, li
     if kind not in FORMATS:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, FORMATS))
     if kind in BY_ROW:
-        labels = tuple(predictions[0].probabilities) if predictions else ()
-        return header(kind, labels, timeline=timeline) + "".join(rows(kind, p, timeline=timeline) for p in predictions)
+        first = [(tuple(p.probabilities), tuple(p.attributes)) for p in predictions[:1]]
+        head = header(kind, *(first[0] if first else ((),)), timeline=timeline)
+        return head + "".join(rows(kind, p, timeline=timeline) for p in predictions)
     if kind == "json":
         content = [p.to_row() for p in predictions]
         alone = len(content) == 1 and not listed
@@ -110,7 +111,13 @@ def _line(p: Prediction) -> str:
     ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
     others = ", ".join(f"{label} {share:.2f}" for label, share in ranked[1:3])
     doubt = {"": "", "no_speech": "  [no speech found]", "unsure": "  [unsure]"}[p.abstain]
-    return f"{p.path or '-'}  {p.label} {p.confidence:.2f}  ({others}){doubt}"
+    return f"{p.path or '-'}  {p.label} {p.confidence:.2f}  ({others}){doubt}{_attributes(p)}"
+
+
+def _attributes(p: Prediction | Segment | Speaker) -> str:
+    """``; arousal 4.2, valence 3.1``, or nothing."""
+    known = ", ".join(f"{name} {value:.1f}" for name, value in p.attributes.items())
+    return f"; {known}" if known else ""
 
 
 def _timeline_table(p: Prediction) -> str:
@@ -124,7 +131,7 @@ def _timeline_table(p: Prediction) -> str:
     for s in p.segments:
         who = f"{s.speaker or '':{voice}}  " if speakers else ""
         sure = f"{s.confidence:.2f}" + ("?" if s.abstain else " ")
-        words = f"  {' '.join(s.text.split())}" if s.text else ""
+        words = _attributes(s) + (f"  {' '.join(s.text.split())}" if s.text else "")
         lines.append(
             f"  {clock(s.start_s):>9}  {clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
         )
@@ -137,7 +144,8 @@ def _timeline_table(p: Prediction) -> str:
         )
         shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in one.summary.items())
         lines.append(
-            f"  {one.speaker}: {sure}, {_seconds(one.speech_s)} of speech" + f"; held: {shares}" * bool(shares)
+            f"  {one.speaker}: {sure}, {_seconds(one.speech_s)} of speech{_attributes(one)}"
+            + f"; held: {shares}" * bool(shares)
         )
     if any(s.abstain for s in p.segments) or any(one.abstain for one in p.speakers):
         lines.append("  ?: unsure")

@@ -12,6 +12,7 @@ import numpy as np
 from serkit.augment.noise import Noise
 from serkit.checkpoint_table import BY_NAME
 from serkit.checkpoints import FAMILIES
+from serkit.concordance import name_of
 from serkit.errors import SerkitError
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import Run
@@ -20,7 +21,8 @@ from serkit.recipe import Recipe
 from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
 from serkit.reporting.svg import Figure
-from serkit.reporting.text import count, voices
+from serkit.reporting.text import count, listed, voices
+from serkit.types import ATTRIBUTES
 
 DIAGRAM = "reliability.svg"
 _COLUMNS = 41
@@ -51,7 +53,7 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
     parts = [
         f"# {about['name']}",
         about["description"] or "",
-        f"Answers with one of: {', '.join(about['labels'])}.",
+        f"Answers with one of: {', '.join(about['labels'])}." + _attributes(about, run),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -71,6 +73,17 @@ def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.nd
         f"Weights: {about['licence']['weights'].removeprefix('see card.md: ')}\n\nCode: {about['licence']['code']}",
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _attributes(about: Mapping[str, Any], run: Run) -> str:
+    """A sentence on arousal, valence and dominance, where the bundle answers some."""
+    names = about.get("attributes")
+    if not names:
+        return ""
+    infos = [run.manifest.info, *(run.manifest.info.get("corpora") or {}).values()]
+    scale = next((info["rating_scale"] for info in infos if info.get("rating_scale")), None)
+    told = f"{scale[0]:g} to {scale[1]:g}" if scale else "the scale of its training data"
+    return f" Says {listed(names)} too, as numbers on {told}."
 
 
 def _data(run: Run) -> str:
@@ -105,6 +118,7 @@ def _results(report: Mapping[str, Any], system: str, run: Run) -> str:
         name = f"{split}, out of fold" if split == "train" or (split == "dev" and with_dev) else split
         parts = report["details"].get(system, {}).get(split, {}).get("slices", {}).get("corpus", {})
         lines += [_metric_line(name, "all", title, row[key]) for key, title in METRICS]
+        lines += [_metric_line(name, "all", f"CCC, {k}", row[key]) for k in ATTRIBUTES if (key := name_of(k)) in row]
         lines += [_metric_line(name, corpus, "UAR", numbers["uar"]) for corpus, numbers in parts.items()]
     said = [_shared(report) or "No speaker is scored by a network that heard it."]
     if any("| all |" not in line for line in lines[2:]):

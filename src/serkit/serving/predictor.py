@@ -61,6 +61,7 @@ class Model(Classifier):
 
     Attributes:
         labels: class order. classes_: the same as an array, as scikit-learn has it.
+        attributes: those of arousal, valence and dominance that it answers, on the scale of its training's ratings.
         id: name and fingerprint. max_clip_s: longer recordings are answered part by part.
         scorer: what computes the probabilities of a clip. thresholds: which of them are unsure.
     """
@@ -72,7 +73,7 @@ class Model(Classifier):
         self.classes_ = np.array(bundle.labels)
         self.id = f"{bundle.name}@{bundle.fingerprint[:12]}"
         self.max_clip_s = bundle.max_clip_s
-        self.reads_text = self.scorer.reads_text
+        self.reads_text, self.attributes = self.scorer.reads_text, self.scorer.attributes
 
     def __repr__(self) -> str:
         return f"Model({self.id}: {', '.join(self.labels)})"
@@ -203,7 +204,8 @@ class Model(Classifier):
                 recording.seek(begin)
             found[k] = list(self.predict(recording, rate_hz=rate, text=text, by="clip").probabilities.values())
         if clips:
-            found[list(clips)] = self.scorer.several(list(clips.values()), [words[k] for k in clips])
+            scored = self.scorer.several(list(clips.values()), [words[k] for k in clips])
+            found[list(clips)] = scored[:, : len(self.labels)]
         return found
 
     def embed(self, recording: Recording, *, rate_hz: float | None = None, text: str | None = None) -> np.ndarray:
@@ -245,17 +247,23 @@ class Model(Classifier):
         return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
-        """(chosen classes,) calibrated probabilities of (samples,) float32 mono 16 kHz."""
-        return np.asarray(calibration.restricted(self.scorer.one(samples, text), columns)[0])
+        """(chosen classes + attributes,) calibrated probabilities, attributes, of (samples,) float32 mono 16 kHz."""
+        found: np.ndarray = self.chosen(self.scorer.one(samples, text), columns)[0]
+        return found
+
+    def chosen(self, scored: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+        """(rows, chosen classes + attributes) of (rows, classes + attributes): probabilities among some classes."""
+        n = len(self.labels)
+        return np.hstack([calibration.restricted(scored[:, :n], columns), scored[:, n:]])
 
     def score_clips(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
-        """(clips, classes) calibrated probabilities, the networks run once on all clips together.
+        """(clips, classes + attributes) calibrated probabilities and attributes, the networks run once on all together.
 
         Args:
             clips: (samples,) float32 mono 16 kHz each. texts: one for each, for models that read.
         """
         if not len(clips):
-            return np.zeros((0, len(self.labels)))
+            return np.zeros((0, len(self.labels) + len(self.attributes)))
         return self.scorer.several(clips, [None] * len(clips) if texts is None else list(texts))
 
     def _settings(self, **options: Any) -> StreamSettings:

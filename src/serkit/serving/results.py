@@ -41,24 +41,30 @@ class Decision:
     Attributes:
         label: the most probable emotion. confidence: its probability. probabilities: by label.
         abstain: ``no_speech`` where none was heard, ``unsure`` where the confidence is below the cut.
+        attributes: arousal, valence and dominance by name, as far as the model learned them.
     """
 
     label: str
     confidence: float
     probabilities: Mapping[str, float]
     abstain: Abstain
+    attributes: Mapping[str, float]
 
     @classmethod
-    def of(cls, labels: Sequence[str], shares: Iterable[float], cut: float, *, speech: bool) -> Self:
-        """From (classes,) probabilities of some labels.
+    def of(
+        cls, labels: Sequence[str], found: Iterable[float], cut: float, *, speech: bool, attributes: Sequence[str] = ()
+    ) -> Self:
+        """From (classes + attributes,) probabilities of some labels, and attributes after them.
 
         Args:
-            cut: confidence below which an answer is unsure. speech: whether any was heard.
+            cut: confidence below which an answer is unsure. speech: whether any was heard. attributes: their names.
         """
-        found = dict(zip(labels, map(float, shares), strict=True))
-        label = max(found, key=lambda name: found[name])
-        abstain: Abstain = "no_speech" if not speech else "unsure" if found[label] < cut else ""
-        return cls(label, found[label], found, abstain)
+        numbers = list(map(float, found))
+        shares = dict(zip(labels, numbers[: len(labels)], strict=True))
+        label = max(shares, key=lambda name: shares[name])
+        abstain: Abstain = "no_speech" if not speech else "unsure" if shares[label] < cut else ""
+        known = dict(zip(attributes, numbers[len(labels) :], strict=True))
+        return cls(label, shares[label], shares, abstain, known)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Segment:
             ``no_speech`` where a turn or sentence that was given holds none.
         state: the emotion that holds at this time, after hysteresis. speaker, text: where known.
         speech_s: seconds of speech in it, by the detector.
+        attributes: arousal, valence and dominance, where the model learned them, on the scale of the corpus that
+            taught them.
     """
 
     start_s: float
@@ -83,6 +91,12 @@ class Segment:
     speaker: str | None = None
     text: str | None = None
     speech_s: float = 0.0
+    attributes: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> list[float]:
+        """Probabilities, then attributes."""
+        return [*self.probabilities.values(), *self.attributes.values()]
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row; what is not known is ``None``."""
@@ -97,6 +111,7 @@ class Segment:
             "state": self.state,
             "speech_s": round(self.speech_s, 3),
             "probabilities": dict(self.probabilities),
+            "attributes": dict(self.attributes),
         }
 
 
@@ -109,6 +124,7 @@ class Speaker:
         probabilities: by label: the mean over the speaker's parts, weighted by the speech in them; of a channel, the
             answer that a recording of it alone would have. abstain: as for a recording.
         speech_s: seconds of speech. summary: as :attr:`Prediction.summary`, of the speaker's parts.
+        attributes: as the probabilities; empty where the model learned none.
     """
 
     speaker: str
@@ -118,6 +134,7 @@ class Speaker:
     abstain: Abstain
     speech_s: float
     summary: Mapping[str, float]
+    attributes: Mapping[str, float] = field(default_factory=dict)
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row."""
@@ -129,6 +146,7 @@ class Speaker:
             "speech_s": round(self.speech_s, 3),
             "summary": dict(self.summary),
             "probabilities": dict(self.probabilities),
+            "attributes": dict(self.attributes),
         }
 
 
@@ -145,6 +163,7 @@ class Prediction:
         notes: what a reader should know of this answer, such as text that was not given.
         speakers: each one summed up, in the order in which they first speak, or of the channels; empty where none is
             known.
+        attributes: arousal, valence and dominance of the whole, where the model learned them.
     """
 
     label: str
@@ -160,6 +179,12 @@ class Prediction:
     path: str | None = None
     notes: tuple[str, ...] = field(default=())
     speakers: tuple[Speaker, ...] = field(default=())
+    attributes: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> list[float]:
+        """Probabilities, then attributes."""
+        return [*self.probabilities.values(), *self.attributes.values()]
 
     @property
     def summary(self) -> dict[str, float]:
@@ -181,6 +206,7 @@ class Prediction:
             "abstain": self.abstain,
             "no_speech": self.no_speech,
             "probabilities": dict(self.probabilities),
+            "attributes": dict(self.attributes),
             "granularity": self.by,
             "segments": [s.to_row() for s in self.segments],
             "summary": self.summary,

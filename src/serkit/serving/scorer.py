@@ -17,9 +17,10 @@ from serkit.extraction import compute
 from serkit.predictions import Predictions
 from serkit.serving import inputs
 from serkit.serving.bundle import Bundle
+from serkit.types import ATTRIBUTES
 
 Features = dict[str, np.ndarray]  # (time, dim) float32 by feature
-Logits = dict[tuple[str, str], np.ndarray]  # (rows, classes) of each network, by system and model
+Logits = dict[tuple[str, str], np.ndarray]  # (rows, classes), attributes beside them, by system and model
 
 
 class Scorer:
@@ -30,10 +31,13 @@ class Scorer:
 
     Attributes:
         reads_text: whether any encoder reads words.
+        attributes: those of arousal, valence and dominance that the bundle answers.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self._bundle, self._threads = bundle, threads
+        self.attributes = bundle.attributes
+        self._places = [ATTRIBUTES.index(name) for name in bundle.attributes]
         self._encoders: dict[str, Encoder] = bundle.encoders()
         for encoder in self._encoders.values():
             encoder.load()
@@ -50,7 +54,7 @@ class Scorer:
         return found if self._bundle.adaptation is None else self._bundle.adaptation.apply(found)
 
     def one(self, samples: np.ndarray, text: str | None) -> np.ndarray:
-        """(1, classes) calibrated probabilities of (samples,) float32 mono 16 kHz.
+        """(1, classes + attributes) calibrated probabilities, then attributes, of (samples,) float32 mono 16 kHz.
 
         Networks whose features are those of the last answer are not run again: of a clip with one stretch of speech,
         whole and stretch are often the same sound once the silence around it is trimmed.
@@ -62,7 +66,7 @@ class Scorer:
         return self._combined(logits, 1)
 
     def several(self, clips: Sequence[np.ndarray], texts: Sequence[str | None]) -> np.ndarray:
-        """(clips, classes) calibrated probabilities, the networks run once on all clips together."""
+        """(clips, classes + attributes) as :meth:`one`, the networks run once on all clips together."""
         rows = [self.features(clip, text) for clip, text in zip(clips, texts, strict=True)]
         return self._combined(self.logits(rows, {}), len(rows))
 
@@ -76,14 +80,19 @@ class Scorer:
         return found
 
     def logits(self, rows: list[Features], known: Logits) -> Logits:
-        """Each network's (rows, classes) logits of clips given by their features, but for those that are known."""
+        """Each network's answer to clips given by their features, but for those that are known.
+
+        Returns:
+            (rows, classes) logits, of a network with attributes (rows, classes + 3).
+        """
         found = dict(known)
         for key, session in self.sessions.items():
             if key in known:
                 continue
             entry = self.entries[key]
             together = [rows] if entry.batches else [[row] for row in rows]
-            parts = [session.run(["emotion"], inputs.feed(some, entry.features))[0] for some in together]
+            outputs = ["emotion", "attributes"] if entry.attributes else ["emotion"]
+            parts = [np.hstack(session.run(outputs, inputs.feed(some, entry.features))) for some in together]
             found[key] = np.concatenate(parts)
         return found
 
@@ -112,7 +121,7 @@ class Scorer:
         return {key: found for key, found in logits.items() if same.issuperset(self.entries[key].features)}
 
     def _combined(self, logits: Logits, n: int) -> np.ndarray:
-        """(n, classes) calibrated probabilities from each network's logits."""
+        """(n, classes + attributes) calibrated probabilities, and attributes, from each network's answer."""
         ids = tuple(str(k) for k in range(n))
         scores: dict[str, list[tuple[str, np.ndarray]]] = {}
         for system, model in self.sessions:
@@ -123,6 +132,11 @@ class Scorer:
             values = np.concatenate([values for _, values in found])
             seen = np.zeros(len(models), dtype=bool)
             labels = self._bundle.labels
-            tables[system] = Predictions(system, labels, "logit", ids * len(found), models, seen, values)
+            classes, rest = values[:, : len(labels)], values[:, len(labels) :]
+            attributes = rest if rest.shape[1] else None
+            tables[system] = Predictions(system, labels, "logit", ids * len(found), models, seen, classes, attributes)
         answered = self._bundle.stack.predict(tables).take(ids)
-        return self._bundle.calibration.apply(answered.probabilities())
+        shares = self._bundle.calibration.apply(answered.probabilities())
+        if answered.attributes is None:
+            return shares
+        return np.hstack([shares, answered.attributes[:, self._places]])

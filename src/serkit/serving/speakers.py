@@ -5,11 +5,11 @@ A speaker is the mean over the parts; a channel, which is answered as a recordin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from serkit.serving.results import By, Decision, Segment, Speaker, held_s
+from serkit.serving.results import By, Decision, Prediction, Segment, Speaker, held_s
 
 
 def sum_up(parts: Sequence[Segment], by: By, cut: float) -> tuple[Speaker, ...]:
@@ -25,24 +25,34 @@ def sum_up(parts: Sequence[Segment], by: By, cut: float) -> tuple[Speaker, ...]:
     for name in dict.fromkeys(s.speaker for s in parts if s.speaker is not None):
         own = [s for s in parts if s.speaker == name]
         speech_s = sum(s.speech_s for s in own)
-        found.append(summed_up(name, _mean(own, speech_s), own, by, cut, speech_s))
+        found.append(summed_up(name, _mean(own, speech_s), own[0], own, by, cut, speech_s))
     return tuple(found)
 
 
 def summed_up(
-    name: str, shares: Mapping[str, float], own: Sequence[Segment], by: By, cut: float, speech_s: float
+    name: str,
+    numbers: Sequence[float],
+    like: Segment | Prediction,
+    own: Sequence[Segment],
+    by: By,
+    cut: float,
+    speech_s: float,
 ) -> Speaker:
     """A speaker, or a channel, by what all its parts come to.
 
     Args:
-        shares: probability by label, of all. own: its parts, in order of time. speech_s: seconds of speech in them.
+        numbers: probabilities, then attributes, of all, in the order of ``like``. own: its parts, in order of time.
+        speech_s: seconds of speech in them.
     """
-    found = Decision.of(tuple(shares), tuple(shares.values()), cut, speech=speech_s > 0)
-    return Speaker(name, found.label, found.confidence, found.probabilities, found.abstain, speech_s, held_s(own, by))
+    found = Decision.of(tuple(like.probabilities), numbers, cut, speech=speech_s > 0, attributes=tuple(like.attributes))
+    return Speaker(
+        name, found.label, found.confidence, found.probabilities, found.abstain, speech_s, held_s(own, by),
+        found.attributes,
+    )  # fmt: skip
 
 
-def _mean(own: Sequence[Segment], speech_s: float) -> dict[str, float]:
-    """Probability by label: the mean over parts by the speech in them; without any, all count alike."""
+def _mean(own: Sequence[Segment], speech_s: float) -> list[float]:
+    """Probabilities and attributes: the mean over parts by the speech in them; without any, all count alike."""
     weights = [s.speech_s if speech_s > 0 else 1.0 for s in own]
-    shares = np.average([list(s.probabilities.values()) for s in own], axis=0, weights=weights)
-    return dict(zip(own[0].probabilities, shares.tolist(), strict=True))
+    found: list[float] = np.average([s.numbers for s in own], axis=0, weights=weights).tolist()
+    return found

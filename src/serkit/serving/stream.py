@@ -148,8 +148,9 @@ class Stream:
         self._parts: dict[int, list[tuple[int, int, np.ndarray]]] = {}
         self._states: dict[str | None, Hysteresis] = {}
         self._segments: list[Segment] = []
-        self._total, self._weight = np.zeros(len(self._columns)), 0
-        self._aside, self._aside_weight = np.zeros(len(self._columns)), 0  # speech of which no window holds enough
+        width = len(self._columns) + len(model.attributes)
+        self._total, self._weight = np.zeros(width), 0
+        self._aside, self._aside_weight = np.zeros(width), 0  # speech of which no window holds enough
         self._said_at = 0
         self._scored: tuple[int, int, str | None, np.ndarray] | None = None  # the last stretch, and its answer
         self._done = False
@@ -267,7 +268,7 @@ class Stream:
             self._aside, self._aside_weight = self._aside + s.speech * found, self._aside_weight + s.speech
 
     def _score(self, start: int, end: int, text: str | None) -> np.ndarray:
-        """(chosen classes,) calibrated probabilities of a stretch."""
+        """(chosen classes + attributes,) calibrated probabilities, and attributes, of a stretch."""
         words = self._settings.text if text is None else text
         found = self._model.score_one(self._recent.take(start, end), words, self._columns)
         self._scored = (start, end, words, found)
@@ -289,18 +290,21 @@ class Stream:
         speech = sum(n for _, n, _ in parts)
         start_s, end_s = piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ
         speaker = piece.speaker or speaker_at(self._settings.turns, start_s, end_s)
-        state = self._states.setdefault(speaker, Hysteresis()).step(mean)
+        state = self._states.setdefault(speaker, Hysteresis()).step(mean[: len(self._labels)])
         return self._segment(start_s, end_s, mean, self._labels[state], speaker, text, speech / SAMPLE_RATE_HZ)
 
     def _segment(
         self, start_s: float, end_s: float, found: np.ndarray, state: str, speaker: str | None, text: str | None,
         speech_s: float,
     ) -> Segment:  # fmt: skip
-        one = Decision.of(self._labels, found, self._cut, speech=speech_s > 0)
+        one = self._decided(found, speech_s)
         return Segment(
             start_s, end_s, one.label, one.confidence, one.probabilities, one.abstain, state or one.label, speaker,
-            text, speech_s,
+            text, speech_s, one.attributes,
         )  # fmt: skip
+
+    def _decided(self, found: np.ndarray, speech_s: float) -> Decision:
+        return Decision.of(self._labels, found, self._cut, speech=speech_s > 0, attributes=self._model.attributes)
 
     def _partial(self, began: float) -> list[StreamEvent]:
         """An answer for the stretch that is open, if it is time for one."""
@@ -329,18 +333,18 @@ class Stream:
         elif self._aside_weight > 0:
             found = self._aside / self._aside_weight
         elif self._segments:  # turns without speech: all count alike
-            found = np.mean([list(s.probabilities.values()) for s in self._segments], axis=0)
+            found = np.mean([s.numbers for s in self._segments], axis=0)
         else:
             found = self._model.score_one(self._head.take(0, self._longest), self._settings.text, self._columns)
         speech_s = self._segmenter.speech / SAMPLE_RATE_HZ
-        one = Decision.of(self._labels, found, self._cut, speech=speech_s > 0)
+        one = self._decided(found, speech_s)
         two = speech_s > 0 and self.remarks.two_sided and not self._settings.turns
         return Prediction(
             one.label, one.confidence, one.probabilities, one.abstain, speech_s == 0, tuple(self._segments),
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
             self._model.notes(self._settings.text, self._settings.sentences, self.remarks.rate_hz)
             + self.remarks.notes + (TWO_VOICES,) * two,
-            sum_up(self._segments, self._settings.by, self._cut),
+            sum_up(self._segments, self._settings.by, self._cut), one.attributes,
         )  # fmt: skip
 
 

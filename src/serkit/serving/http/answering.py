@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from serkit import audio, calibration
+from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
@@ -54,6 +54,7 @@ class Answerer:
         return {
             "model": model.id,
             "labels": list(model.labels),
+            "attributes": list(model.attributes),
             "reads_text": model.reads_text,
             "max_clip_s": model.max_clip_s,
             "licence": str(model.bundle.head.get("licence", {}).get("weights", "unknown")),
@@ -181,7 +182,7 @@ class _Scored(Model):
     """A model that knows the answer for one whole clip already, from a batch.
 
     Args:
-        model: the same in all else. n: samples of the clip. text: its words. row: (classes,) its probabilities.
+        model: the same in all else. n: samples of the clip. text: its words. row: (classes + attributes,) its answer.
     """
 
     def __init__(self, model: Model, n: int, text: str, row: np.ndarray) -> None:
@@ -192,7 +193,7 @@ class _Scored(Model):
         """The known row for the whole clip; parts are scored."""
         if len(samples) != self._n or (text or "") != self._text:
             return self._whole.score_one(samples, text, columns)
-        found: np.ndarray = calibration.restricted(self._row[None], columns)[0]
+        found: np.ndarray = self._whole.chosen(self._row[None], columns)[0]
         return found
 
 

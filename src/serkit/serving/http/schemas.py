@@ -13,6 +13,9 @@ MAX_TEXT = 100_000
 _SUMMARY = (
     "Seconds by the emotion that held; of parts with the pauses within them, so that they add up to more than speech_s."
 )
+_ATTRIBUTES = (
+    "Arousal, valence and dominance on the scale of the corpus that taught them; empty of a model that learned none."
+)
 MAX_TURNS = 20_000
 _SCORES: dict[str, Any] = {"anger": 0.64, "fear": 0.1, "happiness": 0.1, "neutral": 0.1, "sadness": 0.06}
 _SEGMENT: dict[str, Any] = {
@@ -25,6 +28,7 @@ _SEGMENT: dict[str, Any] = {
     "state": "anger",
     "speech_s": 1.3,
     "scores": _SCORES,
+    "attributes": {},
 }
 _SPEAKER: dict[str, Any] = {
     "speaker": "A",
@@ -34,6 +38,7 @@ _SPEAKER: dict[str, Any] = {
     "speech_s": 1.3,
     "summary": {"anger": 1.49},
     "scores": _SCORES,
+    "attributes": {},
 }
 RESULT_EXAMPLE: dict[str, Any] = {
     "index": 0,
@@ -47,6 +52,7 @@ RESULT_EXAMPLE: dict[str, Any] = {
     "abstain": "",
     "no_speech": False,
     "scores": _SCORES,
+    "attributes": {},
     "duration_s": 12.48,
     "speech_s": 9.1,
     "segments": [_SEGMENT],
@@ -100,6 +106,7 @@ class SegmentRow(Row):
     state: str = Field(description="The emotion that holds at this time, after hysteresis.")
     speech_s: float
     scores: dict[str, float] = Field(description="Calibrated probability of each label; they sum to 1.")
+    attributes: dict[str, float] = Field(default={}, description=_ATTRIBUTES)
 
 
 class SpeakerRow(Row):
@@ -115,6 +122,7 @@ class SpeakerRow(Row):
     scores: dict[str, float] = Field(
         description="Mean over the speaker's parts, weighted by the speech in them; of a channel, its own answer."
     )
+    attributes: dict[str, float] = Field(default={}, description=_ATTRIBUTES)
 
 
 class Result(Row):
@@ -132,6 +140,7 @@ class Result(Row):
     abstain: Abstain | None = Field(None, description="'', 'no_speech' or 'unsure'.")
     no_speech: bool | None = None
     scores: dict[str, float] | None = None
+    attributes: dict[str, float] = Field(default={}, description=_ATTRIBUTES)
     duration_s: float | None = None
     speech_s: float | None = None
     segments: list[SegmentRow] = Field(default=[])
@@ -229,6 +238,7 @@ class ModelAnswer(Row):
 
     model: str
     labels: list[str]
+    attributes: list[str] = Field(description="Those of arousal, valence and dominance that it answers.")
     reads_text: bool
     max_clip_s: float
     licence: str = Field(description="Of the weights.")
@@ -287,6 +297,7 @@ def segment_row(segment: Segment) -> dict[str, Any]:
         "time": {"begin_s": row["start_s"], "end_s": row["end_s"]},
         **{k: row[k] for k in ("text", "speaker", "label", "confidence", "abstain", "state", "speech_s")},
         "scores": row["probabilities"],
+        "attributes": row["attributes"],
     }
 
 
@@ -308,5 +319,5 @@ def result_row(prediction: Prediction, index: int, file: str | None, text: str |
         "error": None,
         **{k: row[k] for k in ("granularity", "label", "confidence", "abstain", "no_speech")},
         "speakers": [_scored(one) for one in row["speakers"]],
-        **{k: row[k] for k in ("duration_s", "speech_s", "summary", "notes")},
+        **{k: row[k] for k in ("duration_s", "speech_s", "summary", "notes", "attributes")},
     }

@@ -80,9 +80,16 @@ export function showHere(p, part) {
     part && part.state !== part.label
       ? h("p", { class: "muted" }, `Over time ${part.state} holds: ${part.label} leads by too little, or for too short.`)
       : null,
+    attributes(shown.attributes),
     words,
   );
   byId("here").replaceChildren(left, bars(shown.probabilities, best));
+}
+
+/** Arousal, valence and dominance in a line, where the model learned them. */
+function attributes(known) {
+  const said = Object.entries(known).map(([name, value]) => `${name} ${value.toFixed(1)}`);
+  return said.length ? h("p", { class: "number" }, said.join(" · ")) : null;
 }
 
 /** The scores of what is no speech: there for those who ask, and nothing that looks like an answer. */

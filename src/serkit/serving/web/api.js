@@ -216,6 +216,7 @@ function row(result, model) {
     abstain: result.abstain,
     no_speech: result.no_speech,
     probabilities: result.scores,
+    attributes: result.attributes,
     granularity: result.granularity,
     segments: result.segments.map(part),
     summary: result.summary,
@@ -237,5 +238,6 @@ function part(segment) {
     state: segment.state,
     speech_s: segment.speech_s,
     probabilities: segment.scores,
+    attributes: segment.attributes,
   };
 }

@@ -6,11 +6,12 @@ const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""'
 const WRITERS = {
   json: (p) => `${JSON.stringify(p, null, 1)}\n`,
   csv(p) {
-    const labels = Object.keys(p.probabilities);
-    const head = ["path", "start_s", "end_s", "speaker", "text", "label", "confidence", "abstain", "state", ...labels];
+    const [labels, known] = [Object.keys(p.probabilities), Object.keys(p.attributes)];
+    const head = ["path", "start_s", "end_s", "speaker", "text", "label", "confidence", "abstain", "state", ...labels, ...known];
     const rows = p.segments.map((s) => [
       p.path ?? "-", f(s.start_s, 3), f(s.end_s, 3), s.speaker ?? "", s.text ?? "", s.label, f(s.confidence, 6),
       s.abstain, s.state, ...labels.map((x) => f(s.probabilities[x], 6)),
+      ...known.map((x) => f(s.attributes[x], 6)),
     ]);
     return [head, ...rows].map((cells) => `${cells.map(cell).join(",")}\n`).join("");
   },
