@@ -11,6 +11,8 @@ from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
 from serkit.types import CANONICAL_LABELS, NEUTRAL, Manifest
 
+_OF_ATTRIBUTES = ("attribute_mse", "ccc")  # losses that learn arousal, valence and dominance
+
 
 def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     """Refuse a manifest whose splits or classes a recipe cannot be run on.
@@ -68,8 +70,9 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 f"systems.{name}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; "
                 "set train.targets=labels"
             )
-        if any(loss.name == "ccc" for loss in system.losses):
-            _one_scale(manifest, f"systems.{name}")
+        for loss in system.losses:
+            if loss.name in _OF_ATTRIBUTES:
+                _one_scale(manifest, f"systems.{name}: the loss '{loss.name}'")
         if system.balance == "neutral" and not train.counts().get(NEUTRAL):
             raise SerkitError(
                 f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
@@ -86,7 +89,7 @@ def _one_scale(manifest: Manifest, at: str) -> None:
     if len(set(scales.values())) > 1:
         told = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in scales.items())
         raise SerkitError(
-            f"{at}: the loss 'ccc' learns arousal, valence and dominance, and these corpora rate them on other scales "
+            f"{at} learns arousal, valence and dominance, and these corpora rate them on other scales "
             f"({told}): leave it out, or train on one corpus"
         )
 
