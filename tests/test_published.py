@@ -18,9 +18,11 @@ import yaml
 from made import made_config, made_examples, made_manifest, made_system
 from serkit import pipeline
 from serkit.corpora.toy import toy
+from serkit.errors import SerkitError
 from serkit.fitting import Fitting, make_accelerator
-from serkit.networks import build_network, load_config
+from serkit.networks import build_network, load_config, load_network
 from serkit.recipe import Recipe, load_recipe, parse_recipe
+from serkit.serving.export import to_onnx
 
 CHECKPOINTS = (
     "whisper/large-v2", "whisper/large-v3", "hubert/large-ls960-ft", "hubert/xlarge-ls960-ft", "wavlm/large",
@@ -100,6 +102,35 @@ def test_medusa2025_learns_votes_and_attributes(folders: dict[str, Path], toy_ro
     config = load_config(run.network("wavlm_hubert_modernbert", "fold0"))
     assert len(config.dims) == 3
     assert config.model["mixup"] == 0.3
+
+
+def test_abhinaya2025_is_its_speech_system_alone(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    recipe = small("abhinaya2025", "model.hidden=8", "train.batch_size=8")
+    run, tree = finish(recipe, toy_root, tmp_path)
+    assert list(recipe.systems) == ["s1"]
+    assert recipe.systems["s1"].losses[0].parameters == {"gamma": 2.0, "class_weights": "inverse_frequency"}
+    assert "in place of microsoft/wavlm-large" in json.dumps(tree), "the substitution is told"
+    network, _ = load_network(run.network("s1", "full"))
+    assert network.head.pool.pooling == "attentive_statistics"
+    assert not network.backbone.normalise, "samples as they are"
+
+
+def test_sailer2025_learns_votes_by_adapters(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    narrow = ("model.hidden=8", "model.frame_width=8", "model.lora_rank=2", "model.frozen_layers=2")
+    run, _ = finish(small("sailer2025", *narrow, "train.batch_size=8"), toy_root, tmp_path)
+    network, _ = load_network(run.network("wavlm", "full"))
+    weights = network.layer_weights.weights()
+    assert len(weights) == 5
+    assert len(weights.unique()) > 1, "they were learned"
+    with pytest.raises(SerkitError, match="no ONNX form of a speech_backbone with states: weighted"):
+        to_onnx(network, "speech_backbone", run.recipe.labels)
+
+
+def test_the_released_layers_of_sailer_are_those_that_adapt() -> None:
+    """Read in its code: those whose number, from 0, is above half of the 24."""
+    system = load_recipe("sailer2025").systems["wavlm"]
+    assert system.model.parameters["frozen_layers"] == len([k for k in range(24) if not k > 24 // 2])
 
 
 @pytest.mark.slow

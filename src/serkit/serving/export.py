@@ -239,6 +239,8 @@ def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
 def _speech_backbone(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> tuple[str, str]:
     from serkit.serving.export_speech import speech_frames
 
+    if network.layer_weights is not None or network.frame_layers is not None:
+        raise SerkitError("no ONNX form of a speech_backbone with states: weighted or frame_layers")
     ((x, n),) = inputs.values()
     x = _normalised(graph, network.normalisation, 0, x, graph.mask(n, graph.time(x)))
     frames, mask = speech_frames(graph, network, x, n)
