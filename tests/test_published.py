@@ -115,6 +115,12 @@ def test_abhinaya2025_is_its_speech_system_alone(folders: dict[str, Path], toy_r
     assert not network.backbone.normalise, "samples as they are"
 
 
+def test_the_baseline_of_the_challenge(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    run, _ = finish(small("wavlm_baseline", "model.hidden=8", "train.batch_size=8"), toy_root, tmp_path)
+    network, _ = load_network(run.network("wavlm", "full"))
+    assert network.normalisation.keeps_statistics, "samples by the training set"
+
+
 def test_sailer2025_learns_votes_by_adapters(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     narrow = ("model.hidden=8", "model.frame_width=8", "model.lora_rank=2", "model.frozen_layers=2")
