@@ -6,11 +6,12 @@ import torch
 from made import made_config, made_examples, made_system
 from serkit.errors import SerkitError
 from serkit.losses.cross_entropy import cross_entropy
+from serkit.losses.kl_soft import kl_soft
 from serkit.losses.neutral_margin import neutral_margin
 from serkit.networks import build_network
 from serkit.objective import Objective
 from serkit.sampling import Loader
-from serkit.tensors import Batch, Outputs
+from serkit.tensors import Batch, Mixture, Outputs
 
 
 def made(**changes):
@@ -86,3 +87,38 @@ def test_what_cannot_be_summed_is_refused():
     system = made_system(losses=["center_loss"])
     with pytest.raises(SerkitError, match="needs a network with an embedding"):
         Objective(system, made_examples()[0], torch.nn.Linear(1, 1))
+
+
+def test_labels_are_mixed_as_the_network_mixed_its_rows():
+    """Distributions, hard labels, unknown ones, attributes and classes that a corpus cannot have, by hand."""
+    objective, *_ = made(losses=["kl_soft", "attribute_mse"], train={"loss_scale": "fixed"})
+    nan = float("nan")
+    labels = torch.tensor([0, 1, -1, 2])
+    ratings = torch.tensor([[2.0, 4.0, nan], [4.0, 6.0, 1.0], [1.0, 1.0, 1.0], [5.0, 5.0, 5.0]])
+    can = torch.tensor([[True, False, True]]).expand(4, 3).clone()
+    can[1] = True
+    batch = Batch(tuple("abcd"), {}, {}, labels, class_mask=can, attributes=ratings)
+    mixture = Mixture(torch.tensor([1, 2, 3, 0]), torch.tensor([0.25, 0.5, 0.5, 0.0]))
+    outputs = Outputs(torch.randn(4, 3), attributes=torch.randn(4, 3), mixture=mixture)
+    _, parts = objective(outputs, batch)
+    by_hand = Batch(
+        batch.ids, {}, {}, labels,
+        targets=torch.tensor([[0.75, 0.25, 0.0], [nan] * 3, [nan] * 3, [0.0, 0.0, 1.0]]),
+        class_mask=torch.tensor([[True, True, True], [True, True, True], [True, False, True], [True, False, True]]),
+        attributes=torch.tensor([[2.5, 4.5, nan], [2.5, 3.5, 1.0], [3.0, 3.0, 3.0], [5.0, 5.0, 5.0]]),
+    )  # fmt: skip
+    by_hand = replace(by_hand, labels=torch.tensor([0, -1, -1, 2]))
+    torch.testing.assert_close(parts["kl_soft"], kl_soft(outputs, by_hand))
+    away = (outputs.attributes - by_hand.attributes) ** 2
+    torch.testing.assert_close(parts["attribute_mse"], away.nanmean())
+    assert batch.labels is labels, "what the loader gave is as it was"
+
+
+def test_a_mixture_of_votes_is_the_votes_mixed():
+    objective, *_ = made(losses=["kl_soft"], train={"loss_scale": "fixed"})
+    votes = torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.0, 5.0]])  # counts: whoever has more raters weighs no more
+    batch = Batch(("a", "b"), {}, {}, torch.tensor([0, -1]), targets=votes)
+    outputs = Outputs(torch.randn(2, 3), mixture=Mixture(torch.tensor([1, 0]), torch.tensor([0.5, 0.0])))
+    _, parts = objective(outputs, batch)
+    mixed = torch.tensor([[0.375, 0.125, 0.5], [0.0, 0.0, 1.0]])
+    torch.testing.assert_close(parts["kl_soft"], kl_soft(outputs, replace(batch, targets=mixed)))

@@ -29,9 +29,10 @@ def test_attributes_on_one_scale_or_an_unknown_one_are_joined(other):
     check_splits(apply_labels(join([corpus("a", [1, 5]), corpus("b", other)]), recipe), recipe)
 
 
-def test_attributes_on_two_scales_are_not_learned_together():
+@pytest.mark.parametrize("loss", ["ccc", "attribute_mse"])
+def test_attributes_on_two_scales_are_not_learned_together(loss):
     joined = join([corpus("a", [1, 5]), corpus("b", (1, 7))])
-    recipe = parse_recipe(TEXT % ", ccc")
+    recipe = parse_recipe(TEXT % f", {loss}")
     with pytest.raises(SerkitError, match=r"systems\.a: it learns arousal, .* \(a from 1 to 5, b from 1 to 7\)"):
         check_splits(apply_labels(joined, recipe), recipe)
     unrated = dataclasses.replace(corpus("b", (1, 7)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,9 @@ from serkit import registry
 from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.loss_sum import LossSum
+from serkit.losses._targets import target_rows
 from serkit.settings import System
-from serkit.tensors import Batch, Outputs
+from serkit.tensors import Batch, Mixture, Outputs
 
 
 class Objective(nn.Module):
@@ -71,9 +73,13 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The scaled sum (scalar) and each loss as it came, by name.
 
+        Where the network mixed rows (``outputs.mixture``), every loss sees the labels mixed alike.
+
         Args:
             shares: of this batch in a group of batches, by loss, from :meth:`shares`; ``None`` where it stands alone.
         """
+        if outputs.mixture is not None:
+            batch = _mixed(batch, outputs.mixture, outputs.emotion)
         values = {name: part(outputs, batch) for name, part in self.parts.items()}
         return self.sum(values, shares), values
 
@@ -100,3 +106,25 @@ class Objective(nn.Module):
         """Parameter groups of the losses with state, and of a learned scaling."""
         groups = [group for module in self.stateful.values() for group in module.param_groups()]  # type: ignore[operator]
         return groups + self.sum.param_groups()
+
+
+def _mixed(batch: Batch, mixture: Mixture, emotion: Tensor) -> Batch:
+    """The batch with distributions and attributes mixed as the network mixed its rows.
+
+    As where clips are mixed before (:mod:`serkit.augment`): a row keeps its label beside its distribution, a class that
+    has a share of a mixture is possible for it, and what is unknown of one clip is unknown of its mixture.
+    """
+    targets, known = target_rows(batch, emotion.shape[1], emotion.detach().float())
+    mixed = mixture.shares > 0
+    both = torch.where(mixed, known & known[mixture.partners], known)
+    targets = torch.where(both[:, None], mixture.of(targets), 0.0)
+    attributes = batch.attributes
+    if attributes is not None:  # 0 times an unknown one is unknown, so rows that were not mixed are taken as they are
+        attributes = torch.where(mixed[:, None], mixture.of(attributes), attributes)
+    return replace(
+        batch,
+        labels=torch.where(both, batch.labels, -1),
+        targets=targets,
+        class_mask=None if batch.class_mask is None else batch.class_mask | (targets > 0),
+        attributes=attributes,
+    )

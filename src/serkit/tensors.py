@@ -72,6 +72,23 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Which clips of a batch a network mixed inside itself, while it is trained (manifold mixup).
+
+    Attributes:
+        partners: (batch,) int64 row that was mixed into each row. shares: (batch,) its share, from 0 to ½.
+    """
+
+    partners: Tensor
+    shares: Tensor
+
+    def of(self, rows: Tensor) -> Tensor:
+        """(batch, ...) rows, each with its partner's share of it: what the network did, to be done with the labels."""
+        shares = self.shares.to(rows).reshape(-1, *[1] * (rows.ndim - 1))
+        return (1 - shares) * rows + shares * rows[self.partners]
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What a network gives for a batch.
 
@@ -81,6 +98,8 @@ class Outputs:
         attributes: (batch, 3) arousal, valence, dominance, where it has that head.
         embedding: (batch, dim) the vector the classifier reads.
         frames: (batch, time, dim) frame-level features, with ``frames_mask`` (batch, time).
+        mixture: how rows were mixed with each other on the way to ``emotion``, ``attributes`` and ``embedding``, where
+            they were; the labels are mixed alike before any loss sees them.
     """
 
     emotion: Tensor
@@ -89,6 +108,7 @@ class Outputs:
     embedding: Tensor | None = None
     frames: Tensor | None = None
     frames_mask: Tensor | None = None
+    mixture: Mixture | None = None
 
 
 def length_mask(lengths: Tensor, time: int) -> Tensor:

@@ -72,8 +72,65 @@ def test_frames_are_those_of_the_frozen_encoder(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_padding_and_order_change_no_logit_in_training_either(family: str) -> None:
-    network = made(family, {"dropout": 0.0}, heads=2, pooling="attentive_statistics").train()
+def test_all_states_are_those_of_the_frozen_encoder(family: str) -> None:
+    encoder = registry.find("encoders", family)(f"{family}/random", dtype="float32", layer="all")
+    backbone = backbones.build(backbones.describe(f"{family}/random")).eval()
+    clips = waves(200, 5200)
+    with torch.no_grad():
+        batch = batch_of(clips, extra=1234, filler=0.7)
+        states, lengths = backbone.states(batch.features["waveform"][:, :, 0], batch.lengths["waveform"])
+    assert len(states) == len(backbone.layers) + 1
+    for row, wanted in enumerate(encoder([c[:, 0].numpy() for c in clips])):
+        assert int(lengths[row]) == len(wanted)
+        found = torch.cat([s[row, : len(wanted)] for s in states], dim=1)
+        np.testing.assert_allclose(found.numpy(), wanted, atol=2e-5)
+
+
+def test_weighted_states_go_through_the_layers_on_each_frame() -> None:
+    """SAILER (arXiv 2505.22133), by hand: softmax weights, linear layers with ReLU between, the mean over time."""
+    network = made(states="weighted", frame_layers=3, frame_width=6, hidden=5).eval()
+    clip = waves(5200)[0]
+    with torch.no_grad():
+        network.layer_weights.logits.copy_(torch.tensor([0.1, -1.0, 2.0, 0.5, 0.0]))
+        states, _ = network.backbone.states(clip[None, :, 0], torch.tensor([5200]))
+        weights = network.layer_weights.logits.exp() / network.layer_weights.logits.exp().sum()
+        frames = sum(w * s[0] for w, s in zip(weights, states, strict=True))
+        first, second, third = (m for m in network.frame_layers if isinstance(m, nn.Linear))
+        frames = third(second(first(frames).relu()).relu())
+        outputs = network(batch_of([clip, waves(900)[0]], extra=777, filler=0.3))
+    torch.testing.assert_close(outputs.embedding[0], frames.mean(dim=0), atol=1e-5, rtol=1e-5)
+    assert outputs.frames.shape[2] == 6
+    fresh = made(states="weighted").layer_weights
+    torch.testing.assert_close(fresh.weights(), torch.full((5,), 0.2))
+
+
+def test_adapters_of_the_upper_feed_forward_layers_alone() -> None:
+    pytest.importorskip("peft")
+    options = {"lora_targets": ["intermediate_dense", "output_dense"], "frozen_layers": 2, "frame_layers": 2}
+    network = made(tuning="lora", states="weighted", **options)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    grouped = {id(p) for group in network.param_groups(1e-2) for p in group["params"]}
+    assert grouped == {id(p) for p in network.parameters() if p.requires_grad}
+    step(network)
+    step(network)
+    changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+    adapted = {k for k in changed if k.startswith("backbone.")}
+    assert {k.split("layers.")[1].split(".")[0] for k in adapted} == {"2", "3"}
+    assert all("lora_" in k and "feed_forward" in k for k in adapted)
+    assert {"layer_weights.logits", "frame_layers.0.weight"} <= changed
+    assert any(k.startswith("head.") for k in changed)
+    with torch.no_grad():
+        learned = network(batch_of(waves(3000, 900))).emotion
+        network.finish()
+        torch.testing.assert_close(network(batch_of(waves(3000, 900))).emotion, learned, atol=1e-5, rtol=1e-5)
+    assert not any("lora_" in k for k in network.state_dict())
+
+
+@pytest.mark.parametrize("options", [{}, {"states": "weighted", "frame_layers": 2, "frame_width": 8}])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_and_order_change_no_logit_in_training_either(family: str, options: dict[str, Any]) -> None:
+    off = {"frame_dropout": 0.0} if "frame_layers" in options else {}
+    network = made(family, {"dropout": 0.0}, heads=2, pooling="attentive_statistics", **options, **off).train()
     clips = waves(900, 4000, 5600, 2500)
     together = network(batch_of(clips, extra=3000, filler=-0.5)).emotion
     for row, clip in enumerate(clips):
@@ -273,7 +330,14 @@ def test_without_peft_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("options", [{}, {"wave_normalise": "train", "heads": 2, "pooling": "attention", "max_s": 0.6}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"wave_normalise": "train", "heads": 2, "pooling": "attention", "max_s": 0.6},
+        {"states": "weighted", "frame_layers": 2, "frame_width": 12},
+    ],
+)
 def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, Any]) -> None:
     """Eight clips of under a window to a second, as one padded batch and one by one."""
     pytest.importorskip("onnx")
@@ -282,4 +346,6 @@ def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, An
     network = made(family, **options).eval()
     if "wave_normalise" in options:
         network.set_statistics("waveform", torch.tensor([0.01]), torch.tensor([0.1]))
+    if network.layer_weights is not None:
+        torch.nn.init.normal_(next(network.layer_weights.parameters()))
     assert largest_difference(network, to_onnx(network, "speech_backbone", ("a", "b", "c"))) < 1e-4

@@ -184,6 +184,21 @@ class Backbone(nn.Module):
         Returns:
             (batch, frames, dim) and (batch,) int64 numbers of real frames.
         """
+        states, n_frames = self.states(samples, lengths, every=False)
+        return states[0], n_frames
+
+    def states(self, samples: Tensor, lengths: Tensor, *, every: bool = True) -> tuple[list[Tensor], Tensor]:
+        """Hidden states of some clips: what enters the first layer, then what each layer gives.
+
+        The last one is the model's own output, after its final normalisation, as in features with ``layer: all``.
+
+        Args:
+            samples: (batch, time) float, anything in the padding. lengths: (batch,) int64, at least 1.
+            every: or else the last one alone.
+
+        Returns:
+            (batch, frames, dim) each, and (batch,) int64 numbers of real frames.
+        """
         lengths = lengths.clamp(min=self.window)
         short = self.window - samples.shape[1]
         samples = nn.functional.pad(samples, (0, short)) if short > 0 else samples
@@ -196,8 +211,9 @@ class Backbone(nn.Module):
         if self._norm is not None:
             self._norm.lengths = (lengths - self._kernels[0]) // self._strides[0] + 1
         mask = None if bool(real.all()) else real.long()
-        frames: Tensor = self.model(samples, attention_mask=mask).last_hidden_state
-        return frames, (lengths - self.window) // self.hop + 1
+        found = self.model(samples, attention_mask=mask, output_hidden_states=every)
+        below = list(found.hidden_states[:-1]) if every else []
+        return [*below, found.last_hidden_state], (lengths - self.window) // self.hop + 1
 
     def freeze_front(self) -> None:
         """Train the convolutions no further, and keep no graph of them."""

@@ -17,13 +17,15 @@ class AttributeHead(nn.Sequential):
 
     Args:
         layers: (batch, dim) to (batch, 3).
+        ends: of a fixed scale instead: ``low + (high - low) * sigmoid``.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *layers: nn.Module) -> None:
+    def __init__(self, *layers: nn.Module, ends: tuple[float, float] | None = None) -> None:
         super().__init__(*layers)
+        self.ends = ends
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("std", torch.ones(3))
 
@@ -39,4 +41,7 @@ class AttributeHead(nn.Sequential):
         """(batch, dim) to (batch, 3) arousal, valence, dominance."""
         for layer in self:
             embedding = layer(embedding)
-        return embedding * self.std + self.mean
+        if self.ends is None:
+            return embedding * self.std + self.mean
+        low, high = self.ends
+        return low + (high - low) * embedding.sigmoid() + (self.mean - self.mean)  # NaN where it is not taught

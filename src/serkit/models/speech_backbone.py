@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.backbones import Backbone, add_adapters, merge_adapters
+from serkit.layer_weights import LayerWeights
 from serkit.layers import FeatureNormalisation
 from serkit.models._flam_head import FlamHead, FramePooling
 from serkit.parameters import Fraction, Needs, Positive, Rate, Size, Whole
@@ -19,6 +20,7 @@ from serkit.tensors import Batch, Outputs, length_mask
 
 Tuning = Literal["full", "frozen", "lora"]
 WaveNormalise = Literal["checkpoint", "train", "none"]
+States = Literal["last", "weighted"]
 
 
 class SpeechBackbone(nn.Module):
@@ -41,6 +43,10 @@ class SpeechBackbone(nn.Module):
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         wave_normalise: of the samples, ``checkpoint``: each clip as the pretrained network expects it; ``train``:
             mean and standard deviation of the training set; ``none``.
+        states: ``last``: the frames are those of the last layer; ``weighted``: a sum of those of all layers and of what
+            enters the first, whose weights are learned and begin equal (SAILER, arXiv 2505.22133; SUPERB).
+        frame_layers: linear layers on each frame after that, with ReLU and dropout between them (SAILER: 3).
+        frame_width, frame_dropout: of these (SAILER: 256 and 0.1).
         max_s: only so many seconds of a longer clip are read, in training and answering; ``None`` reads all.
         heads: of the self-attention, 0 leaves it out. pooling, bottleneck, hidden, dropout, attention_dropout,
             layer_norm, attribute_head, neutral_head: see ``FlamHead``.
@@ -66,6 +72,10 @@ class SpeechBackbone(nn.Module):
         lora_targets: Annotated[Sequence[str], Needs("tuning", "lora")] = ("q_proj", "v_proj"),
         gradient_checkpointing: Annotated[bool, Needs("tuning", "full", "lora")] = False,
         wave_normalise: WaveNormalise = "checkpoint",
+        states: States = "last",
+        frame_layers: Whole = 0,
+        frame_width: Annotated[Size, Needs("frame_layers")] = 256,
+        frame_dropout: Annotated[Rate, Needs("frame_layers")] = 0.1,
         max_s: Positive | None = None,
         heads: Whole = 0,
         pooling: FramePooling = "mean",
@@ -81,7 +91,12 @@ class SpeechBackbone(nn.Module):
         self.dims = dict(dims)
         if list(self.dims.values()) != [1]:
             raise SerkitError(f"speech_backbone reads one waveform: features: [waveform]; got {self.dims}")
-        for what, given, known in (("tuning", tuning, Tuning), ("wave_normalise", wave_normalise, WaveNormalise)):
+        words = (
+            ("tuning", tuning, Tuning),
+            ("wave_normalise", wave_normalise, WaveNormalise),
+            ("states", states, States),
+        )
+        for what, given, known in words:
             if given not in get_args(known):
                 raise SerkitError(f"speech_backbone: no {what} '{given}'" + did_you_mean(given, get_args(known)))
         n_layers = len(backbone.layers)
@@ -103,8 +118,12 @@ class SpeechBackbone(nn.Module):
         _freeze(backbone, freeze_feature_encoder, frozen_layers)
         if gradient_checkpointing and tuning != "frozen":
             backbone.checkpoint_activations()
+        self.layer_weights = LayerWeights(n_layers + 1) if states == "weighted" else None
+        self.frame_layers = (
+            _frame_layers(backbone.dim, frame_width, frame_layers, frame_dropout) if frame_layers else None
+        )
         self.head = FlamHead(
-            dim=backbone.dim,
+            dim=frame_width if frame_layers else backbone.dim,
             n_classes=n_classes,
             heads=heads,
             pooling=pooling,
@@ -133,8 +152,8 @@ class SpeechBackbone(nn.Module):
         """Score a batch.
 
         Returns:
-            Outputs with ``embedding`` (batch, embedding_dim) and ``frames`` (batch, time, dim of the backbone) with
-            ``frames_mask``; a clip's are its own, whatever it is padded with.
+            Outputs with ``embedding`` (batch, embedding_dim) and ``frames`` (batch, time, dim of the backbone, or
+            ``frame_width``) with ``frames_mask``; a clip's are its own, whatever it is padded with.
 
         Raises:
             SerkitError: the waveform is missing.
@@ -147,15 +166,19 @@ class SpeechBackbone(nn.Module):
             samples, mask, lengths = samples[:, :longest], mask[:, :longest], lengths.clamp(max=longest)
         samples = self.normalisation(name, samples, mask)
         with torch.no_grad() if self.tuning == "frozen" else nullcontext():
-            frames, n_frames = self.backbone(samples[:, :, 0], lengths)
+            states, n_frames = self.backbone.states(samples[:, :, 0], lengths, every=self.layer_weights is not None)
+        frames = states[0] if self.layer_weights is None else _weighted(self.layer_weights.weights(), states)
+        if self.frame_layers is not None:
+            frames = self.frame_layers(frames)
         outputs: Outputs = self.head(frames, length_mask(n_frames, frames.shape[1]))
         return outputs
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Parameters that are trained, by learning rate: the head, then the backbone from its last layer down."""
+        """Parameters that are trained, by learning rate: what stands on the backbone, then that from the top down."""
         last = self.backbone_lr if self.backbone_lr is not None else lr
         placed: set[int] = set()
-        groups = [_group(self.head, lr, placed)]
+        own = [m for m in (self.head, self.layer_weights, self.frame_layers) if m is not None]
+        groups = [_group(nn.ModuleList(own), lr, placed)]
         layers = self.backbone.layers
         for below, layer in enumerate(reversed(layers)):
             groups.append(_group(layer, last * self.layer_decay**below, placed))
@@ -166,6 +189,22 @@ class SpeechBackbone(nn.Module):
         """After training: adapters become part of the weights."""
         if self.tuning == "lora":
             merge_adapters(self.backbone)
+
+
+def _frame_layers(dim: int, width: int, n_layers: int, dropout: float) -> nn.Sequential:
+    """Linear layers from ``dim`` to ``width``, ReLU and dropout between them."""
+    layers: list[nn.Module] = [nn.Linear(dim, width)]
+    for _ in range(n_layers - 1):
+        layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)]
+    return nn.Sequential(*layers)
+
+
+def _weighted(weights: Tensor, states: Sequence[Tensor]) -> Tensor:
+    """The sum of (batch, time, dim) states by their (states,) weights."""
+    frames = weights[0] * states[0]
+    for weight, state in zip(weights[1:], states[1:], strict=True):
+        frames = frames + weight * state
+    return frames
 
 
 def _freeze(backbone: Backbone, front: bool, frozen_layers: int) -> None:

@@ -11,6 +11,8 @@ from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
 from serkit.types import CANONICAL_LABELS, NEUTRAL, Manifest
 
+_OF_ATTRIBUTES = ("attribute_mse", "ccc")  # losses that learn arousal, valence and dominance
+
 
 def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     """Refuse a manifest whose splits or classes a recipe cannot be run on.
@@ -68,7 +70,7 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 f"systems.{name}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; "
                 "set train.targets=labels"
             )
-        if system.model.parameters.get("attribute_head") or any(loss.name == "ccc" for loss in system.losses):
+        if system.model.parameters.get("attribute_head") or any(loss.name in _OF_ATTRIBUTES for loss in system.losses):
             _one_scale(manifest, f"systems.{name}")
         if system.train.select == "ccc" and not any(u.is_rated for u in manifest.split("dev")):
             raise SerkitError(

@@ -7,6 +7,7 @@ learned them, ``attributes`` (batch, 3): arousal, valence, dominance, NaN for on
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from serkit.types import ATTRIBUTES
 if TYPE_CHECKING:
     from torch import nn
 
+    from serkit.models._attributes import AttributeHead
     from serkit.models._flam_head import FlamHead, FramePool
 
 _STD_FLOOR = 1e-5
@@ -45,6 +47,7 @@ def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: We
         "mean_pool": _mean_pool,
         "flam": _flam,
         "compact": _compact,
+        "deepser": _deepser,
         "speech_backbone": _speech_backbone,
     }
     if model not in known:
@@ -247,11 +250,18 @@ def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
 
 
 def _speech_backbone(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
-    from serkit.serving.export_speech import speech_frames
+    from serkit.serving.export_speech import speech_states
 
     ((x, n),) = inputs.values()
     x = _normalised(graph, network.normalisation, 0, x, graph.mask(n, graph.time(x)))
-    frames, mask = speech_frames(graph, network, x, n)
+    states, mask = speech_states(graph, network, x, n)
+    frames = states[-1]
+    if network.layer_weights is not None:
+        weights = [graph.constant(w) for w in numpy(network.layer_weights.weights())]
+        parts = [graph.times(state, weight) for state, weight in zip(states, weights, strict=True)]
+        frames = functools.reduce(graph.add, parts)
+    if network.frame_layers is not None:
+        frames = graph.sequence(frames, network.frame_layers)
     return _flam_head(graph, network.head, frames, mask)
 
 
@@ -299,9 +309,49 @@ def _flam_head(graph: Graph, head: FlamHead, frames: str, mask: str) -> Outputs:
         embedding = graph.linear(embedding, head.embed)
     found = {"emotion": graph.sequence(embedding, head.emotion), "embedding": embedding}
     if head.attributes is not None:
-        raw = graph.times(graph.sequence(embedding, head.attributes), graph.constant(numpy(head.attributes.std)))
-        found["attributes"] = graph.add(raw, graph.constant(numpy(head.attributes.mean)))
+        found["attributes"] = _attributes(graph, head.attributes, embedding)
     return found
+
+
+def _attributes(graph: Graph, head: AttributeHead, embedding: str) -> str:
+    raw, mean, std = graph.sequence(embedding, head), numpy(head.mean), numpy(head.std)
+    if head.ends is not None:
+        low, high = head.ends
+        raw, mean, std = graph("Sigmoid", raw), low + (mean - mean), np.array(high - low)
+    return graph.add(graph.times(raw, graph.constant(std)), graph.constant(mean))
+
+
+def _deepser(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
+    first, last, masks = [], [], []
+    for k, (x, n) in enumerate(inputs.values()):
+        mask = graph.mask(n, graph.time(x))
+        h1, h2 = _leg(graph, network.legs[k], _normalised(graph, network.normalisation, k, x, mask), mask)
+        first.append(h1)
+        last.append(h2)
+        masks.append(mask)
+    width = network.embedding_dim
+    pooled = [_pool(graph, x, mask, network.pool, width) for x, mask in zip(last, masks, strict=True)]
+    if len(network.fusion):
+        every = _joined(graph, masks)
+        _, of_first = _leg(graph, network.fusion[0], _joined(graph, first), every)
+        twice = graph("Concat", every, every, axis=1)
+        _, fused = _leg(graph, network.fusion[1], _joined(graph, [*last, of_first]), twice)
+        pooled.append(_pool(graph, fused, twice, network.pool, width))
+    embedding = graph("Relu", graph.linear(_joined(graph, pooled), network.embed))
+    found = {"emotion": graph.linear(embedding, network.emotion), "embedding": embedding}
+    if network.attributes is not None:
+        found["attributes"] = _attributes(graph, network.attributes, embedding)
+    return found
+
+
+def _leg(graph: Graph, leg: Any, x: str, mask: str) -> tuple[str, str]:
+    """What the first and what the last transformer layer of a leg gives."""
+    states = [graph.sequence(x, leg.project)]
+    for layer in leg.layers:
+        x = states[-1]
+        x = graph.layer_norm(graph.add(x, graph.attention(x, x, mask, layer.attention.inner)), layer.norm_attention)
+        states.append(graph.layer_norm(graph.add(x, graph.sequence(x, layer.inner)), layer.norm_inner))
+    return states[1], states[-1]
 
 
 def _frame_pool(graph: Graph, pool: FramePool, frames: str, mask: str) -> str:

@@ -14,14 +14,15 @@ from serkit.serving.graphs import Graph, numpy
 _QUIET_VARIANCE = 1e-7  # as in serkit.foundation.backbones
 
 
-def speech_frames(graph: Graph, network: Any, x: str, n: str) -> tuple[str, str]:
+def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str], str]:
     """Samples through the backbone of a :class:`serkit.models.speech_backbone.SpeechBackbone`.
 
     Args:
         x: (batch, time, 1) samples, zeros in the padding. n: (batch,) int64 lengths.
 
     Returns:
-        (batch, frames, dim) and its (batch, frames) mask.
+        What enters the first layer and what each layer gives, the last one normalised where the model does so, each
+        (batch, frames, dim); and their (batch, frames) mask.
 
     Raises:
         SerkitError: a variant of the architecture that has no form here.
@@ -109,9 +110,10 @@ def _position(graph: Graph, frames: str, conv: Any) -> str:
     return _turned(graph, graph.gelu(found))
 
 
-def _transformer(graph: Graph, frames: str, mask: str, encoder: Any, *, stable: bool) -> str:
+def _transformer(graph: Graph, frames: str, mask: str, encoder: Any, *, stable: bool) -> list[str]:
     if not stable:
         frames = graph.layer_norm(frames, encoder.layer_norm)
+    states = [frames]
     first = encoder.layers[0].attention
     distance = _distance_bias(graph, frames, first) if hasattr(first, "rel_attn_embed") else None
     for layer in encoder.layers:
@@ -125,7 +127,8 @@ def _transformer(graph: Graph, frames: str, mask: str, encoder: Any, *, stable: 
             frames = graph.layer_norm(frames, layer.layer_norm)
             frames = graph.add(frames, _feed_forward(graph, frames, layer.feed_forward))
             frames = graph.layer_norm(frames, layer.final_layer_norm)
-    return graph.layer_norm(frames, encoder.layer_norm) if stable else frames
+        states.append(frames)
+    return [*states[:-1], graph.layer_norm(frames, encoder.layer_norm)] if stable else states
 
 
 def _feed_forward(graph: Graph, x: str, module: Any) -> str:

@@ -1,0 +1,202 @@
+"""Recipes of published systems, small, from recordings to a report: tiny random checkpoints of the real classes.
+
+They cannot hear. What is shown is that each recipe's parts go together and learn, and that what is known to be wrong in
+released code of these systems is not so here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from made import made_config, made_examples, made_manifest, made_system
+from serkit import pipeline
+from serkit.corpora.toy import toy
+from serkit.fitting import Fitting, make_accelerator
+from serkit.networks import build_network, load_config, load_network
+from serkit.recipe import Recipe, load_recipe, parse_recipe
+from serkit.serving.export import largest_difference, to_onnx
+
+CHECKPOINTS = (
+    "whisper/large-v2", "whisper/large-v3", "hubert/large-ls960-ft", "hubert/xlarge-ls960-ft", "wavlm/large",
+    "roberta/large", "modernbert/large",
+)  # fmt: skip
+QUICK = ("train.epochs=1", "train.lr=1e-3", "evaluate.draws=10")
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """A tiny checkpoint of the real class for each name, in ``roots.yaml`` of this machine."""
+    pytest.importorskip("transformers")
+    from serkit.foundation.tiny import tiny_folder
+
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    made = {}
+    for name in CHECKPOINTS:
+        family = name.split("/")[0]
+        layers = {"num_hidden_layers": 4} if family != "whisper" else {}  # as many as mean_last_4 takes
+        made[name] = tiny_folder(family, tmp_path / "models" / name.replace("/", "-"), **layers)
+    (tmp_path / "config").mkdir()
+    table = yaml.safe_dump({"checkpoints": {name: str(folder) for name, folder in made.items()}})
+    (tmp_path / "config" / "roots.yaml").write_text(table)
+    return made
+
+
+def small(name: str, *overrides: str, systems: tuple[str, ...] | None = None) -> Recipe:
+    """A recipe with small networks and one epoch, and only some of its systems where they are named."""
+    tree = load_recipe(name).model_dump(mode="json")
+    if systems is not None:
+        tree["systems"] = {key: tree["systems"][key] for key in systems}
+    return parse_recipe(yaml.safe_dump(tree), (*QUICK, *overrides))
+
+
+def finish(recipe: Recipe, toy_root: Path, tmp_path: Path) -> tuple[pipeline.Run, dict[str, Any]]:
+    """Run on half of the toy corpus's clips; every system is measured and learned by the losses it names."""
+    clips = toy(toy_root).where(lambda u: u.id.endswith("_1"))
+    run = pipeline.prepare(recipe, clips, tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    run = pipeline.Run(run.folder)
+    tree: dict[str, Any] = json.loads((run.folder / "report" / "report.json").read_text(encoding="utf-8"))
+    for name, system in recipe.systems.items():
+        found = tree["systems"][name]["test"]["macro_f1"]
+        assert 0.0 <= found["value"] <= 1.0
+        assert found["n"] == len(run.manifest.split("test"))
+        for history in (run.folder / "systems" / name).glob("*/history.jsonl"):
+            row = json.loads(history.read_text().splitlines()[0])
+            assert {f"loss_{loss.name}" for loss in system.losses} <= row.keys()
+            assert np.isfinite([v for v in row.values() if isinstance(v, float)]).all()
+    return run, tree
+
+
+SMALL_LEGS = ("transcripts=corpus", "model.hidden=8", "model.feed_forward=16", "train.batch_size=16")
+
+
+def test_odyssey2024_ends_in_the_vote_of_its_seven(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    recipe = small("odyssey2024", *SMALL_LEGS)
+    run, tree = finish(recipe, toy_root, tmp_path)
+    assert len(recipe.systems) == 7
+    assert "stack" not in tree["systems"]
+    names = list(recipe.systems)
+    rows = [run.predictions(name, "test") for name in names]
+    voted = tree["systems"]["vote"]["test"]["macro_f1"]
+    assert voted["n"] == len(rows[0].ids)
+    assert {f.name for f in recipe.features.values()} == {
+        "wavlm/large", "hubert/xlarge-ls960-ft", "whisper/large-v3", "roberta/large",
+    }  # fmt: skip
+
+
+def test_medusa2025_learns_votes_and_attributes(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    chosen = ("whisper_roberta", "wavlm_hubert_modernbert")
+    recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2", systems=chosen)
+    run, tree = finish(recipe, toy_root, tmp_path)
+    assert {"stack", "vote"} <= tree["systems"].keys()
+    config = load_config(run.network("wavlm_hubert_modernbert", "fold0"))
+    assert len(config.dims) == 3
+    assert config.model["mixup"] == 0.3
+
+
+def test_abhinaya2025_is_its_speech_system_alone(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    recipe = small("abhinaya2025", "model.hidden=8", "train.batch_size=8")
+    run, tree = finish(recipe, toy_root, tmp_path)
+    assert list(recipe.systems) == ["s1"]
+    assert recipe.systems["s1"].losses[0].parameters == {"gamma": 2.0, "class_weights": "inverse_frequency"}
+    assert "in place of microsoft/wavlm-large" in json.dumps(tree), "the substitution is told"
+    network, _ = load_network(run.network("s1", "full"))
+    assert network.head.pool.pooling == "attentive_statistics"
+    assert not network.backbone.normalise, "samples as they are"
+
+
+def test_the_baseline_of_the_challenge(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    run, _ = finish(small("wavlm_baseline", "model.hidden=8", "train.batch_size=8"), toy_root, tmp_path)
+    network, _ = load_network(run.network("wavlm", "full"))
+    assert network.normalisation.keeps_statistics, "samples by the training set"
+
+
+def test_sailer2025_learns_votes_by_adapters(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    narrow = ("model.hidden=8", "model.frame_width=8", "model.lora_rank=2", "model.frozen_layers=2")
+    run, _ = finish(small("sailer2025", *narrow, "train.batch_size=8"), toy_root, tmp_path)
+    network, _ = load_network(run.network("wavlm", "full"))
+    weights = network.layer_weights.weights()
+    assert len(weights) == 5
+    assert len(weights.unique()) > 1, "they were learned"
+    assert largest_difference(network, to_onnx(network, "speech_backbone", run.manifest.labels)) < 1e-4
+
+
+def test_the_released_layers_of_sailer_are_those_that_adapt() -> None:
+    """Read in its code: those whose number, from 0, is above half of the 24."""
+    system = load_recipe("sailer2025").systems["wavlm"]
+    assert system.model.parameters["frozen_layers"] == len([k for k in range(24) if not k > 24 // 2])
+
+
+@pytest.mark.slow
+def test_medusa2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2")
+    finish(recipe, toy_root, tmp_path)
+    assert len(recipe.systems) == 12
+    assert len({system.model_dump_json(include={"features"}) for system in recipe.systems.values()}) == 12
+
+
+# ---------------------------------------------------------------- what is wrong in released code
+
+
+def made_fitting(seed: int = 1, **train: Any) -> Fitting:
+    """A fitting of the network and losses of medusa2025, small, on made-up features with votes of distributions."""
+    published = load_recipe("medusa2025").systems["wavlm_roberta"]
+    model = {"name": "deepser", **published.model.parameters, "hidden": 8, "feed_forward": 16, "attribute_head": False}
+    losses = [{"name": "kl_soft", "class_weights": "sqrt_inverse_frequency"}]
+    system = made_system(model=model, losses=losses, train={"schedule": "constant", **train})
+    config = made_config(system, seed)
+    torch.manual_seed(seed)
+    examples, _ = made_examples(made_manifest())
+    return Fitting(system, config, "full", examples, build_network(config), make_accelerator(system.train, "cpu"))
+
+
+def test_every_batch_of_an_epoch_is_learned_from() -> None:
+    """Regression: in MEDUSA's release the loss stands outside of the loop, and one batch an epoch is learned."""
+    fitting = made_fitting(batch_size=8, accumulate=2)
+    backward, steps, step = [], [], fitting.optimizer.step
+    original = fitting.accelerator.backward
+    fitting.accelerator.backward = lambda loss: (backward.append(float(loss.detach())), original(loss))
+    fitting.optimizer.step = lambda *a, **k: (steps.append(1), step(*a, **k))
+    fitting.epoch(0)
+    n = len(fitting.loader)
+    assert n > 2
+    assert len(backward) == n
+    assert len(steps) == -(-n // 2)
+    heard = [i for batch in fitting.loader.epoch(0) for i in batch.ids]
+    assert sorted(heard) == sorted(fitting.loader.examples.ids), "and every clip is in one of them"
+
+
+def test_the_optimiser_keeps_its_state_over_epochs() -> None:
+    """Regression: MEDUSA's released script makes a new AdamW in every epoch of its second stage."""
+    fitting = made_fitting()
+    fitting.epoch(0)
+    before = {k: float(v["step"]) for k, v in fitting.optimizer.state_dict()["state"].items()}
+    fitting.epoch(1)
+    after = {k: float(v["step"]) for k, v in fitting.optimizer.state_dict()["state"].items()}
+    assert all(after[k] == 2 * n for k, n in before.items())
+    assert before
+
+
+def test_training_with_mixup_goes_on_where_it_was_stopped() -> None:
+    whole, first, second = (made_fitting() for _ in range(3))
+    torch.manual_seed(3)
+    whole.epoch(0)
+    whole.epoch(1)
+    torch.manual_seed(3)
+    first.epoch(0)
+    state = first.state_dict()
+    torch.manual_seed(99)
+    second.load_state_dict(state)
+    second.epoch(1)
+    for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(a, b)
