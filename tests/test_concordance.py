@@ -159,6 +159,12 @@ def test_what_no_loss_teaches_is_not_answered(tmp_path, toy_root):
     network = train_network(system, config, part, part, tmp_path, device="cpu")
     said = score(network, part, system="x", model="m").attributes
     assert np.isfinite(said).all(axis=0).tolist() == [False, True, False]
+    same = part.attributes.copy()
+    same[:, 1] = 3.0  # all valence alike: learned as that, beside the others
+    both = system.model_copy(update={"losses": made_system(losses=["cross_entropy", "ccc"]).losses})
+    alike = dataclasses.replace(part, attributes=same)
+    network = train_network(both, config, alike, alike, tmp_path / "alike", device="cpu")
+    assert np.isfinite(score(network, alike, system="x", model="m").attributes).all()
     flat = dataclasses.replace(part, attributes=np.full_like(part.attributes, 3.0))
     with pytest.raises(SerkitError, match="no two ratings of the training clips differ"):
         train_network(system, config, flat, flat, tmp_path / "flat", device="cpu")

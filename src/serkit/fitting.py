@@ -249,11 +249,12 @@ def set_attribute_scale(network: nn.Module, system: System, train: Examples) -> 
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, train.attributes, 0.0).sum(axis=0, dtype=np.float64) / count
     std = np.sqrt((np.where(known, train.attributes - mean, 0.0) ** 2).sum(axis=0) / count)
-    std = np.where(taught_attributes(network, system, train), std, 0.0)
-    if not (std > 0).any():
+    taught = taught_attributes(network, system, train)
+    if not (taught & (std > 0)).any():
         raise SerkitError(
             "attribute_head is true, and no two ratings of the training clips differ: leave the head and its loss out"
         )
+    std = np.where(taught, np.where(std > 0, std, 1.0), 0.0)  # one that is always the same is learned as that
     for head in heads:
         head.set_scale(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
 
