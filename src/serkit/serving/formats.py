@@ -114,7 +114,7 @@ def _line(p: Prediction) -> str:
     return f"{p.path or '-'}  {p.label} {p.confidence:.2f}  ({others}){doubt}{_attributes(p)}"
 
 
-def _attributes(p: Prediction | Segment | Speaker) -> str:
+def _attributes(p: Prediction | Speaker) -> str:
     """``; arousal 4.2, valence 3.1``, or nothing."""
     known = ", ".join(f"{name} {value:.1f}" for name, value in p.attributes.items())
     return f"; {known}" if known else ""
@@ -127,11 +127,13 @@ def _timeline_table(p: Prediction) -> str:
     voice = max([len(s.speaker or "") for s in p.segments] + [7])
     if p.segments:
         who = f"{'speaker':{voice}}  " if speakers else ""
-        lines.append(f"  {'from':>9}  {'to':>9}  {who}{'label':{wide}}  sure  {'holds':{wide}}")
+        names = "".join(f"  {name}" for name in p.attributes)
+        lines.append(f"  {'from':>9}  {'to':>9}  {who}{'label':{wide}}  sure  {'holds':{wide}}{names}")
     for s in p.segments:
         who = f"{s.speaker or '':{voice}}  " if speakers else ""
         sure = f"{s.confidence:.2f}" + ("?" if s.abstain else " ")
-        words = _attributes(s) + (f"  {' '.join(s.text.split())}" if s.text else "")
+        numbers = "".join(f"  {value:{len(name)}.1f}" for name, value in s.attributes.items())
+        words = numbers + (f"  {' '.join(s.text.split())}" if s.text else "")
         lines.append(
             f"  {clock(s.start_s):>9}  {clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
         )
