@@ -197,12 +197,15 @@ def _transcripts(given: Path | str | None) -> tuple[Path | None, list[Turn]]:
     return (path, []) if path.is_dir() else (None, read_transcript(path))
 
 
+def words_of(folder: Path, name: str) -> Path | None:
+    """The transcript in a folder that is called as the recording is; ``None`` where there is none."""
+    found = (folder / f"{Path(name).stem}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in found if path.is_file()), None)
+
+
 def _beside(folder: Path, name: str) -> Path:
-    """The transcript in a folder that is called as the recording is."""
-    for suffix in SUFFIXES:
-        found = folder / f"{Path(name).stem}{suffix}"
-        if found.is_file():
-            return found
+    if (found := words_of(folder, name)) is not None:
+        return found
     raise SerkitError(f"{name}: no transcript {Path(name).stem}({'|'.join(SUFFIXES)}) in {folder}")
 
 

@@ -21,11 +21,11 @@ from serkit.processes import WorkerDied, cores, in_processes
 from serkit.serving import formats
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By, Prediction
+from serkit.serving.resuming import STDIN
 
 if TYPE_CHECKING:
     from serkit.serving.hearing import Beside
 
-STDIN = "-"
 Tell = Callable[[str, float], None]  # which file, and the share of it that is heard
 _SOON_S = 1.0
 _MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
