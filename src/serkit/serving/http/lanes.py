@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("serkit.serving")
 _BACKOFF_S = 0.5
-_UNREAD = 2  # times that a recording waits for another worker because one died before it read it
+UNREAD = 2
+"""How often a recording or a stream waits for another worker because one died before it read anything of it."""
 
 
 @dataclass(eq=False)
@@ -251,7 +252,7 @@ class Lane:
                 _settle(item, Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s))
             elif len(items) == 1 and blamed:
                 _settle(item, Refused("internal", "a worker died of this recording; it is not tried again"))
-            elif not blamed and item.unread >= _UNREAD:
+            elif not blamed and item.unread >= UNREAD:
                 said = f"{item.unread + 1} workers died before they read this recording; come again later"
                 _settle(item, Refused("not_ready", said, self.retry_after_s))
             elif not item.future.done():

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from serkit.serving.http.errors import Refused
+from serkit.serving.http.lanes import UNREAD
 from serkit.serving.http.process import Worker, WorkerLost
 from serkit.serving.http.schemas import StreamStart, first_fault
 from serkit.serving.http.service import Service
@@ -43,7 +44,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
         if service.streams > service.settings.streams:
             raise Refused("busy", f"{service.settings.streams} streams are open, the limit; come again later")
         start = await _first(socket, service)
-        worker = (await service.ready_lane(service.live)).workers[0]
+        worker = await _open(service, start, name)
         await _converse(socket, service, worker, start, name)
         outcome = "ok"
     except (WebSocketDisconnect, _Over):
@@ -83,13 +84,32 @@ async def _first(socket: WebSocket, service: Service) -> StreamStart:
     return start
 
 
+async def _open(service: Service, start: StreamStart, key: str) -> Worker:
+    """A worker that hears the stream. One that was dead before it was asked is replaced, and nobody's fault here.
+
+    Raises:
+        Refused: options that the model does not take. WorkerLost: it died of them, or others died after it.
+    """
+    lane = await service.ready_lane(service.live)
+    worker, max_s = lane.workers[0], 60 * service.settings.stream_max_minutes
+    for left in reversed(range(1 + UNREAD)):
+        try:
+            _checked(await _ask(service, worker, "open", (key, start.model_dump(exclude={"type", "api_key"}), max_s)))
+            break
+        except WorkerLost as error:
+            if error.asked or not left:
+                raise
+            LOG.warning("streams worker was dead before it was asked, request %s: %s", key, error)
+            await lane.revive(worker)
+    return worker
+
+
 async def _converse(socket: WebSocket, service: Service, worker: Worker, start: StreamStart, key: str) -> None:
-    max_s = 60 * service.settings.stream_max_minutes
-    _checked(await _ask(service, worker, "open", (key, start.model_dump(exclude={"type", "api_key"}), max_s)))
     try:
         await socket.send_json({
             "type": "ready", "model": service.about["model"], "labels": start.labels or service.about["labels"],
-            "encoding": start.encoding, "rate_hz": start.rate_hz, "channels": start.channels, "max_s": max_s,
+            "encoding": start.encoding, "rate_hz": start.rate_hz, "channels": start.channels,
+            "max_s": 60 * service.settings.stream_max_minutes,
         })  # fmt: skip
         ended = await _listen(socket, service, worker, key)
         events, result = _checked(await _ask(service, worker, "finish", (key,)))
