@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serkit import __version__
-from serkit.errors import in_one_line
 from serkit.serving.http import reference, sockets
 from serkit.serving.http.errors import CODE, Refused
+from serkit.serving.http.logs import of_loop, where
 from serkit.serving.http.metrics import CONTENT_TYPE
 from serkit.serving.http.openapi import BODY, ERRORS, JOB_ERRORS, described
 from serkit.serving.http.schemas import Health, JobAnswer, ModelAnswer, PredictAnswer
@@ -45,6 +45,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(of_loop)
         await service.start()
         warm = asyncio.create_task(service.warm())
         try:
@@ -227,7 +228,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:
         name = request.scope[REQUEST]
-        LOG.error("request %s: %s", name, in_one_line(error))
+        LOG.error("request %s: %s", name, where(error))
         said = f"something went wrong here; the service's log has it under request {name}"
         return shaped(Refused("internal", said), **{"x-request-id": name})
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from serkit.errors import RunFailed
 from serkit.serving.http.errors import Refused
+from serkit.serving.http.logs import where
 from serkit.serving.http.process import Worker, WorkerLost
 from serkit.serving.http.worker import Failure, Setup, Task, requests_of
 
@@ -188,8 +189,8 @@ class Lane:
                 for item in items:
                     _settle(item, _shutting_down())
                 raise
-            except Exception:  # a bug: logged and told; a runner that ends would take a worker from all
-                LOG.error("%s lane, request %s", self.setup.lane, _requests(items), exc_info=True)
+            except Exception as error:  # noqa: BLE001  # logged and told; a runner that ends would take a worker from all
+                LOG.error("%s lane, request %s: %s", self.setup.lane, _requests(items), where(error))
                 for item in items:
                     _settle(item, Refused("internal", "something went wrong here; the service's log has it"))
 

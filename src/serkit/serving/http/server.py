@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serkit.errors import RunFailed
 from serkit.serving.http.app import create_app
+from serkit.serving.http.logs import Wordless
 from serkit.serving.http.service import Service
 from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.sockets import MAX_READ
@@ -40,6 +41,7 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
         server_header=False, ws_max_size=MAX_READ, ws_max_queue=8, timeout_keep_alive=5, lifespan="on",
         ws_per_message_deflate=False, timeout_graceful_shutdown=int(settings.grace_s) + 5,
     )  # fmt: skip
+    logging.getLogger("uvicorn.error").addFilter(Wordless())  # it logs what the application raised
     server = _Server(config, service)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()

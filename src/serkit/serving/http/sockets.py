@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.lanes import UNREAD
+from serkit.serving.http.logs import where
 from serkit.serving.http.process import Worker, WorkerLost
 from serkit.serving.http.schemas import StreamStart, first_fault
 from serkit.serving.http.service import Service
@@ -56,6 +57,9 @@ async def stream(socket: WebSocket, service: Service) -> None:
     except Refused as error:
         outcome = error.code
         await _say_error(socket, error)
+    except Exception as error:  # noqa: BLE001  # a bug: logged under the stream's name, and told
+        LOG.error("stream, request %s: %s", name, where(error))
+        await _say_error(socket, Refused("internal", f"something went wrong here; the service's log has it as {name}"))
     finally:
         service.streams -= 1
         service.metrics.streams.dec()
