@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 from serkit.serving.http.errors import Refused
+from serkit.serving.http.service import Service as Behind
+from serkit.serving.http.settings import ServiceSettings
+from serkit.serving.http.sockets import _ask, _next
+from serkit.serving.http.uploads import Body, Budget, _chunks
 from serkit.serving.http.worker import Task
 
 from .test_http_faults import Standing, lane_of
@@ -35,5 +41,55 @@ def test_what_is_being_answered_and_what_waits_are_both_told_that_the_lane_is_cl
         assert [getattr(x, "code", x) for x in found] == ["shutting_down"] * 2
         with pytest.raises(Refused, match="shutting down"):
             lane.submit(Task(b"x"), None, 60)
+
+    asyncio.run(scene())
+
+
+def of_message(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:
+    async def receive() -> Any:
+        return await come
+
+    return _next(cast(Any, SimpleNamespace(receive=receive)), 60)
+
+
+def of_answer(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:
+    async def exchange(name: str, payload: Any) -> Any:
+        return await come
+
+    service = cast(Behind, SimpleNamespace(settings=ServiceSettings(timeout_s=60)))
+    return _ask(service, cast(Any, SimpleNamespace(exchange=exchange)), "push", ())
+
+
+def of_body(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:
+    async def stream() -> Any:
+        yield await come
+
+    async def read() -> bytes:
+        request = cast(Any, SimpleNamespace(headers={}, stream=stream))
+        return b"".join([x async for x in _chunks(request, ServiceSettings(), Body(Budget(99)), 99, said=99)])
+
+    return read()
+
+
+@pytest.mark.parametrize("ticks", range(6))
+@pytest.mark.parametrize(
+    ("what", "sent"), [(of_message, {"type": "websocket.receive", "bytes": b""}), (of_answer, []), (of_body, b"x")]
+)
+def test_who_is_ended_while_something_comes_ends(
+    what: Callable[[asyncio.Future[Any]], Coroutine[Any, Any, Any]], sent: Any, ticks: int
+) -> None:
+    """With wait_for of Python 3.11, what came at that very moment was answered, and the ending forgotten."""
+
+    async def scene() -> None:
+        come = asyncio.get_running_loop().create_future()
+        waits = asyncio.create_task(what(come))
+        for _ in range(6):
+            await asyncio.sleep(0)
+        come.set_result(sent)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        if waits.cancel():
+            await asyncio.wait({waits})
+            assert waits.cancelled()
 
     asyncio.run(scene())

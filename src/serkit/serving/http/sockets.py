@@ -134,12 +134,12 @@ async def _converse(socket: WebSocket, service: Service, worker: Worker, start: 
 async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str) -> bool:
     """Pass on samples until the client says finish (``True``) or the service has to close (``False``)."""
     closing = asyncio.create_task(service.closing.wait())
+    coming: asyncio.Task[dict[str, Any]] | None = None
     try:
         while True:
             coming = asyncio.create_task(_next(socket, service.settings.idle_s))
             await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
-                coming.cancel()
                 return False
             message = coming.result()
             content = message.get("bytes")
@@ -154,13 +154,16 @@ async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str)
                 raise Refused("bad_request", 'expected samples as binary, or {"type": "finish"}')
     finally:
         closing.cancel()
+        if coming is not None:
+            coming.cancel()
 
 
 async def _ask(service: Service, worker: Worker, name: str, payload: tuple[Any, ...]) -> Any:
     """What the worker answers; one that takes too long is ended, and with it all its streams."""
     asked = asyncio.ensure_future(worker.exchange(name, payload))
     try:
-        return await asyncio.wait_for(asyncio.shield(asked), service.settings.timeout_s)
+        async with asyncio.timeout(service.settings.timeout_s):
+            return await asyncio.shield(asked)
     except TimeoutError:
         worker.kill()
         return await asked
@@ -172,7 +175,8 @@ def _asks(message: dict[str, Any], kind: str) -> bool:
 
 async def _next(socket: WebSocket, limit_s: float) -> dict[str, Any]:
     try:
-        message = dict(await asyncio.wait_for(socket.receive(), limit_s))
+        async with asyncio.timeout(limit_s):  # wait_for of Python 3.11 swallows a cancellation now and then
+            message = dict(await socket.receive())
     except TimeoutError:
         raise Refused("too_slow", f"nothing came for {limit_s:g} s; silence has to be sent as samples") from None
     if message["type"] == "websocket.disconnect":

@@ -245,7 +245,8 @@ async def _chunks(
     while True:
         left = settings.read_s + received / settings.least_rate - (loop.time() - began)
         try:
-            chunk = await asyncio.wait_for(anext(stream), min(settings.read_s, left))
+            async with asyncio.timeout(min(settings.read_s, left)):
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
