@@ -311,6 +311,8 @@ def _resampled(
             if len(block) == 0:
                 if known and not lossy:
                     raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
+                if known:
+                    remarks.fell_short(at, int(file.frames), rate)
                 break
             at += len(block)
             heard = _apart(block, name) if apart else _mono(block, name, remarks)

@@ -155,3 +155,38 @@ def test_words_that_were_written_anew_are_answered_anew(folder: Path, tmp_path: 
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert sorted(part["text"] for row in rows for part in row["segments"]) == ["another", "two"]
     assert "2 of 2" in ask(folder, **options)[2][0]
+
+
+def test_what_is_of_one_recording_is_refused_for_several(folder: Path, tmp_path: Path) -> None:
+    """The words and turns of the one were taken for those of all others too."""
+    words, turns = tmp_path / "a.srt", tmp_path / "a.rttm"
+    words.write_text("1\n00:00:00,000 --> 00:00:00,900\nhello\n", encoding="utf-8")
+    turns.write_text("SPEAKER a 1 0.0 0.9 <NA> <NA> Ada <NA> <NA>\n", encoding="utf-8")
+    with pytest.raises(SerkitError, match="the words of one recording and 2 are asked about"):
+        ask(folder, transcript=words, timeline=True)
+    with pytest.raises(SerkitError, match="the turns of 'a' alone and 2 recordings are asked about"):
+        ask(folder, rttm=turns, by="turn", timeline=True)
+    assert ask(folder / "a.wav", rttm=turns, transcript=words, timeline=True)[0] == 0
+    with turns.open("a", encoding="utf-8") as file:
+        file.write("SPEAKER b 1 0.0 0.9 <NA> <NA> Ben <NA> <NA>\n")
+    _, text, _ = ask(folder, rttm=turns, by="turn", timeline=True, kind="csv")
+    assert [row.split(",")[3] for row in text.splitlines()[1:]] == ["Ada", "Ben"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc here")
+def test_a_file_system_that_takes_no_file_is_refused_before_work(folder: Path) -> None:
+    """Whoever may write everywhere was told by a traceback."""
+    with pytest.raises(SerkitError, match=r"--out /proc/x\.csv cannot be written: "):
+        ask(folder, out=Path("/proc/x.csv"))
+
+
+def test_to_look_whether_a_file_can_be_written_leaves_none(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SerkitError, match="no label 'angry'"):
+        ask(folder, out=tmp_path / "o.csv", labels=("angry", "sad"))
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_standard_input_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello")))
+    (line,) = ask("-")[2]
+    assert line.startswith("standard input: not audio that can be read")

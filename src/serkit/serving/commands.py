@@ -63,7 +63,7 @@ def predict(
         _check_out(asked.out, files)
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
-    worker.check()
+    worker.check(len(files))
     head = formats.header(kind, labels, timeline=timeline)
     answered = _answered(asked, worker.model, head, files)
     for line in unread:
@@ -80,7 +80,8 @@ def predict(
             pace.answered(path, failed=isinstance(answer, str))
             if isinstance(answer, str):
                 failed += 1
-                complain(formats.shown(answer if path in answer else f"{path}: {answer}"))
+                named = path in answer if path != STDIN else "standard input" in answer
+                complain(formats.shown(answer if named else f"{path}: {answer}"))
                 continue
             told.of(answer)
             sink.add(answer)
@@ -256,10 +257,14 @@ def _check_out(out: Path, files: Sequence[str]) -> None:
             raise SerkitError(f"--out {out} is one of the recordings, which it would write over; choose another name")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not out.exists()
+        if fresh or out.is_file():  # a pipe would take that for all that comes
+            with out.open("ab"):  # there may be a right to, and a file system that takes nothing
+                pass
+        if fresh:
+            out.unlink()
     except OSError as error:
         raise SerkitError(f"--out {out} cannot be written: {error.strerror or error}") from None
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise SerkitError(f"--out {out} cannot be written: no permission")
 
 
 def _is_same(out: Path, path: str) -> bool:

@@ -72,6 +72,23 @@ class Beside:
         """Whether words with times will be known."""
         return bool(self._sentences) or self._folder is not None or self._words is not None
 
+    def check(self, n_recordings: int) -> None:
+        """Refuse what is of one recording for several: words and turns would be another's.
+
+        Raises:
+            SerkitError: a transcript of one, or an RTTM that names a single one.
+        """
+        if n_recordings > 1 and self._sentences:
+            raise SerkitError(
+                f"--transcript has the words of one recording and {n_recordings} are asked about; give a folder with a "
+                "transcript for each, called as the recording is"
+            )
+        if n_recordings > 1 and self._rttm is not None and len(self._rttm) == 1:
+            raise SerkitError(
+                f"--rttm has the turns of '{next(iter(self._rttm))}' alone and {n_recordings} recordings are asked about; "
+                "give one that names each"
+            )
+
     def of(self, name: str, recording: Recording, *, apart: bool = False) -> tuple[list[Turn], list[Turn]]:
         """The turns and the sentences of a recording; none of either where nothing was asked for.
 
