@@ -84,9 +84,10 @@ class Beside:
                 "transcript for each, called as the recording is"
             )
         if n_recordings > 1 and self._rttm is not None and len(self._rttm) == 1:
+            known = next(iter(self._rttm))
             raise SerkitError(
-                f"--rttm has the turns of '{next(iter(self._rttm))}' alone and {n_recordings} recordings are asked about; "
-                "give one that names each"
+                f"--rttm has the turns of '{known}' alone and {n_recordings} recordings are asked about; give one that "
+                "names each"
             )
 
     def of(self, name: str, recording: Recording, *, apart: bool = False) -> tuple[list[Turn], list[Turn]]:

@@ -136,6 +136,11 @@ async def read_body(request: Request, settings: ServiceSettings, budget: Budget,
         if len(body.uploads) > settings.max_files:
             raise Refused("bad_request", f"{len(body.uploads)} recordings, expected at most {settings.max_files}")
         body.options = read_options(request.query_params.multi_items(), given)
+        if len(body.uploads) > 1 and (body.options.turns or body.options.sentences):
+            raise Refused(
+                "bad_option",
+                f"turns and sentences are of one recording and {len(body.uploads)} came; send a request for each",
+            )
     except BaseException:
         body.close()
         raise
