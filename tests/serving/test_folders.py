@@ -190,3 +190,10 @@ def test_standard_input_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello")))
     (line,) = ask("-")[2]
     assert line.startswith("standard input: not audio that can be read")
+
+
+def test_an_address_is_told_not_to_be_fetched() -> None:
+    (line,) = ask("https://example.org/a.wav")[2]
+    assert line == (
+        "https://example.org/a.wav: no such file; an address is not fetched: hand what lies there to standard input"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +12,11 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
+from typer.testing import CliRunner
+
+from serkit.cli import app
+from serkit.errors import RunFailed
+from serkit.serving.http import server
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.service import Service as Behind
 from serkit.serving.http.settings import ServiceSettings
@@ -18,6 +24,7 @@ from serkit.serving.http.sockets import _ask, _next
 from serkit.serving.http.uploads import Body, Budget, _chunks
 from serkit.serving.http.worker import Task
 
+from .signals import GOLDEN
 from .test_http_faults import Standing, lane_of
 
 
@@ -93,3 +100,25 @@ def test_who_is_ended_while_something_comes_ends(
             assert waits.cancelled()
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["before", "while it starts"])
+def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch, seen: bool) -> None:
+    """The models were loaded first, and the exit code was the server's own."""
+    if seen:
+        monkeypatch.setattr(server, "create_app", lambda _: pytest.fail("the service was begun"))
+    else:
+        monkeypatch.setattr(server, "_refuse_taken", lambda *_: None)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(app, ["serve", "--port", str(port), "--model", str(GOLDEN), "--workers", "1"])
+    assert isinstance(result.exception, RunFailed)
+    assert f"127.0.0.1:{port}" in str(result.exception)
+    assert not seen or "already in use" in str(result.exception)
+
+
+def test_a_host_that_there_is_not_is_one_line() -> None:
+    with pytest.raises(RunFailed, match=r"cannot listen at 999\.1\.1\.1:8000: "):
+        server.serve(ServiceSettings(model=str(GOLDEN)), "999.1.1.1")
