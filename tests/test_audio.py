@@ -140,6 +140,15 @@ def test_nan_and_infinite_samples_are_refused(bad: float) -> None:
         audio.to_mono_16k(samples, RATE)
 
 
+def test_where_a_sample_that_is_no_number_lies_is_counted_from_the_beginning() -> None:
+    """It was counted from the beginning of some block of ten seconds."""
+    samples = np.tile(tone(), 25)
+    samples[20 * RATE + 5] = np.nan
+    for apart in (False, True):
+        with pytest.raises(SerkitError, match=rf"\(first at sample {20 * RATE + 5}\)"):
+            list(audio.blocks(wav_bytes(samples, subtype="FLOAT"), apart=apart))
+
+
 def test_overshoot_is_cut_and_a_foreign_scale_refused() -> None:
     assert np.abs(audio.load(wav_bytes(tone() * 3, subtype="FLOAT"))).max() == 1.0
     with pytest.raises(SerkitError, match="full scale"):

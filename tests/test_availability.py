@@ -66,6 +66,20 @@ def test_a_folder_in_roots_and_what_needs_no_download_exit_0(tmp_path: Path) -> 
     assert ask("--check", "wavlm/random")[0] == 0
 
 
+def test_what_was_looked_at_is_said_and_what_was_not(tmp_path: Path) -> None:
+    """Loadable it was called whatever numbers, or bytes that are none, stood in a file of the right size."""
+    code, said = ask("--check", f"path:{tiny_folder('wavlm', tmp_path / 'mine')}")
+    assert code == 0
+    assert "loadable: yes, by its files, sizes, shapes, names of the layers; its numbers are read when" in said
+    (row,) = json.loads(ask("--check", f"path:{tiny_folder('facodec', tmp_path / 'codec')}", "--json")[1])
+    assert (row["loadable"], row["looked_at"]) == (True, "files, sizes"), "a .bin says little before it is read"
+    file = tmp_path / "mine" / "model.safetensors"
+    file.write_bytes(bytes(file.stat().st_size))
+    code, said = ask("--check", f"path:{file.parent}")
+    assert code == 1
+    assert f"loadable: no ({file} is no safetensors file)" in said
+
+
 def test_several_names_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     code, said = ask("--check", "logmel/40", "wavlm/random", "logmel/40", "mfcc/13", "--json")
     assert code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,68 @@ def shard_gone(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def told(**changes: object) -> Callable[[Path], None]:
+    """config.json says something else than the weights are."""
+
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return spoil
+
+
+def header(change: Callable[[dict[str, dict[str, list[int]]]], None]) -> Callable[[Path], None]:
+    """The header says something else, in as many bytes."""
+
+    def spoil(folder: Path) -> None:
+        data = (folder / "model.safetensors").read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        table = json.loads(data[8 : 8 + length])
+        change(table)
+        said = json.dumps(table, separators=(",", ":")).encode()
+        assert len(said) <= length
+        (folder / "model.safetensors").write_bytes(data[:8] + said.ljust(length) + data[8 + length :])
+
+    return spoil
+
+
+def other_bytes(folder: Path) -> None:
+    size = (folder / "model.safetensors").stat().st_size
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * (size // 256) + bytes(size % 256))
+
+
+def zeros(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(bytes((folder / "model.safetensors").stat().st_size))
+
+
+def longer(folder: Path) -> None:
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(bytes(4))
+
+
+def twice(table: dict[str, dict[str, list[int]]]) -> None:
+    rows = [row for name, row in table.items() if name != "__metadata__"]
+    one, other = next((a, b) for a in rows for b in rows if a is not b and a["shape"] == b["shape"])
+    other["data_offsets"] = one["data_offsets"]
+
+
+def wider(table: dict[str, dict[str, list[int]]]) -> None:
+    row = next(row for row in table.values() if row.get("shape") == [16])
+    row["shape"] = [99]
+
+
+def bare(folder: Path) -> None:
+    """A .bin that begins as one and holds something else."""
+    (folder / "model.safetensors").unlink()
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as file:
+        file.writestr("readme.txt", "nothing")
+
+
+def page(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"<!DOCTYPE html>")
+
+
 VOCABULARY = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spm.model")
 BROKEN = [
     ("wavlm", without("preprocessor_config.json"), "no front end in"),
@@ -56,6 +119,17 @@ BROKEN = [
     ("wavlm", pointer, "is a pointer of Git LFS"),
     ("wavlm", shard_gone, "1 of 2 shards are missing"),
     ("wavlm", without("model.safetensors"), "no weights in"),
+    ("wavlm", other_bytes, r"model\.safetensors is no safetensors file"),
+    ("roberta", zeros, r"model\.safetensors is no safetensors file"),
+    ("roberta", longer, r"model\.safetensors is damaged: \d+ bytes, expected \d+"),
+    ("hubert", header(twice), "tensors leave holes or lie on each other"),
+    ("hubert", header(wider), "64 bytes, which do not fit its shape"),
+    ("wavlm", told(num_hidden_layers=6), "lacks 2 of the 6 layers that config.json counts, layer 4 first"),
+    ("bert", told(num_hidden_layers=40), r"layers that config\.json counts"),
+    ("whisper", told(encoder_layers=7), "lacks 3 of the 7 layers that config.json counts, layer 4 first"),
+    ("modernbert", told(hidden_size=50), "no weight of width 50, which config.json says, in layer 0"),
+    ("deberta", bare, r"pytorch_model\.bin is damaged: no table of tensors is in it"),
+    ("hubert", page, r"pytorch_model\.bin is damaged: torch writes no file that begins so"),
 ]
 
 
@@ -97,8 +171,8 @@ DAMAGED = [
     ("roberta", written("tokenizer.json", "[]"), "no tokenizer can be read from .*model: TypeError"),
     ("roberta", written("tokenizer.json", '{"added_tokens": []}'), "from .*model: Exception: Model missing"),
     ("deberta", written("spm.model", b"abc"), r"no tokenizer can be read from .*model: spm\.model is damaged"),
-    ("facodec", written("ns3_facodec_decoder_v2.bin", b"abc"), r"decoder_v2\.bin is damaged or holds more than"),
-    ("facodec", written("ns3_facodec_decoder_v2.bin", b"\x80\x02u."), r"decoder_v2\.bin is damaged or holds more than"),
+    ("facodec", written("ns3_facodec_decoder_v2.bin", b"abc"), r"decoder_v2\.bin is cut short: 3 bytes"),
+    ("facodec", written("ns3_facodec_decoder_v2.bin", b"\x80\x02u." * 9), r"_v2\.bin is damaged or holds more than"),
 ]
 
 

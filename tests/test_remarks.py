@@ -95,6 +95,32 @@ def test_every_cut_within_a_page_of_an_ogg_is_told() -> None:
     assert broken_off(io.BytesIO(content[:last])) == "", "between two pages nothing tells"
 
 
+def framed(*, says_length: bool) -> bytes:
+    """An MP3, with its Xing header or without."""
+    content = encoded(chirp(), "MP3", "MPEG_LAYER_III")
+    mark = next(mark for mark in (b"Xing", b"Info") if mark in content[:64])
+    return content if says_length else content.replace(mark, bytes(4), 1)
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+def test_what_a_decoder_leaves_out_of_a_whole_mp3_is_said(says_length: bool) -> None:
+    """A decoder stops at what looks like a frame of another rate, and what it had was answered as if it were all."""
+    content, other = framed(says_length=says_length), encoded(chirp(0.5, 44_100), "MP3", "MPEG_LAYER_III", 44_100)
+    at = content.index(content[:2], len(content) // 2 if says_length else 300)  # a frame begins there
+    assert notes(content) == ()
+    (line,) = notes(content[:at] + other + content[at:])
+    assert line.startswith("the recording is damaged: only ")
+    assert line.endswith(" could be decoded, and that is what was heard")
+    assert ("of 4.00 s" in line) == says_length
+
+
+def test_what_is_damaged_within_an_ogg_is_said() -> None:
+    content = encoded(chirp(), "OGG", "VORBIS")
+    middle = len(content) // 2
+    (line,) = notes(content[:middle] + bytes(9_000) + content[middle + 9_000 :])
+    assert line.startswith("the recording is damaged: only ")
+
+
 def test_a_file_is_left_where_it_was(tmp_path: Path) -> None:
     content = encoded(chirp(), "MP3", "MPEG_LAYER_III")[:3_000]
     path = tmp_path / "a.mp3"

@@ -142,7 +142,9 @@ def to_mono_16k(samples: np.ndarray, rate_hz: float, remarks: Remarks | None = N
     if remarks is None:
         heard.refuse_narrow()
     samples = _full_scale(samples)
-    mono = _mono(samples[:, None] if samples.ndim == 1 else samples, "array", heard)
+    columns = samples[:, None] if samples.ndim == 1 else samples
+    _refuse_foreign(columns, "array")
+    mono = _mono(columns, heard)
     if rate != SAMPLE_RATE_HZ:
         import soxr
 
@@ -216,25 +218,23 @@ def _through(streams: Sequence[Any], samples: np.ndarray, *, last: bool) -> np.n
     return np.asarray(np.clip(found[0] if samples.ndim == 1 else np.stack(found, axis=1), -1.0, 1.0))
 
 
-def _refuse_foreign(block: np.ndarray, name: str) -> None:
-    """Refuse (samples, channels) with NaN, infinite samples, or of another scale."""
+def _refuse_foreign(block: np.ndarray, name: str, at: int = 0) -> None:
+    """Refuse (samples, channels) from sample ``at`` on with NaN, infinite samples, or of another scale."""
     peak = float(np.abs(block).max(initial=0.0))  # NaN and inf come through max
     if not math.isfinite(peak):
-        bad = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-        raise SerkitError(f"{name}: NaN or infinite samples (first at sample {bad} of its block); repair the recording")
+        bad = at + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+        raise SerkitError(f"{name}: NaN or infinite samples (first at sample {bad}); repair the recording")
     if peak > MAX_PEAK:
         raise SerkitError(f"{name}: float samples reach {peak:.6g}, expected -1 to 1; divide by full scale first")
 
 
-def _apart(block: np.ndarray, name: str) -> np.ndarray:
+def _apart(block: np.ndarray) -> np.ndarray:
     """(samples, channels) float to float32 in [-1, 1]."""
-    _refuse_foreign(block, name)
     return np.asarray(np.clip(block, -1.0, 1.0), dtype=np.float32)
 
 
-def _mono(block: np.ndarray, name: str, remarks: Remarks) -> np.ndarray:
+def _mono(block: np.ndarray, remarks: Remarks) -> np.ndarray:
     """(samples, channels) float to (samples,) float32 in [-1, 1]."""
-    _refuse_foreign(block, name)
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
     remarks.hear(block, mono)
     return np.asarray(np.clip(mono, -1.0, 1.0), dtype=np.float32)
@@ -311,9 +311,12 @@ def _resampled(
             if len(block) == 0:
                 if known and not lossy:
                     raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
+                if known:
+                    remarks.fell_short(at, int(file.frames), rate)
                 break
+            _refuse_foreign(block, name, at)
             at += len(block)
-            heard = _apart(block, name) if apart else _mono(block, name, remarks)
+            heard = _apart(block) if apart else _mono(block, remarks)
             yield _through(streams, heard, last=at >= last) if streams else heard
         if streams and at < last:
             rest = np.zeros((0, file.channels) if apart else 0, dtype=np.float32)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serkit.checkpoint_files import lacking, transformer_folder, weight_files
+from serkit.checkpoint_files import lacking, looked_at, transformer_folder, weight_files
 from serkit.checkpoint_table import TABLE
 from serkit.checkpoints import (
     Resolved,
@@ -40,7 +40,8 @@ class Availability:
         tflop_per_audio_hour: arithmetic per hour of audio in clips of :data:`serkit.costs.CLIP_S` (computed from the
             shapes of the layers). tflop_window_clip: of Whisper with ``window: clip``; nothing for others.
         gb_per_audio_hour: float16 features of one layer per hour of audio, 10^9 bytes (computed).
-        reason: why it cannot be loaded, in words.
+        reason: why it cannot be loaded, in words. looked_at: what was looked at before it was called loadable; never
+            the weights themselves, which are read when it is loaded.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Availability:
     gb_per_audio_hour: float
     reason: str = ""
     tflop_window_clip: float | None = None
+    looked_at: str = ""
 
 
 def check(name: str) -> Availability:
@@ -75,19 +77,20 @@ def check(name: str) -> Availability:
             where, reason = "hub", str(error)
         except (OSError, ValueError):
             where, reason = "hub", f"not downloaded yet: {found.hub} at {found.revision}"
-    size = found.row.download_gb if found.row and found.folder is None else None
+    size, looked = found.row.download_gb if found.row and found.folder is None else None, ""
     if folder is not None:
         try:
             folder = transformer_folder(folder)
             reason = lacking(folder, found.family)
-            size = sum(p.stat().st_size for p in weight_files(folder)) / 1e9
+            files = weight_files(folder)
+            size, looked = sum(p.stat().st_size for p in files) / 1e9, looked_at(files, found.family)
         except SerkitError as error:
             reason = str(error)
     reason = reason or absent_package(found)
     disk = 2.0 * found.dim * frames_per_audio_hour(found) / 1e9
     clip = tflop_per_audio_hour(found, whole=False) if found.family == "whisper" else None
     here = folder is not None and not reason
-    return Availability(name, here, where, folder, size, found.licence, cost, disk, reason, clip)
+    return Availability(name, here, where, folder, size, found.licence, cost, disk, reason, clip, looked)
 
 
 def absent_package(found: Resolved) -> str:

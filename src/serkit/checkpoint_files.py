@@ -1,10 +1,13 @@
-"""The files of a checkpoint's folder: which hold its weights, and what is missing or cut short, before any loading."""
+"""The files of a checkpoint's folder: which hold its weights, and what is missing or damaged, before any loading."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import struct
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +20,11 @@ _VOCABULARIES = (
     "sentencepiece.bpe.model",
 )  # fmt: skip
 _FRONT_ENDS = ("preprocessor_config.json", "processor_config.json")
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64,
+}  # fmt: skip
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 _HEARING = ("whisper", "wavlm", "hubert", "wav2vec2", "distilhubert")
 
 
@@ -95,14 +103,19 @@ def older_facodec(folder: Path) -> str:
 def lacking(folder: Path, family: str) -> str:
     """What a folder lacks to be loaded as a model of a family, in one line; empty where it lacks nothing.
 
-    Sizes and names alone are looked at, no weight: a file that was cut short is found, one with other bytes is not.
+    No weight is read. Of safetensors the header has to be whole, what it says of each tensor to fit the file, and every
+    layer that ``config.json`` counts to be there with its width; of a ``.bin`` the list of what is in it. That the
+    numbers are those that were published is not seen.
     """
     try:
         files = weight_files(folder)
+        config = read_json(folder / "config.json", dict) if (folder / "config.json").is_file() else {}
     except SerkitError as error:
         return str(error)
+    shapes: dict[str, list[int]] = {}
     for file in files:
-        if reason := _cut_short(file):
+        reason = _unlike_safetensors(file, shapes) if file.suffix == ".safetensors" else _unlike_torch(file)
+        if reason:
             return f"{file} {reason}"
     if family == "facodec":
         absent = set(FACODEC_STEMS) - {file.stem for file in files}
@@ -111,26 +124,87 @@ def lacking(folder: Path, family: str) -> str:
     if not any((folder / name).is_file() for name in needed):
         what = "front end" if family in _HEARING else "vocabulary"
         return f"no {what} in {folder}: expected {' or '.join(needed)}"
-    return ""
+    reason = _unlike_config(shapes, config) if shapes else ""
+    return f"{files[0]} {reason}" if reason else ""
 
 
-def _cut_short(file: Path) -> str:
+def looked_at(files: Sequence[Path], family: str) -> str:
+    """What :func:`lacking` has looked at of files of weights, in words."""
+    if not all(file.suffix == ".safetensors" for file in files):
+        return "files, sizes"
+    return "files, sizes, shapes" if family == "facodec" else "files, sizes, shapes, names of the layers"
+
+
+def _head(file: Path) -> tuple[int, bytes, str]:
+    """Size, first eight bytes, and what is wrong with any file of weights that begins so."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(8)
-        if head.startswith(b"version "):
-            return "is a pointer of Git LFS, not the weights; fetch them with git lfs pull"
-        if file.suffix == ".safetensors":
-            if len(head) < 8:
-                return f"is cut short: {size} bytes"
-            (length,) = struct.unpack("<Q", head)
-            try:
-                table = json.loads(stream.read(length)) if 8 + length <= size else {}
-                end = max((row["data_offsets"][1] for name, row in table.items() if name != "__metadata__"), default=0)
-            except (ValueError, TypeError, KeyError):
-                return "is no safetensors file"
-            whole = 8 + length + end
-            return "" if size >= whole else f"is cut short: {size} bytes, expected {whole}"
-    if not size or (head.startswith(b"PK") and not zipfile.is_zipfile(file)):
-        return f"is cut short: {size} bytes"
+    if head.startswith(b"version "):
+        return size, head, "is a pointer of Git LFS, not the weights; fetch them with git lfs pull"
+    return size, head, f"is cut short: {size} bytes" if len(head) < 8 else ""
+
+
+def _unlike_safetensors(file: Path, shapes: dict[str, list[int]]) -> str:
+    """What is wrong with a file of safetensors by its header; ``shapes`` takes up the shape of each tensor."""
+    size, head, reason = _head(file)
+    if reason:
+        return reason
+    (length,) = struct.unpack("<Q", head)
+    with file.open("rb") as stream:
+        stream.seek(8)
+        if stream.read(1) != b"{":  # as every header begins
+            return "is no safetensors file"
+        if 8 + length > size:
+            return f"is cut short: {size} bytes, expected more than {8 + length}"
+        try:
+            table = json.loads(b"{" + stream.read(length - 1))
+            spans = {name: row["data_offsets"] for name, row in table.items() if name != "__metadata__"}
+            for name in spans:
+                shapes[name] = [int(n) for n in table[name]["shape"]]
+                bits = _BITS.get(table[name]["dtype"])
+                begin, end = spans[name]
+                if bits is not None and 8 * (end - begin) != bits * math.prod(shapes[name]):
+                    return f"is damaged: '{name}' has {end - begin} bytes, which do not fit its shape {shapes[name]}"
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return "is no safetensors file"
+    at = 0
+    for begin, end in sorted(spans.values()):
+        if begin != at:
+            return f"is damaged: by its header, tensors leave holes or lie on each other at byte {8 + length + at}"
+        at = end
+    if size != 8 + length + at:
+        what = "is cut short" if size < 8 + length + at else "is damaged"
+        return f"{what}: {size} bytes, expected {8 + length + at}"
+    return ""
+
+
+def _unlike_torch(file: Path) -> str:
+    """What is wrong with a ``.bin`` by its beginning and the list of what is in it."""
+    size, head, reason = _head(file)
+    if reason:
+        return reason
+    if not head.startswith(b"PK"):  # before torch 1.6: a row of pickles
+        return "" if head.startswith(b"\x80") else "is damaged: torch writes no file that begins so"
+    try:
+        with zipfile.ZipFile(file) as parts:
+            names = parts.namelist()
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        return f"is cut short or damaged: {size} bytes"
+    return "" if any(name.endswith("/data.pkl") for name in names) else "is damaged: no table of tensors is in it"
+
+
+def _unlike_config(shapes: Mapping[str, Sequence[int]], config: Mapping[str, Any]) -> str:
+    """What the layers of a transformer lack of what ``config.json`` says of them: their number and their width."""
+    n = next((config[key] for key in ("encoder_layers", "num_hidden_layers") if isinstance(config.get(key), int)), 0)
+    width = next((config[key] for key in ("d_model", "hidden_size") if isinstance(config.get(key), int)), None)
+    layers: dict[int, list[Sequence[int]]] = {}
+    for name, shape in shapes.items():
+        if (match := _LAYER.search(name)) and "decoder." not in name:
+            layers.setdefault(int(match[1]), []).append(shape)
+    if absent := [k for k in range(n) if k not in layers]:
+        return f"lacks {len(absent)} of the {n} layers that config.json counts, layer {absent[0]} first"
+    for k in range(n if width is not None else 0):
+        if not any(width in shape for shape in layers[k]):
+            return f"has no weight of width {width}, which config.json says, in layer {k}"
     return ""

@@ -42,7 +42,8 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
             with path.open("rb") as file:
                 head = file.read(n_bytes)
         except FileNotFoundError:
-            raise SerkitError(f"{name}: no such file") from None
+            hint = "; an address is not fetched: hand what lies there to standard input" if "://" in name else ""
+            raise SerkitError(f"{name}: no such file{hint}") from None
         except (OSError, ValueError) as error:
             raise SerkitError(f"{name}: cannot be read: {error}") from None
     else:

@@ -27,13 +27,15 @@ _OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the longest page
 _XING_PLACES = (13, 15, 21, 23, 36, 38)  # after a frame's header and side information, with and without a checksum
 _XING = struct.Struct(">4sIII")  # its mark, which fields follow, frames, bytes
 _LOST_FRAMES = 3  # of an MP3: less may be a matter of how its writer counts
+_FRAME_SAMPLES = 1152
+_GUESSED = 0.05  # of the length of an MP3 that does not say it: its bit rate may differ from its first frame's tenfold
 
 
 class Remarks:
     """Gathered by :func:`serkit.audio.blocks` and :func:`serkit.audio.to_mono_16k` while they go through a recording.
 
     Attributes:
-        ending: how an MP3 or Ogg file breaks off; empty where it does not, or nothing tells.
+        ending: how an MP3 or Ogg file breaks off or is damaged; empty where it is not, or nothing tells.
         rate_hz: sampling rate of the recording as it came; 0 where nobody said it.
     """
 
@@ -43,6 +45,7 @@ class Remarks:
         self._apart = self._together = 0.0  # power of the channels and of their mean, times samples
         self._peak, self._dtype = 0, ""
         self._sides = _Sides()
+        self._short: tuple[int, int, int] | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -91,6 +94,10 @@ class Remarks:
                 "integers at the full scale of their dtype, so convert them: samples.astype(np.int16)"
             )
 
+    def fell_short(self, decoded: int, promised: int, rate_hz: int) -> None:
+        """Fewer samples of a file could be decoded than its header says."""
+        self._short = (decoded, promised, rate_hz)
+
     def look_at(self, source: Source) -> None:
         """Read how a file ends; it is left where it was."""
         if isinstance(source, bytes):
@@ -98,10 +105,21 @@ class Remarks:
         try:
             with Path(source).open("rb") if isinstance(source, (str, Path)) else nullcontext(source) as file:
                 at = file.tell()
-                self.ending = broken_off(file)
+                self.ending = broken_off(file) or self._damaged(file)
                 file.seek(at)
         except OSError:  # whoever decodes it says so
             self.ending = ""
+
+    def _damaged(self, file: BinaryIO) -> str:
+        """What a decoder left out of a file that is all there: it stops where it finds no next frame."""
+        if self._short is None:
+            return ""
+        decoded, promised, rate_hz = self._short
+        exact = promised - decoded >= _LOST_FRAMES * _FRAME_SAMPLES and _says_length(file)
+        if not exact and decoded >= _GUESSED * promised:
+            return ""
+        there = f"only {decoded / rate_hz:.2f} s of {promised / rate_hz:.2f} s could be decoded"
+        return f"the recording is damaged: {there}, and that is what was heard"
 
 
 class _Sides:
@@ -165,10 +183,28 @@ def broken_off(file: BinaryIO) -> str:
         page = tail[max(0, tail.rfind(b"OggS")) :]
         whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
         return "" if whole else "the Ogg file breaks off within a page: it was longer than what was heard"
+    tag, frame = _first_frame(file)
+    share = _mp3_share(frame, size - tag)
+    return "" if share is None else f"the MP3 breaks off: {share:.0%} of what its header promises is there"
+
+
+def _first_frame(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the first frame of an MP3 begins, behind its tags, and its first bytes."""
+    file.seek(0)
+    head = file.read(10)
     tag = 10 + sum(byte << 7 * (3 - k) for k, byte in enumerate(head[6:10])) if head[:3] == b"ID3" else 0
     file.seek(tag)
-    share = _mp3_share(file.read(64), size - tag)
-    return "" if share is None else f"the MP3 breaks off: {share:.0%} of what its header promises is there"
+    return tag, file.read(64)
+
+
+def _says_length(file: BinaryIO) -> bool:
+    """Whether the length of an MP3 or Ogg is written in it: of an MP3 without a Xing header it is guessed."""
+    file.seek(0)
+    if file.read(4) == b"OggS":
+        return True
+    frame = _first_frame(file)[1]
+    marks = (frame[place : place + 4] for place in _XING_PLACES)
+    return any(mark in (b"Xing", b"Info") for mark in marks)
 
 
 def _mp3_share(frame: bytes, size: int) -> float | None:

@@ -160,3 +160,13 @@ def test_all_ways_agree_on_recordings(service: Service, model: Model) -> None:
     sounds = recorded()
     assert sounds
     check(service, model, sounds)
+
+
+def test_turns_and_sentences_of_one_recording_are_refused_for_several(service: Service) -> None:
+    """Every recording of the request was answered by those of one, as the command line did."""
+    files = [("file", (f"{name}.wav", wav(talk(2)))) for name in "ab"]
+    for name in ("turns", "sentences"):
+        data = {name: json.dumps([{"start_s": 0.5, "end_s": 2.2, "speaker": "Ann", "text": "hello"}])}
+        answer = service.client.post("/v1/predict", files=files, data=data)
+        assert answer.status_code == 422
+        assert "of one recording and 2 came" in answer.json()["error"]["message"]

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import socket
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
+from typer.testing import CliRunner
+
+from serkit.cli import app
+from serkit.errors import RunFailed
+from serkit.serving.http import server
 from serkit.serving.http.errors import Refused
+from serkit.serving.http.service import Service as Behind
+from serkit.serving.http.settings import ServiceSettings
+from serkit.serving.http.sockets import _ask, _next
+from serkit.serving.http.uploads import Body, Budget, _chunks
 from serkit.serving.http.worker import Task
 
+from .signals import GOLDEN
 from .test_http_faults import Standing, lane_of
 
 
@@ -37,3 +50,75 @@ def test_what_is_being_answered_and_what_waits_are_both_told_that_the_lane_is_cl
             lane.submit(Task(b"x"), None, 60)
 
     asyncio.run(scene())
+
+
+def of_message(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:
+    async def receive() -> Any:
+        return await come
+
+    return _next(cast(Any, SimpleNamespace(receive=receive)), 60)
+
+
+def of_answer(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:
+    async def exchange(name: str, payload: Any) -> Any:
+        return await come
+
+    service = cast(Behind, SimpleNamespace(settings=ServiceSettings(timeout_s=60)))
+    return _ask(service, cast(Any, SimpleNamespace(exchange=exchange)), "push", ())
+
+
+def of_body(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:
+    async def stream() -> Any:
+        yield await come
+
+    async def read() -> bytes:
+        request = cast(Any, SimpleNamespace(headers={}, stream=stream))
+        return b"".join([x async for x in _chunks(request, ServiceSettings(), Body(Budget(99)), 99, said=99)])
+
+    return read()
+
+
+@pytest.mark.parametrize("ticks", range(6))
+@pytest.mark.parametrize(
+    ("what", "sent"), [(of_message, {"type": "websocket.receive", "bytes": b""}), (of_answer, []), (of_body, b"x")]
+)
+def test_who_is_ended_while_something_comes_ends(
+    what: Callable[[asyncio.Future[Any]], Coroutine[Any, Any, Any]], sent: Any, ticks: int
+) -> None:
+    """With wait_for of Python 3.11, what came at that very moment was answered, and the ending forgotten."""
+
+    async def scene() -> None:
+        come = asyncio.get_running_loop().create_future()
+        waits = asyncio.create_task(what(come))
+        for _ in range(6):
+            await asyncio.sleep(0)
+        come.set_result(sent)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        if waits.cancel():
+            await asyncio.wait({waits})
+            assert waits.cancelled()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["before", "while it starts"])
+def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch, seen: bool) -> None:
+    """The models were loaded first, and the exit code was the server's own."""
+    if seen:
+        monkeypatch.setattr(server, "create_app", lambda _: pytest.fail("the service was begun"))
+    else:
+        monkeypatch.setattr(server, "_refuse_taken", lambda *_: None)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(app, ["serve", "--port", str(port), "--model", str(GOLDEN), "--workers", "1"])
+    assert isinstance(result.exception, RunFailed)
+    assert f"127.0.0.1:{port}" in str(result.exception)
+    assert not seen or "already in use" in str(result.exception)
+
+
+def test_a_host_that_there_is_not_is_one_line() -> None:
+    with pytest.raises(RunFailed, match=r"cannot listen at 999\.1\.1\.1:8000: "):
+        server.serve(ServiceSettings(model=str(GOLDEN)), "999.1.1.1")

@@ -96,7 +96,8 @@ def test_a_bug_costs_one_answer_and_no_worker(caplog: pytest.LogCaptureFixture) 
 
     asyncio.run(scene())
     assert "bad0" in caplog.text
-    assert "KeyError: 'duration_s'" in caplog.text
+    assert re.search(r"request bad0: KeyError at .*/http/lanes\.py:\d+ _account", caplog.text)
+    assert "duration_s" not in caplog.text, "an error's words may be of the recording"
     assert "secret" not in caplog.text
 
 
@@ -315,8 +316,8 @@ def test_an_error_of_the_work_is_not_taken_for_a_closed_pipe(
     assert ours.recv()[0] == "answer"
     kind, cause = ours.recv()
     assert kind == "broken"
-    assert cause.startswith("OSError: [Errno 28] No space left on device (")
-    assert "predict worker, request ab12" in caplog.text
+    assert cause.startswith("OSError (No space left on device) at ")
+    assert cause.endswith(" full")
     worker = Worker(Setup("none"))
     worker._conn = ours
     theirs.send((kind, cause))
@@ -391,4 +392,4 @@ def test_a_bug_is_answered_with_the_name_that_the_log_has(
     name = answer.headers["x-request-id"]
     assert answer.status_code == 500
     assert answer.json()["error"]["message"].endswith(f"under request {name}")
-    assert f"request {name}: ZeroDivisionError: division by zero" in caplog.text
+    assert re.search(rf"request {name}: ZeroDivisionError at .*/test_http_faults\.py:\d+ wrong\n", caplog.text)

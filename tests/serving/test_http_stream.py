@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,6 +205,23 @@ def test_limits_of_streams(tmp_path: Any) -> None:
             assert json.loads(socket.recv(20))["error"]["code"] == "busy"
         assert socket.close_code == 1013
         assert "a-long-key" not in service.log
+
+
+def test_a_worker_that_was_killed_while_nobody_spoke_costs_no_stream(tmp_path: Any) -> None:
+    """The stream after it was told that its worker was lost, and to begin again."""
+    with Service(tmp_path, workers=1) as own:
+        for asked in range(2):
+            with own.stream() as socket:
+                assert converse(socket, SOUND.tobytes(), 99_998)[-1]["type"] == "result"
+            if asked:
+                break
+            for pid in own.children():
+                os.kill(pid, signal.SIGKILL)
+            end = time.monotonic() + 30
+            while own.children() and time.monotonic() < end:
+                time.sleep(0.05)
+        assert own.metric("serkit_worker_restarts_total", lane="streams") == 1
+        assert "streams worker was dead before it was asked, request" in own.log
 
 
 def test_many_streams_at_once_keep_apart(service: Service, model: Model) -> None:

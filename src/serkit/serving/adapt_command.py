@@ -26,8 +26,8 @@ def adapt(
     from serkit.serving import adapting, commands
     from serkit.serving.ticker import Ticker
 
-    files = commands.gather(inputs)
     with Ticker() as ticker:
+        files = commands.gather(inputs, ticker.complain)
         bundle = adapting.adapt_to(
             model, files, out, name=name, at_most=at_most, jobs=jobs, complain=ticker.complain, progress=ticker
         )

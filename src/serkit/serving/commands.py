@@ -15,10 +15,10 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
 from serkit.serving import example, formats
-from serkit.serving.pool import STDIN, Asked, Worker, answers
+from serkit.serving.pool import Asked, Worker, answers
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, division
-from serkit.serving.resuming import Answered, stamp
+from serkit.serving.resuming import STDIN, Answered, stamp
 
 AUDIO = frozenset(f".{x}" for x in (
     "3gp", "aac", "aif", "aifc", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "m4a", "m4v", "mka", "mkv",
@@ -39,7 +39,7 @@ def predict(
         progress: told how far it is, where there is more than one input.
 
     Returns:
-        How many recordings could not be answered.
+        How many recordings could not be answered; a folder that cannot be read counts as one.
 
     Raises:
         SerkitError: wrong options, no bundle, nothing to predict. Stopped: by Ctrl-C, where ``csv`` or ``jsonl`` goes
@@ -53,7 +53,8 @@ def predict(
     asked = replace(asked, kind=kind, timeline=timeline, by=by)
     if asked.by == "channel" and (asked.rttm or asked.diariser):
         raise SerkitError("--by channel has the channels for speakers: leave out --rttm and --diarise")
-    files = gather(asked.inputs)
+    unread: list[str] = []
+    files = gather(asked.inputs, unread.append)
     if kind == "rttm":
         _refuse_same_stem(files)
     if kind == "textgrid" and len(files) != 1:
@@ -62,16 +63,16 @@ def predict(
         _check_out(asked.out, files)
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
-    worker.check()
+    worker.check(len(files))
     head = formats.header(kind, labels, worker.model.attributes, timeline=timeline)
-    answered: Answered | None = None
-    if asked.out is not None and kind in ("csv", "jsonl"):
-        answered = Answered(asked.out, kind, head, _question(asked, worker.model))
+    answered = _answered(asked, worker.model, head, files)
+    for line in unread:
+        complain(line)
     left = [f for f in files if answered is None or formats.shown(f) not in answered.paths]
     if len(left) < len(files):
         complain(f"{len(files) - len(left)} of {len(files)} recordings are answered in {asked.out} already")
     pace = _Pace(left, progress)
-    failed = 0
+    failed = len(unread)
     told = _Notes(complain, several=len(files) > 1)
     kept = resumable() if answered is not None else contextlib.nullcontext()
     with kept, _Sink(asked, kind, head, write, answered, listed=len(files) > 1) as sink:
@@ -79,7 +80,8 @@ def predict(
             pace.answered(path, failed=isinstance(answer, str))
             if isinstance(answer, str):
                 failed += 1
-                complain(formats.shown(answer if path in answer else f"{path}: {answer}"))
+                named = path in answer if path != STDIN else "standard input" in answer
+                complain(formats.shown(answer if named else f"{path}: {answer}"))
                 continue
             told.of(answer)
             sink.add(answer)
@@ -137,8 +139,11 @@ class _Notes:
                 self._complain(f"note: so it is with {n - 1} more: {shorten(note, 70, placeholder=' …')}")
 
 
-def gather(inputs: Sequence[str]) -> list[str]:
+def gather(inputs: Sequence[str], complain: Callable[[str], None] = lambda line: None) -> list[str]:
     """Files, and the recordings in folders, sorted within each; each once.
+
+    Args:
+        complain: told in one line of a folder that cannot be read; the others count all the same.
 
     Raises:
         SerkitError: nothing given, a folder without recordings, ``-`` beside other inputs.
@@ -149,16 +154,19 @@ def gather(inputs: Sequence[str]) -> list[str]:
         raise SerkitError("- (standard input) stands alone; give files in another call")
     found: dict[str, None] = {}
     seen: set[str] = set()
+    unread: list[OSError] = []
     for given in map(example.recording, inputs):
         path = Path(given)
-        if given == STDIN or not path.is_dir():
+        if given == STDIN or not os.path.isdir(given):  # noqa: PTH112  # Path raises where it may not look
             found[given] = None
             continue
-        known = os.path.realpath(path) in seen
-        inside = _inside(path, seen)
-        if not inside and not known:
+        known, n_unread = os.path.realpath(path) in seen, len(unread)
+        inside = _inside(path, seen, unread.append)
+        if not inside and not known and len(unread) == n_unread:
             raise SerkitError(f"{given}: no recordings in this folder ({', '.join(sorted(AUDIO)[:6])} …)")
         found.update(dict.fromkeys(str(p) for p in inside))
+    for error in unread:
+        complain(formats.shown(f"{error.filename}: this folder cannot be read: {error.strerror or error}"))
     return list(found)
 
 
@@ -174,7 +182,7 @@ def _refuse_same_stem(files: Sequence[str]) -> None:
             )
 
 
-def _inside(folder: Path, seen: set[str]) -> list[Path]:
+def _inside(folder: Path, seen: set[str], unread: Callable[[OSError], None]) -> list[Path]:
     """The recordings in a folder and below it, by name; hidden ones left alone.
 
     Links to folders are followed after the folders themselves, so that a recording keeps its own name where both lead
@@ -182,12 +190,13 @@ def _inside(folder: Path, seen: set[str]) -> list[Path]:
 
     Args:
         seen: true paths of folders, to which this adds; those that are in it are left out.
+        unread: is handed the error of a folder that cannot be read.
     """
     found: list[Path] = []
     above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
     pending = [folder]
     while pending:
-        for at, folders, names in os.walk(pending.pop(0)):
+        for at, folders, names in os.walk(pending.pop(0), onerror=unread):
             here = os.path.realpath(at)
             if here in seen:
                 folders.clear()
@@ -198,6 +207,21 @@ def _inside(folder: Path, seen: set[str]) -> list[Path]:
             pending += [link for link in links if os.path.realpath(link) not in above]
             found += [Path(at, n) for n in names if not n.startswith(".")]
     return sorted(p for p in found if p.suffix.lower() in AUDIO)
+
+
+def _answered(asked: Asked, model: Model, head: str, files: Sequence[str]) -> Answered | None:
+    """What the file of the answers holds already, where it is one that is gone on with."""
+    if asked.out is None or asked.kind not in ("csv", "jsonl"):
+        return None
+    given = asked.transcript
+
+    def words(path: str) -> Path | None:
+        from serkit.serving.hearing import words_of
+
+        return None if given is None or not given.is_dir() else words_of(given, path)
+
+    shown = [formats.shown(path) for path in files]
+    return Answered(asked.out, asked.kind, head, _question(asked, model), shown, words=words)
 
 
 def _question(asked: Asked, model: Model) -> dict[str, Any]:
@@ -216,7 +240,11 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
         "diariser",
         "language",
     )
-    beside = {"rttm": stamp(asked.rttm), "transcript": stamp(asked.transcript)}
+    words = asked.transcript
+    if words is not None and words.is_dir():  # each recording has its own, which is looked at with the recording
+        beside = {"rttm": stamp(asked.rttm), "transcript": [str(words)]}
+    else:
+        beside = {"rttm": stamp(asked.rttm), "transcript": stamp(words)}
     return {"model": model.id, **{name: getattr(asked, name) for name in names}, **beside}
 
 
@@ -229,10 +257,14 @@ def _check_out(out: Path, files: Sequence[str]) -> None:
             raise SerkitError(f"--out {out} is one of the recordings, which it would write over; choose another name")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not out.exists()
+        if fresh or out.is_file():  # a pipe would take that for all that comes
+            with out.open("ab"):  # there may be a right to, and a file system that takes nothing
+                pass
+        if fresh:
+            out.unlink()
     except OSError as error:
         raise SerkitError(f"--out {out} cannot be written: {error.strerror or error}") from None
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise SerkitError(f"--out {out} cannot be written: no permission")
 
 
 def _is_same(out: Path, path: str) -> bool:

@@ -72,6 +72,24 @@ class Beside:
         """Whether words with times will be known."""
         return bool(self._sentences) or self._folder is not None or self._words is not None
 
+    def check(self, n_recordings: int) -> None:
+        """Refuse what is of one recording for several: words and turns would be another's.
+
+        Raises:
+            SerkitError: a transcript of one, or an RTTM that names a single one.
+        """
+        if n_recordings > 1 and self._sentences:
+            raise SerkitError(
+                f"--transcript has the words of one recording and {n_recordings} are asked about; give a folder with a "
+                "transcript for each, called as the recording is"
+            )
+        if n_recordings > 1 and self._rttm is not None and len(self._rttm) == 1:
+            known = next(iter(self._rttm))
+            raise SerkitError(
+                f"--rttm has the turns of '{known}' alone and {n_recordings} recordings are asked about; give one that "
+                "names each"
+            )
+
     def of(self, name: str, recording: Recording, *, apart: bool = False) -> tuple[list[Turn], list[Turn]]:
         """The turns and the sentences of a recording; none of either where nothing was asked for.
 
@@ -197,12 +215,15 @@ def _transcripts(given: Path | str | None) -> tuple[Path | None, list[Turn]]:
     return (path, []) if path.is_dir() else (None, read_transcript(path))
 
 
+def words_of(folder: Path, name: str) -> Path | None:
+    """The transcript in a folder that is called as the recording is; ``None`` where there is none."""
+    found = (folder / f"{Path(name).stem}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in found if path.is_file()), None)
+
+
 def _beside(folder: Path, name: str) -> Path:
-    """The transcript in a folder that is called as the recording is."""
-    for suffix in SUFFIXES:
-        found = folder / f"{Path(name).stem}{suffix}"
-        if found.is_file():
-            return found
+    if (found := words_of(folder, name)) is not None:
+        return found
     raise SerkitError(f"{name}: no transcript {Path(name).stem}({'|'.join(SUFFIXES)}) in {folder}")
 
 

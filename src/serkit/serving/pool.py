@@ -21,11 +21,11 @@ from serkit.processes import WorkerDied, cores, in_processes
 from serkit.serving import formats
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By, Prediction
+from serkit.serving.resuming import STDIN
 
 if TYPE_CHECKING:
     from serkit.serving.hearing import Beside
 
-STDIN = "-"
 Tell = Callable[[str, float], None]  # which file, and the share of it that is heard
 _SOON_S = 1.0
 _MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
@@ -78,9 +78,11 @@ class Worker:
                 language=asked.language,
             )  # fmt: skip
 
-    def check(self) -> None:
-        """Refuse options that no recording could be answered with."""
+    def check(self, n_recordings: int = 1) -> None:
+        """Refuse options that no recording could be answered with, or not so many."""
         asked, beside = self.asked, self._beside
+        if beside is not None:
+            beside.check(n_recordings)
         if asked.by == "turn" and not (beside and beside.has_turns):
             raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation, or --diarise")
         if asked.by == "sentence" and not (beside and beside.has_sentences):

@@ -33,8 +33,8 @@ from serkit.serving.timeline import Turn
 MAX_S = 12 * 3600.0
 CALL_HZ = 8000.0
 NARROW = (
-    "a recording of 8 kHz, as calls are, and the model was trained on wider ones: it is right less often here than its "
-    "card says; the model 'telephone' was trained on calls too"
+    "a recording of 8 kHz or less, as calls are, and the model was trained on wider ones: it is right less often here "
+    "than its card says; the model 'telephone' was trained on calls too"
 )
 TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"

@@ -1,7 +1,8 @@
 """Answers of a folder that was stopped half way: which stand in the file already, and to what question.
 
 Beside ``answers.csv`` lies ``.answers.csv.asked``: its first row is the question (model, options), every further one a
-recording that is answered in full, with its size, its time of change and its number of rows.
+recording that is answered in full, with its size and time of change, those of the transcript of its own where it has
+one, and its number of rows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,38 @@ from serkit.files import write_text
 from serkit.journal import append_rows, read_rows
 from serkit.serving import formats
 
+STDIN = "-"
+
 
 class Answered:
     """The recordings that a file of rows answers already.
 
     Args:
         out: the file. kind: ``csv`` or ``jsonl``. head: its header. question: model and options, as plain values.
+        asked: the recordings that are asked about, as they are written there. Size and time of each are taken now,
+            before it is heard, so that one that changes meanwhile is answered anew.
+        words: the file with the words of a recording, where it has one of its own.
 
     Attributes:
-        paths: that stand in the file whole, as they are written there; the rows of any other are taken away.
+        paths: that stand in the file whole, as they are written there; the rows of any other are taken away, and of
+            standard input, of which nobody knows whether it is the same again.
 
     Raises:
         SerkitError: the file holds something else, or answers to another question.
     """
 
-    def __init__(self, out: Path, kind: str, head: str, question: Mapping[str, Any]) -> None:
-        self.out, self._journal = out, out.with_name(f".{out.name}.asked")
+    def __init__(
+        self,
+        out: Path,
+        kind: str,
+        head: str,
+        question: Mapping[str, Any],
+        asked: Sequence[str],
+        *,
+        words: Callable[[str], Path | None] = lambda path: None,
+    ) -> None:
+        self.out, self._journal, self._words = out, out.with_name(f".{out.name}.asked"), words
+        self._stamps = {path: self._stamp(path) for path in asked}
         self.paths: set[str] = set()
         if not out.is_file() or not out.stat().st_size:
             self._begin(question)
@@ -53,14 +70,21 @@ class Answered:
             return
         known = self._refuse_others(question)
         found = Counter(path for path, _ in rows)
-        self.paths = {p for p, row in known.items() if row == [*_stamp(p), found[p]]}
+        self.paths = {p for p, row in known.items() if p != STDIN and row == [*self._stamp_of(p), found[p]]}
         kept = head + "".join(line for path, line in rows if path in self.paths)
         if kept != text:
             write_text(out, kept if self.paths else "")
 
     def add(self, path: str, n_rows: int) -> None:
         """Note that all rows of a recording are written."""
-        append_rows(self._journal, [[path, *_stamp(path), n_rows]])
+        append_rows(self._journal, [[path, *self._stamps[path], n_rows]])
+
+    def _stamp_of(self, path: str) -> list[int]:
+        return self._stamps.get(path) or self._stamp(path)
+
+    def _stamp(self, path: str) -> list[int]:
+        words = self._words(path)
+        return _stamp(path) + ([] if words is None else _stamp(str(words)))
 
     def _begin(self, question: Mapping[str, Any]) -> None:
         self._journal.unlink(missing_ok=True)
@@ -81,7 +105,7 @@ class Answered:
             raise SerkitError(
                 f"{self.out} holds answers to another question ({said}); choose another --out, or remove it"
             )
-        return {row[0]: row[1:] for row in noted[1:] if isinstance(row, list) and len(row) == 4}
+        return {row[0]: row[1:] for row in noted[1:] if isinstance(row, list)}
 
 
 def stamp(path: Path | None) -> list[Any] | None:

@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from serkit import __version__
-from serkit.errors import in_one_line
 from serkit.serving.http import reference, sockets
 from serkit.serving.http.errors import CODE, Refused
+from serkit.serving.http.logs import of_loop, where
 from serkit.serving.http.metrics import CONTENT_TYPE
 from serkit.serving.http.openapi import BODY, ERRORS, JOB_ERRORS, described
 from serkit.serving.http.schemas import Health, JobAnswer, ModelAnswer, PredictAnswer
@@ -45,6 +45,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(of_loop)
         await service.start()
         warm = asyncio.create_task(service.warm())
         try:
@@ -56,7 +57,9 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app = FastAPI(title="serkit", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     _add_errors(app, service)
-    _add_endpoints(app, service)
+    _add_operation(app, service)
+    _add_answers(app, service)
+    _add_jobs(app, service)
     described(app, keys=bool(service.settings.keys))
     if service.settings.page is not None and (service.settings.page / "index.html").is_file():
         app.router.routes.append(_Page("/", StaticFiles(directory=service.settings.page, html=True), name="page"))
@@ -68,8 +71,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     return app
 
 
-def _add_endpoints(app: FastAPI, service: Service) -> None:
-    """The endpoints; their bodies are read by hand, so that limits hold while they come in."""
+def _add_operation(app: FastAPI, service: Service) -> None:
+    """What whoever runs the service asks, and the interface to be read."""
 
     @app.get("/healthz", tags=["operation"], responses={503: {"model": Health}})
     async def healthz(response: Response) -> Health:
@@ -92,6 +95,18 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         """Counts and times for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        """The interface, to be read."""
+        text = reference.page(app.openapi(), str(request.base_url).rstrip("/"))
+        return HTMLResponse(
+            text, headers={"Content-Security-Policy": reference.policy(), "Referrer-Policy": "no-referrer"}
+        )
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    """What is answered while somebody waits; bodies are read by hand, so that limits hold while they come in."""
+
     @app.get("/v1/model", tags=["answers"])
     async def model() -> ModelAnswer:
         """Which model answers, its labels, and what the service takes."""
@@ -109,6 +124,14 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
             return JSONResponse({"model": service.about["model"], "results": results})
 
         return await _taken(request, service, service.settings.max_bytes, answered)
+
+    @app.websocket("/v1/stream")
+    async def stream(socket: WebSocket) -> None:
+        await sockets.stream(socket, service)
+
+
+def _add_jobs(app: FastAPI, service: Service) -> None:
+    """What is answered later."""
 
     @app.post(
         "/v1/jobs", tags=["jobs"], status_code=202, responses=ERRORS, response_model=JobAnswer, openapi_extra=BODY
@@ -142,18 +165,6 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         """Stop a job and forget it."""
         service.jobs.remove(job, _owner(request, service))
         return Response(status_code=204)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        """The interface, to be read."""
-        text = reference.page(app.openapi(), str(request.base_url).rstrip("/"))
-        return HTMLResponse(
-            text, headers={"Content-Security-Policy": reference.policy(), "Referrer-Policy": "no-referrer"}
-        )
-
-    @app.websocket("/v1/stream")
-    async def stream(socket: WebSocket) -> None:
-        await sockets.stream(socket, service)
 
 
 def _owner(request: Request, service: Service) -> str:
@@ -227,7 +238,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:
         name = request.scope[REQUEST]
-        LOG.error("request %s: %s", name, in_one_line(error))
+        LOG.error("request %s: %s", name, where(error))
         said = f"something went wrong here; the service's log has it under request {name}"
         return shaped(Refused("internal", said), **{"x-request-id": name})
 

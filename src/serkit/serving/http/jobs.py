@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.lanes import Item, Lane
+from serkit.serving.http.logs import where
 from serkit.serving.http.uploads import Body
 from serkit.serving.http.worker import Failure, Task, requests_of
 
@@ -160,8 +161,8 @@ class Jobs:
                 job.error = results[0]["error"]
             else:
                 job.results = results
-        except Exception:  # a bug: logged and told, instead of a job that failed for no reason
-            LOG.error("job of request %s", requests_of([i.task for i in job.items]), exc_info=True)
+        except Exception as error:  # noqa: BLE001  # logged and told, instead of a job that failed for no reason
+            LOG.error("job of request %s: %s", requests_of([i.task for i in job.items]), where(error))
             job.error = {"code": "internal", "message": "something went wrong here; the service's log has it"}
         finally:
             job.ended = time.monotonic()

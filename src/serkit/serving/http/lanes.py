@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from serkit.errors import RunFailed
 from serkit.serving.http.errors import Refused
+from serkit.serving.http.logs import where
 from serkit.serving.http.process import Worker, WorkerLost
 from serkit.serving.http.worker import Failure, Setup, Task, requests_of
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("serkit.serving")
 _BACKOFF_S = 0.5
-_UNREAD = 2  # times that a recording waits for another worker because one died before it read it
+UNREAD = 2
+"""How often a recording or a stream waits for another worker because one died before it read anything of it."""
 
 
 @dataclass(eq=False)
@@ -187,8 +189,8 @@ class Lane:
                 for item in items:
                     _settle(item, _shutting_down())
                 raise
-            except Exception:  # a bug: logged and told; a runner that ends would take a worker from all
-                LOG.error("%s lane, request %s", self.setup.lane, _requests(items), exc_info=True)
+            except Exception as error:  # noqa: BLE001  # logged and told; a runner that ends would take a worker from all
+                LOG.error("%s lane, request %s: %s", self.setup.lane, _requests(items), where(error))
                 for item in items:
                     _settle(item, Refused("internal", "something went wrong here; the service's log has it"))
 
@@ -251,7 +253,7 @@ class Lane:
                 _settle(item, Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s))
             elif len(items) == 1 and blamed:
                 _settle(item, Refused("internal", "a worker died of this recording; it is not tried again"))
-            elif not blamed and item.unread >= _UNREAD:
+            elif not blamed and item.unread >= UNREAD:
                 said = f"{item.unread + 1} workers died before they read this recording; come again later"
                 _settle(item, Refused("not_ready", said, self.retry_after_s))
             elif not item.future.done():

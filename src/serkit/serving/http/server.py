@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import os
+import socket
 from types import FrameType
 
 import uvicorn
@@ -13,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serkit.errors import RunFailed
 from serkit.serving.http.app import create_app
+from serkit.serving.http.logs import Wordless
 from serkit.serving.http.service import Service
 from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.sockets import MAX_READ
@@ -30,6 +34,7 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
     Raises:
         RunFailed: the model cannot be loaded, or the port is taken.
     """
+    _refuse_taken(host, port)
     _allow_many_files()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     LOG.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -40,8 +45,9 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
         server_header=False, ws_max_size=MAX_READ, ws_max_queue=8, timeout_keep_alive=5, lifespan="on",
         ws_per_message_deflate=False, timeout_graceful_shutdown=int(settings.grace_s) + 5,
     )  # fmt: skip
+    logging.getLogger("uvicorn.error").addFilter(Wordless())  # it logs what the application raised
     server = _Server(config, service)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):  # it leaves so where it cannot listen
         server.run()
     if not server.started:
         raise RunFailed(f"the service did not start at {host}:{port}; the lines above say why")
@@ -140,6 +146,24 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
                 self.transport.close()
 
     return Impatient
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Refuse a place where nobody can listen before the models are loaded.
+
+    Raises:
+        RunFailed: the port is taken or not for everybody, or there is no such host.
+    """
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as tried:
+                if os.name == "posix":  # as the server does: a connection that just ended does not hold a port
+                    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here: the server decides
+            return
+        raise RunFailed(f"the service cannot listen at {host}:{port}: {error.strerror or error}") from None
 
 
 def _allow_many_files() -> None:

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from serkit.serving.http.errors import Refused
+from serkit.serving.http.lanes import UNREAD
+from serkit.serving.http.logs import where
 from serkit.serving.http.process import Worker, WorkerLost
 from serkit.serving.http.schemas import StreamStart, first_fault
 from serkit.serving.http.service import Service
@@ -43,7 +45,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
         if service.streams > service.settings.streams:
             raise Refused("busy", f"{service.settings.streams} streams are open, the limit; come again later")
         start = await _first(socket, service)
-        worker = (await service.ready_lane(service.live)).workers[0]
+        worker = await _open(service, start, name)
         await _converse(socket, service, worker, start, name)
         outcome = "ok"
     except (WebSocketDisconnect, _Over):
@@ -55,6 +57,9 @@ async def stream(socket: WebSocket, service: Service) -> None:
     except Refused as error:
         outcome = error.code
         await _say_error(socket, error)
+    except Exception as error:  # noqa: BLE001  # a bug: logged under the stream's name, and told
+        LOG.error("stream, request %s: %s", name, where(error))
+        await _say_error(socket, Refused("internal", f"something went wrong here; the service's log has it as {name}"))
     finally:
         service.streams -= 1
         service.metrics.streams.dec()
@@ -83,13 +88,32 @@ async def _first(socket: WebSocket, service: Service) -> StreamStart:
     return start
 
 
+async def _open(service: Service, start: StreamStart, key: str) -> Worker:
+    """A worker that hears the stream. One that was dead before it was asked is replaced, and nobody's fault here.
+
+    Raises:
+        Refused: options that the model does not take. WorkerLost: it died of them, or others died after it.
+    """
+    lane = await service.ready_lane(service.live)
+    worker, max_s = lane.workers[0], 60 * service.settings.stream_max_minutes
+    for left in reversed(range(1 + UNREAD)):
+        try:
+            _checked(await _ask(service, worker, "open", (key, start.model_dump(exclude={"type", "api_key"}), max_s)))
+            break
+        except WorkerLost as error:
+            if error.asked or not left:
+                raise
+            LOG.warning("streams worker was dead before it was asked, request %s: %s", key, error)
+            await lane.revive(worker)
+    return worker
+
+
 async def _converse(socket: WebSocket, service: Service, worker: Worker, start: StreamStart, key: str) -> None:
-    max_s = 60 * service.settings.stream_max_minutes
-    _checked(await _ask(service, worker, "open", (key, start.model_dump(exclude={"type", "api_key"}), max_s)))
     try:
         await socket.send_json({
             "type": "ready", "model": service.about["model"], "labels": start.labels or service.about["labels"],
-            "encoding": start.encoding, "rate_hz": start.rate_hz, "channels": start.channels, "max_s": max_s,
+            "encoding": start.encoding, "rate_hz": start.rate_hz, "channels": start.channels,
+            "max_s": 60 * service.settings.stream_max_minutes,
         })  # fmt: skip
         ended = await _listen(socket, service, worker, key)
         events, result = _checked(await _ask(service, worker, "finish", (key,)))
@@ -110,12 +134,12 @@ async def _converse(socket: WebSocket, service: Service, worker: Worker, start: 
 async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str) -> bool:
     """Pass on samples until the client says finish (``True``) or the service has to close (``False``)."""
     closing = asyncio.create_task(service.closing.wait())
+    coming: asyncio.Task[dict[str, Any]] | None = None
     try:
         while True:
             coming = asyncio.create_task(_next(socket, service.settings.idle_s))
             await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
-                coming.cancel()
                 return False
             message = coming.result()
             content = message.get("bytes")
@@ -130,13 +154,16 @@ async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str)
                 raise Refused("bad_request", 'expected samples as binary, or {"type": "finish"}')
     finally:
         closing.cancel()
+        if coming is not None:
+            coming.cancel()
 
 
 async def _ask(service: Service, worker: Worker, name: str, payload: tuple[Any, ...]) -> Any:
     """What the worker answers; one that takes too long is ended, and with it all its streams."""
     asked = asyncio.ensure_future(worker.exchange(name, payload))
     try:
-        return await asyncio.wait_for(asyncio.shield(asked), service.settings.timeout_s)
+        async with asyncio.timeout(service.settings.timeout_s):
+            return await asyncio.shield(asked)
     except TimeoutError:
         worker.kill()
         return await asked
@@ -148,7 +175,8 @@ def _asks(message: dict[str, Any], kind: str) -> bool:
 
 async def _next(socket: WebSocket, limit_s: float) -> dict[str, Any]:
     try:
-        message = dict(await asyncio.wait_for(socket.receive(), limit_s))
+        async with asyncio.timeout(limit_s):  # wait_for of Python 3.11 swallows a cancellation now and then
+            message = dict(await socket.receive())
     except TimeoutError:
         raise Refused("too_slow", f"nothing came for {limit_s:g} s; silence has to be sent as samples") from None
     if message["type"] == "websocket.disconnect":

@@ -136,6 +136,11 @@ async def read_body(request: Request, settings: ServiceSettings, budget: Budget,
         if len(body.uploads) > settings.max_files:
             raise Refused("bad_request", f"{len(body.uploads)} recordings, expected at most {settings.max_files}")
         body.options = read_options(request.query_params.multi_items(), given)
+        if len(body.uploads) > 1 and (body.options.turns or body.options.sentences):
+            raise Refused(
+                "bad_option",
+                f"turns and sentences are of one recording and {len(body.uploads)} came; send a request for each",
+            )
     except BaseException:
         body.close()
         raise
@@ -245,7 +250,8 @@ async def _chunks(
     while True:
         left = settings.read_s + received / settings.least_rate - (loop.time() - began)
         try:
-            chunk = await asyncio.wait_for(anext(stream), min(settings.read_s, left))
+            async with asyncio.timeout(min(settings.read_s, left)):
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
-from serkit.errors import SerkitError, in_one_line
+from serkit.errors import SerkitError
 from serkit.processes import begin_worker
+from serkit.serving.http.logs import where
 
 LOG = logging.getLogger("serkit.serving")
 
@@ -61,8 +61,9 @@ class Failure:
 def main(conn: Connection, setup: Setup) -> None:
     """Answer what comes through the pipe until it closes; the parent may end this process at any time.
 
-    An error that nobody foresaw is logged with its place and the request. Over a recording it ends this process, which
-    is replaced: nobody knows what it left behind. A stream is closed alone, for others are heard by the same process.
+    An error that nobody foresaw is logged with its places and the request, without its words. Over a recording it ends
+    this process, which is replaced: nobody knows what it left behind. A stream is closed alone, for others are heard by
+    the same process.
     """
     import signal
 
@@ -80,27 +81,34 @@ def main(conn: Connection, setup: Setup) -> None:
         conn.send(("failed", str(error)))
         return
     conn.send(("answer", answerer.about()))
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent closed the pipe, or is gone
-        while True:
-            name, payload = conn.recv()
-            if name != "predict":
-                conn.send(("answer", _of_stream(answerer, name, payload)))
-                continue
-            handles = [None if t.content is not None else recv_handle(conn) for t in payload]
-            try:
-                value = answerer.predict(payload, handles, lambda heard: conn.send(("progress", heard)))
-            except Exception as error:  # whatever it is: the log has it, and the parent is told
-                LOG.error("%s worker, request %s", setup.lane, requests_of(payload), exc_info=True)
-                conn.send(("broken", in_one_line(error)))
-                return
-            conn.send(("answer", value))
+    try:
+        _answer_all(conn, answerer)
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent closed the pipe, or is gone
+        return
+    except Exception as error:  # noqa: BLE001  # not one of a recording: this process ends, and is replaced
+        LOG.error("%s worker ends: %s", setup.lane, where(error))
+
+
+def _answer_all(conn: Connection, answerer: Any) -> None:
+    while True:
+        name, payload = conn.recv()
+        if name != "predict":
+            conn.send(("answer", _of_stream(answerer, name, payload)))
+            continue
+        handles = [None if t.content is not None else recv_handle(conn) for t in payload]
+        try:
+            value = answerer.predict(payload, handles, lambda heard: conn.send(("progress", heard)))
+        except Exception as error:  # noqa: BLE001  # whatever it is: the parent is told, which logs it
+            conn.send(("broken", where(error)))
+            return
+        conn.send(("answer", value))
 
 
 def _of_stream(answerer: Any, name: str, payload: tuple[Any, ...]) -> Any:
     try:
         return getattr(answerer, name)(*payload)
-    except Exception:  # whatever it is: the log has it, and the client is told
-        LOG.error("streams worker, request %s", payload[0], exc_info=True)
+    except Exception as error:  # noqa: BLE001  # whatever it is: the log has it, and the client is told
+        LOG.error("streams worker, request %s: %s", payload[0], where(error))
         answerer.drop(payload[0])
         return Failure("internal", "something went wrong with this stream; the service's log has it")
 

@@ -1,0 +1,199 @@
+"""Folders of recordings, and work on them that goes on: nothing is left out, or taken for done, without a word."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import serkit
+from serkit.cli import app
+from serkit.errors import SerkitError
+from serkit.serving.commands import gather, predict
+from serkit.serving.pool import Asked
+
+from .signals import GOLDEN, talk, voice, wav
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "calls"
+    (root / "shut").mkdir(parents=True)
+    (root / "a.wav").write_bytes(wav(voice(1.0)))
+    (root / "shut" / "b.wav").write_bytes(wav(voice(1.0)))
+    return root
+
+
+@pytest.fixture
+def close(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """A function that makes a folder one that may not be read, also for whoever may read all."""
+
+    def shut(folder: Path) -> None:
+        real = os.scandir
+
+        def scandir(path: Any = ".") -> Any:
+            if os.fspath(path) == str(folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+
+    return shut
+
+
+def ask(*inputs: object, **options: Any) -> tuple[int, str, list[str]]:
+    written: list[str] = []
+    complaints: list[str] = []
+    asked = Asked(tuple(str(i) for i in inputs), model=str(GOLDEN), **options)
+    failed = predict(asked, written.append, complaints.append)
+    return failed, "".join(written), complaints
+
+
+def test_a_folder_that_cannot_be_read_is_said_to_be(folder: Path, close: Callable[[Path], None]) -> None:
+    """What lay in it was left out without a word, and with exit code 0."""
+    close(folder / "shut")
+    failed, text, complaints = ask(folder, kind="csv")
+    assert failed == 1
+    assert complaints == [f"{folder / 'shut'}: this folder cannot be read: Permission denied"]
+    assert str(folder / "a.wav") in text
+    result = CliRunner().invoke(app, ["predict", str(folder), "--model", str(GOLDEN), "--format", "csv"])
+    assert result.exit_code == 1
+    assert f"{folder / 'shut'}: this folder cannot be read" in result.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_not_called_empty(folder: Path, close: Callable[[Path], None]) -> None:
+    close(folder)
+    assert ask(folder, kind="csv")[::2] == (1, [f"{folder}: this folder cannot be read: Permission denied"])
+
+
+def test_adapting_says_which_folder_it_could_not_read(
+    folder: Path, close: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """One recording is too little to adapt to, which is refused afterwards."""
+    close(folder / "shut")
+    line = f"{folder / 'shut'}: this folder cannot be read: Permission denied"
+    result = CliRunner().invoke(app, ["adapt", str(folder), "-o", str(tmp_path / "adapted.zip")])
+    assert line in result.stderr
+    complaints: list[str] = []
+    with pytest.raises(SerkitError, match="adapting takes 10 or more"):
+        serkit.adapt([folder], tmp_path / "adapted.zip", complain=complaints.append)
+    assert complaints == [line]
+
+
+def test_a_recording_in_a_folder_that_may_not_be_entered_is_a_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To ask what it is raised an error instead."""
+
+    def refused(self: Path, **_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert gather([str(folder / "a.wav")]) == [str(folder / "a.wav")]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_recording_that_changes_while_it_is_heard_is_answered_anew(
+    folder: Path, tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size and time were taken after it was heard: the new sound was taken for answered."""
+    out, changed = tmp_path / "out.jsonl", folder / "a.wav"
+    from serkit.serving import commands
+
+    real = commands.answers
+
+    def answers(*given: Any) -> Any:
+        for path, answer in real(*given):
+            if path == str(changed):
+                changed.write_bytes(wav(talk(2)))
+            yield path, answer
+
+    monkeypatch.setattr(commands, "answers", answers)
+    assert ask(folder, out=out, jobs=jobs)[0] == 0
+    monkeypatch.undo()
+    assert ask(folder, out=out)[2] == [f"1 of 2 recordings are answered in {out} already"]
+    rows = {row["path"]: row for row in map(json.loads, out.read_text(encoding="utf-8").splitlines())}
+    assert rows[str(changed)]["duration_s"] == pytest.approx(len(talk(2)) / 16_000)
+    assert ask(folder, out=out)[2] == [f"2 of 2 recordings are answered in {out} already"]
+
+
+def test_standard_input_is_never_taken_for_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another recording through the pipe was said to be answered already, and left out."""
+    out = tmp_path / "out.jsonl"
+
+    def piped(content: bytes) -> list[str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        return ask("-", out=out)[2]
+
+    for sound in (voice(1.0), voice(2.0)):
+        assert piped(wav(sound)) == []
+        (row,) = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+        assert row["duration_s"] == pytest.approx(len(sound) / 16_000)
+
+
+def test_words_that_were_written_anew_are_answered_anew(folder: Path, tmp_path: Path) -> None:
+    """Of a folder of transcripts its own time was looked at: nothing of what is in it, and none could be added."""
+    words, out = tmp_path / "words", tmp_path / "out.jsonl"
+    words.mkdir()
+    sentence = "1\n00:00:00,000 --> 00:00:00,900\n{}\n"
+    (words / "a.srt").write_text(sentence.format("one"), encoding="utf-8")
+    options: dict[str, Any] = {"out": out, "timeline": True, "transcript": words}
+    failed, _, complaints = ask(folder, **options)
+    assert failed == 1
+    assert "no transcript b(" in complaints[0]
+    (words / "b.srt").write_text(sentence.format("two"), encoding="utf-8")
+    assert ask(folder, **options)[::2] == (0, [f"1 of 2 recordings are answered in {out} already"])
+    (words / "a.srt").write_text(sentence.format("another"), encoding="utf-8")
+    assert ask(folder, **options)[::2] == (0, [f"1 of 2 recordings are answered in {out} already"])
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert sorted(part["text"] for row in rows for part in row["segments"]) == ["another", "two"]
+    assert "2 of 2" in ask(folder, **options)[2][0]
+
+
+def test_what_is_of_one_recording_is_refused_for_several(folder: Path, tmp_path: Path) -> None:
+    """The words and turns of the one were taken for those of all others too."""
+    words, turns = tmp_path / "a.srt", tmp_path / "a.rttm"
+    words.write_text("1\n00:00:00,000 --> 00:00:00,900\nhello\n", encoding="utf-8")
+    turns.write_text("SPEAKER a 1 0.0 0.9 <NA> <NA> Ada <NA> <NA>\n", encoding="utf-8")
+    with pytest.raises(SerkitError, match="the words of one recording and 2 are asked about"):
+        ask(folder, transcript=words, timeline=True)
+    with pytest.raises(SerkitError, match="the turns of 'a' alone and 2 recordings are asked about"):
+        ask(folder, rttm=turns, by="turn", timeline=True)
+    assert ask(folder / "a.wav", rttm=turns, transcript=words, timeline=True)[0] == 0
+    with turns.open("a", encoding="utf-8") as file:
+        file.write("SPEAKER b 1 0.0 0.9 <NA> <NA> Ben <NA> <NA>\n")
+    _, text, _ = ask(folder, rttm=turns, by="turn", timeline=True, kind="csv")
+    assert [row.split(",")[3] for row in text.splitlines()[1:]] == ["Ada", "Ben"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc here")
+def test_a_file_system_that_takes_no_file_is_refused_before_work(folder: Path) -> None:
+    """Whoever may write everywhere was told by a traceback."""
+    with pytest.raises(SerkitError, match=r"--out /proc/x\.csv cannot be written: "):
+        ask(folder, out=Path("/proc/x.csv"))
+
+
+def test_to_look_whether_a_file_can_be_written_leaves_none(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SerkitError, match="no label 'angry'"):
+        ask(folder, out=tmp_path / "o.csv", labels=("angry", "sad"))
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_standard_input_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello")))
+    (line,) = ask("-")[2]
+    assert line.startswith("standard input: not audio that can be read")
+
+
+def test_an_address_is_told_not_to_be_fetched() -> None:
+    (line,) = ask("https://example.org/a.wav")[2]
+    assert line == (
+        "https://example.org/a.wav: no such file; an address is not fetched: hand what lies there to standard input"
+    )
