@@ -226,6 +226,21 @@ def test_bad_sound_is_named(tmp_path: Path) -> None:
     assert found["missing-files"].severity == found["unreadable"].severity == found["not-finite"].severity == "error"
 
 
+def test_what_is_odd_about_a_recording_that_can_be_read_is_told(tmp_path: Path) -> None:
+    rows = good(tmp_path)
+    save(tmp_path, "whole.mp3", speech(60), subtype="MPEG_LAYER_III")
+    content = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "part.mp3").write_bytes(content[: len(content) // 2])
+    save(tmp_path, "turned.wav", np.stack([speech(61), -speech(61)], axis=1))
+    names = {"whole": "whole.mp3", "part": "part.mp3", "turned": "turned.wav"}
+    rows += [Utterance(n, path, speaker="s0", split="train", emotion="anger") for n, path in names.items()]
+    found = by_code(audit(manifest(tmp_path, rows)))
+    assert found["broken-off"].ids == ("part",)
+    assert found["broken-off"].severity == "warning"
+    assert "breaks off" in found["broken-off"].message
+    assert found["channels-cancel"].ids == ("turned",)
+
+
 def test_the_same_sound_in_two_files(tmp_path: Path) -> None:
     rows = good(tmp_path)
     save(tmp_path, "copy.flac", speech(0))  # c0 is in train

@@ -38,6 +38,7 @@ def load(
     start_s: float | None = None,
     end_s: float | None = None,
     max_s: float | None = MAX_DURATION_S,
+    remarks: Remarks | None = None,
 ) -> np.ndarray:
     """Read a recording, or a stretch of it, as mono 16 kHz.
 
@@ -50,6 +51,7 @@ def load(
         source: path, the bytes of a file, or an open binary file.
         start_s, end_s: the stretch in seconds; ``None`` is begin and end.
         max_s: refuse more than this many seconds; ``None`` is no limit.
+        remarks: gathers what else is worth knowing of it, such as an end that is missing.
 
     Returns:
         (samples,) float32 in [-1, 1].
@@ -58,7 +60,7 @@ def load(
         SerkitError: no such file, empty, not audio, truncated, NaN or infinite samples, too long, or
             a stretch outside the recording.
     """
-    parts = list(blocks(source, start_s=start_s, end_s=end_s, max_s=max_s))
+    parts = list(blocks(source, start_s=start_s, end_s=end_s, max_s=max_s, remarks=remarks))
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 

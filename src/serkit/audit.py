@@ -24,12 +24,14 @@ from serkit.errors import SerkitError
 from serkit.findings import Finding, Severity, finding
 from serkit.processes import cores
 from serkit.progress import Meter, ProgressCallback
+from serkit.remarks import Remarks
 from serkit.row_checks import check_rows
 from serkit.types import Manifest, Utterance
 
 SHORT_S = 0.3
 LONG_S = 60.0
 CLIPPED_SHARE = 0.001
+CANCELLED = "channels that cancel each other when averaged: turn one over, or keep one alone"
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -43,6 +45,8 @@ class _Clip:
     duration_s: float = 0.0
     silent: bool = False
     clipped: float = 0.0
+    broken: str = ""
+    cancelled: bool = False
     digest: str = ""
     fingerprint: Fingerprint | None = None
 
@@ -117,10 +121,10 @@ def _decode_all(
 def _decode(manifest: Manifest, row: Utterance) -> _Clip:
     from serkit import audio
 
-    path = manifest.audio_path(row)
+    path, remarks = manifest.audio_path(row), Remarks()
     try:
         rate_hz = audio.info(path).rate_hz
-        samples = audio.load(path, start_s=row.start_s, end_s=row.end_s)
+        samples = audio.load(path, start_s=row.start_s, end_s=row.end_s, remarks=remarks)
     except (SerkitError, OSError) as error:
         return _Clip(row.id, problem=str(error))
     peak = float(np.abs(samples).max(initial=0.0))
@@ -132,6 +136,8 @@ def _decode(manifest: Manifest, row: Utterance) -> _Clip:
         duration_s=len(samples) / SAMPLE_RATE_HZ,
         silent=audio.is_silent(samples),
         clipped=float(runs.mean()) if runs.size and peak > 0.5 else 0.0,
+        broken=remarks.ending,
+        cancelled=remarks.cancelled,
         digest=hashlib.blake2b(np.round(samples * 32768).astype(np.int32).tobytes(), digest_size=16).hexdigest(),
         fingerprint=fingerprint_audio(samples),
     )
@@ -148,12 +154,17 @@ def _signals(clips: Sequence[_Clip]) -> Iterable[Finding]:
         ("silent", f"never rise above {SILENCE_DB:.0f} dB: exclude them by name", lambda c: c.silent),
         ("too-short", f"are under {SHORT_S} s: check their times, or exclude them", lambda c: c.duration_s < SHORT_S),
         ("too-long", f"are over {LONG_S:.0f} s: cut them with start_s and end_s", lambda c: c.duration_s > LONG_S),
+        ("channels-cancel", f"have {CANCELLED}", lambda c: c.cancelled),
         ("clipped", "are cut off at full scale: their loudness is not real", lambda c: c.clipped > CLIPPED_SHARE),
     )
     for code, text, holds in checks:
         hit = [c for c in good if holds(c)]
         if hit:
             yield finding("warning", code, f"{len(hit)} recordings {text}", hit)
+    cut = [c for c in good if c.broken]
+    if cut:
+        text = f"{len(cut)} recordings are read as far as they go: complete them, or exclude them; {cut[0].broken}"
+        yield finding("warning", "broken-off", text, cut)
     rates = Counter(c.rate_hz for c in good).most_common()
     if len(rates) > 1:
         said = ", ".join(f"{n} at {rate} Hz" for rate, n in rates)

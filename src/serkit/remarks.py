@@ -50,12 +50,16 @@ class Remarks:
     @property
     def notes(self) -> tuple[str, ...]:
         """A line for each remark, for whoever reads the answer."""
-        cancelled = self._apart > 0 and self._together <= self._apart * 10 ** (-CANCELLED_DB / 10)
         line = (
             f"the channels cancel each other: their mean, which is what was heard, is more than {CANCELLED_DB:g} dB "
             "below them; turn one of them over, or give one alone"
         )
-        return (self.ending,) * bool(self.ending) + (line,) * cancelled
+        return (self.ending,) * bool(self.ending) + (line,) * self.cancelled
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the channels cancel each other when averaged."""
+        return self._apart > 0 and self._together <= self._apart * 10 ** (-CANCELLED_DB / 10)
 
     @property
     def two_sided(self) -> bool:
