@@ -449,8 +449,8 @@ def exit_code(monkeypatch, folder, words, called, instead):
         (["train", "run"], "serkit.pipeline.train_run", True),
         (["report", "run"], "serkit.pipeline.report_run", False),
         (["bundle", "run", "-o", "out"], "serkit.serving.building.build", False),
-        (["adapt", "a.wav", "-o", "out"], "serkit.serving.commands.gather", False),
-        (["predict", "a.wav", "--out", "a.json"], "serkit.serving.commands.predict", False),
+        (["adapt", "a.wav", "-o", "out"], "serkit.serving.predicting.gather", False),
+        (["predict", "a.wav", "--out", "a.json"], "serkit.serving.predicting.predict", False),
     ],
 )
 def test_only_a_command_that_goes_on_says_so_after_ctrl_c(monkeypatch, capsys, finished, tmp_path, words, called, kept):

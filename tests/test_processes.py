@@ -56,6 +56,29 @@ def _alive():
     return [child for child in multiprocessing.active_children() if child.is_alive()]
 
 
+def _held(_):
+    time.sleep(0.3)  # so that the other process has the other task
+    return os.getpid(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def test_ctrl_c_reaches_no_worker_from_its_first_moment_on():
+    """Asked in a new program: the first worker is the one that multiprocessing starts its own helper with."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_processes import _held\n"
+        "from serkit.processes import in_processes\n"
+        "if __name__ == '__main__':\n"
+        "    found = dict(in_processes(_held, range(2), jobs=2))\n"
+        "    print(len(found), all(found.values()))\n"
+    )
+    paths = os.pathsep.join((str(SOURCES), str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent)],
+        capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.stdout == "2 True\n", done.stderr
+
+
 def test_results_come_in_order_or_as_they_come():
     tasks = [("wait", 0.6), ("wait", 0.0), ("give", 7), ("give", 8)]
     heard = []

@@ -46,7 +46,7 @@ def adapt(recordings: Sequence[str | Path], out: str | Path, model: str | Path =
     from pathlib import Path
 
     from serkit.serving import adapting
-    from serkit.serving.commands import gather
+    from serkit.serving.predicting import gather
 
     files = gather([str(r) for r in recordings], *([options["complain"]] if "complain" in options else []))
     return load(adapting.adapt_to(model, files, Path(out), **options).source)

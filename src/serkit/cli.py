@@ -1,4 +1,4 @@
-"""The command line: one program of the commands in ``commands/`` and ``serving/``, and how it ends.
+"""The command line: one program of the commands in ``commands/``, and how it ends.
 
 Everything heavy is imported inside the commands.
 """
@@ -12,11 +12,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from serkit import __version__
-from serkit.commands import ablation, findings, lists, stages
+from serkit.commands import ablation, adapt, answers, findings, listen, lists, serve, stages
 from serkit.errors import SerkitError
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
-from serkit.serving import command_line, serve_command
 
 app = typer.Typer(
     name="serkit",
@@ -26,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, ablation, findings, lists, command_line, serve_command):
+for group in (stages, ablation, findings, lists, answers, adapt, listen, serve):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C

@@ -35,6 +35,17 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def before_processes() -> None:
+    """Start the helper of multiprocessing now, to be called before the :func:`interrupts_held` that processes start in.
+
+    Otherwise it comes with the first process, and whoever starts it hears Ctrl-C again from then on: that process, too.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+
+
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
     """Around work that keeps what is finished, or a decorator of it: Ctrl-C and a disk that fails within say so.

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from serkit.errors import RunFailed, SerkitError
-from serkit.interrupts import interrupts_held
+from serkit.interrupts import before_processes, interrupts_held
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,6 +70,7 @@ def in_processes(
     taken = yielded = 0
     finished = False
     try:
+        before_processes()
         with interrupts_held():
             for hand in hands:
                 hand.start()

@@ -23,8 +23,8 @@ from serkit import audio
 from serkit.errors import SerkitError
 from serkit.serving import formats
 from serkit.serving.channels import MAX_CHANNELS, ONE_SOUND, ChannelStream
-from serkit.serving.commands import predict
 from serkit.serving.pool import Asked
+from serkit.serving.predicting import predict
 from serkit.serving.predictor import NO_TEXT, Model
 from serkit.serving.results import Prediction, Segment
 from serkit.serving.speakers import sum_up

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import serkit
 from serkit.cli import app
 from serkit.errors import SerkitError
-from serkit.serving.commands import gather, predict
 from serkit.serving.pool import Asked
+from serkit.serving.predicting import gather, predict
 
 from .signals import GOLDEN, talk, voice, wav
 
@@ -105,9 +105,9 @@ def test_a_recording_that_changes_while_it_is_heard_is_answered_anew(
 ) -> None:
     """Its size and time were taken after it was heard: the new sound was taken for answered."""
     out, changed = tmp_path / "out.jsonl", folder / "a.wav"
-    from serkit.serving import commands
+    from serkit.serving import predicting
 
-    real = commands.answers
+    real = predicting.answers
 
     def answers(*given: Any) -> Any:
         for path, answer in real(*given):
@@ -115,7 +115,7 @@ def test_a_recording_that_changes_while_it_is_heard_is_answered_anew(
                 changed.write_bytes(wav(talk(2)))
             yield path, answer
 
-    monkeypatch.setattr(commands, "answers", answers)
+    monkeypatch.setattr(predicting, "answers", answers)
     assert ask(folder, out=out, jobs=jobs)[0] == 0
     monkeypatch.undo()
     assert ask(folder, out=out)[2] == [f"1 of 2 recordings are answered in {out} already"]

@@ -18,7 +18,7 @@ import soundfile
 from serkit import transcripts
 from serkit.errors import MissingExtra, SerkitError
 from serkit.segments import find_speech
-from serkit.serving import commands, example, hearing
+from serkit.serving import example, hearing, predicting
 from serkit.serving.hearing import Beside, Diariser, Words, speech_clips
 from serkit.serving.pool import Asked
 from serkit.serving.timeline import Turn, joined, read_transcript, text_at
@@ -31,7 +31,7 @@ def row(*inputs: object, **options: Any) -> dict[str, Any]:
     asked = Asked(tuple(map(str, inputs)), model=str(GOLDEN), kind="json", timeline=True, **options)
     written: list[str] = []
     complaints: list[str] = []
-    assert commands.predict(asked, written.append, complaints.append) == 0, complaints
+    assert predicting.predict(asked, written.append, complaints.append) == 0, complaints
     found: dict[str, Any] = json.loads("".join(written))
     return found
 
@@ -68,7 +68,7 @@ def test_a_folder_of_transcripts(tmp_path: Path) -> None:
     (tmp_path / "b.srt").unlink()
     asked = Asked((str(tmp_path),), model=str(GOLDEN), transcript=tmp_path)
     complaints: list[str] = []
-    assert commands.predict(asked, lambda text: None, complaints.append) == 1
+    assert predicting.predict(asked, lambda text: None, complaints.append) == 1
     assert "no transcript b(.srt" in complaints[0]
 
 

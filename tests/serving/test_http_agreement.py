@@ -22,7 +22,7 @@ pytest.importorskip("websockets")
 
 from websockets.exceptions import ConnectionClosed
 
-from serkit.serving import commands
+from serkit.serving import predicting
 from serkit.serving.pool import Asked
 from serkit.serving.predictor import Model
 from serkit.serving.timeline import Turn, read_rttm, read_transcript, turns_of
@@ -100,7 +100,7 @@ def test_turns_and_words_are_those_of_the_command_line(service: Service, tmp_pat
         options["turns"] = as_rows(turns_of(read_rttm(beside["rttm"]), "call.wav")[::-1])
     written: list[str] = []
     asked = Asked((str(sound),), model=str(GOLDEN), kind="json", timeline=True, by=by, **beside)
-    assert commands.predict(asked, written.append, written.append) == 0
+    assert predicting.predict(asked, written.append, written.append) == 0
     wanted = json.loads(written[0])
     body = {"audio": base64.b64encode(sound.read_bytes()).decode(), "by": by, "timeline": True, **options}
     found = service.client.post("/v1/predict", json=body).json()["results"][0]

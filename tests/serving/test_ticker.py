@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from serkit.progress import Meter, Progress
-from serkit.serving import commands, pool, ticker
-from serkit.serving.commands import predict
+from serkit.serving import pool, predicting, ticker
 from serkit.serving.pool import Asked
+from serkit.serving.predicting import predict
 from serkit.serving.predictor import TEXT_UNREAD
 from serkit.serving.ticker import Ticker
 
@@ -88,7 +88,7 @@ def test_files_count_by_their_size_and_by_how_far_they_are(tmp_path: Path, monke
     sizes = [(tmp_path / name).stat().st_size for name in ("a.wav", "b.wav")]
     monkeypatch.setattr(pool, "_SOON_S", 0.0)
     seen: list[Progress] = []
-    monkeypatch.setattr(commands, "Meter", functools.partial(Meter, every_s=0.0))
+    monkeypatch.setattr(predicting, "Meter", functools.partial(Meter, every_s=0.0))
     asked = Asked(("nothing.wav", str(tmp_path)), model=str(GOLDEN), kind="csv")
     predict(asked, lambda text: None, lambda line: None, seen.append)
     assert next(p.left_s for p in seen if p.done == 1) is None, "a file that is not there is no work"

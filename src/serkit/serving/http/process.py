@@ -13,7 +13,7 @@ from multiprocessing.reduction import send_handle
 from typing import Any
 
 from serkit.errors import RunFailed
-from serkit.interrupts import interrupts_held
+from serkit.interrupts import before_processes, interrupts_held
 from serkit.serving.http.worker import Setup, main
 
 
@@ -70,6 +70,7 @@ class Worker:
             self._conn, theirs = context.Pipe()
             process = context.Process(target=main, args=(theirs, self._setup), daemon=True, name="serkit-worker")
             try:
+                before_processes()
                 with interrupts_held():
                     process.start()
             finally:

@@ -23,11 +23,11 @@ def adapt(
 ) -> None:
     """Adapt a model to recordings that nobody has labelled: another microphone, another language, telephone."""
     from serkit.reporting.text import count
-    from serkit.serving import adapting, commands
+    from serkit.serving import adapting, predicting
     from serkit.serving.ticker import Ticker
 
     with Ticker() as ticker:
-        files = commands.gather(inputs, ticker.complain)
+        files = predicting.gather(inputs, ticker.complain)
         bundle = adapting.adapt_to(
             model, files, out, name=name, at_most=at_most, jobs=jobs, complain=ticker.complain, progress=ticker
         )

@@ -1,4 +1,4 @@
-"""What ``serkit predict`` and ``serkit bundle`` do once the command line is parsed."""
+"""What ``serkit predict`` does: recordings gathered, answered in several processes, written, taken up again."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from serkit.errors import SerkitError, Stopped
 from serkit.processes import WorkerDied
 from serkit.serving import pool
 from serkit.serving.bundle import open_bundle
-from serkit.serving.commands import gather, predict
 from serkit.serving.pool import Asked, Worker
+from serkit.serving.predicting import gather, predict
 from serkit.serving.predictor import TEXT_UNREAD
 
 from .signals import GOLDEN, talk, voice, wav
@@ -235,7 +235,7 @@ def test_after_ctrl_c_only_answers_that_are_kept_are_said_to_be(
     def interrupted(*_: object) -> Iterator[None]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("serkit.serving.commands.answers", interrupted)
+    monkeypatch.setattr("serkit.serving.predicting.answers", interrupted)
     with pytest.raises(Stopped if kept else KeyboardInterrupt):
         ask(asked(folder, out=None if out is None else tmp_path / out))
 

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from serkit.errors import SerkitError
-from serkit.serving import adapt_command, listen_command
 from serkit.serving.results import THRESHOLD_MEANS
 
 
@@ -62,7 +61,7 @@ def _version(context: typer.Context, given: bool) -> None:
     """Called after ``--model`` was read, which is eager, and before an argument can be missed."""
     if given:
         from serkit import __version__
-        from serkit.serving.commands import about
+        from serkit.serving.predicting import about
 
         typer.echo(f"serkit {__version__} (Apache-2.0); {about(context.params['model'])}")
         raise typer.Exit
@@ -77,8 +76,6 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command()(predict)
     app.command()(bundle)
-    adapt_command.add_commands(app)
-    listen_command.add_commands(app)
 
 
 def predict(
@@ -116,7 +113,7 @@ def predict(
     version: Version = False,
 ) -> None:
     """Say the emotion of recordings: one answer each, or a timeline of who, when, which words, which emotion."""
-    from serkit.serving import commands, pool
+    from serkit.serving import pool, predicting
     from serkit.serving.ticker import Ticker
 
     _ = version
@@ -129,7 +126,7 @@ def predict(
         language=language, diariser=diarise,
     )  # fmt: skip
     with Ticker() as ticker:
-        failed = commands.predict(asked, ticker.write, ticker.complain, ticker)
+        failed = predicting.predict(asked, ticker.write, ticker.complain, ticker)
     if failed:
         raise typer.Exit(1)
 
