@@ -68,7 +68,9 @@ def concordance(
     for k, place in enumerate(measured):
         rows, own = known[:, place], moments[:, k * _MOMENTS : (k + 1) * _MOMENTS]
         groups = _groups(speakers, rows)
-        found[name_of(ATTRIBUTES[place])] = _metric(values[k], _drawn(own[rows], groups, draws, seed)[:, 0], groups, draws)
+        found[name_of(ATTRIBUTES[place])] = _metric(
+            values[k], _drawn(own[rows], groups, draws, seed)[:, 0], groups, draws
+        )
     there = known[:, measured].any(axis=1)
     groups = _groups(speakers, there)
     mean = np.nanmean(_drawn(moments[there], groups, draws, seed), axis=1)  # of those that are known in a draw
