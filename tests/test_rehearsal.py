@@ -93,6 +93,10 @@ def test_a_second_system_that_differs_in_what_selects_it_is_asked_too(tmp_path):
             "no loss of the system teaches it",  # valence is all that is known
         ),
         ("model: compact, losses: [kl_soft], train: {select: ccc}", "the network gives emotion only"),
+        (
+            "model: {name: deepser, attribute_head: true}, losses: [kl_soft, attribute_mse]",
+            r"rated from 0\.5 to 0\.5, and the attribute head answers 1 to 7: set model\.attribute_low",
+        ),
     ],
 )
 def test_attributes_that_nothing_teaches_are_refused(tmp_path, system, said):
