@@ -70,6 +70,23 @@ def test_of_two_losses_the_first_alone_is_already_there_and_a_classifier_is_alwa
     )
 
 
+def test_without_the_loss_of_attributes_there_is_no_head_for_them(toy_root):
+    head = {"name": "flam", "heads": 2, "width": 8, "attribute_head": True}
+    system = {"model": head, "losses": ["kl_soft", {"name": "ccc", "weight": 0.5}, "center_loss"]}
+    found = plan(recipe(**system))
+    heads = {k: v.system.model.parameters.get("attribute_head", False) for k, v in by_key(found).items()}
+    assert [k for k, has in heads.items() if not has] == ["without-ccc", "only-kl_soft", "plain"]
+    for v in found.variants:
+        pipeline.stages.fit(v.recipe, toy(toy_root))
+    found = plan(recipe("train.select=ccc", **system))
+    assert {"without-ccc", "only-kl_soft", "plain"}.isdisjoint(by_key(found))
+    said = "train.select is ccc, and no loss would be left that learns arousal, valence and dominance"
+    assert {f"without ccc: {said}", f"plain: {said}"} <= set(found.left_out)
+    scaled = {"name": "deepser", "hidden": 8, "attribute_head": True, "attribute_high": 5.0}
+    found = by_key(plan(recipe(model=scaled, losses=["kl_soft", "attribute_mse"]), ["losses"]))
+    assert found["without-attribute_mse"].system.model.parameters == {"hidden": 8}
+
+
 def test_eam_against_lam_and_none_with_the_same_probability():
     steps = [{"name": "gain"}, {"name": "eam", "snr_low_db": 0.0, "probability": 0.3}]
     found = by_key(plan(recipe(augment=steps), ["augment"]))

@@ -73,6 +73,20 @@ def test_it_is_the_ccc_of_the_rated_rows_with_an_interval_by_speaker():
     assert found["ccc_arousal"].interval == clusters(list(speakers)).interval(draws)
 
 
+def test_an_interval_is_drawn_from_the_speakers_who_have_that_rating():
+    """Regression: a resample without any of them counted as a CCC of 0."""
+    manifest = rated(speakers=9)
+    few = {"s0", "s1"}
+    rows = [dataclasses.replace(u, dominance=float(k % 7)) if u.speaker in few else u for k, u in enumerate(manifest)]
+    manifest = dataclasses.replace(manifest, utterances=tuple(rows))
+    table = answered(manifest, "train", noise=0.01)
+    truth = ratings([u for u in manifest if u.split == "train"])
+    table.attributes[:, 2] = np.nan_to_num(truth[:, 2], nan=4.0)
+    found = concordance([table], [manifest], split="train", draws=200)
+    assert (found["ccc_dominance"].low, found["ccc_dominance"].speakers) == (1.0, 2)
+    assert found["ccc"].low > 0.99
+
+
 def test_folds_are_pooled_and_a_system_without_attributes_has_none():
     manifest = rated()
     halves = [manifest.where(lambda u, k=k: u.split != "test" or int(u.id[1:]) // 6 % 2 == k) for k in (0, 1)]
@@ -168,6 +182,17 @@ def test_what_no_loss_teaches_is_not_answered(tmp_path, toy_root):
     flat = dataclasses.replace(part, attributes=np.full_like(part.attributes, 3.0))
     with pytest.raises(SerkitError, match="no two ratings of the training clips differ"):
         train_network(system, config, flat, flat, tmp_path / "flat", device="cpu")
+
+
+def test_a_network_is_not_chosen_by_what_dev_does_not_have(tmp_path):
+    manifest = rated()
+    only = {"train": {"valence": None}, "dev": {"arousal": None}, "test": {}}
+    rows = tuple(dataclasses.replace(u, **only[u.split]) for u in manifest)
+    manifest = dataclasses.replace(manifest, utterances=rows)
+    system = made_system(model=HEAD, losses=["cross_entropy", "ccc"], train={"epochs": 2, "select": "ccc"})
+    parts = [Examples.of(m, {"x": MadeSource(m)}) for m in (manifest.split("train"), manifest.split("dev"))]
+    with pytest.raises(SerkitError, match="no two ratings of an attribute that the network learns"):
+        train_network(system, made_config(system), *parts, tmp_path, device="cpu")
 
 
 RECIPE = """

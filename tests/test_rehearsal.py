@@ -68,6 +68,22 @@ def test_what_a_loss_or_augmentation_needs_is_told_before_any_work(tmp_path, sys
     assert not (tmp_path / "run").exists()
 
 
+def test_what_only_later_clips_are_rated_by_is_learned(tmp_path):
+    made = [dataclasses.replace(u, arousal=float(k % 5)) for k, u in enumerate(made_manifest())]
+    late = len(made) // 3
+    rows = made[:late] + [dataclasses.replace(u, valence=float(k % 7)) for k, u in enumerate(made[late:])]
+    manifest = dataclasses.replace(made_manifest(), utterances=tuple(rows))
+    prepare(tmp_path, "model: {name: flam, attribute_head: true}, losses: [{name: ccc, weights: [0, 1, 0]}]", manifest)
+
+
+def test_a_second_system_that_differs_in_what_selects_it_is_asked_too(tmp_path):
+    one = "features: [logmel/24], model: compact, losses: [kl_soft]"
+    text = f"name: r\nsystems: {{a: {{{one}}}, b: {{{one}, train: {{select: ccc}}}}}}\ncrossfit: null\nstack: null\n"
+    rows = tuple(dataclasses.replace(u, valence=float(k % 5)) for k, u in enumerate(made_manifest()))
+    with pytest.raises(SerkitError, match=r"systems\.b: train\.select is ccc, and the network gives emotion only"):
+        pipeline.prepare(parse_recipe(text), dataclasses.replace(RATED, utterances=rows), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("system", "said"),
     [
@@ -77,6 +93,10 @@ def test_what_a_loss_or_augmentation_needs_is_told_before_any_work(tmp_path, sys
             "no loss of the system teaches it",  # valence is all that is known
         ),
         ("model: compact, losses: [kl_soft], train: {select: ccc}", "the network gives emotion only"),
+        (
+            "model: {name: deepser, attribute_head: true}, losses: [kl_soft, attribute_mse]",
+            r"rated from 0\.5 to 0\.5, and the attribute head answers 1 to 7: set model\.attribute_low",
+        ),
     ],
 )
 def test_attributes_that_nothing_teaches_are_refused(tmp_path, system, said):

@@ -44,3 +44,25 @@ def test_attributes_on_two_scales_are_not_learned_together(loss):
     check_splits(apply_labels(joined, plain), plain)
     alone = dataclasses.replace(corpus("a", [1, 5]))
     check_splits(apply_labels(alone, recipe), recipe)
+
+
+def test_a_dev_split_that_cannot_be_measured_by_ccc_selects_nothing_by_it():
+    recipe = parse_recipe(TEXT % ", ccc", ["train.select=ccc"])
+    manifest = corpus("a", [1, 5])
+    check_splits(apply_labels(manifest, recipe), recipe)
+    rows = [dataclasses.replace(u, arousal=None, valence=3.0) if u.split == "dev" else u for u in manifest]
+    other = dataclasses.replace(manifest, utterances=tuple(rows))
+    with pytest.raises(SerkitError, match="no two ratings of an attribute that split 'train' has"):
+        check_splits(apply_labels(other, recipe), recipe)
+
+
+def test_every_network_of_a_cross_fit_has_ratings_to_learn_from():
+    recipe = parse_recipe(TEXT % ", ccc", ["crossfit={folds: 2}"])
+    manifest = corpus("a", [1, 5])
+    check_splits(apply_labels(manifest, recipe), recipe)
+    rows = [u if u.speaker in ("train0", "dev0") else dataclasses.replace(u, arousal=None) for u in manifest]
+    few = dataclasses.replace(manifest, utterances=tuple(rows))  # all ratings of train are of one speaker
+    with pytest.raises(SerkitError, match=r"a: without the speakers of fold \d no two training clips are rated"):
+        check_splits(apply_labels(few, recipe), recipe)
+    alone = parse_recipe(TEXT % ", ccc", ["crossfit=null", "stack=null"])
+    check_splits(apply_labels(few, alone), alone)

@@ -63,14 +63,18 @@ def concordance(
     if not len(measured):
         return {}
     moments = np.concatenate([_moments(x[:, k], y[:, k], known[:, k]) for k in measured], axis=1)
-    there = known[:, measured].any(axis=1)
-    drawn = _drawn(moments[there], _groups(speakers, there), draws, seed)
     values = _ccc(moments.sum(axis=0).reshape(len(measured), _MOMENTS))
     found = {}
     for k, place in enumerate(measured):
-        groups = _groups(speakers, known[:, place])
-        found[name_of(ATTRIBUTES[place])] = _metric(values[k], drawn[:, k], groups, draws)
-    found[MEAN] = _metric(values.mean(), drawn.mean(axis=1), _groups(speakers, there), draws)
+        rows, own = known[:, place], moments[:, k * _MOMENTS : (k + 1) * _MOMENTS]
+        groups = _groups(speakers, rows)
+        found[name_of(ATTRIBUTES[place])] = _metric(
+            values[k], _drawn(own[rows], groups, draws, seed)[:, 0], groups, draws
+        )
+    there = known[:, measured].any(axis=1)
+    groups = _groups(speakers, there)
+    mean = np.nanmean(_drawn(moments[there], groups, draws, seed), axis=1)  # of those that are known in a draw
+    found[MEAN] = _metric(values.mean(), mean, groups, draws)
     return found
 
 
@@ -91,9 +95,10 @@ def _moments(x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _drawn(moments: np.ndarray, groups: Clusters, draws: int, seed: int) -> np.ndarray:
-    """(draws, attributes) CCC in speaker-bootstrap resamples."""
+    """(draws, attributes) CCC in speaker-bootstrap resamples; NaN where no row of a resample has a rating."""
     sums = resample(unit_sums(moments, groups), draws, np.random.default_rng([seed, 4]))
-    return _ccc(sums.reshape(draws, -1, _MOMENTS))
+    sums = sums.reshape(draws, -1, _MOMENTS)
+    return np.where(sums[..., 0] > 0, _ccc(sums), np.nan)
 
 
 def _ccc(sums: np.ndarray) -> np.ndarray:

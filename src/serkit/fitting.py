@@ -265,8 +265,15 @@ def taught_attributes(network: nn.Module, system: System, train: Examples) -> np
     Their ratings are made up, so that it does not depend on which clips these are.
 
     Raises:
-        SerkitError: no loss reads any of them.
+        SerkitError: no loss reads any of them, or the head cannot say all of the ratings.
     """
+    known = train.attributes[np.isfinite(train.attributes)]
+    for low, high in (m.ends for m in network.modules() if isinstance(m, AttributeHead) and m.ends is not None):
+        if len(known) and not low <= known.min() <= known.max() <= high:
+            raise SerkitError(
+                f"training clips are rated from {known.min():g} to {known.max():g}, and the attribute head answers "
+                f"{low:g} to {high:g}: set model.attribute_low and model.attribute_high"
+            )
     rated = [np.flatnonzero(np.isfinite(column))[:4] for column in train.attributes.T]
     rows = np.unique(np.concatenate(rated)) if len(train.attributes) else np.zeros(0, dtype=np.int64)
     taught = np.zeros(3, dtype=bool)

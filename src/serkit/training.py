@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.files import write_bytes, write_text
 from serkit.fitting import Fitting, copy_weights, make_accelerator, put_weights, set_attribute_scale, set_statistics
@@ -95,6 +96,11 @@ def train_network(
         row = fitting.epoch(state.epoch)
         scores, weights = _measure(fitting, dev)
         row.update({f"dev_{name}": value for name, value in scores.items()})
+        if system.train.select == "ccc" and "ccc" not in scores:
+            raise SerkitError(
+                "train.select is ccc, and the dev clips have no two ratings of an attribute that the network learns: "
+                "select another metric"
+            )
         state.finish_epoch(row, scores.get(system.train.select), weights)
         if accelerator.is_main_process:
             state.save(folder)

@@ -77,6 +77,17 @@ def test_what_has_no_weight_may_be_answered_with_nothing() -> None:
     assert torch.isfinite(torch.autograd.grad(value, predicted)[0]).all()
 
 
+def test_one_rating_alone_is_left_out_and_may_be_answered_with_nothing() -> None:
+    predicted, gold = drawn()
+    gold[1:, 1] = NAN
+    whole = ccc(outputs_of(predicted), batch_of(gold))
+    with torch.no_grad():
+        predicted[:, 1] = NAN
+    value = ccc(outputs_of(predicted), batch_of(gold))
+    assert value.item() == pytest.approx(whole.item())
+    assert torch.isfinite(torch.autograd.grad(value, predicted)[0]).all()
+
+
 def test_constant_answers_and_no_ratings_stay_finite() -> None:
     _, gold = drawn()
     flat = torch.full((6, 3), 4.0, dtype=torch.float64, requires_grad=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,10 @@ from serkit.combining import align
 from serkit.corpora.toy import toy
 from serkit.pipeline import Run
 from serkit.recipe import parse_recipe
-from serkit.serving import formats
+from serkit.serving import formats, model_card
 from serkit.serving.building import build
 from serkit.serving.predictor import Model
+from serkit.types import ATTRIBUTES
 
 from .signals import RATE, talk, voice, wav
 
@@ -146,6 +149,19 @@ def test_the_card_says_how_right_they_are(model: Model) -> None:
     assert "Says arousal and valence too, as numbers on 1 to 7." in card
     assert "| test | all | CCC, arousal |" in card
     assert "CCC, dominance" not in card
+
+
+def test_the_card_names_the_scale_of_the_corpora_that_are_rated(rated: tuple[Run, Path]) -> None:
+    rows = rated[0].manifest.utterances
+    scales = {"table": None, "unrated": (1, 5)}
+    other = [dataclasses.replace(u, id=f"other_{u.id}", corpus="unrated", **dict.fromkeys(ATTRIBUTES)) for u in rows]
+    mine = [dataclasses.replace(u, corpus="table") for u in rows]
+    for scale, told in ((None, "the scale of its training data"), ((1, 9), "1 to 9")):
+        info = {"corpora": {name: {"rating_scale": scale if name == "table" else own} for name, own in scales.items()}}
+        joined = dataclasses.replace(rated[0].manifest, utterances=(*other, *mine), info=info)
+        run = types.SimpleNamespace(manifest=joined)
+        said = model_card._attributes({"attributes": KNOWN}, run)  # type: ignore[arg-type]
+        assert said == f" Says arousal and valence too, as numbers on {told}."
 
 
 def test_a_model_without_them_has_none(toy_root: Path) -> None:

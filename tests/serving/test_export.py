@@ -74,6 +74,16 @@ def test_the_comparison_notices_a_difference() -> None:
     assert largest_difference(built, content) > 0.009
 
 
+@pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
+def test_a_wide_scale_of_ratings_is_no_harder_to_keep(weights: str) -> None:
+    built = network("flam", ONE, {"heads": 0, "attribute_head": True})
+    gaps = []
+    for factor in (1.0, 1000.0):
+        built.head.attributes.set_scale(factor * torch.tensor([4.0, 3.5, 2.0]), factor * torch.tensor([1.2, 0.8, 0.0]))  # type: ignore[union-attr, operator]
+        gaps.append(largest_difference(built, to_onnx(built, "flam", LABELS, weights)))  # type: ignore[arg-type]
+    assert gaps[1] == pytest.approx(gaps[0], rel=0.5)
+
+
 @pytest.mark.parametrize("name", ["cross_attention", "compact"])
 def test_smaller_weights_make_smaller_files(name: str) -> None:
     parameters = {"hidden": 64} if name == "cross_attention" else {"channels": 64}

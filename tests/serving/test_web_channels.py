@@ -71,7 +71,11 @@ def test_it_is_saved_as_predict_writes_it(opened: Open, model: Model) -> None:
             page.click(f"[data-save={kind}]")
         text = Path(saved.value.path()).read_text(encoding="utf-8")
         if kind == "json":
-            assert json.loads(text)["granularity"] == "channel"
+            told, row = json.loads(text), truth.to_row()
+            assert told["granularity"] == "channel"
+            assert list(told) == list(row)  # key by key in the same order: the file is that of `serkit predict`
+            assert list(told["speakers"][0]) == list(row["speakers"][0])
+            assert list(told["segments"][0]) == list(row["segments"][0])
         elif kind == "rttm":
             assert text.replace(" call ", " - ") == formats.document(kind, [truth], timeline=True)
         else:

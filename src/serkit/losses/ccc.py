@@ -44,11 +44,12 @@ def ccc(
     predicted = not_half(outputs.attributes)
     gold = batch.attributes.to(predicted)
     factor = torch.tensor(list(weights), dtype=predicted.dtype, device=predicted.device)
-    known = torch.isfinite(gold) & (factor > 0)  # what has no weight is not taught, and may be answered with NaN
+    known = torch.isfinite(gold) & (factor > 0)
+    known = known & (known.sum(dim=0) > 1)  # what is left out here is not taught, and may be answered with NaN
     n = known.sum(dim=0).clamp(min=1)
     x, y = torch.where(known, predicted, 0.0), torch.where(known, gold, 0.0)
     mean_x, mean_y = x.sum(dim=0) / n, y.sum(dim=0) / n
     dx, dy = (x - mean_x) * known, (y - mean_y) * known
     spread = (dx**2).sum(dim=0) / n + (dy**2).sum(dim=0) / n + (mean_x - mean_y) ** 2
     concordance = 2.0 * (dx * dy).sum(dim=0) / n / (spread + epsilon)
-    return (factor * (1.0 - concordance) * (known.sum(dim=0) > 1)).sum()
+    return (factor * (1.0 - concordance) * known.any(dim=0)).sum()

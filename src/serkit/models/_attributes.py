@@ -37,6 +37,12 @@ class AttributeHead(nn.Sequential):
         self.mean.copy_(torch.where(std > 0, mean, math.nan))
         self.std.copy_(torch.where(std > 0, std, 0.0))
 
+    @property
+    def unit(self) -> Tensor:
+        """(3,) deviation of the ratings, or width of the fixed scale; 1 for what is not taught."""
+        width = self.std if self.ends is None else torch.full_like(self.std, self.ends[1] - self.ends[0])
+        return torch.where(torch.isnan(self.mean), torch.ones_like(width), width)
+
     def forward(self, embedding: Tensor) -> Tensor:
         """(batch, dim) to (batch, 3) arousal, valence, dominance."""
         for layer in self:

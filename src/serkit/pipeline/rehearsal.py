@@ -20,7 +20,7 @@ from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
 from serkit.settings import System
-from serkit.types import Manifest
+from serkit.types import ATTRIBUTES, Manifest
 
 _WIDTH, _FRAMES = 64, 8  # of features that are made up
 _SAMPLES = 1600  # of the feature 'waveform'
@@ -79,7 +79,7 @@ def _design(system: System) -> str:
     own = "." in system.model.name
     features = [f.model_dump(mode="json") if own else f.name == WAVEFORM for f in system.features]
     parts = system.model_dump(mode="json", include={"model", "losses", "augment"})
-    return fingerprint([features, parts, system.train.targets, system.train.loss_scale])
+    return fingerprint([features, parts, system.train.targets, system.train.loss_scale, system.train.select])
 
 
 def _rehearse(system: System, train: Manifest) -> None:
@@ -291,17 +291,18 @@ def _check_outputs(system: System, outputs: Any, shape: tuple[int, int]) -> None
 
 
 def _few(train: Manifest, *, votes: bool) -> Manifest:
-    """Two clips of each class, one that raters have judged, and two of which an attribute is known."""
+    """Two clips of each class, one that raters have judged, and two of which each attribute is known."""
     left = dict.fromkeys((*train.labels, None), 2)
-    kept, rated, known = [], 1, 2
+    kept, rated, known = [], 1, np.full(len(ATTRIBUTES), 2)
     for u in train.utterances:
         take = left[u.emotion] > 0 and (u.emotion is not None)
         take_rated = votes and rated > 0 and bool(u.votes)
-        take_known = known > 0 and (u.emotion is not None or bool(u.votes)) and u.is_rated
+        has = np.array([value is not None for value in u.attributes])
+        take_known = bool((has & (known > 0)).any()) and (u.emotion is not None or bool(u.votes))
         if take or take_rated or take_known:
             kept.append(u)
             left[u.emotion] -= 1
-            rated, known = rated - bool(u.votes), known - u.is_rated
+            rated, known = rated - bool(u.votes), known - has
     return replace(train, utterances=tuple(kept))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 from serkit import readers, recordings, registry
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
-from serkit.types import CANONICAL_LABELS, NEUTRAL, Manifest
+from serkit.types import ATTRIBUTES, CANONICAL_LABELS, NEUTRAL, Manifest, Utterance
 
 _OF_ATTRIBUTES = ("attribute_mse", "ccc")  # losses that learn arousal, valence and dominance
 
@@ -72,10 +73,11 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
             )
         if system.model.parameters.get("attribute_head") or any(loss.name in _OF_ATTRIBUTES for loss in system.losses):
             _one_scale(manifest, f"systems.{name}")
-        if system.train.select == "ccc" and not any(u.is_rated for u in manifest.split("dev")):
+            _rated_in_folds(learned_from(manifest, recipe), recipe, f"systems.{name}")
+        if system.train.select == "ccc" and not _rated_twice(train) & _rated_twice(manifest.split("dev")):
             raise SerkitError(
-                f"systems.{name}: train.select is ccc, and no clip of split 'dev' of '{manifest.corpus}' has arousal, "
-                "valence or dominance; select another metric"
+                f"systems.{name}: train.select is ccc, and split 'dev' of '{manifest.corpus}' has no two ratings of an "
+                "attribute that split 'train' has; select another metric"
             )
         if system.balance == "neutral" and not train.counts().get(NEUTRAL):
             raise SerkitError(
@@ -83,6 +85,25 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
             )
         if system.balance == "corpus" and len({u.corpus for u in train}) < 2:
             raise SerkitError(f"systems.{name}: balance: corpus needs two corpora; give --corpus twice or set it null")
+
+
+def _rated_in_folds(learned: Manifest, recipe: Recipe, at: str) -> None:
+    """Refuse a cross-fit of which one network would have no ratings to learn from."""
+    if recipe.crossfit is None or not _rated_twice(learned):
+        return
+    fold = crossfit_folds(learned, recipe.crossfit.folds, recipe.crossfit.seed)
+    for k in range(recipe.crossfit.folds):
+        if not _rated_twice([u for u, own in zip(learned, fold, strict=True) if own != k]):
+            raise SerkitError(
+                f"{at}: without the speakers of fold {k} no two training clips are rated by arousal, valence or "
+                "dominance: leave the attribute head and its loss out, or set another crossfit.seed or crossfit.folds"
+            )
+
+
+def _rated_twice(utterances: Iterable[Utterance]) -> set[str]:
+    """Attributes that two clips or more are rated by, of those that a network can be trained or measured on."""
+    heard = [u for u in utterances if u.emotion is not None or u.votes]
+    return {name for name in ATTRIBUTES if sum(getattr(u, name) is not None for u in heard) > 1}
 
 
 def _one_scale(manifest: Manifest, at: str) -> None:

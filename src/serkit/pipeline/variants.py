@@ -152,7 +152,9 @@ def plan(recipe: Recipe, over: Sequence[str] = (), *, system: str | None = None,
             left_out.append(f"{name}: {reason}")
     if not used:
         raise SerkitError(f"'{recipe.name}' has nothing to take apart: " + "; ".join(left_out))
-    if len(used) > 1:
+    if len(used) > 1 and "losses" in used and _selects_by_nothing(full.systems[chosen], _plain_losses(full)):
+        left_out.append(f"plain: {_UNTAUGHT}")
+    elif len(used) > 1:
         made.append(_plain(full, used))
     whole = Variant(FULL, FULL, "full recipe", "", "", full)
     return Plan(tuple(_distinct([whole, *made])), chosen, tuple(used), tuple(left_out))
@@ -196,19 +198,38 @@ def _refusal(system: System, over: Over) -> str | None:
 
 
 def _of_losses(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
-    losses = next(iter(full.systems.values())).losses
+    system = next(iter(full.systems.values()))
+    losses = system.losses
     for loss in losses:
         rest = tuple(x for x in losses if x is not loss)
-        if not any(_scores_classes(x) for x in rest):
+        if not any(_reads(x, "emotion") for x in rest):
             names = listed([x.name for x in rest])
             left_out.append(f"without {loss.name}: {names} would be left, and nothing would train the classifier")
             continue
-        recipe = _changed(full, losses=rest)
+        if _selects_by_nothing(system, rest):
+            left_out.append(f"without {loss.name}: {_UNTAUGHT}")
+            continue
+        recipe = _changed(full, **_taught_by(system, rest))
         yield Variant(f"without-{_file(loss.name)}", "losses", f"without {loss.name}", loss.name, "", recipe)
-    if len(losses) > 2 and _scores_classes(losses[0]):
+    if len(losses) > 2 and _reads(losses[0], "emotion") and not _selects_by_nothing(system, losses[:1]):
         first, others = losses[0].name, listed([x.name for x in losses[1:]])
-        recipe = _changed(full, losses=losses[:1])
+        recipe = _changed(full, **_taught_by(system, losses[:1]))
         yield Variant(f"only-{_file(first)}", "losses", f"only {first}", f"the other losses ({others})", "", recipe)
+
+
+_UNTAUGHT = "train.select is ccc, and no loss would be left that learns arousal, valence and dominance"
+
+
+def _selects_by_nothing(system: System, losses: Sequence[Loss]) -> bool:
+    return system.train.select == "ccc" and not any(_reads(x, "attributes") for x in losses)
+
+
+def _taught_by(system: System, losses: Sequence[Loss]) -> dict[str, Any]:
+    """The change to these losses, the attribute head left out where none of them teaches it."""
+    if not system.model.parameters.get("attribute_head") or any(_reads(x, "attributes") for x in losses):
+        return {"losses": losses}
+    kept = {key: value for key, value in system.model.model_dump().items() if not key.startswith("attribute_")}
+    return {"losses": losses, "model": Named.model_validate(kept)}
 
 
 def _of_augment(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
@@ -247,16 +268,20 @@ def _of_pooling(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
             yield Variant(name.lower().replace(" ", "-"), "pooling", f"{name} instead of {mine}", mine, name, recipe)
 
 
+def _plain_losses(full: Recipe) -> tuple[Loss, ...]:
+    losses = next(iter(full.systems.values())).losses
+    return (next((x for x in losses if _reads(x, "emotion")), losses[0]),)
+
+
 def _plain(full: Recipe, used: Sequence[Over]) -> Variant:
     """All that is taken apart, away at once."""
     system = next(iter(full.systems.values()))
-    changes: dict[str, Any] = {}
-    if "losses" in used:
-        changes["losses"] = (next((x for x in system.losses if _scores_classes(x)), system.losses[0]),)
+    changes: dict[str, Any] = _taught_by(system, _plain_losses(full)) if "losses" in used else {}
     if "augment" in used:
         changes["augment"] = ()
     if "pooling" in used:
-        changes["model"] = Named.model_validate({**system.model.model_dump(), "heads": 0, "pooling": "mean"})
+        model = changes.get("model", system.model)
+        changes["model"] = Named.model_validate({**model.model_dump(), "heads": 0, "pooling": "mean"})
     return Variant("plain", "plain", "plain: all of it off", "all of it together", "", _changed(full, **changes))
 
 
@@ -273,10 +298,10 @@ def _distinct(variants: Sequence[Variant]) -> list[Variant]:
     return list(found.values())
 
 
-def _scores_classes(loss: Loss) -> bool:
-    """Whether a loss reads the scores of the classes, as its source says (a dotted one is believed to)."""
+def _reads(loss: Loss, output: Literal["emotion", "attributes"]) -> bool:
+    """Whether a loss reads an output of the network, as its source says (a dotted one is believed to)."""
     return "." in loss.name or any(
-        isinstance(node, ast.Attribute) and node.attr == "emotion" for node in _nodes("losses", loss.name)
+        isinstance(node, ast.Attribute) and node.attr == output for node in _nodes("losses", loss.name)
     )
 
 

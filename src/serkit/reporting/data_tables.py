@@ -120,7 +120,7 @@ def attributes(source: Source) -> Table | None:
     columns = (Column("System"), *(Column(f"{ATTRIBUTE_NAMES[m]} [95%]", numeric=True) for m in kinds))
     notes = (
         "CCC: concordance with the raters' mean, 1 is perfect, 0 is none; the highest is bold. An attribute that no "
-        "loss of a system teaches is left out, of its mean too. All clips with ratings, those without a label too.",
+        "loss of a system teaches is left out of its row and of its mean. All rated clips, also those without a label.",
         *interval_notes(source, [split], ["ccc"]),
     )
     rows = _bold(rows, values, 1)

@@ -177,8 +177,8 @@ def _networks(
             difference = largest_difference(network, content)
             if difference > TOLERANCE[weights]:
                 raise SerkitError(
-                    f"{system}/{model}: its {weights} graph differs from torch by {difference:.2g} in a logit, allowed "
-                    f"are {TOLERANCE[weights]:g}"
+                    f"{system}/{model}: its {weights} graph differs from torch by {difference:.2g} in a logit (or an "
+                    f"attribute, in deviations of its ratings), allowed are {TOLERANCE[weights]:g}"
                 )
             worst = max(worst, difference)
             learned = _taught(network)

@@ -74,11 +74,13 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
     """Largest absolute difference of logits, and attributes, between torch and onnxruntime on clips of mixed lengths.
 
     Eight random clips of 1 to 200 frames are scored as one batch and, in onnxruntime, also one by one: the
-    number covers padding too, but for networks that see their padding on purpose.
+    number covers padding too, but for networks that see their padding on purpose. Attributes differ in deviations of
+    their ratings, or widths of a fixed scale, so that a scale of 0 to 100 is no harder to keep than one of 1 to 7.
     """
     import onnxruntime
     import torch
 
+    from serkit.models._attributes import AttributeHead
     from serkit.tensors import Batch
 
     rng = np.random.default_rng(seed)
@@ -100,6 +102,8 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
     wanted = {"emotion": found.emotion.numpy()}
     if found.attributes is not None:
         wanted["attributes"] = found.attributes.numpy()
+    heads = [part for part in network.modules() if isinstance(part, AttributeHead)]
+    unit = {"attributes": heads[0].unit.numpy()} if heads else {}
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def given(row: slice) -> Any:
@@ -110,10 +114,14 @@ def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> 
         return session.run(list(wanted), feed)
 
     rows = [slice(0, 8)] + [slice(k, k + 1) for k in range(8)]
-    pairs = [(one, w[row]) for row in rows for one, w in zip(given(row), wanted.values(), strict=True)]
-    if any(not np.array_equal(np.isnan(one), np.isnan(w)) for one, w in pairs):
+    pairs = [
+        (one, wanted[name][row], unit.get(name, np.ones(1)))
+        for row in rows
+        for name, one in zip(wanted, given(row), strict=True)
+    ]
+    if any(not np.array_equal(np.isnan(one), np.isnan(w)) for one, w, _ in pairs):
         return math.inf
-    return max(float(np.nan_to_num(np.abs(one - w)).max()) for one, w in pairs)
+    return max(float(np.nan_to_num(np.abs(one - w) / size).max()) for one, w, size in pairs)
 
 
 def _expected(network: nn.Module, k: int, name: str, dim: int) -> tuple[np.ndarray, np.ndarray]:

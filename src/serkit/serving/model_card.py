@@ -80,9 +80,11 @@ def _attributes(about: Mapping[str, Any], run: Run) -> str:
     names = about.get("attributes")
     if not names:
         return ""
-    infos = [run.manifest.info, *(run.manifest.info.get("corpora") or {}).values()]
-    scale = next((info["rating_scale"] for info in infos if info.get("rating_scale")), None)
-    told = f"{scale[0]:g} to {scale[1]:g}" if scale else "the scale of its training data"
+    rated = {u.corpus for u in run.manifest if u.is_rated}
+    joined = [info for name, info in (run.manifest.info.get("corpora") or {}).items() if name in rated]
+    first, *others = [info.get("rating_scale") for info in joined or [run.manifest.info]]
+    same = first is not None and all(list(scale or ()) == list(first) for scale in others)
+    told = f"{first[0]:g} to {first[1]:g}" if same else "the scale of its training data"
     return f" Says {listed(names)} too, as numbers on {told}."
 
 

@@ -220,7 +220,7 @@ function row(result, model) {
     granularity: result.granularity,
     segments: result.segments.map(part),
     summary: result.summary,
-    speakers: (result.speakers ?? []).map(({ scores, ...rest }) => ({ ...rest, probabilities: scores })),
+    speakers: (result.speakers ?? []).map(({ scores, attributes, ...rest }) => ({ ...rest, probabilities: scores, attributes })),
     model,
     notes: result.notes ?? [],
   };
