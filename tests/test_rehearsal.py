@@ -73,7 +73,8 @@ def test_what_only_later_clips_are_rated_by_is_learned(tmp_path):
     late = len(made) // 3
     rows = made[:late] + [dataclasses.replace(u, valence=float(k % 7)) for k, u in enumerate(made[late:])]
     manifest = dataclasses.replace(made_manifest(), utterances=tuple(rows))
-    prepare(tmp_path, "model: {name: flam, attribute_head: true}, losses: [{name: ccc, weights: [0, 1, 0]}]", manifest)
+    losses = "[kl_soft, {name: ccc, weights: [0, 1, 0]}]"
+    prepare(tmp_path, f"model: {{name: flam, attribute_head: true}}, losses: {losses}", manifest)
 
 
 def test_a_second_system_that_differs_in_what_selects_it_is_asked_too(tmp_path):
@@ -94,12 +95,17 @@ def test_a_second_system_that_differs_in_what_selects_it_is_asked_too(tmp_path):
         ),
         ("model: compact, losses: [kl_soft], train: {select: ccc}", "the network gives emotion only"),
         (
+            "model: {name: compact, attribute_head: true}, losses: [ccc]",
+            r"no loss of the system \(ccc\) teaches the classifier of emotions",
+        ),
+        ("model: compact, losses: [center_loss, supcon]", "teaches the classifier of emotions"),
+        (
             "model: {name: deepser, attribute_head: true}, losses: [kl_soft, attribute_mse]",
             r"rated from 0\.5 to 0\.5, and the attribute head answers 1 to 7: set model\.attribute_low",
         ),
     ],
 )
-def test_attributes_that_nothing_teaches_are_refused(tmp_path, system, said):
+def test_heads_that_nothing_teaches_are_refused(tmp_path, system, said):
     with pytest.raises(SerkitError, match=said):
         prepare(tmp_path, system, RATED)
 
@@ -109,7 +115,7 @@ def test_attributes_that_nothing_teaches_are_refused(tmp_path, system, said):
     [
         "model: {name: compact, attribute_head: true}, losses: [ccc, kl_soft]",
         "model: mean_pool, losses: [kl_soft], augment: [annotator_dropout], train: {targets: votes}",
-        "model: compact, losses: [center_loss, supcon]",
+        "model: compact, losses: [focal, center_loss, supcon]",
     ],
 )
 def test_what_it_has_is_not_refused(tmp_path, system):

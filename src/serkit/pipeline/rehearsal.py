@@ -230,6 +230,12 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
                     given = f"shape {tuple(part.shape)}" if isinstance(part, torch.Tensor) else type(part).__name__
                     raise SerkitError(f"loss '{name}' gives {given}, expected one number: a tensor of shape ()")
         with _told(system):
+            if value is not None and not _teaches_emotions(objective, outputs, batch):
+                names = ", ".join(loss.name for loss in system.losses)
+                raise SerkitError(
+                    f"no loss of the system ({names}) teaches the classifier of emotions: add one that does, such as "
+                    "cross_entropy"
+                )
             if any(isinstance(part, AttributeHead) for part in network.modules()):
                 taught_attributes(network, system, examples)
         if value is None or system.train.targets != "votes" or batch.targets is None:
@@ -243,6 +249,16 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
                     f"train.targets is votes, and what it trains with ({names}) does not learn them: kl_soft, "
                     "focal and cross_entropy with soft: true do; or set train.targets=labels"
                 )
+
+
+def _teaches_emotions(objective: Any, outputs: Any, batch: Any) -> bool:
+    """Whether the losses depend on the scores of emotions at all."""
+    import torch
+
+    asked = outputs.emotion.detach().requires_grad_()
+    with torch.enable_grad():
+        value, _ = objective(replace(outputs, emotion=asked), batch)
+        return bool(value.requires_grad) and torch.autograd.grad(value, asked, allow_unused=True)[0] is not None
 
 
 @contextlib.contextmanager
