@@ -493,6 +493,17 @@ def test_an_error_of_our_own_making_is_not_hidden(monkeypatch):
         cli.main()
 
 
+def test_ctrl_c_before_a_command_is_known_is_one_line(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.main.get_command", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "serkit: stopped\n"
+
+
 def command(recipe, toy_root, tmp_path, jobs):
     where = ["--root", toy_root, "--out", tmp_path / "run", "--store", tmp_path / "store", "--jobs", jobs]
     return [sys.executable, "-m", "serkit", "run", recipe, "--corpus", "toy", *where, "--device", "cpu"]

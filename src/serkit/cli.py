@@ -50,6 +50,9 @@ def main() -> NoReturn:
         if end.code == STOPPED:
             print("serkit: stopped", file=sys.stderr)
         raise
+    except KeyboardInterrupt:  # before typer listens for it: it was still reading what the commands take
+        print("serkit: stopped", file=sys.stderr)
+        sys.exit(STOPPED)
     except SerkitError as error:
         print(f"serkit: {error}{_kept(error)}", file=sys.stderr)
         sys.exit(error.exit_code)

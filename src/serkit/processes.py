@@ -69,8 +69,8 @@ def in_processes(
     arrived: dict[int, tuple[str, Any]] = {}
     taken = yielded = 0
     finished = False
+    before_processes()
     try:
-        before_processes()
         with interrupts_held():
             for hand in hands:
                 hand.start()
@@ -103,6 +103,8 @@ def in_processes(
                 if not finished:
                     hand.end()
             for hand in hands:
+                if hand.ident is None:  # Ctrl-C came before it was started
+                    continue
                 hand.join(_PATIENCE_S)
                 hand.end(kill=True)
                 hand.join()
