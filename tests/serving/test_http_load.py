@@ -9,6 +9,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ pytest.importorskip("fastapi", reason="the extra serve is not installed")
 from serkit.serving.predictor import Model
 
 from .service import Service
-from .signals import quiet, talk, voice, wav
+from .signals import GOLDEN, quiet, talk, voice, wav
 
 CLIPS = [wav(voice(0.8 + 0.2 * k, k, 100.0 + 30 * k), subtype="PCM_16") for k in range(8)]
 MINUTES = np.tile(np.concatenate([voice(3), quiet(1)]), 60)  # four of them
@@ -302,3 +304,19 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         service.process.send_signal(signal.SIGINT)
         service.process.wait(10)
     service.stop()
+    assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.6])
+def test_a_signal_while_it_starts_ends_it_without_a_word_too_many(after_s: float) -> None:
+    words = [sys.executable, "-m", "serkit", "serve", "--model", str(GOLDEN), "--port", "0", "--workers", "1"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "Started server process" in line
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(20) == 0, said
+    assert "Traceback" not in said
+    assert "ERROR" not in said

@@ -57,6 +57,15 @@ def test_ctrl_c_ends_with_the_answer_for_what_was_heard(model: Model) -> None:
     assert len(heard.prediction.segments) == 2
 
 
+def test_ctrl_c_before_anything_was_heard_is_ctrl_c(model: Model) -> None:
+    def interrupted() -> Iterator[np.ndarray]:
+        raise KeyboardInterrupt
+        yield talk(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        listening.listen(model, interrupted(), RATE, lambda event: None)
+
+
 def test_it_stops_by_itself(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "talk.wav"
     path.write_bytes(wav(talk(3)))

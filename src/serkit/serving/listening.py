@@ -135,7 +135,7 @@ def listen(
         longest_s: stop by itself. options: as for :meth:`Model.stream`.
 
     Raises:
-        SerkitError: nothing was heard.
+        SerkitError: nothing was heard. KeyboardInterrupt: Ctrl-C before anything was.
     """
     model.predict(np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), rate_hz=SAMPLE_RATE_HZ)  # loads what answers need
     stream = model.stream(rate_hz=rate_hz, **options)
@@ -152,8 +152,9 @@ def listen(
             told(stream.push(chunk))
             if longest_s is not None and stream.heard_s >= longest_s:
                 break
-    except KeyboardInterrupt:
-        pass  # that is how one stops listening
+    except KeyboardInterrupt:  # that is how one stops listening
+        if not stream.heard_s:
+            raise
     finally:
         if isinstance(chunks, Generator):
             chunks.close()

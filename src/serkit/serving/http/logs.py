@@ -47,10 +47,16 @@ def _alone(error: BaseException) -> str:
 
 
 class Wordless(logging.Filter):
-    """Has a record say where an error happened in place of its traceback, whose last line are its words."""
+    """Has a record say where an error happened in place of its traceback, whose last line are its words.
+
+    That the service was ended at once, by a second signal, is no error: the traceback of it is not logged.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Every record passes, and says less."""
+        """Whether a record is logged; it may say less."""
+        message = record.getMessage()
+        if message.startswith("Traceback") and message.rstrip().endswith("CancelledError"):
+            return False
         if record.exc_info and record.exc_info[1] is not None:
             record.msg, record.args = f"{record.getMessage().strip()}: {where(record.exc_info[1])}", ()
             record.exc_info = record.exc_text = None

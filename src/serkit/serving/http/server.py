@@ -64,7 +64,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came."""
-        if self._service.draining or not self.started:
+        self.should_exit = self.should_exit or not self.started  # nothing was taken yet, and the workers are told
+        if self._service.draining:
             self.force_exit = self.should_exit = True
         self._service.draining = True
 
