@@ -68,6 +68,8 @@ def test_of_two_losses_the_first_alone_is_already_there_and_a_classifier_is_alwa
     assert found.left_out == (
         "without cross_entropy: center_loss would be left, and nothing would train the classifier",
     )
+    found = plan(recipe(losses=["cross_entropy", "supcon"]), ["losses"])  # which asks for their shape alone
+    assert [v.key for v in found.variants] == ["full", "without-supcon"]
 
 
 def test_without_the_loss_of_attributes_there_is_no_head_for_them(toy_root):
