@@ -221,6 +221,11 @@ def folder(tmp_path_factory, toy_root, toy_store, chosen):
     return out
 
 
+def test_what_takes_a_run_is_told_that_this_is_an_ablation(folder):
+    with pytest.raises(SerkitError, match=r"holds an ablation; name a run of it, such as \S*runs/full/fold1-seed5$"):
+        pipeline.Run(folder)
+
+
 def tree_of(folder):
     return json.loads((folder / "report" / "ablation.json").read_text())
 
