@@ -68,6 +68,8 @@ def test_of_two_losses_the_first_alone_is_already_there_and_a_classifier_is_alwa
     assert found.left_out == (
         "without cross_entropy: center_loss would be left, and nothing would train the classifier",
     )
+    found = plan(recipe(losses=["cross_entropy", "supcon"]), ["losses"])  # which asks for their shape alone
+    assert [v.key for v in found.variants] == ["full", "without-supcon"]
 
 
 def test_without_the_loss_of_attributes_there_is_no_head_for_them(toy_root):
@@ -217,6 +219,11 @@ def folder(tmp_path_factory, toy_root, toy_store, chosen):
     details = [e.detail for e in again if type(e).__name__ == "StageBegins" and e.stage == "train"]
     assert details == ["8 of 12 networks: 3 variants × 2 seeds × 2 folds"]
     return out
+
+
+def test_what_takes_a_run_is_told_that_this_is_an_ablation(folder):
+    with pytest.raises(SerkitError, match=r"holds an ablation; name a run of it, such as \S*runs/full/fold1-seed5$"):
+        pipeline.Run(folder)
 
 
 def tree_of(folder):

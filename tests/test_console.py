@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -59,6 +60,8 @@ def test_a_log_says_loss_f1_rate_and_time_left_of_each_network() -> None:
     assert "sound/fold0  4/10 loss 1.234  dev F1 0.457  321 utterances/s, 1 min 15 s left" in said
     assert "sound/fold0  10/10 loss 1.234  dev F1 0.457  321 utterances/s\n" in said
     assert "all  1/2 networks, 0 s left" in said
+    rated = dataclasses.replace(epoch(4), row={**epoch(4).row, "dev_ccc": 0.3214})
+    assert "dev F1 0.457  CCC 0.321  321 utterances/s" in watched(rated)
 
 
 def test_sizes_are_said_before_work_begins() -> None:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from serkit import evaluation, pipeline
 from serkit.corpora.toy import toy
@@ -133,6 +134,21 @@ def test_the_pages_of_a_cross_validation_are_written_again_and_other_stages_name
     with pytest.raises(SerkitError, match=r"fold1; it is not through: the same cv command goes on"):
         pipeline.Run(folder)
     aside.rename(tree)
+
+
+def test_of_one_system_none_is_chosen_fold_by_fold(tmp_path, toy_root, toy_store, small_text, capsys):
+    from serkit.commands.stages import _by_fold
+
+    tree = yaml.safe_load(small_text)
+    tree["systems"] = {"sound": tree["systems"]["sound"]}
+    recipe = parse_recipe(yaml.safe_dump({**tree, "crossfit": None, "stack": None}), ["train.epochs=1"])
+    machine = pipeline.Machine(toy_store, "cpu", jobs=1)
+    pipeline.cross_validate(recipe, lambda k: toy(toy_root, fold=k), (1, 2), tmp_path, machine)
+    found = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert (found["lead"], found["best_on_dev"], list(found["systems"])) == ("sound", "sound", ["sound"])
+    assert "another one in each fold" not in (tmp_path / "report" / "report.md").read_text()
+    _by_fold(tmp_path)
+    assert capsys.readouterr().out.startswith("sound by fold: 1: WA ")
 
 
 def test_folds_are_named_or_refused():

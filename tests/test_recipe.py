@@ -71,6 +71,7 @@ def test_features_are_told_apart_by_their_parameters():
             "systems.a.model: model 'mean_pool' has no parameter 'hiden'; did you mean 'hidden'",
         ),
         ("name: r\nsystems: {a: {features: [logmel], losses: [{name: focal, gama: 2}]}}", "did you mean 'gamma'"),
+        ("name: r\nsystems: {a: {features: [logmel], losses: [{name: ccc, weihgt: 2}]}}", "did you mean 'weight'"),
         ("name: r\nsystems: {a: {features: [logmel], train: {epoch: 3}}}", "did you mean 'epochs'"),
         ("name: r\nsystems: {a: {features: [logmel], train: {epochs: ten}}}", "systems.a.train.epochs: .*, got 'ten'"),
         ("name: r\nsystems: {a: {features: [logmel], train: {lr: -1}}}", "systems.a.train.lr: .*greater than 0"),

@@ -85,8 +85,9 @@ class Watcher:
     def _epoch(self, event: Any) -> None:
         name = f"{event.system}/{event.model}"
         row = event.row
+        ccc = f"  CCC {row['dev_ccc']:.3f}" if "dev_ccc" in row else ""
         note = (
-            f"loss {row['loss']:.3f}  dev F1 {row['dev_macro_f1']:.3f}  {event.utterances_s:.0f} utterances/s, "
+            f"loss {row['loss']:.3f}  dev F1 {row['dev_macro_f1']:.3f}{ccc}  {event.utterances_s:.0f} utterances/s, "
             f"{duration(event.left_s)} left"
         )
         self._share[name] = 1.0 if event.last else event.epoch / event.epochs

@@ -147,7 +147,7 @@ def _found_anew(
 
 
 def left_out(manifest: Manifest) -> list[str]:
-    """What :func:`apply_labels` left out of a manifest, in words: a line for its clips, one for rater votes."""
+    """What was left out of a manifest, in words: clips and rater votes by the recipe, columns by the table's reader."""
     said = manifest.info.get("labels") or {}
     clips = [f"{n} of '{label}'" for label, n in (said.get("dropped") or {}).items()]
     clips += [f"{len(said['excluded'])} by name"] if said.get("excluded") else []
@@ -158,7 +158,8 @@ def left_out(manifest: Manifest) -> list[str]:
         gone = said.get("votes_all_left_out")
         lost = f"; {_clips(gone)} lost every vote" if gone else ""
         lines.append(f"rater votes left out, for labels that are no class of the clip's corpus here: {named}{lost}")
-    return lines
+    each = (manifest.info.get("corpora") or {"": manifest.info}).values()
+    return [*lines, *(line for info in each for line in info.get("mistyped_columns") or [])]
 
 
 def _clips(n: int) -> str:

@@ -128,9 +128,8 @@ def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str
     described = member(kind, name)
     for key in given:
         if key not in described.parameters and not described.open:
-            raise SerkitError(
-                f"{where}: {singular(kind)} '{name}' has no parameter '{key}'" + did_you_mean(key, described.parameters)
-            )
+            known = [*described.parameters, *(["weight"] if kind == "losses" else [])]  # which every loss has
+            raise SerkitError(f"{where}: {singular(kind)} '{name}' has no parameter '{key}'" + did_you_mean(key, known))
         wrong = objection(_kinds(described, key), given[key], literal(described.parameters.get(key)))
         if wrong:
             raise SerkitError(f"{where}: {key} of {singular(kind)} '{name}' {wrong}")

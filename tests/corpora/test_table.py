@@ -10,6 +10,7 @@ import pytest
 
 from serkit.corpora.table import table
 from serkit.errors import SerkitError
+from serkit.labels import left_out
 
 from .examples import touch
 
@@ -152,6 +153,16 @@ def test_a_rating_that_is_absent_is_none(tmp_path: Path, absent: str) -> None:
     assert {u.arousal for u in manifest if u.speaker != "p1"} == {3.5}
     rows[0] = rows[0].replace("3.5", "inf")
     assert "arousal is inf" in message(write(tmp_path, "path,emotion,speaker,arousal", rows))
+
+
+def test_a_column_that_looks_mistyped_is_named_and_no_other(tmp_path: Path) -> None:
+    rows = [f"{s}_{w}.wav,{w},{s},1.5,2,room" for s in "abcdef" for w in ("happy", "sad")]
+    manifest = table(write(tmp_path, "path,emotion,speaker,arousel,take,place", rows))
+    said = "column 'arousel' was kept and not read; did you mean 'arousal'?"
+    assert left_out(manifest) == [said]
+    assert said in manifest.info["notes"]
+    both = [f"{row},3" for row in rows]
+    assert left_out(table(write(tmp_path, "path,emotion,speaker,arousel,take,place,arousal", both))) == []
 
 
 def test_no_speaker_is_refused_unless_said_aloud(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def _by_fold(folder: Path) -> None:
     tree = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
     names, best = [tree["lead"]], tree["best_on_dev"]
     if tree["lead"] == best:
-        names = [n for n in tree["systems"] if n != best]
+        names = [n for n in tree["systems"] if n != best] or names
     for name in names:
         rows = [(str(f["fold"]), f["systems"][name]) for f in tree["folds"]]
         typer.echo(f"{name} by fold: " + "  ".join(f"{k}: WA {m['accuracy']:.3f} UA {m['uar']:.3f}" for k, m in rows))

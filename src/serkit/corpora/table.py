@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 from collections import Counter
@@ -177,6 +178,14 @@ def _rows(path: Path) -> list[Utterance]:
     return rows
 
 
+def _mistyped_columns(rows: Iterable[Utterance]) -> list[str]:
+    """A line for each column that was not read and is nearly called like one that no row has anything of."""
+    strange = dict.fromkeys(column for u in rows for column in u.meta)
+    absent = [k for k in _KNOWN if all(getattr(u, "audio" if k == "path" else k) is None for u in rows)]
+    near = {column: difflib.get_close_matches(column, absent, n=1, cutoff=0.8) for column in strange}
+    return [f"column '{c}' was kept and not read; did you mean '{found[0]}'?" for c, found in near.items() if found]
+
+
 def _check_files(path: Path, rows: list[Utterance]) -> dict[str, Any]:
     missing = recordings.missing_audio(path.parent, rows)
     if missing and len(missing) == len({u.audio for u in rows}):
@@ -265,6 +274,8 @@ def table(
     own = recordings.as_names(own_labels)
     recordings.refuse_mistyped(rows, own, f"table: {path.name}", lambda k: f"row {k + 1}")
     found = _check_files(path, rows)
+    mistyped = _mistyped_columns(rows)
+    found.update({"mistyped_columns": mistyped} if mistyped else {})
     folds = 1
     if chosen.name == "table-5fold-speaker":
         of = protocols.fold_of_speakers(
@@ -292,6 +303,6 @@ def table(
         seed=seed,
         labels=labels,
         speakers_shared=shared,
-        notes=[how],
+        notes=[how, *mistyped],
         extra={**found, "table": path.name, "languages": languages, "label_map": dict(sorted(words.items()))},
     )

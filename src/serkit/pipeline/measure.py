@@ -49,7 +49,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     scaling), training curves, its paired comparisons, the most confident mistakes, and the provenance, whose clock
     and hardware stand apart under ``run``.
     Of several folds, dev and test are pooled (each speaker is in each of them once) and ``folds`` holds the
-    folds' own numbers; ``best_on_dev`` answers each fold with the system that is best on that fold's dev.
+    folds' own numbers; of several systems ``best_on_dev`` answers each fold with the one that is best on its dev.
 
     Raises:
         SerkitError: folds of different recipes or labels, or an utterance in the test of two folds.
@@ -59,7 +59,8 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     names = [*first.recipe.systems, *first.ensembles]
     splits = [s for s in first.splits if len(runs) == 1 or s != "train"]
     scores: Scores = {n: {s: [r.predictions(n, s) for r in runs] for s in splits} for n in names}
-    if len(runs) > 1:
+    chosen_by_fold = len(runs) > 1 and len(first.recipe.systems) > 1
+    if chosen_by_fold:
         scores[BEST] = _best_of_each(runs, splits)
         names.append(BEST)
     in_sample = first.recipe.crossfit is None
@@ -78,7 +79,9 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         }
         for n in names
     }
-    best = BEST if len(runs) > 1 else max(first.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
+    best = BEST
+    if not chosen_by_fold:
+        best = max(first.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
     lead = first.lead if first.lead in first.ensembles else best
     tree: dict[str, Any] = {
         "format": FORMAT,

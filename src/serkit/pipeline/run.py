@@ -86,6 +86,9 @@ class Run:
                 raise SerkitError(
                     f"{self.folder} holds a cross-validation; name a fold of it, such as {folds[0]}{more}"
                 )
+            parts = sorted(p.parent for p in self.folder.glob("runs/*/fold*-seed*/recipe.yaml"))
+            if parts:
+                raise SerkitError(f"{self.folder} holds an ablation; name a run of it, such as {parts[0]}")
             raise SerkitError(
                 f"{self.folder} holds no run: expected recipe.yaml and manifest.jsonl; start one with run"
             )

@@ -299,10 +299,12 @@ def _distinct(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def _reads(loss: Loss, output: Literal["emotion", "attributes"]) -> bool:
-    """Whether a loss reads an output of the network, as its source says (a dotted one is believed to)."""
-    return "." in loss.name or any(
-        isinstance(node, ast.Attribute) and node.attr == output for node in _nodes("losses", loss.name)
-    )
+    """Whether a loss reads the numbers of an output, as its source says (a dotted one is believed to)."""
+    if "." in loss.name:
+        return True
+    read = {node for node in _nodes("losses", loss.name) if isinstance(node, ast.Attribute)}
+    about = {node.value for node in read if node.attr in ("device", "dtype", "shape")}
+    return any(node.attr == output for node in read - about)
 
 
 def _has_flam_head(model: str) -> bool:

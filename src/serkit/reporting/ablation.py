@@ -148,7 +148,7 @@ def _curves(tree: Mapping[str, Any]) -> list[Figure]:
     panels = learning_curves(named)
     if panels:
         caption = (
-            "Above: Macro-F1 on dev, a dot at each network's best epoch. Below: the loss on train (solid), which does "
+            "Above: Macro-F1 on dev, a dot at each network's highest epoch. Below: loss on train (solid), which does "
             "not compare between variants with other losses, and cross-entropy on dev (dashed). Thin lines: seeds "
             "(and folds); thick: their mean. All panels share their axes."
         )

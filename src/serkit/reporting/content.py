@@ -11,7 +11,7 @@ from serkit.reporting.figures import ClassScore, Interval, class_bars, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.reliability import reliability
 from serkit.reporting.svg import Drawing, Figure
-from serkit.reporting.text import METRICS, between, count, finite, number, signed, spaced, whole
+from serkit.reporting.text import METRICS, between, count, finite, listed, number, signed, spaced, whole
 from serkit.reporting.verdict import judge
 
 
@@ -193,7 +193,12 @@ def _curves(source: Source) -> Figure | None:
     recipe = source.provenance.get("recipe") or {}
     rows = "what a network holds out" if (recipe.get("crossfit") or {}).get("with_dev") else "dev"
     kept = {(system.get("train") or {}).get("select") for system in (recipe.get("systems") or {}).values()}
-    dot = "the highest epoch (the last one is kept)" if kept == {"last"} else "the best epoch"
+    others = listed([name for key, name in {**METRICS, "ccc": "CCC"}.items() if key in kept - {"macro_f1"}])
+    dot = "the best epoch" if kept <= {None, "macro_f1"} else "the highest epoch"
+    if kept == {"last"}:
+        dot += " (the last one is kept)"
+    elif others:
+        dot += f" (where train.select says so, the one kept is chosen by {others})"
     caption = (
         f"Above: Macro-F1 on {rows}, a dot at {dot}. Below: loss on train (solid) and on {rows} (dashed). "
         + (f"Thin lines: the {models} models (folds) of a system; thick: their mean. " if models > 1 else "")
