@@ -153,6 +153,26 @@ def test_counts_against_published_ones() -> None:
     assert sum("utterances: 1080 here" in line for line in told) == 1
 
 
+def test_ratings_off_the_scale_of_the_others() -> None:
+    rows = [
+        Utterance(f"u{k}", f"{k}.wav", speaker=f"s{k % 4}", emotion="anger", valence=1.0 + k % 5, arousal=3.0)
+        for k in range(40)
+    ]
+    rows[7] = replace(rows[7], valence=36.3)
+    found = by_code(audit(manifest(Path(), rows), decode=False))
+    assert found["rating-off-scale"].ids == ("u7",)
+    assert "valence: 1 rows are rated off the scale of the others (such as 36.3)" in found["rating-off-scale"].message
+    scaled = manifest(Path(), rows, info={"rating_scale": (1, 4)})
+    assert set(by_code(audit(scaled, decode=False))["rating-off-scale"].ids) == {
+        u.id for u in rows if (u.valence or 0) > 4
+    }
+    joined = manifest(
+        Path(), [replace(u, corpus="a") for u in rows[:20]] + [replace(u, corpus="b") for u in rows[20:]],
+        info={"corpora": {"a": {"rating_scale": (1, 40)}, "b": {"rating_scale": (1, 5)}}},
+    )  # fmt: skip
+    assert "rating-off-scale" not in by_code(audit(joined, decode=False))
+
+
 def test_stretches_of_one_recording() -> None:
     def row(name: str, split: str, start: float | None, end: float | None) -> Utterance:
         return Utterance(name, "long.wav", start, end, speaker=f"s{split}", split=split, emotion="anger")

@@ -8,16 +8,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+import numpy as np
+
 from serkit.findings import Finding, Severity, finding
 from serkit.recordings import near_label
-from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
+from serkit.types import ATTRIBUTES, CANONICAL_LABELS, SPLITS, Manifest, Utterance
 
 THIN_CLIPS = 20
+FAR_RATING = 10.0  # times the width of the middle half of the ratings, from their median
 
 
 def check_rows(manifest: Manifest) -> Iterable[Finding]:
     """Findings about the rows, in a fixed order; no recording is opened."""
-    for check in (_speakers, _names, _labels, _counts, _stretches, _words):
+    for check in (_speakers, _names, _labels, _ratings, _counts, _stretches, _words):
         yield from check(manifest)
 
 
@@ -162,6 +165,33 @@ def _stretches(manifest: Manifest) -> Iterable[Finding]:
     if within:
         text = "of rows share a stretch of one recording: remove the copies, or correct start_s and end_s"
         yield finding("warning", "same-audio-twice", f"{len(within) // 2} pairs {text}", within)
+
+
+def _ratings(manifest: Manifest) -> Iterable[Finding]:
+    """Ratings of arousal, valence and dominance off the corpus's scale; where none is known, far off all others."""
+    infos = manifest.info.get("corpora") or {manifest.corpus: manifest.info}
+    hit: dict[str, list[Utterance]] = defaultdict(list)
+    for corpus, info in infos.items():
+        rows = [u for u in manifest if u.is_rated and (len(infos) == 1 or u.corpus == corpus)]
+        for k, name in enumerate(ATTRIBUTES):
+            known = [(u, u.attributes[k]) for u in rows if u.attributes[k] is not None]
+            values = np.array([value for _, value in known], dtype=np.float64)
+            if not len(values):
+                continue
+            low, high = info.get("rating_scale") or _usual(values)
+            hit[name] += [u for (u, _), off in zip(known, (values < low) | (values > high), strict=True) if off]
+    for name, rows in hit.items():
+        if rows:
+            first = getattr(rows[0], name)
+            text = f"{name}: {len(rows)} rows are rated off the scale of the others (such as {first:g}): correct them"
+            yield finding("warning", "rating-off-scale", text, rows)
+
+
+def _usual(values: np.ndarray) -> tuple[float, float]:
+    """Where (rows,) ratings may lie by the others'; anywhere, where half of them are one number."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    width = FAR_RATING * float(high - low)
+    return (middle - width, middle + width) if width else (-np.inf, np.inf)
 
 
 def _words(manifest: Manifest) -> Iterable[Finding]:
