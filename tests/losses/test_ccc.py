@@ -6,23 +6,8 @@ import torch
 
 from serkit.errors import SerkitError
 from serkit.losses.ccc import ccc
-from serkit.tensors import Batch, Outputs
 
-NAN = float("nan")
-
-
-def batch_of(attributes: torch.Tensor | None, n: int = 6) -> Batch:
-    return Batch(tuple(str(k) for k in range(n)), {}, {}, torch.zeros(n, dtype=torch.int64), attributes=attributes)
-
-
-def outputs_of(predicted: torch.Tensor | None, n: int = 6) -> Outputs:
-    return Outputs(torch.zeros(n, 2), attributes=predicted)
-
-
-def drawn() -> tuple[torch.Tensor, torch.Tensor]:
-    torch.manual_seed(0)
-    gold = 4 + torch.randn(6, 3, dtype=torch.float64)
-    return (gold + torch.randn(6, 3, dtype=torch.float64)).detach().requires_grad_(), gold
+from .attributes import NAN, batch_of, drawn, outputs_of
 
 
 def concordance(x: np.ndarray, y: np.ndarray) -> float:
