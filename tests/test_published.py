@@ -22,6 +22,7 @@ from serkit.fitting import Fitting, make_accelerator
 from serkit.networks import build_network, load_config, load_network
 from serkit.recipe import Recipe, load_recipe, parse_recipe
 from serkit.serving.export import largest_difference, to_onnx
+from tiny_checkpoints import in_roots
 
 CHECKPOINTS = (
     "whisper/large-v2", "whisper/large-v3", "hubert/large-ls960-ft", "hubert/xlarge-ls960-ft", "wavlm/large",
@@ -34,20 +35,9 @@ QUICK = ("train.epochs=1", "train.lr=1e-3", "evaluate.draws=10")
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """A tiny checkpoint of the real class for each name, in ``roots.yaml`` of this machine."""
     pytest.importorskip("transformers")
-    from serkit.foundation.tiny import tiny_folder
-
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    made = {}
-    for name in CHECKPOINTS:
-        family = name.split("/")[0]
-        layers = {"num_hidden_layers": 4} if family != "whisper" else {}  # as many as mean_last_4 takes
-        made[name] = tiny_folder(family, tmp_path / "models" / name.replace("/", "-"), **layers)
-    (tmp_path / "config").mkdir()
-    table = yaml.safe_dump({"checkpoints": {name: str(folder) for name, folder in made.items()}})
-    (tmp_path / "config" / "roots.yaml").write_text(table)
-    return made
+    layers = {"num_hidden_layers": 4}  # as many as mean_last_4 takes
+    names = {name: {} if name.startswith("whisper") else layers for name in CHECKPOINTS}
+    return in_roots(tmp_path, monkeypatch, names)
 
 
 def small(name: str, *overrides: str, systems: tuple[str, ...] | None = None) -> Recipe:

@@ -74,7 +74,8 @@ def test_what_only_later_clips_are_rated_by_is_learned(tmp_path):
     rows = made[:late] + [dataclasses.replace(u, valence=float(k % 7)) for k, u in enumerate(made[late:])]
     manifest = dataclasses.replace(made_manifest(), utterances=tuple(rows))
     losses = "[kl_soft, {name: ccc, weights: [0, 1, 0]}]"
-    prepare(tmp_path, f"model: {{name: flam, attribute_head: true}}, losses: {losses}", manifest)
+    run = prepare(tmp_path, f"model: {{name: flam, attribute_head: true}}, losses: {losses}", manifest)
+    assert len(run.manifest) == len(manifest)
 
 
 def test_a_second_system_that_differs_in_what_selects_it_is_asked_too(tmp_path):

@@ -17,6 +17,7 @@ from serkit.errors import SerkitError
 from serkit.pipeline.inputs import make_encoder
 from serkit.recipe import Recipe, load_recipe, parse_recipe
 from serkit.types import Manifest
+from tiny_checkpoints import in_roots
 
 pytest.importorskip("transformers")
 pytest.importorskip("sentencepiece")
@@ -38,20 +39,8 @@ SMALL = ("model.hidden=8", "train.epochs=1", "train.batch_size=32", "train.lr=1e
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """A tiny checkpoint of the real class for each of the six names, in ``roots.yaml`` of this machine."""
-    from serkit.foundation.tiny import tiny_folder
-
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    made = {}
-    for name in NAMES:
-        family = name.split("/")[0]
-        changes = {"num_mel_bins": 128} if family == "whisper" else {}
-        made[name] = tiny_folder(family, tmp_path / "models" / family, **changes)
-    (tmp_path / "config").mkdir()
-    table = yaml.safe_dump({"checkpoints": {name: str(folder) for name, folder in made.items()}})
-    (tmp_path / "config" / "roots.yaml").write_text(table)
-    return made
+    changes = {"whisper": {"num_mel_bins": 128}}
+    return in_roots(tmp_path, monkeypatch, {name: changes.get(name.split("/")[0], {}) for name in NAMES})
 
 
 def small(systems: tuple[str, ...] | None, *overrides: str) -> Recipe:
