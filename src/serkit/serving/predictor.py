@@ -22,6 +22,7 @@ from serkit.serving import inputs
 from serkit.serving.bundle import Bundle, open_bundle
 from serkit.serving.channels import ChannelStream, open_stream
 from serkit.serving.classifier import Classifier
+from serkit.serving.explanation import Explanation
 from serkit.serving.inputs import Recording
 from serkit.serving.pieces import standing_for
 from serkit.serving.results import By, Prediction
@@ -217,6 +218,12 @@ class Model(Classifier):
         for weight, clip in standing_for(self._blocks(recording, rate_hz), self.max_clip_s):
             sums = [total + weight * one for total, one in zip(sums, self.scorer.embedded(clip, text), strict=True)]
         return np.concatenate([inputs.of_length_1(total) for total in sums])
+
+    def explain(self, recording: Recording, **options: Any) -> Explanation:
+        """Why the answer to a clip is what it is: see :func:`serkit.serving.explaining.explain` for the options."""
+        from serkit.serving.explaining import explain
+
+        return explain(self, recording, **options)
 
     def stream(
         self, *, rate_hz: float = SAMPLE_RATE_HZ, partial_s: float | None = 1.0, by: By = "segment", **options: Any
