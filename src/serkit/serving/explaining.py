@@ -24,6 +24,7 @@ from serkit.encoders.voice import FEATURES, Voice
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.progress import Meter, ProgressCallback
+from serkit.remarks import Remarks
 from serkit.serving import inputs
 from serkit.serving.explanation import Altered, Cue, Explanation, Stretch, SystemAnswer, Word
 from serkit.serving.inputs import Recording
@@ -105,7 +106,7 @@ def explain(
     Raises:
         SerkitError: no audio, no speech, an unknown label, or longer than what the model answers at once.
     """
-    samples, begin_s, path = _clip(model, recording, rate_hz, start_s, end_s)
+    samples, begin_s, path, model = _clip(model, recording, rate_hz, start_s, end_s)
     chosen = inputs.names(labels)
     names = [model.labels[k] for k in model.columns(chosen)]
     answer = model.predict(samples, rate_hz=SAMPLE_RATE_HZ, labels=chosen, text=text, by="clip")
@@ -216,27 +217,28 @@ class _Asker:
 
 def _clip(
     model: Model, recording: Recording, rate_hz: float | None, start_s: float | None, end_s: float | None
-) -> tuple[np.ndarray, float, str | None]:
-    """(samples,) of the part that is asked for, where it begins, and the path of a file."""
-    recording, path = inputs.known(recording), None
+) -> tuple[np.ndarray, float, str | None, Model]:
+    """(samples,) of the part that is asked for, where it begins, the path of a file, and the model that answers it."""
+    recording, path, remarks = inputs.known(recording), None, Remarks()
     if isinstance(recording, np.ndarray):
         if rate_hz is None:
             raise SerkitError("an array needs its sampling rate: rate_hz=…")
         if start_s is not None or end_s is not None:
             raise SerkitError("start_s and end_s are for files: cut the array itself")
+        remarks.rate_hz = rate_hz
         blocks = iter([audio.to_mono_16k(inputs.refuse_empty(recording), rate_hz)])
     else:
         if rate_hz is not None:
             raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
         path = str(recording) if not hasattr(recording, "read") and not isinstance(recording, bytes) else None
-        blocks = audio.blocks(recording, start_s=start_s, end_s=end_s)
+        blocks = audio.blocks(recording, start_s=start_s, end_s=end_s, remarks=remarks)
     clip = inputs.whole((block for block in blocks), model.max_clip_s)
     if clip is None:
         raise SerkitError(
             f"{path or 'the recording'}: longer than the {model.max_clip_s:g} s that can be explained at once; choose "
             f"a part by its start and end{_parts(model, recording, rate_hz)}"
         )
-    return clip, start_s or 0.0, path
+    return clip, start_s or 0.0, path, model.for_rate(remarks.rate_hz)
 
 
 def _parts(model: Model, recording: Recording, rate_hz: float | None) -> str:
