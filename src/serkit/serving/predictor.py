@@ -38,7 +38,7 @@ NARROW = (
     "a recording of 8 kHz or less, as calls are, and the model was trained on wider ones: it is right less often here "
     "than its card says; the model 'telephone' was trained on calls too"
 )
-SENT = "a recording of 8 kHz or less, as calls are: answered by the model '{name}', which was trained on calls too"
+SENT = "recording of 8 kHz or less: answered by the model '{name}', which was also trained on telephone calls"
 
 TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
