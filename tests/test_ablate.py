@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from serkit import evaluation, metrics, pipeline
+from serkit import cli, evaluation, metrics, pipeline
 from serkit.comparison import compare_seeds
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
@@ -362,3 +363,15 @@ def test_the_command(toy_root, toy_store, tmp_path):
     assert "it has no augmentation" in str(refused.exception)
     beyond = CliRunner().invoke(cli.app, [str(w) for w in [*words[:8], "--fold", "9"]])
     assert "numbers from 1 to 4" in str(beyond.exception)
+
+
+def test_one_fold_of_a_corpus_without_a_card_can_be_ablated(tmp_path, monkeypatch):
+    """Regression: the card was asked for its folds, which one fold does not need."""
+    text = "from serkit.errors import SerkitError\n\n\ndef mine(root, *, protocol=None, fold=1, seed=0):\n"
+    (tmp_path / "cardless.py").write_text(text + '    raise SerkitError(f"fold {fold} is read")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["ablate", "mll_offline", "--corpus", "cardless.mine", "--root", str(tmp_path), "--out", "x", "--fold"]
+    with pytest.raises(SerkitError, match="fold 2 is read"):
+        CliRunner().invoke(cli.app, [*command, "2"], catch_exceptions=False)
+    with pytest.raises(SerkitError, match="has no card"):
+        CliRunner().invoke(cli.app, [*command, "1,2"], catch_exceptions=False)

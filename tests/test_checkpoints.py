@@ -250,6 +250,10 @@ def test_check_says_whether_where_and_how_large(folder: Path, tmp_path: Path) ->
     checkpoints.lock_path().write_text(json.dumps({"whisper/tiny": "0" * 40}))
     assert Whisper("whisper/tiny").spec.revision == "0" * 40
     assert "not pinned" in Whisper("whisper/small").spec.note
+    for damaged in ("{", "[1]"):
+        checkpoints.lock_path().write_text(damaged)
+        with pytest.raises(SerkitError, match=r"encoders\.lock\.json is damaged .* remove it"):
+            checkpoints.locked()
 
 
 @pytest.mark.parametrize("n", [0, 1, 9, 10, 11, 25, 100])

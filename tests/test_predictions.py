@@ -51,6 +51,33 @@ def test_what_is_not_a_table_is_said(tmp_path):
         Predictions.load(tmp_path / "bad.parquet")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({b"kind": b"probability"}, "its kind is 'probability', expected logit or prob"),
+        ({b"kind": None}, "is not a table of predictions: 'kind'"),
+        ({b"system": None}, "is not a table of predictions: 'system'"),
+        ("seen", "is not a table of predictions: .*seen"),
+        ("id", "is not a table of predictions: .*id"),
+    ],
+)
+def test_a_table_that_lacks_something_is_refused_in_one_line(tmp_path, change, message):
+    import pyarrow.parquet as pq
+
+    table = Predictions("net", ("a", "b"), "prob", ("u",), ("m",), np.array([False]), np.array([[0.4, 0.6]]))
+    path = tmp_path / "net.parquet"
+    table.save(path)
+    found = pq.read_table(path)
+    if isinstance(change, str):
+        found = found.drop_columns([change])
+    else:
+        meta = {**found.schema.metadata, **change}
+        found = found.replace_schema_metadata({k: v for k, v in meta.items() if v is not None})
+    pq.write_table(found, path)
+    with pytest.raises(SerkitError, match=message):
+        Predictions.load(path)
+
+
 def test_pooled_is_the_mean_over_models_and_seen_by_any():
     made = table(("a", "b", "a"), ("m0", "m0", "m1"), scores=[[0, 2], [5, 5], [4, 4]], seen=[False, False, True])
     pooled = made.pooled()

@@ -143,3 +143,9 @@ def test_the_folds_of_a_corpus_of_ones_own_stand_on_its_card(tmp_path, monkeypat
         fold_numbers(["own_corpora.mine"], None, "all")
     with pytest.raises(SerkitError, match=r"corpus 'bare_corpora.mine' has no card, which names its protocols"):
         fold_numbers(["bare_corpora.mine"], None, "1,2")
+
+
+@pytest.mark.parametrize("folds", ["²", "0", "1,,2", "one", "1;2", "9"])
+def test_what_is_no_list_of_folds_is_refused(folds):
+    with pytest.raises(SerkitError, match=f"--fold '{folds}': expected all, or numbers from 1 to 4"):
+        fold_numbers(["toy"], None, folds)

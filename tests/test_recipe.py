@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from made import MadeSource, made_manifest
-from serkit import registry
+from serkit import registry, yaml_text
 from serkit.errors import SerkitError
 from serkit.examples import Examples, Hearing
 from serkit.extraction import compute
@@ -105,6 +105,9 @@ def test_what_does_not_hold_is_refused_in_one_line(text, message):
         ("systems.a.train.epoch=3", "system 'a' has no such key"),
         ("crossfit.fold=2", "'crossfit' has no key 'fold'; did you mean 'folds'"),
         ("stack.tree=2", "did you mean 'trees'"),
+        ("crossfit.folds.x=1", "'crossfit.folds' is one value, without keys of its own"),
+        ("exclude=2024-13-45", "is not valid YAML"),
+        ("exclude={[a]: 1}", "is not valid YAML"),
         ("epochs=3", "no system has this key"),
         ("train.epochs", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
@@ -304,3 +307,12 @@ def test_a_value_of_the_wrong_kind_says_what_was_expected(override, said):
     with pytest.raises(SerkitError) as refused:
         parse_recipe("name: r\nsystems: {a: {features: [logmel]}}\n", [override])
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-5", 1e-5), ("5e12ab34", "5e12ab34"), ("1e5.wav", "1e5.wav"), ("-2.5E+3", -2500.0), ("12e", "12e")],
+)
+def test_a_number_is_a_number_from_end_to_end(text, value):
+    """Regression: a name that begins as a number does ended in a traceback."""
+    assert yaml_text.parse(f"a: {text}", "x") == {"a": value}

@@ -68,15 +68,33 @@ def test_it_comes_back_from_jsonl_as_it_was(tmp_path):
     assert "split" not in json.loads(lines[2])
 
 
+HEAD = '{"_manifest": {"corpus": "c", "labels": ["anger"]}}\n'
+
+
 @pytest.mark.parametrize(
-    "text", ["", "hello", '{"x": 1}\n', '{"_manifest": {"corpus": "c", "labels": []}}\n{"idd": 1}\n']
+    ("text", "message"),
+    [
+        ("", "is not a manifest"),
+        ("hello", "is not a manifest"),
+        ('{"x": 1}\n', "its first line has no '_manifest'"),
+        ('{"_manifest": {"version": 1}}\n', "its '_manifest' line .* 'corpus'"),
+        ('{"_manifest": 1}\n', "its '_manifest' line"),
+        (HEAD + '{"id": "a", "audio": "a.wav", "emoton": "anger"}', "unknown field 'emoton'; did you mean 'emotion'"),
+        (HEAD + '{"id": "a"}', "row 'a' has audio None, expected a text"),
+        (HEAD + '{"audio": "a.wav"}', "row 'None' has id None, expected a text"),
+        (HEAD + '{"id": "a", "audio": "a.wav", "votes": [1]}', "row 'a' is damaged"),
+        (HEAD + '{"id": "a", "audio": "a.wav", "arousal": "high"}', "row 'a' is damaged"),
+        (HEAD + "[1]", "expected the fields of an utterance"),
+    ],
 )
-def test_what_is_not_a_manifest_is_said(tmp_path, text):
+def test_what_is_not_a_manifest_is_said(tmp_path, text, message):
     (tmp_path / "m.jsonl").write_text(text)
-    with pytest.raises(SerkitError, match=r"m\.jsonl"):
+    with pytest.raises(SerkitError, match=r"m\.jsonl.*" + message) as error:
         Manifest.load(tmp_path / "m.jsonl")
-    with pytest.raises(SerkitError, match="no manifest at"):
-        Manifest.load(tmp_path / "none.jsonl")
+    assert "\n" not in str(error.value)
+    for place in (tmp_path / "none.jsonl", tmp_path):
+        with pytest.raises(SerkitError, match="no manifest at"):
+            Manifest.load(place)
 
 
 def test_fingerprints_follow_rows_and_not_the_root():

@@ -321,11 +321,18 @@ def _looked_for(found: Resolved, unreached: Callable[[Any], str]) -> tuple[Path 
 
 
 def locked() -> dict[str, str]:
-    """Commit by name, as :func:`serkit.availability.lock` kept it."""
+    """Commit by name, as :func:`serkit.availability.lock` kept it.
+
+    Raises:
+        SerkitError: the file is damaged.
+    """
+    path = lock_path()
     try:
-        return {str(k): str(v) for k, v in json.loads(lock_path().read_text(encoding="utf-8")).items()}
+        return {str(k): str(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
     except FileNotFoundError:
         return {}
+    except (ValueError, AttributeError) as error:
+        raise SerkitError(f"{path} is damaged ({error}); remove it, or run 'serkit encoders --lock' again") from None
 
 
 def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None, family: str | None) -> Resolved:

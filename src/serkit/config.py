@@ -31,12 +31,12 @@ def load_config() -> Mapping[str, Any]:
     path = config_path()
     if not path.is_file():
         return {}
-    import yaml
+    from serkit.yaml_text import parse
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SerkitError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        found = parse(path.read_text(encoding="utf-8"), str(path)) or {}
+    except UnicodeDecodeError as error:
+        raise SerkitError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(found, dict):
         raise SerkitError(f"{path}: expected a mapping with {', '.join(KEYS)}")
     for key in found:

@@ -198,14 +198,15 @@ class Predictions:
             scores = np.stack([table.column(label).to_numpy() for label in labels], axis=1)
             there = [_COLUMN + name for name in ATTRIBUTES if _COLUMN + name in table.column_names]
             attributes = np.stack([table.column(name).to_numpy() for name in there], axis=1) if there else None
+            ids, models = table.column("id").to_pylist(), table.column("model").to_pylist()
+            seen, system, kind = table.column("seen").to_numpy(), meta["system"], meta["kind"]
         except FileNotFoundError:
             raise SerkitError(f"no predictions at {path}") from None
         except (pa.ArrowInvalid, KeyError, ValueError) as error:
             raise SerkitError(f"{path} is not a table of predictions: {error}") from None
-        kind: Literal["logit", "prob"] = "prob" if meta["kind"] == "prob" else "logit"
-        ids, models = table.column("id").to_pylist(), table.column("model").to_pylist()
-        seen = table.column("seen").to_numpy()
-        return cls(meta["system"], labels, kind, tuple(ids), tuple(models), seen, scores, attributes)
+        if kind not in ("logit", "prob"):
+            raise SerkitError(f"{path}: its kind is {kind!r}, expected logit or prob")
+        return cls(system, labels, kind, tuple(ids), tuple(models), seen, scores, attributes)
 
 
 @dataclass(frozen=True)

@@ -143,8 +143,8 @@ def fold_numbers(names: Sequence[str], protocol: str | None, folds: str, *, at_l
     if folds == "all":
         return list(range(1, n_folds + 1))
     numbers = [part.strip() for part in folds.split(",")]
-    if not all(part.isdigit() and 1 <= int(part) <= n_folds for part in numbers):
-        raise SerkitError(f"--folds {folds!r}: expected all, or numbers from 1 to {n_folds} with commas")
+    if not all(part.isdecimal() and 1 <= int(part) <= n_folds for part in numbers):
+        raise SerkitError(f"--fold {folds!r}: expected all, or numbers from 1 to {n_folds} with commas")
     return list(dict.fromkeys(int(part) for part in numbers))
 
 

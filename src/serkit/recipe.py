@@ -235,6 +235,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
                 raise SerkitError(f"--set {key}: {parts[0]} is {before!r}, expected a mapping")
             tree[parts[0]] = {**(before or {}), parts[1]: value}
             return
+        if len(parts) > 2 and field is not Recipe and parts[1] in field.model_fields:
+            raise SerkitError(f"--set {key}: '{parts[0]}.{parts[1]}' is one value, without keys of its own")
         known = field.model_fields if field is not Recipe else ()
         raise SerkitError(f"--set {key}: '{parts[0]}' has no key '{parts[1]}'" + did_you_mean(parts[1], known))
     hits = [_set_in_system(system, parts, value, key) for system in systems.values()]

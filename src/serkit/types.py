@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -281,18 +281,39 @@ class Manifest:
             lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other ends of line
             head = json.loads(lines[0])["_manifest"]
             rows = [json.loads(line) for line in lines[1:] if line.strip()]
-        except FileNotFoundError:
-            raise SerkitError(f"no manifest at {path}") from None
+        except (FileNotFoundError, IsADirectoryError):
+            raise SerkitError(f"no manifest at {path}: expected a file in JSONL") from None
         except KeyError:
             raise SerkitError(f"{path} is not a manifest: its first line has no '_manifest'") from None
         except (json.JSONDecodeError, UnicodeDecodeError, IndexError, TypeError) as error:
             raise SerkitError(f"{path} is not a manifest (JSONL with a '_manifest' head line): {error}") from None
+        utterances = tuple(_from_row(row, path) for row in rows)
         try:
-            utterances = tuple(Utterance(**row) for row in rows)
-        except TypeError as error:
-            raise SerkitError(f"{path}: a row has a field no utterance has: {error}") from None
-        class_sets = {k: tuple(v) for k, v in head.get("class_sets", {}).items()}
-        return cls(
-            head["corpus"], tuple(head["labels"]), utterances, head.get("root"),
-            bool(head.get("speakers_shared")), class_sets, head.get("info", {}),
-        )  # fmt: skip
+            class_sets = {k: tuple(v) for k, v in head.get("class_sets", {}).items()}
+            corpus, labels, root, info = head["corpus"], tuple(head["labels"]), head.get("root"), head.get("info", {})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SerkitError(f"{path}: its '_manifest' line lacks something or is damaged: {error}") from None
+        return cls(corpus, labels, utterances, root, bool(head.get("speakers_shared")), class_sets, info)
+
+
+def _from_row(row: Any, path: Path) -> Utterance:
+    """An utterance from its JSON row.
+
+    Raises:
+        SerkitError: not the fields of an utterance, or values of another kind.
+    """
+    if not isinstance(row, dict):
+        raise SerkitError(f"{path}: a row is {str(row)[:40]!r}, expected the fields of an utterance")
+    known = [f.name for f in fields(Utterance)]
+    for name in row:
+        if name not in known:
+            raise SerkitError(
+                f"{path}: row '{row.get('id')}' has an unknown field '{name}'" + did_you_mean(name, known)
+            )
+    for name in ("id", "audio"):
+        if not isinstance(row.get(name), str):
+            raise SerkitError(f"{path}: row '{row.get('id')}' has {name} {row.get(name)!r}, expected a text")
+    try:
+        return Utterance(**row)
+    except (TypeError, AttributeError) as error:
+        raise SerkitError(f"{path}: row '{row['id']}' is damaged: {error}") from None

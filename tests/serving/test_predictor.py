@@ -220,6 +220,10 @@ def test_bad_arrays_are_one_clear_line(model: Model) -> None:
             model.predict(sound, rate_hz=rate)
     with pytest.raises(SerkitError, match="a file says its own"):
         model.predict(wav(voice(1)), rate_hz=RATE)
+    with pytest.raises(SerkitError, match="predict_many takes the rest"):
+        model.predict([voice(1)], rate_hz=RATE, threshold=0.0)
+    with pytest.raises(SerkitError, match=r"labels \(none\): expected two or more"):
+        model.predict(voice(1), rate_hz=RATE, labels=[])
     with pytest.raises(SerkitError, match="did you mean 'threshold'"):
         model.predict(voice(1), rate_hz=RATE, thresholds=0.5)
 

@@ -73,7 +73,8 @@ def ablate(
     from serkit.readers import fold_numbers, read_corpora
 
     resolved = read_recipe(recipe, set_, seed)
-    folds = [int(fold)] if len(corpus) > 1 and fold.isdigit() else fold_numbers(corpus, protocol, fold)
+    one = fold.isdecimal()  # which every corpus has or refuses, with a card or without one
+    folds = [int(fold)] if one else fold_numbers(corpus, protocol, fold)
     chosen = pipeline.design(resolved, over=over or (), seeds=seeds, folds=folds, system=system, quick=quick)
 
     def read(number: int) -> Manifest:

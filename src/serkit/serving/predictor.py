@@ -153,7 +153,7 @@ class Model(Classifier):
             SerkitError: not audio, empty, damaged, too long; an unknown label; a threshold that was never reached.
         """
         if (many := inputs.several(recording)) is not None:
-            if options or by != "segment" or any((labels, text, turns, sentences, threshold)):
+            if options or by != "segment" or any((labels, text, turns, sentences, threshold is not None)):
                 raise SerkitError("predict of a list gives labels and takes rate_hz alone; predict_many takes the rest")
             answers: np.ndarray = self.classes_[self.predict_proba(many, rate_hz=rate_hz).argmax(axis=1)]
             return answers

@@ -36,7 +36,7 @@ class Thresholds:
             if label not in known:
                 raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, known))
         if len(set(labels)) != len(labels) or len(labels) < 2:
-            raise SerkitError(f"labels {', '.join(labels)}: expected two or more, each once")
+            raise SerkitError(f"labels {', '.join(labels) or '(none)'}: expected two or more, each once")
         return [known.index(label) for label in labels]
 
     def unsure_below(self, labels: Sequence[str], threshold: float | None) -> float:
