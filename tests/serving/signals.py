@@ -23,6 +23,13 @@ def voice(duration_s: float, seed: int = 0, pitch_hz: float = 120.0) -> np.ndarr
     return np.asarray(0.2 * loud * sound + 1e-4 * rng.standard_normal(len(time)), dtype=np.float32)
 
 
+def wide(duration_s: float, seed: int = 0, pitch_hz: float = 120.0) -> np.ndarray:
+    """:func:`voice` with breath: unlike that one, it has sound above 4 kHz, as all but calls have."""
+    rng = np.random.default_rng(seed)
+    found = voice(duration_s, seed, pitch_hz)
+    return np.asarray(found + 0.005 * rng.standard_normal(len(found)), dtype=np.float32)
+
+
 def quiet(duration_s: float, level: float = 1e-4, seed: int = 1) -> np.ndarray:
     """Noise too soft to be speech."""
     rng = np.random.default_rng(seed)

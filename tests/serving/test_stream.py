@@ -19,7 +19,7 @@ from serkit.serving.scorer import Features, Logits, Scorer
 from serkit.serving.stream import Stream, StreamEvent
 from serkit.serving.timeline import Turn
 
-from .signals import RATE, quiet, talk, voice, wav
+from .signals import RATE, quiet, talk, voice, wav, wide
 
 
 def fed(stream: Stream, sound: np.ndarray, sizes: list[int]) -> list[StreamEvent]:
@@ -267,7 +267,7 @@ def test_the_same_features_are_answered_once(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Scorer, "logits", counted)
     trimmed = {"statistics", "states_voice", "spectrum", "spectrum_own"}
-    sound = np.concatenate([quiet(0.8), voice(2), quiet(0.8)])
+    sound = np.concatenate([quiet(0.8), wide(2), quiet(0.8)])
     whole = box.predict(sound, rate_hz=RATE)
     assert known == [set(), trimmed]
     assert len(whole.segments) == 1

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 
 import serkit
+from serkit.bandwidth import narrow
 from serkit.errors import SerkitError
 from serkit.recipe import load_recipe, parse_recipe
 from serkit.serving import adapting
@@ -20,7 +22,7 @@ from serkit.serving.http.answering import Answerer
 from serkit.serving.http.worker import Task
 from serkit.serving.predictor import NARROW, SENT
 
-from .signals import GOLDEN, voice, wav
+from .signals import GOLDEN, quiet, voice, wav, wide
 
 CLASSES = ("anger", "boredom", "calm", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
@@ -44,7 +46,8 @@ def test_bundles_say_whether_calls_were_among_their_training() -> None:
 
 
 def call(rate: int = 8000, seconds: float = 2.0, seed: int = 0) -> np.ndarray:
-    return voice(seconds, seed=seed)[:: 16000 // rate or 1]
+    """A recording of this sampling rate, which has sound up to half of it."""
+    return soxr.resample(wide(seconds, seed=seed), 16000, rate).astype(np.float32)
 
 
 @pytest.mark.parametrize(("rate", "sent"), [(8000, True), (16000, False), (44100, False)])
@@ -65,7 +68,7 @@ def test_recordings_of_8_khz_are_answered_by_it_in_place_of_default(rate: int, s
         wanted = (telephone if sent else serkit.load("default", calls="none")).predict(recording, **options)
         assert found == replace(wanted, notes=found.notes)
         assert [n for n in found.notes if n not in wanted.notes] == [SENT.format(name="telephone")] * sent
-    assert model.predict_proba([path, wav(voice(1.0))])[0] == pytest.approx(
+    assert model.predict_proba([path, wav(wide(1.0))])[0] == pytest.approx(
         list((telephone if sent else model).predict(path, by="clip").probabilities.values()), abs=1e-5
     )
     stream = model.stream(rate_hz=rate)
@@ -73,6 +76,52 @@ def test_recordings_of_8_khz_are_answered_by_it_in_place_of_default(rate: int, s
     stream.finish()
     assert stream.prediction.model == (telephone if sent else model).id
     assert model.explain(path).model == (telephone if sent else model).id
+
+
+def test_a_call_is_known_by_its_sound_where_it_was_resampled(tmp_path: Path) -> None:
+    model, telephone = serkit.load("default"), serkit.load("telephone")
+    resampled = soxr.resample(call(8000, 3.0), 8000, 16000).astype(np.float32)
+    pauses = np.concatenate([quiet(0.7, 1e-6), resampled, quiet(0.7, 1e-6), resampled])
+    for options in ({}, {"by": "segment"}, {"by": "window", "window_s": 1.0, "hop_s": 0.5}, {"by": "clip"}):
+        found = model.predict(pauses, rate_hz=16000, **options)
+        wanted = telephone.predict(pauses, rate_hz=16000, **options)
+        assert found == replace(wanted, notes=(*found.notes,))
+        assert SENT.format(name="telephone") in found.notes
+        streams = [model.stream(rate_hz=16000, **options) for _ in range(2)]
+        for stream, size in zip(streams, (1000, 16000), strict=True):
+            for k in range(0, len(pauses), size):
+                stream.push(pauses[k : k + size])
+            stream.finish()
+        assert streams[0].prediction == streams[1].prediction
+        assert streams[0].prediction.probabilities == pytest.approx(found.probabilities, abs=1e-4)
+    assert model.explain(resampled, rate_hz=16000).model == telephone.id
+    mixed = [wav(resampled), wav(wide(3.0))]
+    assert model.predict_proba(mixed) == pytest.approx(
+        np.array(
+            [
+                list(m.predict(x, by="clip").probabilities.values())
+                for m, x in ((telephone, mixed[0]), (model, mixed[1]))
+            ]
+        ),
+        abs=1e-5,
+    )
+    answering = Answerer("default")
+    both = answering.predict([Task(x) for x in mixed], [None] * 2, lambda s: None)
+    assert [bool(found["notes"]) for found in both] == [True, False]
+    alone = [answering.predict([Task(x)], [None], lambda s: None)[0] for x in mixed]
+    for one, together in zip(alone, both, strict=True):
+        assert one["scores"] == pytest.approx(together["scores"], abs=1e-5)
+        assert one["notes"] == together["notes"]
+
+
+def test_what_is_too_faint_or_too_short_to_tell_is_answered_by_the_model_asked() -> None:
+    assert narrow(1e-4 * call(16000)) is None
+    assert narrow(call(16000, 0.4)) is None
+    assert narrow(call(16000)) is False
+    assert narrow(soxr.resample(call(8000), 8000, 16000)) is True
+    faint = 1e-4 * soxr.resample(call(8000), 8000, 16000).astype(np.float32)
+    assert serkit.load("default").predict_proba([wav(faint)]).shape == (1, 9)
+    assert serkit.load("default").for_sound(faint) is None
 
 
 def test_only_default_by_its_name_has_one_unless_it_is_said(tmp_path: Path) -> None:

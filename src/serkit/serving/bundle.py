@@ -241,7 +241,7 @@ def open_bundle(source: str | Path) -> Bundle:
 
 
 def for_calls(bundle: Bundle, source: str | Path, calls: str | Path) -> Bundle | None:
-    """The bundle that answers recordings of 8 kHz or less in place of another one; ``None`` where that one does.
+    """The bundle that answers calls in place of another one; ``None`` where that one does.
 
     Args:
         bundle, source: the other one, and how it was named. calls: a bundle, ``none``, or ``auto``: ``telephone`` for

@@ -238,7 +238,8 @@ def _clip(
             f"{path or 'the recording'}: longer than the {model.max_clip_s:g} s that can be explained at once; choose "
             f"a part by its start and end{_parts(model, recording, rate_hz)}"
         )
-    return clip, start_s or 0.0, path, model.for_rate(remarks.rate_hz)
+    answering = model.for_rate(remarks.rate_hz)
+    return clip, start_s or 0.0, path, answering.for_sound(clip) or answering
 
 
 def _parts(model: Model, recording: Recording, rate_hz: float | None) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from serkit import audio, calibration
+from serkit.bandwidth import narrow
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.remarks import Remarks
@@ -38,7 +39,7 @@ NARROW = (
     "a recording of 8 kHz or less, as calls are, and the model was trained on wider ones: it is right less often here "
     "than its card says; the model 'telephone' was trained on calls too"
 )
-SENT = "recording of 8 kHz or less: answered by the model '{name}', which was also trained on telephone calls"
+SENT = "nothing above 4 kHz, as in calls: answered by the model '{name}', which was also trained on telephone calls"
 
 TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
 NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
@@ -52,7 +53,7 @@ def load(
     Args:
         source: ``default``, or where a bundle lies. threads: of each network in onnxruntime.
         max_s: recordings longer than this are refused.
-        calls: the bundle that answers recordings of 8 kHz or less in its place; ``none``: this one does; ``auto``:
+        calls: the bundle that answers calls in its place; ``none``: this one does; ``auto``:
             ``telephone`` does in place of ``default``, where that is meant by its name.
 
     Raises:
@@ -68,7 +69,7 @@ class Model(Classifier):
 
     Args:
         bundle: what it is. threads: of each network. max_s: longest recording.
-        calls: what answers recordings of 8 kHz or less in its place; loaded when it is needed.
+        calls: what answers calls in its place; loaded when it is needed.
 
     Attributes:
         labels: class order. classes_: the same as an array, as scikit-learn has it.
@@ -101,6 +102,17 @@ class Model(Classifier):
             self._for_calls = Model(self.calls, threads=self._threads, max_s=self._max_s)
             self._for_calls._stands_in = True
         return self._for_calls
+
+    def for_sound(self, samples: np.ndarray) -> Model | None:
+        """What answers such a sound: the model for calls where nothing lies above 4 kHz; ``None``: too little to tell.
+
+        Args:
+            samples: (samples,) float32 mono 16 kHz.
+        """
+        if self.calls is None:
+            return self
+        found = narrow(samples)
+        return None if found is None else self.for_rate(CALL_HZ) if found else self
 
     @overload
     def predict(self, recording: list[Any] | tuple[Any, ...], *, rate_hz: float | None = None) -> np.ndarray: ...
@@ -222,7 +234,8 @@ class Model(Classifier):
             begin, remarks = recording.tell() if isinstance(recording, io.IOBase) else 0, Remarks()
             clip = inputs.whole(self._blocks(recording, rate, remarks), self.max_clip_s)
             if clip is not None:
-                clips.setdefault(self.for_rate(remarks.rate_hz), {})[k] = clip
+                model = self.for_rate(remarks.rate_hz)
+                clips.setdefault(model.for_sound(clip) or model, {})[k] = clip
                 continue
             if isinstance(recording, io.IOBase):
                 recording.seek(begin)
@@ -270,8 +283,8 @@ class Model(Classifier):
 
     def notes(self, text: str | None, sentences: Sequence[Turn], rate_hz: float = 0.0) -> tuple[str, ...]:
         """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
-        narrow = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
-        found = (NARROW,) * narrow + (SENT.format(name=self.bundle.name),) * self._stands_in
+        call = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
+        found = (NARROW,) * call + (SENT.format(name=self.bundle.name),) * self._stands_in
         if text is not None and not self.reads_text:
             return (*found, TEXT_UNREAD)
         return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found

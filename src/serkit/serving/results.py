@@ -15,7 +15,8 @@ THRESHOLD_MEANS = (
     "held-out speakers [default: where answers of that confidence were more often wrong than right]."
 )
 CALLS_MEANS = (
-    "Bundle for recordings of 8 kHz or less; none: --model answers them too; auto: telephone, where --model is default."
+    "Bundle for calls: recordings of 8 kHz or less, or with nothing above 4 kHz; none: --model answers them too; auto: "
+    "telephone, where --model is default."
 )
 BYS = ("clip", "segment", "window", "sentence", "turn", "channel")
 

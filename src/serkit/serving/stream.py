@@ -137,6 +137,7 @@ class Stream:
         self.remarks = Remarks() if remarks is None else remarks
         self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
         self._ask(model)
+        self._settled = False  # whether what was heard has told which model answers it
         self._to_16k = _resampler(rate_hz, self.remarks)
         self._segmenter = Segmenter(settings.segments)
         self._cutter = self._make_cutter()
@@ -160,6 +161,18 @@ class Stream:
         self._labels = tuple(model.labels[k] for k in self._columns)
         self._cut = model.unsure_below(self._labels, self._settings.threshold)
         self._longest = round(model.max_clip_s * SAMPLE_RATE_HZ)
+
+    @property
+    def model(self) -> Model:
+        """What answers, as far as has been heard."""
+        return self._model
+
+    def _asked(self, samples: np.ndarray) -> np.ndarray:
+        """Samples that are final, and about to be scored: the first that tell it decide which model answers."""
+        if not self._settled and (model := self._model.for_sound(samples)) is not None:
+            self._settled = True
+            self._ask(model)
+        return samples
 
     @property
     def heard_s(self) -> float:
@@ -271,13 +284,22 @@ class Stream:
         if self._settings.by != "window" or self._weight:
             return
         for s in spoken:
-            found = self._model.score_one(self._recent.take(s.start, s.end), self._settings.text, self._columns)
+            stretch = self._asked(self._recent.take(s.start, s.end))
+            found = self._model.score_one(stretch, self._settings.text, self._columns)
             self._aside, self._aside_weight = self._aside + s.speech * found, self._aside_weight + s.speech
 
-    def _score(self, start: int, end: int, text: str | None) -> np.ndarray:
+    def _score(self, start: int, end: int, text: str | None, *, final: bool = True) -> np.ndarray:
         """(chosen classes + attributes,) calibrated probabilities, and attributes, of a stretch."""
-        words = self._settings.text if text is None else text
-        found = self._model.score_one(self._recent.take(start, end), words, self._columns)
+        words, stretch, model = (
+            self._settings.text if text is None else text,
+            self._recent.take(start, end),
+            self._model,
+        )
+        if final:
+            stretch, model = self._asked(stretch), self._model
+        elif not self._settled:  # a partial answer settles nothing: where it ends is a matter of the chunks
+            model = model.for_sound(stretch) or model
+        found = model.score_one(stretch, words, self._columns)
         self._scored = (start, end, words, found)
         return found
 
@@ -323,7 +345,7 @@ class Stream:
         if not ready or end - max(self._said_at, start) < asked.partial_s * SAMPLE_RATE_HZ:
             return []
         self._said_at = end
-        found = self._score(start, end, None)
+        found = self._score(start, end, None, final=False)
         speaker = speaker_at(self._settings.turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
         speech_s = min(self._segmenter.open_speech, end - start) / SAMPLE_RATE_HZ
         segment = self._segment(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, found, "", speaker, None, speech_s)
@@ -334,7 +356,8 @@ class Stream:
         if self._scored is not None and self._scored[:3] == (0, self._recent.end, self._settings.text):
             found = self._scored[3]  # one stretch of speech from begin to end: it is not heard twice
         elif self._recent.end <= self._longest:
-            found = self._model.score_one(self._head.take(0, self._head.end), self._settings.text, self._columns)
+            clip = self._asked(self._head.take(0, self._head.end))
+            found = self._model.score_one(clip, self._settings.text, self._columns)
         elif self._weight > 0:
             found = self._total / self._weight
         elif self._aside_weight > 0:
@@ -342,7 +365,8 @@ class Stream:
         elif self._segments:  # turns without speech: all count alike
             found = np.mean([s.numbers for s in self._segments], axis=0)
         else:
-            found = self._model.score_one(self._head.take(0, self._longest), self._settings.text, self._columns)
+            head = self._asked(self._head.take(0, self._longest))
+            found = self._model.score_one(head, self._settings.text, self._columns)
         speech_s = self._segmenter.speech / SAMPLE_RATE_HZ
         one = self._decided(found, speech_s)
         two = speech_s > 0 and self.remarks.two_sided and not self._settings.turns

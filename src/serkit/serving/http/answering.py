@@ -79,8 +79,11 @@ class Answerer:
                     found[k] = self._row(task, self._long(source, task, settings, tell))
                 except SerkitError as error:
                     found[k] = _failure(error, source)
-        for model in dict.fromkeys(self.model.for_rate(remarks.rate_hz) for *_, remarks in short):
-            some = [clip for clip in short if self.model.for_rate(clip[3].rate_hz) is model]
+        by_model: dict[Model, list[tuple[int, np.ndarray, StreamSettings, Remarks]]] = {}
+        for one in short:
+            model = self.model.for_rate(one[3].rate_hz)
+            by_model.setdefault(model.for_sound(one[1]) or model, []).append(one)
+        for model, some in by_model.items():
             self._together(model, some, tasks, found)
         return found
 
@@ -96,7 +99,7 @@ class Answerer:
         rows = model.score_clips([clip for _, clip, *_ in clips], texts)
         for (k, clip, settings, remarks), text, row in zip(clips, texts, rows, strict=True):
             try:
-                stream = Stream(_Scored(model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
+                stream = Stream(_Scored(self.model, model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
                 found[k] = self._row(tasks[k], _finished(stream, clip))
             except SerkitError as error:
                 found[k] = _failure(error, None)
@@ -193,16 +196,29 @@ class _Scored(Model):
     """A model that knows the answer for one whole clip already, from a batch.
 
     Args:
-        model: the same in all else. n: samples of the clip. text: its words. row: (classes + attributes,) its answer.
+        model: the same in all else. scored: which model the answer is of. n: samples of the clip. text: its words.
+        row: (classes + attributes,) the answer.
     """
 
-    def __init__(self, model: Model, n: int, text: str, row: np.ndarray) -> None:
+    def __init__(self, model: Model, scored: Model, n: int, text: str, row: np.ndarray) -> None:
         self.__dict__.update(model.__dict__)
-        self._whole, self._n, self._text, self._row = model, n, text, row
+        self._whole, self._of, self._n, self._text, self._row = model, scored, n, text, row
+
+    def for_rate(self, rate_hz: float) -> Model:
+        """As of the model, with the answer that is known."""
+        return self._with_answer(self._whole.for_rate(rate_hz))
+
+    def for_sound(self, samples: np.ndarray) -> Model | None:
+        """As of the model, with the answer that is known."""
+        found = self._whole.for_sound(samples)
+        return None if found is None else self._with_answer(found)
+
+    def _with_answer(self, model: Model) -> Model:
+        return _Scored(model, self._of, self._n, self._text, self._row)
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """The known row for the whole clip; parts are scored."""
-        if len(samples) != self._n or (text or "") != self._text:
+        if self._whole is not self._of or len(samples) != self._n or (text or "") != self._text:
             return self._whole.score_one(samples, text, columns)
         found: np.ndarray = self._whole.chosen(self._row[None], columns)[0]
         return found

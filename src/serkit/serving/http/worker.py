@@ -23,7 +23,7 @@ class Setup:
 
     Attributes:
         model: name or place of a bundle. lane: what it is for. nice: how far it stands back for others.
-        calls: the bundle for recordings of 8 kHz or less, see :func:`serkit.serving.predictor.load`.
+        calls: the bundle for calls, see :func:`serkit.serving.predictor.load`.
     """
 
     model: str
