@@ -33,8 +33,8 @@ from serkit.checkpoint_files import (
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import cache_folder, checkpoint_folders, config_path
 from serkit.errors import SerkitError, did_you_mean, refuse
+from serkit.hashes import ContentHashes
 from serkit.hub import hub_errors, hub_package, unreached
-from serkit.journal import append_rows, read_rows
 
 FAMILY_OF_TYPE: Mapping[str, str] = {
     "whisper": "whisper",
@@ -209,21 +209,21 @@ def resolve_here(name: str) -> Resolved | None:
 def weights_hash(folder: Path) -> str:
     """16 hex digits over the weights and the files that decide what goes into them (tokenizer, front end).
 
-    Files are read once: the hash of each is kept by path, size and time in the cache folder.
+    Files are read once: the hash of each is kept in the cache folder.
+
+    Raises:
+        SerkitError: a file cannot be read.
     """
     folder = transformer_folder(folder)
     small = [folder / n for n in _HASHED_SMALL if (folder / n).is_file()]
-    journal = cache_folder() / "weights.jsonl"
-    kept = {row[0]: row[1:] for row in read_rows(journal) if isinstance(row, list) and len(row) == 4}
+    files = {path: path.resolve() for path in [*weight_files(folder), *small]}
+    hashes = ContentHashes(cache_folder() / "weights.jsonl").of(list(files.values()))
     digest = hashlib.blake2b(digest_size=8)
-    for path in [*weight_files(folder), *small]:
-        key, state = str(path.resolve()), [path.stat().st_size, path.stat().st_mtime_ns]
-        if kept.get(key, [None])[:2] != state:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            kept[key] = [*state, content]
-            append_rows(journal, [[key, *state, content]])
-        digest.update(f"{path.name}\n{kept[key][2]}\n".encode())
+    for path, resolved in files.items():
+        content = hashes[resolved]
+        if isinstance(content, SerkitError):
+            raise content
+        digest.update(f"{path.name}\n{content}\n".encode())
     return digest.hexdigest()
 
 

@@ -20,11 +20,12 @@ from typing import Any, Literal
 import numpy as np
 
 from serkit import audio, checkpoints
-from serkit.contents import ContentHashes, item_key
+from serkit.contents import item_key
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean, without
 from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, TransformersWhisper
 from serkit.foundation.tiny import tiny_folder
+from serkit.hashes import ContentHashes
 from serkit.journal import append_rows, read_rows
 from serkit.progress import Meter, ProgressCallback
 from serkit.segments import SpectralVad
