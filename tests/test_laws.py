@@ -21,7 +21,7 @@ _ORDER = """
     journal progress hashes interrupts processes parameters registry
     yaml_text settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
     recordings protocols corpora labels readers crossfit
-    encoding dsp tones noises containers remarks riff opening audio onnx_weights silero_files segments
+    encoding dsp recent tones noises not_speech containers remarks riff opening audio onnx_weights silero_files segments
     foundation
     contents word_errors transcripts
     duplicates findings row_checks audit
