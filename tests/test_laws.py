@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent
 
 # Law 1: a room (a module or a folder) imports only from rooms above it. This is the one place that says the order.
 _ORDER = """
-    errors extras files config cards types predictions
+    errors extras files config cards types probabilities predictions
     journal progress hashes interrupts processes parameters registry
     yaml_text settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
     recordings protocols corpora labels readers crossfit

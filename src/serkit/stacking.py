@@ -19,7 +19,6 @@ import numpy as np
 
 from serkit.combining import (
     FORMAT,
-    SMALLEST_SHARE,
     Aligned,
     Ensemble,
     MajorityVote,
@@ -28,7 +27,6 @@ from serkit.combining import (
     TrainingRows,
     align,
     balanced_rows,
-    masked,
     speaker_folds,
     training_rows,
 )
@@ -37,6 +35,7 @@ from serkit.fitted_models import check_model, load_models, save_models
 from serkit.metrics import from_labels
 from serkit.pooling import LogPool
 from serkit.predictions import Predictions
+from serkit.probabilities import COMBINED_FLOOR, masked
 from serkit.types import Manifest
 
 MODELS = "models.skops"
@@ -189,7 +188,7 @@ class LogisticStack(_Stack):
                 if len(np.unique(rows.truth[inside])) > 1:
                     model = self._model(c).fit(features[inside], rows.truth[inside])
                     given[np.ix_(outside, model.classes_)] = model.predict_proba(features[outside])
-            right = np.maximum(given[np.arange(len(fold)), rows.truth], SMALLEST_SHARE)
+            right = np.maximum(given[np.arange(len(fold)), rows.truth], COMBINED_FLOOR)
             self.losses_[c] = float((-np.log(right) / share).sum() / len(present))
         self.c_ = min(self.losses_, key=lambda c: (self.losses_[c], c))
         self.models_ = [self._model(self.c_).fit(features, rows.truth)]

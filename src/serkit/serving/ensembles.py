@@ -12,10 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores, masked
+from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores
 from serkit.errors import SerkitError
 from serkit.pooling import LogPool
 from serkit.predictions import Predictions
+from serkit.probabilities import masked, softmax
 from serkit.types import Manifest
 
 KINDS = ("forest", "logistic", "log_pool", "vote", "mean_logit", "alone")
@@ -93,8 +94,7 @@ class LogisticArrays(_Arrays):
         z = ((features - self.mean_) / self.scale_) @ self.weights_.T + self.bias_
         if z.shape[1] == 1:
             z = np.concatenate([np.zeros_like(z), z], axis=1)
-        shifted = np.exp(z - z.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return softmax(z)
 
 
 @dataclass(eq=False)
