@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from serkit import availability, checkpoints
+from serkit.checkpoint_files import weight_files, weights_hash
 from serkit.checkpoint_table import BY_NAME, REMEMBERED, TABLE, UNKNOWN
 from serkit.encoders.hubert import Hubert
 from serkit.encoders.wavlm import Wavlm
@@ -95,7 +96,7 @@ def test_roots_replace_the_source_of_a_name(folder: Path, tmp_path: Path) -> Non
     config.write_text(f"checkpoints:\n  wavlm/large: {folder}\n")
     spec = Wavlm("wavlm/large").spec
     assert (spec.name, spec.dim, spec.source) == ("wavlm/large", 16, "local")
-    assert spec.revision == f"weights-{checkpoints.weights_hash(folder)}"
+    assert spec.revision == f"weights-{weights_hash(folder)}"
     assert spec.note == f"substituted: weights from {folder} in place of microsoft/wavlm-large"
     assert spec.licence == UNKNOWN
     assert spec.fingerprint != published.fingerprint
@@ -184,7 +185,7 @@ def test_shards_are_read(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="10KB")
     assert (folder / "model.safetensors.index.json").is_file()
-    assert len(checkpoints.weight_files(folder)) > 1
+    assert len(weight_files(folder)) > 1
     np.testing.assert_array_equal(Wavlm(f"path:{folder}")([np.ones(4_000, dtype=np.float32)])[0], expected[0])
 
 

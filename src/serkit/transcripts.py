@@ -281,11 +281,10 @@ def _recogniser(
     device: str,
     precision: str,
 ) -> Recogniser:
-    if engine == "faster-whisper":
+    if engine == "faster-whisper" or resolved is None:
         size = str(source) if source is not None else name.split("/", 1)[-1]
         return FasterWhisper(size, language, device, CTRANSLATE2[precision])
-    found = resolved if resolved is not None else checkpoints.resolve(name, source, family="whisper")
-    return TransformersWhisper(found, language, device, precision)
+    return TransformersWhisper(resolved, language, device, precision)
 
 
 def _batches(
