@@ -19,8 +19,6 @@ from serkit.predictions import Predictions
 from serkit.probabilities import masked, softmax
 from serkit.types import Manifest
 
-KINDS = ("forest", "logistic", "log_pool", "vote", "mean_logit", "alone")
-
 
 @dataclass(eq=False)
 class _Arrays(Ensemble):
@@ -106,6 +104,17 @@ class Alone(_Arrays):
         return Predictions(self.system, table.labels, table.kinds[0], table.ids, table.models, table.seen, scores)
 
 
+KINDS: Mapping[Any, type[Ensemble]] = {
+    "forest": ForestArrays,
+    "logistic": LogisticArrays,
+    "log_pool": LogPool,
+    "vote": MajorityVote,
+    "mean_logit": MeanLogit,
+    "alone": Alone,
+}
+"""What ``bundle.json`` calls an ensemble: a stack by what it is made of."""
+
+
 def to_arrays(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What a bundle keeps of a fitted ensemble: a JSON-able head, and arrays by name.
 
@@ -144,17 +153,9 @@ def from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> En
         SerkitError: an unknown kind, a missing array, or arrays that do not fit each other.
     """
     kind = head.get("kind")
-    makers: dict[Any, type[Ensemble]] = {
-        "forest": ForestArrays,
-        "logistic": LogisticArrays,
-        "log_pool": LogPool,
-        "vote": MajorityVote,
-        "mean_logit": MeanLogit,
-        "alone": Alone,
-    }
-    if kind not in makers:
+    if kind not in KINDS:
         raise SerkitError(f"stack of kind {kind!r}, expected one of {', '.join(KINDS)}")
-    made = makers[kind](system="stack")
+    made = KINDS[kind](system="stack")
     made.systems_, made.labels_ = tuple(head["systems"]), tuple(head["labels"])
     n_features, n_classes = len(made.systems_) * len(made.labels_), len(made.labels_)
     try:
