@@ -350,7 +350,7 @@ def test_the_command(toy_root, toy_store, tmp_path):
     done = CliRunner().invoke(cli.app, [str(w) for w in words])
     assert done.exit_code == 0, done.output
     assert "3 variants, 3 networks: full recipe; mean pooling instead of FLAM; max pooling" in done.stdout
-    assert "full minus it" in done.stdout
+    assert "full − variant" in done.stdout
     row = next(x for x in done.stdout.splitlines() if x.startswith("mean pooling instead of FLAM "))
     assert re.search(r"\[[+−0].*\]  FLAM (and|is|seems)", row), row
     assert f"report: {tmp_path / 'out' / 'report' / 'ablation.html'}" in done.stdout

@@ -129,9 +129,7 @@ def test_compare_refuses_runs_whose_clips_mean_something_else(recipe, clips, tmp
         assert ask("prepare", recipe, *where, "--set", f"map_labels={{sadness: {label}}}")[0] == 0
     code, _, said = ask("compare", tmp_path / "a", tmp_path / "b")
     assert code == 2
-    assert re.search(
-        r"have other truths for \d+ test clips, 'anger' and 'neutral' for '[\w-]+' \(see map_labels\)", said
-    )
+    assert re.search(r"label \d+ test clips differently: 'anger' and 'neutral' for '[\w-]+' \(see map_labels\)", said)
 
 
 def test_compare_says_p_of_both_tests(recipe, clips, tmp_path):
@@ -166,7 +164,7 @@ def test_compare_says_p_of_both_tests(recipe, clips, tmp_path):
         (["--corpus", "toy", "--root", "TOY", "--device", "gpu"], "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["--corpus", "toy", "--root", "TOY", "--jobs", "-1"], "for '--jobs'"),
         (["--corpus", "toy", "--root", "TOY", "--job", "1"], "No such option: --job"),
-        (["--corpus", "toy", "--root", "TOY", "--address", "h:1"], "the engine is local; say --engine ray"),
+        (["--corpus", "toy", "--root", "TOY", "--address", "h:1"], "the engine is local; add --engine ray"),
         ([], "Missing option '--corpus'"),
     ],
 )

@@ -177,7 +177,7 @@ def test_an_address_without_the_engine_or_ray_absent_is_refused_at_once(
     for words in (["extract", str(tmp_path)], ["run", "toy", "--corpus", "toy"], ["cv", "toy", "--corpus", "toy"]):
         result = CliRunner().invoke(app, [*words, "--address", "host:6379"])
         assert isinstance(result.exception, SerkitError)
-        assert "say --engine ray" in str(result.exception)
+        assert "add --engine ray" in str(result.exception)
         result = CliRunner().invoke(app, [*words, "--engine", "ray"])
         assert isinstance(result.exception, MissingExtra)
 

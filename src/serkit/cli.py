@@ -1,4 +1,4 @@
-"""The command line: one program of the commands in ``commands/``, and how it ends.
+"""The command line: one program made of the commands in ``commands/``, and its exit codes.
 
 Everything heavy is imported inside the commands.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from serkit import __version__
-from serkit.commands import ablation, adapt, answers, findings, listen, lists, serve, stages
+from serkit.commands import ablation, adapt, answers, explain, findings, listen, lists, serve, stages
 from serkit.errors import SerkitError
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, ablation, findings, lists, answers, adapt, listen, serve):
+for group in (stages, ablation, findings, lists, answers, explain, adapt, listen, serve):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C
@@ -40,9 +40,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main() -> NoReturn:
-    """Entry point: exit 0 done, 2 the input or usage is wrong, 1 it failed, 130 stopped by Ctrl-C.
+    """Entry point: exit 0 for success, 2 for wrong input or usage, 1 for a failure, 130 for Ctrl-C.
 
-    Commands that keep finished work say so when they are stopped, or a disk fails: :func:`serkit.interrupts.resumable`.
+    Commands that keep finished work say so when they are stopped or a disk fails: :func:`serkit.interrupts.resumable`.
     """
     try:
         app()
@@ -66,7 +66,7 @@ def main() -> NoReturn:
 
 
 def _kept(error: Exception) -> str:
-    """What a command that keeps finished work noted of it."""
+    """The note of a command that keeps finished work."""
     return f"; {KEPT}" if KEPT in getattr(error, "__notes__", ()) else ""
 
 

@@ -1,4 +1,4 @@
-"""``serkit ablate``: a recipe without each of its parts, as one table."""
+"""``serkit ablate``: train a recipe without each of its parts, and compare in one table."""
 
 from __future__ import annotations
 
@@ -41,17 +41,22 @@ def ablate(
     corpus: Corpus,
     over: Annotated[
         list[str] | None,
-        typer.Option("--over", help="losses, augment or pooling; repeat for several [default: all that apply]."),
+        typer.Option(
+            "--over", help="What to vary: losses, augment or pooling; repeat for several [default: all that apply]."
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Trainings of each variant [default: 3; with --quick 1].", min=1)
+        int | None, typer.Option(help="Training runs per variant [default: 3; with --quick 1].", min=1)
     ] = None,
     root: Root = None,
     protocol: Protocol = None,
     fold: Annotated[
-        str, typer.Option("--fold", "--folds", help="A fold, several with commas, or all: their test rows pooled.")
+        str,
+        typer.Option(
+            "--fold", "--folds", help="A fold, several (comma-separated), or all: their test rows are pooled."
+        ),
     ] = "1",
-    system: Annotated[str | None, typer.Option(help="Which system, where the recipe has several.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system to use, if the recipe has several.")] = None,
     option: Option = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-ablate(-quick)].")
@@ -61,9 +66,9 @@ def ablate(
     seed: Seed = None,
     device: DeviceOption = Device.auto,
     jobs: Jobs = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look: at most 12 epochs, one seed.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A quick first look: at most 12 epochs, one seed.")] = False,
 ) -> None:
-    """Take a recipe apart: each loss off, EAM, LAM or none, FLAM, mean or max. Run again to go on where it stopped."""
+    """Ablate a recipe: losses off one at a time, EAM, LAM or none, FLAM, mean or max. Run again to resume."""
     from serkit.pipeline import ablate as pipeline
     from serkit.readers import fold_numbers, read_corpora
 
@@ -88,7 +93,7 @@ def ablate(
 
 
 def _table(folder: Path) -> None:
-    """The numbers of an ablation, short."""
+    """Print a short table of an ablation's numbers."""
     from serkit.reporting.ablation_words import claim, detectable, difference, headline, lead_split
     from serkit.reporting.text import between, signed
     from serkit.reporting.verdict import outcome
@@ -96,7 +101,7 @@ def _table(folder: Path) -> None:
     tree = json.loads((folder / "report" / "ablation.json").read_text(encoding="utf-8"))
     split = lead_split(tree)
     width = max(len(v["title"]) for v in tree["variants"]) + 2
-    head = f"{'':{width}}{'dev UAR':>9}{split + ' UAR':>16}{'macro-F1':>10}{'full minus it':>15}{'95% interval':>19}"
+    head = f"{'':{width}}{'dev UAR':>9}{split + ' UAR':>16}{'macro-F1':>10}{'full − variant':>15}{'95% interval':>19}"
     typer.echo(head)
     for v in tree["variants"]:
         uar, f1 = (v["values"][split][m] for m in ("uar", "macro_f1"))

@@ -1,4 +1,4 @@
-"""The command ``adapt``: a model moved to one's own recordings, without labels. Imports lazily."""
+"""The command ``adapt``: adapt a model to your own recordings, without labels. Imports lazily."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ def adapt(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
     name: Annotated[str | None, typer.Option(help="Name of the new model [default: NAME-adapted].")] = None,
-    at_most: Annotated[int, typer.Option(help="Hear so many recordings, evenly chosen, 10 min of each.", min=1)] = 500,
+    at_most: Annotated[
+        int, typer.Option(help="Number of recordings to sample, evenly spaced; up to 10 min of each.", min=1)
+    ] = 500,
     jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
 ) -> None:
-    """Adapt a model to recordings that nobody has labelled: another microphone, another language, telephone."""
+    """Adapt a model to unlabelled recordings: another microphone, another language, telephone."""
     from serkit.reporting.text import count
     from serkit.serving import adapting, predicting
     from serkit.serving.ticker import Ticker
@@ -34,5 +36,5 @@ def adapt(
     facts = bundle.head["adapted"]
     typer.echo(
         f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "
-        f"({facts['hours']:.2f} h, {adapting.pieces_of(facts)}). Ask it with: serkit predict … --model {out}"
+        f"({facts['hours']:.2f} h, {adapting.pieces_of(facts)}). Use it with: serkit predict … --model {out}"
     )

@@ -1,4 +1,4 @@
-"""The commands ``predict`` and ``bundle``: options in, one call out. Imports lazily, as all of the command line."""
+"""The commands ``predict`` and ``bundle``. Imports lazily, like the whole command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from serkit.errors import SerkitError
-from serkit.serving.results import THRESHOLD_MEANS
+from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
 
 class Format(StrEnum):
@@ -42,7 +42,7 @@ class Detector(StrEnum):
 
 
 class WeightKind(StrEnum):
-    """How a bundle keeps matrices."""
+    """How a bundle stores matrices."""
 
     float32 = "float32"
     float16 = "float16"
@@ -83,43 +83,44 @@ def predict(
         list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
     ],
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.", is_eager=True)] = "default",
+    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     format_: Annotated[
-        Format | None, typer.Option("--format", help="How to write the answers [default: as --out ends, else table].")
+        Format | None, typer.Option("--format", help="Output format [default: by the extension of --out, else table].")
     ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Emotion over time, part by part.")] = False,
     by: Annotated[
         Division | None,
         typer.Option(
-            help="Parts of the timeline [default: segment, of speech]; turn: a speaker's; channel: each alone."
+            help="Parts of the timeline [default: segment, of speech]; turn: a speaker turn; channel: each alone."
         ),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
-    text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Restrict answers to these labels, comma-separated.")] = None,
+    text: Annotated[str | None, typer.Option(help="The spoken words, for models that use text.")] = None,
     threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
-    rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM of a diarisation.")] = None,
+    rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM file of a diarisation.")] = None,
     transcript: Annotated[
         Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json, or a folder with one per recording.")
     ] = None,
-    asr: Annotated[str | None, typer.Option(help="Hear the words: a Whisper, such as whisper/small.")] = None,
-    language: Annotated[str | None, typer.Option(help="That is spoken, for --asr: en, de, …")] = None,
-    diarise: Annotated[str | None, typer.Option(help="Hear who speaks: a pipeline of pyannote.audio.")] = None,
+    asr: Annotated[str | None, typer.Option(help="Transcribe with this recogniser, e.g. whisper/small.")] = None,
+    language: Annotated[str | None, typer.Option(help="Spoken language, for --asr: en, de, …")] = None,
+    diarise: Annotated[str | None, typer.Option(help="Find speakers with this pyannote.audio pipeline.")] = None,
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds [default: 3].")] = None,
-    hop: Annotated[float | None, typer.Option(help="From one window to the next [default: 1.5].")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next [default: 1.5].")] = None,
     vad: Annotated[Detector, typer.Option(help="How speech is found.")] = Detector.spectral,
     out: Annotated[
-        Path | None, typer.Option("--out", help="File to write; csv and jsonl go on where they stopped.")
+        Path | None, typer.Option("--out", help="File to write; csv and jsonl resume where they stopped.")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
     version: Version = False,
 ) -> None:
-    """Say the emotion of recordings: one answer each, or a timeline of who, when, which words, which emotion."""
+    """Recognise the emotion in recordings: one answer each, or a timeline of who, when, which words, which emotion."""
     from serkit.serving import pool, predicting
     from serkit.serving.ticker import Ticker
 
     _ = version
     chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
     asked = pool.Asked(
-        inputs=tuple(inputs), model=model, kind=None if format_ is None else format_.value,
+        inputs=tuple(inputs), model=model, calls=calls, kind=None if format_ is None else format_.value,
         timeline=timeline or by not in (None, Division.clip),
         labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,
         window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs, asr=asr,
@@ -138,13 +139,13 @@ def bundle(
         str | None, typer.Option(help="System or ensemble [default: the stack, or the only one].")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model [default: the recipe's].")] = None,
-    weights: Annotated[WeightKind, typer.Option(help="How matrices are kept.")] = WeightKind.float32,
+    weights: Annotated[WeightKind, typer.Option(help="How matrices are stored.")] = WeightKind.float32,
     calibration: Annotated[Scaling, typer.Option(help="How probabilities are calibrated.")] = Scaling.temperature,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
-    max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is answered part by part.")] = 20.0,
-    notes: Annotated[Path | None, typer.Option(help="Markdown file that the card of the model ends up with.")] = None,
+    max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")] = 20.0,
+    notes: Annotated[Path | None, typer.Option(help="Markdown file appended to the model card.")] = None,
 ) -> None:
-    """Make a bundle of a run: everything that answers, in one folder or file."""
+    """Make a bundle of a run: everything needed for prediction, in one folder or file."""
     from serkit.pipeline import Run
     from serkit.serving.building import build
 
@@ -163,4 +164,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SerkitError(f"--notes {path}: not a text file that can be read ({error})") from None
+        raise SerkitError(f"--notes {path}: cannot be read as a text file ({error})") from None

@@ -1,4 +1,4 @@
-"""The commands that look at what is there: ``audit`` a manifest, ``compare`` two runs."""
+"""The commands that inspect existing files: ``audit`` a manifest, ``compare`` two runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def audit(
     manifest: Annotated[Path, typer.Argument(help="manifest.jsonl, or the folder of a run.")],
-    decode: Annotated[bool, typer.Option(help="Also listen to every recording.")] = True,
+    decode: Annotated[bool, typer.Option(help="Also decode and check every recording.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Look for leakage and nonsense in a manifest; exits 1 where there is an error among the findings."""
+    """Check a manifest for leakage and implausible data; exits 1 if there are errors."""
     from serkit.audit import audit as look
     from serkit.findings import to_json, to_rows
     from serkit.types import Manifest
@@ -87,6 +87,7 @@ def compare(
     """Paired differences between two runs, or two cross-validations with their folds pooled, with intervals."""
     from serkit import pipeline
     from serkit.comparison import compare as paired
+    from serkit.comparison import compare_attributes
     from serkit.types import SPLITS
 
     if split not in SPLITS:
@@ -95,33 +96,37 @@ def compare(
     hashes = [[r.manifest.split_hash for r in runs] for runs in sides]
     if hashes[0] != hashes[1]:
         told = " and ".join(f"{folder} ({_data(runs)})" for folder, runs in zip((a, b), sides, strict=True))
-        raise SerkitError(f"{told} are not on the same splits of the same utterances; they do not compare")
+        raise SerkitError(f"{told} are not on the same splits of the same utterances; they cannot be compared")
     if sides[0][0].manifest.labels != sides[1][0].manifest.labels:
-        raise SerkitError(f"{a} and {b} have different labels; they do not compare")
+        raise SerkitError(f"{a} and {b} have different labels; they cannot be compared")
     gold = [{u.id: u.emotion for r in runs for u in r.manifest.split(split)} for runs in sides]
     other = [name for name, emotion in gold[0].items() if gold[1].get(name) != emotion]
     if other:
         said = " and ".join(f"'{truth.get(other[0])}'" for truth in gold)
         raise SerkitError(
-            f"{a} and {b} have other truths for {len(other)} {split} clips, {said} for '{other[0]}' (see map_labels); "
-            "they do not compare"
+            f"{a} and {b} label {len(other)} {split} clips differently: {said} for '{other[0]}' "
+            "(see map_labels); they cannot be compared"
         )
     names = [_default_system(runs[0], s) for runs, s in zip(sides, (system_a, system_b), strict=True)]
     tables = [[r.predictions(n, split) for r in runs] for runs, n in zip(sides, names, strict=True)]
-    found = paired(tables[0], tables[1], [r.manifest for r in sides[0]], split=split, draws=draws)
+    manifests = [r.manifest for r in sides[0]]
+    found = paired(tables[0], tables[1], manifests, split=split, draws=draws)
+    rated = compare_attributes(tables[0], tables[1], manifests, split=split, draws=draws)
     if as_json:
-        typer.echo(json.dumps([d.to_row() for d in found], indent=1))
+        typer.echo(json.dumps([d.to_row() for d in (*found, *rated)], indent=1))
         return
     typer.echo(f"{a.name}:{names[0]} against {b.name}:{names[1]}, {split}, n = {found[0].n}")
-    for d in found:
+    if rated and rated[-1].n != found[0].n:
+        typer.echo(f"  CCC is of rated clips: n = {rated[-1].n}")
+    for d in (*found, *rated):
         typer.echo(
-            f"  {d.metric:12} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
+            f"  {d.metric:13} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
             f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
         )
 
 
 def _data(runs: Sequence[Run]) -> str:
-    """Corpus, protocol and folds of a side, short."""
+    """Short description of one side: corpus, protocol and folds."""
     infos = [r.manifest.info for r in runs]
     folds = [str(info["fold"]) for info in infos if info.get("fold") is not None]
     said = [runs[0].manifest.corpus, infos[0].get("protocol"), f"fold {', '.join(folds)}" if folds else None]

@@ -1,4 +1,4 @@
-"""The command ``listen``: answers while somebody speaks. Imports lazily, as all of the command line."""
+"""The command ``listen``: live recognition. Imports lazily, like the whole command line."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ def listen(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="A recording instead of the microphone.")
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="With --from: do not wait as if it were spoken now.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="With --from: process the recording faster than real time.")
+    ] = False,
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
-    labels: Annotated[str | None, typer.Option(help="Answer with one of these alone: a,b,c.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Restrict answers to these labels, comma-separated.")] = None,
     threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
     partial: Annotated[
-        float, typer.Option(help="A first answer after every so many seconds of speech; 0: none.", min=0)
+        float, typer.Option(help="Seconds of speech between provisional answers; 0: none.", min=0)
     ] = 1.0,
-    seconds: Annotated[float | None, typer.Option(help="Stop by itself after so many [default: Ctrl-C].")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds [default: at Ctrl-C].")] = None,
     device: Annotated[str | None, typer.Option(help="Microphone: its number, or part of its name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON row for each answer, and one for the whole.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON row for each answer, and one for the whole.")
+    ] = False,
 ) -> None:
-    """Say the emotion while somebody speaks: into the microphone, or in a recording played as if it were one."""
+    """Recognise emotion live from the microphone, or from a recording played in real time."""
     from serkit.encoding import SAMPLE_RATE_HZ
     from serkit.serving import listening
     from serkit.serving.example import recording
     from serkit.serving.predictor import load
 
     if fast and from_ is None:
-        raise SerkitError("--fast is for --from FILE: a microphone cannot be heard faster than one speaks")
+        raise SerkitError("--fast needs --from FILE: a microphone cannot be read faster than real time")
     chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
     microphone = listening.Microphone(device) if from_ is None else None
     answering = load(model)
@@ -78,7 +82,7 @@ class _JsonTeller:
 
 
 class _Teller:
-    """Lines to read; in a terminal the line of who still speaks is written over."""
+    """Text lines; in a terminal the line of the current speech is overwritten."""
 
     def __init__(self) -> None:
         self._moving = sys.stdout.isatty()
@@ -110,4 +114,4 @@ class _Teller:
         factor = f"real-time factor {heard.real_time_factor:.3f}"
         typer.echo(f"{heard.heard_s:.1f} s heard, {heard.work_s:.2f} s of computing: {factor}")
         if lost:
-            typer.echo(f"serkit: the microphone's buffer ran over {lost} times; what it lost was not heard", err=True)
+            typer.echo(f"serkit: the microphone's buffer overflowed {lost} times; that sound was lost", err=True)

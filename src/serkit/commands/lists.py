@@ -1,4 +1,4 @@
-"""The commands that say what there is: corpora, encoders, recipes, and the members that a recipe can name."""
+"""The commands that list what is available: corpora, encoders, recipes, and what a recipe can name."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def corpora(as_json: AsJson = False) -> None:
-    """Corpora that can be read, with their licences."""
+    """List the corpora serkit can read, with their licences."""
     from serkit.listing import corpora as rows
 
     _table(rows(), as_json)
 
 
 def encoders(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="More names for --check or --lock.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Further names for --check or --lock.")
+    ] = None,
     check: Annotated[
         list[str] | None,
-        typer.Option("--check", metavar="NAME", help="Can they be loaded here, and at what cost?"),
+        typer.Option("--check", metavar="NAME", help="Check whether they can be loaded here, and at what cost."),
     ] = None,
     lock: Annotated[bool, typer.Option("--lock", help="Pin every model to its newest commit on the hub.")] = False,
-    commercial: Annotated[bool, typer.Option(help="Only with a licence that allows commercial use.")] = False,
+    commercial: Annotated[bool, typer.Option(help="Only those whose licence allows commercial use.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Encoders that features can be named after, with their licences. With --check, exits 1 where one is not here."""
+    """List the encoders a recipe can use as features. With --check, exits 1 if one cannot be loaded."""
     from serkit import availability, listing
 
     wanted = list(dict.fromkeys([*(check or []), *(names or [])])) or None
     if wanted and not (check or lock):
-        raise SerkitError(f"encoders lists all; to look at some: serkit encoders --check {' '.join(wanted)}")
+        raise SerkitError(f"encoders lists all of them; to check some: serkit encoders --check {' '.join(wanted)}")
     if lock:
         _table([{"name": n, "line": c} for n, c in sorted(availability.lock(wanted).items())], as_json)
         return
@@ -50,28 +52,28 @@ def encoders(
 
 
 def recipes(as_json: AsJson = False) -> None:
-    """Recipes: whole systems in one file each."""
+    """List the recipes; each is a whole system in one file."""
     from serkit.listing import recipes as rows
 
     _table(rows(), as_json)
 
 
 def models(as_json: AsJson = False) -> None:
-    """Networks that a recipe can name, with their parameters."""
+    """List the networks a recipe can use, with their parameters."""
     from serkit.listing import members
 
     _table(members("models"), as_json)
 
 
 def losses(as_json: AsJson = False) -> None:
-    """Losses that a recipe can name, with their parameters."""
+    """List the losses a recipe can use, with their parameters."""
     from serkit.listing import members
 
     _table(members("losses"), as_json)
 
 
 def augmentations(as_json: AsJson = False) -> None:
-    """Augmentations that a recipe can name, with their parameters."""
+    """List the augmentations a recipe can use, with their parameters."""
     from serkit.listing import members
 
     _table(members("augment"), as_json)

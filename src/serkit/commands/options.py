@@ -1,4 +1,4 @@
-"""What several commands have in common: their options, and what is made of them."""
+"""Options that several commands share, and the objects made from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Device(StrEnum):
 
 
 class Engine(StrEnum):
-    """Who extracts features."""
+    """Where features are extracted."""
 
     local = "local"
     ray = "ray"
@@ -34,11 +34,17 @@ class Engine(StrEnum):
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe (see: serkit recipes) or path of a YAML file.")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a prepared run.", metavar="RUN")]
 Corpus = Annotated[list[str], typer.Option("--corpus", help="Corpus (see: serkit corpora); repeat to join several.")]
-Root = Annotated[list[Path] | None, typer.Option("--root", help="Its folder, or the file of a table; one per corpus.")]
-Protocol = Annotated[str | None, typer.Option(help="Named split of the corpus; its first by default.")]
+Root = Annotated[
+    list[Path] | None, typer.Option("--root", help="Folder of the corpus, or file of a table; one per corpus.")
+]
+Protocol = Annotated[str | None, typer.Option(help="Named split of the corpus [default: its first].")]
 Fold = Annotated[int, typer.Option(help="Fold of the protocol, counted from 1.")]
 Test = Annotated[
-    bool, typer.Option("--test/--no-test", help="Without: test speakers train too, for a model to use, not to measure.")
+    bool,
+    typer.Option(
+        "--test/--no-test",
+        help="With --no-test, test speakers are used for training too: for a model to use, not to measure.",
+    ),
 ]
 Option = Annotated[list[str] | None, typer.Option("--option", help="KEY=VALUE for the corpus reader; repeat.")]
 Out = Annotated[
@@ -46,18 +52,20 @@ Out = Annotated[
 ]
 Store = Annotated[Path | None, typer.Option("--store", help="Folder of the features [default: the user's cache].")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe, or in all systems that have KEY.")
+    list[str] | None, typer.Option("--set", help="KEY=VALUE: set KEY in the recipe, or in every system that has it.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of networks and draws [default: the recipe's].")]
+Seed = Annotated[int | None, typer.Option(help="Seed of networks and random draws [default: the recipe's].")]
 DeviceOption = Annotated[Device, typer.Option(help="Where networks and encoders run.")]
-EngineOption = Annotated[Engine, typer.Option(help="Who extracts features: this machine, or a Ray cluster.")]
-Address = Annotated[str | None, typer.Option(help="Of the Ray cluster, such as auto or HOST:6379.")]
+EngineOption = Annotated[
+    Engine, typer.Option(help="Where features are extracted: on this machine (local) or on a Ray cluster.")
+]
+Address = Annotated[str | None, typer.Option(help="Address of the Ray cluster, such as auto or HOST:6379.")]
 Jobs = Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def read_recipe(recipe: str, set_: list[str] | None, seed: int | None) -> recipes.Recipe:
-    """The recipe with what ``--set`` and ``--seed`` say; tells of settings in it that change nothing."""
+    """The recipe with ``--set`` and ``--seed`` applied; reports settings in it that have no effect."""
     from serkit.idle import idle_notes
     from serkit.pipeline.stages import Notice
     from serkit.recipe import load_recipe
@@ -72,7 +80,7 @@ def read_recipe(recipe: str, set_: list[str] | None, seed: int | None) -> recipe
 def machine(
     store: Path | None, device: Device, jobs: int, engine: Engine = Engine.local, address: str | None = None
 ) -> Machine:
-    """Where a run computes and keeps its features.
+    """Where a run computes and stores its features.
 
     Raises:
         SerkitError: an address without a cluster, a store that is a file. MissingExtra: the package of the engine is
@@ -82,19 +90,19 @@ def machine(
     from serkit.pipeline import Machine
 
     if address is not None and engine is not Engine.ray:
-        raise SerkitError("--address names a Ray cluster and the engine is local; say --engine ray")
+        raise SerkitError("--address names a Ray cluster, but the engine is local; add --engine ray")
     if engine is Engine.ray:
         from serkit.engines import ray_package
 
-        ray_package()  # absent, it is said before hours of transcription
+        ray_package()  # if it is missing, fail before hours of transcription
     folder = store_folder(store)
     if folder.exists() and not folder.is_dir():
-        raise SerkitError(f"--store {folder} is a file; give a folder, which is made where it is absent")
+        raise SerkitError(f"--store {folder} is a file; give a folder (it is created if missing)")
     return Machine(folder, device.value, jobs, engine.value, address)
 
 
 def watcher() -> Watcher:
-    """What a person sees while a stage works."""
+    """The progress display of a stage."""
     from serkit.console import Watcher
 
     return Watcher()

@@ -1,4 +1,4 @@
-"""The command ``serve``: options in, the service out. Imports lazily, as all of the command line."""
+"""The command ``serve``. Imports lazily, like the whole command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from serkit.serving.results import CALLS_MEANS
 
 _PACKAGES = {
     "fastapi": "fastapi",
@@ -24,36 +26,44 @@ def add_commands(app: typer.Typer) -> None:
 
 def serve(
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 for a free one.", min=0, max=65535)] = 8000,
-    workers: Annotated[int, typer.Option(help="Processes that answer; 0: one per core.", min=0)] = 0,
-    batch: Annotated[int, typer.Option(help="Clips that one of them answers together.", min=1)] = 8,
-    concurrency: Annotated[int, typer.Option(help="Requests held at once, those being read included.", min=1)] = 128,
-    queue: Annotated[int, typer.Option(help="Recordings that may wait; beyond, 429.", min=1)] = 64,
+    workers: Annotated[int, typer.Option(help="Worker processes; 0: one per core.", min=0)] = 0,
+    batch: Annotated[int, typer.Option(help="Clips that one worker processes together.", min=1)] = 8,
+    concurrency: Annotated[
+        int, typer.Option(help="Requests in progress at once, including those being read.", min=1)
+    ] = 128,
+    queue: Annotated[int, typer.Option(help="Recordings that may wait; more are refused with 429.", min=1)] = 64,
     streams: Annotated[int, typer.Option(help="Streams at once.", min=1)] = 16,
     max_mb: Annotated[float, typer.Option(help="Largest body of a request.")] = 100.0,
     max_minutes: Annotated[float, typer.Option(help="Longest recording of a request.")] = 30.0,
     job_max_mb: Annotated[float, typer.Option(help="Largest body of a job.")] = 1500.0,
     job_max_minutes: Annotated[float, typer.Option(help="Longest recording of a job.")] = 720.0,
     timeout: Annotated[float, typer.Option(help="Seconds from a body's last byte to its answer.")] = 120.0,
-    read_timeout: Annotated[float, typer.Option(help="Seconds that a client may be silent.")] = 10.0,
-    grace: Annotated[float, typer.Option(help="Seconds after SIGTERM to finish what was taken.")] = 30.0,
-    api_key: Annotated[str | None, typer.Option(help="Ask for this key (others see it in the process list).")] = None,
-    api_key_file: Annotated[Path | None, typer.Option(help="Keys, one a line. Also: SERKIT_API_KEYS.")] = None,
-    allow_origin: Annotated[list[str] | None, typer.Option(help="Web pages of this origin may call; repeat.")] = None,
+    read_timeout: Annotated[float, typer.Option(help="Seconds that a client may send nothing.")] = 10.0,
+    grace: Annotated[float, typer.Option(help="Seconds after SIGTERM to finish accepted requests.")] = 30.0,
+    api_key: Annotated[str | None, typer.Option(help="Require this key (visible in the process list).")] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with one key per line. Also: SERKIT_API_KEYS.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Allow web pages of this origin; repeat for several.")
+    ] = None,
     page: Annotated[bool, typer.Option(help="Serve the web page at /.")] = True,
-    quiet: Annotated[bool, typer.Option(help="No line for each request.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Do not log each request.")] = False,
 ) -> None:
-    """Answer over HTTP: recordings, long files as jobs, streams over WebSocket, and a web page."""
+    """Serve a model over HTTP: recordings, long files as jobs, streams over WebSocket, and a web page."""
     _check_packages()
     from serkit.processes import cores
-    from serkit.serving.bundle import open_bundle
+    from serkit.serving.bundle import for_calls, open_bundle
     from serkit.serving.http.server import serve as run
     from serkit.serving.http.settings import PAGE, ServiceSettings, read_keys
 
-    open_bundle(model)
+    for_calls(open_bundle(model), model, calls)  # refused before anything is started
     settings = ServiceSettings(
-        model=model, workers=workers or cores(), batch=batch, concurrency=concurrency, queue=queue, streams=streams,
+        model=model, calls=calls, workers=workers or cores(), batch=batch, concurrency=concurrency,
+        queue=queue, streams=streams,
         max_mb=max_mb, max_minutes=max_minutes, job_max_mb=job_max_mb, job_max_minutes=job_max_minutes,
         timeout_s=timeout, read_s=read_timeout, grace_s=grace, keys=read_keys(api_key, api_key_file),
         origins=tuple(allow_origin or ()), page=PAGE if page else None,
@@ -62,10 +72,10 @@ def serve(
 
 
 def _check_packages() -> None:
-    """Whether all that the service needs is there, before anything is loaded.
+    """Check that all packages of the service are installed, before anything is loaded.
 
     Raises:
-        MissingExtra: something is not.
+        MissingExtra: one is missing.
     """
     from importlib.util import find_spec
 

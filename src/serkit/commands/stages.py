@@ -1,4 +1,4 @@
-"""The commands that make a run: ``run`` and ``cv``, and each stage of ``run`` alone."""
+"""The commands that make a run: ``run`` and ``cv``, and each stage of ``run`` separately."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(
     engine: EngineOption = Engine.local,
     address: Address = None,
 ) -> None:
-    """Do everything: corpus in, stacked and measured ensemble out. Run again to go on where it stopped."""
+    """Run the whole pipeline, from corpus to evaluated ensemble and report. Run again to resume."""
     from serkit import pipeline
 
     here = machine(store, device, jobs, engine, address)
@@ -79,7 +79,7 @@ def cv(
     corpus: Corpus,
     root: Root = None,
     protocol: Protocol = None,
-    folds: Annotated[str, typer.Option(help="all, or numbers such as 1,3,5.")] = "all",
+    folds: Annotated[str, typer.Option(help="all, or fold numbers such as 1,3,5.")] = "all",
     option: Option = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-cv].")] = None,
     store: Store = None,
@@ -90,7 +90,7 @@ def cv(
     engine: EngineOption = Engine.local,
     address: Address = None,
 ) -> None:
-    """Run every fold of a corpus's protocol, and measure their test rows together."""
+    """Run every fold of a corpus's protocol, and evaluate the pooled test rows."""
     from serkit import pipeline
     from serkit.readers import fold_numbers, read_corpora
 
@@ -121,7 +121,7 @@ def prepare(
     set_: Set = None,
     seed: Seed = None,
 ) -> None:
-    """Read the corpus and check the recipe against it: makes RUN with recipe.yaml and manifest.jsonl."""
+    """Read the corpus and check the recipe against it; writes recipe.yaml and manifest.jsonl into RUN."""
     made = _prepare(recipe, corpus, root, protocol, fold, test, option, out, set_, seed)
     counts = {s: len(made.manifest.split(s)) for s in made.splits}
     typer.echo(f"{made.folder}: {made.manifest.corpus}, {counts}")
@@ -136,7 +136,7 @@ def extract(
     engine: EngineOption = Engine.local,
     address: Address = None,
 ) -> None:
-    """Bring the features of a run into the store."""
+    """Extract the features of a run into the store."""
     from serkit import pipeline
 
     with watcher() as watch:
@@ -145,7 +145,7 @@ def extract(
 
 @resumable()
 def train(run: RunFolder, store: Store = None, device: DeviceOption = Device.auto, jobs: Jobs = 0) -> None:
-    """Train the networks of a run that are not finished."""
+    """Train the unfinished networks of a run."""
     from serkit import pipeline
 
     with watcher() as watch:
@@ -161,7 +161,7 @@ def stack(run: RunFolder) -> None:
 
 
 def evaluate(run: RunFolder) -> None:
-    """Measure the systems and ensembles of a run."""
+    """Evaluate the systems and ensembles of a run."""
     from serkit import pipeline
 
     with watcher() as watch:
@@ -170,7 +170,7 @@ def evaluate(run: RunFolder) -> None:
 
 
 def report(run: RunFolder) -> None:
-    """Write the pages of a report: of a run, a cross-validation or an ablation."""
+    """Write the report of a run, a cross-validation or an ablation."""
     from serkit import pipeline
     from serkit.reporting import write_ablation, write_report
 
@@ -214,27 +214,31 @@ def _prepare(
 
 
 def _summary(folder: Path) -> None:
-    """The table of a run's report, short."""
+    """Print a short table of a run's report."""
     from serkit.reporting.reading import read
 
     source = read(folder / "report")
     tree = source.tree
     width = max(len(name) for name in tree["systems"]) + 2
-    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}")
+    rated = any("ccc" in numbers for splits in tree["systems"].values() for numbers in splits.values())
+    ccc_title = f"{'test CCC':>10}" if rated else ""
+    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}{ccc_title}")
     for name, splits in tree["systems"].items():
         dev, test = splits.get("dev", {}), splits.get("test", {})
         uar = test.get("uar")
         interval = f"[{uar['low']:.3f}, {uar['high']:.3f}]" if uar else "-"
         cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
         cells.append(f"{uar['value']:.3f}" if uar else "-")
-        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}")
+        ccc = f"{test['ccc']['value']:.3f}" if "ccc" in test else "-"
+        last = f"{ccc:>10}" if rated else ""
+        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
     answers = folder / "predictions" / f"{source.lead}.test.parquet"
     if source.split == "dev":
-        typer.echo(f"{source.why_dev}" + (f"; answers for it are in {answers}" if answers.is_file() else ""))
+        typer.echo(f"{source.why_dev}" + (f"; its predictions are in {answers}" if answers.is_file() else ""))
 
 
 def _by_fold(folder: Path) -> None:
-    """WA (accuracy) and UA (UAR) of each fold, their mean and the pooled numbers, of what leads or of each system."""
+    """Print WA (accuracy) and UA (UAR) by fold, their mean and the pooled numbers, of the lead or of each system."""
     from serkit.reporting.data_tables import mean_and_spread
 
     tree = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
