@@ -203,15 +203,6 @@ def test_info_reads_the_header_only(tmp_path: Path) -> None:
         audio.info(tmp_path / "b.flac")
 
 
-def test_content_hash_follows_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"one")
-    (tmp_path / "b").write_bytes(b"one")
-    assert audio.content_hash(tmp_path / "a") == audio.content_hash(tmp_path / "b") == audio.content_hash(b"one")
-    assert audio.content_hash(b"one") != audio.content_hash(b"two")
-    with pytest.raises(SerkitError, match="cannot be read"):
-        audio.content_hash(tmp_path / "c")
-
-
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.binary(max_size=300), head=st.sampled_from(["wav", "flac", "none"]), cut=st.integers(0, 200))
 def test_damaged_bytes_never_raise_anything_else(data: bytes, head: str, cut: int) -> None:

@@ -140,14 +140,6 @@ def test_unsure_is_where_answers_are_more_often_wrong() -> None:
     assert calibration.unsure_below(right, (truth + 1) % 4) > 1
 
 
-def test_restricting_renormalises() -> None:
-    p, _ = honest(5)
-    kept = calibration.restricted(p, [3, 1])
-    assert np.allclose(kept.sum(axis=1), 1)
-    assert np.allclose(kept[:, 0] / kept[:, 1], p[:, 3] / p[:, 1])
-    assert calibration.restricted(np.array([[0, 0, 0, 1.0]]), [0, 1]).tolist() == [[0.5, 0.5]]
-
-
 def test_reliability_rows_hold_every_answer() -> None:
     p, truth = honest(700)
     rows = calibration.reliability(p, truth)

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from serkit import availability, checkpoints
+from serkit.checkpoint_files import weight_files, weights_hash
 from serkit.checkpoint_table import BY_NAME, REMEMBERED, TABLE, UNKNOWN
 from serkit.encoders.hubert import Hubert
 from serkit.encoders.wavlm import Wavlm
 from serkit.encoders.whisper import Whisper
 from serkit.errors import SerkitError
-from serkit.foundation.pieces import batches, pieces
+from serkit.foundation.pieces import Window, batches, encoded, pieces
 from serkit.foundation.tiny import tiny_folder
 
 PUBLISHED = ("whisper/large-v3", "wavlm/large", "hubert/xlarge-ls960-ft", "wav2vec2/large-robust", "distilhubert/base",
@@ -95,7 +96,7 @@ def test_roots_replace_the_source_of_a_name(folder: Path, tmp_path: Path) -> Non
     config.write_text(f"checkpoints:\n  wavlm/large: {folder}\n")
     spec = Wavlm("wavlm/large").spec
     assert (spec.name, spec.dim, spec.source) == ("wavlm/large", 16, "local")
-    assert spec.revision == f"weights-{checkpoints.weights_hash(folder)}"
+    assert spec.revision == f"weights-{weights_hash(folder)}"
     assert spec.note == f"substituted: weights from {folder} in place of microsoft/wavlm-large"
     assert spec.licence == UNKNOWN
     assert spec.fingerprint != published.fingerprint
@@ -184,7 +185,7 @@ def test_shards_are_read(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="10KB")
     assert (folder / "model.safetensors.index.json").is_file()
-    assert len(checkpoints.weight_files(folder)) > 1
+    assert len(weight_files(folder)) > 1
     np.testing.assert_array_equal(Wavlm(f"path:{folder}")([np.ones(4_000, dtype=np.float32)])[0], expected[0])
 
 
@@ -272,3 +273,25 @@ def test_batches_hold_everything_once_within_the_budget() -> None:
         longest = max(lengths[k] for k in batch)
         assert len(batch) == 1 or longest * len(batch) <= 1_000
         assert min(lengths[k] for k in batch) >= 0.7 * longest
+
+
+def test_windows_are_joined_by_item_whatever_their_batches() -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.random((int(n), 2)) for n in (5, 300, 1, 47, 120)]
+    windows = [
+        Window(k, item[p.start : p.end], p.kept) for k, item in enumerate(items) for p in pieces(len(item), 40, 6)
+    ]
+    sizes: list[int] = []
+
+    def encode(seen: list[np.ndarray]) -> list[np.ndarray]:
+        sizes.append(len(seen))
+        return [2 * rows for rows in seen]
+
+    for found, item in zip(encoded(windows, encode, 100), items, strict=True):
+        np.testing.assert_array_equal(found, 2 * item)
+    assert sum(sizes) == len(windows)
+    assert 1 < max(sizes) <= 50
+
+
+def test_batches_hold_no_more_than_asked_for() -> None:
+    assert list(batches([3.0, 1.0, 2.0, 0.5], 100.0, similar=0.0, most=3)) == [[0, 2, 1], [3]]

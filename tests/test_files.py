@@ -5,7 +5,17 @@ import threading
 
 import pytest
 
-from serkit.files import fingerprint, host_name, remove_parts, replacing, write_bytes, write_text
+from serkit.errors import DiskFull, SerkitError
+from serkit.files import (
+    content_hash,
+    fingerprint,
+    host_name,
+    remove_parts,
+    replacing,
+    replacing_folder,
+    write_bytes,
+    write_text,
+)
 
 
 def test_an_error_leaves_the_old_file_and_no_part(tmp_path):
@@ -62,6 +72,49 @@ def test_parts_of_the_killed_are_removed_and_no_others(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted([elsewhere.name, "c.txt"])
 
 
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    def fill(text, error=None):
+        with replacing_folder(tmp_path / "x" / "f") as part:
+            assert list(part.iterdir()) == []
+            (part / "a").mkdir()
+            (part / "a" / "b").write_text(text)
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        fill("half", KeyboardInterrupt())
+    with pytest.raises(DiskFull, match=r"while writing .*f: free some space"):
+        fill("half", OSError(28, "No space left on device"))
+    assert list((tmp_path / "x").iterdir()) == []
+    (tmp_path / "x" / "f").mkdir()
+    fill("first")
+    with pytest.raises(FileExistsError):
+        fill("second")
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["f"]
+    assert (tmp_path / "x" / "f" / "a" / "b").read_text() == "first"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process lives cannot be asked there")
+def test_a_folder_of_the_killed_is_removed(tmp_path):
+    killed = (
+        "import os, sys; from serkit.files import replacing_folder\n"
+        "with replacing_folder(sys.argv[1]) as part: (part / 'a').write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, str(tmp_path / "f")], check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert remove_parts(tmp_path) == [left]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_wait_for_the_disk_before_they_bear_their_name(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("os.fsync", lambda fd: seen.append((tmp_path / "b").exists()))
+    write_bytes(tmp_path / "b", b"\x00", sync=True)
+    assert seen == ([False, True] if hasattr(os, "O_DIRECTORY") else [False])
+    write_bytes(tmp_path / "b", b"\x01")
+    assert len(seen) <= 2
+
+
 SAVED = """
 import resource, sys
 import numpy as np
@@ -94,3 +147,12 @@ def test_fingerprints_see_content_and_not_order():
     assert fingerprint({"a": [1, 2], "b": None}) == fingerprint({"b": None, "a": (1, 2)})
     assert fingerprint({"a": [1, 2]}) != fingerprint({"a": [2, 1]})
     assert len(fingerprint(1, 8)) == 8
+
+
+def test_content_hash_follows_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"one")
+    (tmp_path / "b").write_bytes(b"one")
+    assert content_hash(tmp_path / "a") == content_hash(str(tmp_path / "b")) == content_hash(b"one")
+    assert content_hash(b"one") != content_hash(b"two")
+    with pytest.raises(SerkitError, match="cannot be read"):
+        content_hash(tmp_path / "c")

@@ -17,11 +17,12 @@ TESTS = Path(__file__).parent
 
 # Law 1: a room (a module or a folder) imports only from rooms above it. This is the one place that says the order.
 _ORDER = """
-    errors extras files yaml_text config cards types predictions
-    journal progress interrupts processes parameters registry
+    errors extras files yaml_text config cards types probabilities predictions
+    journal progress hashes interrupts processes parameters registry
     settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
     recordings protocols corpora labels readers crossfit
-    encoding bandwidth dsp tones noises containers remarks riff opening audio onnx_weights silero_files segments
+    encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
+    onnx_weights silero_files segments
     foundation
     contents word_errors transcripts
     duplicates findings row_checks audit

@@ -16,11 +16,11 @@ from serkit.corpora.toy import toy
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.labels import join
-from serkit.pipeline.run import ENSEMBLES
 from serkit.pipeline.stages import StageBegins
 from serkit.predictions import Predictions
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
+from serkit.stacking import ENSEMBLES
 from serkit.types import Manifest
 
 

@@ -143,6 +143,13 @@ def test_a_key_is_set_in_what_was_just_written_short():
     assert parse_recipe(BASE, ["crossfit=null", "stack=null", "crossfit.folds=4"]).crossfit.folds == 4
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "kl_soft", "vector_scaling"])
+def test_class_weights_are_written_alike_for_every_loss(loss):
+    for written, value in (("null", None), ("none", "none"), ("[1, 2]", [1, 2]), ("inverse_frequency",) * 2):
+        found = parse_recipe(BASE, [f"losses=[{loss}]", f"losses.{loss}.class_weights={written}"]).systems["b"].losses
+        assert found[0].parameters == {"class_weights": value}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

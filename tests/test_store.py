@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from serkit import shards
-from serkit.contents import ContentHashes, item_key, text_key
+from serkit.contents import item_key, text_key
 from serkit.encoding import EncoderSpec
 from serkit.errors import RunFailed, SerkitError
 from serkit.journal import append_rows, read_rows
@@ -329,14 +329,15 @@ def test_abandoned_files_of_this_machine_go_and_recent_ones_of_another_stay(tmp_
     store = FeatureStore(tmp_path, SPEC)
     store.write(items(0, 2))
     ours = store.folder / f"shard-0000000000001-{shards.host_name()}-1-00000000.npy.part"
+    index = store.folder / f".shard-0000000000001-{shards.host_name()}-1-00000000.json.{shards.host_name()}-1-1.part"
     orphan = store.folder / f"shard-0000000000002-{shards.host_name()}-1-00000000.npy"
     theirs = store.folder / "shard-0000000000001-elsewhere-1-00000000.npy.part"
     old = store.folder / "shard-0000000000003-elsewhere-1-00000000.npy.part"
-    for path in (ours, orphan, theirs, old):
+    for path in (ours, index, orphan, theirs, old):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
     store.write(items(2, 3))
-    assert [p.exists() for p in (ours, orphan, theirs, old)] == [False, False, True, False]
+    assert [p.exists() for p in (ours, index, orphan, theirs, old)] == [False, False, False, True, False]
     assert len(FeatureStore(tmp_path, SPEC)) == 3
 
 
@@ -365,30 +366,6 @@ def test_keys_are_content() -> None:
     assert len({item_key("a"), item_key("b"), item_key("a", 1.0), item_key("a", None, 1.0), text_key("a")}) == 5
     assert item_key("a", 0.0, 2.5) == item_key("a", None, 2.5)
     assert len(item_key("a")) == 32
-
-
-def test_hashes_are_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, cache = tmp_path / "a.wav", tmp_path / "hashes.jsonl"
-    path.write_bytes(b"first")
-    monkeypatch.setattr("serkit.contents._SETTLED_S", -1.0)
-    first = ContentHashes(cache).of([path, path])[path]
-    assert len(list(read_rows(cache))) == 1
-    monkeypatch.setattr("serkit.contents.content_hash", lambda path: pytest.fail("read again"))
-    assert ContentHashes(cache).of([path])[path] == first
-    monkeypatch.undo()
-    status = path.stat()
-    path.write_bytes(b"other")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert ContentHashes(cache).of([path])[path] != first, "same size, same time of change, other content"
-    lost = ContentHashes(cache).of([tmp_path / "none.wav"])[tmp_path / "none.wav"]
-    assert isinstance(lost, SerkitError)
-    assert "no such file" in str(lost)
-
-
-def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"first")
-    ContentHashes(tmp_path / "hashes.jsonl").of([tmp_path / "a.wav"])
-    assert not (tmp_path / "hashes.jsonl").exists()
 
 
 def test_progress_tells_rates_and_time_left() -> None:

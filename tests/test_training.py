@@ -155,7 +155,7 @@ def test_every_batch_moves_the_weights(tmp_path, monkeypatch):
     assert min(moves) > 0
 
 
-@pytest.mark.parametrize("class_weights", ["none", "inverse_frequency"])
+@pytest.mark.parametrize("class_weights", [None, "inverse_frequency", [0.5, 1.0, 2.0]])
 def test_accumulation_is_the_large_batch(class_weights):
     """Also where a loss divides by a sum of class weights, which differs from batch to batch."""
     losses = [{"name": "cross_entropy", "class_weights": class_weights}, {"name": "neutral_margin", "weight": 0.5}]

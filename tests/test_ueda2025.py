@@ -64,7 +64,7 @@ def finish(recipe: Recipe, manifest: Manifest, tmp_path: Path) -> tuple[pipeline
 
 def check(run: pipeline.Run, tree: dict[str, Any], folders: dict[str, Path]) -> None:
     """Every substitution is marked, every clip was heard, every system is measured."""
-    from serkit.checkpoints import weights_hash
+    from serkit.checkpoint_files import weights_hash
 
     features = {key.split("[")[0]: row for key, row in tree["provenance"]["features"].items()}
     assert set(features) == set(NAMES)

@@ -7,10 +7,8 @@ memory follows what is returned, not what a header claims.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,25 +174,6 @@ def is_silent(samples: np.ndarray, threshold_db: float = SILENCE_DB) -> bool:
     if len(samples) == 0:
         return True
     return bool(np.abs(samples - samples.mean()).max() <= 10 ** (threshold_db / 20))
-
-
-def content_hash(source: Path | str | bytes) -> str:
-    """Hash of a file's bytes: 32 hex digits of BLAKE2b, the same wherever the file lies.
-
-    Raises:
-        SerkitError: the file cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    if isinstance(source, bytes):
-        digest.update(source)
-        return digest.hexdigest()
-    try:
-        with Path(source).open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise SerkitError(f"{source}: cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()
 
 
 def _whole_rate(rate_hz: float, name: str) -> int:

@@ -14,14 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from serkit.checkpoint_files import lacking, looked_at, transformer_folder, weight_files
+from serkit.checkpoint_files import lacking, looked_at, weight_files
 from serkit.checkpoint_table import TABLE
-from serkit.checkpoints import (
-    Resolved,
-    lock_path,
-    locked,
-    resolve,
-)
+from serkit.checkpoints import Resolved, at_hand, lock_path, locked, resolve
 from serkit.costs import frames_per_audio_hour, tflop_per_audio_hour
 from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.files import write_text
@@ -67,25 +62,20 @@ def check(name: str) -> Availability:
     """
     found = resolve(name)
     cost = tflop_per_audio_hour(found)
-    folder, where, reason = found.folder, "folder", ""
-    if folder is None:
-        try:
-            hub = hub_package(name)
-            folder = Path(hub.snapshot_download(found.hub, revision=found.revision, local_files_only=True))
-            where = "hub cache"
-        except MissingExtra as error:
-            where, reason = "hub", str(error)
-        except (OSError, ValueError):
-            where, reason = "hub", f"not downloaded yet: {found.hub} at {found.revision}"
+    folder, where, reason = found.folder, "folder" if found.folder is not None else "hub cache", ""
     size, looked = found.row.download_gb if found.row and found.folder is None else None, ""
-    if folder is not None:
-        try:
-            folder = transformer_folder(folder)
+    try:
+        folder = at_hand(found)
+        if folder is None:
+            where, reason = "hub", f"not downloaded yet: {found.hub} at {found.revision}"
+        else:
             reason = lacking(folder, found.family)
             files = weight_files(folder)
             size, looked = sum(p.stat().st_size for p in files) / 1e9, looked_at(files, found.family)
-        except SerkitError as error:
-            reason = str(error)
+    except MissingExtra as error:
+        where, reason = "hub", str(error)
+    except SerkitError as error:
+        reason = str(error)
     reason = reason or absent_package(found)
     disk = 2.0 * found.dim * frames_per_audio_hour(found) / 1e9
     clip = tflop_per_audio_hour(found, whole=False) if found.family == "whisper" else None

@@ -11,6 +11,7 @@ from serkit.audio import blocks, info
 from serkit.contents import text_key
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation import pieces
 from serkit.progress import Meter, ProgressCallback
 from serkit.types import Manifest, Utterance
 
@@ -124,17 +125,9 @@ def batches(items: Iterable[Item], budget_s: float, max_items: int = 256) -> lis
     """
     made: list[Batch] = []
     for is_text in (False, True):
-        chosen = [item for item in items if (item.text is not None) == is_text]
-        current: list[Item] = []
-        longest = 0.0
-        for item in sorted(chosen, key=lambda i: (-i.work_s, i.key)):
-            longest = longest or item.work_s
-            if current and (len(current) >= max_items or longest * (len(current) + 1) > budget_s):
-                made.append(tuple(current))
-                current, longest = [], item.work_s
-            current.append(item)
-        if current:
-            made.append(tuple(current))
+        chosen = sorted((i for i in items if (i.text is not None) == is_text), key=lambda i: i.key)
+        alike = pieces.batches([i.work_s for i in chosen], budget_s, similar=0.0, most=max_items)
+        made += [tuple(chosen[k] for k in batch) for batch in alike]
     return made
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from serkit.combining import speaker_folds
 from serkit.errors import SerkitError, did_you_mean
-from serkit.metrics import BINS, SMALLEST_SHARE, confidence_bins, ece
+from serkit.metrics import BINS, confidence_bins, ece
+from serkit.probabilities import MEASURED_FLOOR, log_losses, softmax
 
 Method = Literal["none", "temperature", "vector"]
 METHODS = ("none", "temperature", "vector")
@@ -51,7 +52,7 @@ class Calibration:
         """(rows, classes) probabilities to (rows, classes) calibrated ones, float64."""
         if self.method == "none":
             return np.asarray(probabilities, dtype=np.float64)
-        return _softmax(_logs(probabilities) * np.array(self.weights) + np.array(self.bias))
+        return softmax(_logs(probabilities) * np.array(self.weights) + np.array(self.bias))
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row."""
@@ -152,18 +153,7 @@ def fit_and_measure(
 def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Mean negative logarithm of the true class's probability, in nats."""
     chosen = np.asarray(probabilities)[np.arange(len(truth)), truth]
-    return float(-np.log(np.maximum(chosen, SMALLEST_SHARE)).mean())
-
-
-def restricted(probabilities: np.ndarray, columns: Sequence[int]) -> np.ndarray:
-    """(rows, classes) probabilities of some classes only, renormalised; even where nothing is left.
-
-    >>> restricted(np.array([[0.2, 0.3, 0.5]]), [0, 1]).round(2).tolist()
-    [[0.4, 0.6]]
-    """
-    kept = np.asarray(probabilities, dtype=np.float64)[:, list(columns)]
-    total = kept.sum(axis=1, keepdims=True)
-    return np.where(total > 0, kept / np.where(total > 0, total, 1.0), 1.0 / kept.shape[1])
+    return float(-np.log(np.maximum(chosen, MEASURED_FLOOR)).mean())
 
 
 @dataclass(frozen=True)
@@ -300,22 +290,15 @@ def _checked(probabilities: np.ndarray, truth: np.ndarray, n_classes: int) -> tu
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:
-    return np.asarray(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), SMALLEST_SHARE)))
-
-
-def _softmax(z: np.ndarray) -> np.ndarray:
-    shifted = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    return np.asarray(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), MEASURED_FLOOR)))
 
 
 def _temperature(p: np.ndarray, y: np.ndarray) -> float:
     """Golden-section search on log T: the likelihood of one scale on logits is unimodal."""
-    logs, rows = _logs(p), np.arange(len(y))
+    logs = _logs(p)
 
     def loss(log_t: float) -> float:
-        z = logs * math.exp(-log_t)
-        peak = z.max(axis=1)
-        return float((peak + np.log(np.exp(z - peak[:, None]).sum(axis=1)) - z[rows, y]).mean())
+        return float(log_losses(logs * math.exp(-log_t), y).mean())
 
     ratio = (math.sqrt(5) - 1) / 2
     low, high = math.log(0.05), math.log(20.0)
@@ -334,7 +317,7 @@ def _vector(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> tuple[np.ndarr
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = theta[:k], theta[k:]
-        q = _softmax(logs * weights + bias)
+        q = softmax(logs * weights + bias)
         gap = (q - target) / n
         away = np.concatenate([weights - 1, bias])
         value = -np.log(np.maximum(q[np.arange(n), y], 1e-300)).mean() + shrink / (2 * n) * (away**2).sum()

@@ -1,7 +1,8 @@
-"""The files of a checkpoint's folder: which hold its weights, and what is missing or damaged, before any loading."""
+"""The files of a checkpoint: which hold its weights, their hash, and what is missing or damaged, before any loading."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -11,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from serkit.config import cache_folder
 from serkit.errors import SerkitError
+from serkit.hashes import ContentHashes
 
 Tree = TypeVar("Tree", dict[str, Any], list[Any])
 FACODEC_STEMS = ("ns3_facodec_encoder_v2", "ns3_facodec_decoder_v2")
@@ -20,6 +23,9 @@ _VOCABULARIES = (
     "sentencepiece.bpe.model",
 )  # fmt: skip
 _FRONT_ENDS = ("preprocessor_config.json", "processor_config.json")
+_HASHED_SMALL = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
+                 "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "spm.model",
+                 "sentencepiece.bpe.model", "spiece.model")  # fmt: skip
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64,
@@ -98,6 +104,27 @@ def older_facodec(folder: Path) -> str:
     stems = [stem.removesuffix("_v2") for stem in FACODEC_STEMS]
     names = [f"{stem}{end}" for stem in stems for end in (".bin", ".safetensors")]
     return next((name for name in names if (folder / name).is_file()), "")
+
+
+def weights_hash(folder: Path) -> str:
+    """16 hex digits over the weights and the files that decide what goes into them (tokenizer, front end).
+
+    Files are read once: the hash of each is kept in the cache folder.
+
+    Raises:
+        SerkitError: a file cannot be read.
+    """
+    folder = transformer_folder(folder)
+    small = [folder / n for n in _HASHED_SMALL if (folder / n).is_file()]
+    files = {path: path.resolve() for path in [*weight_files(folder), *small]}
+    hashes = ContentHashes(cache_folder() / "weights.jsonl").of(list(files.values()))
+    digest = hashlib.blake2b(digest_size=8)
+    for path, resolved in files.items():
+        content = hashes[resolved]
+        if isinstance(content, SerkitError):
+            raise content
+        digest.update(f"{path.name}\n{content}\n".encode())
+    return digest.hexdigest()
 
 
 def lacking(folder: Path, family: str) -> str:

@@ -14,7 +14,6 @@ loads neither torch nor transformers.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,13 +27,12 @@ from serkit.checkpoint_files import (
     older_facodec,
     read_json,
     transformer_folder,
-    weight_files,
+    weights_hash,
 )
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
-from serkit.config import cache_folder, checkpoint_folders, config_path
+from serkit.config import checkpoint_folders, config_path
 from serkit.errors import SerkitError, did_you_mean, refuse
 from serkit.hub import hub_errors, hub_package, unreached
-from serkit.journal import append_rows, read_rows
 
 FAMILY_OF_TYPE: Mapping[str, str] = {
     "whisper": "whisper",
@@ -52,9 +50,6 @@ FAMILY_OF_TYPE: Mapping[str, str] = {
 }
 FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.yaml")
-_HASHED_SMALL = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
-                 "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "spm.model",
-                 "sentencepiece.bpe.model", "spiece.model")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -206,27 +201,6 @@ def resolve_here(name: str) -> Resolved | None:
     return _of_config(name, hub_id, revision, Path(at), None) if isinstance(at, str) else None
 
 
-def weights_hash(folder: Path) -> str:
-    """16 hex digits over the weights and the files that decide what goes into them (tokenizer, front end).
-
-    Files are read once: the hash of each is kept by path, size and time in the cache folder.
-    """
-    folder = transformer_folder(folder)
-    small = [folder / n for n in _HASHED_SMALL if (folder / n).is_file()]
-    journal = cache_folder() / "weights.jsonl"
-    kept = {row[0]: row[1:] for row in read_rows(journal) if isinstance(row, list) and len(row) == 4}
-    digest = hashlib.blake2b(digest_size=8)
-    for path in [*weight_files(folder), *small]:
-        key, state = str(path.resolve()), [path.stat().st_size, path.stat().st_mtime_ns]
-        if kept.get(key, [None])[:2] != state:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            kept[key] = [*state, content]
-            append_rows(journal, [[key, *state, content]])
-        digest.update(f"{path.name}\n{kept[key][2]}\n".encode())
-    return digest.hexdigest()
-
-
 def fetch(found: Resolved) -> Path:
     """The folder with the weights, brought from the hub where it is not here yet.
 
@@ -286,24 +260,34 @@ class _Unreachable(SerkitError):
         super().__init__(f"{what} into {config_path()} as 'checkpoints: {{{folders}}}'")
 
 
+def at_hand(found: Resolved) -> Path | None:
+    """The folder with the files of a model on this machine, whole or not; ``None`` where nothing was brought yet.
+
+    Raises:
+        SerkitError: a list of modules that is damaged. MissingExtra: ``huggingface_hub`` is not installed.
+    """
+    if found.folder is not None:
+        return transformer_folder(found.folder)
+    hub = hub_package(found.name)
+    what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
+    try:
+        return transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
+    except (OSError, ValueError):
+        return None
+
+
 def here(found: Resolved) -> Path | None:
     """The folder with the weights where it is on this machine; ``None`` where they are to be brought from the hub.
 
     Raises:
         SerkitError: a folder that lacks something. MissingExtra: ``huggingface_hub`` is not installed.
     """
-    if found.folder is not None:
-        folder = transformer_folder(found.folder)
-        if reason := lacking(folder, found.family):
-            raise SerkitError(f"encoder '{found.name}': {reason}")
+    folder = at_hand(found)
+    if folder is None or not (reason := lacking(folder, found.family)):
         return folder
-    hub = hub_package(found.name)
-    what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
-    try:  # a folder that is there in part, of another program or of a download that was stopped, is not all
-        folder = transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
-    except (OSError, ValueError):
-        return None
-    return None if lacking(folder, found.family) else folder
+    if found.folder is not None:
+        raise SerkitError(f"encoder '{found.name}': {reason}")
+    return None  # what is there in part, of another program or of a download that was stopped, is not all
 
 
 def _looked_for(found: Resolved, unreached: Callable[[Any], str]) -> tuple[Path | None, list[str]]:

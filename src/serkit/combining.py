@@ -20,10 +20,10 @@ import numpy as np
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import write_text
 from serkit.predictions import Predictions
+from serkit.probabilities import COMBINED_FLOOR, log_softmax, masked
 from serkit.types import Manifest
 
 Scores = Mapping[str, Predictions] | Sequence[Predictions]
-SMALLEST_SHARE = 1e-12  # of probabilities that are combined; metrics have a larger one of their own
 FORMAT = 1
 
 
@@ -123,14 +123,6 @@ def allowed_classes(ids: Sequence[str], manifest: Manifest) -> np.ndarray:
     everything = np.ones(len(manifest.labels), dtype=bool)
     found = [sets.get(corpora[i], everything) for i in ids]
     return np.array(found, dtype=bool).reshape(len(ids), len(manifest.labels))
-
-
-def masked(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Probabilities with the classes that are not allowed at 0, summing to 1; even where nothing is left."""
-    kept = np.where(allowed, probabilities, 0.0)
-    total = kept.sum(axis=1, keepdims=True)
-    even = allowed / np.maximum(allowed.sum(axis=1, keepdims=True), 1)
-    return np.where(total > 0, kept / np.where(total > 0, total, 1.0), even)
 
 
 @dataclass(frozen=True)
@@ -321,12 +313,10 @@ class Ensemble(ABC):
 
 def log_shares(table: Aligned) -> np.ndarray:
     """(rows, systems, classes) log probabilities: log-softmax of logits, logarithms (at least 1e-12) of the others."""
-    logs = np.log(np.maximum(table.probabilities, SMALLEST_SHARE))
+    logs = np.log(np.maximum(table.probabilities, COMBINED_FLOOR))
     for k, kind in enumerate(table.kinds):
         if kind == "logit":
-            z = table.scores[:, k]
-            peak = z.max(axis=1, keepdims=True)
-            logs[:, k] = z - peak - np.log(np.exp(z - peak).sum(axis=1, keepdims=True))
+            logs[:, k] = log_softmax(table.scores[:, k])
     return np.asarray(logs)
 
 
@@ -348,7 +338,7 @@ class MeanLogit(Ensemble):
 
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
         mean = log_shares(table).mean(axis=1)
-        mean = np.where(allowed, mean, mean.min(axis=1, keepdims=True) + np.log(SMALLEST_SHARE))
+        mean = np.where(allowed, mean, mean.min(axis=1, keepdims=True) + np.log(COMBINED_FLOOR))
         return Predictions(self.system, table.labels, "logit", table.ids, table.models, table.seen, mean)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from serkit.audio import is_silent, load
 from serkit.batching import Batch
 from serkit.encoding import Encoder, WithWeights
-from serkit.errors import RunFailed, SerkitError
+from serkit.errors import RunFailed, SerkitError, plain
 from serkit.extras import optional
 from serkit.processes import WorkerDied, in_processes
 
@@ -201,7 +201,7 @@ def _arrived(ray: Any, found: Any) -> list[Outcome]:
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, SerkitError):
-            raise (RunFailed if isinstance(cause, RunFailed) else SerkitError)(str(cause)) from None
+            raise plain(cause) from None
         raise RunFailed(
             f"a batch failed on the cluster: {type(cause).__name__}: {' '.join(str(cause).split())}"
         ) from None
@@ -219,7 +219,10 @@ def _work_far(packed: bytes, device: str, batch: Batch) -> list[Outcome]:
     if _Worker.packed != packed or _Worker.device != device:
         _Worker.packed, _Worker.device, _Worker.encoders, _Worker.loaded = packed, device, None, set()
         gc.collect()
-    return _work(batch)
+    try:
+        return _work(batch)
+    except SerkitError as error:  # of a subclass that may not survive the journey
+        raise plain(error) from None
 
 
 def _packed(encoders: Mapping[str, Encoder]) -> bytes:
@@ -324,15 +327,10 @@ def _begin(packed: bytes, device: str) -> None:
 
 
 def _work(batch: Batch) -> list[Outcome]:
-    """Decode and encode a batch in a worker; errors travel back as one line."""
-    try:
-        if _Worker.encoders is None:
-            _Worker.encoders = pickle.loads(_Worker.packed)
-        for name in {name for item in batch for name in item.encoders} - _Worker.loaded:
-            _Worker.encoders[name].load(_Worker.device)
-            _Worker.loaded.add(name)
-        return _outcomes(batch, _decoded(batch), _Worker.encoders)
-    except RunFailed as error:
-        raise RunFailed(str(error)) from None
-    except SerkitError as error:  # of a subclass that may not survive the journey
-        raise SerkitError(str(error)) from None
+    """Decode and encode a batch in a worker."""
+    if _Worker.encoders is None:
+        _Worker.encoders = pickle.loads(_Worker.packed)
+    for name in {name for item in batch for name in item.encoders} - _Worker.loaded:
+        _Worker.encoders[name].load(_Worker.device)
+        _Worker.loaded.add(name)
+    return _outcomes(batch, _decoded(batch), _Worker.encoders)

@@ -48,6 +48,15 @@ class MissingExtra(SerkitError):
         )
 
 
+def plain(error: SerkitError) -> SerkitError:
+    """The same message as one of the two kinds that are made of a message alone, and can travel between processes.
+
+    >>> plain(DiskFull("the disk is full"))
+    RunFailed('the disk is full')
+    """
+    return RunFailed(str(error)) if isinstance(error, RunFailed) else SerkitError(str(error))
+
+
 def refuse(errors: Sequence[SerkitError]) -> None:
     """Raise what was gathered: one error as it is, several in one line, none not at all.
 

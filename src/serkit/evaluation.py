@@ -14,10 +14,11 @@ import numpy as np
 
 from serkit import calibration, metrics
 from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, resampled_confusions, resampled_means
-from serkit.combining import allowed_classes, masked
+from serkit.combining import allowed_classes
 from serkit.concordance import concordance
 from serkit.errors import SerkitError, did_you_mean
 from serkit.predictions import Metric, Predictions, Report
+from serkit.probabilities import masked
 from serkit.raters import closeness
 from serkit.types import SPLITS, Manifest, Utterance
 

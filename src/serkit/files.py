@@ -1,21 +1,24 @@
-"""Writing whole files or none, and hashing plain values."""
+"""Writing whole files and folders or none, and hashing plain values and files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit.errors import DiskFull
+from serkit.errors import DiskFull, SerkitError
 
+_blake2b = functools.partial(hashlib.blake2b, digest_size=16)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -29,25 +32,82 @@ def fingerprint(value: Any, length: int = 16) -> str:
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:length]
 
 
+def content_hash(source: Path | str | bytes) -> str:
+    """Hash of a file's bytes: 32 hex digits of BLAKE2b, the same wherever the file lies.
+
+    Args:
+        source: a path, or the bytes themselves.
+
+    Raises:
+        SerkitError: the file cannot be read.
+    """
+    if isinstance(source, bytes):
+        return _blake2b(source).hexdigest()
+    try:
+        with Path(source).open("rb") as file:
+            return hashlib.file_digest(file, _blake2b).hexdigest()
+    except OSError as error:
+        raise SerkitError(f"{source}: cannot be read: {error.strerror or error}") from None
+
+
 @contextlib.contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def replacing(path: Path | str, *, sync: bool = False) -> Iterator[Path]:
     """Give a name beside ``path`` to write to; what was written replaces ``path`` once the block is through.
 
     A crash leaves either the old file or the new one, whole; an error leaves no part behind. Two
     processes that write the same file write two parts, and the later one wins. What a killed process
     leaves of its part is removed by :func:`remove_parts`.
 
+    Args:
+        path: the file; its folder is made where absent.
+        sync: wait until the bytes are on the disk before the file bears its name, and until the name is.
+
     Raises:
         DiskFull: there is no room.
     """
     path = Path(path)
+    with _part_of(path) as part:
+        yield part
+        if sync:
+            _sync(part, os.O_RDWR)
+        part.replace(path)
+        if sync and hasattr(os, "O_DIRECTORY"):
+            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path | str) -> Iterator[Path]:
+    """Give an empty folder beside ``path`` to fill; it becomes ``path`` once the block is through.
+
+    As :func:`replacing`, except that an empty folder alone is replaced: of two that write the same one the first wins.
+
+    Raises:
+        FileExistsError: by then something is at ``path``. DiskFull: there is no room.
+    """
+    path = Path(path)
+    with _part_of(path) as part:
+        _remove(part)
+        part.mkdir()
+        yield part
+        with contextlib.suppress(OSError):
+            path.rmdir()
+        try:
+            part.replace(path)
+        except OSError as error:
+            if not path.exists():
+                raise
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+
+
+@contextlib.contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """The name of this thread's part of ``path``; what is there is gone after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{host_name()}-{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield part
-        part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        _remove(part)
         if error.errno not in DISK_FULL:
             raise
         raise DiskFull(
@@ -55,8 +115,24 @@ def replacing(path: Path | str) -> Iterator[Path]:
             "same command again"
         ) from error
     except BaseException:
-        part.unlink(missing_ok=True)
+        _remove(part)
         raise
+
+
+def _remove(part: Path) -> None:
+    """A part, whether it is a file, a folder, or not there."""
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -65,14 +141,14 @@ def write_text(path: Path | str, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path | str, content: bytes) -> None:
+def write_bytes(path: Path | str, content: bytes, *, sync: bool = False) -> None:
     """Write a binary file, whole or not at all (see :func:`replacing`)."""
-    with replacing(path) as part:
+    with replacing(path, sync=sync) as part:
         part.write_bytes(content)
 
 
 def remove_parts(folder: Path | str) -> list[Path]:
-    """Delete, in a folder and all below it, the parts of :func:`replacing` whose writers were killed; returns them.
+    """Delete, in a folder and all below it, the parts of writers that were killed; returns them.
 
     A part of another machine, or of a process that lives, stays.
     """
@@ -82,7 +158,7 @@ def remove_parts(folder: Path | str) -> list[Path]:
     for path in sorted(Path(folder).rglob(".*.part")):
         writer = re.fullmatch(rf"\..+\.{re.escape(host_name())}-(\d+)-\d+\.part", path.name)
         if writer and not _lives(int(writer[1])):
-            path.unlink(missing_ok=True)
+            _remove(path)
             removed.append(path)
     return removed
 

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.probabilities import MEASURED_FLOOR
 
 METRICS = ("macro_f1", "uar", "accuracy", "weighted_f1")
 DISTRIBUTION_METRICS = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
 BINS = 15  # of confidence, in the calibration error and its diagram
-SMALLEST_SHARE = 1e-6  # a forest gives exact zeros; their logarithm starts here
 
 
 def confusion_matrix(
@@ -193,7 +193,7 @@ def distribution_distances(truth: np.ndarray, answer: np.ndarray) -> dict[str, n
     middle = total / 2
     length = np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1)
     return {
-        "kl": _relative_entropy(p, np.maximum(q, SMALLEST_SHARE)),
+        "kl": _relative_entropy(p, np.maximum(q, MEASURED_FLOOR)),
         "jsd": (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2,
         "cosine": _divide((p * q).sum(axis=1), length),
         "intersection": np.minimum(p, q).sum(axis=1),

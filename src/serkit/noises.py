@@ -6,7 +6,6 @@ import numpy as np
 
 from serkit import dsp
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.tones import Kept
 
 _STEP = 80  # samples of a value of the envelope
 _SIZE, _HOP, _BANDS = 1024, 800, 24  # of the spectra whose shape is watched
@@ -16,22 +15,13 @@ _PITCH_HZ, _VOICE_HZ = (65.0, 500.0), (250.0, 3600.0)
 _RUN, _GLIDE = 3, 0.15  # frames in a row, and how far the pitch of one may be from that of the frame before
 
 
-class Noises(Kept):
-    """The samples of a recording from some point on, and whether a stretch of them is noise without a voice.
+def is_noise(samples: np.ndarray) -> bool:
+    """Whether a stretch is blows or noise, and no voice; the limits are set so that no speech is lost.
 
     A drum, a clap, a step or a key rises in a few milliseconds and dies away slowly, over and over, and rain or a
     fan keeps its colour while its loudness moves. Speech does neither: its consonants rise as fast, but the
     shape of its spectrum never rests, a whisper's included. So a stretch is dropped only where its attacks outweigh its
     decays by far more than its spectrum changes, or where the spectrum hardly changes at all, and no pitch is heard.
-    """
-
-    def between(self, start: int, end: int) -> bool:
-        """Whether what lies between two samples is noise; no where some of it is not at hand."""
-        return is_noise(self.take(start, end))
-
-
-def is_noise(samples: np.ndarray) -> bool:
-    """Whether a stretch is blows or noise, and no voice; the limits are set so that no speech is lost.
 
     Measured on real speech, clean, in noise, over the telephone, in rooms and whispered: see ``docs/predict.md``.
 

@@ -13,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 
 from serkit.combining import (
-    SMALLEST_SHARE,
     Aligned,
     Ensemble,
     Scores,
@@ -25,6 +24,7 @@ from serkit.combining import (
 )
 from serkit.errors import SerkitError
 from serkit.predictions import Predictions
+from serkit.probabilities import COMBINED_FLOOR, log_losses, softmax
 from serkit.types import Manifest
 
 
@@ -87,7 +87,7 @@ class LogPool(Ensemble):
 
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
         pooled = np.tensordot(log_shares(table), self.weights_, ((1,), (0,)))
-        pooled = np.where(allowed, pooled, pooled.min(axis=1, keepdims=True) + np.log(SMALLEST_SHARE))
+        pooled = np.where(allowed, pooled, pooled.min(axis=1, keepdims=True) + np.log(COMBINED_FLOOR))
         return Predictions(self.system, table.labels, "logit", table.ids, table.models, table.seen, pooled)
 
     def _save_models(self, folder: Path) -> dict[str, Any]:
@@ -109,15 +109,12 @@ class LogPool(Ensemble):
 
 def _within(logs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Log probabilities with classes that a row cannot have far below all others."""
-    return np.where(allowed[:, None, :], logs, logs.min() + np.log(SMALLEST_SHARE))
+    return np.where(allowed[:, None, :], logs, logs.min() + np.log(COMBINED_FLOOR))
 
 
 def _losses(weights: np.ndarray, logs: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(rows,) log losses of the pool of (rows, systems, classes) log probabilities."""
-    z = np.tensordot(logs, weights, ((1,), (0,)))
-    peak = z.max(axis=1)
-    total = np.log(np.exp(z - peak[:, None]).sum(axis=1)) + peak
-    return np.asarray(total - z[np.arange(len(z)), truth])
+    return log_losses(np.tensordot(logs, weights, ((1,), (0,))), truth)
 
 
 def _fitted(logs: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
@@ -130,12 +127,9 @@ def _fitted(logs: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
     rows = np.arange(n_rows)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        z = np.tensordot(logs, weights, ((1,), (0,)))
-        z -= z.max(axis=1, keepdims=True)
-        p = np.exp(z)
-        p /= p.sum(axis=1, keepdims=True)
+        p = softmax(np.tensordot(logs, weights, ((1,), (0,))))
         away = weights - weights.mean()
-        right = np.maximum(p[rows, truth], SMALLEST_SHARE)
+        right = np.maximum(p[rows, truth], COMBINED_FLOOR)
         value = -(share * np.log(right)).sum() + strength * n_systems * (away**2).sum()
         p[rows, truth] -= 1.0
         slope = np.einsum("rsc,rc,r->s", logs, p, share) + 2 * strength * n_systems * away

@@ -16,6 +16,7 @@ import numpy as np
 
 from serkit.errors import SerkitError
 from serkit.files import replacing
+from serkit.probabilities import softmax
 from serkit.types import ATTRIBUTES
 
 _COLUMN = "attribute:"  # before the name, as a label may be called the same
@@ -124,8 +125,7 @@ class Predictions:
         """(rows, classes) float64: ``scores`` as they are, or their softmax where they are logits."""
         if self.kind == "prob":
             return self.scores
-        shifted = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return softmax(self.scores)
 
     def take(self, ids: Sequence[str]) -> Predictions:
         """The rows of ``ids``, in that order; needs one row per utterance (see :meth:`pooled`).

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
-from serkit.errors import RunFailed, SerkitError
+from serkit.errors import RunFailed, SerkitError, plain
 from serkit.interrupts import before_processes, interrupts_held
 
 T = TypeVar("T")
@@ -116,6 +116,27 @@ def tell(event: Any) -> None:
         _PARENT.send(("told", event))
 
 
+def start_process(main: Callable[..., None], *args: Any, name: str | None = None) -> tuple[Any, Any]:
+    """A process of its own, and this end of a pipe to it; Ctrl-C waits while it starts.
+
+    Args:
+        main: importable by its name; given the other end of the pipe, and ``args``. name: of the process.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=main, args=(theirs, *args), daemon=True, name=name)
+    try:
+        before_processes()
+        with interrupts_held():
+            process.start()
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
+
+
 def begin_worker() -> None:
     """First thing in a worker: leave Ctrl-C to the parent, and end when the parent does, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -169,15 +190,10 @@ class _Hand(threading.Thread):
             (process.kill if kill else process.terminate)()
 
     def _begin(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._conn, theirs = context.Pipe()
-        process = context.Process(target=_main, args=(theirs, *self._what), daemon=True)
         with self._lock:
             if self._ended:
                 raise EOFError
-            process.start()
-            self._process = process
-        theirs.close()
+            self._process, self._conn = start_process(_main, *self._what)
 
     def _answer(self, number: int) -> tuple[str, Any]:
         while True:
@@ -236,6 +252,5 @@ def _portable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001  # one that asks for more than a message
-        kind = RunFailed if isinstance(error, RunFailed) else SerkitError if isinstance(error, SerkitError) else None
-        return kind(str(error)) if kind else RunFailed(f"{type(error).__name__}: {error}")
+        return plain(error) if isinstance(error, SerkitError) else RunFailed(f"{type(error).__name__}: {error}")
     return error

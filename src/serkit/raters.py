@@ -13,8 +13,9 @@ import numpy as np
 
 from serkit import metrics
 from serkit.bootstrap import Clusters, clusters, percentile_interval, resampled_means
-from serkit.combining import allowed_classes, masked
+from serkit.combining import allowed_classes
 from serkit.predictions import Metric, Predictions
+from serkit.probabilities import masked
 from serkit.types import Manifest
 
 ENTROPY = "entropy_correlation"

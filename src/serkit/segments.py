@@ -17,8 +17,7 @@ import numpy as np
 from serkit import dsp, silero_files
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
-from serkit.noises import Noises
-from serkit.tones import Tones, is_tonal
+from serkit.not_speech import NotSpeech
 
 VADS = ("spectral", "silero")
 _AGAIN_S = 0.25  # of an open stretch, before it is judged again
@@ -35,10 +34,10 @@ class SegmentSettings:
         min_speech_s: shorter stretches are dropped. min_silence_s: shorter pauses stay inside.
         pad_s: kept before and after; at most half of ``min_silence_s`` is used.
         max_s: longer stretches are cut, at the frame least like speech in their last third.
-        drop_tones: leave out stretches that are dial tones, beeps or music (:class:`serkit.tones.Tones`); with
+        drop_tones: leave out stretches that are dial tones, beeps or music (:mod:`serkit.tones`); with
             ``spectral`` only.
         drop_noises: leave out stretches of blows, clatter or coloured noise without a voice
-            (:class:`serkit.noises.Noises`); with ``spectral`` only.
+            (:mod:`serkit.noises`); with ``spectral`` only.
 
     Raises:
         SerkitError: an unknown detector, or a number out of range.
@@ -104,7 +103,7 @@ class SpectralVad:
     statistics, IEEE TSAP 9(5), without its bias correction. The score is ``1 / (1 + exp(-(d - 1.3) / 0.4))``
     where d is the mean over the bands of 100 to 6000 Hz of the decibels above background, less 5 dB, cut
     to 0 … 25. Scores come at most a second late. Music moves as speech does and scores as speech: it is for
-    :class:`serkit.tones.Tones` to find.
+    :class:`serkit.not_speech.NotSpeech` to find.
 
     Measured against Silero 6.2 as reference: see ``docs/predict.md``.
     """
@@ -235,6 +234,21 @@ def _silero() -> Any:
     return session
 
 
+def make_vad(settings: SegmentSettings) -> Vad:
+    """The detector that is asked for.
+
+    Raises:
+        SerkitError: as for :class:`SileroVad`.
+    """
+    return SpectralVad() if settings.vad == "spectral" else SileroVad()
+
+
+def make_not_speech(settings: SegmentSettings) -> NotSpeech:
+    """What hears the tones and noises that are to be left out."""
+    spectral = settings.vad == "spectral"
+    return NotSpeech(tones=spectral and settings.drop_tones, noises=spectral and settings.drop_noises)
+
+
 class Segmenter:
     """Chunks of a recording in, stretches of speech out, as soon as they are certain.
 
@@ -247,9 +261,7 @@ class Segmenter:
 
     def __init__(self, settings: SegmentSettings | None = None) -> None:
         self.settings = settings or SegmentSettings()
-        self._vad: Vad = SpectralVad() if self.settings.vad == "spectral" else SileroVad()
-        self._tones = Tones() if self.settings.drop_tones and self.settings.vad == "spectral" else None
-        self._noises = Noises() if self.settings.drop_noises and self.settings.vad == "spectral" else None
+        self._vad, self._not_speech = make_vad(self.settings), make_not_speech(self.settings)
         self._judged = (0, 0, False)  # start and end of an open stretch, and whether it was none
         hop_s = self._vad.hop / SAMPLE_RATE_HZ
         self._pad = round(min(self.settings.pad_s, self.settings.min_silence_s / 2) * SAMPLE_RATE_HZ)
@@ -278,11 +290,10 @@ class Segmenter:
     def open_from(self) -> int | None:
         """First sample of a stretch that has begun and not ended, pad included; ``None`` while it is no voice."""
         start = None if self._begin is None else self._padded_begin()
-        if start is None or self._is_tonal(start, self._samples):
+        if start is None or self._not_speech.is_tonal(start, self._samples):
             return None
         if self._judged[0] != start or self._samples - self._judged[1] >= _AGAIN_S * SAMPLE_RATE_HZ:
-            other = self._is_noise(start, self._samples) or self._is_melody(start, self._samples)
-            self._judged = (start, self._samples, other)
+            self._judged = (start, self._samples, self._not_speech.is_noise_or_melody(start, self._samples))
         return None if self._judged[2] else start
 
     @property
@@ -294,13 +305,9 @@ class Segmenter:
     def push(self, samples: np.ndarray) -> list[Stretch]:
         """(n,) float32 mono 16 kHz to the stretches that have ended."""
         self._samples += len(samples)
-        for ear in (self._tones, self._noises):
-            if ear is not None:
-                ear.push(samples)
+        self._not_speech.push(samples)
         found = self._step(self._vad.push(samples))
-        for ear in (self._tones, self._noises):
-            if ear is not None:
-                ear.forget(self.needed_from)
+        self._not_speech.forget(self.needed_from)
         return found
 
     def finish(self) -> list[Stretch]:
@@ -336,15 +343,6 @@ class Segmenter:
         begin = (self._begin or 0) * self._vad.hop
         return begin if self._cut else max(self._end, begin - self._pad)
 
-    def _is_tonal(self, start: int, end: int) -> bool:
-        return self._tones is not None and is_tonal(self._tones.between(start, end), end - start)
-
-    def _is_melody(self, start: int, end: int) -> bool:
-        return self._tones is not None and self._tones.melody(start, end)
-
-    def _is_noise(self, start: int, end: int) -> bool:
-        return self._noises is not None and self._noises.between(start, end)
-
     def _close(self, until: int, *, cut: bool) -> list[Stretch]:
         """End the open stretch before hop ``until``; after a cut the next one begins there."""
         begin = self._begin or 0
@@ -354,9 +352,7 @@ class Segmenter:
         self._begin, self._scores = (until, rest) if cut else (None, [])
         whole = speech >= self._least or self._cut
         self._cut = cut
-        if not whole or end <= start or self._is_tonal(start, end):
-            return []
-        if self._is_noise(start, end) or self._is_melody(start, end):
+        if not whole or end <= start or self._not_speech.between(start, end):
             return []
         self._end = end
         self._kept += min(speech, end - start)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from serkit.errors import RunFailed, SerkitError
-from serkit.files import DISK_FULL, host_name
+from serkit.files import DISK_FULL, host_name, write_bytes
 
 try:
     import fcntl
@@ -182,8 +182,7 @@ class ShardWriter:
                 _write_all(self._fd, _head(sum(frames), self.dim, self.dtype))
                 os.fsync(self._fd)
                 self._part.replace(self.folder / f"{self.name}.npy")
-                path = self.folder / f"{self.name}.json"
-                publish_bytes(path, (json.dumps(index) + "\n").encode(), path.with_suffix(".json.part"))
+                write_bytes(self.folder / f"{self.name}.json", (json.dumps(index) + "\n").encode(), sync=True)
         except RunFailed:
             self.discard()
             raise
@@ -194,38 +193,9 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Remove what was written."""
-        for suffix in (".json.part", ".npy", ".npy.part"):
+        for suffix in (".npy", ".npy.part"):
             (self.folder / (self.name + suffix)).unlink(missing_ok=True)
         os.close(self._fd)
-
-
-def publish_bytes(path: Path, data: bytes, part: Path | None = None) -> None:
-    """Write a small file under its name only once it is on the disk, whole; the last of several wins.
-
-    Args:
-        path: the file. data: all of it. part: its name until then; by default one that nobody else uses.
-
-    Raises:
-        OSError: as the system says it.
-    """
-    part = part or path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            _write_all(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def remove_abandoned(folder: Path) -> list[str]:
@@ -236,8 +206,8 @@ def remove_abandoned(folder: Path) -> list[str]:
         return []
     unfinished: dict[str, list[str]] = {}
     for name in names:
-        stem = name.split(".")[0]
-        if name.startswith("shard-") and name != f"{stem}.json" and f"{stem}.json" not in names:
+        stem = name.removeprefix(".").split(".")[0]  # the part of an index is hidden
+        if stem.startswith("shard-") and name != f"{stem}.json" and f"{stem}.json" not in names:
             unfinished.setdefault(stem, []).append(name)
     removed: list[str] = []
     for stem, parts in unfinished.items():

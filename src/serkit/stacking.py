@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,7 +19,6 @@ import numpy as np
 
 from serkit.combining import (
     FORMAT,
-    SMALLEST_SHARE,
     Aligned,
     Ensemble,
     MajorityVote,
@@ -28,7 +27,6 @@ from serkit.combining import (
     TrainingRows,
     align,
     balanced_rows,
-    masked,
     speaker_folds,
     training_rows,
 )
@@ -37,6 +35,7 @@ from serkit.fitted_models import check_model, load_models, save_models
 from serkit.metrics import from_labels
 from serkit.pooling import LogPool
 from serkit.predictions import Predictions
+from serkit.probabilities import COMBINED_FLOOR, masked
 from serkit.types import Manifest
 
 MODELS = "models.skops"
@@ -189,7 +188,7 @@ class LogisticStack(_Stack):
                 if len(np.unique(rows.truth[inside])) > 1:
                     model = self._model(c).fit(features[inside], rows.truth[inside])
                     given[np.ix_(outside, model.classes_)] = model.predict_proba(features[outside])
-            right = np.maximum(given[np.arange(len(fold)), rows.truth], SMALLEST_SHARE)
+            right = np.maximum(given[np.arange(len(fold)), rows.truth], COMBINED_FLOOR)
             self.losses_[c] = float((-np.log(right) / share).sum() / len(present))
         self.c_ = min(self.losses_, key=lambda c: (self.losses_[c], c))
         self.models_ = [self._model(self.c_).fit(features, rows.truth)]
@@ -203,6 +202,26 @@ class LogisticStack(_Stack):
         return make_pipeline(StandardScaler(), LogisticRegression(C=c, class_weight="balanced", max_iter=2000))
 
 
+_KNOWN: Mapping[str, tuple[type[Ensemble], str]] = {
+    "random_forest": (RandomForestStack, "random forest"),
+    "logistic": (LogisticStack, "logistic stack"),
+    "log_pool": (LogPool, "weighted mean logit"),
+    "vote": (MajorityVote, "majority vote"),
+    "mean_logit": (MeanLogit, "mean logit"),
+}
+ENSEMBLES: Mapping[str, str] = {"stack": "stack", **{name: words for name, (_, words) in _KNOWN.items()}}
+"""The ensembles of a run, ``stack`` being the one of :data:`FITTED` that is kept, and what a sentence calls them."""
+
+
+def leading(names: Collection[str]) -> str | None:
+    """Which of some ensembles is the answer: the stack, where there is none the mean logit, or none.
+
+    >>> leading(["vote", "mean_logit"])
+    'mean_logit'
+    """
+    return next((name for name in ("stack", "mean_logit") if name in names), None)
+
+
 def make(name: str, **parameters: Any) -> Ensemble:
     """Build the ensemble that a recipe names.
 
@@ -212,21 +231,14 @@ def make(name: str, **parameters: Any) -> Ensemble:
     Raises:
         SerkitError: no such ensemble or parameter.
     """
-    known = _known()
-    if name not in known:
-        raise SerkitError(f"no stack '{name}'" + did_you_mean(name, known))
-    accepted = known[name]().parameters()
+    if name not in _KNOWN:
+        raise SerkitError(f"no stack '{name}'" + did_you_mean(name, _KNOWN))
+    kind = _KNOWN[name][0]
+    accepted = kind().parameters()
     for key in parameters:
         if key not in accepted:
             raise SerkitError(f"stack '{name}' has no parameter '{key}'" + did_you_mean(key, accepted))
-    return known[name](**parameters)
-
-
-def _known() -> dict[str, type[Ensemble]]:
-    return {
-        "random_forest": RandomForestStack, "logistic": LogisticStack, "log_pool": LogPool, "vote": MajorityVote,
-        "mean_logit": MeanLogit,
-    }  # fmt: skip
+    return kind(**parameters)
 
 
 def load(directory: Path | str) -> Ensemble:
@@ -241,7 +253,7 @@ def load(directory: Path | str) -> Ensemble:
     folder = Path(directory)
     try:
         head = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
-        kinds = {kind.__name__: kind for kind in _known().values()}
+        kinds = {kind.__name__: kind for kind, _ in _KNOWN.values()}
         if head["format"] != FORMAT or head["class"] not in kinds:
             raise SerkitError(f"{folder}: stack format {head['format']} '{head['class']}', expected format {FORMAT}")
         stack = kinds[head["class"]](**_plain(head["parameters"]))

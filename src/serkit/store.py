@@ -21,8 +21,9 @@ import numpy as np
 
 from serkit.encoding import EncoderSpec
 from serkit.errors import RunFailed, SerkitError
+from serkit.files import write_bytes
 from serkit.journal import append_rows, read_rows
-from serkit.shards import ShardIndex, ShardWriter, map_shard, publish_bytes, read_index, remove_abandoned
+from serkit.shards import ShardIndex, ShardWriter, map_shard, read_index, remove_abandoned
 
 SHARD_BYTES = 128 * 2**20
 SHARD_S = 60.0
@@ -269,7 +270,7 @@ class FeatureStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "spec.json").exists():
                 row = {**dataclasses.asdict(self.spec), "params": dict(self.spec.params)}
-                publish_bytes(self.folder / "spec.json", (json.dumps(row, indent=1) + "\n").encode())
+                write_bytes(self.folder / "spec.json", (json.dumps(row, indent=1) + "\n").encode(), sync=True)
         except OSError as error:
             raise RunFailed(f"features cannot be written to {self.folder}: {error.strerror or error}") from error
         remove_abandoned(self.folder)

@@ -16,37 +16,7 @@ _FINE, _STEP = 2048, 1024  # the same for melodies: frames of 0.128 s every 0.06
 _NOTES_S, _SHARE, _STAYS = 2.0, 0.75, 0.97  # length of a window of a melody, and the limits that all of them pass
 
 
-class Kept:
-    """The samples of a recording from some point on."""
-
-    def __init__(self) -> None:
-        self._parts: deque[np.ndarray] = deque()
-        self._start = self._end = 0
-
-    def push(self, samples: np.ndarray) -> None:
-        """Hear (n,) float32 mono 16 kHz."""
-        if len(samples):
-            self._parts.append(samples)
-            self._end += len(samples)
-
-    def forget(self, before: int) -> None:
-        """Samples before this one will not be asked for."""
-        while self._parts and self._start + len(self._parts[0]) <= before:
-            self._start += len(self._parts.popleft())
-
-    def take(self, start: int, end: int) -> np.ndarray:
-        """(end - start,) samples; none at all where some are not at hand."""
-        if start < self._start or end > self._end or end <= start:
-            return np.zeros(0, dtype=np.float32)
-        found, at = [], self._start
-        for part in self._parts:
-            if at + len(part) > start and at < end:
-                found.append(part[max(0, start - at) : end - at])
-            at += len(part)
-        return np.concatenate(found)
-
-
-class Tones(Kept):
+class Tones:
     """How far a recording is made of tones that stay, in frames of 0.256 s every 0.2 s.
 
     Of each frame's power between 250 and 4000 Hz: the share in its eight highest peaks (8 Hz to both sides), and
@@ -55,7 +25,6 @@ class Tones(Kept):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._window = np.hanning(SIZE)
         self._pending = np.zeros(0, dtype=np.float32)
         self._rows: deque[tuple[float, float, float, float]] = deque()  # weight, share; weight and cosine to the last
@@ -65,7 +34,6 @@ class Tones(Kept):
 
     def push(self, samples: np.ndarray) -> None:
         """Hear (n,) float32 mono 16 kHz."""
-        super().push(samples)
         pending, at = np.concatenate([self._pending, samples]), 0
         while len(pending) - at >= SIZE:
             self._rows.append(self._row(pending[at : at + SIZE]))
@@ -83,13 +51,8 @@ class Tones(Kept):
         stays = (rows[1:, 2] * rows[1:, 3]).sum() / rows[1:, 2].sum()
         return float(np.sqrt(share * stays))
 
-    def melody(self, start: int, end: int) -> bool:
-        """Whether what lies between two samples is notes, as :func:`is_melody` has it; no where it is forgotten."""
-        return is_melody(self.take(start, end))
-
     def forget(self, before: int) -> None:
         """Frames that begin before this sample will not be asked for."""
-        super().forget(before)
         while self._rows and (self._first + 1) * HOP <= before:
             self._rows.popleft()
             self._first += 1

@@ -20,11 +20,12 @@ from typing import Any, Literal
 import numpy as np
 
 from serkit import audio, checkpoints
-from serkit.contents import ContentHashes, item_key
+from serkit.contents import item_key
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean, without
 from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, TransformersWhisper
 from serkit.foundation.tiny import tiny_folder
+from serkit.hashes import ContentHashes
 from serkit.journal import append_rows, read_rows
 from serkit.progress import Meter, ProgressCallback
 from serkit.segments import SpectralVad
@@ -280,11 +281,10 @@ def _recogniser(
     device: str,
     precision: str,
 ) -> Recogniser:
-    if engine == "faster-whisper":
+    if engine == "faster-whisper" or resolved is None:
         size = str(source) if source is not None else name.split("/", 1)[-1]
         return FasterWhisper(size, language, device, CTRANSLATE2[precision])
-    found = resolved if resolved is not None else checkpoints.resolve(name, source, family="whisper")
-    return TransformersWhisper(found, language, device, precision)
+    return TransformersWhisper(resolved, language, device, precision)
 
 
 def _batches(

@@ -100,3 +100,22 @@ def test_weights_without_counts_or_of_an_unknown_kind_are_refused(logits):
         cross_entropy(Outputs(logits), batch(), class_weights="inverse_frequency")
     with pytest.raises(SerkitError, match="inverse"):
         cross_entropy(Outputs(logits), batch(), class_weights="inverse", class_counts=COUNTS)
+
+
+@pytest.mark.parametrize("kind", [None, "none"])
+def test_without_weights_every_row_counts_alike(logits, kind):
+    ours = cross_entropy(Outputs(logits), batch(), class_weights=kind)
+    torch.testing.assert_close(ours, F.cross_entropy(logits, LABELS, ignore_index=-1))
+
+
+def test_weights_may_be_numbers(logits):
+    numbers = [0.5, 2.0, 1.0, 4.0]
+    ours = cross_entropy(Outputs(logits), batch(), class_weights=numbers)
+    torch.testing.assert_close(ours, F.cross_entropy(logits, LABELS, torch.tensor(numbers), ignore_index=-1))
+    with pytest.raises(SerkitError, match="expected 4 numbers, none negative"):
+        cross_entropy(Outputs(logits), batch(), class_weights=[1.0, -1.0, 1.0, 1.0])
+
+
+def test_a_label_that_is_no_class_is_an_error(logits):
+    with pytest.raises(SerkitError, match="a label of the batch is 9, but the network has 4 classes"):
+        cross_entropy(Outputs(logits), batch(torch.tensor([0, 1, 2, 3, 9, -1])))

@@ -238,6 +238,14 @@ def test_differences_of_the_forest_are_not_said_to_be_the_stacks(tmp_path: Path)
     assert "−0.26" not in (tmp_path / "figures" / "differences.svg").read_text(encoding="utf-8")
 
 
+def test_it_leads_with_what_the_run_says() -> None:
+    tree = report()
+    tree.pop("lead", None)
+    assert Source(tree).lead == "stack", "an earlier serkit did not say it"
+    for said, found in (("vote", "vote"), ("elsewhere", "stack"), (["vote"], "stack")):
+        assert Source(tree | {"lead": said}).lead == found
+
+
 def test_without_a_stack_it_leads_with_the_mean_logit(tmp_path: Path) -> None:
     tree = report()
     for part in ("systems", "details"):

@@ -13,6 +13,7 @@ import pytest
 
 import serkit
 from serkit.errors import SerkitError
+from serkit.files import content_hash
 from serkit.serving import bundle as bundles
 from serkit.serving.bundle import open_bundle, write_bundle
 
@@ -115,7 +116,7 @@ def test_names_that_leave_the_bundle_are_refused(folder: Path) -> None:
     secret = folder.parent / "secret"
     secret.write_text("x")
     head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    head["files"]["../secret"] = {"bytes": 1, "blake2b": bundles.hash_of(b"x")}
+    head["files"]["../secret"] = {"bytes": 1, "blake2b": content_hash(b"x")}
     (folder / "bundle.json").write_text(json.dumps(head))
     with pytest.raises(SerkitError, match="not a name inside the bundle"):
         open_bundle(folder).read("../secret")
@@ -144,6 +145,22 @@ def test_another_revision_of_an_encoder_is_refused(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps(head))
     with pytest.raises(SerkitError, match="whose numbers differ"):
         serkit.load(folder)
+
+
+def test_of_two_that_write_one_folder_the_first_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, write = tmp_path / "mine", Path.write_bytes
+
+    def other_is_first(path: Path, data: bytes) -> int:
+        if not out.exists():
+            out.mkdir()
+            write(out / "a.txt", b"other")
+        return write(path, data)
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", other_is_first)
+    with pytest.raises(SerkitError, match="exists already"):
+        write_bundle({}, {"a.txt": b"one"}, out)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert (out / "a.txt").read_bytes() == b"other"
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:

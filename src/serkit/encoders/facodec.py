@@ -14,7 +14,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Pretrained
 from serkit.foundation.loading import read_bin
-from serkit.foundation.pieces import batches, pieces
+from serkit.foundation.pieces import Window, encoded, pieces
 
 HOP = 200
 SHORTEST = 600  # samples: the spectrogram mirrors 412 of them at each end
@@ -114,23 +114,15 @@ class Facodec(Pretrained):
         self._decoder.to(device)
 
     def _encode(self, items: list[np.ndarray]) -> list[np.ndarray]:
-        stretches: list[tuple[int, Any, np.ndarray]] = []
+        windows: list[Window[np.ndarray]] = []
         for index, samples in enumerate(items):
             total = 1 + len(samples) // HOP
             padded = np.pad(samples, (0, max(total * HOP, SHORTEST) - len(samples)))
             for piece in pieces(total, self._chunk, self._context):
                 end = len(padded) if piece.end == total else piece.end * HOP
-                stretches.append((index, piece, padded[piece.start * HOP : end]))
+                windows.append(Window(index, padded[piece.start * HOP : end], piece.kept))
         seconds = self.batch_s or (30.0 if self.device == "cpu" else 240.0)
-        parts: list[np.ndarray] = [np.empty(0)] * len(stretches)
-        for batch in batches([len(s[2]) for s in stretches], int(seconds * SAMPLE_RATE_HZ)):
-            for k, frames in zip(batch, self._batch([stretches[k][2] for k in batch]), strict=True):
-                piece = stretches[k][1]
-                parts[k] = frames[piece.keep_start - piece.start : piece.keep_end - piece.start]
-        found: list[list[np.ndarray]] = [[] for _ in items]
-        for (index, _, _), frames in zip(stretches, parts, strict=True):
-            found[index].append(frames)
-        clips = [np.concatenate(frames) for frames in found]
+        clips = encoded(windows, self._batch, int(seconds * SAMPLE_RATE_HZ))
         if self.with_speaker and self.speaker_mean:
             for frames in clips:
                 frames[:, self.sizes["dim"] :] = frames[:, self.sizes["dim"] :].mean(axis=0)

@@ -12,7 +12,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
 from serkit.foundation.loading import front_end, load_model, transformers_package
-from serkit.foundation.pieces import batches
+from serkit.foundation.pieces import Window, encoded
 
 HOP = 320  # samples: a 10-ms spectrogram, halved by the second convolution (Radford et al. 2022, section 2.2)
 N_FFT, MEL_HOP = 400, 160
@@ -102,20 +102,13 @@ class Whisper(Pretrained):
 
     def _encode(self, items: list[np.ndarray]) -> list[np.ndarray]:
         longest = self._frames_max * HOP
-        windows: list[tuple[int, np.ndarray]] = []
+        windows: list[Window[np.ndarray]] = []
         for index, samples in enumerate(items):
             starts = range(0, max(len(samples), 1), longest)
-            windows += [(index, samples[start : start + longest]) for start in starts]
-        sizes = [longest if self.whole else max(len(w), HOP) for _, w in windows]
+            windows += [Window(index, samples[start : start + longest], slice(None)) for start in starts]
+        lengths = [longest if self.whole else max(len(w.seen), HOP) for w in windows]
         seconds = self.batch_s or (60.0 if self.device == "cpu" else 960.0)
-        parts: list[np.ndarray] = [np.empty(0)] * len(windows)
-        for batch in batches(sizes, int(seconds * SAMPLE_RATE_HZ)):
-            for k, frames in zip(batch, self._batch([windows[k][1] for k in batch]), strict=True):
-                parts[k] = frames
-        found: list[list[np.ndarray]] = [[] for _ in items]
-        for (index, _), frames in zip(windows, parts, strict=True):
-            found[index].append(frames)
-        return [np.concatenate(frames) for frames in found]
+        return encoded(windows, self._batch, int(seconds * SAMPLE_RATE_HZ), lengths=lengths)
 
     def _batch(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
         """(samples,) each, at most one window, to (frames, dim) each."""

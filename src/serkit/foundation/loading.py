@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from serkit.checkpoint_files import weight_files
 from serkit.config import cache_folder
 from serkit.errors import SerkitError
 from serkit.extras import optional
+from serkit.files import replacing_folder
 
 LEAST_VOCABULARY = 10  # tokens besides the special ones
 _UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
@@ -153,18 +153,13 @@ def safe_folder(name: str, folder: Path) -> Path:
     tensors: dict[str, Any] = {}
     for file in files:
         tensors.update(read_bin(name, file))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".part-"))
     from safetensors.torch import save_file
 
-    save_file({k: t.contiguous().clone() for k, t in tensors.items()}, part / "model.safetensors", {"format": "pt"})
-    for small in folder.iterdir():
-        if small.suffix in (".json", ".txt", ".model") and not small.name.startswith("pytorch_model"):
-            shutil.copyfile(small, part / small.name)
-    try:
-        part.replace(target)
-    except OSError:  # another process was first
-        shutil.rmtree(part, ignore_errors=True)
+    with contextlib.suppress(FileExistsError), replacing_folder(target) as part:  # or another process was first
+        save_file({k: t.contiguous().clone() for k, t in tensors.items()}, part / "model.safetensors", {"format": "pt"})
+        for small in folder.iterdir():
+            if small.suffix in (".json", ".txt", ".model") and not small.name.startswith("pytorch_model"):
+                shutil.copyfile(small, part / small.name)
     return target
 
 

@@ -19,7 +19,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
 from serkit.foundation.loading import front_end, load_model, transformers_package
-from serkit.foundation.pieces import batches, pieces
+from serkit.foundation.pieces import Window, encoded, pieces
 
 WINDOW, HOP = 400, 320  # of every published checkpoint (Baevski et al. 2020, section 2); folders say their own
 CLASSES: Mapping[str, str] = {
@@ -111,21 +111,14 @@ class SpeechEncoder(Pretrained):
 
     def _encode(self, items: list[np.ndarray]) -> list[np.ndarray]:
         window, hop = self.spec.window, self.spec.hop
-        waves = [self._prepared(item) for item in items]
-        stretches: list[tuple[int, Any, np.ndarray]] = []
-        for index, wave in enumerate(waves):
+        windows: list[Window[np.ndarray]] = []
+        for index, wave in enumerate(map(self._prepared, items)):
             total = 1 + (len(wave) - window) // hop
             for piece in pieces(total, self._chunk, self._context):
                 end = len(wave) if piece.end == total else (piece.end - 1) * hop + window
-                stretches.append((index, piece, wave[piece.start * hop : end]))
+                windows.append(Window(index, wave[piece.start * hop : end], piece.kept))
         seconds = self.batch_s or (60.0 if self.device == "cpu" else 480.0)
-        parts: dict[int, list[tuple[int, np.ndarray]]] = {}
-        for batch in batches([len(s[2]) for s in stretches], int(seconds * SAMPLE_RATE_HZ)):
-            for k, frames in zip(batch, self._batch([stretches[k][2] for k in batch]), strict=True):
-                index, piece, _ = stretches[k]
-                kept = frames[piece.keep_start - piece.start : piece.keep_end - piece.start]
-                parts.setdefault(index, []).append((piece.keep_start, kept))
-        return [np.concatenate([f for _, f in sorted(parts[i], key=lambda p: p[0])]) for i in range(len(items))]
+        return encoded(windows, self._batch, int(seconds * SAMPLE_RATE_HZ))
 
     def _prepared(self, samples: np.ndarray) -> np.ndarray:
         """Zero-padded to one window and normalised alone, by the checkpoint's own feature extractor."""

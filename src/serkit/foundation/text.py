@@ -11,7 +11,7 @@ from serkit.checkpoints import FAMILY_OF_TYPE
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Layer, Precision, Pretrained
 from serkit.foundation.loading import load_model, quiet, tokenizer_of, transformers_package
-from serkit.foundation.pieces import batches, pieces
+from serkit.foundation.pieces import Window, encoded, pieces
 
 Special = Literal["keep", "drop"]
 SPECIALS = ("keep", "drop")
@@ -148,27 +148,20 @@ class TextEncoder(Pretrained):
     def _encode(self, items: list[str]) -> list[np.ndarray]:
         if self._pad_to is not None:
             return self._padded(items, self._pad_to)
-        windows: list[tuple[int, list[int], slice]] = []
+        windows: list[Window[list[int]]] = []
         first, last = len(self._prefix), len(self._suffix)
         for index, text in enumerate(items):
             ids = self.tokens(text)
             cut = pieces(len(ids), self._room, self._overlap)
             for k, piece in enumerate(cut):
-                kept = slice(first + piece.keep_start - piece.start, first + piece.keep_end - piece.start)
+                kept = slice(first + piece.kept.start, first + piece.kept.stop)
                 if not ids:
                     kept = slice(0, 1)
                 elif self._keep_special:
                     kept = slice(0 if k == 0 else kept.start, kept.stop + (last if k == len(cut) - 1 else 0))
-                windows.append((index, [*self._prefix, *ids[piece.start : piece.end], *self._suffix], kept))
-        budget = self.batch_tokens or (4_096 if self.device == "cpu" else 65_536)
-        parts: list[np.ndarray] = [np.empty(0)] * len(windows)
-        for batch in batches([len(w[1]) for w in windows], budget):
-            for k, frames in zip(batch, self._batch([windows[k][1] for k in batch]), strict=True):
-                parts[k] = frames[windows[k][2]]
-        found: list[list[np.ndarray]] = [[] for _ in items]
-        for (index, _, _), frames in zip(windows, parts, strict=True):
-            found[index].append(frames)
-        return [np.concatenate(frames) for frames in found]
+                seen = [*self._prefix, *ids[piece.start : piece.end], *self._suffix]
+                windows.append(Window(index, seen, kept))
+        return encoded(windows, self._batch, self.batch_tokens or (4_096 if self.device == "cpu" else 65_536))
 
     def _batch(self, rows: list[list[int]], length: int | None = None) -> list[np.ndarray]:
         """Token ids of each window to (tokens, dim) each, padded together; the padding is masked.

@@ -6,6 +6,7 @@ through ``from_pretrained`` on a machine without a network.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 from serkit.checkpoint_files import FACODEC_STEMS
 from serkit.errors import SerkitError, did_you_mean
+from serkit.files import replacing_folder
 from serkit.foundation import tiny_text
 from serkit.foundation.loading import quiet, transformers_package
 
@@ -44,19 +46,12 @@ def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -
     target = Path(folder) if folder is not None else Path(tempfile.gettempdir()) / name / family
     if folder is None and target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".part-"))
-    with quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        BUILDERS[family](transformers_package(family), part, changes)
-    try:
-        part.replace(target)
-    except OSError:  # an older one in its place, or another process was first
+    with contextlib.suppress(FileExistsError), replacing_folder(target) as part:  # or another process was first
+        with quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            BUILDERS[family](transformers_package(family), part, changes)
         if folder is not None:
-            shutil.rmtree(target)
-            part.replace(target)
-        else:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(target, ignore_errors=True)
     return target
 
 

@@ -20,9 +20,24 @@ from torch.nn import functional as F
 from serkit.errors import SerkitError, did_you_mean
 from serkit.tensors import Batch
 
-ClassWeights = Literal["inverse_frequency", "sqrt_inverse_frequency"] | Sequence[float] | None
+ClassWeights = Literal["inverse_frequency", "sqrt_inverse_frequency", "none"] | Sequence[float] | None
 Mixed = Literal["soft", "dominant", "skip"]
 _FAR_BELOW = -1e9
+
+
+def label_rows(batch: Batch, n_classes: int, like: Tensor) -> Tensor:
+    """(batch, classes) one-hot rows of the labels; zeros where there is none.
+
+    Args:
+        batch: labels. n_classes: width. like: its floating type is taken.
+
+    Raises:
+        SerkitError: a label that is no class.
+    """
+    labels = batch.labels
+    if bool((labels >= n_classes).any()):
+        raise SerkitError(f"a label of the batch is {int(labels.max())}, but the network has {n_classes} classes")
+    return (labels[:, None] == torch.arange(n_classes, device=labels.device)).to(like)
 
 
 def target_rows(batch: Batch, n_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,10 +52,7 @@ def target_rows(batch: Batch, n_classes: int, like: Tensor) -> tuple[Tensor, Ten
     Raises:
         SerkitError: targets of another width, or a label that is no class.
     """
-    labels = batch.labels
-    if bool((labels >= n_classes).any()):
-        raise SerkitError(f"a label of the batch is {int(labels.max())}, but the network has {n_classes} classes")
-    hard = (labels[:, None] == torch.arange(n_classes, device=labels.device)).to(like)
+    hard = label_rows(batch, n_classes, like)
     if batch.targets is not None:
         if batch.targets.shape != hard.shape:
             raise SerkitError(
@@ -68,16 +80,21 @@ def log_scores(logits: Tensor, batch: Batch) -> Tensor:
     return F.log_softmax(logits.masked_fill(~possible, _FAR_BELOW), dim=1).masked_fill(~possible, 0.0)
 
 
-def weights_by_class(rule: ClassWeights, class_counts: Tensor | None, like: Tensor) -> Tensor:
+def weights_by_class(rule: ClassWeights, class_counts: Tensor | None, like: Tensor, *, shared: bool = True) -> Tensor:
     """(classes,) factor on each class: ones, ``N / (C · N_c)``, its root, or the numbers given.
 
     A class without a clip counts as having one.
+
+    Args:
+        rule: which of them; ``none``, as earlier recipes write it, is ``None``. class_counts: (classes,) N_c.
+        like: its floating type is taken, and its last dimension is C.
+        shared: N is shared among the classes; else the factor is ``N / N_c``, N of the clips there are.
 
     Raises:
         SerkitError: an unknown rule, counts needed and not given, or as many numbers as there are no classes.
     """
     n_classes = like.shape[-1]
-    if rule is None:
+    if rule is None or rule == "none":
         return torch.ones(n_classes, dtype=like.dtype, device=like.device)
     if not isinstance(rule, str):
         weights = torch.tensor(list(rule), dtype=like.dtype, device=like.device)
@@ -87,12 +104,16 @@ def weights_by_class(rule: ClassWeights, class_counts: Tensor | None, like: Tens
     known = ("inverse_frequency", "sqrt_inverse_frequency")
     if rule not in known:
         raise SerkitError(f"no class_weights '{rule}'" + did_you_mean(rule, known))
-    weights = counts_of(class_counts, like).reciprocal() * counts_of(class_counts, like).sum() / n_classes
+    counts = counts_of(class_counts, like)
+    if shared:
+        weights = counts.reciprocal() * counts.sum() / n_classes
+    else:
+        weights = counts_of(class_counts, like, least=0).sum() / counts
     return weights.sqrt() if rule == "sqrt_inverse_frequency" else weights
 
 
-def counts_of(class_counts: Tensor | None, like: Tensor) -> Tensor:
-    """(classes,) training rows by class, at least 1 each.
+def counts_of(class_counts: Tensor | None, like: Tensor, least: int = 1) -> Tensor:
+    """(classes,) training rows by class, at least ``least`` each.
 
     Raises:
         SerkitError: they are not given, or of another number of classes.
@@ -100,7 +121,7 @@ def counts_of(class_counts: Tensor | None, like: Tensor) -> Tensor:
     if class_counts is None or class_counts.shape != like.shape[-1:]:
         got = "none" if class_counts is None else f"{tuple(class_counts.shape)}"
         raise SerkitError(f"this loss needs class_counts of {like.shape[-1]} classes; got {got}")
-    return class_counts.to(like).clamp(min=1)
+    return class_counts.to(like).clamp(min=least)
 
 
 def settle_mixed(targets: Tensor, known: Tensor, rule: Mixed) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from serkit import calibration, evaluation
 from serkit.bootstrap import clusters
-from serkit.combining import allowed_classes, masked
+from serkit.combining import allowed_classes
 from serkit.evaluation import Decisions
 from serkit.predictions import Predictions
+from serkit.probabilities import masked
 from serkit.types import Manifest
 
 

@@ -16,9 +16,10 @@ from typing import Any
 from serkit import comparison, evaluation, metrics
 from serkit.files import write_text
 from serkit.pipeline.confidence import scaled
-from serkit.pipeline.run import ENSEMBLES, Machine, Run, device_of
+from serkit.pipeline.run import Machine, Run, device_of
 from serkit.predictions import Predictions, Report
 from serkit.processes import cores
+from serkit.stacking import ENSEMBLES
 from serkit.types import Manifest
 
 FORMAT = 1

@@ -16,10 +16,10 @@ from serkit.files import fingerprint, write_text
 from serkit.predictions import Predictions
 from serkit.processes import cores
 from serkit.recipe import Recipe, load_recipe
+from serkit.stacking import ENSEMBLES, leading
 from serkit.store import FeatureStore
 from serkit.types import SPLITS, Manifest
 
-ENSEMBLES = ("stack", "random_forest", "logistic", "log_pool", "vote", "mean_logit")
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
 _LEFT = {"evaluate": "report.json", "report": "report.html"}
 
@@ -178,7 +178,7 @@ class Run:
 
     @property
     def ensembles(self) -> list[str]:
-        """The ensembles that are built, in the order of :data:`ENSEMBLES`."""
+        """The ensembles that are built, in the order of :data:`serkit.stacking.ENSEMBLES`."""
         return [e for e in ENSEMBLES if self.predictions_path(e, "dev").is_file()]
 
     @property
@@ -188,8 +188,7 @@ class Run:
         ``None`` where several systems have no ensemble yet.
         """
         singles = list(self.recipe.systems)
-        found = [n for n in ("stack", "mean_logit") if n in self.ensembles]
-        return found[0] if found else singles[0] if len(singles) == 1 else None
+        return leading(self.ensembles) or (singles[0] if len(singles) == 1 else None)
 
     def done(self, stage: str) -> bool:
         """Whether a stage is finished for this recipe and manifest, and what it leaves in ``report/`` is there."""

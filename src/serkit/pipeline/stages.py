@@ -27,7 +27,7 @@ from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.own_files import RECORD, check_record, check_store, write_record
 from serkit.pipeline.rehearsal import check_parts
-from serkit.pipeline.run import ENSEMBLES, STAGES, Machine, Run, device_of, networks_key, threads_of
+from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.splits import check_splits
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
@@ -214,7 +214,8 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
 
 def _forget_others(run: Run, made: Collection[str]) -> None:
     """Remove what another ``stack`` setting left: no ensemble that this recipe does not make may be read."""
-    gone = [name for name in ENSEMBLES if name not in made and not (name == "stack" and run.recipe.stack and made)]
+    stays = {*made, "stack"} if run.recipe.stack and made else set(made)
+    gone = [name for name in stacking.ENSEMBLES if name not in stays]
     for name in gone:
         shutil.rmtree(run.folder / "stack" / name, ignore_errors=True)
         for split in SPLITS:

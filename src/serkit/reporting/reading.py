@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from serkit.errors import RunFailed, SerkitError
-from serkit.reporting.text import ENSEMBLES, clean, finite
+from serkit.reporting.text import clean, finite
+from serkit.stacking import ENSEMBLES, leading
 
 FORMAT = 1
 NEEDED = {"name": str, "corpus": str, "labels": list, "best_on_dev": str, "systems": dict}
-LEADING = ("stack", "mean_logit")
 BY_SPLIT = ("train", "dev", "test")
 
 
@@ -69,7 +69,10 @@ class Source:
 
         The stack; where there is none the mean logit; where there is no ensemble the best single system.
         """
-        return next((n for n in LEADING if n in self.tree["systems"]), self.best)
+        said, systems = self.tree.get("lead"), self.tree["systems"]
+        if isinstance(said, str) and said in systems:
+            return said
+        return leading(systems) or self.best  # as an earlier serkit left it to the reader
 
     @property
     def split(self) -> str:

@@ -21,14 +21,6 @@ METRICS = {
 }
 DISTANCE_NAMES = {"kl": "closeness to votes", "kl_disputed": "closeness to votes"}
 ATTRIBUTE_NAMES = {"ccc_arousal": "Arousal", "ccc_valence": "Valence", "ccc_dominance": "Dominance", "ccc": "Mean CCC"}
-ENSEMBLES = {
-    "stack": "stack",
-    "random_forest": "random forest",
-    "logistic": "logistic stack",
-    "log_pool": "weighted mean logit",
-    "vote": "majority vote",
-    "mean_logit": "mean logit",
-}
 
 
 def clean(value: Any) -> Any:

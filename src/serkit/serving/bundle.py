@@ -15,7 +15,6 @@ As one file it is a zip whose members are stored, not compressed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zipfile
@@ -32,8 +31,8 @@ from serkit.calibration import Calibration
 from serkit.checkpoints import family_of
 from serkit.combining import Ensemble
 from serkit.encoding import Encoder
-from serkit.errors import DiskFull, SerkitError, did_you_mean
-from serkit.files import DISK_FULL, fingerprint
+from serkit.errors import SerkitError, did_you_mean
+from serkit.files import content_hash, fingerprint, replacing, replacing_folder
 from serkit.serving import adaptation
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.ensembles import from_arrays
@@ -108,7 +107,7 @@ class Bundle:
         if entry is None:
             raise SerkitError(f"{self.source}: the bundle has no file '{name}'" + did_you_mean(name, self._files))
         content = self._read(name)
-        if hash_of(content) != entry["blake2b"]:
+        if content_hash(content) != entry["blake2b"]:
             raise SerkitError(f"{self.source}: '{name}' is damaged: its content is not what {HEAD} says")
         return content
 
@@ -270,38 +269,37 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
         head: what ``bundle.json`` says, without ``format`` and ``files``. files: content by name.
 
     Raises:
-        SerkitError: ``out`` is there already.
+        SerkitError: ``out`` is there already. DiskFull: there is no room.
     """
     check_new(out)
-    listed = {name: {"bytes": len(content), "blake2b": hash_of(content)} for name, content in sorted(files.items())}
+    listed = {
+        name: {"bytes": len(content), "blake2b": content_hash(content)} for name, content in sorted(files.items())
+    }
     head = {**head, "format": FORMAT if ADAPTED in files else 1}
     text = json.dumps({**head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
-    part = out.with_name(f".{out.name}.part")
+    if out.suffix in SUFFIXES:
+        with replacing(out) as part:
+            _write_archive(content, part)
+            if out.is_dir():
+                out.rmdir()
+        return out
     try:
-        _write(content, part, archived=out.suffix in SUFFIXES)
-    except OSError as error:
-        _remove(part)
-        if error.errno not in DISK_FULL:
-            raise
-        raise DiskFull(f"the disk is full ({os.strerror(error.errno)}): there is no room for {out}") from error
-    if out.is_dir():
-        out.rmdir()
-    part.replace(out)
+        with replacing_folder(out) as part:
+            for name, data in content.items():
+                place = part / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+    except FileExistsError:
+        check_new(out)
+        raise
     return out
 
 
-def _write(content: Mapping[str, bytes], part: Path, *, archived: bool) -> None:
-    if archived:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in content.items():
-                archive.writestr(zipfile.ZipInfo(name), data)  # no clock in it: the same bundle, the same bytes
-    else:
-        _remove(part)
+def _write_archive(content: Mapping[str, bytes], part: Path) -> None:
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name, data in content.items():
-            place = part / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
+            archive.writestr(zipfile.ZipInfo(name), data)  # no clock in it: the same bundle, the same bytes
 
 
 def check_new(out: Path) -> None:
@@ -318,20 +316,6 @@ def check_new(out: Path) -> None:
         raise SerkitError(f"{out} cannot be written: {error.strerror or error}") from None
     if not os.access(out.parent, os.W_OK):
         raise SerkitError(f"{out} cannot be written: no permission in {out.parent}")
-
-
-def hash_of(content: bytes) -> str:
-    """32 hex digits of BLAKE2b."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    if folder.is_file():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
 
 
 def _is_bundle(path: Path) -> bool:

@@ -12,13 +12,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores, masked
+from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores
 from serkit.errors import SerkitError
 from serkit.pooling import LogPool
 from serkit.predictions import Predictions
+from serkit.probabilities import masked, softmax
 from serkit.types import Manifest
-
-KINDS = ("forest", "logistic", "log_pool", "vote", "mean_logit", "alone")
 
 
 @dataclass(eq=False)
@@ -93,8 +92,7 @@ class LogisticArrays(_Arrays):
         z = ((features - self.mean_) / self.scale_) @ self.weights_.T + self.bias_
         if z.shape[1] == 1:
             z = np.concatenate([np.zeros_like(z), z], axis=1)
-        shifted = np.exp(z - z.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return softmax(z)
 
 
 @dataclass(eq=False)
@@ -104,6 +102,17 @@ class Alone(_Arrays):
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
         scores = table.scores[:, 0]
         return Predictions(self.system, table.labels, table.kinds[0], table.ids, table.models, table.seen, scores)
+
+
+KINDS: Mapping[Any, type[Ensemble]] = {
+    "forest": ForestArrays,
+    "logistic": LogisticArrays,
+    "log_pool": LogPool,
+    "vote": MajorityVote,
+    "mean_logit": MeanLogit,
+    "alone": Alone,
+}
+"""What ``bundle.json`` calls an ensemble: a stack by what it is made of."""
 
 
 def to_arrays(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -144,17 +153,9 @@ def from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> En
         SerkitError: an unknown kind, a missing array, or arrays that do not fit each other.
     """
     kind = head.get("kind")
-    makers: dict[Any, type[Ensemble]] = {
-        "forest": ForestArrays,
-        "logistic": LogisticArrays,
-        "log_pool": LogPool,
-        "vote": MajorityVote,
-        "mean_logit": MeanLogit,
-        "alone": Alone,
-    }
-    if kind not in makers:
+    if kind not in KINDS:
         raise SerkitError(f"stack of kind {kind!r}, expected one of {', '.join(KINDS)}")
-    made = makers[kind](system="stack")
+    made = KINDS[kind](system="stack")
     made.systems_, made.labels_ = tuple(head["systems"]), tuple(head["labels"])
     n_features, n_classes = len(made.systems_) * len(made.labels_), len(made.labels_)
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from serkit import audio, calibration
+from serkit import audio
 from serkit.augment import Example
 from serkit.augment.gain import Gain
 from serkit.augment.noise import Noise
@@ -23,6 +23,7 @@ from serkit.augment.telephone import Telephone
 from serkit.encoders.voice import FEATURES, Voice
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.probabilities import restricted
 from serkit.progress import Meter, ProgressCallback
 from serkit.remarks import Remarks
 from serkit.serving import inputs
@@ -186,7 +187,7 @@ class _Asker:
         """What each system answers: the mean logit of its networks, not calibrated."""
         found = []
         for system, row in self._model.scorer.alone(self._samples, self._text):
-            found.append(SystemAnswer(system, *self._told_of(calibration.restricted(row[None, :], self._columns)[0])))
+            found.append(SystemAnswer(system, *self._told_of(restricted(row[None, :], self._columns)[0])))
         return found
 
     def _asked(self, clips: Sequence[np.ndarray]) -> np.ndarray:
@@ -203,7 +204,7 @@ class _Asker:
     def _shares(self, rows: list[Features]) -> np.ndarray:
         """(rows, labels) probabilities."""
         found = self._model.scorer.answered(rows)[:, : len(self._model.labels)]
-        return calibration.restricted(found, self._columns)
+        return restricted(found, self._columns)
 
     def _fall(self, row: np.ndarray) -> float:
         """How far the log-odds of the label lie under those of the clip as it is."""

@@ -12,10 +12,9 @@ import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.noises import Noises
-from serkit.segments import Segmenter, SegmentSettings, SpectralVad, Stretch, Vad
+from serkit.recent import Recent
+from serkit.segments import Segmenter, SegmentSettings, Stretch, make_not_speech, make_vad
 from serkit.serving.timeline import Turn
-from serkit.tones import Tones, is_tonal
 
 WINDOW_S, HOP_S = 3.0, 1.5
 LEAST_SPEECH = 0.2  # of a window: with less it is left out
@@ -61,7 +60,7 @@ class _Detector:
     """How much of any stretch is speech, while a recording comes in."""
 
     def __init__(self, settings: SegmentSettings) -> None:
-        self._vad: Vad = SpectralVad() if settings.vad == "spectral" else _silero()
+        self._vad = make_vad(settings)
         self._off = settings.off
         self._flags = np.zeros(0, dtype=bool)
         self._first = 0  # hop of the detector that _flags begins with
@@ -137,8 +136,7 @@ class WindowCutter:
             )
         self._window, self._hop = round(window_s * SAMPLE_RATE_HZ), round(hop_s * SAMPLE_RATE_HZ)
         self._detector = _Detector(settings)
-        self._tones = Tones() if settings.drop_tones and settings.vad == "spectral" else None
-        self._noises = Noises() if settings.drop_noises and settings.vad == "spectral" else None
+        self._not_speech = make_not_speech(settings)
         self._samples = self._at = self._n = 0
 
     @property
@@ -149,9 +147,7 @@ class WindowCutter:
     def push(self, samples: np.ndarray) -> list[Piece]:
         """The windows that are scored by the detector to their end."""
         self._samples += len(samples)
-        for ear in (self._tones, self._noises):
-            if ear is not None:
-                ear.push(samples)
+        self._not_speech.push(samples)
         self._detector.push(samples)
         return self._take(last=False)
 
@@ -165,22 +161,13 @@ class WindowCutter:
         while self._at + self._window <= min(self._detector.known, self._samples) or (last and self._rest()):
             end = min(self._at + self._window, self._samples)
             speech = self._detector.speech(self._at, end)
-            if speech >= LEAST_SPEECH * (end - self._at) and not self._is_other(self._at, end):
+            if speech >= LEAST_SPEECH * (end - self._at) and not self._not_speech.between(self._at, end):
                 self._n += 1
                 found.append(Piece(self._at, end, self._n, True, self._at, end, speech=speech))
             self._at += self._hop
-            for ear in (self._tones, self._noises, self._detector):
-                if ear is not None:
-                    ear.forget(self._at)
+            self._not_speech.forget(self._at)
+            self._detector.forget(self._at)
         return found
-
-    def _is_other(self, start: int, end: int) -> bool:
-        """Whether it is tones or noise, and no voice."""
-        if self._tones is not None and is_tonal(self._tones.between(start, end), end - start):
-            return True
-        if self._tones is not None and self._tones.melody(start, end):
-            return True
-        return self._noises is not None and self._noises.between(start, end)
 
     def _rest(self) -> bool:
         """Whether samples are left that no window has held."""
@@ -257,46 +244,6 @@ def _divided(turns: Sequence[Turn], max_s: float) -> list[Piece]:
                 Piece(edges[k], edges[k + 1], part, k == n - 1, begin, until, speaker=turn.speaker, text=turn.text)
             )
     return pieces
-
-
-def _silero() -> Vad:
-    from serkit.segments import SileroVad
-
-    return SileroVad()
-
-
-class Recent:
-    """The samples of a recording from some point on, by their place in the whole."""
-
-    def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
-        self._start = self.end = 0
-
-    def push(self, samples: np.ndarray) -> None:
-        """Append (n,) samples."""
-        if len(samples):
-            self._parts.append(samples)
-            self.end += len(samples)
-
-    def forget(self, before: int) -> None:
-        """Drop whole chunks that end before this sample."""
-        while self._parts and self._start + len(self._parts[0]) <= before:
-            self._start += len(self._parts.pop(0))
-
-    def take(self, start: int, end: int) -> np.ndarray:
-        """(end - start,) samples, float32.
-
-        Raises:
-            SerkitError: they were forgotten, or are still to come.
-        """
-        if start < self._start or end > self.end:
-            raise SerkitError(f"samples {start} to {end} are not at hand ({self._start} to {self.end} are)")
-        found, at = [], self._start
-        for part in self._parts:
-            if at + len(part) > start and at < end:
-                found.append(part[max(0, start - at) : end - at])
-            at += len(part)
-        return np.concatenate(found) if len(found) != 1 else np.ascontiguousarray(found[0])
 
 
 class SpeechClips:

@@ -36,7 +36,7 @@ class Asked:
     """The options of ``serkit predict``.
 
     Attributes:
-        inputs: files, folders, or ``-``. model: name or place of a bundle. calls: the one for calls. timeline: parts too.
+        inputs: files, folders, or ``-``. model: name or place of a bundle. calls: that for calls. timeline: parts too.
         kind: format; ``None``: what the name of ``out`` ends in, else a table.
         labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
         vad: how speech is found. rttm, transcript, asr, diariser, language: see

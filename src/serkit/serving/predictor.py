@@ -15,10 +15,11 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from serkit import audio, calibration
+from serkit import audio
 from serkit.bandwidth import narrow
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.probabilities import restricted
 from serkit.remarks import Remarks
 from serkit.serving import inputs
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
@@ -297,7 +298,7 @@ class Model(Classifier):
     def chosen(self, scored: np.ndarray, columns: Sequence[int]) -> np.ndarray:
         """(rows, chosen classes + attributes) of (rows, classes + attributes): probabilities among some classes."""
         n = len(self.labels)
-        return np.hstack([calibration.restricted(scored[:, :n], columns), scored[:, n:]])
+        return np.hstack([restricted(scored[:, :n], columns), scored[:, n:]])
 
     def score_clips(self, clips: Sequence[np.ndarray], texts: Sequence[str] | None = None) -> np.ndarray:
         """(clips, classes + attributes) calibrated probabilities and attributes, the networks run once on all together.

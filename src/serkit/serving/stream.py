@@ -16,9 +16,10 @@ import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.recent import Recent
 from serkit.remarks import Remarks
 from serkit.segments import Segmenter, SegmentSettings, Stretch
-from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, Recent, SpeechCutter, TurnCutter, WindowCutter
+from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, SpeechCutter, TurnCutter, WindowCutter
 from serkit.serving.results import BYS, By, Decision, Prediction, Segment
 from serkit.serving.speakers import sum_up
 from serkit.serving.timeline import Hysteresis, Turn, completed, speaker_at, text_at

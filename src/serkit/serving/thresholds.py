@@ -8,6 +8,7 @@ import numpy as np
 
 from serkit import calibration
 from serkit.errors import SerkitError, did_you_mean
+from serkit.probabilities import restricted
 from serkit.serving.bundle import Bundle
 
 
@@ -70,5 +71,5 @@ class Thresholds:
             place = {c: k for k, c in enumerate(columns)}
             rows = np.array([int(t) in place for t in truth], dtype=bool)
             inside = np.array([place[int(t)] for t in truth[rows]], dtype=np.int64)
-            self._held[labels] = (calibration.restricted(probabilities[rows], columns), inside)
+            self._held[labels] = (restricted(probabilities[rows], columns), inside)
         return self._held[labels]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import threading
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from multiprocessing.reduction import send_handle
 from typing import Any
 
 from serkit.errors import RunFailed
-from serkit.interrupts import before_processes, interrupts_held
+from serkit.processes import start_process
 from serkit.serving.http.worker import Setup, main
 
 
@@ -61,21 +60,12 @@ class Worker:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._start)
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
         with self._lock:
             if self._closed:
                 raise WorkerLost("a worker was closed before it started", asked=False)
             if self._conn is not None:
                 self._conn.close()
-            self._conn, theirs = context.Pipe()
-            process = context.Process(target=main, args=(theirs, self._setup), daemon=True, name="serkit-worker")
-            try:
-                before_processes()
-                with interrupts_held():
-                    process.start()
-            finally:
-                theirs.close()
-            self._process = process
+            self._process, self._conn = start_process(main, self._setup, name="serkit-worker")
         try:
             self.about = self._receive()
         except (EOFError, OSError):
