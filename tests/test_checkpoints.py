@@ -45,13 +45,13 @@ def test_the_table_guesses_nothing() -> None:
     assert len({row.name for row in TABLE}) == len(TABLE)
     assert set(PUBLISHED) <= set(BY_NAME)
     for row in TABLE:
-        for fact in ("dim", "layers", "parameters_m", "download_gb", "languages", "licence", "revision"):
-            assert row.source_of(fact), (row.name, fact)
-            if getattr(row, fact) in (None, UNKNOWN):
-                assert row.source_of(fact) == UNKNOWN
+        for fact in ("dim", "layers", "parameters_m", "languages", "licence"):
+            known = getattr(row, fact) not in (None, UNKNOWN)
+            assert (fact in row.sources) == known, (row.name, fact)
+            assert not known or row.sources[fact], (row.name, fact)
         assert row.revision == UNKNOWN or len(row.revision) == 40
         assert row.commercial is None or row.licence.lower() in ("mit", "apache-2.0")
-    assert BY_NAME["wavlm/base"].source_of("dim") == REMEMBERED
+    assert BY_NAME["wavlm/base"].sources["dim"] == REMEMBERED
     assert BY_NAME["wavlm/large"].licence == UNKNOWN
 
 
