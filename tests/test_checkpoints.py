@@ -56,10 +56,10 @@ def test_the_table_guesses_nothing() -> None:
 
 
 def test_only_what_a_licence_allows_is_commercial() -> None:
-    names = {row.name for row in checkpoints.names(commercial=True)}
+    names = {row.name for row in checkpoints.rows(commercial=True)}
     assert "whisper/large-v3" in names
     assert "wavlm/large" not in names
-    assert {row.family for row in checkpoints.names("hubert")} == {"hubert"}
+    assert {row.family for row in checkpoints.rows("hubert")} == {"hubert"}
 
 
 def test_a_known_name_has_a_spec_without_torch() -> None:
