@@ -46,21 +46,21 @@ def test_the_table_guesses_nothing() -> None:
     assert len({row.name for row in TABLE}) == len(TABLE)
     assert set(PUBLISHED) <= set(BY_NAME)
     for row in TABLE:
-        for fact in ("dim", "layers", "parameters_m", "download_gb", "languages", "licence", "revision"):
-            assert row.source_of(fact), (row.name, fact)
-            if getattr(row, fact) in (None, UNKNOWN):
-                assert row.source_of(fact) == UNKNOWN
+        for fact in ("dim", "layers", "parameters_m", "languages", "licence"):
+            known = getattr(row, fact) not in (None, UNKNOWN)
+            assert (fact in row.sources) == known, (row.name, fact)
+            assert not known or row.sources[fact], (row.name, fact)
         assert row.revision == UNKNOWN or len(row.revision) == 40
         assert row.commercial is None or row.licence.lower() in ("mit", "apache-2.0")
-    assert BY_NAME["wavlm/base"].source_of("dim") == REMEMBERED
+    assert BY_NAME["wavlm/base"].sources["dim"] == REMEMBERED
     assert BY_NAME["wavlm/large"].licence == UNKNOWN
 
 
 def test_only_what_a_licence_allows_is_commercial() -> None:
-    names = {row.name for row in checkpoints.names(commercial=True)}
+    names = {row.name for row in checkpoints.rows(commercial=True)}
     assert "whisper/large-v3" in names
     assert "wavlm/large" not in names
-    assert {row.family for row in checkpoints.names("hubert")} == {"hubert"}
+    assert {row.family for row in checkpoints.rows("hubert")} == {"hubert"}
 
 
 def test_a_known_name_has_a_spec_without_torch() -> None:

@@ -90,6 +90,17 @@ def test_neutral_share_in_expectation_matches_the_published_sampler():
     assert abs(per_row[groups == 1].mean() / per_row[groups == 0].mean() - (groups == 0).sum() / groups.sum()) < 0.05
 
 
+@pytest.mark.parametrize("balance", [None, "neutral"])
+@pytest.mark.parametrize("bucket", [True, False])
+@pytest.mark.parametrize("draw", ["replacement", "passes"])
+def test_a_loader_knows_its_length_without_drawing(balance, bucket, draw):
+    manifest, source = corpus(333)
+    examples = Examples.of(manifest, {"x": source})
+    for size in (1, 2, 16, 333, 400):
+        loader = Loader(examples, size, balance=balance, bucket=bucket, draw=draw)
+        assert len(loader) == len(loader.batch_rows(0)) == len(loader.batch_rows(1))
+
+
 def test_an_epoch_depends_on_seed_and_number_alone():
     manifest, source = corpus()
     examples = Examples.of(manifest, {"x": source})

@@ -30,7 +30,7 @@ class Checkpoint:
         parameters_m: millions of parameters. download_gb: size of the weights file, 10^9 bytes.
         languages, licence: as published. commercial: whether the licence allows commercial use.
         revision: a commit of the hub, or ``unknown`` (then the hub's newest is taken).
-        sources: where each fact comes from, by field.
+        sources: where each fact comes from, by field; those not named are from the hub page of the revision.
         safetensors: the revision holds safetensors; ``False`` where there is only a ``.bin``.
     """
 
@@ -51,11 +51,6 @@ class Checkpoint:
     def family(self) -> str:
         """File in ``encoders/``: what stands before the slash."""
         return self.name.split("/", 1)[0]
-
-    def source_of(self, fact: str) -> str:
-        """Where a fact comes from, or ``unknown`` where the fact itself is."""
-        value = getattr(self, fact)
-        return UNKNOWN if value in (None, UNKNOWN) else self.sources.get(fact, HUB)
 
     def line(self) -> str:
         """One line for a listing: size, languages, licence."""

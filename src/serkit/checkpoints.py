@@ -148,7 +148,7 @@ def family_of(name: str) -> str:
     return before if ":" not in name and before in FAMILIES else resolve(name).family
 
 
-def names(family: str | None = None, *, commercial: bool = False) -> tuple[Checkpoint, ...]:
+def rows(family: str | None = None, *, commercial: bool = False) -> tuple[Checkpoint, ...]:
     """Lines of the table, of one family where given; with ``commercial`` only those whose licence says yes."""
     return tuple(row for row in TABLE if family in (None, row.family) and (not commercial or row.commercial is True))
 

@@ -95,14 +95,14 @@ class Watcher:
         spent, share = time.monotonic() - self._begun, sum(self._share.values())
         whole = f"networks, {duration(spent / share * (self._networks - share))} left"
         if event.last:  # also in a terminal: what became of each network stays to be read
-            self._show(name, event.epoch, event.epochs, note.rsplit(",", 1)[0], True, keep=True)
+            self._show(name, event.epoch, event.epochs, note.rsplit(",", 1)[0], True)
             self._show("all", done, self._networks, whole, done == self._networks)
         else:
             self._show(name, event.epoch, event.epochs, note, False)
             if self.console.is_terminal:
                 self._show("all", done, self._networks, whole, False)
 
-    def _show(self, name: str, done: float, total: float, note: str, last: bool, *, keep: bool = False) -> None:
+    def _show(self, name: str, done: float, total: float, note: str, last: bool) -> None:
         """Move a bar, or say a line: the last one of each name once, any other every 20 s."""
         if last and name in self._finished:
             return

@@ -123,11 +123,12 @@ class Fitting:
     def _update_average(self) -> None:
         if self.average is None or self.settings.ema is None:
             return
-        for key, value in copy_weights(self.network).items():
-            if value.is_floating_point():
-                self.average[key].lerp_(value, 1 - self.settings.ema)
+        now = self.network.state_dict()  # detached, and not copied
+        for key, mean in self.average.items():
+            if mean.is_floating_point():
+                mean.lerp_(now[key], 1 - self.settings.ema)
             else:
-                self.average[key].copy_(value)
+                mean.copy_(now[key])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, random state included."""

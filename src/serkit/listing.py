@@ -41,9 +41,6 @@ def corpora() -> list[dict[str, Any]]:
     return rows
 
 
-FREE = ("(Apache-2.0)", "MIT)")  # ends of an encoder's line whose licence allows commercial use
-
-
 def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
     """Encoders by full name, with what each is and its licence.
 
@@ -53,12 +50,13 @@ def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
     rows = []
     for family in registry.names("encoders"):
         try:
-            known = registry.find("encoders", family).names()  # type: ignore[attr-defined]
+            encoder: Any = registry.find("encoders", family)
+            known, own = encoder.names(), getattr(encoder, "COMMERCIAL", None)
         except MissingExtra as error:
-            known = {family: str(error)}
+            known, own = {family: str(error)}, None
         for name, line in known.items():
             row = BY_NAME.get(name)
-            allowed = row.commercial if row is not None else (True if line.endswith(FREE) else None)
+            allowed = row.commercial if row is not None else own
             if allowed is True or not commercial:
                 rows.append({"name": name, "line": line, "family": family, "commercial": allowed})
     return rows

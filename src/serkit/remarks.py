@@ -50,11 +50,13 @@ class Remarks:
     @property
     def notes(self) -> tuple[str, ...]:
         """A line for each remark, for whoever reads the answer."""
-        line = (
-            f"the channels cancel each other: their mean, which is what was heard, is more than {CANCELLED_DB:g} dB "
-            "below them; turn one of them over, or give one alone"
-        )
-        return (self.ending,) * bool(self.ending) + (line,) * self.cancelled
+        lines = [self.ending] if self.ending else []
+        if self.cancelled:
+            lines.append(
+                f"the channels cancel each other: their mean, which is what was heard, is more than {CANCELLED_DB:g} "
+                "dB below them; turn one of them over, or give one alone"
+            )
+        return tuple(lines)
 
     @property
     def cancelled(self) -> bool:

@@ -117,7 +117,7 @@ class Loader:
         return bucket_batches(rows, self.examples.lengths.max(axis=1), groups, self.batch_size, rng)
 
     def __len__(self) -> int:
-        return len(self.batch_rows(0))
+        return -(-len(self.examples) // self.batch_size)  # a balanced draw has as many rows
 
     def epoch(self, epoch: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Training batches of an epoch; of several processes, each gets its share of every batch."""

@@ -115,8 +115,6 @@ def emobox(
     by_fold = chosen.name == "emobox-fold"
     if by_fold:
         protocols.check_fold(fold, n_folds, f"emobox {dataset}")
-    if not n_folds:
-        raise SerkitError(f"emobox: no fold_1 in {home}; expected {CARD.layout}")
     base = Path(audio_root).expanduser().absolute() if audio_root else folder
     words = _words(home)
     rows: dict[str, Utterance] = {}

@@ -38,6 +38,7 @@ class OfflineEncoder:
     HOP: ClassVar[int] = 160
     REVISION: ClassVar[str] = "1"
     LICENCE: ClassVar[str] = "Apache-2.0"
+    COMMERCIAL: ClassVar[bool | None] = True  # whether the licence allows commercial use; None: nobody has asked
     DTYPE: ClassVar[Literal["float16", "float32"]] = "float16"
 
     spec: EncoderSpec

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class HashedText:
         name: ``hashed_text/DIM``. max_tokens: words after these are dropped.
         pool: accepted for symmetry; words are not pooled, so only 1 is.
     """
+
+    COMMERCIAL: ClassVar[bool | None] = True  # its licence allows commercial use
 
     def __init__(self, name: str = "hashed_text/128", *, max_tokens: int = 512, pool: int = 1) -> None:
         name = "hashed_text/128" if name == "hashed_text" else name

@@ -35,6 +35,7 @@ class Opensmile(OfflineEncoder):
 
     WINDOW = 800  # the frame count that openSMILE gives from 60 ms on follows this window (measured, 2.6.0)
     LICENCE = "audEERING openSMILE licence: research and private use"
+    COMMERCIAL = None
     DTYPE = "float32"  # some descriptors exceed what float16 holds
 
     def __init__(

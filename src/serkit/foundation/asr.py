@@ -37,8 +37,6 @@ class Heard:
 class Recogniser(Protocol):
     """Windows of at most 30 s, (samples,) float32 mono 16 kHz, to what is said in each, in order."""
 
-    key: str
-
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
         """One answer per window."""
 
@@ -60,7 +58,6 @@ class TransformersWhisper:
         import torch
 
         transformers = transformers_package(found.name)
-        self.key = f"transformers,{found.source}@{found.revision},{language or 'detect'},{precision}"
         self._device, self._torch = device, torch
         self._model: Any = load_model(
             found.name, transformers.WhisperForConditionalGeneration, folder, missing_ok=("proj_out.weight",)
@@ -131,7 +128,6 @@ class FasterWhisper:
     def __init__(self, size: str, language: str | None, device: str, compute: str = "default") -> None:
         package = optional("faster_whisper", "asr", "transcripts with engine 'faster-whisper'", "faster-whisper")
         _bring(package, size)
-        self.key = f"faster-whisper,{Path(size).name},{language or 'detect'},{compute}"
         self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)
         self._language = language
 

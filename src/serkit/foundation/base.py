@@ -37,6 +37,7 @@ class Pretrained:
 
     FAMILY: ClassVar[str]
     MODALITY: ClassVar[Literal["audio", "text"]]
+    COMMERCIAL: ClassVar[bool | None] = True  # of the random weights; what is published is in the table
 
     spec: EncoderSpec
     resolved: checkpoints.Resolved
@@ -95,7 +96,7 @@ class Pretrained:
     @classmethod
     def names(cls) -> Mapping[str, str]:
         """Name to one line of description with its licence."""
-        known = {row.name: row.line() for row in checkpoints.names(cls.FAMILY)}
+        known = {row.name: row.line() for row in checkpoints.rows(cls.FAMILY)}
         return known | {f"{cls.FAMILY}/random": "tiny random weights, for toys and tests (Apache-2.0)"}
 
     def load(self, device: str = "cpu") -> None:

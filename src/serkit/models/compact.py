@@ -69,8 +69,10 @@ class Compact(nn.Module):
         if kernel < 1 or kernel % 2 == 0 or n_blocks < 0:
             raise SerkitError(f"compact: kernel {kernel} must be odd and n_blocks {n_blocks} not negative")
         self.normalisation = FeatureNormalisation(self.dims, normalize)
-        make = _TimeStem if stem == "time" else _TimeFrequencyStem
-        self.stems = nn.ModuleList(make(dim, channels, kernel, dropout) for dim in self.dims.values())
+        self.stems = nn.ModuleList(
+            _TimeStem(dim, channels, kernel, dropout) if stem == "time" else _TimeFrequencyStem(dim, channels, dropout)
+            for dim in self.dims.values()
+        )
         self.blocks = nn.ModuleList(
             nn.ModuleList(_Convolution(channels, channels, kernel, 1, dropout) for _ in range(n_blocks))
             for _ in self.dims
@@ -155,7 +157,7 @@ class _TimeStem(nn.Module):
 class _TimeFrequencyStem(nn.Module):
     """Four convolutions over time and bands, the first two halving the rate, all halving the bands."""
 
-    def __init__(self, dim: int, channels: int, kernel: int, dropout: float) -> None:
+    def __init__(self, dim: int, channels: int, dropout: float) -> None:
         super().__init__()
         widths = [1, max(channels // 8, 1), max(channels // 4, 1), max(channels // 4, 1), max(channels // 2, 1)]
         strides = (2, 2, 1, 1)

@@ -145,7 +145,8 @@ def plan(recipe: Recipe, over: Sequence[str] = (), *, system: str | None = None,
         reason = _refusal(full.systems[chosen], name)
         if reason is None:
             used.append(name)
-            made += _MAKERS[name](full, left_out)
+            made += _MAKERS[name](full)
+            left_out += _losses_kept(full) if name == "losses" else []
         elif over:
             raise SerkitError(f"--over {name}: '{recipe.name}' cannot be taken apart so: {reason}")
         else:
@@ -197,20 +198,14 @@ def _refusal(system: System, over: Over) -> str | None:
     return None
 
 
-def _of_losses(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
+def _of_losses(full: Recipe) -> Iterator[Variant]:
     system = next(iter(full.systems.values()))
     losses = system.losses
     for loss in losses:
         rest = tuple(x for x in losses if x is not loss)
-        if not any(_reads(x, "emotion") for x in rest):
-            names = listed([x.name for x in rest])
-            left_out.append(f"without {loss.name}: {names} would be left, and nothing would train the classifier")
-            continue
-        if _selects_by_nothing(system, rest):
-            left_out.append(f"without {loss.name}: {_UNTAUGHT}")
-            continue
-        recipe = _changed(full, **_taught_by(system, rest))
-        yield Variant(f"without-{_file(loss.name)}", "losses", f"without {loss.name}", loss.name, "", recipe)
+        if _why_not(system, rest) is None:
+            recipe = _changed(full, **_taught_by(system, rest))
+            yield Variant(f"without-{_file(loss.name)}", "losses", f"without {loss.name}", loss.name, "", recipe)
     if len(losses) > 2 and _reads(losses[0], "emotion") and not _selects_by_nothing(system, losses[:1]):
         first, others = losses[0].name, listed([x.name for x in losses[1:]])
         recipe = _changed(full, **_taught_by(system, losses[:1]))
@@ -218,6 +213,20 @@ def _of_losses(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
 
 
 _UNTAUGHT = "train.select is ccc, and no loss would be left that learns arousal, valence and dominance"
+
+
+def _why_not(system: System, losses: Sequence[Loss]) -> str | None:
+    """Why a system cannot be trained with these losses alone; ``None`` where it can."""
+    if not any(_reads(x, "emotion") for x in losses):
+        return f"{listed([x.name for x in losses])} would be left, and nothing would train the classifier"
+    return _UNTAUGHT if _selects_by_nothing(system, losses) else None
+
+
+def _losses_kept(full: Recipe) -> list[str]:
+    """The losses that cannot be left out, one line each."""
+    system = next(iter(full.systems.values()))
+    reasons = [(x.name, _why_not(system, [y for y in system.losses if y is not x])) for x in system.losses]
+    return [f"without {name}: {reason}" for name, reason in reasons if reason is not None]
 
 
 def _selects_by_nothing(system: System, losses: Sequence[Loss]) -> bool:
@@ -232,7 +241,7 @@ def _taught_by(system: System, losses: Sequence[Loss]) -> dict[str, Any]:
     return {"losses": losses, "model": Named.model_validate(kept)}
 
 
-def _of_augment(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
+def _of_augment(full: Recipe) -> Iterator[Variant]:
     steps = next(iter(full.systems.values())).augment
     for k, step in enumerate(steps):
         if step.name in MIXES:
@@ -253,7 +262,7 @@ def _of_augment(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
         yield Variant("no-augmentation", "augment", "no augmentation", f"augmentation ({names})", "", recipe)
 
 
-def _of_pooling(full: Recipe, left_out: list[str]) -> Iterator[Variant]:
+def _of_pooling(full: Recipe) -> Iterator[Variant]:
     model = next(iter(full.systems.values())).model
     heads, pooling = _head(model)
     mine = _pooling_name(heads, pooling)

@@ -122,7 +122,7 @@ def build(
         "calibrated_on": extra,
     }
     files[DIAGRAM] = reliability_diagram(about).encode()
-    files["card.md"] = write_card(run, about, held, notes).encode()
+    files["card.md"] = write_card(run, about, notes).encode()
     if licence:
         files["LICENCE.md"] = _licence_text(about).encode()
     encoders_of(features, str(run.folder), __version__)  # what could not be opened is not written

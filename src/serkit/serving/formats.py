@@ -141,13 +141,13 @@ def _timeline_table(p: Prediction) -> str:
         shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in p.summary.items())
         lines.append(f"  held, pauses within parts included: {shares}")
     for one in p.speakers:
-        sure = (
-            "no speech" if one.abstain == "no_speech" else f"{one.label} {one.confidence:.2f}" + "?" * bool(one.abstain)
-        )
+        sure = f"{one.label} {one.confidence:.2f}" + ("?" if one.abstain else "")
+        if one.abstain == "no_speech":
+            sure = "no speech"
         shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in one.summary.items())
         lines.append(
             f"  {one.speaker}: {sure}, {_seconds(one.speech_s)} of speech{_attributes(one)}"
-            + f"; held: {shares}" * bool(shares)
+            + (f"; held: {shares}" if shares else "")
         )
     if any(s.abstain for s in p.segments) or any(one.abstain for one in p.speakers):
         lines.append("  ?: unsure")

@@ -35,11 +35,11 @@ INTENDED = (
 )
 
 
-def write_card(run: Run, about: Mapping[str, Any], held: tuple[np.ndarray, np.ndarray], notes: str = "") -> str:
+def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     """The card as Markdown.
 
     Args:
-        run: with a written report. about: what ``bundle.json`` says. held: calibrated held-out scores and truth.
+        run: with a written report. about: what ``bundle.json`` says.
         notes: further Markdown, from whoever made the bundle.
 
     Raises:

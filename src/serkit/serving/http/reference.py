@@ -53,7 +53,7 @@ def page(openapi: Json, base: str = "") -> str:
     parts = [
         f"<h1>{escape(title)}</h1>{said}{key * keyed}",
         '<p class="muted">The same for programs: <a href="openapi.json">openapi.json</a>.</p>',
-        f'<nav aria-label="Contents"><ul>{"".join(_entry(*o) for o in operations)}</ul></nav>',
+        f'<nav aria-label="Contents"><ul>{"".join(_entry(method, path) for method, path, _ in operations)}</ul></nav>',
         '<h2 id="operations">Requests</h2>',
         *(_operation(method, path, row, base, keyed=keyed) for method, path, row in operations),
         '<h2 id="schemas">What goes in and out</h2>',
@@ -74,7 +74,7 @@ def _place(method: str, path: str) -> str:
     return "-".join([method.lower(), *words])
 
 
-def _entry(method: str, path: str, row: Json) -> str:
+def _entry(method: str, path: str) -> str:
     name = f'<span class="method">{method}</span> <code>{escape(path)}</code>'
     return f'<li><a href="#{_place(method, path)}">{name}</a></li>'
 

@@ -220,6 +220,12 @@ class StreamStart(Row):
     api_key: str | None = Field(None, max_length=500, repr=False)
 
 
+class StreamRequest(Row):
+    """A message of text after the first one."""
+
+    type: Literal["finish", "ping"]
+
+
 class LimitsRow(Row):
     """What the service takes at most."""
 

@@ -16,7 +16,7 @@ from serkit.serving.http.errors import Refused
 from serkit.serving.http.lanes import UNREAD
 from serkit.serving.http.logs import where
 from serkit.serving.http.process import Worker, WorkerLost
-from serkit.serving.http.schemas import StreamStart, first_fault
+from serkit.serving.http.schemas import StreamRequest, StreamStart, first_fault
 from serkit.serving.http.service import Service
 from serkit.serving.http.worker import Failure
 
@@ -146,12 +146,10 @@ async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str)
             if content is not None:
                 for event in _checked(await _ask(service, worker, "push", (key, content))):
                     await socket.send_json(event)
-            elif _asks(message, "finish"):
+            elif _asked(message) == "finish":
                 return True
-            elif _asks(message, "ping"):
-                await socket.send_json({"type": "pong"})
             else:
-                raise Refused("bad_request", 'expected samples as binary, or {"type": "finish"}')
+                await socket.send_json({"type": "pong"})
     finally:
         closing.cancel()
         if coming is not None:
@@ -169,8 +167,12 @@ async def _ask(service: Service, worker: Worker, name: str, payload: tuple[Any, 
         return await asked
 
 
-def _asks(message: dict[str, Any], kind: str) -> bool:
-    return "".join((message.get("text") or "").split()) == f'{{"type":"{kind}"}}'
+def _asked(message: dict[str, Any]) -> str:
+    """What a message of text asks for: ``finish`` or ``ping``."""
+    try:
+        return StreamRequest.model_validate_json(message.get("text") or "").type
+    except ValidationError:
+        raise Refused("bad_request", 'expected samples as binary, or {"type": "finish"}') from None
 
 
 async def _next(socket: WebSocket, limit_s: float) -> dict[str, Any]:
