@@ -1,4 +1,4 @@
-"""Writing whole files or none, and hashing plain values."""
+"""Atomic file writes, and hashes of plain values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     leaves of its part is removed by :func:`remove_parts`.
 
     Raises:
-        DiskFull: there is no room.
+        DiskFull: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ def parse(text: str, where: str) -> Any:
         where: the file, or what else the message should name.
 
     Raises:
-        SerkitError: not YAML, or a key that stands twice.
+        SerkitError: not YAML, or a key that occurs twice.
 
     >>> parse("lr: 1e-5", "recipe")
     {'lr': 1e-05}
@@ -30,7 +30,7 @@ def parse(text: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that stands twice."""
+    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that occurs twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' occurs twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

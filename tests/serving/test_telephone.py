@@ -81,4 +81,4 @@ def test_the_command_says_it_once_for_a_folder(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.count("\n") == 4
     assert done.stderr.count(NARROW) == 1
-    assert "so it is with 2 more" in done.stderr
+    assert "same for 2 more" in done.stderr

@@ -39,7 +39,7 @@ def pieces(n: int, size: int, context: int) -> list[Piece]:
 
 
 def batches(lengths: Sequence[int], budget: int, similar: float = 0.7) -> Iterator[list[int]]:
-    """Indices in batches of like length, so that little is padding: longest first.
+    """Indices in batches of similar length, so that little is padding: longest first.
 
     Args:
         lengths: positions of each item. budget: positions of a batch, padding counted (one item at least).

@@ -52,7 +52,7 @@ def cross_entropy(
     if batch.class_mask is not None:
         if bool((targets * ~batch.class_mask).any()) and not (soft and batch.targets is not None):
             row = int((targets * ~batch.class_mask).sum(1).argmax())
-            raise SerkitError(f"utterance '{batch.ids[row]}' has a label that its corpus is said not to have")
+            raise SerkitError(f"utterance '{batch.ids[row]}' has a label that its corpus is declared not to have")
         targets = _among(targets, batch.class_mask)
         logits = logits.masked_fill(~batch.class_mask, -math.inf)
     log_probs = logits.log_softmax(1)

@@ -1,4 +1,4 @@
-"""Cutting a recording that is still coming in: by speech, by window, by turns that are given."""
+"""Cutting a recording that is still being received: by speech, by window, by given turns."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ class Recent:
             SerkitError: they were forgotten, or are still to come.
         """
         if start < self._start or end > self.end:
-            raise SerkitError(f"samples {start} to {end} are not at hand ({self._start} to {self.end} are)")
+            raise SerkitError(f"samples {start} to {end} are not available ({self._start} to {self.end} are)")
         found, at = [], self._start
         for part in self._parts:
             if at + len(part) > start and at < end:
