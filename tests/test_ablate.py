@@ -66,9 +66,7 @@ def test_losses_each_off_and_the_first_alone():
 def test_of_two_losses_the_first_alone_is_already_there_and_a_classifier_is_always_trained():
     found = plan(recipe(losses=["cross_entropy", "center_loss"]), ["losses"])
     assert [v.key for v in found.variants] == ["full", "without-center_loss"]
-    assert found.left_out == (
-        "without cross_entropy: center_loss would be left, and nothing would train the classifier",
-    )
+    assert found.left_out == ("without cross_entropy: center_loss would be left, which cannot train the classifier",)
     found = plan(recipe(losses=["cross_entropy", "supcon"]), ["losses"])  # which asks for their shape alone
     assert [v.key for v in found.variants] == ["full", "without-supcon"]
 
@@ -83,7 +81,7 @@ def test_without_the_loss_of_attributes_there_is_no_head_for_them(toy_root):
         pipeline.stages.fit(v.recipe, toy(toy_root))
     found = plan(recipe("train.select=ccc", **system))
     assert {"without-ccc", "only-kl_soft", "plain"}.isdisjoint(by_key(found))
-    said = "train.select is ccc, and no loss would be left that learns arousal, valence and dominance"
+    said = "train.select is ccc, but no loss would be left that learns arousal, valence and dominance"
     assert {f"without ccc: {said}", f"plain: {said}"} <= set(found.left_out)
     scaled = {"name": "deepser", "hidden": 8, "attribute_head": True, "attribute_high": 5.0}
     found = by_key(plan(recipe(model=scaled, losses=["kl_soft", "attribute_mse"]), ["losses"]))
@@ -145,10 +143,10 @@ def test_all_at_once_and_what_does_not_apply_is_left_out_with_its_reason():
     [
         (["loses"], {}, "expected losses, augment, pooling; did you mean 'losses'"),
         (["losses"], {"losses": ["focal"]}, "its only loss is focal"),
-        (["losses", "augment"], {"augment": []}, "--over augment: 'apart' cannot be taken apart so: it has no augm"),
-        (["pooling"], {"model": "mean_pool"}, "has no frame-level attention to exchange .these have: compact, flam"),
+        (["losses", "augment"], {"augment": []}, "--over augment: 'apart' has no such variants: it has no augm"),
+        (["pooling"], {"model": "mean_pool"}, "has no frame-level attention to replace .these have: compact, flam"),
         (["pooling"], {"model": "cross_attention"}, "model 'cross_attention' has no frame-level attention"),
-        ([], {"losses": ["focal"], "augment": [], "model": "mean_pool"}, "'apart' has nothing to take apart: losses:"),
+        ([], {"losses": ["focal"], "augment": [], "model": "mean_pool"}, "'apart' has nothing to vary: losses:"),
     ],
 )
 def test_what_cannot_be_taken_apart_is_refused(over, system, message):
@@ -157,7 +155,7 @@ def test_what_cannot_be_taken_apart_is_refused(over, system, message):
 
 
 def test_one_system_of_several_is_named(small_text):
-    with pytest.raises(SerkitError, match="2 systems; say --system, one of sound, both"):
+    with pytest.raises(SerkitError, match="2 systems; choose one with --system: sound, both"):
         plan(parse_recipe(small_text), ["losses"])
     with pytest.raises(SerkitError, match="no such system; did you mean 'both'"):
         plan(parse_recipe(small_text), ["losses"], system="boht")

@@ -145,7 +145,7 @@ def test_counts_against_published_ones() -> None:
     assert "files-not-used" not in found
     kept = {"missing_audio": {"count": 1, "examples": ["x"], "rows_kept": True}}
     kept_found = by_code(audit(manifest(Path(), [], info=kept), decode=False))
-    assert "1 listed rows have no recording; they stand in the manifest" in kept_found["rows-without-audio"].message
+    assert "1 listed rows have no recording; they are in the manifest" in kept_found["rows-without-audio"].message
 
     joined = audit(manifest(Path(), [], info={"corpora": {"one": info, "two": kept}}), decode=False)
     told = [f.message for f in joined if f.code in ("count-differs", "rows-without-audio")]
@@ -206,7 +206,7 @@ def test_words_that_give_the_label_away() -> None:
         return ("anger", "neutral")[k // 20 % 2]
 
     found = by_code(audit(manifest(Path(), rows(told)), decode=False))
-    assert "words alone name the emotion of 40" in found["text-gives-label"].message
+    assert "words alone predict the emotion of 40" in found["text-gives-label"].message
     assert "text-gives-label" not in by_code(audit(manifest(Path(), rows(balanced)), decode=False))
 
 
@@ -257,7 +257,7 @@ def test_what_is_odd_about_a_recording_that_can_be_read_is_told(tmp_path: Path) 
     found = by_code(audit(manifest(tmp_path, rows)))
     assert found["broken-off"].ids == ("part",)
     assert found["broken-off"].severity == "warning"
-    assert "breaks off" in found["broken-off"].message
+    assert "is truncated" in found["broken-off"].message
     assert found["channels-cancel"].ids == ("turned",)
 
 
@@ -407,7 +407,7 @@ def test_one_speaker_under_two_names_is_suspected(tmp_path: Path, names: tuple[s
     hit = [f for f in audit(manifest(tmp_path, rows), decode=False) if f.code == "speakers-alike"]
     assert [f.severity for f in hit] == ([found] if found else [])
     for f in hit:
-        assert f"1 speakers may stand under several names ({names[0]}, {names[1]}), in several splits" in f.message
+        assert f"1 speakers may have several names ({names[0]}, {names[1]}), in several splits" in f.message
         assert f.ids == ("c0", "c1")
     together = [replace(u, split="train") for u in rows]
     said = [f for f in audit(manifest(tmp_path, together), decode=False) if f.code == "speakers-alike"]

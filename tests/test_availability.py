@@ -70,14 +70,14 @@ def test_what_was_looked_at_is_said_and_what_was_not(tmp_path: Path) -> None:
     """Loadable it was called whatever numbers, or bytes that are none, stood in a file of the right size."""
     code, said = ask("--check", f"path:{tiny_folder('wavlm', tmp_path / 'mine')}")
     assert code == 0
-    assert "loadable: yes, by its files, sizes, shapes, names of the layers; its numbers are read when" in said
+    assert "loadable: yes, by its files, sizes, shapes, names of the layers; its values are read when" in said
     (row,) = json.loads(ask("--check", f"path:{tiny_folder('facodec', tmp_path / 'codec')}", "--json")[1])
     assert (row["loadable"], row["looked_at"]) == (True, "files, sizes"), "a .bin says little before it is read"
     file = tmp_path / "mine" / "model.safetensors"
     file.write_bytes(bytes(file.stat().st_size))
     code, said = ask("--check", f"path:{file.parent}")
     assert code == 1
-    assert f"loadable: no ({file} is no safetensors file)" in said
+    assert f"loadable: no ({file} is not a safetensors file)" in said
 
 
 def test_several_names_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_several_names_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["name"] for row in json.loads(said)] == ["logmel/40", "wavlm/random", "mfcc/13"]
     code, said = ask("logmel/40", "mfcc/13")
     assert code == 2
-    assert "to look at some: serkit encoders --check logmel/40 mfcc/13" in said
+    assert "to check some: serkit encoders --check logmel/40 mfcc/13" in said
     hub_with(monkeypatch)
     assert ask("--lock", "wavlm/large", "wavlm/base")[0] == 0
     assert set(checkpoints.locked()) == {"wavlm/large", "wavlm/base"}
@@ -197,7 +197,7 @@ def test_lock_keeps_commits_that_specs_then_carry(monkeypatch: pytest.MonkeyPatc
 
 def test_a_refused_model_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     hub_with(monkeypatch, refused="openai/whisper-tiny")
-    with pytest.raises(RunFailed, match=r"gives no commit of whisper/tiny \(openai/whisper-tiny\); \d+ others"):
+    with pytest.raises(RunFailed, match=r"has no commit of whisper/tiny \(openai/whisper-tiny\); \d+ others"):
         availability.lock()
     assert set(checkpoints.locked()) == set(BY_NAME) - {"whisper/tiny"}
 

@@ -215,10 +215,10 @@ def test_names_that_are_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_without_a_network_the_error_says_what_to_do() -> None:
     with pytest.raises(
-        SerkitError, match=r"openai/whisper-large-v3 cannot be fetched.*roots\.yaml.*whisper/large-v3: DIR"
+        SerkitError, match=r"openai/whisper-large-v3 cannot be downloaded.*roots\.yaml.*whisper/large-v3: DIR"
     ):
         Whisper("whisper/large-v3").load()
-    with pytest.raises(SerkitError, match=r"config\.json of some/model cannot be fetched"):
+    with pytest.raises(SerkitError, match=r"config\.json of some/model cannot be downloaded"):
         Whisper("hub:some/model")
 
 
@@ -229,7 +229,7 @@ def test_all_that_cannot_be_had_is_named_in_one_line(folder: Path, tmp_path: Pat
     with pytest.raises(SerkitError) as error:
         checkpoints.require(checkpoints.resolve(name) for name in names)
     said = str(error.value)
-    assert said.startswith("2 models cannot be fetched here: this machine does not reach the hub (")
+    assert said.startswith("2 models cannot be downloaded here: this machine cannot reach the hub (")
     assert "): whisper/large-v3 (openai/whisper-large-v3), wavlm/large (microsoft/wavlm-large); put downloaded" in said
     assert "'checkpoints: {whisper/large-v3: DIR, wavlm/large: DIR}'; encoder 'path:" in said
     assert said.count("no front end in") == 1

@@ -67,7 +67,7 @@ def test_prepare_says_what_it_left_out(recipe, clips, tmp_path):
     assert (code, said.count("\n")) == (0, 1)
     assert [line.strip() for line in notes.splitlines()] == [
         "note  clips left out: 12 of 'sadness'; 24 remain",
-        "note  rater votes left out, for labels that are no class of the clip's corpus here: pride (4 clips); "
+        "note  rater votes left out, because their label is not a class of the clip's corpus here: pride (4 clips); "
         "2 clips lost every vote",
     ]
 
@@ -273,7 +273,7 @@ def test_20_ms_and_silence_pass_and_the_audit_names_them(recipe, clips, tmp_path
     soundfile.write(clips.parent / "clips" / "c7.wav", np.zeros(RATE_HZ), RATE_HZ)
     code, _, error = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")
     assert code == 0, error
-    noted = next(line for line in error.splitlines() if "nothing to hear" in line)
+    noted = next(line for line in error.splitlines() if "nothing audible" in line)
     assert re.search(r"2 of \d+ recordings, .*exclude: \[\S*c4, \S*c7\]", noted), "said while it runs, too"
     code, said, _ = ask("audit", tmp_path / "run")
     lines = said.splitlines()
@@ -358,7 +358,7 @@ def test_a_label_with_a_typo_is_named_with_the_one_it_resembles(recipe, clips, t
     assert code == 2
     assert "label 'angr' (1 row, first: row 6) is not a known emotion; did you mean 'anger'?" in said
     said = run_table(recipe, clips, tmp_path, "--option", "own_labels=angr")[2]
-    assert "name it in drop_labels, or, if it is meant to be 'anger', set map_labels={angr: anger}" in said
+    assert "name it in drop_labels, or, if 'anger' is meant, set map_labels={angr: anger}" in said
 
 
 def test_a_speaker_in_two_splits_is_refused(recipe, clips, tmp_path):
@@ -457,7 +457,7 @@ def test_only_a_command_that_goes_on_says_so_after_ctrl_c(monkeypatch, capsys, f
 
     (tmp_path / "run").symlink_to(finished)
     assert exit_code(monkeypatch, tmp_path, words, called, stopped) == 130
-    more = "; the same command goes on from what was finished" if kept else ""
+    more = "; run the same command again to resume" if kept else ""
     assert capsys.readouterr().err == f"serkit: stopped{more}\n"
 
 
@@ -532,7 +532,7 @@ def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage,
     # shows 130 for both
     assert code in (130, -signal.SIGINT), shown
     assert "Traceback" not in shown, shown
-    assert shown.splitlines()[-1] == "serkit: stopped; the same command goes on from what was finished"
+    assert shown.splitlines()[-1] == "serkit: stopped; run the same command again to resume"
     assert shown.count("stopped") == 1
     assert (tmp_path / "run" / "manifest.jsonl").is_file()
 
@@ -551,7 +551,7 @@ door.main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "serkit: stopped; nothing was begun\n"
+    assert done.stderr == "serkit: stopped; nothing was started\n"
 
 
 @pytest.mark.parametrize(

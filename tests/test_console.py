@@ -72,8 +72,8 @@ def test_sizes_are_said_before_work_begins() -> None:
 
 
 def test_a_remark_is_one_line_whatever_its_length() -> None:
-    said = watched(StageBegins("extract", "mfcc/13"), Notice("nothing to hear in 2 recordings: " + "x" * 300))
-    assert next(line for line in said.splitlines() if line.strip().startswith("note  nothing to hear")).endswith("xxx")
+    said = watched(StageBegins("extract", "mfcc/13"), Notice("nothing audible in 2 recordings: " + "x" * 300))
+    assert next(line for line in said.splitlines() if line.strip().startswith("note  nothing audible")).endswith("xxx")
 
 
 def test_a_terminal_has_bars_and_keeps_what_became_of_each_network() -> None:

@@ -61,8 +61,8 @@ def test_what_is_no_track_is_refused_in_one_line() -> None:
         (b"", "", r"found no sound in it \(no samples\)"),
         (au(silent, RATE), "", r"found no sound in it \(no samples\)"),
         (au(sounds(0.1), RATE), "exit 1", r"found no sound in it \(exit 1\)"),
-        (b"RIFF" + bytes(40), "", "something else than the samples"),
-        (au(np.zeros((1, 1)), RATE).replace(b"\0\0\0\6", b"\0\0\0\3"), "", "something else than the samples"),
+        (b"RIFF" + bytes(40), "", "did not write the samples"),
+        (au(np.zeros((1, 1)), RATE).replace(b"\0\0\0\6", b"\0\0\0\3"), "", "did not write the samples"),
     ]:
         with pytest.raises(SerkitError, match=words) as error:
             track(content, failed).read(10_000)

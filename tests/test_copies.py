@@ -163,6 +163,6 @@ def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
 
 def test_copies_beside_augmented_waveforms_are_refused(tmp_path: Path) -> None:
     text = RECIPE.replace("augment: [feature_mixup]", "augment: [eam]")
-    with pytest.raises(SerkitError, match="would not read the recipe's copies; leave one of the two out"):
+    with pytest.raises(SerkitError, match="would not use the recipe's copies; leave out one of the two"):
         prepare(parse_recipe(text), read_corpora(["toy"], [tmp_path / "toy"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -44,7 +44,7 @@ def test_the_page_has_wa_and_ua_of_every_fold_their_mean_and_the_pool(folder):
     tree = json.loads((folder / "report" / "report.json").read_text())
     each = [f["systems"]["stack"]["uar"] for f in tree["folds"]]
     text = (folder / "report" / "report.md").read_text()
-    lines = text[text.index("### By fold, as the field reports it") :].splitlines()
+    lines = text[text.index("### By fold, as reported in the literature") :].splitlines()
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line.startswith("|")][:6]
     assert "fold 1" not in text
     assert ", folds 1, 2 of " in text
@@ -131,7 +131,7 @@ def test_the_pages_of_a_cross_validation_are_written_again_and_other_stages_name
         pipeline.Run(folder)
     tree = folder / "report" / "report.json"
     aside = tree.rename(tree.with_name("aside"))
-    with pytest.raises(SerkitError, match=r"fold1; it is not through: the same cv command goes on"):
+    with pytest.raises(SerkitError, match=r"fold1; it is not finished: run the same cv command again"):
         pipeline.Run(folder)
     aside.rename(tree)
 

@@ -143,7 +143,7 @@ def test_what_goes_wrong_far_away_is_one_line_here(
     stand_in.get = None
     real = Path.is_file
     monkeypatch.setattr(engines.Path, "is_file", lambda self: self.suffix != ".wav" and real(self))
-    refused(r"machine .* of the cluster does not see .*\.wav; share that folder")
+    refused(r"machine .* of the cluster cannot see .*\.wav; share that folder")
     store = FeatureStore(tmp_path / "s", Logmel("logmel/24").spec)
     assert not store.failures, "a machine without the recordings says nothing about them"
 

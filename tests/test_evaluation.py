@@ -123,7 +123,7 @@ def test_refusals():
         evaluate(predictions, manifest, split="tset")
     with pytest.raises(SerkitError, match="1 of 240 utterances have no row, first 'u239'"):
         evaluate(predictions.take(manifest.ids[:-1]), manifest, split="test")
-    with pytest.raises(SerkitError, match="40 rows are of no utterance of 'made', first 'u200'"):
+    with pytest.raises(SerkitError, match="40 rows match no utterance of 'made', first 'u200'"):
         evaluate(predictions, make_manifest(200), split="test")
     with pytest.raises(SerkitError, match="columns are neutral"):
         evaluate(dataclasses.replace(predictions, labels=LABELS[::-1]), manifest, split="test")

@@ -197,10 +197,10 @@ def test_raters_and_waveforms_that_are_not_there_are_refused(tmp_path):
         train_network(dropout, made_config(dropout), examples, examples, tmp_path, device="cpu")
     deaf = dataclasses.replace(examples, hearing=None)
     eam = made_system(features=["logmel/24"], augment=["eam"])
-    with pytest.raises(SerkitError, match="'eam' changes waveforms, and these examples come without them"):
+    with pytest.raises(SerkitError, match="'eam' changes waveforms, and these examples have none"):
         train_network(eam, made_config(eam), deaf, deaf, tmp_path, device="cpu")
     late = made_system(features=["logmel/24"], augment=["spec_augment", "eam"])
-    with pytest.raises(SerkitError, match="stands after SpecAugment"):
+    with pytest.raises(SerkitError, match="comes after SpecAugment"):
         train_network(late, made_config(late), examples, examples, tmp_path, device="cpu")
 
 

@@ -118,7 +118,7 @@ def test_the_published_recipe_is_killed_resumed_and_saved_whole(wavlm: Path, toy
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert "1 network (float32 weights) of the system `mll`, " in card
     began = f"`wavlm/large` (revision {config.backbone['revision']}, licence {config.backbone['licence']})"
-    assert f"Trained further, and inside: {began}. Needed beside it: none" in card, "its licence matters too"
+    assert f"Fine-tuned and included: {began}. Also needed: none" in card, "its licence matters too"
     shutil.rmtree(wavlm)
     network, _ = load_network(folder)
     assert sum(p.numel() for p in network.parameters()) > 10_000

@@ -23,13 +23,13 @@ BACKBONE = "name: r\nsystems: {a: {features: [waveform], model: {name: speech_ba
     [
         (
             ["train.decay=0.5"],
-            "train.decay: it changes nothing while schedule is 'cosine_epoch'; it needs schedule 'exp",
+            "train.decay: it has no effect while schedule is 'cosine_epoch'; it needs schedule 'exp",
         ),
-        (["systems.b.train.decay=0.5"], "systems.b.train.decay: it changes nothing"),
+        (["systems.b.train.decay=0.5"], "systems.b.train.decay: it has no effect"),
         (["train.lr_min=0", "train.schedule=constant"], "needs schedule 'cosine_epoch' or 'cosine'"),
-        (["train.draw=passes"], "train.draw: it changes nothing while balance is null; it needs balance to be on"),
-        (["systems.a.balance=class", "systems.b.train.draw=passes"], "systems.b.train.draw: it changes nothing"),
-        (["losses.supcon.max_frames=4", "losses.supcon.level=utterance"], "supcon.max_frames: it changes nothing"),
+        (["train.draw=passes"], "train.draw: it has no effect while balance is null; it needs balance to be on"),
+        (["systems.a.balance=class", "systems.b.train.draw=passes"], "systems.b.train.draw: it has no effect"),
+        (["losses.supcon.max_frames=4", "losses.supcon.level=utterance"], "supcon.max_frames: it has no effect"),
         (["augment.noise.color=pink", "augment.noise.folder=rooms"], "color: .* while folder is 'rooms'; .* null"),
     ],
 )
@@ -60,7 +60,7 @@ def test_adapters_and_rates_of_a_backbone_need_their_tuning():
         ("backbone_lr=1e-5", "frozen"),
         ("attention_dropout=0.1", "full"),
     ):
-        with pytest.raises(SerkitError, match="changes nothing"):
+        with pytest.raises(SerkitError, match="has no effect"):
             parse_recipe(BACKBONE, [f"model.{key}", f"model.tuning={tuning}"])
     parse_recipe(BACKBONE, ["model.lora_rank=4", "model.tuning=lora", "model.heads=4", "model.attention_dropout=0.1"])
 
@@ -69,7 +69,7 @@ def test_a_setting_of_the_file_that_changes_nothing_is_told_and_not_refused():
     text = BASE.replace("b: {", "b: {train: {schedule: cosine, decay: 0.8}, ")
     recipe = parse_recipe(text)
     (note,) = idle_notes(recipe.systems, recipe.systems)
-    assert note.startswith("train.decay changes nothing while schedule is ")
+    assert note.startswith("train.decay has no effect while schedule is ")
     used = parse_recipe(text, ["systems.b.train.schedule=exponential"])
     assert idle_notes(used.systems, recipe.systems) == []
     frozen = load_recipe("finetune", ["model.backbone=wavlm/base", "model.tuning=frozen"])
@@ -100,7 +100,7 @@ def test_every_need_names_a_setting_that_is_there():
 def test_a_need_is_unmet_in_words():
     need = Needs("tuning", "full", "lora")
     assert need.unmet("lora") == ""
-    assert need.unmet("frozen") == "changes nothing while tuning is 'frozen'; it needs tuning 'full' or 'lora'"
+    assert need.unmet("frozen") == "has no effect while tuning is 'frozen'; it needs tuning 'full' or 'lora'"
     assert [bool(Needs("heads").unmet(value)) for value in (None, False, 0, "none", 1, "class")] == [True] * 4 + [
         False
     ] * 2

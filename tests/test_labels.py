@@ -74,14 +74,14 @@ def test_votes_for_labels_outside_are_left_out_and_counted():
     assert left_out(apply_labels(corpus(), recipe())) == left_out(corpus()) == []
     assert left_out(fitted) == [
         "clips left out: 3 of 'calm'; 9 remain",
-        "rater votes left out, for labels that are no class of the clip's corpus here: calm (2 clips), pride "
+        "rater votes left out, because their label is not a class of the clip's corpus here: calm (2 clips), pride "
         "(2 clips); 1 clip lost every vote",
     ]
 
 
 def test_an_empty_label_is_named_with_the_one_it_resembles():
     rows = [*corpus().utterances, Utterance("late", "x", split="test", emotion="nuetral")]
-    with pytest.raises(SerkitError, match=r"'nuetral' has no training clip.*map_labels where it is meant .*'neutral'"):
+    with pytest.raises(SerkitError, match=r"'nuetral' has no training clip.*map_labels if 'neutral' is meant"):
         apply_labels(Manifest("c", ("anger", "calm", "neutral", "nuetral"), tuple(rows)), recipe())
 
 

@@ -35,7 +35,7 @@ def test_a_precision_that_a_cpu_does_not_train_in_is_refused_before_anything_is_
     for device in ("cpu", "auto"):
         with pytest.raises(SerkitError, match=r"train\.precision 'fp16' needs a GPU: on a CPU it would be fp32"):
             pipeline.run_all(run, pipeline.Machine(tmp_path / "store", device))
-    with pytest.raises(SerkitError, match="this torch sees no GPU"):
+    with pytest.raises(SerkitError, match="this torch finds no GPU"):
         pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cuda"))
     assert not (tmp_path / "store").exists()
 

@@ -222,4 +222,4 @@ def reference_macro(truth, answer):
 def test_bs_f1_of_a_balanced_set_says_that_all_subsets_are_the_whole():
     values, text = bs_f1(np.array([[30, 10], [5, 35]]))
     assert values.std() < 1e-12
-    assert "all subsets are the whole" in text
+    assert "every subset is the whole set" in text

@@ -82,7 +82,7 @@ def test_losses_with_state_bring_their_parameters_and_a_learned_scale_too():
 
 
 def test_what_cannot_be_summed_is_refused():
-    with pytest.raises(SerkitError, match="'cross_entropy' stands twice"):
+    with pytest.raises(SerkitError, match="'cross_entropy' occurs twice"):
         made(losses=["cross_entropy", "cross_entropy"])
     system = made_system(losses=["center_loss"])
     with pytest.raises(SerkitError, match="needs a network with an embedding"):

@@ -143,7 +143,7 @@ def test_a_stage_before_its_time_says_what_to_run(small_text, toy_root, tmp_path
         pipeline.train_run(run, machine)
     with pytest.raises(SerkitError, match="no predictions at"):
         pipeline.stack_run(run)
-    with pytest.raises(SerkitError, match=r"early: nothing is stacked yet as recipe.yaml says; run stack first"):
+    with pytest.raises(SerkitError, match=r"early: there is no stack yet for this recipe.yaml; run stack first"):
         pipeline.evaluate_run(run)
     with pytest.raises(SerkitError, match="holds no run"):
         pipeline.Run(tmp_path)
@@ -153,7 +153,7 @@ def test_the_stack_of_other_settings_is_not_measured_as_that_of_these(finished, 
     """Between prepare and stack, what lies in the folder is of the recipe before."""
     before = report(finished)
     pipeline.prepare(parse_recipe(small_text, ["stack.seed=9"]), toy(toy_root), finished)
-    with pytest.raises(SerkitError, match=r"nothing is stacked yet as recipe.yaml says; run stack first"):
+    with pytest.raises(SerkitError, match=r"there is no stack yet for this recipe.yaml; run stack first"):
         pipeline.evaluate_run(pipeline.Run(finished), machine)
     assert report(finished) == before
     pipeline.stack_run(pipeline.Run(finished))
@@ -304,7 +304,7 @@ def test_what_cannot_work_is_refused_before_extraction(small_text, toy_root, tmp
         assert not (tmp_path / "no").exists()
 
     refused("crossfit.folds is 9 and train has 4 speakers", manifest, "crossfit.folds=9")
-    refused("no utterance in split 'test'.*: take .*--no-test", manifest.where(lambda u: u.split != "test"))
+    refused("no utterance in split 'test'.*: use .*--no-test", manifest.where(lambda u: u.split != "test"))
     refused("of split 'dev' in 'toy' has a label", _unlabelled(manifest, "dev"))
     few = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.id == _first(manifest, "fear"))
     refused("'fear' has fewer than 2 training clips", few)
@@ -312,7 +312,7 @@ def test_what_cannot_work_is_refused_before_extraction(small_text, toy_root, tmp
     refused("'fear' is by speakers of one cross-fitting fold", lone)
     without = manifest.where(lambda u: u.emotion != "neutral")
     others = [label for label in manifest.labels if label != "fear"]
-    refused("'toy' has one class left, 'fear', and there must be two", manifest, f"drop_labels={others}")
+    refused("'toy' has one class left, 'fear', and at least two are needed", manifest, f"drop_labels={others}")
     refused("balance: neutral needs clips of 'neutral'", without, "drop_labels=[neutral]")
 
 

@@ -16,7 +16,7 @@ def table(ids=("a", "b"), models=None, kind="logit", scores=None, seen=None):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ids": ("a", "a")}, "an utterance stands twice for the same model"),
+        ({"ids": ("a", "a")}, "an utterance occurs twice for the same model"),
         ({"scores": [[1, np.nan], [0, 0]]}, "the scores of 'a' are not finite"),
         ({"scores": [[1, 2]]}, r"expected \(2, 2\)"),
         ({"kind": "prob", "scores": [[0.5, 0.5], [0.9, 0.3]]}, "probabilities of 'b' do not sum to 1"),

@@ -141,7 +141,7 @@ def test_the_folds_of_a_corpus_of_ones_own_stand_on_its_card(tmp_path, monkeypat
     )
     with pytest.raises(SerkitError, match="has no protocol: its card names none"):
         fold_numbers(["own_corpora.mine"], None, "all")
-    with pytest.raises(SerkitError, match=r"corpus 'bare_corpora.mine' has no card, which names its protocols"):
+    with pytest.raises(SerkitError, match=r"corpus 'bare_corpora.mine' has no card with its protocols"):
         fold_numbers(["bare_corpora.mine"], None, "1,2")
 
 

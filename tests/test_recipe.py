@@ -47,7 +47,7 @@ def test_transcripts_are_a_name_or_a_mapping():
     assert parse_recipe(BASE, ["transcripts=whisper/small"]).fingerprint != forced.fingerprint
     with pytest.raises(SerkitError, match=r"unknown key 'transcripts\.lang'; did you mean 'language'"):
         parse_recipe(BASE, ["transcripts={name: whisper/small, lang: de}"])
-    with pytest.raises(SerkitError, match="'corpus' is read, not heard, and takes no language"):
+    with pytest.raises(SerkitError, match="'corpus' is read and not recognised; it takes no language"):
         parse_recipe(BASE, ["transcripts={name: corpus, language: de}"])
 
 
@@ -77,11 +77,11 @@ def test_features_are_told_apart_by_their_parameters():
         ("name: r\nsystems: {a: {features: [logmel], train: {lr: -1}}}", "systems.a.train.lr: .*greater than 0"),
         ("name: r\nsystems: {a: {features: [logmel], balance: clas}}", "systems.a.balance"),
         ("name: r\nsystems: {a: {features: []}}", "systems.a.features"),
-        ("name: r\nsystems: {a: {features: [logmel, logmel]}}", "the same feature stands twice"),
+        ("name: r\nsystems: {a: {features: [logmel, logmel]}}", "the same feature occurs twice"),
         ("name: r\nsystems: {}", "systems"),
         ("systems: {a: {features: [logmel]}}", "name: field required"),
         ("name: r\nsystems: {a: {features: [logmel]}}\ncrossfit: null", "a stack needs out-of-fold scores"),
-        ("name: r\nname: s\nsystems: {a: {features: [logmel]}}", "key 'name' stands twice"),
+        ("name: r\nname: s\nsystems: {a: {features: [logmel]}}", "key 'name' occurs twice"),
         ("name: [", "is not valid YAML"),
         ("- a", "expected a mapping"),
         ("", "expected a mapping"),

@@ -34,7 +34,7 @@ def prepare(tmp_path, system, manifest=None):
     [
         (
             "model: compact, losses: [cross_entropy, neutral_margin]",
-            "neutral_margin: this network gives no neutral logit; set neutral_head: true in its model",
+            "neutral_margin: this network has no neutral logit; set neutral_head: true in its model",
         ),
         (
             "model: {name: cross_attention, neutral_head: true}, losses: [{name: neutral_margin, neutral: neutrl}]",
@@ -42,19 +42,19 @@ def prepare(tmp_path, system, manifest=None):
         ),
         (
             "model: compact, losses: [ccc]",
-            "the loss 'ccc' needs a network with an attribute head and this one gives emotion only: set "
+            "the loss 'ccc' needs a network with an attribute head, but this one gives emotion only: set "
             "attribute_head: true in a model that has it, or leave the loss out",
         ),
         (
             "model: {name: compact, attribute_head: true}, losses: [ccc]",
-            "the loss 'ccc' needs arousal, valence or dominance and these clips have none: leave it out",
+            "the loss 'ccc' needs arousal, valence or dominance, but these clips have none: leave it out",
         ),
         (
             "model: mean_pool, losses: [supcon]",
             "the loss 'supcon' at frame level needs a network with frames; or set level: utterance",
         ),
         ("model: mean_pool, losses: [{name: focal, class_weights: [1, 2]}]", "expected 3 numbers, none negative"),
-        ("model: mean_pool, losses: [focal, focal]", "the loss 'focal' stands twice in one system"),
+        ("model: mean_pool, losses: [focal, focal]", "the loss 'focal' occurs twice in one system"),
         ("model: mean_pool, augment: [annotator_dropout]", "set train.targets: votes"),
     ],
 )
@@ -89,17 +89,17 @@ def test_a_second_system_that_differs_in_what_selects_it_is_asked_too(tmp_path):
 @pytest.mark.parametrize(
     ("system", "said"),
     [
-        ("model: {name: compact, attribute_head: true}, losses: [kl_soft]", "no loss of the system teaches it"),
+        ("model: {name: compact, attribute_head: true}, losses: [kl_soft]", "no loss of the system trains it"),
         (
             "model: {name: flam, attribute_head: true}, losses: [{name: ccc, weights: [1, 0, 1]}, focal]",
-            "no loss of the system teaches it",  # valence is all that is known
+            "no loss of the system trains it",  # valence is all that is known
         ),
         ("model: compact, losses: [kl_soft], train: {select: ccc}", "the network gives emotion only"),
         (
             "model: {name: compact, attribute_head: true}, losses: [ccc]",
-            r"no loss of the system \(ccc\) teaches the classifier of emotions",
+            r"no loss of the system \(ccc\) trains the emotion classifier",
         ),
-        ("model: compact, losses: [center_loss, supcon]", "teaches the classifier of emotions"),
+        ("model: compact, losses: [center_loss, supcon]", "trains the emotion classifier"),
         (
             "model: {name: deepser, attribute_head: true}, losses: [kl_soft, attribute_mse]",
             r"rated from 0\.5 to 0\.5, and the attribute head answers 1 to 7: set model\.attribute_low",
@@ -125,7 +125,7 @@ def test_what_it_has_is_not_refused(tmp_path, system):
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "{name: cross_entropy, soft: false, label_smoothing: 0.1}"])
 def test_votes_that_no_loss_would_learn_are_refused(tmp_path, loss):
-    with pytest.raises(SerkitError, match=r"systems.mine: train.targets is votes, and what it trains with \(cross_ent"):
+    with pytest.raises(SerkitError, match=r"systems.mine: train.targets is votes, but its losses \(cross_ent"):
         prepare(tmp_path, f"model: mean_pool, losses: [{loss}], train: {{targets: votes}}", RATED)
     for soft in ("kl_soft", "focal", "generalized_cross_entropy", "{name: cross_entropy, soft: true}"):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
@@ -180,7 +180,7 @@ def on_backbone(tmp_path, backbone, more=""):
         ("roberta/base", "", "is of the family 'roberta', expected one of wavlm, hubert, wav2vec2, distilhubert"),
         ("wavlm/base", ", tuning: lora, lora_targets: [q_prj]", "no linear layer 'q_prj'; did you mean 'q_proj'?"),
         ("wavlm/base", ", heads: 7", "7"),
-        ("wavlm/base", ", neutral_head: false", "neutral_margin: this network gives no neutral logit"),
+        ("wavlm/base", ", neutral_head: false", "neutral_margin: this network has no neutral logit"),
         ("'path:/nowhere/at/all'", "", "no folder /nowhere/at/all"),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_folder_of_a_backbone_is_looked_at_and_not_loaded(tmp_path, no_network
         on_backbone(tmp_path / "other", f"'path:{text}'")
     with (speech / "model.safetensors").open("r+b") as weights:
         weights.truncate(1000)
-    with pytest.raises(SerkitError, match=r"systems\.mine: encoder 'path:.*is cut short"):
+    with pytest.raises(SerkitError, match=r"systems\.mine: encoder 'path:.*is truncated"):
         on_backbone(tmp_path / "other", f"'path:{speech}'")
 
 
@@ -285,7 +285,7 @@ def test_a_model_of_ones_own_is_built_on_the_width_it_will_have(tmp_path, monkey
         "systems.mine: model 'lab_of_tests.Deep' cannot be built: ValueError: rank 0 is no rank "
         f"({tmp_path / 'lab_of_tests.py'}, line 10)"
     )
-    with pytest.raises(SerkitError, match=r"^systems\.mine: neutral_margin: this network gives no neutral logit"):
+    with pytest.raises(SerkitError, match=r"^systems\.mine: neutral_margin: this network has no neutral logit"):
         prepare(tmp_path / "b", "model: lab_of_tests.Deep, losses: [neutral_margin]")
 
 

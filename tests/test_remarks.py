@@ -62,9 +62,9 @@ def test_a_cut_file_says_so_and_a_whole_one_does_not(kind: str, subtype: str, ra
     assert notes(content) == ()
     half = notes(content[: len(content) // 2])
     assert len(half) == 1
-    assert "breaks off" in half[0]
+    assert "is truncated" in half[0]
     if kind == "MP3":
-        assert half[0] == "the MP3 breaks off: 50% of what its header promises is there"
+        assert half[0] == "the MP3 is truncated: 50% of what its header declares is present"
 
 
 @pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("AIFF", "PCM_16")])
@@ -110,7 +110,7 @@ def test_what_a_decoder_leaves_out_of_a_whole_mp3_is_said(says_length: bool) -> 
     assert notes(content) == ()
     (line,) = notes(content[:at] + other + content[at:])
     assert line.startswith("the recording is damaged: only ")
-    assert line.endswith(" could be decoded, and that is what was heard")
+    assert line.endswith(" could be decoded, and only that was used")
     assert ("of 4.00 s" in line) == says_length
 
 
@@ -130,7 +130,7 @@ def test_a_file_is_left_where_it_was(tmp_path: Path) -> None:
         file.seek(17)
         remarks.look_at(file)
         assert file.tell() == 17
-    assert "breaks off" in remarks.ending
+    assert "is truncated" in remarks.ending
     for source in (path, str(path), content):
         again = Remarks()
         again.look_at(source)
@@ -223,7 +223,7 @@ def test_notes_come_with_the_answer(model: Model, tmp_path: Path) -> None:
         (line,) = found.notes
         assert line.startswith(CANCEL)
     cut = encoded(chirp(), "OGG", "VORBIS")
-    assert "breaks off" in model.predict(cut[: len(cut) // 2]).notes[0]
+    assert "is truncated" in model.predict(cut[: len(cut) // 2]).notes[0]
     assert model.predict(chirp(), rate_hz=RATE).notes == ()
 
 

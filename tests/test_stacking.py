@@ -335,7 +335,7 @@ def test_loading_refuses_what_is_not_a_stack(tmp_path):
     RandomForestStack(trees=2, min_leaf=2).fit(planted(train), train).save(tmp_path)
     kept = (tmp_path / "models.skops").read_bytes()
     skops.io.dump([np.vectorize(len)], tmp_path / "models.skops")
-    with pytest.raises(SerkitError, match="holds types a stack has no use for"):
+    with pytest.raises(SerkitError, match="holds types a stack does not use"):
         load(tmp_path)
     (tmp_path / "models.skops").write_bytes(kept[:500])
     with pytest.raises(SerkitError, match="cannot be read"):

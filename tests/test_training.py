@@ -353,7 +353,7 @@ def test_bf16_runs_and_an_unknown_device_is_refused(tmp_path):
     with pytest.raises(SerkitError, match="expected auto, cpu or cuda"):
         train_network(system, made_config(system), train, dev, tmp_path / "x", device="gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(SerkitError, match="this torch sees no GPU"):
+        with pytest.raises(SerkitError, match="this torch finds no GPU"):
             train_network(system, made_config(system), train, dev, tmp_path / "x", device="cuda")
 
 
@@ -423,5 +423,5 @@ def test_two_processes_follow_the_course_of_one(tmp_path):
 def test_an_augmentation_that_could_not_act_is_refused(tmp_path):
     system = made_system(augment=["gain"])
     train, dev = made_examples()
-    with pytest.raises(SerkitError, match="'gain' changes waveforms, and these examples come without"):
+    with pytest.raises(SerkitError, match="'gain' changes waveforms, and these examples have none"):
         train_network(system, made_config(system), train, dev, tmp_path, device="cpu")

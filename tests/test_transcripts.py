@@ -87,7 +87,7 @@ def test_the_corpus_or_a_table_needs_no_model(manifest: Manifest, tmp_path: Path
     with pytest.raises(SerkitError, match="expected the columns id and text, got name, words"):
         transcribe(manifest, str(table), path)
     table.write_text("id,text\na,x\na,y\n")
-    with pytest.raises(SerkitError, match="stands twice"):
+    with pytest.raises(SerkitError, match="occurs twice"):
         transcribe(manifest, str(table), path)
     assert not path.exists()
 
@@ -245,7 +245,7 @@ def test_the_real_classes_with_tiny_weights(manifest: Manifest, tmp_path: Path) 
     assert alone == transcribe(manifest, "whisper/random", tmp_path / "four.jsonl", batch_size=4) == found
     forced = transcribe(manifest, "whisper/random", tmp_path / "t.jsonl", language="de")
     assert {t.language for k, t in forced.items() if k != "c"} == {"de"}
-    with pytest.raises(SerkitError, match="knows no language 'fr'; known: de, en"):
+    with pytest.raises(SerkitError, match="does not know the language 'fr'; known: de, en"):
         transcribe(manifest, "whisper/random", tmp_path / "t.jsonl", language="fr")
     with pytest.raises(SerkitError, match="no encoder 'whisper/larg-v3'; did you mean 'whisper/large-v3'"):
         transcribe(manifest, "whisper/larg-v3", tmp_path / "t.jsonl")
@@ -274,7 +274,9 @@ def test_faster_whisper_is_an_extra(manifest: Manifest, tmp_path: Path, monkeypa
     package = SimpleNamespace(WhisperModel=WhisperModel, download_model=download_model)
     monkeypatch.setitem(sys.modules, "faster_whisper", package)
     monkeypatch.setattr(asr, "unreached", lambda hub: "ConnectError")
-    with pytest.raises(SerkitError, match=r"faster-whisper 'base' cannot be fetched here: this machine does not reach"):
+    with pytest.raises(
+        SerkitError, match=r"faster-whisper 'base' cannot be downloaded here: this machine cannot reach"
+    ):
         transcribe(manifest, "whisper/base", tmp_path / "t.jsonl", engine="faster-whisper")
     monkeypatch.setattr(asr, "unreached", lambda hub: "")
     found = transcribe(manifest, "whisper/base", tmp_path / "t.jsonl", engine="faster-whisper")

@@ -18,14 +18,14 @@ from serkit.types import Manifest, Utterance
         ({"id": ".hidden"}, "not file-name safe"),
         ({"id": ""}, "not file-name safe"),
         ({"id": "x" * 201}, "not file-name safe"),
-        ({"speaker": ""}, "speaker is empty; an absent speaker is None"),
+        ({"speaker": ""}, "speaker is empty; leave speaker out"),
         ({"emotion": ""}, "emotion is empty"),
         ({"split": "valid"}, "split 'valid' is not one of"),
         ({"split": "tset"}, "did you mean 'test'"),
         ({"start_s": -1.0}, "start_s is -1.0"),
         ({"start_s": 2.0, "end_s": 2.0}, "end_s 2.0 is not after start_s 2.0"),
         ({"end_s": math.inf}, "end_s inf"),
-        ({"arousal": math.nan}, "an absent rating is None"),
+        ({"arousal": math.nan}, "leave arousal out"),
         ({"votes": {}}, "votes"),
         ({"votes": {"anger": -1}}, "votes"),
         ({"votes": {"anger": 0}}, "votes"),
@@ -38,11 +38,11 @@ def test_what_is_not_an_utterance_is_refused(changes, message):
 
 def test_a_manifest_is_checked_when_it_is_made():
     a = Utterance("a", "a.wav", speaker="s", split="train", emotion="anger")
-    with pytest.raises(SerkitError, match="'a' stands twice"):
+    with pytest.raises(SerkitError, match="'a' occurs twice"):
         Manifest("c", ("anger",), (a, a))
     with pytest.raises(SerkitError, match="emotion 'anger' is not among the labels"):
         Manifest("c", ("sadness",), (a,))
-    with pytest.raises(SerkitError, match="a label stands twice"):
+    with pytest.raises(SerkitError, match="a label occurs twice"):
         Manifest("c", ("anger", "anger"), ())
     b = Utterance("b", "b.wav", speaker="s", split="test")
     with pytest.raises(SerkitError, match=r"speaker 's' is in train and in test \(utterance 'b'\)"):

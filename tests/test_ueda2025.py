@@ -134,5 +134,5 @@ def test_a_recipe_may_name_a_folder_or_the_hub(folders: dict[str, Path]) -> None
     with pytest.raises(SerkitError, match="encoder 'wavlm' has no parameter 'layr'; did you mean 'layer'"):
         make_encoder(next(iter(misspelt.features.values())))
     absent = parse_recipe(text.format(name="hub:some/model"))
-    with pytest.raises(SerkitError, match=r"config\.json of some/model cannot be fetched"):
+    with pytest.raises(SerkitError, match=r"config\.json of some/model cannot be downloaded"):
         make_encoder(next(iter(absent.features.values())))

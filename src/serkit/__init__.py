@@ -1,4 +1,4 @@
-"""serkit: recorded speech in, emotion out, with numbers one can trust."""
+"""serkit: recorded speech in, emotion out, with numbers you can trust."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def adapt(recordings: Sequence[str | Path], out: str | Path, model: str | Path =
 
 
 def example() -> Path:
-    """Where the recording lies that comes with serkit: a short talk of two synthetic voices, to try things on.
+    """Path of the recording included in serkit: a short talk of two synthetic voices, to try things on.
 
     >>> example().name
     'example.flac'

@@ -1,4 +1,4 @@
-"""The door of the program: ``serkit …`` and ``python -m serkit …``. Ctrl-C is one line from the first moment on."""
+"""Entry point: ``serkit …`` and ``python -m serkit …``. Ctrl-C prints one line from the first moment on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-SAID = b"serkit: stopped; nothing was begun\n"
+SAID = b"serkit: stopped; nothing was started\n"
 
 
 def main() -> None:

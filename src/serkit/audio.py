@@ -1,4 +1,4 @@
-"""Sound in: a file, bytes or an array becomes ``(samples,)`` float32 mono 16 kHz, or one clear line.
+"""Sound in: a file, bytes or an array becomes ``(samples,)`` float32 mono 16 kHz, or one clear error message.
 
 Decoding is libsndfile's (WAV, FLAC, OGG, MP3, AIFF and more), resampling soxr's at its HQ setting.
 M4A, MP4 and other containers go through :mod:`serkit.containers`. Files are decoded block by block, so
@@ -83,9 +83,9 @@ def blocks(
     name = opening.label(source)
     start = 0.0 if start_s is None else float(start_s)
     if not (math.isfinite(start) and start >= 0) or (end_s is not None and not end_s > start):
-        raise SerkitError(f"{name}: the stretch {start_s} to {end_s} s is none: expected 0 <= start_s < end_s")
+        raise SerkitError(f"{name}: the stretch {start_s} to {end_s} s is empty: expected 0 <= start_s < end_s")
     if max_s is not None and end_s is not None and end_s - start > max_s:
-        raise SerkitError(f"{name}: {end_s - start:.1f} s asked for, the limit is {max_s:g} s (max_s)")
+        raise SerkitError(f"{name}: {end_s - start:.1f} s requested, the limit is {max_s:g} s (max_s)")
     remarks = Remarks() if remarks is None else remarks
     contained = opening.needs_ffmpeg(source)
     with containers.opened(source, name) if contained else opening.opened(source) as file:
@@ -235,9 +235,9 @@ def _decoded(
     known = file.frames < containers.UNKNOWN_FRAMES
     length_s = file.frames / rate if known else math.inf
     if start >= length_s:
-        raise SerkitError(f"{name}: start_s {start:g} lies after the end of the recording at {length_s:.3f} s")
+        raise SerkitError(f"{name}: start_s {start:g} is after the end of the recording at {length_s:.3f} s")
     if end_s is not None and end_s > length_s + END_TOLERANCE_S:
-        raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
+        raise SerkitError(f"{name}: end_s {end_s:g} is after the end of the recording at {length_s:.3f} s")
     if max_s is not None and end_s is None and known and length_s - start > max_s:
         raise SerkitError(f"{name}: {length_s - start:.1f} s long, the limit is {max_s:g} s (max_s)")
     gcd = math.gcd(rate, SAMPLE_RATE_HZ)
@@ -260,15 +260,15 @@ def _decoded(
             part = part[: keep - given]
         given += len(part)
         if limit is not None and given > limit:
-            raise SerkitError(f"{name}: goes on after {max_s:g} s, the limit (max_s)")
+            raise SerkitError(f"{name}: continues after {max_s:g} s, the limit (max_s)")
         if len(part):
             yield part
     if not known:  # the end is known only now
         length_s = start + given / SAMPLE_RATE_HZ
         if given == 0 and start > 0:
-            raise SerkitError(f"{name}: start_s {start:g} lies after the end of the recording")
+            raise SerkitError(f"{name}: start_s {start:g} is after the end of the recording")
         if end_s is not None and end_s > length_s + END_TOLERANCE_S:
-            raise SerkitError(f"{name}: end_s {end_s:g} lies after the end of the recording at {length_s:.3f} s")
+            raise SerkitError(f"{name}: end_s {end_s:g} is after the end of the recording at {length_s:.3f} s")
     if given == 0:
         yield np.zeros((1, file.channels) if apart else 1, dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a corpus before anything is trained on it: leakage, counts, broken sound, thin classes.
+"""What is wrong with a corpus before anything is trained on it: leakage, counts, broken audio, small classes.
 
 :func:`audit` takes a manifest and returns findings, worst first. Each says what was found, where, and
 what to do about it. Nothing is changed and nothing is skipped silently. Near duplicates are found by
@@ -31,7 +31,7 @@ from serkit.types import Manifest, Utterance
 SHORT_S = 0.3
 LONG_S = 60.0
 CLIPPED_SHARE = 0.001
-CANCELLED = "channels that cancel each other when averaged: turn one over, or keep one alone"
+CANCELLED = "channels that cancel each other when averaged: invert one, or keep only one"
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -75,7 +75,7 @@ def audit(
     missing = _missing(manifest)
     if missing:
         some = ", ".join(manifest.audio_path(u).name for u in missing[:3])
-        text = f"{len(missing)} recordings are not there or empty (such as {some}): complete the copy, or exclude them"
+        text = f"{len(missing)} recordings are missing or empty (such as {some}): complete the copy, or exclude them"
         found.append(finding("error", "missing-files", text, missing))
     if decode:
         absent = {u.id for u in missing}
@@ -155,7 +155,7 @@ def _signals(clips: Sequence[_Clip]) -> Iterable[Finding]:
         ("too-short", f"are under {SHORT_S} s: check their times, or exclude them", lambda c: c.duration_s < SHORT_S),
         ("too-long", f"are over {LONG_S:.0f} s: cut them with start_s and end_s", lambda c: c.duration_s > LONG_S),
         ("channels-cancel", f"have {CANCELLED}", lambda c: c.cancelled),
-        ("clipped", "are cut off at full scale: their loudness is not real", lambda c: c.clipped > CLIPPED_SHARE),
+        ("clipped", "are clipped at full scale: their loudness is not real", lambda c: c.clipped > CLIPPED_SHARE),
     )
     for code, text, holds in checks:
         hit = [c for c in good if holds(c)]
@@ -163,16 +163,16 @@ def _signals(clips: Sequence[_Clip]) -> Iterable[Finding]:
             yield finding("warning", code, f"{len(hit)} recordings {text}", hit)
     cut = [c for c in good if c.broken]
     if cut:
-        text = f"{len(cut)} recordings are read as far as they go: complete them, or exclude them; {cut[0].broken}"
+        text = f"{len(cut)} recordings are truncated: complete them, or exclude them; {cut[0].broken}"
         yield finding("warning", "broken-off", text, cut)
     rates = Counter(c.rate_hz for c in good).most_common()
     if len(rates) > 1:
         said = ", ".join(f"{n} at {rate} Hz" for rate, n in rates)
-        text = f"sample rates differ ({said}): all become {SAMPLE_RATE_HZ} Hz, yet bandwidth may tell them apart"
+        text = f"sample rates differ ({said}): all become {SAMPLE_RATE_HZ} Hz, but bandwidth may still tell them apart"
         yield finding("warning", "mixed-rates", text, (c for c in good if c.rate_hz != rates[0][0]))
     narrow = [c for c in good if c.rate_hz < SAMPLE_RATE_HZ]
     if narrow:
-        text = f"{len(narrow)} recordings are below {SAMPLE_RATE_HZ} Hz: nothing lies above half their rate"
+        text = f"{len(narrow)} recordings are below {SAMPLE_RATE_HZ} Hz: they contain nothing above half their rate"
         yield finding("info", "narrow-band", text, narrow)
     if good:
         s = np.array([c.duration_s for c in good])

@@ -134,5 +134,5 @@ def lock(wanted: Iterable[str] | None = None) -> dict[str, str]:
             raise SerkitError(f"encoder '{name}': the hub does not answer for {found.hub}: {reason}") from None
     write_text(lock_path(), json.dumps(table, indent=1, sort_keys=True) + "\n")
     if refused:
-        raise RunFailed(f"the hub gives no commit of {', '.join(refused)}; {len(table)} others stand in {lock_path()}")
+        raise RunFailed(f"the hub has no commit of {', '.join(refused)}; {len(table)} others are in {lock_path()}")
     return table

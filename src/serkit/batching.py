@@ -1,4 +1,4 @@
-"""What is to be done, in batches of like length that do not depend on what is done already."""
+"""Pending work in batches of similar length that do not depend on what is already done."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def items_of(
 
 
 def batches(items: Iterable[Item], budget_s: float, max_items: int = 256) -> list[Batch]:
-    """Group items of like length, so that little is padded; texts and audio apart, the longest batch first.
+    """Group items of similar length, so that little is padded; texts and audio apart, the longest batch first.
 
     Args:
         items: any order. budget_s: longest item times number of items stays within this many seconds,

@@ -1,4 +1,4 @@
-"""How sure a number is: resampling of speakers, and the balanced subsets behind BS-F1. Imports numpy only.
+"""Uncertainty of a number: resampling of speakers, and the balanced subsets behind BS-F1. Imports numpy only.
 
 Clips of one speaker are alike, so that resampling clips makes intervals far too narrow. What is drawn here,
 with replacement, is a speaker with all clips; a clip whose speaker is unknown stands for itself.
@@ -194,5 +194,5 @@ def bs_f1(confusion: np.ndarray, *, subsets: int = 100, per_class: int = 200, se
     present = with_truth(confusion)
     text = f"min-max of {subsets} balanced subsets, {size} per class"
     if (np.asarray(confusion).sum(axis=1)[present] == size).all():
-        text += " (the set is balanced: all subsets are the whole)"
+        text += " (the set is balanced: every subset is the whole set)"
     return macro_f1(drawn, present), text

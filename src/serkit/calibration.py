@@ -1,6 +1,6 @@
-"""Probabilities that mean what they say: scaling fitted on held-out speakers, and measured thresholds.
+"""Calibrated probabilities: scaling fitted on held-out speakers, and measured thresholds.
 
-Numbers in and out are plain arrays. numpy only, but for the vector scaling's optimiser (scipy, imported
+Numbers in and out are plain arrays. numpy only, except for the vector scaling's optimiser (scipy, imported
 where it is used), so that what was fitted is applied anywhere.
 """
 
@@ -21,7 +21,7 @@ from serkit.probabilities import MEASURED_FLOOR, log_losses, softmax
 Method = Literal["none", "temperature", "vector"]
 METHODS = ("none", "temperature", "vector")
 LEAST_ROWS = 20  # answers that a measured precision rests on
-WILSON = "95% Wilson, clips taken as independent"
+WILSON = "95% Wilson, clips treated as independent"
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def confidence_for(precision: float, probabilities: np.ndarray, truth: np.ndarra
         SerkitError: out of range, or no threshold that 20 answers reach was that precise.
     """
     if not 0 < precision < 1:
-        raise SerkitError(f"threshold {precision:g}: a precision between 0 and 1 is expected, such as 0.8")
+        raise SerkitError(f"threshold {precision:g}: expected a precision between 0 and 1, such as 0.8")
     p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
     order = np.argsort(-confidence, kind="stable")

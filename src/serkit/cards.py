@@ -1,4 +1,4 @@
-"""What is known of a corpus before it is read: its card, its protocols, the counts it should have."""
+"""What is known about a corpus before it is read: its card, its protocols, the counts it should have."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Protocol:
         name: such as ``ravdess-6fold-actor``. version: counts up when the split changes.
         folds: how many; folds are numbered from 1.
         description: one or two sentences: which speakers or sessions are test and dev of fold k.
-        speakers_shared: speakers stand on both sides, because the corpus allows no other way.
+        speakers_shared: some speakers are in two splits, because the corpus allows no other way.
         labels: the label set of the protocol where it is narrower than the corpus's.
         source: who defined it, or ``serkit``.
     """

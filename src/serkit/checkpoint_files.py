@@ -45,7 +45,7 @@ def read_json(path: Path, kind: type[Tree]) -> Tree:
     except FileNotFoundError:
         raise SerkitError(f"{path} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SerkitError(f"{path} is damaged, perhaps a download that was cut short ({error})") from None
+        raise SerkitError(f"{path} is damaged, perhaps an incomplete download ({error})") from None
     if not isinstance(tree, kind):
         wanted = "keys with values" if kind is dict else "a list"
         raise SerkitError(f"{path} is damaged: expected {wanted}, got {str(tree)[:40]!r}")
@@ -169,7 +169,7 @@ def _head(file: Path) -> tuple[int, bytes, str]:
         head = stream.read(8)
     if head.startswith(b"version "):
         return size, head, "is a pointer of Git LFS, not the weights; fetch them with git lfs pull"
-    return size, head, f"is cut short: {size} bytes" if len(head) < 8 else ""
+    return size, head, f"is truncated: {size} bytes" if len(head) < 8 else ""
 
 
 def _unlike_safetensors(file: Path, shapes: dict[str, list[int]]) -> str:
@@ -181,9 +181,9 @@ def _unlike_safetensors(file: Path, shapes: dict[str, list[int]]) -> str:
     with file.open("rb") as stream:
         stream.seek(8)
         if stream.read(1) != b"{":  # as every header begins
-            return "is no safetensors file"
+            return "is not a safetensors file"
         if 8 + length > size:
-            return f"is cut short: {size} bytes, expected more than {8 + length}"
+            return f"is truncated: {size} bytes, expected more than {8 + length}"
         try:
             table = json.loads(b"{" + stream.read(length - 1))
             spans = {name: row["data_offsets"] for name, row in table.items() if name != "__metadata__"}
@@ -194,14 +194,14 @@ def _unlike_safetensors(file: Path, shapes: dict[str, list[int]]) -> str:
                 if bits is not None and 8 * (end - begin) != bits * math.prod(shapes[name]):
                     return f"is damaged: '{name}' has {end - begin} bytes, which do not fit its shape {shapes[name]}"
         except (ValueError, TypeError, KeyError, AttributeError):
-            return "is no safetensors file"
+            return "is not a safetensors file"
     at = 0
     for begin, end in sorted(spans.values()):
         if begin != at:
-            return f"is damaged: by its header, tensors leave holes or lie on each other at byte {8 + length + at}"
+            return f"is damaged: by its header, tensors leave gaps or overlap at byte {8 + length + at}"
         at = end
     if size != 8 + length + at:
-        what = "is cut short" if size < 8 + length + at else "is damaged"
+        what = "is truncated" if size < 8 + length + at else "is damaged"
         return f"{what}: {size} bytes, expected {8 + length + at}"
     return ""
 
@@ -212,13 +212,13 @@ def _unlike_torch(file: Path) -> str:
     if reason:
         return reason
     if not head.startswith(b"PK"):  # before torch 1.6: a row of pickles
-        return "" if head.startswith(b"\x80") else "is damaged: torch writes no file that begins so"
+        return "" if head.startswith(b"\x80") else "is damaged: torch writes no file with this beginning"
     try:
         with zipfile.ZipFile(file) as parts:
             names = parts.namelist()
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
-        return f"is cut short or damaged: {size} bytes"
-    return "" if any(name.endswith("/data.pkl") for name in names) else "is damaged: no table of tensors is in it"
+        return f"is truncated or damaged: {size} bytes"
+    return "" if any(name.endswith("/data.pkl") for name in names) else "is damaged: it contains no table of tensors"
 
 
 def _unlike_config(shapes: Mapping[str, Sequence[int]], config: Mapping[str, Any]) -> str:
@@ -230,7 +230,7 @@ def _unlike_config(shapes: Mapping[str, Sequence[int]], config: Mapping[str, Any
         if (match := _LAYER.search(name)) and "decoder." not in name:
             layers.setdefault(int(match[1]), []).append(shape)
     if absent := [k for k in range(n) if k not in layers]:
-        return f"lacks {len(absent)} of the {n} layers that config.json counts, layer {absent[0]} first"
+        return f"lacks {len(absent)} of the {n} layers that config.json declares, layer {absent[0]} first"
     for k in range(n if width is not None else 0):
         if not any(width in shape for shape in layers[k]):
             return f"has no weight of width {width}, which config.json says, in layer {k}"

@@ -1,4 +1,4 @@
-"""The pretrained checkpoints serkit knows by name: one line each, every fact with where it was read.
+"""The pretrained checkpoints serkit knows by name: one line each, every fact with its source.
 
 Nothing here is guessed. Where a fact was not found it is ``unknown``; width and depth that were only
 remembered say so, and :mod:`serkit.foundation.loading` refuses a checkpoint whose configuration differs.

@@ -118,7 +118,7 @@ class Resolved:
                 return int(self.config[key])
         if self.row is not None and self.folder is None:
             return int(getattr(self.row, fact))
-        raise SerkitError(f"encoder '{self.name}': config.json in {self.folder} says none of {', '.join(keys)}")
+        raise SerkitError(f"encoder '{self.name}': config.json in {self.folder} has none of {', '.join(keys)}")
 
 
 def replaced_sources() -> dict[str, Path]:
@@ -225,7 +225,7 @@ def fetch(found: Resolved) -> Path:
 
 
 def require(wanted: Iterable[Resolved]) -> None:
-    """Refuse models that cannot be had, all of them in one line; loads and downloads nothing.
+    """Refuse unavailable models, all of them in one line; loads and downloads nothing.
 
     Raises:
         SerkitError, MissingExtra: as for :func:`fetch`, as far as that is known without a download.
@@ -246,16 +246,16 @@ def require(wanted: Iterable[Resolved]) -> None:
 
 
 class _Unreachable(SerkitError):
-    """The hub does not give some models, and no folder stands in for them."""
+    """Some models cannot be downloaded from the hub, and no folder replaces them."""
 
     def __init__(self, absent: Sequence[Resolved], reason: str, reached: bool) -> None:
         self.absent, self.reason, self.reached = absent, reason, reached
         first = absent[0]
-        why = f"from the hub ({reason})" if reached else f"here: this machine does not reach the hub ({reason})"
-        what = f"encoder '{first.name}': {first.hub} cannot be fetched {why}; put a downloaded folder"
+        why = f"from the hub ({reason})" if reached else f"here: this machine cannot reach the hub ({reason})"
+        what = f"encoder '{first.name}': {first.hub} cannot be downloaded {why}; put a downloaded folder"
         if len(absent) > 1:
             named = ", ".join(f"{found.name} ({found.hub})" for found in absent)
-            what = f"{len(absent)} models cannot be fetched {why}: {named}; put downloaded folders"
+            what = f"{len(absent)} models cannot be downloaded {why}: {named}; put downloaded folders"
         folders = ", ".join(f"{found.name}: DIR" for found in absent)
         super().__init__(f"{what} into {config_path()} as 'checkpoints: {{{folders}}}'")
 
@@ -351,10 +351,10 @@ def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
     try:
         at = hub.hf_hub_download(hub_id, "config.json", revision=revision, local_files_only=bool(reason))
     except hub_errors(hub) as error:
-        why = f"this machine does not reach the hub, {reason}" if reason else type(error).__name__
+        why = f"this machine cannot reach the hub, {reason}" if reason else type(error).__name__
         raise SerkitError(
-            f"encoder '{name}': config.json of {hub_id} cannot be fetched ({why}); without the hub, give path:DIR or "
-            f"put a folder into {config_path()}"
+            f"encoder '{name}': config.json of {hub_id} cannot be downloaded ({why}); without the hub, give path:DIR "
+            f"or put a folder into {config_path()}"
         ) from None
     return _of_config(name, hub_id, revision, Path(at), family)
 

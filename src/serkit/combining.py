@@ -1,4 +1,4 @@
-"""What all ensembles share: lining systems up, and the two that need no fitting. Never imports torch.
+"""What all ensembles share: aligning systems, and the two that need no fitting. Never imports torch.
 
 An ensemble reads scikit-learn style: parameters in the constructor, ``fit(predictions, manifest)``, names
 that fitting sets end in ``_``, ``predict(predictions)`` gives :class:`~serkit.predictions.Predictions`.
@@ -158,7 +158,7 @@ def training_rows(table: Aligned, manifest: Manifest, *, in_sample: bool = False
         first = table.ids[int(table.seen.argmax())]
         raise SerkitError(
             f"{int(table.seen.sum())} of {len(table.ids)} rows are scored by a model trained on them, first '{first}'; "
-            "fit the stack on out-of-fold scores, or say in_sample=True"
+            "fit the stack on out-of-fold scores, or set in_sample=True"
         )
     known = {u.id: u for u in manifest}
     strange = [i for i in table.ids if i not in known]

@@ -1,4 +1,4 @@
-"""How close arousal, valence and dominance come to what raters gave: CCC with intervals. Never imports torch.
+"""Agreement of arousal, valence and dominance with the raters: CCC with intervals. Never imports torch.
 
 Every clip with a rating takes part, whether it has a label or not.
 """

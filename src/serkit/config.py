@@ -1,4 +1,4 @@
-"""Where things lie on this machine: roots of corpora, folders of checkpoints, the cache. Never in a recipe."""
+"""Paths on this machine: roots of corpora, folders of checkpoints, the cache. Never in a recipe."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def store_folder(given: Path | None = None) -> Path:
-    """Where features lie: as given, else as configured, else in the cache."""
+    """The folder of features: as given, else as configured, else in the cache."""
     if given is not None:
         return given
     configured = load_config().get("store")

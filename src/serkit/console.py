@@ -1,4 +1,4 @@
-"""What a person sees while a stage works: one live line a stage, plain lines where nobody watches."""
+"""The progress display of a stage: one live line per stage, plain lines without a terminal."""
 
 from __future__ import annotations
 

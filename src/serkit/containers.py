@@ -95,7 +95,7 @@ class Track:
             raise SerkitError(f"{self._name}: ffmpeg found no sound in it ({self._ended() or 'no samples'})")
         magic, offset, _, coding, rate, channels = _AU.unpack(head)
         if magic != b".snd" or coding != _AU_FLOAT or offset < _AU.size or channels < 1:
-            raise SerkitError(f"{self._name}: ffmpeg wrote something else than the samples it was asked for")
+            raise SerkitError(f"{self._name}: ffmpeg did not write the samples it was asked for")
         self._pipe.read(offset - _AU.size)
         return rate, channels
 

@@ -1,4 +1,4 @@
-"""Clips heard through augmentations once, with features of their own in the store.
+"""Augmented copies of clips, made once, with their own features in the store.
 
 Augmenting waveforms while batches are made costs the features of every clip in every epoch. A copy is made
 once: each training clip is also there slower, or through another room, and a batch takes one of them.
@@ -43,7 +43,7 @@ class CopyEncoder:
 
     def __post_init__(self) -> None:
         if self.encoder.spec.modality != "audio":
-            raise SerkitError(f"copies: '{self.encoder.spec.name}' reads text, which has no copies")
+            raise SerkitError(f"copies: '{self.encoder.spec.name}' reads text, and text has no copies")
         check_steps(self.steps)
         steps = [{"name": type(step).__name__, **asdict(step)} for step in self.steps]  # type: ignore[call-overload]
         inner = self.encoder.spec

@@ -1,4 +1,4 @@
-"""Find recordings that are nearly the same sound, by what survives copying.
+"""Find near-duplicate recordings, by properties that survive copying.
 
 The spectral fingerprint of Haitsma and Kalker (2002), "A highly robust audio fingerprinting system":
 32 signs of the energy difference between neighbouring bands (300 to 3 400 Hz) and between frames, every

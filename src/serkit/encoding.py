@@ -1,4 +1,4 @@
-"""What an encoder is: its spec, the one frame-count rule, and the contract every family keeps.
+"""What an encoder is: its spec, the one frame-count rule, and the contract of every family.
 
 Imports numpy only, so that the store, the command line and serving can reason about features
 without loading a model.

@@ -1,4 +1,4 @@
-"""Who does the work of extraction: batches of items in, their features or the reason against them out.
+"""Extraction engines: batches of items in, features or failure reasons out.
 
 A batch is decoded once for all encoders that want it. In a worker process, on this machine or on another of a
 Ray cluster, the encoders come pickled, and each loads its weights at the first batch that wants it; processes of
@@ -74,7 +74,7 @@ def encode(encoder: Encoder, items: Sequence[Any], ids: Sequence[str]) -> list[n
         if len(items) == 1:
             raise RunFailed(
                 f"encoder '{encoder.spec.name}' failed on utterance '{ids[0]}': {type(error).__name__}: "
-                f"{' '.join(str(error).split())[:300]}; to go on without it: exclude: [{ids[0]}]"
+                f"{' '.join(str(error).split())[:300]}; to continue without it: exclude: [{ids[0]}]"
             ) from error
         LOG.warning("encoder '%s' failed on a batch of %d (%s); one by one", encoder.spec.name, len(items), error)
         return [encode(encoder, [item], [name])[0] for item, name in zip(items, ids, strict=True)]
@@ -215,7 +215,7 @@ def _work_far(packed: bytes, device: str, batch: Batch) -> list[Outcome]:
     """Decode and encode a batch on a machine of the cluster, whose process may serve several extractions."""
     for item in batch:
         if item.path and not Path(item.path).is_file():  # it was read on the machine that asked
-            raise RunFailed(f"machine {platform.node()} of the cluster does not see {item.path}; share that folder")
+            raise RunFailed(f"machine {platform.node()} of the cluster cannot see {item.path}; share that folder")
     if _Worker.packed != packed or _Worker.device != device:
         _Worker.packed, _Worker.device, _Worker.encoders, _Worker.loaded = packed, device, None, set()
         gc.collect()

@@ -24,7 +24,7 @@ class RunFailed(SerkitError):
 
 
 class DiskFull(RunFailed):
-    """There is no room for a file that was to be written; nothing of it is left behind."""
+    """The disk is full: a file could not be written; nothing of it is left behind."""
 
 
 class Stopped(SerkitError):

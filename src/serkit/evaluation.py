@@ -88,7 +88,7 @@ def decide(predictions: Predictions, manifest: Manifest, *, split: str, in_sampl
     strange = [i for i in predictions.ids if i not in known]
     if strange:
         count = len(strange)
-        raise SerkitError(f"{who}: {count} rows are of no utterance of '{manifest.corpus}', first '{strange[0]}'")
+        raise SerkitError(f"{who}: {count} rows match no utterance of '{manifest.corpus}', first '{strange[0]}'")
     rows = [u for u in manifest if u.split == split]
     labelled = tuple(u for u in rows if u.emotion is not None)
     if not rows:
@@ -100,7 +100,7 @@ def decide(predictions: Predictions, manifest: Manifest, *, split: str, in_sampl
         first = taken.ids[int(taken.seen.argmax())]
         raise SerkitError(
             f"{who}: {int(taken.seen.sum())} of {len(taken)} rows in '{split}' are of utterances the model was trained "
-            f"on, first '{first}'; score out-of-fold, or say in_sample=True"
+            f"on, first '{first}'; score out-of-fold, or set in_sample=True"
         )
     place = {label: k for k, label in enumerate(manifest.labels)}
     truth = np.array([place[u.emotion or ""] for u in labelled], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The rows of a split with everything a batch needs: labels, raters, features, and how to hear a clip again."""
+"""The rows of a split with everything a batch needs: labels, raters, features, and how to read a clip again."""
 
 from __future__ import annotations
 

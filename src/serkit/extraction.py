@@ -93,7 +93,7 @@ def extract(
         address: of the Ray cluster; see :func:`serkit.engines.ray_cluster`.
         progress: handed a :class:`serkit.progress.Progress` now and then, for each of three stages and each turn.
         announce: handed the :class:`SizeEstimate` of what is left to do, before the first byte is written.
-        batch_seconds: encoders get items of like length, up to this many seconds; by default what suits the device.
+        batch_seconds: encoders get items of similar length, up to this many seconds; by default what suits the device.
         texts: by id, for text encoders; where absent, the corpus's own text.
         empty_text: an utterance without text is read as an empty one.
         exclude: ids to leave out. retry: try again what failed before with the same content.
@@ -232,7 +232,7 @@ def _named(encoders: Mapping[str, Encoder] | Sequence[Encoder]) -> dict[str, Enc
     named: dict[str, Encoder] = {}
     for encoder in encoders:
         if encoder.spec.name in named:
-            raise SerkitError(f"encoder '{encoder.spec.name}' is given twice; give them by name")
+            raise SerkitError(f"encoder '{encoder.spec.name}' is given twice; each must have its own name")
         named[encoder.spec.name] = encoder
     return named
 

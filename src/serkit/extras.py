@@ -1,4 +1,4 @@
-"""Packages that come with an extra of serkit, and what is said where one is not installed."""
+"""Packages that come with an extra of serkit, and the message if one is not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The features of a manifest by utterance id, and the refusal to go on while some are missing."""
+"""The features of a manifest by utterance id, and the refusal to continue while some are missing."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def nothing_to_hear(names: Sequence[str], total: int) -> str:
     """One line about recordings without a sound: how many, which, and how to leave them out.
 
     >>> nothing_to_hear(["a"], 9)
-    'nothing to hear in 1 of 9 recordings, which are kept as they are; to leave out: exclude: [a]'
+    'nothing audible in 1 of 9 recordings, which are kept as they are; to leave them out: exclude: [a]'
     """
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return (
-        f"nothing to hear in {len(names)} of {total} recordings, which are kept as they are; to leave out: "
+        f"nothing audible in {len(names)} of {total} recordings, which are kept as they are; to leave out: "
         f"exclude: [{shown}]"
     )
 

@@ -1,4 +1,4 @@
-"""Writing whole files and folders or none, and hashing plain values and files."""
+"""Atomic writes of files and folders, and hashes of plain values and files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def replacing(path: Path | str, *, sync: bool = False) -> Iterator[Path]:
         sync: wait until the bytes are on the disk before the file bears its name, and until the name is.
 
     Raises:
-        DiskFull: there is no room.
+        DiskFull: the disk is full.
     """
     path = Path(path)
     with _part_of(path) as part:

@@ -1,4 +1,4 @@
-"""Fitted scikit-learn models on disk without pickle: the same models are the same bytes, and only known types are read.
+"""Fitted scikit-learn models on disk without pickle: same models, same bytes; only known types are read.
 
 The format is that of skops, a zip archive. scikit-learn and skops are imported where they are used.
 """
@@ -45,7 +45,7 @@ def load_models(path: Path) -> list[Any]:
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - TRUSTED)
         if unknown:
-            raise SerkitError(f"{path} holds types a stack has no use for: {', '.join(unknown)}; not loaded")
+            raise SerkitError(f"{path} holds types a stack does not use: {', '.join(unknown)}; not loaded")
         models = skops.io.load(path, trusted=sorted(TRUSTED))
     except FileNotFoundError:
         raise SerkitError(f"the models of the stack are missing: {path}") from None

@@ -188,7 +188,7 @@ def check_device(settings: Train, device: str) -> None:
     if device not in ("auto", "cpu", "cuda"):
         raise SerkitError(f"--device {device!r}: expected auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise SerkitError("--device cuda: this torch sees no GPU; use --device cpu or install a CUDA build of torch")
+        raise SerkitError("--device cuda: this torch finds no GPU; use --device cpu or install a CUDA build of torch")
     elsewhere = torch.cuda.is_available() or torch.backends.mps.is_available()
     if settings.precision == "fp16" and (device == "cpu" or not elsewhere):
         raise SerkitError("train.precision 'fp16' needs a GPU: on a CPU it would be fp32; set bf16 or fp32")
@@ -294,7 +294,7 @@ def taught_attributes(network: nn.Module, system: System, train: Examples) -> np
             taught = taught if gradient is None else (gradient != 0).any(dim=0).numpy()
     if not taught.any():
         raise SerkitError(
-            "attribute_head is true, and no loss of the system teaches it: add one that learns arousal, valence and "
+            "attribute_head is true, but no loss of the system trains it: add one that learns arousal, valence and "
             "dominance, such as ccc, where the corpus has them, or leave the head out"
         )
     return taught
@@ -312,7 +312,7 @@ def augmentations(system: System, train: Examples) -> tuple[Augmentation, ...]:
     for named, step in zip(system.augment, chain, strict=True):
         if step.kind == "samples" and train.hearing is None:
             raise SerkitError(
-                f"augmentation '{named.name}' changes waveforms, and these examples come without them: give them a "
+                f"augmentation '{named.name}' changes waveforms, and these examples have none: give them a "
                 "hearing (the feature 'waveform' and the encoders), as the pipeline does"
             )
         if step.kind == "target" and system.train.targets != "votes":

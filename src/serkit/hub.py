@@ -1,4 +1,4 @@
-"""The hub of pretrained models: the package that speaks to it, what it raises, and whether it is reached from here."""
+"""The hub of pretrained models: the package that talks to it, what it raises, and whether it can be reached."""
 
 from __future__ import annotations
 

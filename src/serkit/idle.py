@@ -1,4 +1,4 @@
-"""Settings that change nothing because of another one: the rate's ``decay`` where the schedule has none.
+"""Settings that have no effect because of another one: the rate's ``decay`` where the schedule has none.
 
 Which setting needs which other one is said where it is declared, with :class:`serkit.parameters.Needs`.
 """

@@ -59,7 +59,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped("stopped; the same command goes on from what was finished") from None
+        raise Stopped("stopped; run the same command again to resume") from None
     except (OSError, DiskFull) as error:
         error.add_note(KEPT)
         raise

@@ -1,4 +1,4 @@
-"""An append-only JSONL file that a crash cannot spoil: a torn last line costs that line and no other."""
+"""An append-only JSONL file that a crash cannot spoil: a torn last line loses only that line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joining manifests, and fitting their labels to what a recipe asks for: refused unless said aloud."""
+"""Joining manifests, and fitting their labels to a recipe: changes are refused unless stated explicitly."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], corpus: str)
     near = near_label(empty, (label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty)))
     raise SerkitError(
         f"label '{empty}' has no training clip in '{corpus}'; name it in drop_labels, "
-        + (f"in map_labels where it is meant to be '{near}', " if near else "")
+        + (f"in map_labels if '{near}' is meant, " if near else "")
         + "or list the labels without it"
     )
 
@@ -157,7 +157,9 @@ def left_out(manifest: Manifest) -> list[str]:
         named = ", ".join(f"{label} ({_clips(n)})" for label, n in votes.items())
         gone = said.get("votes_all_left_out")
         lost = f"; {_clips(gone)} lost every vote" if gone else ""
-        lines.append(f"rater votes left out, for labels that are no class of the clip's corpus here: {named}{lost}")
+        lines.append(
+            f"rater votes left out, because their label is not a class of the clip's corpus here: {named}{lost}"
+        )
     each = (manifest.info.get("corpora") or {"": manifest.info}).values()
     return [*lines, *(line for info in each for line in info.get("mistyped_columns") or [])]
 

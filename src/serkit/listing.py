@@ -1,4 +1,4 @@
-"""What there is, one row each: corpora, encoders, recipes, and the members of a folder."""
+"""Lists of what is available, one row each: corpora, encoders, recipes, and the members of a folder."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _pretrained(name: str, speed: float) -> dict[str, Any]:
     found = availability.check(name)
     size = "size unknown" if found.size_gb is None else f"{found.size_gb:.3g} GB"
     source = {"hub": "to be downloaded"}.get(found.where, f"{found.where} {found.folder}")
-    seen = f"yes, by its {found.looked_at}; its numbers are read when it is loaded"
+    seen = f"yes, by its {found.looked_at}; its values are read when it is loaded"
     tflop, here = found.tflop_per_audio_hour, seen if found.loadable else f"no ({found.reason})"
     clip = found.tflop_window_clip
     whole = "" if clip is None else f" (each is computed as 30 s; with window: clip {_three(clip)})"

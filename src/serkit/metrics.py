@@ -51,7 +51,7 @@ def confusion_matrix(
         if len(values) and (values.min() < 0 or values.max() >= n_classes):
             raise SerkitError(
                 f"{name} holds class {int(values.min() if values.min() < 0 else values.max())}, expected 0 to "
-                f"{n_classes - 1}; leave rows without a label out"
+                f"{n_classes - 1}; leave out rows without a label"
             )
     return np.bincount(first * n_classes + second, minlength=n_classes**2).reshape(n_classes, n_classes)
 
@@ -168,7 +168,7 @@ def per_class(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, dict[st
 
 
 def distribution_distances(truth: np.ndarray, answer: np.ndarray) -> dict[str, np.ndarray]:
-    """How far predicted distributions lie from the raters', row by row.
+    """Distance of predicted distributions from the raters', row by row.
 
     KL and Jensen–Shannon divergence are what papers on rater distributions in speech emotion report (among them
     arXiv 2606.27536 on MSP-Podcast); the others are the measures of label distribution learning (Geng 2016, table 1),

@@ -1,4 +1,4 @@
-"""Blows and noises beside speech: what strikes and dies away, or keeps its colour, and carries no voice. numpy only."""
+"""Impacts and noises, as opposed to speech: they decay or keep their spectrum, without a voice. numpy only."""
 
 from __future__ import annotations
 

@@ -48,14 +48,14 @@ class Objective(nn.Module):
         self.stateful = nn.ModuleDict()
         for loss in system.losses:
             if loss.name in self.parts:
-                raise SerkitError(f"the loss '{loss.name}' stands twice in one system")
+                raise SerkitError(f"the loss '{loss.name}' occurs twice in one system")
             made = registry.find("losses", loss.name)
             accepted = inspect.signature(made).parameters
             given = {k: v for k, v in context.items() if k in accepted}
             if inspect.isclass(made):
                 if "dim" in given and given["dim"] is None:
                     raise SerkitError(
-                        f"the loss '{loss.name}' needs a network with an embedding: take another model, or leave it out"
+                        f"the loss '{loss.name}' needs a network with an embedding: use another model, or leave it out"
                     )
                 module: Any = made(**loss.parameters, **given)
                 self.stateful[loss.name.replace(".", "_")] = module

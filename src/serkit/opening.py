@@ -37,12 +37,12 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
                 raise SerkitError(f"{name}: is a folder, expected an audio file")
             if path.exists() and not path.is_file():  # it could not be opened twice
                 raise SerkitError(
-                    f"{name}: is a pipe or device, not a file; hand it to standard input: serkit predict -"
+                    f"{name}: is a pipe or device, not a file; pass it to standard input: serkit predict -"
                 )
             with path.open("rb") as file:
                 head = file.read(n_bytes)
         except FileNotFoundError:
-            hint = "; an address is not fetched: hand what lies there to standard input" if "://" in name else ""
+            hint = "; addresses are not fetched: pass the data to standard input" if "://" in name else ""
             raise SerkitError(f"{name}: no such file{hint}") from None
         except (OSError, ValueError) as error:
             raise SerkitError(f"{name}: cannot be read: {error}") from None
@@ -101,10 +101,12 @@ def opened(source: Source) -> Iterator[Any]:
             kind = "text" if _is_text(head) else "something else"
             hint = "; containers need ffmpeg and a known signature" if suffix in _CONTAINERS.split() else ""
             reason = str(getattr(error, "error_string", error)).split("\n")[0]
-            raise SerkitError(f"{name}: not audio that can be read, it looks like {kind} ({reason}){hint}") from None
+            raise SerkitError(
+                f"{name}: not audio that serkit can read, it looks like {kind} ({reason}){hint}"
+            ) from None
         with closing(file):
             if file.frames <= 0:
-                raise SerkitError(f"{name}: the header promises no samples; the recording is empty or cut short")
+                raise SerkitError(f"{name}: the header declares no samples; the recording is empty or truncated")
             riff.refuse_truncated(str(file.extra_info), name)
             yield file
 

@@ -1,4 +1,4 @@
-"""What the value of a parameter may be, as the annotation in the source says it: a word, a number, a range.
+"""What the value of a parameter may be, read from the annotation in the source: a word, a number, a range.
 
 ``dropout: Rate = 0.5`` is checked when a recipe is read, with nothing imported: the annotation is followed through
 the aliases of its file, and of the files these come from. ``Annotated[Size, Needs("tuning", "lora")]`` says besides
@@ -62,14 +62,14 @@ class Needs:
         """Why nothing changes where the other setting has this value, and what would; empty where something does.
 
         >>> Needs("schedule", "exponential").unmet("cosine")
-        "changes nothing while schedule is 'cosine'; it needs schedule 'exponential'"
+        "has no effect while schedule is 'cosine'; it needs schedule 'exponential'"
         >>> Needs("balance").unmet("class")
         ''
         """
         if value in self.values if self.values else value not in (None, False, 0, "none"):
             return ""
         wanted = " or ".join(map(_shown, self.values)) if self.values else "to be on"
-        return f"changes nothing while {self.key} is {_shown(value)}; it needs {self.key} {wanted}"
+        return f"has no effect while {self.key} is {_shown(value)}; it needs {self.key} {wanted}"
 
 
 Size = Annotated[int, Range(low=1)]

@@ -1,4 +1,4 @@
-"""The weighted mean of log probabilities: one number to fit per system, where a stack of scores fits hundreds.
+"""The weighted mean of log probabilities: one fitted number per system, where a stack of scores has hundreds.
 
 numpy; scipy and scikit-learn are imported where a pool is fitted, so that a bundle can answer without them.
 """

@@ -72,7 +72,7 @@ class Predictions:
                     "each for arousal, valence and dominance"
                 )
         if len(set(zip(self.ids, self.models, strict=True))) != n:
-            raise SerkitError(f"predictions '{self.system}': an utterance stands twice for the same model")
+            raise SerkitError(f"predictions '{self.system}': an utterance occurs twice for the same model")
         if not np.isfinite(self.scores).all():
             row = int(np.flatnonzero(~np.isfinite(self.scores).all(axis=1))[0])
             raise SerkitError(f"predictions '{self.system}': the scores of '{self.ids[row]}' are not finite")

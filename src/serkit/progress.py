@@ -1,4 +1,4 @@
-"""How far a stage is, how fast it goes, and when it will be done. Draws nothing: the command line does."""
+"""Progress, speed and remaining time of a stage. Draws nothing: the command line does."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def fold_of_speakers(
     if len(names) < 3:
         raise SerkitError(
             f"{len(names)} speaker{'s' * (len(names) != 1)} here ({', '.join(names) or 'none'}): train, dev and test "
-            "need three who differ; add speakers"
+            "need at least three different speakers; add speakers"
         )
     n = min(n_folds, len(names))
     if counts is None:
@@ -184,8 +184,8 @@ def random_speaker_split(
     if len(counts) < 3:
         raise SerkitError(
             f"{len(counts)} speaker{'s' * (len(counts) != 1)} here ({', '.join(sorted(counts)) or 'none'}): a split "
-            "by speaker needs three or more; add speakers, give a split column, or say speakers_shared=true aloud to "
-            "split by utterance"
+            "by speaker needs three or more; add speakers, give a split column, or set speakers_shared=true explicitly "
+            "to split by utterance"
         )
     names = sorted(counts)
     noise = np.random.default_rng(seed).normal(0.0, 0.5, len(names))
@@ -241,7 +241,7 @@ def carve_dev(
     """Make a dev split of whole train speakers, for data that come as train and test only.
 
     Args:
-        share: of the train clips. by_utterance: rows instead of speakers, said aloud by the caller.
+        share: of the train clips. by_utterance: rows instead of speakers, requested explicitly by the caller.
 
     Raises:
         SerkitError: fewer than two speakers in train.
@@ -254,8 +254,8 @@ def carve_dev(
     counts = speaker_counts(train)
     if len(counts) < 2:
         raise SerkitError(
-            f"train has {len(counts)} known speaker{'s' * (len(counts) != 1)}, and a dev split needs one of its own: "
-            "give dev rows in the split column, or say speakers_shared=true aloud"
+            f"train has {len(counts)} known speaker{'s' * (len(counts) != 1)}, but dev needs a speaker of its own: "
+            "give dev rows in the split column, or set speakers_shared=true explicitly"
         )
     names = sorted(counts)
     order = [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
@@ -352,7 +352,7 @@ def finish(
         extra: further keys of ``info``, such as what :func:`serkit.recordings.recognise` returned.
 
     Raises:
-        SerkitError: a row does not hold, or a speaker is in two splits unless that was said aloud.
+        SerkitError: a row does not hold, or a speaker is in two splits without ``speakers_shared``.
     """
     names = tuple(labels if labels is not None else protocol.labels or card.labels)
     shared = protocol.speakers_shared if speakers_shared is None else speakers_shared

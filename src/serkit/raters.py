@@ -1,4 +1,4 @@
-"""How close scores come to what raters said: distances of distributions, with intervals. Never imports torch.
+"""Closeness of scores to the raters' votes: distances of distributions, with intervals. Never imports torch.
 
 Every clip with votes takes part, whether its raters agreed on a label or not: a clip without agreement has no
 label and stays out of every label metric, and its votes are the best that is known of it.

@@ -120,7 +120,10 @@ def _tables_apart(names: Sequence[str], roots: Sequence[Path], manifests: Sequen
 def _without_test(manifest: Manifest) -> Manifest:
     """The same rows, those of test in train."""
     rows = tuple(dataclasses.replace(u, split="train") if u.split == "test" else u for u in manifest)
-    notes = [*manifest.info.get("notes", []), "no test split: its speakers train, and nothing here is a test result"]
+    notes = [
+        *manifest.info.get("notes", []),
+        "no test split: its speakers are used for training, and nothing here is a test result",
+    ]
     return dataclasses.replace(manifest, utterances=rows, info={**manifest.info, "notes": notes, "no_test": True})
 
 
@@ -131,7 +134,7 @@ def fold_numbers(names: Sequence[str], protocol: str | None, folds: str, *, at_l
         SerkitError: several corpora, not numbers, folds that the protocol does not have, or too few of them.
     """
     if len(names) != 1:
-        raise SerkitError("cross-validation takes one corpus: folds of several corpora do not line up")
+        raise SerkitError("cross-validation takes one corpus: folds of several corpora do not match")
     chosen = choose_protocol(card(names[0]), protocol)
     n_folds = chosen.folds
     if n_folds < at_least:
@@ -171,7 +174,7 @@ def card(name: str) -> Card:
     """
     found = getattr(inspect.getmodule(registry.find("corpora", name)), "CARD", None)
     if not isinstance(found, Card):
-        raise SerkitError(f"corpus '{name}' has no card, which names its protocols and their folds: set CARD beside it")
+        raise SerkitError(f"corpus '{name}' has no card with its protocols and folds: define CARD next to it")
     return found
 
 

@@ -154,7 +154,7 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
             registry.check_parameters("augment", step.name, step.parameters, f"{where}: copies")
     if recipe.stack is not None and recipe.crossfit is None and not recipe.stack.in_sample:
         raise SerkitError(
-            f"{where}: a stack needs out-of-fold scores: set crossfit, or say stack.in_sample: true aloud"
+            f"{where}: a stack needs out-of-fold scores: set crossfit, or set stack.in_sample: true explicitly"
         )
     return recipe
 

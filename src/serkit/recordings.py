@@ -172,8 +172,8 @@ def refuse_mistyped(rows: Sequence[Utterance], own: Iterable[str], corpus: str, 
         first = next(number for number, u in enumerate(rows) if u.emotion == label)
         raise SerkitError(
             f"{corpus}: label '{label}' ({counts[label]} row{'s' * (counts[label] != 1)}, first: {where(first)}) is "
-            f"not a known emotion; did you mean '{near}'? Correct it, or, where it is meant as it stands, say so "
-            f"aloud: --option own_labels={label}"
+            f"not a known emotion; did you mean '{near}'? Correct it, or, if it is intended, confirm "
+            f"it: --option own_labels={label}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What is worth knowing of a recording besides its samples: channels that cancel, an end that is missing, its width."""
+"""Remarks on a recording besides its samples: channels that cancel, a missing end, its width."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Remarks:
         lines = [self.ending] if self.ending else []
         if self.cancelled:
             lines.append(
-                f"the channels cancel each other: their mean, which is what was heard, is more than {CANCELLED_DB:g} "
-                "dB below them; turn one of them over, or give one alone"
+                f"the channels cancel each other: their mean, which was used, is more than {CANCELLED_DB:g} "
+                "dB below them; invert the polarity of one of them, or give only one"
             )
         return tuple(lines)
 
@@ -125,7 +125,7 @@ class Remarks:
         if not exact and decoded >= _GUESSED * promised:
             return ""
         there = f"only {decoded / rate_hz:.2f} s of {promised / rate_hz:.2f} s could be decoded"
-        return f"the recording is damaged: {there}, and that is what was heard"
+        return f"the recording is damaged: {there}, and only that was used"
 
 
 class _Sides:
@@ -188,10 +188,10 @@ def broken_off(file: BinaryIO) -> str:
         tail = file.read(_OGG_PAGE)
         page = tail[max(0, tail.rfind(b"OggS")) :]
         whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-        return "" if whole else "the Ogg file breaks off within a page: it was longer than what was heard"
+        return "" if whole else "the Ogg file is truncated within a page: the rest is missing"
     tag, frame = _first_frame(file)
     share = _mp3_share(frame, size - tag)
-    return "" if share is None else f"the MP3 breaks off: {share:.0%} of what its header promises is there"
+    return "" if share is None else f"the MP3 is truncated: {share:.0%} of what its header declares is present"
 
 
 def _first_frame(file: BinaryIO) -> tuple[int, bytes]:

@@ -1,4 +1,4 @@
-"""Which encoders are in memory at once: as many as fit beside each other, the others when their turn comes."""
+"""Which encoders are in memory at once: as many as fit together, the others in later turns."""
 
 from __future__ import annotations
 

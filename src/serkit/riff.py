@@ -1,4 +1,4 @@
-"""WAV files whose header does not say how many samples follow, as those who write into a pipe leave it."""
+"""WAV files whose header does not state the number of samples, as written into a pipe."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def refuse_truncated(log: str, name: str) -> None:
     if present < promised < _STREAMED:
         raise SerkitError(
             f"{name}: truncated: the header promises {promised} bytes of samples, {present} are there; "
-            "fetch the recording again"
+            "download the recording again"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the rows of a manifest tell an audit without their sound: speakers, labels, counts, stretches, words."""
+"""What an audit learns from the rows of a manifest without audio: speakers, labels, counts, stretches, words."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def _speakers(manifest: Manifest) -> Iterable[Finding]:
             yield finding("warning", "speakers-shared", text, hit)
     unknown = [u for u in manifest if u.split is not None and u.speaker is None]
     if unknown:
-        text = f"{len(unknown)} rows in splits have no speaker: leakage is unseen; in intervals each counts as one"
+        text = (
+            f"{len(unknown)} rows in splits have no speaker: leakage is not detected; in intervals each counts as one"
+        )
         yield finding("warning", "speaker-unknown", text, unknown)
     everyone = {u.speaker for u in manifest}
     if len(everyone) == 1 and None not in everyone:
@@ -58,7 +60,7 @@ def _names(manifest: Manifest) -> Iterable[Finding]:
         across = any(len({u.split for rows in names.values() for u in rows} - {None}) > 1 for names in groups)
         some = "; ".join(", ".join(names) for names in groups[:3])
         where = ", in several splits" if across else ""
-        text = f"{len(groups)} speakers may stand under several names ({some}){where}: give one person one name"
+        text = f"{len(groups)} speakers may have several names ({some}){where}: give one person one name"
         yield finding("warning" if across else "info", "speakers-alike", text, hit)
 
 
@@ -70,13 +72,13 @@ def _labels(manifest: Manifest) -> Iterable[Finding]:
             yield finding("warning", "empty-split", f"no row is in {split}: choose a protocol, or give a split column")
             continue
         if len(bare) == len(rows):
-            text = f"no row of {split} has a label: it can be predicted, but not learned from or measured"
+            text = f"no row of {split} has a label: it can be predicted, but not used for training or measured"
             yield finding("warning" if split == "dev" else "error", f"unlabelled-{split}", text, bare)
             continue
         if bare:
             text = (
-                f"{len(bare)} of {len(rows)} {split} rows have no label (no agreement, or nobody annotated them): they "
-                "are not scored; say how many were left out"
+                f"{len(bare)} of {len(rows)} {split} rows have no label (no agreement, or not annotated): they are not "
+                "scored; report how many were left out"
             )
             yield finding("warning" if split == "test" else "info", f"unlabelled-{split}", text, bare)
         yield from _thin(manifest, split, rows)
@@ -90,7 +92,7 @@ def _labels(manifest: Manifest) -> Iterable[Finding]:
         yield finding("error", "label-once", text, (u for u in manifest if u.emotion in once))
     empty = [label for label, n in total.items() if n == 0]
     if empty:
-        text = f"labels without a clip ({', '.join(empty)}): drop_labels, or averages count a class nobody can hit"
+        text = f"labels without a clip ({', '.join(empty)}): drop_labels, or averages include a class with no hits"
         yield finding("warning", "label-without-clips", text)
 
 
@@ -105,7 +107,7 @@ def _thin(manifest: Manifest, split: str, rows: Sequence[Utterance]) -> Iterable
             text = f"'{label}' has {len(hit)} clips in {split} (under {THIN_CLIPS}): one of them is "
             yield finding("warning", "thin-class", text + f"{100 / len(hit):.0f} points of its recall", hit)
         elif hit and len(speakers) == 1 and None not in speakers:
-            text = f"every '{label}' in {split} is spoken by {speakers.pop()}: the voice gives the label away"
+            text = f"every '{label}' in {split} is spoken by {speakers.pop()}: the voice alone predicts this label"
             yield finding("warning", "class-of-one-speaker", text, hit)
 
 
@@ -121,11 +123,11 @@ def _counts(manifest: Manifest) -> Iterable[Finding]:
             )
             yield finding("warning" if check["here"] > check["published"] else "info", "count-differs", text)
         kept = (info.get("missing_audio") or {}).get("rows_kept")
-        left = "have no recording and were left out" if not kept else "have no recording; they stand in the manifest"
+        left = "have no recording and were left out" if not kept else "have no recording; they are in the manifest"
         said: tuple[tuple[str, Severity, str, str], ...] = (
             ("missing_audio", "warning", "rows-without-audio", f"listed rows {left}"),
             ("unrecognised_audio", "info", "files-not-used", "recordings under the root belong to no row"),
-            ("duplicate_names", "info", "files-twice", "recordings stand twice under the root; one copy is used"),
+            ("duplicate_names", "info", "files-twice", "recordings are twice under the root; one copy is used"),
         )
         for key, severity, code, text in said:
             about = info.get(key)
@@ -211,6 +213,6 @@ def _words(manifest: Manifest) -> Iterable[Finding]:
         yield finding(
             "warning",
             "text-gives-label",
-            f"{len(seen)} of {n_test} test sentences are in train, too, and the words alone name the emotion of "
-            f"{right}: leave text out, or report it apart",
+            f"{len(seen)} of {n_test} test sentences are also in train, and the words alone predict the emotion of "
+            f"{right}: leave text out, or report it separately",
         )

@@ -1,4 +1,4 @@
-"""Examples to padded batches: length buckets, balanced draws, augmentation, the same ones for a seed.
+"""Examples to padded batches: length buckets, balanced draws, augmentation, the same for the same seed.
 
 Which rows make an epoch is decided from lengths and labels alone; features are read, or computed anew from
 an augmented waveform, when a batch is made. Nothing here keeps state between epochs, so epoch ``k`` is the
@@ -60,10 +60,10 @@ def bucket_batches(
     *,
     chunk_batches: int = 50,
 ) -> list[np.ndarray]:
-    """Cut drawn rows into batches of like length, keeping each group's share in every batch.
+    """Cut drawn rows into batches of similar length, keeping each group's share in every batch.
 
     The draw is cut into chunks of ``chunk_batches`` batches. Inside a chunk every group is sorted by
-    length on its own and dealt out evenly along the chunk, so a batch holds clips of like length and,
+    length on its own and dealt out evenly along the chunk, so a batch holds clips of similar length and,
     up to rounding, each group's share of the chunk. Without this, a class of short clips would fill
     whole batches. The order of the batches is shuffled.
 

@@ -1,4 +1,4 @@
-"""What a network says of examples, and how right it is: numbers while training, tables after it."""
+"""A network's scores for examples, and their accuracy: numbers during training, tables after it."""
 
 from __future__ import annotations
 

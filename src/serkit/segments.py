@@ -230,7 +230,7 @@ def _silero() -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     if {i.name for i in session.get_inputs()} != {"input", "state", "sr"}:
-        raise SerkitError("the network of the installed silero-vad is another than that of version 6")
+        raise SerkitError("the network of the installed silero-vad is not that of version 6")
     return session
 
 

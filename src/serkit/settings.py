@@ -90,7 +90,7 @@ class Transcripts(Frozen):
     @model_validator(mode="after")
     def _choices_are_of_a_recogniser(self) -> Transcripts:
         if self.choices and not self.is_heard:
-            raise ValueError(f"'{self.name}' is read, not heard, and takes no {next(iter(self.choices))}")
+            raise ValueError(f"'{self.name}' is read and not recognised; it takes no {next(iter(self.choices))}")
         return self
 
     @model_serializer
@@ -168,7 +168,7 @@ class System(Frozen):
     def _distinct(self) -> System:
         keys = [f.key for f in self.features]
         if len(set(keys)) != len(keys):
-            raise ValueError(f"the same feature stands twice: {keys}")
+            raise ValueError(f"the same feature occurs twice: {keys}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""How features lie on disk: writing one shard so that a crash can only lose it whole, and reading its index.
+"""The format of features on disk: writing one shard so that a crash can only lose it whole, and reading its index.
 
 A shard is ``NAME.npy``, all frames of its items one after another, and ``NAME.json``, one table by
 column: ``keys``, ``frames`` (how many rows each item has) and ``crc32`` of each item's bytes. While it
@@ -72,14 +72,14 @@ def read_index(path: Path, dim: int, dtype: str) -> ShardIndex | str:
         return f"its index cannot be read ({error.strerror})"
     n_frames = sum(index.frames)
     if not len(index.keys) == len(index.frames) == len(index.crc32) or min(index.frames, default=0) < 1:
-        return "its index does not hold together"
+        return "its index is inconsistent"
     if shape != [n_frames, dim] or row.get("dtype") != dtype:
         return f"it holds {shape} {row.get('dtype')}, expected {[n_frames, dim]} {dtype}"
     expected = _HEAD_BYTES + n_frames * dim * np.dtype(dtype).itemsize
     try:
         size = path.with_suffix(".npy").stat().st_size
     except OSError:
-        return "its data file is not there"
+        return "its data file is missing"
     if size != expected:
         return f"its data file has {size} bytes, expected {expected}"
     return index

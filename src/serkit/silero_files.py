@@ -1,4 +1,4 @@
-"""Where the files of the package silero-vad lie; it is not imported, since that loads torch."""
+"""Where the files of the package silero-vad are; it is not imported, because that loads torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an extraction will take on the disk, said before the first byte."""
+"""Disk space of an extraction, reported before it starts."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def round_frames(frames: np.ndarray, spec: EncoderSpec) -> np.ndarray:
             f"encoder '{spec.name}' gave features of shape {frames.shape}, its spec says (frames, {spec.dim})"
         )
     if len(frames) < 1:
-        raise SerkitError(f"encoder '{spec.name}' gave no frame")
+        raise SerkitError(f"encoder '{spec.name}' gave no frames")
     with np.errstate(over="ignore"):
         rounded = np.ascontiguousarray(frames, dtype=spec.dtype)
     if not np.isfinite(rounded).all():
@@ -170,7 +170,7 @@ class FeatureStore:
             index = read_index(self.folder / name, self.spec.dim, self.spec.dtype)
             if isinstance(index, str):
                 self.damaged[stem] = index
-                LOG.warning("%s/%s is damaged: %s; its items are extracted again, delete it", self.folder, stem, index)
+                LOG.warning("%s/%s is damaged: %s; its items are extracted again; delete it", self.folder, stem, index)
             else:
                 fresh.append(index)
         self._take(fresh)

@@ -1,4 +1,4 @@
-"""Tones and music beside speech: sound whose pitch stays where it is, or steps. Imports numpy only."""
+"""Tones and music, as opposed to speech: sound whose pitch is constant or steps. Imports numpy only."""
 
 from __future__ import annotations
 

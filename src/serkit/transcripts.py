@@ -158,7 +158,7 @@ def listener(
         converted = source is not None and (source / "model.bin").is_file()
         engine = "faster-whisper" if converted or (source is None and find_spec("faster_whisper")) else "transformers"
         if engine == "transformers" and find_spec("transformers") is None:
-            raise MissingExtra("faster-whisper", "asr", f"hearing words with '{name}'")
+            raise MissingExtra("faster-whisper", "asr", f"transcribing with '{name}'")
     if engine == "faster-whisper":
         recogniser: Recogniser = FasterWhisper(str(source or name.split("/", 1)[-1]), language, device)
     else:
@@ -169,7 +169,7 @@ def listener(
             if source is not None or asked is not None:
                 raise
             raise SerkitError(
-                f"{error}. That was asked of transformers; faster-whisper has weights of its own and is not installed: "
+                f"{error}. The engine was transformers; faster-whisper has its own weights and is not installed: "
                 "pip install 'serkit[asr]'"
             ) from None
     return lambda clips: _hear(recogniser, clips, 8)
@@ -213,7 +213,7 @@ def read_table(path: Path, ids: Iterable[str]) -> dict[str, Transcript]:
             table: dict[str, str] = {}
             for row in rows:
                 if row[key] in table:
-                    raise SerkitError(f"{path}: utterance '{row[key]}' stands twice")
+                    raise SerkitError(f"{path}: utterance '{row[key]}' occurs twice")
                 table[row[key]] = row[text] or ""
     except FileNotFoundError:
         raise SerkitError(f"no transcripts at {path}") from None

@@ -89,27 +89,27 @@ class Utterance:
             )
         for name in ("audio", "speaker", "emotion", "language", "gender", "corpus", "split"):
             if getattr(self, name) == "":
-                raise SerkitError(f"utterance '{self.id}': {name} is empty; an absent {name} is None")
+                raise SerkitError(f"utterance '{self.id}': {name} is empty; leave {name} out (None) if it is unknown")
         if self.split is not None and self.split not in SPLITS:
             raise SerkitError(
-                f"utterance '{self.id}': split {self.split!r} is not one of train, dev, test or absent"
+                f"utterance '{self.id}': split {self.split!r} is not one of train, dev, test or None"
                 + did_you_mean(self.split, SPLITS)
             )
         start = self.start_s or 0.0
         if start < 0 or not math.isfinite(start):
-            raise SerkitError(f"utterance '{self.id}': start_s is {self.start_s}, expected a time from 0 s on")
+            raise SerkitError(f"utterance '{self.id}': start_s is {self.start_s}, expected a time of at least 0 s")
         if self.end_s is not None and not (math.isfinite(self.end_s) and self.end_s > start):
             raise SerkitError(f"utterance '{self.id}': end_s {self.end_s} is not after start_s {start}")
         for name in ATTRIBUTES:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
-                raise SerkitError(f"utterance '{self.id}': {name} is {value}; an absent rating is None")
+                raise SerkitError(f"utterance '{self.id}': {name} is {value}; leave {name} out (None) if it is unknown")
         if self.votes is not None:
             weights = list(self.votes.values())
             if not weights or any(not math.isfinite(w) or w < 0 for w in weights) or sum(weights) <= 0:
                 raise SerkitError(
                     f"utterance '{self.id}': votes {dict(self.votes)} are not counts of raters by label; "
-                    "absent votes are None"
+                    "leave votes out (None) if there are none"
                 )
 
     @property
@@ -135,14 +135,14 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A corpus as rows: what is said by whom, where the sound lies, and which split it belongs to.
+    """A corpus as rows: what is said by whom, where the audio is, and which split it belongs to.
 
     Attributes:
         corpus: its name; of several together, their names joined by ``+``.
         labels: the label set, in the order of every score matrix made from it.
         utterances: the rows, in a stable order.
         root: folder that the audio paths are relative to, or one folder by corpus name.
-        speakers_shared: said aloud that speakers stand in two splits (MELD, TESS).
+        speakers_shared: set explicitly if speakers are in two splits (MELD, TESS).
         class_sets: labels that each corpus can have at all, where several are joined.
         info: provenance: corpus version, protocol, class map, what was dropped and why.
 
@@ -161,7 +161,7 @@ class Manifest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         if len(set(self.labels)) != len(self.labels):
-            raise SerkitError(f"corpus '{self.corpus}': a label stands twice in {list(self.labels)}")
+            raise SerkitError(f"corpus '{self.corpus}': a label occurs twice in {list(self.labels)}")
         for label in {"id", "model", "seen"} & set(self.labels):
             raise SerkitError(f"corpus '{self.corpus}': '{label}' cannot be a label, it is a column of predictions")
         filled = tuple(
@@ -172,7 +172,7 @@ class Manifest:
         seen: set[str] = set()
         for u in filled:
             if u.id in seen:
-                raise SerkitError(f"corpus '{self.corpus}': utterance id '{u.id}' stands twice; ids must be unique")
+                raise SerkitError(f"corpus '{self.corpus}': utterance id '{u.id}' occurs twice; ids must be unique")
             seen.add(u.id)
             if u.emotion is not None and u.emotion not in known:
                 raise SerkitError(
@@ -191,7 +191,7 @@ class Manifest:
             if first != u.split:
                 raise SerkitError(
                     f"corpus '{self.corpus}': speaker '{u.speaker}' is in {first} and in {u.split} (utterance "
-                    f"'{u.id}'); split by speaker, or say it aloud with speakers_shared"
+                    f"'{u.id}'); split by speaker, or set speakers_shared=true"
                 )
 
     def __len__(self) -> int:
@@ -216,7 +216,7 @@ class Manifest:
         return fingerprint(sorted((u.id, u.split) for u in self.utterances if u.split))
 
     def audio_path(self, utterance: Utterance) -> Path:
-        """Where the recording of ``utterance`` lies on this machine."""
+        """Path of the recording of ``utterance`` on this machine."""
         root = self.root.get(utterance.corpus or "") if isinstance(self.root, Mapping) else self.root
         return Path(root or ".") / utterance.audio
 

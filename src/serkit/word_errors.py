@@ -79,6 +79,8 @@ def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
 
 def _rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> ErrorRate:
     if len(references) != len(hypotheses):
-        raise SerkitError(f"error rate: {len(references)} references, {len(hypotheses)} transcripts; expected as many")
+        raise SerkitError(
+            f"error rate: {len(references)} references, {len(hypotheses)} transcripts; expected the same number"
+        )
     errors = sum(edits(r, h) for r, h in zip(references, hypotheses, strict=True))
     return ErrorRate(errors, sum(len(r) for r in references), len(references))

@@ -18,7 +18,7 @@ def parse(text: str, where: str) -> Any:
         where: the file, or what else the message should name.
 
     Raises:
-        SerkitError: not YAML, or a key that stands twice.
+        SerkitError: not YAML, or a key that occurs twice.
 
     >>> parse("lr: 1e-5", "recipe")
     {'lr': 1e-05}
@@ -31,7 +31,7 @@ def parse(text: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that stands twice."""
+    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that occurs twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, f"{key} cannot be a key", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' occurs twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -92,7 +92,7 @@ def test_a_label_that_looks_mistyped_is_refused_unless_it_is_meant(tmp_path: Pat
         audformat(tmp_path)
     assert str(refused.value) == (
         "audformat: label 'angr' (1 row, first: audio/s1_3.wav in table emotion.train) is not a known emotion; did you "
-        "mean 'anger'? Correct it, or, where it is meant as it stands, say so aloud: --option own_labels=angr"
+        "mean 'anger'? Correct it, or, if it is intended, confirm it: --option own_labels=angr"
     )
     assert audformat(tmp_path, own_labels="angr").labels == ("anger", "happiness", "angr")
     build(tmp_path / "other", odd="pride")

@@ -120,7 +120,7 @@ def test_broken_lines_and_repeated_keys(tmp_path: Path) -> None:
     with pytest.raises(SerkitError, match=r"^emobox: .*line 13 is not a JSON object"):
         emobox(tmp_path, dataset="savee")
     path.write_text(text + "\n" + text.splitlines()[0], encoding="utf-8")
-    with pytest.raises(SerkitError, match="stands twice"):
+    with pytest.raises(SerkitError, match="occurs twice"):
         emobox(tmp_path, dataset="savee")
 
 

@@ -158,7 +158,7 @@ def test_a_rating_that_is_absent_is_none(tmp_path: Path, absent: str) -> None:
 def test_a_column_that_looks_mistyped_is_named_and_no_other(tmp_path: Path) -> None:
     rows = [f"{s}_{w}.wav,{w},{s},1.5,2,room" for s in "abcdef" for w in ("happy", "sad")]
     manifest = table(write(tmp_path, "path,emotion,speaker,arousel,take,place", rows))
-    said = "column 'arousel' was kept and not read; did you mean 'arousal'?"
+    said = "column 'arousel' was kept but not used; did you mean 'arousal'?"
     assert left_out(manifest) == [said]
     assert said in manifest.info["notes"]
     both = [f"{row},3" for row in rows]
@@ -287,7 +287,7 @@ def test_a_mistyped_label_is_refused_with_the_nearest_however_frequent_it_is(
     assert f"label '{word}' ({8 * n} rows, first: row 1) is not a known emotion; did you mean '{meant}'?" in message(
         path
     )
-    assert f"aloud: --option own_labels={word}" in message(path)
+    assert f"confirm it: --option own_labels={word}" in message(path)
     for own in (word, [word], f" {word} "):
         assert word in table(path, own_labels=own).labels
 

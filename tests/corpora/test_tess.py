@@ -52,5 +52,5 @@ def test_by_speaker_the_test_actress_is_unheard(tmp_path: Path) -> None:
 
 def test_by_speaker_needs_both(tmp_path: Path) -> None:
     touch(tmp_path, [f"OAF_{w}_sad.wav" for w in WORDS])
-    with pytest.raises(SerkitError, match="needs both speakers, here is only OAF"):
+    with pytest.raises(SerkitError, match="needs both speakers, only OAF is here"):
         tess(tmp_path, protocol="tess-2fold-speaker")

@@ -83,17 +83,16 @@ def test_headline_and_sentences_say_what_the_numbers_show() -> None:
         "plain": "better",
     }  # fmt: skip
     assert headline(tree) == (
-        "On test, by UAR, focal helps, center_loss harms and all of it together helps; of 2 other changes nothing is "
-        "shown."
+        "On test, by UAR, focal helps, center_loss harms and all of it together helps; 2 other changes: nothing shown."
     )
     lines = sentences(tree)
     assert lines[0].startswith(
         "focal helps: UAR 0.600 against 0.540 (without focal), difference +0.060 [+0.030, +0.090]"
     )
     assert lines[1].startswith("center_loss harms: ")
-    assert lines[3].startswith("EAM seems better than LAM, not beyond doubt: ")
+    assert lines[3].startswith("EAM seems better than LAM, not certain: ")
     assert "permuted p\u00a0=\u00a00.200" in lines[3]
-    assert lines[4].startswith("FLAM and mean pooling are not told apart: ")
+    assert lines[4].startswith("FLAM and mean pooling are not distinguishable: ")
     assert lines[4].endswith("under 0.080 a difference would often be missed.")
 
 
@@ -120,7 +119,7 @@ def test_nothing_shown_is_said_and_two_speakers_show_nothing(tmp_path: Path) -> 
                                                      p=0.002, swapped=0.5, speakers=2)]  # fmt: skip
     text = write(tree, tmp_path)
     assert "<h1>On test, by UAR, no part of two is shown to help or to harm.</h1>" in text
-    assert "focal seems to help, not beyond doubt" in text
+    assert "focal seems to help, not certain" in text
     assert "too few speakers: with 2 on test the permutation test cannot go below about 0.50" in text
     assert "--fold all" in text
 
@@ -133,7 +132,7 @@ def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
     assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
     assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
     assert page.tags.count("h1") == 1
-    for said in ("pigeonhole", "Owen 2007", "four times in five is 0.080, or more: few speakers",
+    for said in ("pigeonhole", "Owen 2007", "four times in five is 0.080, or larger: with few speakers",
                  "± 0.010 over 3 seeds", "Not trained:",
                  "rough intervals: 6 speakers", "partial copy"):  # fmt: skip
         assert said in text, said
@@ -149,7 +148,7 @@ def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
         cells = line.replace(r"\|", "").count("|") if line.startswith("|") else None
         assert cells is None or width is None or cells == width
         width = cells
-    assert "# two on small, taken apart" in lines
+    assert "# two on small, ablation" in lines
 
 
 def test_one_seed_and_a_quick_look_are_said(tmp_path: Path) -> None:

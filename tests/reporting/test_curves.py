@@ -11,7 +11,7 @@ def test_where_the_kept_epoch_is_not_the_one_of_the_best_f1_the_curves_say_so(tm
     said = {
         "macro_f1": "a dot at the best epoch.",
         "last": "a dot at the highest epoch (the last one is kept).",
-        "ccc": "a dot at the highest epoch (where train.select says so, the one kept is chosen by CCC).",
+        "ccc": "a dot at the highest epoch (if train.select says so, the kept one is chosen by CCC).",
     }
     for select, words in said.items():
         tree = report()

@@ -162,9 +162,9 @@ def test_losses_of_a_system_are_drawn_by_name_where_there_are_several(tmp_path: 
 def test_how_sure_answers_are_is_drawn_before_and_after_scaling(tmp_path: Path) -> None:
     text = write(report(), tmp_path)
     file = (tmp_path / "figures" / "reliability.svg").read_text(encoding="utf-8")
-    assert "stack (random forest), as it scores: ECE 0.123 [0.073, 0.173], 60 answers" in file
+    assert "stack (random forest), uncalibrated: ECE 0.123 [0.073, 0.173], 60 answers" in file
     assert "stack (random forest), scaled: ECE 0.050 [0.000, 0.100], 60 answers" in file
-    assert "voice_text, as it scores" in file
+    assert "voice_text, uncalibrated" in file
     assert "<title>confidence 0.84: 0.60 right of 30 clips, [0.50, 0.70]</title>" in file
     assert file.count("<circle") == 6
     assert "Scaled: temperature 1.50, fitted on dev." in text
@@ -211,12 +211,12 @@ def test_one_system_without_stack_and_test_labels(tmp_path: Path) -> None:
     tree.update(comparisons=[], stack={})
     text = write(tree, tmp_path)
     assert "<h1>On dev, voice_text reaches a Macro-F1 of 0.500.</h1>" in text
-    assert "numbers on dev, on which models were chosen, so they flatter" in text
+    assert "numbers on dev, on which models were chosen, so they are optimistic" in text
     tree["provenance"]["recipe"] = {"systems": {"a": {"train": {"select": "last"}}}, "crossfit": {"with_dev": True}}
     kept = write(tree, tmp_path)
     assert "on dev, where no epoch was chosen" in kept
-    assert "each is scored by networks that did not hear it" in kept.replace("&#39;", "'")
-    assert "so they flatter" not in kept
+    assert "each is scored by networks not trained on it" in kept.replace("&#39;", "'")
+    assert "so they are optimistic" not in kept
     assert 'id="failures"' not in text
     assert not (tmp_path / "figures" / "confusion_best.svg").exists()
     assert not (tmp_path / "figures" / "differences.svg").exists()

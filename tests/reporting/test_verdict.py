@@ -88,7 +88,9 @@ def test_votes_that_were_left_out_are_told_with_the_changes() -> None:
     labels = tree["provenance"]["corpus_info"]["labels"]
     labels.update(votes_left_out={"pride": 1, "shame": 12}, votes_all_left_out=2)
     line = changes(Source(tree))[-1]
-    said = "no class of the clip's corpus here: pride (1 clip) and shame (12 clips); 2 clips lost every vote."
+    said = (
+        "label is not a class of the clip's corpus here: pride (1 clip) and shame (12 clips); 2 clips lost every vote."
+    )
     assert said in line
 
 
@@ -107,12 +109,12 @@ def test_what_a_reader_leaves_out_of_a_corpus_is_told_with_the_changes() -> None
 
 def test_speakers_of_dev_that_train_are_said() -> None:
     tree = report()
-    assert not any("train too" in line for line in judge(Source(tree)).cautions)
+    assert not any("used for training" in line for line in judge(Source(tree)).cautions)
     tree["provenance"]["recipe"] = {"crossfit": {"folds": 4, "with_dev": True}, "stack": {}}
-    assert any(line.startswith("dev's speakers train too") for line in judge(Source(tree)).cautions)
+    assert any(line.startswith("dev speakers are used for training too") for line in judge(Source(tree)).cautions)
     for select, flatters in (("last", False), ("macro_f1", True)):
         tree["provenance"]["recipe"]["systems"] = {"a": {"train": {"select": select}}}
-        assert any("out-of-fold scores flatter" in line for line in judge(Source(tree)).cautions) == flatters
+        assert any("out-of-fold scores are optimistic" in line for line in judge(Source(tree)).cautions) == flatters
 
 
 def test_what_is_said_of_the_stack_is_measured_of_the_stack() -> None:

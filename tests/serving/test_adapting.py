@@ -119,7 +119,7 @@ def stopped(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     copied = tmp_path / "recordings"
     shutil.copytree(recordings, copied)
     files, out = sorted(copied.iterdir()), tmp_path / "mine.zip"
-    with pytest.raises(Stopped, match="the same command goes on from what was finished"):
+    with pytest.raises(Stopped, match="run the same command again to resume"):
         adapting.adapt_to("default", files, out, progress=stop_after(6))
     assert [p.name for p in tmp_path.iterdir() if p.name != "recordings"] == [".mine.zip.heard"]
     return files, out
@@ -129,7 +129,7 @@ def test_stopped_it_goes_on_and_comes_to_the_same_bytes(stopped: tuple[list[Path
     files, out = stopped
     said: list[str] = []
     made = adapting.adapt_to("default", files, out, complain=said.append)
-    assert said[0] == "6 of 17 recordings are heard already"
+    assert said[0] == "6 of 17 recordings are already processed"
     assert made.fingerprint == adapted.fingerprint
     assert not out.with_name(".mine.zip.heard").exists()
 
@@ -160,7 +160,7 @@ def test_what_could_not_be_read_is_tried_again(
     monkeypatch.setattr(adapting.Listener, "hear", read)
     said: list[str] = []
     made = adapting.adapt_to("default", files, out, complain=said.append)
-    assert said[0] == "5 of 17 recordings are heard already"
+    assert said[0] == "5 of 17 recordings are already processed"
     assert made.head["adapted"] == adapted.head["adapted"]
 
 

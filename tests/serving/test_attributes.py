@@ -148,7 +148,7 @@ def test_the_service_has_them_and_says_so(rated: tuple[Run, Path], model: Model,
 
 def test_the_card_says_how_right_they_are(model: Model) -> None:
     card = model.bundle.text("card.md")
-    assert "Says arousal and valence too, as numbers on 1 to 7." in card
+    assert "Also predicts arousal and valence, as numbers on 1 to 7." in card
     assert "| test | all | CCC, arousal |" in card
     assert "CCC, dominance" not in card
 
@@ -163,7 +163,7 @@ def test_the_card_names_the_scale_of_the_corpora_that_are_rated(rated: tuple[Run
         joined = dataclasses.replace(rated[0].manifest, utterances=(*other, *mine), info=info)
         run = types.SimpleNamespace(manifest=joined)
         said = model_card._attributes({"attributes": KNOWN}, run)  # type: ignore[arg-type]
-        assert said == f" Says arousal and valence too, as numbers on {told}."
+        assert said == f" Also predicts arousal and valence, as numbers on {told}."
 
 
 def test_a_model_without_them_has_none(toy_root: Path) -> None:

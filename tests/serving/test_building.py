@@ -68,7 +68,7 @@ def test_where_the_speakers_of_dev_train_too_all_rows_are_out_of_fold_and_said_t
     assert bundle.calibration.record["splits"] == ["dev (out-of-fold)", "train (out-of-fold)"]
     assert bundle.calibration.record["rows"] == len(run.manifest.split("train")) + len(run.manifest.split("dev"))
     card = bundle.text("card.md")
-    assert "| dev, out of fold | all | UAR |" in card
+    assert "| dev, out-of-fold | all | UAR |" in card
     assert "was chosen on" not in card  # the last epoch is kept, so nothing was
     heard = {u.speaker for u in run.manifest if u.split in ("train", "dev")}
     assert f"| {len(run.manifest.split('train')) + len(run.manifest.split('dev'))} | {len(heard)} |" in card
@@ -99,7 +99,7 @@ def test_smaller_weights_answer_nearly_the_same(finished: Path, tmp_path: Path, 
 def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path) -> None:
     made = build(Run(finished), tmp_path / "b", licence="CC BY-NC-SA 4.0", notes="Measured elsewhere, too.")
     text = (made.path / "card.md").read_text(encoding="utf-8")
-    for title in ("Intended use", "Data", "Measured results", "By class", "How sure", "Known failures", "Licence"):
+    for title in ("Intended use", "Data", "Measured results", "By class", "Calibration", "Known failures", "Licence"):
         assert f"\n## {title}\n" in text
     report = json.loads((finished / "report" / "report.json").read_text(encoding="utf-8"))
     uar = report["systems"]["stack"]["test"]["uar"]
@@ -117,19 +117,19 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     about = json.loads((made.path / "bundle.json").read_text(encoding="utf-8"))
     loaded = [load_network(Run(finished).network(n["system"], n["model"]))[0] for n in about["networks"]]
     assert f"{sum(p.numel() for n in loaded for p in n.parameters())} parameters in all" in text
-    assert "Needed beside it: none" in text
+    assert "Also needed: none" in text
     assert re.search(r"Encoders: `[^`]+` \(licence Apache-2.0", text)
-    assert ("It reads words too, and the numbers are with texts as the corpora have them." in text) == any(
+    assert ("It also uses text, and the numbers are with texts as the corpora have them." in text) == any(
         "text" in key for key in about["features"]
     )
     pretrained = {**about, "features": {"w": {"spec": {"name": "wavlm/large"}}}}
-    assert "Needed beside it: the weights of `wavlm/large` (1.26 GB)" in _content(pretrained, Run(finished))
+    assert "Also needed: the weights of `wavlm/large` (1.26 GB)" in _content(pretrained, Run(finished))
     spec = {"name": "wavlm/large", "source": "local", "revision": "weights-1f"}
     substituted = {**about, "features": {"w": {"spec": spec}}}
-    said = "Needed beside it: the weights of `wavlm/large` (`weights-1f` of a folder in place of the published ones)."
+    said = "Also needed: the weights of `wavlm/large` (`weights-1f` of a folder in place of the published ones)."
     assert said in _content(substituted, Run(finished)), "the published size is not theirs"
     borrowed = {**about, "features": {"s": {"spec": {"name": "silero", "source": "silero-vad"}}}}
-    said = "Needed beside it: the weights of `silero` (in the package silero-vad, which comes with serkit)."
+    said = "Also needed: the weights of `silero` (in the package silero-vad, installed with serkit)."
     assert said in _content(borrowed, Run(finished))
     assert serkit.load(made.path).bundle.text("card.md") == text
 
@@ -138,10 +138,11 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     ("name", "said"),
     [
         ("toy", "voices, singing, whispering, telephone lines and strong noise were not among them."),
-        ("default", "voices, singing, whispering and telephone lines were not among them. Training heard clips made to "
-                    "sound as in noise, the voice at least 10 dB louder; the numbers are not of those."),
-        ("telephone", "voices, singing and whispering were not among them. Training heard clips made to sound as over "
-                      "a telephone line and in noise, the voice at least 10 dB louder; the numbers are not of those."),
+        ("default", "voices, singing, whispering and telephone lines were not among them. Training included clips "
+                    "modified to sound as in noise, the voice at least 10 dB louder; the numbers are not for those."),
+        ("telephone", "voices, singing and whispering were not among them. Training included clips modified to sound "
+                      "as over a telephone line and in noise, the voice at least 10 dB louder; the numbers are not for "
+                      "those."),
     ],
 )  # fmt: skip
 def test_the_card_says_what_only_training_heard(name: str, said: str) -> None:
@@ -200,7 +201,7 @@ def test_a_run_on_a_model_in_a_folder_is_bundled_and_a_changed_folder_is_refused
     assert first.audio is not None
     assert serkit.load(made.path).predict(toy_root / first.audio).label in run.manifest.labels
     card = (made.path / "card.md").read_text(encoding="utf-8")
-    assert re.search(r"Needed beside it: the weights of `path:[^`]+` \(`weights-[0-9a-f]+` of a folder\)\.", card)
+    assert re.search(r"Also needed: the weights of `path:[^`]+` \(`weights-[0-9a-f]+` of a folder\)\.", card)
     with pytest.raises(SerkitError, match="exists already"):
         build(Run(run.folder), made.path, progress=lambda line: pytest.fail("said only when all the work is done"))
 

@@ -39,7 +39,7 @@ def test_its_weights_have_a_licence_of_their_own() -> None:
     assert "CC BY-NC-SA 4.0" in bundle.read("LICENCE.md").decode()
     assert "RAVDESS" in (NAMED / "LICENSE-WEIGHTS.md").read_text(encoding="utf-8")
     card = bundle.read("card.md").decode()
-    for words in ("Intended use", "out of fold", "ravdess", "ased", "emodb", "acted", "Known failures", "CC BY-NC-SA"):
+    for words in ("Intended use", "out-of-fold", "ravdess", "ased", "emodb", "acted", "Known failures", "CC BY-NC-SA"):
         assert words in card
     done = subprocess.run(
         [sys.executable, "-m", "serkit", "predict", "--version"], capture_output=True, text=True, check=True, timeout=60

@@ -128,5 +128,5 @@ def test_damaged_tables_are_refused() -> None:
 def test_a_bundle_s_stack_cannot_be_fitted() -> None:
     tables, manifest = world()
     stack = through_a_file(make("logistic").fit(tables, manifest))
-    with pytest.raises(SerkitError, match="fitted already"):
+    with pytest.raises(SerkitError, match="already fitted"):
         stack.fit(tables, manifest)

@@ -118,10 +118,10 @@ def test_a_recording_that_changes_while_it_is_heard_is_answered_anew(
     monkeypatch.setattr(predicting, "answers", answers)
     assert ask(folder, out=out, jobs=jobs)[0] == 0
     monkeypatch.undo()
-    assert ask(folder, out=out)[2] == [f"1 of 2 recordings are answered in {out} already"]
+    assert ask(folder, out=out)[2] == [f"1 of 2 recordings are already answered in {out}"]
     rows = {row["path"]: row for row in map(json.loads, out.read_text(encoding="utf-8").splitlines())}
     assert rows[str(changed)]["duration_s"] == pytest.approx(len(talk(2)) / 16_000)
-    assert ask(folder, out=out)[2] == [f"2 of 2 recordings are answered in {out} already"]
+    assert ask(folder, out=out)[2] == [f"2 of 2 recordings are already answered in {out}"]
 
 
 def test_standard_input_is_never_taken_for_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +149,9 @@ def test_words_that_were_written_anew_are_answered_anew(folder: Path, tmp_path: 
     assert failed == 1
     assert "no transcript b(" in complaints[0]
     (words / "b.srt").write_text(sentence.format("two"), encoding="utf-8")
-    assert ask(folder, **options)[::2] == (0, [f"1 of 2 recordings are answered in {out} already"])
+    assert ask(folder, **options)[::2] == (0, [f"1 of 2 recordings are already answered in {out}"])
     (words / "a.srt").write_text(sentence.format("another"), encoding="utf-8")
-    assert ask(folder, **options)[::2] == (0, [f"1 of 2 recordings are answered in {out} already"])
+    assert ask(folder, **options)[::2] == (0, [f"1 of 2 recordings are already answered in {out}"])
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert sorted(part["text"] for row in rows for part in row["segments"]) == ["another", "two"]
     assert "2 of 2" in ask(folder, **options)[2][0]
@@ -162,9 +162,9 @@ def test_what_is_of_one_recording_is_refused_for_several(folder: Path, tmp_path:
     words, turns = tmp_path / "a.srt", tmp_path / "a.rttm"
     words.write_text("1\n00:00:00,000 --> 00:00:00,900\nhello\n", encoding="utf-8")
     turns.write_text("SPEAKER a 1 0.0 0.9 <NA> <NA> Ada <NA> <NA>\n", encoding="utf-8")
-    with pytest.raises(SerkitError, match="the words of one recording and 2 are asked about"):
+    with pytest.raises(SerkitError, match="the words of one recording, but there are 2"):
         ask(folder, transcript=words, timeline=True)
-    with pytest.raises(SerkitError, match="the turns of 'a' alone and 2 recordings are asked about"):
+    with pytest.raises(SerkitError, match="only the turns of 'a', but there are 2 recordings"):
         ask(folder, rttm=turns, by="turn", timeline=True)
     assert ask(folder / "a.wav", rttm=turns, transcript=words, timeline=True)[0] == 0
     with turns.open("a", encoding="utf-8") as file:
@@ -189,11 +189,11 @@ def test_to_look_whether_a_file_can_be_written_leaves_none(folder: Path, tmp_pat
 def test_standard_input_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello")))
     (line,) = ask("-")[2]
-    assert line.startswith("standard input: not audio that can be read")
+    assert line.startswith("standard input: not audio that serkit can read")
 
 
 def test_an_address_is_told_not_to_be_fetched() -> None:
     (line,) = ask("https://example.org/a.wav")[2]
     assert line == (
-        "https://example.org/a.wav: no such file; an address is not fetched: hand what lies there to standard input"
+        "https://example.org/a.wav: no such file; addresses are not fetched: pass the data to standard input"
     )

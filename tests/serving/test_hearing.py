@@ -173,7 +173,7 @@ def test_listeners_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
     cases = [
         ({"transcript": tmp_path, "asr": "whisper/small"}, "not both"),
         ({"rttm": tmp_path, "diariser": "x"}, "not both"),
-        ({"language": "en"}, "--language is for --asr"),
+        ({"language": "en"}, "--language needs --asr"),
     ]
     for options, reason in cases:
         with pytest.raises(SerkitError, match=reason):

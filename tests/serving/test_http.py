@@ -119,7 +119,7 @@ def test_several_files_are_answered_in_order_also_under_one_name(service: Servic
         ({"by": "clip", "timeline": "true"}, "timeline is of parts, and by 'clip' makes none"),
         ({"by": "segment", "window_s": "2"}, "by 'segment' has no windows"),
         ({"turns": '[{"start_s": 0, "end_s": 1, "speakers": "A"}]'}, "'turns.0.speakers'; did you mean 'speaker'?"),
-        ({"turns": '[{"start_s": 3, "end_s": 2}]'}, "3 to 2 s is no stretch of time"),
+        ({"turns": '[{"start_s": 3, "end_s": 2}]'}, "3 to 2 s is not a stretch of time"),
         ({"by": "turn", "turns": json.dumps([{"start_s": 0, "end_s": 1e6}] * 500)}, "are their times in seconds?"),
         ({"threshold": "2"}, "threshold: Input should be less than or equal to 1"),
         ({"threshold": "0.999"}, "no confidence reached that precision"),
@@ -158,11 +158,11 @@ def test_what_is_no_request_is_one_line(service: Service) -> None:
         assert set(answer.json()) == {"error"}
         assert set(answer.json()["error"]) == {"code", "message"}
     lost, wrong = service.client.get("/v1/nothing").json(), service.client.get("/v1/predict").json()
-    assert lost["error"]["message"] == "nothing is at this address; /docs names those that there are"
-    assert wrong["error"]["message"] == "GET is not for this address, expected POST; see /docs"
+    assert lost["error"]["message"] == "there is nothing at this address; /docs lists the known ones"
+    assert wrong["error"]["message"] == "GET is not allowed for this address, expected POST; see /docs"
     several = service.client.put("/v1/jobs/none")
     assert several.headers["allow"] == "DELETE, GET"
-    assert several.json()["error"]["message"] == "PUT is not for this address, expected DELETE, GET; see /docs"
+    assert several.json()["error"]["message"] == "PUT is not allowed for this address, expected DELETE, GET; see /docs"
 
 
 def wait_for(service: Service, url: str) -> dict[str, Any]:

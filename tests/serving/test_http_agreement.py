@@ -169,4 +169,4 @@ def test_turns_and_sentences_of_one_recording_are_refused_for_several(service: S
         data = {name: json.dumps([{"start_s": 0.5, "end_s": 2.2, "speaker": "Ann", "text": "hello"}])}
         answer = service.client.post("/v1/predict", files=files, data=data)
         assert answer.status_code == 422
-        assert "of one recording and 2 came" in answer.json()["error"]["message"]
+        assert "belong to one recording, but 2 came" in answer.json()["error"]["message"]

@@ -108,7 +108,7 @@ def test_a_recording_of_unknown_length_is_answered(
     assert isinstance(found, dict)
     assert found == wanted
     assert isinstance(late, Failure)
-    assert (late.code, late.message) == ("too_long", "the recording goes on after 2 s, the limit")
+    assert (late.code, late.message) == ("too_long", "the recording continues after 2 s, the limit")
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     (refused,) = answerer.predict(tasks[:1], [None], lambda heard: None)
     assert isinstance(refused, Failure)
@@ -134,7 +134,7 @@ def test_notes_of_a_recording_come_with_its_answer_and_no_other(answerer: Answer
     for found in (together, alone):
         lines = [row["notes"] for row in found if isinstance(row, dict)]
         assert [len(n) for n in lines] == [0, 1, 1]
-        assert "the MP3 breaks off" in lines[1][0]
+        assert "the MP3 is truncated" in lines[1][0]
         assert "the channels cancel each other" in lines[2][0]
 
 

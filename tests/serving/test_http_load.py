@@ -207,7 +207,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
             answer = asked.result()
         assert answer.status_code == 500, answer.text
-        assert "worker died" in answer.json()["error"]["message"]
+        assert "worker crashed" in answer.json()["error"]["message"]
         assert service.predict(CLIPS[0]).status_code == 200
         assert service.metric("serkit_worker_restarts_total", lane="predict") == 1
         with service.stream() as stream:  # the worker of streams was killed too
@@ -268,7 +268,7 @@ def test_a_finished_job_that_nobody_fetched_is_said_to_be_waited_for(tmp_path: P
     url = service.client.post("/v1/jobs", files={"file": ("a.wav", CLIPS[0])}).headers["location"]
     service.process.send_signal(signal.SIGTERM)
     end = time.monotonic() + 60
-    while "1 finished job waits to be fetched, for up to" not in service.log:
+    while "1 finished job is waiting to be fetched, for up to" not in service.log:
         assert time.monotonic() < end, service.log
         time.sleep(0.05)
     assert service.process.poll() is None

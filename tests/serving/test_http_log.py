@@ -82,7 +82,7 @@ def test_no_word_of_an_error_is_logged_wherever_it_is_raised(tmp_path: Path) -> 
         assert asked.status_code == 500
         name = asked.headers["x-request-id"]
         in_log(service, rf"predict worker died with 1 recordings, request {name}: ValueError at .*:\d+ wrong\n")
-        assert "something went wrong with this stream" in error_of_a_stream(service)
+        assert "internal error in this stream" in error_of_a_stream(service)
         in_log(service, r"streams worker, request [0-9a-f]{8}: ValueError at .*:\d+ wrong\n")
         model = service.client.get("/v1/model")
         assert model.status_code == 500
@@ -98,7 +98,7 @@ def test_a_stream_that_fails_in_the_service_is_told_the_name_in_the_log(tmp_path
     with Service(tmp_path, spoilt(tmp_path, WRONG_STREAM), workers=1) as service:
         said = error_of_a_stream(service)
         begin, _, name = said.rpartition(" ")
-        assert begin == "something went wrong here; the service's log has it as"
+        assert begin == "internal error; the service's log has it as"
         in_log(service, rf"stream, request {name}: ValueError at .*:\d+ wrong\n")
     assert "a word of the recording" not in service.log
 

@@ -76,5 +76,5 @@ def test_what_the_schema_says_is_text_and_keys_are_told() -> None:
     assert "<script" not in text
     assert "a &lt;b&gt; &amp; <code>c&lt;d</code>" in text
     assert "<title>&lt;t&gt; 1" in text
-    assert "asks for a key" in text
+    assert "requires a key" in text
     assert "curl -H &#x27;X-API-Key: KEY&#x27; -X DELETE" in text

@@ -90,7 +90,7 @@ def test_rows_and_lines_of_the_command() -> None:
 
 def test_fast_is_of_a_recording() -> None:
     done = CliRunner().invoke(app, ["listen", "--fast", "--model", str(GOLDEN)])
-    assert str(done.exception).startswith("--fast is for --from FILE")
+    assert str(done.exception).startswith("--fast needs --from FILE")
 
 
 def test_a_signal_ends_the_command_cleanly() -> None:
@@ -166,7 +166,7 @@ def test_a_microphone(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     assert microphone.lost == 1
     monkeypatch.setattr(listening, "_SILENT_S", 0.05)
     quiet = listening.Microphone().chunks()
-    with pytest.raises(SerkitError, match="said nothing"):
+    with pytest.raises(SerkitError, match="sent nothing"):
         list(quiet)
 
 

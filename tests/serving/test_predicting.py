@@ -123,7 +123,7 @@ def test_work_that_was_stopped_goes_on(
     answer = Worker.answer
     monkeypatch.setattr(Worker, "answer", lambda self, path, tell=None: heard.append(path) or answer(self, path))
     _, _, complaints = ask(asked(folder, kind=kind, out=out))
-    assert complaints[0] == f"1 of 3 recordings are answered in {out} already"
+    assert complaints[0] == f"1 of 3 recordings are already answered in {out}"
     assert out.read_text(encoding="utf-8") == whole
     assert str(folder / "a.wav") not in heard
     assert len(heard) == 2
@@ -132,17 +132,17 @@ def test_work_that_was_stopped_goes_on(
 def test_a_file_of_something_else_is_not_written_over(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("path,label\nx,y\n")
-    with pytest.raises(SerkitError, match="holds other columns"):
+    with pytest.raises(SerkitError, match="has different columns"):
         ask(asked(folder, kind="csv", out=out))
     assert out.read_text() == "path,label\nx,y\n"
     with pytest.raises(SerkitError, match="is not a jsonl"):
         ask(asked(folder, kind="jsonl", out=out))
     ask(asked(folder, kind="csv", out=tmp_path / "moved.csv"))
     (tmp_path / ".moved.csv.asked").unlink()
-    with pytest.raises(SerkitError, match=r"holds answers already, and \.moved\.csv\.asked"):
+    with pytest.raises(SerkitError, match=r"already holds answers, but \.moved\.csv\.asked"):
         ask(asked(folder, kind="csv", out=tmp_path / "moved.csv"))
     ask(asked(folder, kind="csv", out=tmp_path / "new.csv"))
-    with pytest.raises(SerkitError, match="other columns"):
+    with pytest.raises(SerkitError, match="different columns"):
         ask(asked(folder, kind="csv", out=tmp_path / "new.csv", labels=("anger", "fear")))
 
 
@@ -156,7 +156,7 @@ def test_answers_to_another_question_are_not_taken_for_this_one(folder: Path, tm
         ("by: segment there, window now", {"timeline": True, "by": "window"}),
         ("text: none there, hello now", {"timeline": True, "text": "hello"}),
     ):
-        with pytest.raises(SerkitError, match=f"answers to another question .*{said}"):
+        with pytest.raises(SerkitError, match=f"answers to a different request .*{said}"):
             ask(asked(folder, kind=kind, out=out, **other))
     if kind == "jsonl":
         with pytest.raises(SerkitError, match="labels: none there, anger, fear now"):
@@ -182,7 +182,7 @@ def test_a_recording_that_was_replaced_or_is_there_in_part_is_answered_anew(
     ask(asked(folder, kind=kind, out=tmp_path / f"fresh.{kind}", timeline=True, by="window"))
     fresh = (tmp_path / f"fresh.{kind}").read_text(encoding="utf-8")
     assert sorted(out.read_text(encoding="utf-8").splitlines()) == sorted(fresh.splitlines())
-    assert ask(asked(folder, **options))[2] == [f"3 of 3 recordings are answered in {out} already"]
+    assert ask(asked(folder, **options))[2] == [f"3 of 3 recordings are already answered in {out}"]
 
 
 def test_a_process_that_dies_costs_one_recording_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_work(folder: Path, tmp
         (recording, "is one of the recordings"),
         (again, "is one of the recordings"),
         (empty / "x.csv", "cannot be written"),
-        (empty, "is no text"),
+        (empty, "is not text"),
     ):
         with pytest.raises(SerkitError, match=reason):
             ask(asked(folder, kind="csv", out=out))
@@ -325,7 +325,7 @@ def test_what_to_predict(folder: Path, tmp_path: Path) -> None:
     one = str(folder / "a.wav")
     assert gather([one, str(folder), one])[0] == one
     assert len(gather([one, str(folder), one])) == 3
-    for given, reason in (([], "nothing to predict"), (["-", one], "stands alone")):
+    for given, reason in (([], "nothing to predict"), (["-", one], "cannot be combined with files")):
         with pytest.raises(SerkitError, match=reason):
             gather(given)
     (tmp_path / "empty").mkdir()

@@ -140,7 +140,7 @@ def test_what_is_no_recording_is_said_in_one_line(model: Model) -> None:
                 ask(wrong)  # type: ignore[operator]
     with pytest.raises(SerkitError, match="takes a list of recordings, got a single one"):
         model.predict_proba("a.wav")  # type: ignore[arg-type]
-    with pytest.raises(SerkitError, match=r"example: no such file; the recording that comes .* is serkit\.example\(\)"):
+    with pytest.raises(SerkitError, match=r"example: no such file; the recording included .* is serkit\.example\(\)"):
         model.predict("example")
     with pytest.raises(SerkitError, match="2 recordings and 1 texts"):
         model.predict_proba([sound, sound], rate_hz=RATE, texts=["a"])
@@ -218,7 +218,7 @@ def test_bad_arrays_are_one_clear_line(model: Model) -> None:
     for sound, rate, reason in cases:
         with pytest.raises(SerkitError, match=reason):
             model.predict(sound, rate_hz=rate)
-    with pytest.raises(SerkitError, match="a file says its own"):
+    with pytest.raises(SerkitError, match="a file has its own"):
         model.predict(wav(voice(1)), rate_hz=RATE)
     with pytest.raises(SerkitError, match="predict_many takes the rest"):
         model.predict([voice(1)], rate_hz=RATE, threshold=0.0)

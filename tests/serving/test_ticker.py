@@ -107,7 +107,7 @@ def test_notes_of_several_recordings_name_the_first_and_count_the_others(tmp_pat
     assert predict(Asked((str(tmp_path),), model=str(GOLDEN), text="hm"), lambda text: None, said.append) == 0
     assert said == [
         f"note: {tmp_path / 'a.wav'}: {TEXT_UNREAD}",
-        "note: so it is with 2 more: the model reads no words: the text that was given did not change the …",
+        "note: same for 2 more: this model does not use text: the given text was ignored",
     ]
     said.clear()
     assert predict(Asked((str(tmp_path / "a.wav"),), model=str(GOLDEN), text="hm"), print, said.append) == 0

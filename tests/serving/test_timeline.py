@@ -52,8 +52,8 @@ def test_rttm(tmp_path: Path) -> None:
     [
         ("SPEAKER call 1 x 1 <NA> <NA> A <NA>", "line 1: not an RTTM line"),
         ("SPEAKER call 1 0 1", "line 1: not an RTTM line"),
-        ("SPEAKER call 1 -2 1 <NA> <NA> A <NA>", "no stretch of time"),
-        ("SPEAKER call 1 nan 1 <NA> <NA> A <NA>", "no stretch of time"),
+        ("SPEAKER call 1 -2 1 <NA> <NA> A <NA>", "not a stretch of time"),
+        ("SPEAKER call 1 nan 1 <NA> <NA> A <NA>", "not a stretch of time"),
         ("", "holds no SPEAKER line"),
     ],
 )
@@ -95,7 +95,7 @@ def test_json_rows_of_several_kinds(tmp_path: Path) -> None:
         ("a.srt", "1\nnow --> then\nx", "not a time line"),
         ("a.json", "{}", "not sentences"),
         ("a.json", "[1]", "not sentences"),
-        ("a.json", '[{"start": 3, "end": 1, "text": "x"}]', "no stretch of time"),
+        ("a.json", '[{"start": 3, "end": 1, "text": "x"}]', "not a stretch of time"),
         ("a.json", "[", "not sentences"),
     ],
 )

@@ -126,7 +126,7 @@ def test_silence_has_no_answer(opened: Open, model: Model) -> None:
     page = answered(opened(), silence)
     assert page.inner_text("#answer").strip() == "No speech found"
     assert page.is_visible("#doubt")
-    assert "No part of it is speech" in page.inner_text("#parts")
+    assert "No part of the recording is speech" in page.inner_text("#parts")
     assert page.is_hidden("#all-classes")
     assert named_in(page, "#result", model) == []
     page.focus("#here summary")

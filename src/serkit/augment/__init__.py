@@ -139,7 +139,7 @@ def split_chain(chain: Sequence[Augmentation]) -> tuple[list[Augmentation], list
     late = [step for step in chain[first:] if step.kind == "samples"]
     if late:
         raise SerkitError(
-            f"augmentation {type(late[0]).__name__} changes the waveform and stands after "
+            f"augmentation {type(late[0]).__name__} changes the waveform and comes after "
             f"{type(chain[first]).__name__}, which changes features; put waveforms first"
         )
     return before, after

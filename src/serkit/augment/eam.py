@@ -1,4 +1,4 @@
-"""Energy-adaptive mixup: a piece of another clip at a drawn SNR, and the label that it deserves."""
+"""Energy-adaptive mixup: a piece of another clip at a drawn SNR, with the matching label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another microphone, or another room's colour: a smooth gain over frequency."""
+"""Coloration by another microphone or room: a smooth gain over frequency."""
 
 from __future__ import annotations
 

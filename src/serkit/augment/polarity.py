@@ -1,4 +1,4 @@
-"""The waveform upside down."""
+"""Inverted polarity of the waveform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faster and higher, or slower and deeper, as a tape would do it."""
+"""Faster and higher, or slower and deeper, like a tape."""
 
 from __future__ import annotations
 

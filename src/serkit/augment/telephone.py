@@ -1,4 +1,4 @@
-"""A clip as a telephone line would bring it: a narrow band, and companded to eight bits."""
+"""A clip as over a telephone line: a narrow band, and companded to eight bits."""
 
 from __future__ import annotations
 

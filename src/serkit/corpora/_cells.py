@@ -1,4 +1,4 @@
-"""The cells of a table as they stand in its file: CSV, TSV, JSONL or Parquet."""
+"""The cells of a table as they are in its file: CSV, TSV, JSONL or Parquet."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ CARD = Card(
             name="ased-5fold-speaker",
             version=1,
             folds=5,
-            description="Speakers dealt into 5 folds so that gender and emotions are spread evenly; test is fold k, "
-            "dev the next. Words give the emotion away: 25 of the 27 sentences have one emotion only.",
+            description="Speakers are assigned to 5 folds so that gender and emotions are spread evenly; test is fold "
+            "k, dev the next. The words reveal the emotion: 25 of the 27 sentences have one emotion only.",
         ),
         Protocol(
             name="ased-5fold-speaker-unseen-sentence",
@@ -50,7 +50,7 @@ CARD = Card(
     },
     layout="01Neutral … 05Angry folders of xn-yy-aa-gg-bb.wav (emotion, sentence, take, gender, speaker)",
     notes=(
-        "25 of the 27 sentences are spoken with one emotion only: a system that reads the words scores too high "
+        "25 of the 27 sentences are spoken with one emotion only: a system that uses the words scores too high "
         "unless the protocol is ased-5fold-speaker-unseen-sentence",
     ),
 )

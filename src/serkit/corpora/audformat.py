@@ -29,15 +29,15 @@ CARD = Card(
             version=1,
             folds=1,
             description="The train, dev and test tables of the database. Without dev tables dev is 15 % of the train "
-            "clips, whole speakers; speakers in two splits are found and said.",
+            "clips, whole speakers; speakers in two splits are detected and reported.",
             source="the database",
         ),
         Protocol(
             name="audformat-5fold-speaker",
             version=1,
             folds=5,
-            description="Whole speakers dealt into five folds, gender and emotions spread evenly; test is fold k, dev "
-            "the next. The splits of the database are not used.",
+            description="Whole speakers are assigned to five folds, gender and emotions spread evenly; test is fold k, "
+            "dev the next. The splits of the database are not used.",
         ),
     ),
     layout="db.yaml, db.*.csv (or .parquet, .pkl) and the media they list",

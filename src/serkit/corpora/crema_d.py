@@ -40,7 +40,7 @@ CARD = Card(
             name="crema-d-5fold-actor",
             version=1,
             folds=5,
-            description="Actors dealt into 5 folds so that gender and emotions are spread evenly; test is fold k, "
+            description="Actors are assigned to 5 folds so that gender and emotions are spread evenly; test is fold k, "
             "dev the next. The label is the emotion the actor intended, or with labels=perceived the voice-only vote.",
         ),
     ),
@@ -59,7 +59,7 @@ CARD = Card(
     notes=(
         "labels are the emotions the actors intended: listeners heard the same in 40.9 % of the voice-only ratings "
         "(Cao et al. 2014)",
-        "1076_MTI_SAD_XX is said to hold no audible speech (remembered)",
+        "1076_MTI_SAD_XX reportedly contains no audible speech (remembered)",
     ),
 )
 

@@ -31,20 +31,20 @@ CARD = Card(
             folds=6,
             description="The published train and test lists of fold k, as many folds as the data set has. Where no "
             "valid list exists, dev is 15 % of train: whole speakers where train and test share none, else clips. "
-            "Folds that share speakers are found and said.",
+            "Folds that share speakers are detected and reported.",
             source="EmoBox; the dev part: serkit",
         ),
         Protocol(
             name="emobox-5fold-speaker",
             version=1,
             folds=5,
-            description="All clips of the data set, whole speakers dealt into five folds, gender and emotions spread "
+            description="All clips of the data set, whole speakers assigned to five folds, gender and emotions spread "
             "evenly; test is fold k, dev the next. Needs speakers in the file names.",
         ),
     ),
     layout="data/NAME/fold_K/NAME_train_fold_K.jsonl and the recordings below downloads/NAME/ (or audio_root)",
     notes=(
-        "the lists hold no speakers: they are read from file names where these tell them",
+        "the lists contain no speakers: they are read from file names where possible",
         "by these names CREMA-D, EmoDB, TESS, ShEMO, ASED, eNTERFACE, EmoV-DB, Oreau, TurEV-DB and URDU share (nearly) "
         "all test speakers with train in fold 1",
     ),
@@ -124,7 +124,7 @@ def emobox(
         if row is None:
             missing.append(str(entry.get("key")))
         elif row.id in rows:
-            raise SerkitError(f"emobox: '{entry.get('key')}' stands twice in fold {fold} of {dataset}")
+            raise SerkitError(f"emobox: '{entry.get('key')}' occurs twice in fold {fold} of {dataset}")
         else:
             rows[row.id] = row
     if not rows:

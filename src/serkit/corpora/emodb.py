@@ -35,8 +35,8 @@ CARD = Card(
             name="emodb-5fold-speaker",
             version=1,
             folds=5,
-            description="Speakers dealt into 5 folds of two so that gender and emotions are spread evenly; test is "
-            "fold k, dev the next, train the other three.",
+            description="Speakers are assigned to 5 folds of two so that gender and emotions are spread evenly; test "
+            "is fold k, dev the next, train the other three.",
         ),
         Protocol(
             name="emodb-10fold-speaker",
@@ -57,7 +57,7 @@ CARD = Card(
         "sadness": Count(62, _READ_EMOBOX),
     },
     layout="wav/SSTTTEv.wav (speaker, text, emotion letter, version), such as 03a01Fa.wav",
-    notes=("every sentence is spoken with every emotion: the words carry nothing",),
+    notes=("every sentence is spoken with every emotion: the words carry no information",),
 )
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([WLEAFTN])([a-z]?)")

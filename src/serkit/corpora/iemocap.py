@@ -64,7 +64,7 @@ CARD = Card(
     speakers=Count(10, "Busso et al. 2008 (remembered); 5 sessions of 2 in EmoBox (read)"),
     utterances=Count(10_039, "remembered; also given by third-party notes on the release"),
     layout="SessionN/dialog/EmoEvaluation/*.txt, SessionN/dialog/transcriptions/, SessionN/sentences/wav/DIALOG/*.wav",
-    notes=("scripted dialogues are performed in every session: the words of test sentences also stand in train",),
+    notes=("scripted dialogues are performed in every session: the words of test sentences also occur in train",),
     rating_scale=(1, 5),
 )
 _FOUR_COUNTS = {"anger": 1103, "happiness": 1636, "neutral": 1708, "sadness": 1084}

@@ -59,8 +59,8 @@ CARD = Card(
     layout="train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv, and dia0_utt0.mp4 (or .wav, .flac) in "
     "train_splits/, dev_splits_complete/, output_repeated_splits_test/",
     notes=(
-        "laughter of the audience and music stand in the sound",
-        "some names are no single person (All, Both, Man, Woman…)",
+        "audience laughter and music are in the audio",
+        "some names are not a single person (All, Both, Man, Woman…)",
         "the clips are videos: decoding .mp4 needs ffmpeg, or convert them to .wav keeping their names",
     ),
 )

@@ -1,4 +1,4 @@
-"""MSP-IMPROV: twelve actors in six dyadic sessions, target sentences and the talk around them (Busso et al. 2017)."""
+"""MSP-IMPROV: twelve actors in six dyadic sessions, target sentences and surrounding talk (Busso et al. 2017)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CARD = Card(
     utterances=Count(8438, "table of multi-loss learning, arXiv 2512.04551 (read second-hand)"),
     layout="Evalution.txt (so spelled), Audio/sessionN/SxxE/R|S|P|T/MSP-IMPROV-….wav, Human_transcriptions/",
     notes=(
-        "the target emotion stands in the file name (S01A); it is in meta, never the label",
+        "the target emotion is in the file name (S01A); it is in meta, never the label",
         "who speaks is taken from the fourth field of the name (F01, M01); whether that holds for every turn of the "
         "partner was not confirmed, so folds keep whole sessions together",
     ),

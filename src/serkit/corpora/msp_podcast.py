@@ -19,7 +19,7 @@ from serkit.types import Manifest, Utterance
 _UEDA = "arXiv 2505.20007, sec. 3 (read)"
 _NOTEBOOK = "dev counts in the stacking notebook of github.com/AI-Unicamp/interspeech_ser (read)"
 _LABELS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-_TRAPS = "A few speakers of the official splits may stand on both sides; they are named where they are found."
+_TRAPS = "A few speakers of the official splits may be in two splits; they are reported if found."
 
 CARD = Card(
     name="msp_podcast",
@@ -66,7 +66,7 @@ CARD = Card(
             folds=1,
             description="Interspeech 2025 challenge: Train and Development (66 992 and 25 258 rows of eight classes). "
             "Test3 has hidden labels: with unlabelled_test=true its 3 200 rows are test and can be predicted, not "
-            "measured; without it there is no test, and dev chooses and measures, which flatters.",
+            "measured; without it there is no test, and dev both selects and measures, which is optimistic.",
             labels=_LABELS,
             source=_UEDA,
         ),

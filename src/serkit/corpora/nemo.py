@@ -49,7 +49,7 @@ CARD = Card(
         "surprise": Count(669, _TSV),
     },
     layout="data.tsv and samples/SPEAKER_EMOTION_SENTENCE.wav, as on GitHub (not the Parquet of the hub)",
-    notes=("every sentence is spoken with every emotion: the words carry nothing",),
+    notes=("every sentence is spoken with every emotion: the words carry no information",),
 )
 
 

@@ -63,7 +63,7 @@ CARD = Card(
     },
     layout="Actor_NN/03-01-EE-II-SS-RR-AA.wav (audio-only speech; the folders may have other names)",
     notes=(
-        "every sentence is spoken with every emotion: the words carry nothing",
+        "every sentence is spoken with every emotion: the words carry no information",
         "clips have about a second of silence at both ends",
     ),
 )

@@ -52,7 +52,7 @@ CARD = Card(
     layout="AudioData/DC/a01.wav (speaker folders DC, JE, JK, KL) or ALL/DC_a01.wav",
     notes=(
         "four speakers, all men: intervals by speaker are rough",
-        "most sentences belong to one emotion: a system that reads the words may score too high",
+        "most sentences belong to one emotion: a system that uses the words may score too high",
     ),
 )
 

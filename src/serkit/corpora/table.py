@@ -20,7 +20,7 @@ from serkit.types import SPLITS, Manifest, Utterance
 
 CARD = Card(
     name="table",
-    title="A table of one's own",
+    title="A table of your own",
     licence="the user's own",
     url="",
     citation="",
@@ -34,13 +34,13 @@ CARD = Card(
             version=1,
             folds=1,
             description="The splits of the split column (dev is made of train speakers where there is none); without "
-            "that column speakers are dealt at random by the seed: 70 % of the clips train, 15 % dev, 15 % test.",
+            "that column speakers are assigned at random by the seed: 70 % of the clips train, 15 % dev, 15 % test.",
         ),
         Protocol(
             name="table-5fold-speaker",
             version=1,
             folds=5,
-            description="Whatever the split column says: speakers dealt into 5 folds so that gender and emotions are "
+            description="The split column is ignored: speakers are assigned to 5 folds so that gender and emotions are "
             "spread evenly; test is fold k, dev the next.",
         ),
     ),
@@ -183,7 +183,7 @@ def _mistyped_columns(rows: Iterable[Utterance]) -> list[str]:
     strange = dict.fromkeys(column for u in rows for column in u.meta)
     absent = [k for k in _KNOWN if all(getattr(u, "audio" if k == "path" else k) is None for u in rows)]
     near = {column: difflib.get_close_matches(column, absent, n=1, cutoff=0.8) for column in strange}
-    return [f"column '{c}' was kept and not read; did you mean '{found[0]}'?" for c, found in near.items() if found]
+    return [f"column '{c}' was kept but not used; did you mean '{found[0]}'?" for c, found in near.items() if found]
 
 
 def _check_files(path: Path, rows: list[Utterance]) -> dict[str, Any]:
@@ -230,8 +230,8 @@ def _check_speakers(path: Path, rows: Iterable[Utterance], assume_speakers: str 
     unknown = [number for number, u in enumerate(rows, 1) if u.speaker is None]
     if unknown and assume_speakers is None:
         raise SerkitError(
-            f"table: {len(unknown)} rows of {path.name} have no speaker (first: row {unknown[0]}), so nobody can tell "
-            "whether a test speaker was trained on: add a speaker column, or say assume_speakers=utterance aloud"
+            f"table: {len(unknown)} rows of {path.name} have no speaker (first: row {unknown[0]}), so it is unknown "
+            "whether a test speaker was trained on: add a speaker column, or set assume_speakers=utterance explicitly"
         )
 
 
@@ -250,16 +250,16 @@ def table(
     Args:
         root: the file itself; audio paths are relative to its folder.
         protocol, fold: see ``CARD.protocols``. seed: of the split where one is made.
-        assume_speakers: ``utterance`` says aloud that speakers are not known: such rows are split, and
+        assume_speakers: ``utterance`` states explicitly that speakers are not known: such rows are split, and
             later bootstrapped, by utterance.
-        speakers_shared: says aloud that speakers may stand in several splits: those of the split column are
+        speakers_shared: allows speakers to be in several splits: those of the split column are
             taken as they are, and without one the split is made by utterance.
         own_labels: labels (a list, or text with commas) that are meant as they stand although they are very near
             to a known emotion, or to one another.
 
     Raises:
         SerkitError: the file or a row does not hold (which, what was expected), a row has no speaker and that
-            was not said aloud, a label that looks mistyped, fewer than three speakers to split, a speaker in two
+            was not stated, a label that looks mistyped, fewer than three speakers to split, a speaker in two
             splits.
     """
     chosen = protocols.choose_protocol(CARD, protocol)
@@ -290,7 +290,7 @@ def table(
     labels = recordings.order_labels(u.emotion for u in rows if u.emotion is not None)
     if len(labels) < 2:
         raise SerkitError(
-            f"table: {path.name} has {len(labels)} class ({', '.join(labels) or 'none'}); two or more are needed"
+            f"table: {path.name} has {len(labels)} class ({', '.join(labels) or 'none'}); at least two are needed"
         )
     languages = sorted({u.language for u in rows if u.language})
     return protocols.finish(

@@ -37,7 +37,7 @@ CARD = Card(
             version=1,
             folds=5,
             description="Speakers shared: both actresses are in train, dev and test. The 200 words, sorted, go to 5 "
-            "folds in turn; test is fold k, dev the next. Numbers say nothing about an unheard speaker.",
+            "folds in turn; test is fold k, dev the next. Numbers say nothing about unseen speakers.",
             speakers_shared=True,
         ),
         Protocol(
@@ -90,7 +90,7 @@ def _row(path: PurePosixPath) -> Utterance | None:
 def _split_by_word(rows: list[Utterance], fold: int, folds: int) -> list[Utterance]:
     fold_of = {word: k % folds + 1 for k, word in enumerate(sorted({u.meta["word"] for u in rows}))}
     if len(fold_of) < 3:
-        raise SerkitError(f"tess: {len(fold_of)} words here; train, dev and test need three who differ")
+        raise SerkitError(f"tess: {len(fold_of)} words here; train, dev and test need at least three different words")
     name_of = {fold: "test", protocols.next_fold(fold, min(folds, len(fold_of))): "dev"}
     return [protocols.with_split(u, name_of.get(fold_of[u.meta["word"]], "train")) for u in rows]
 
@@ -98,7 +98,7 @@ def _split_by_word(rows: list[Utterance], fold: int, folds: int) -> list[Utteran
 def _split_by_speaker(rows: list[Utterance], fold: int) -> list[Utterance]:
     speakers = sorted({u.speaker for u in rows if u.speaker})
     if len(speakers) != 2:
-        raise SerkitError(f"tess: protocol tess-2fold-speaker needs both speakers, here is only {speakers[0]}")
+        raise SerkitError(f"tess: protocol tess-2fold-speaker needs both speakers, only {speakers[0]} is here")
     dev = set(sorted({u.meta["word"] for u in rows})[::5])
     return [
         protocols.with_split(

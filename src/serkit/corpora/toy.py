@@ -45,7 +45,7 @@ CARD = Card(
     utterances=Count(160, "serkit/corpora/toy.py"),
     counts={x: Count(32, "serkit/corpora/toy.py") for x in ("anger", "fear", "happiness", "neutral", "sadness")},
     layout="a new or empty folder to write into, or one that already holds toy.jsonl and audio/*.wav",
-    notes=("generated sound, not speech: numbers on it say that the pipeline works, and nothing about emotion",),
+    notes=("generated sound, not speech: numbers on it show that the pipeline works and say nothing about emotion",),
     rating_scale=(1, 7),
 )
 

@@ -28,7 +28,7 @@ CARD = Card(
             name="urdu-4fold-speaker",
             version=1,
             folds=4,
-            description="Whole speakers are dealt into four folds, gender and emotions spread as evenly as they allow; "
+            description="Whole speakers are assigned to four folds, gender and emotions spread as evenly as possible; "
             "test is fold k, dev the next. (Of five, one would have no anger.)",
         ),
     ),
@@ -37,7 +37,7 @@ CARD = Card(
     counts={label: Count(100, _EMOBOX) for label in _LABELS},
     layout="Angry/, Happy/, Neutral/, Sad/ with SM1_F10_A010.wav (speaker, file, emotion and number)",
     notes=(
-        "the paper counts 38 speakers (remembered); 29 stand in the file names",
+        "the paper counts 38 speakers (remembered); 29 are in the file names",
         "speakers differ much in size and some speak one emotion only: classes are uneven in every fold",
         "the folds that EmoBox publishes share 18 of 19 test speakers with train; these do not",
     ),

@@ -1,4 +1,4 @@
-"""Silero's speech detectors in numpy: what their layers hold.
+"""Silero's speech detectors in numpy: the states of their layers.
 
 The package silero-vad 6.2 has several networks of one shape that were trained apart. Three of them are read here: the
 one for 16 kHz of its ``tinygrad_model.py``, the one of half the precision, and the one for 8 kHz. (``vad: silero`` runs
@@ -181,7 +181,7 @@ def _weights(name: str) -> dict[str, np.ndarray]:
     content = silero_files.find(file, "encoder 'silero'").read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SerkitError(
-            "the silero-vad that is installed has other weights than those of version 6.2, which encoder 'silero' "
+            "the silero-vad that is installed does not have the weights of version 6.2, which encoder 'silero' "
             f"needs: pip install '{silero_files.PACKAGE}'"
         )
     if file.endswith(".safetensors"):

@@ -1,4 +1,4 @@
-"""Statistics of a whole clip: one frame that says how its descriptors are distributed and how they move."""
+"""Statistics of a whole clip: one frame with the distribution and change of its descriptors."""
 
 from __future__ import annotations
 

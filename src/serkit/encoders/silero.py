@@ -1,4 +1,4 @@
-"""States of Silero's speech detectors: what small networks that have heard many languages make of a voice."""
+"""States of Silero's speech detectors: small networks trained on many languages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Silero(OfflineEncoder):
         self.networks = ALL if name.startswith("silero/all") else ONE
         if self.whole and (pool != 1 or pooling != "mean"):
             frames = name.removesuffix("/functionals")
-            raise SerkitError(f"encoder '{name}': one frame a clip, nothing to pool; '{frames}' has pool and pooling")
+            raise SerkitError(f"encoder '{name}': one frame per clip, nothing to pool; '{frames}' has pool and pooling")
         width = WIDTH * len(self.networks)
         self._specify(name, 2 * width if self.whole else width, pool, pooling, trim)
         self.spec = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Prosody and voice quality, frame by frame, on the definitions of the field."""
+"""Prosody and voice quality, frame by frame, by the standard definitions of the field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speech recognisers: windows of at most 30 s to words with times, language and the chance that nobody speaks."""
+"""Speech recognisers: windows of at most 30 s to words with times, language and the probability of no speech."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TransformersWhisper:
         self._languages = {token.strip("<|>"): int(index) for token, index in table.items()}
         if language is not None and language not in self._languages:
             raise SerkitError(
-                f"'{found.name}' knows no language '{language}'" + did_you_mean(language, self._languages)
+                f"'{found.name}' does not know the language '{language}'" + did_you_mean(language, self._languages)
             )
         self._language = language
         unknown = self._tokenizer.unk_token_id
@@ -157,6 +157,6 @@ def _bring(package: Any, size: str) -> None:
     except hub_errors(hub):
         if reason := unreached(hub):
             raise SerkitError(
-                f"faster-whisper '{size}' cannot be fetched here: this machine does not reach the hub ({reason}); give "
-                "the folder of a converted model in its place"
+                f"faster-whisper '{size}' cannot be downloaded here: this machine cannot reach the hub ({reason}); "
+                "give the folder of a converted model in its place"
             ) from None

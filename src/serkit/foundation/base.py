@@ -1,4 +1,4 @@
-"""What every pretrained encoder is: a spec without loading, one layer asked for, batches that change nothing."""
+"""The base of every pretrained encoder: a spec without loading, one selected layer, results independent of batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FACodec (NaturalSpeech 3, Ju et al. 2024, arXiv 2403.03100): what prosody and timbre need of it.
+"""FACodec (NaturalSpeech 3, Ju et al. 2024, arXiv 2403.03100): the parts needed for prosody and timbre.
 
 Written from the paper, the published parameter names and the published constants. A torch module whose
 names are those of ``ns3_facodec_encoder_v2.bin`` and ``ns3_facodec_decoder_v2.bin``, so that the weights load

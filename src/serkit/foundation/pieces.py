@@ -91,7 +91,7 @@ def encoded(
 def batches(
     lengths: Sequence[float], budget: float, *, similar: float = 0.7, most: int | None = None
 ) -> Iterator[list[int]]:
-    """Indices in batches of like length, so that little is padding: longest first.
+    """Indices in batches of similar length, so that little is padding: longest first.
 
     Args:
         lengths: positions, or seconds, of each item.

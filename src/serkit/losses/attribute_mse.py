@@ -27,12 +27,12 @@ def attribute_mse(outputs: Outputs, batch: Batch) -> Tensor:
     """
     if outputs.attributes is None:
         raise SerkitError(
-            "the loss 'attribute_mse' needs a network with an attribute head and this one gives emotion only: "
+            "the loss 'attribute_mse' needs a network with an attribute head, but this one gives emotion only: "
             "set attribute_head: true in a model that has it, or leave the loss out"
         )
     if batch.attributes is None:
         raise SerkitError(
-            "the loss 'attribute_mse' needs arousal, valence or dominance and these clips have none: leave it out"
+            "the loss 'attribute_mse' needs arousal, valence or dominance, but these clips have none: leave it out"
         )
     predicted = not_half(outputs.attributes)
     gold = batch.attributes.to(predicted)

@@ -34,11 +34,11 @@ def ccc(
     """
     if outputs.attributes is None:
         raise SerkitError(
-            "the loss 'ccc' needs a network with an attribute head and this one gives emotion only: "
+            "the loss 'ccc' needs a network with an attribute head, but this one gives emotion only: "
             "set attribute_head: true in a model that has it, or leave the loss out"
         )
     if batch.attributes is None:
-        raise SerkitError("the loss 'ccc' needs arousal, valence or dominance and these clips have none: leave it out")
+        raise SerkitError("the loss 'ccc' needs arousal, valence or dominance, but these clips have none: leave it out")
     if len(weights) != 3:
         raise SerkitError(f"the loss 'ccc' needs weights of arousal, valence and dominance; got {list(weights)}")
     predicted = not_half(outputs.attributes)

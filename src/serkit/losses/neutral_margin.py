@@ -25,7 +25,7 @@ def neutral_margin(outputs: Outputs, batch: Batch, *, label_names: tuple[str, ..
         SerkitError: the network has no neutral head, or there is no such label.
     """
     if outputs.neutral is None:
-        raise SerkitError("neutral_margin: this network gives no neutral logit; set neutral_head: true in its model")
+        raise SerkitError("neutral_margin: this network has no neutral logit; set neutral_head: true in its model")
     if neutral not in label_names:
         raise SerkitError(f"neutral_margin: no label '{neutral}'{did_you_mean(neutral, label_names)}")
     logit = not_half(outputs.neutral)

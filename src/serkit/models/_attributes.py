@@ -1,4 +1,4 @@
-"""Arousal, valence and dominance on the scale of the corpus that taught them."""
+"""Arousal, valence and dominance on the scale of the training corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frame-level attention, pooling and classifier: what stands after any front end that gives frames."""
+"""Frame-level attention, pooling and classifier: what follows any front end that gives frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small convolutional network on log-mel frames that trains on a CPU from nothing."""
+"""A small convolutional network on log-mel frames that trains from scratch on a CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Stem = Literal["time", "time_frequency"]
 class Compact(nn.Module):
     """Convolutions over log-mel frames, four times fewer frames, frame-level attention, pooling (serkit's own).
 
-    A front end of our own for systems that start from nothing; no paper stands behind its sizes. Waveform
+    A front end of our own for systems that start from nothing; its sizes are not from a paper. Waveform
     augmentations come before the log-mel encoder, so the network never sees a waveform. Normalisation inside
     the stack is by frame, over channels, never over the batch: a clip's outputs are its own in training too.
 

@@ -164,6 +164,6 @@ def _heads_by_modality(heads: int | Mapping[str, int], names: tuple[str, ...]) -
     for name in heads:
         if name not in names:
             raise SerkitError(
-                f"cross_attention: heads for '{name}', which is no modality here{did_you_mean(name, names)}"
+                f"cross_attention: heads for '{name}', which is not a modality here{did_you_mean(name, names)}"
             )
     return [heads.get(name, 1) for name in names]

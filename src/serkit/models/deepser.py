@@ -1,4 +1,4 @@
-"""Transformers on each modality, pooled, with or without a deep fusion of what they hold between their layers."""
+"""Transformers on each modality, pooled, with or without a deep fusion of their layers."""
 
 from __future__ import annotations
 

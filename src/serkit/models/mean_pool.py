@@ -1,4 +1,4 @@
-"""The control: pool each modality's frames, put the vectors side by side, classify with one hidden layer.
+"""The control: pool each modality's frames, concatenate the vectors, classify with one hidden layer.
 
 On frozen features this simple network was level with cross-modal attention in one study (validation
 Macro-F1 .388 against .383; read in the notes of the UFG team's system, arXiv 2506.02088).

@@ -1,4 +1,4 @@
-"""How sure a run is once its scores are scaled, measured on rows that the scale has not seen."""
+"""Calibration of a run after temperature scaling, measured on rows not used for fitting it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The texts of a run: who wrote or heard them, and what a report says of how right they are."""
+"""The texts of a run: their source, and their accuracy for the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def texts_of(
         machine: where it is heard. listener: told the progress.
 
     Raises:
-        SerkitError: the recipe names no transcripts, or some cannot be had.
+        SerkitError: the recipe names no transcripts, or some are unavailable.
     """
     readers = [e.spec.name for e in encoders.values() if e.spec.modality == "text"]
     if not readers:
@@ -92,7 +92,7 @@ def check_before_hearing(
         source: of the transcripts, whose weights are asked for too.
 
     Raises:
-        SerkitError: weights that cannot be had, of all models in one line. RunFailed: a disk that is too small.
+        SerkitError: unavailable weights, of all models in one line. RunFailed: a disk that is too small.
     """
     models = [e.resolved for e in encoders.values() if isinstance(e, Pretrained)]
     models = [found for found in models if machine.engine == "local" or found.folder is not None]

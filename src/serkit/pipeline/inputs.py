@@ -50,7 +50,7 @@ def make_encoders(features: Mapping[str, Feature]) -> dict[str, Encoder]:
 
 
 def check_backbones(recipe: Recipe) -> bool:
-    """Refuse pretrained networks that cannot be had, before any work; brings those that can from the hub.
+    """Refuse unavailable pretrained networks before any work; downloads the available ones from the hub.
 
     Returns:
         Whether there is one.
@@ -89,8 +89,8 @@ def check_copies(recipe: Recipe) -> None:
     for name, system in recipe.systems.items() if recipe.copies else ():
         if _augments_waveforms(system):
             raise SerkitError(
-                f"systems.{name}: augments waveforms and computes their features anew, so it would not read the "
-                "recipe's copies; leave one of the two out"
+                f"systems.{name}: augments waveforms and recomputes their features, so it would not use the recipe's "
+                "copies; leave out one of the two"
             )
 
 

@@ -1,4 +1,4 @@
-"""Files of the user's own that a recipe names: a run, and the features in a store, are of the code they were made with.
+"""Files of the user's own that a recipe names: a run and stored features belong to the code they were made with.
 
 What a file is is a hash of its lines, without blank ones and those of a comment. What it imports is not looked at.
 """
@@ -37,7 +37,7 @@ def check_record(run: Run) -> None:
         if before.get(part, code) != code:
             raise SerkitError(
                 f"{run.folder} was made with another version of {part}, whose file has changed since; choose another "
-                "--out, or put the file back as it was"
+                "--out, or restore the file"
             )
     if not before:
         write_record(run.folder, run.recipe)
@@ -61,8 +61,8 @@ def check_store(store: Path, recipe: Recipe, encoders: dict[str, Encoder]) -> No
         spec = encoders[key].spec
         if found.setdefault(spec.fingerprint, code) != code:
             raise SerkitError(
-                f"encoder '{feature.name}': its file has changed, and {store} has features by its spec of before: give "
-                f"its spec another revision (now '{spec.revision}'), or take another --store"
+                f"encoder '{feature.name}': its file has changed, and {store} has features of its earlier spec: give "
+                f"its spec another revision (now '{spec.revision}'), or use another --store"
             )
     if found != known:
         write_text(store / RECORD, json.dumps(found, indent=1) + "\n")

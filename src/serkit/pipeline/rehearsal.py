@@ -1,4 +1,4 @@
-"""What a recipe's parts refuse, told before any work: each is built once, and its losses see a few made-up frames."""
+"""Errors of a recipe's parts, found before any work: each is built once, and its losses get a few made-up frames."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
             if system.train.select == "ccc" and outputs.attributes is None:
                 raise SerkitError(
                     "train.select is ccc, and the network gives emotion only: set attribute_head: true in a model that "
-                    "has it, with a loss that teaches it, or select another metric"
+                    "has it, with a loss that trains it, or select another metric"
                 )
             value, parts = objective.eval()(outputs, batch)
             for name, part in parts.items():
@@ -233,7 +233,7 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
             if value is not None and not _teaches_emotions(objective, outputs, batch):
                 names = ", ".join(loss.name for loss in system.losses)
                 raise SerkitError(
-                    f"no loss of the system ({names}) teaches the classifier of emotions: add one that does, such as "
+                    f"no loss of the system ({names}) trains the emotion classifier: add one that does, such as "
                     "cross_entropy"
                 )
             if any(isinstance(part, AttributeHead) for part in network.modules()):
@@ -246,7 +246,7 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
             if torch.equal(value, other):
                 names = ", ".join(loss.name for loss in system.losses)
                 raise SerkitError(
-                    f"train.targets is votes, and what it trains with ({names}) does not learn them: kl_soft, "
+                    f"train.targets is votes, but its losses ({names}) do not learn them: kl_soft, "
                     "focal and cross_entropy with soft: true do; or set train.targets=labels"
                 )
 

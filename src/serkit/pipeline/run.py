@@ -1,4 +1,4 @@
-"""A run as a folder: what lies where, and which stages are finished."""
+"""A run as a folder: its layout, and which stages are finished."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def device_of(machine: Machine) -> str:
 
 
 class Run:
-    """The folder of one run; ``docs/architecture.md`` says what lies where.
+    """The folder of one run; ``docs/architecture.md`` describes its layout.
 
     The networks of a system are called ``fold0`` and so on by the cross-fit, ``full`` where one saw all of train.
 
@@ -82,7 +82,11 @@ class Run:
             folds = sorted(p.parent for p in self.folder.glob("fold*/recipe.yaml"))
             if folds:
                 pooled = (self.folder / "report" / "report.json").is_file()
-                more = "" if pooled else "; it is not through: the same cv command goes on, and makes its report"
+                more = (
+                    ""
+                    if pooled
+                    else "; it is not finished: run the same cv command again to resume it and make its report"
+                )
                 raise SerkitError(
                     f"{self.folder} holds a cross-validation; name a fold of it, such as {folds[0]}{more}"
                 )

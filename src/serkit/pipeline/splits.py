@@ -36,8 +36,8 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
             )
     if len(manifest.labels) < 2:
         raise SerkitError(
-            f"'{manifest.corpus}' has one class left, '{''.join(manifest.labels)}', and there must be two to tell "
-            "apart: see labels, drop_labels and map_labels"
+            f"'{manifest.corpus}' has one class left, '{''.join(manifest.labels)}', and at least two are "
+            "needed: see labels, drop_labels and map_labels"
         )
     train = manifest.split("train")
     thin = [label for label, n in train.counts().items() if n < 2]
@@ -45,13 +45,13 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
         others = [label for label, n in train.counts().items() if label != thin[0] and n]
         close = difflib.get_close_matches(thin[0], others, n=1)
         near = close[0] if close else recordings.near_label(thin[0], CANONICAL_LABELS)
-        typo = f", or, if it is meant to be '{near}', set map_labels={{{thin[0]}: {near}}}" if near else ""
+        typo = f", or, if '{near}' is meant, set map_labels={{{thin[0]}: {near}}}" if near else ""
         raise SerkitError(
             f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels{typo}"
         )
     if not any(manifest.split("dev").counts().values()):
         raise SerkitError(
-            f"no utterance of split 'dev' in '{manifest.corpus}' has a label; networks are selected on it"
+            f"no utterance of split 'dev' in '{manifest.corpus}' has a label; networks are selected on dev"
         )
     if recipe.crossfit is not None:
         crossfit_folds(learned_from(manifest, recipe), recipe.crossfit.folds, recipe.crossfit.seed)
@@ -130,5 +130,5 @@ def _ways_out(manifest: Manifest, split: str) -> str:
             others = [p.name for p in readers.card(name).protocols if p.name != info.get("protocol")]
             ways += [f"another --protocol ({', '.join(others)})"] if others else []
     if split == "test":
-        ways.append("--no-test, where nobody is to be measured")
-    return f": take {'; or '.join(ways)}" if ways else ""
+        ways.append("--no-test, if nothing is to be measured")
+    return f": use {'; or '.join(ways)}" if ways else ""

@@ -231,7 +231,7 @@ def evaluate_run(run: Run, machine: Machine | None = None, listener: Listener | 
         SerkitError: the ensembles there are, if any, are not of the recipe as it is now.
     """
     if not run.done("stack"):
-        raise SerkitError(f"{run.folder}: nothing is stacked yet as recipe.yaml says; run stack first")
+        raise SerkitError(f"{run.folder}: there is no stack yet for this recipe.yaml; run stack first")
     _tell(listener, "evaluate", f"{run.recipe.evaluate.draws} bootstrap draws")
     measure_run(run, machine)
     run.mark("evaluate")

@@ -1,4 +1,4 @@
-"""A recipe taken apart: the same system with one loss, augmentation or way of pooling left out or exchanged."""
+"""Variants of a recipe: the same system with one loss, augmentation or way of pooling left out or replaced."""
 
 from __future__ import annotations
 
@@ -148,11 +148,11 @@ def plan(recipe: Recipe, over: Sequence[str] = (), *, system: str | None = None,
             made += _MAKERS[name](full)
             left_out += _losses_kept(full) if name == "losses" else []
         elif over:
-            raise SerkitError(f"--over {name}: '{recipe.name}' cannot be taken apart so: {reason}")
+            raise SerkitError(f"--over {name}: '{recipe.name}' has no such variants: {reason}")
         else:
             left_out.append(f"{name}: {reason}")
     if not used:
-        raise SerkitError(f"'{recipe.name}' has nothing to take apart: " + "; ".join(left_out))
+        raise SerkitError(f"'{recipe.name}' has nothing to vary: " + "; ".join(left_out))
     if len(used) > 1 and "losses" in used and _selects_by_nothing(full.systems[chosen], _plain_losses(full)):
         left_out.append(f"plain: {_UNTAUGHT}")
     elif len(used) > 1:
@@ -165,7 +165,7 @@ def _alone(recipe: Recipe, system: str | None, epochs: int | None) -> Recipe:
     """The recipe with one of its systems, and nothing that would train it more than once."""
     names = list(recipe.systems)
     if system is None and len(names) > 1:
-        raise SerkitError(f"'{recipe.name}' has {len(names)} systems; say --system, one of {', '.join(names)}")
+        raise SerkitError(f"'{recipe.name}' has {len(names)} systems; choose one with --system: {', '.join(names)}")
     name = system or names[0]
     if name not in recipe.systems:
         raise SerkitError(f"--system {name}: '{recipe.name}' has no such system" + did_you_mean(name, names))
@@ -194,7 +194,7 @@ def _refusal(system: System, over: Over) -> str | None:
         return "it has no augmentation"
     if over == "pooling" and not _has_flam_head(system.model.name):
         able = ", ".join(name for name in registry.names("models") if _has_flam_head(name))
-        return f"its model '{system.model.name}' has no frame-level attention to exchange (these have: {able})"
+        return f"its model '{system.model.name}' has no frame-level attention to replace (these have: {able})"
     return None
 
 
@@ -212,7 +212,7 @@ def _of_losses(full: Recipe) -> Iterator[Variant]:
         yield Variant(f"only-{_file(first)}", "losses", f"only {first}", f"the other losses ({others})", "", recipe)
 
 
-_UNTAUGHT = "train.select is ccc, and no loss would be left that learns arousal, valence and dominance"
+_UNTAUGHT = "train.select is ccc, but no loss would be left that learns arousal, valence and dominance"
 
 
 def _why_not(system: System, losses: Sequence[Loss]) -> str | None:

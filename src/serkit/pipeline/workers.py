@@ -77,7 +77,7 @@ def train_many(
                 pass
         except WorkerDied as error:
             raise RunFailed(
-                f"{error}, most likely for want of memory: lower --jobs or train.batch_size, then run again; finished "
+                f"{error}, most likely out of memory: lower --jobs or train.batch_size, then run again; finished "
                 "networks are kept"
             ) from None
 

@@ -117,7 +117,7 @@ def _differences(tree: Mapping[str, Any]) -> Figure:
     )
     first = difference(tree["variants"][1], split)
     caption = (
-        f"Right of zero the full recipe is ahead: what the variant lacks helps. Lines: {first.get('interval')}; "
+        f"To the right of zero the full recipe is ahead: the removed part helps. Lines: {first.get('interval')}; "
         f"n = {whole(first.get('n'))}."
     )
     return Figure("differences", "What each part adds", caption, (wide,), (narrow,))
@@ -129,15 +129,15 @@ def _seeds(tree: Mapping[str, Any]) -> Figure:
     for v in tree["variants"]:
         values = tuple(x for x in map(finite, v["values"][split][LEAD]["by_seed"]) if x is not None)
         rows.append(Seeds(v["title"], values, KINDS.get(str(v.get("over")), "system")))
-    axis = f"{METRICS[LEAD]} on {split}, a dot for each seed"
+    axis = f"{METRICS[LEAD]} on {split}, one dot per seed"
     alt = f"{axis}: " + "; ".join(r.hint for r in rows)
     wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n, at=rows[0].mean) for n in (False, True))
     caption = (
-        "A dot is one trained network (of several folds: their pooled rows), the bar the mean over seeds. "
+        "A dot is one trained network (with several folds: their pooled rows), the bar the mean over seeds. "
         * (len(tree["seeds"]) > 1)
         + "The dashed line is the full recipe."
     )
-    return Figure("seeds", "How far seeds differ", caption, (wide,), (narrow,))
+    return Figure("seeds", "Variation between seeds", caption, (wide,), (narrow,))
 
 
 def _curves(tree: Mapping[str, Any]) -> list[Figure]:
@@ -148,8 +148,8 @@ def _curves(tree: Mapping[str, Any]) -> list[Figure]:
     panels = learning_curves(named)
     if panels:
         caption = (
-            "Above: Macro-F1 on dev, a dot at each network's highest epoch. Below: loss on train (solid), which does "
-            "not compare between variants with other losses, and cross-entropy on dev (dashed). Thin lines: seeds "
+            "Above: Macro-F1 on dev, a dot at each network's best epoch. Below: loss on train (solid), which cannot be "
+            "compared between variants with different losses, and cross-entropy on dev (dashed). Thin lines: seeds "
             "(and folds); thick: their mean. All panels share their axes."
         )
         found.append(Figure("curves", "Learning curves", caption, tuple(panels)))

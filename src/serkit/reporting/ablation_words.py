@@ -1,4 +1,4 @@
-"""What an ablation shows, in sentences made from its numbers: nothing is claimed that an interval does not show."""
+"""What an ablation shows, in sentences made from its numbers: nothing is claimed beyond what an interval shows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
 LEAD = "uar"
 SURE = {"better", "worse"}
 METHOD = (
-    "Every variant is the recipe with one thing changed, trained anew with each seed on the same rows; the checkpoint "
+    "Every variant is the recipe with one thing changed, trained again with each seed on the same rows; the checkpoint "
     "is chosen on dev. A number is the mean over seeds, ± the standard deviation over seeds.",
     "A difference is the full recipe minus the variant, seed by seed, averaged. Each of its bootstrap draws takes "
     "speakers with replacement, the same for all networks, and, independently, seeds with replacement (the "
     "pigeonhole bootstrap, Owen 2007), the seeds' deviations widened by √(S / (S − 1)) for S seeds. With one seed an "
-    "interval holds for these networks alone.",
+    "interval holds only for these networks.",
     "p comes from the same draws; p Holm is adjusted for all variants of the table; p permuted swaps full recipe and "
-    "variant for whole speakers, in all seeds together. A part helps or harms where the interval leaves out zero and "
-    "both are below 0.05; where only the interval does, it seems to.",
+    "variant for whole speakers, in all seeds together. A part helps or harms if the interval excludes zero and both "
+    "are below 0.05; if only the interval excludes zero, it seems to.",
     "Detectable: the smallest true difference that would be found four times in five with this spread (2.80 standard "
     "errors). “Not shown” is not “no effect”.",
 )
@@ -42,7 +42,7 @@ def claim(variant: Mapping[str, Any], result: str) -> str:
     part, instead = str(variant.get("part")), str(variant.get("instead") or "")
     if instead:
         if result == "open":
-            return f"{part} and {instead} are not told apart"
+            return f"{part} and {instead} are not distinguishable"
         side = "better" if result in ("better", "leaning+") else "worse"
         return f"{part} {'is' if result in SURE else 'seems'} {side} than {instead}"
     several = part.startswith("the other losses")
@@ -68,7 +68,7 @@ def headline(tree: Mapping[str, Any]) -> str:
     rest = len(results) - len(sure)
     if not sure:
         return f"{opening} no part of {tree['name']} is shown to help or to harm."
-    end = f"; of {count(rest, 'other change')} nothing is shown" if rest else ""
+    end = f"; {count(rest, 'other change')}: nothing shown" if rest else ""
     return f"{opening} {listed(sure)}{end}."
 
 
@@ -94,7 +94,7 @@ def detectable(tree: Mapping[str, Any]) -> str:
     low, high = number(known[0]), number(known[-1])
     size = low if low == high else f"{low} to {high} (by variant)"
     rough = any("rough" in str(difference(v, split).get("interval")) for v in tree["variants"][1:])
-    more = ", or more: few speakers make it look small" if rough else ""
+    more = ", or larger: with few speakers it looks too small" if rough else ""
     return f"The smallest difference that would be found four times in five is {size}{more}."
 
 
@@ -118,21 +118,21 @@ def _sentence(variant: Mapping[str, Any], result: str, split: str) -> str:
     if result == "open":
         return f"{text}: {numbers}; under {number(d.get('detectable'))} a difference would often be missed."
     tests = f"Holm {p_is(d.get('p_holm'))}, permuted {p_is(d.get('p_permutation'))}"
-    return f"{text}{'' if result in SURE else ', not beyond doubt'}: {numbers}, {tests}."
+    return f"{text}{'' if result in SURE else ', not certain'}: {numbers}, {tests}."
 
 
 def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
-    """What a reader must know before believing the table."""
+    """What a reader must know before trusting the table."""
     lines = []
     split = lead_split(tree)
     quick = tree.get("quick")
     if isinstance(quick, dict):
         lines.append(
             f"quick look: {count(quick.get('epochs'), 'epoch')} instead of {quick.get('of')}, "
-            f"{count(len(tree['seeds']), 'seed')}; what is not yet trained to its end may rank otherwise."
+            f"{count(len(tree['seeds']), 'seed')}; with full training the ranking may differ."
         )
     if len(tree["seeds"]) == 1:
-        lines.append("one seed: intervals hold for these networks; another training of the same recipe may differ.")
+        lines.append("one seed: intervals hold for these networks; another training run of the same recipe may differ.")
     d = difference(tree["variants"][-1], split)
     speakers = int(finite(d.get("speakers")) or 0)
     singly = "drawn singly" in str(d.get("interval")) or "speakers unknown" in str(d.get("interval"))

@@ -106,7 +106,7 @@ def _forest(source: Source) -> Figure | None:
     lead = source.metric(source.lead, source.split, "macro_f1")
     caption = (
         f"Macro-F1 on {source.split}, best first. Lines: {lead.get('interval')}; n = {whole(lead.get('n'))}. "
-        "Overlapping lines do not mean that two systems are alike: see the paired differences."
+        "Overlapping lines do not mean that two systems are equal: see the paired differences."
     )
     wide, narrow = (forest(rows, alt=alt, axis=f"Macro-F1 on {source.split}", narrow=n, at=at) for n in (False, True))
     return Figure("forest", f"All systems on {source.split}", caption, (wide,), (narrow,))
@@ -133,7 +133,7 @@ def _differences(source: Source) -> Figure | None:
     told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
     axis = f"Macro-F1 of the {source.ensemble} minus the other, {source.split}"
     first = next(c for c in source.comparisons if c.get("split") == source.split)
-    caption = f"Right of zero the {source.ensemble} is ahead. Lines: {first.get('interval')}."
+    caption = f"To the right of zero the {source.ensemble} is ahead. Lines: {first.get('interval')}."
     wide, narrow = (forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True) for n in (False, True))
     return Figure("differences", f"What the {source.ensemble} adds", caption, (wide,), (narrow,))
 
@@ -145,7 +145,7 @@ def _confusions(source: Source) -> list[Figure]:
         if matrix and not (key == "best" and name == source.lead):
             title = f"{source.display(name)}, {source.split}"
             wide, narrow = (confusion(matrix, source.labels, title=title, narrow=k) for k in (False, True))
-            caption = "Numbers are clips; the stronger the colour, the larger the share of the true class."
+            caption = "Numbers are clips; a stronger colour is a larger share of the true class."
             found.append(Figure(f"confusion_{key}", f"Confusion matrix: {title}", caption, (wide,), (narrow,)))
     return found
 
@@ -191,14 +191,14 @@ def _curves(source: Source) -> Figure | None:
         return None
     models = max(len(m) for m in source.part("curves").values())
     recipe = source.provenance.get("recipe") or {}
-    rows = "what a network holds out" if (recipe.get("crossfit") or {}).get("with_dev") else "dev"
+    rows = "each network's held-out clips" if (recipe.get("crossfit") or {}).get("with_dev") else "dev"
     kept = {(system.get("train") or {}).get("select") for system in (recipe.get("systems") or {}).values()}
     others = listed([name for key, name in {**METRICS, "ccc": "CCC"}.items() if key in kept - {"macro_f1"}])
     dot = "the best epoch" if kept <= {None, "macro_f1"} else "the highest epoch"
     if kept == {"last"}:
         dot += " (the last one is kept)"
     elif others:
-        dot += f" (where train.select says so, the one kept is chosen by {others})"
+        dot += f" (if train.select says so, the kept one is chosen by {others})"
     caption = (
         f"Above: Macro-F1 on {rows}, a dot at {dot}. Below: loss on train (solid) and on {rows} (dashed). "
         + (f"Thin lines: the {models} models (folds) of a system; thick: their mean. " if models > 1 else "")
@@ -208,8 +208,8 @@ def _curves(source: Source) -> Figure | None:
 
 
 COMPONENTS = (
-    "Above: what each loss adds to the sum, after its scaling and weight. Below: each loss as it came, relative to its "
-    "first epoch. Means over models (folds or seeds)."
+    "Above: what each loss adds to the sum, after scaling and weighting. Below: the raw value of each loss, relative "
+    "to its first epoch. Means over models (folds or seeds)."
 )
 
 

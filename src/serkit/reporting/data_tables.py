@@ -1,4 +1,4 @@
-"""Tables of what a run rests on: all metrics, calibration, clips and speakers, features, settings, versions."""
+"""Tables of a run's details: all metrics, calibration, clips and speakers, features, settings, versions."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def everything(source: Source) -> list[Table]:
         for name in [*source.singles, *source.ensembles]:
             cells = [_measured(source.metric(name, split, m), True) for m in METRICS]
             rows.append(Row((Cell(source.display(name)), *cells), source.kind(name)))
-        seen = (
-            "out of fold: each clip scored by models that did not see it" if source.out_of_fold else "seen in training"
-        )
+        seen = "out-of-fold: each clip scored by models not trained on it" if source.out_of_fold else "seen in training"
         words = {"train": f"train ({seen})"}
         notes = tuple(interval_notes(source, [split], ["macro_f1", "bs_f1"]))
         found.append(Table(f"all-{split}", f"All metrics on {words.get(split, split)}", columns, tuple(rows), notes))
@@ -57,7 +55,7 @@ def calibration(source: Source) -> Table | None:
         values.append([finite(m.get("value")) for m in found])
     columns = (Column("System"), *(Column(f"{s} ECE [95%]", numeric=True) for s in splits))
     notes = (
-        "ECE: how far confidence is from the share of right answers, 0 is perfect; the lowest is bold.",
+        "ECE: distance of confidence from the share of right answers; 0 is perfect, the lowest is bold.",
         *interval_notes(source, splits, ["ece"]),
     )
     return Table("calibration", "Calibration", columns, tuple(_bold(rows, values, 1, lowest=True)), notes)
@@ -119,8 +117,8 @@ def attributes(source: Source) -> Table | None:
         values.append([finite(m.get("value")) for m in found])
     columns = (Column("System"), *(Column(f"{ATTRIBUTE_NAMES[m]} [95%]", numeric=True) for m in kinds))
     notes = (
-        "CCC: concordance with the raters' mean, 1 is perfect, 0 is none; the highest is bold. An attribute that no "
-        "loss of a system teaches is left out of its row and of its mean. All rated clips, also those without a label.",
+        "CCC: concordance with the raters' mean; 1 is perfect, 0 is none, the highest is bold. An attribute that no "
+        "loss of a system trains is left out of its row and mean. All rated clips, including those without a label.",
         *interval_notes(source, [split], ["ccc"]),
     )
     rows = _bold(rows, values, 1)
@@ -154,10 +152,10 @@ def folds(source: Source) -> Table | None:
     rows.append(Row((Cell("pooled"), Cell(ABSENT), *pooled), "stack"))
     notes = (
         "WA, weighted accuracy, is the accuracy; UA, unweighted accuracy, is the mean of the classes' recalls (UAR). "
-        "Papers mostly print the mean of folds; the pooled row counts every clip once and is what this report uses.",
+        "Papers mostly report the mean of folds; the pooled row counts every clip once, and this report uses it.",
         *interval_notes(source, ["test"], ["uar"]),
     )
-    return Table("folds", "By fold, as the field reports it", tuple(columns), tuple(rows), notes)
+    return Table("folds", "By fold, as reported in the literature", tuple(columns), tuple(rows), notes)
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -187,7 +185,7 @@ def counts(source: Source) -> Table:
     if any(finite(bare.get(s)) for s in splits):
         rows.append(line("clips without a label", [bare.get(s, 0) for s in splits]))
     rows.append(line("speakers", [source.part("speakers").get(s, 0) for s in splits], total=False))
-    notes = ("Of all folds together: a clip that is dev in one of them is test in another.",) if source.pooled else ()
+    notes = ("All folds together: a clip that is dev in one of them is test in another.",) if source.pooled else ()
     return Table("counts", "Clips and speakers", columns, tuple(rows), notes)
 
 
@@ -224,7 +222,9 @@ def changes(source: Source) -> list[str]:
         gone = finite(about.get("votes_all_left_out")) or 0
         lost = f"; {count(int(gone), 'clip')} lost every vote" if gone else ""
         named = listed([f"{k} ({count(n, 'clip')})" for k, n in votes.items()])
-        lines.append(f"Rater votes left out, for labels that are no class of the clip's corpus here: {named}{lost}.")
+        lines.append(
+            f"Rater votes left out, because their label is not a class of the clip's corpus here: {named}{lost}."
+        )
     lines = lines or ["No label was mapped or dropped by the recipe, and no clip was excluded."]
     return [*_not_read(source), *lines]
 
@@ -241,7 +241,7 @@ def _not_read(source: Source) -> list[str]:
 
 
 def features(source: Source) -> Table | None:
-    """Features with their sources, licences and what stands in for what."""
+    """Features with their sources, licences and substitutions."""
     found = source.provenance.get("features") or {}
     if not found:
         return None
@@ -257,7 +257,7 @@ def features(source: Source) -> Table | None:
             *(f.get(k) for k in ("source", "revision", "licence", "fingerprint", "note")),
         ]
         rows.append(Row(tuple(Cell(str(t) if t not in (None, "") else ABSENT) for t in texts)))
-    note = "Rounding: what the stored number format costs, root of squared errors over squares of all that is stored."
+    note = "Rounding: error of the stored number format, root of squared errors over squares of all stored values."
     return Table("features", "Features", columns, tuple(rows), (*_texts(source), *((note,) if errors else ())))
 
 
@@ -267,7 +267,7 @@ def _percent(share: Any) -> str:
 
 
 def _texts(source: Source) -> tuple[str, ...]:
-    """One sentence about who wrote or heard the texts, and how right they are."""
+    """One sentence about the source of the texts and their accuracy."""
     found = source.provenance.get("transcripts") or {}
     if not found:
         return ()
@@ -323,7 +323,7 @@ def settings(source: Source) -> list[Table]:
     found.append(_pairs("versions", "Versions", p.get("versions") or {}))
     machine = {spaced(k): v for k, v in (p.get("run") or {}).items() if k != "rounding_error"}
     note = ("Clock and hardware: the only part that differs between two runs with the same seed.",)
-    found.append(_pairs("machine", "The machine, this time", machine, note))
+    found.append(_pairs("machine", "The machine of this run", machine, note))
     return [t for t in found if t.rows]
 
 

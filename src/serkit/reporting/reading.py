@@ -1,4 +1,4 @@
-"""report.json as it lies on disk → what the pages ask of it. Its texts are nobody's word: cleaned, never trusted."""
+"""report.json as read from disk → what the pages need. Its texts are cleaned, never trusted."""
 
 from __future__ import annotations
 

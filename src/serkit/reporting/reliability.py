@@ -16,9 +16,9 @@ LEFT, RIGHT, TOP, BOTTOM = 34.0, 226.0, 40.0, 232.0  # the square; below it the 
 BARS_TOP, BARS_BOTTOM = 240.0, 286.0
 FIELDS = ("from", "to", "n", "confidence", "accuracy", "low", "high")
 CAPTION = (
-    "Answers in bins of confidence: across, how sure they were; up, how many of them were right. On the dashed line "
-    "they mean what they say; below it they are too sure. Lines: 95%, by speaker where that reaches farther than clips "
-    "taken as independent. Columns: how many answers have that confidence. "
+    "Answers in bins of confidence: confidence on the horizontal axis, share of right answers on the vertical axis. On "
+    "the dashed line they are calibrated; below it they are overconfident. Lines: 95%, by speaker or with clips "
+    "treated as independent, whichever is wider. Columns: number of answers with that confidence. "
 )
 
 
@@ -68,7 +68,7 @@ def reliability(source: Source) -> Figure | None:
         kind = "best" if name == source.best and name != source.lead else "stack"
         rows = _rows(source.details(name, split).get("reliability"))
         if rows:
-            sub = f"as it scores: {_error(source.metric(name, split, 'ece'))}"
+            sub = f"uncalibrated: {_error(source.metric(name, split, 'ece'))}"
             drawings.append(panel(rows, title=source.display(name), sub=sub, kind=kind))
         rows = _rows(after.get("reliability")) if name == source.lead else []
         if rows:

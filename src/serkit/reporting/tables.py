@@ -153,7 +153,7 @@ def paper(source: Source) -> Table:
             lead = [Cell(name, features, more=short_loss), Cell(losses[0], more), Cell(balance)]
         else:
             of = len(source.members)
-            told = f"of {of} systems" if name in source.ensembles or name == "stack" else "another one in each fold"
+            told = f"of {of} systems" if name in source.ensembles or name == "stack" else "a different one in each fold"
             lead = [Cell(source.display(name), told), Cell(ABSENT), Cell(ABSENT)]
         found = [source.metric(name, s, m) for s, m, _ in asked]
         cells = [_measured(m, asked[k][2]) for k, m in enumerate(found)]
@@ -208,7 +208,7 @@ def comparisons(source: Source) -> Table | None:
         rows.append(Row(texts))
     kinds = dict.fromkeys(f"{c.get('split')}: {c.get('interval')}, n = {whole(c.get('n'))}." for c in found)
     notes = (
-        f"Difference: {source.ensemble} minus the other, or the first minus the second where a row names two, on the "
+        f"Difference: {source.ensemble} minus the other, or the first minus the second if a row names two, on the "
         "same utterances. Detectable: the smallest true difference found four times in five. “Better” and “worse” need "
         "an interval without zero and both p Holm and p permuted < 0.05.",
         *kinds,

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader meets them, and text from report.json made safe to lay out."""
+"""Formatting of numbers and names, and text from report.json made safe for layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences: does the stack win, how sure is that, and what must be kept in mind."""
+"""The results in sentences: whether the stack wins, with what confidence, and caveats."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ def _sentence(source: Source, row: Mapping[str, Any], result: str, *, of: bool =
     words = {
         "better": f"Better than {other}",
         "worse": f"Worse than {other}",
-        "leaning+": f"Ahead of {other}, but not beyond doubt",
-        "leaning-": f"Behind {other}, though not beyond doubt",
-        "open": f"Not to be told apart from {other}",
+        "leaning+": f"Ahead of {other}, but not with certainty",
+        "leaning-": f"Behind {other}, but not with certainty",
+        "open": f"Not distinguishable from {other}",
     }[result]
     if of:
         who = _called(source, str(row["a"]))
@@ -141,7 +141,9 @@ def _too_few(rows: Sequence[Mapping[str, Any]], results: Mapping[str, str]) -> l
     if not leaning or singly or not 2 <= speakers < 6:
         return []
     least = number(2 / 2**speakers, 2)
-    return [f"With {speakers} speakers the permutation test cannot go below about {least}: no difference can be sure."]
+    return [
+        f"With {speakers} speakers the permutation test cannot go below about {least}: no difference can be certain."
+    ]
 
 
 def _better_unchosen(source: Source) -> list[str]:
@@ -154,7 +156,7 @@ def _better_unchosen(source: Source) -> list[str]:
         return []
     return [
         f"{top} reaches {number(known[top])} {SPLIT_WORDS[source.split]}, more than {source.named(source.lead)}; "
-        f"on dev it was behind {source.best}, so that to choose it now would be hindsight."
+        f"on dev it was behind {source.best}, so choosing it now would be hindsight."
     ]
 
 
@@ -193,7 +195,7 @@ def _forest(source: Source, tone: str) -> list[str]:
 
 
 def cautions(source: Source) -> list[str]:
-    """What a reader must know before believing a number."""
+    """What a reader must know before trusting a number."""
     lines = []
     m = source.metric(source.lead, source.split, "macro_f1")
     if source.provenance.get("speakers_shared"):
@@ -207,14 +209,17 @@ def cautions(source: Source) -> list[str]:
     systems = list((recipe.get("systems") or {}).values())
     kept_last = bool(systems) and all((s.get("train") or {}).get("select") == "last" for s in systems)
     if source.split == "dev":
-        said = "where no epoch was chosen" if kept_last else "on which models were chosen, so they flatter"
+        said = "where no epoch was chosen" if kept_last else "on which models were chosen, so they are optimistic"
         if with_dev:
-            said += "; dev's speakers train too, and each is scored by networks that did not hear it"
+            said += "; dev speakers are used for training too, and each is scored by networks not trained on it"
         lines.append(f"{source.why_dev}: these are numbers on dev, {said}.")
     elif with_dev:
-        lines.append("dev's speakers train too: each is scored on dev by networks that did not hear it; test is apart.")
+        lines.append(
+            "dev speakers are used for training too: each is scored on dev by networks not trained on it; test is "
+            "separate."
+        )
         if not kept_last:
-            lines.append("epochs were chosen on those same clips, so that dev and out-of-fold scores flatter.")
+            lines.append("epochs were chosen on those same clips, so dev and out-of-fold scores are optimistic.")
     if "stack" in source.tree["systems"] and not recipe.get("crossfit"):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
     return [*lines, *absent_classes(source, source.split), *corpus_cautions(source)]

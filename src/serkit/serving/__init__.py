@@ -1,1 +1,1 @@
-"""A trained system as one folder, and what answers with it: files, folders, streams."""
+"""A trained system as one folder, and prediction with it: files, folders, streams."""

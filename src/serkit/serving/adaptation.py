@@ -1,6 +1,6 @@
-"""Features of new recordings moved to where a model's training had them: one factor and one offset per dimension.
+"""Features of new recordings shifted to match a model's training data: one factor and one offset per dimension.
 
-What differs most between corpora is where features lie: another microphone, room or language shifts all of them.
+What differs most between corpora is the location of features: another microphone, room or language shifts all of them.
 Mean and deviation of recordings without labels say how far (the diagonal of CORAL, Sun et al. 2016, remembered).
 """
 

@@ -1,4 +1,4 @@
-"""A model adapted to recordings that nobody has labelled: heard by the one feature path, answered by another bundle."""
+"""A model adapted to unlabelled recordings: the one feature path reads them, and a new bundle is written."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _heard(
     kept = Kept(keep, {"model": bundle.fingerprint, "most_s": MOST_S}, chosen)
     left = kept.left
     if kept.heard:
-        complain(f"{len(kept.heard)} of {count(len(chosen), 'recording')} are heard already")
+        complain(f"{len(kept.heard)} of {count(len(chosen), 'recording')} are already processed")
     meter = Meter("adapt", len(left), progress, unit="files")
     try:
         with contextlib.closing(_listened(bundle, [chosen[place] for place in left], jobs)) as answers:
@@ -188,8 +188,8 @@ def _adapted(bundle: Bundle, heard: Listened, name: str | None) -> tuple[Mapping
     card = card.replace(f"# {bundle.name}\n", f"# {head['name']}\n", 1) if card.startswith("# ") else card
     said = (
         f"To {count(heard.recordings, 'recording')} without labels ({facts['hours']:.2f} h, {pieces_of(facts)}), "
-        f"from `{before}`: features are moved to where the training had them, no weight is "
-        "changed. Everything above was measured before that. Whether it answers those recordings better was not "
+        f"from `{before}`: features are shifted to match the training data; no weights "
+        "are changed. Everything above was measured before that. Whether it predicts those recordings better was not "
         "measured: there are no labels."
     )
     files["card.md"] = f"{card}{_HEADING}{said}\n".encode()

@@ -121,7 +121,9 @@ class Bundle:
         arrays = self._arrays(STACK) if STACK in self._files else {}
         found = from_arrays(self.head["stack"], arrays)
         if found.labels_ != self.labels or not set(found.systems_) <= {n.system for n in self.networks}:
-            raise SerkitError(f"{self.source}: the stack is of other systems or labels than the networks")
+            raise SerkitError(
+                f"{self.source}: the stack does not belong to these networks: its systems or labels differ"
+            )
         return found
 
     @cached_property
@@ -225,7 +227,9 @@ def open_bundle(source: str | Path) -> Bundle:
             raise SerkitError(f"no bundle at {source}")
         else:
             near = did_you_mean(str(source), names()) if names() else ""
-            hint = near or "; no model ships with this version: make one with serkit bundle RUN -o DIR, and name DIR"
+            hint = (
+                near or "; no model is included in this version: make one with serkit bundle RUN -o DIR, and name DIR"
+            )
             raise SerkitError(f"no bundle '{source}': neither a path nor a name{hint}")
     read = _folder(path) if path.is_dir() else _archive(path)
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_CHANNELS = 8
 _FOREVER_S = 1e9
-ONE_SOUND = "the channels hold the same sound: every part is there once for each of them; by segment it is there once"
+ONE_SOUND = "the channels hold the same sound: every part occurs once for each of them; by segment it occurs once"
 
 
 def open_stream(
@@ -49,7 +49,7 @@ def refuse_many(n_channels: int) -> None:
     if n_channels > MAX_CHANNELS:
         raise SerkitError(
             f"{n_channels} channels: by 'channel' answers for at most {MAX_CHANNELS}; give fewer, or divide it "
-            "otherwise (by 'segment' hears the mean of the channels); an array is (samples, channels)"
+            "differently (by 'segment' uses the mean of the channels); an array is (samples, channels)"
         )
 
 

@@ -1,4 +1,4 @@
-"""What makes a model a scikit-learn classifier, without scikit-learn: it is loaded by whoever asks through it."""
+"""What makes a model a scikit-learn classifier, without scikit-learn: it is loaded only when asked for through it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Classifier:
             SerkitError: always.
         """
         raise SerkitError(
-            "the model is trained already and cannot be fitted: `serkit run` trains one. For what fits before it "
-            "predicts, such as cross_val_predict, wrap it: sklearn.frozen.FrozenEstimator(model)"
+            "the model is already trained and cannot be fitted: `serkit run` trains one. For functions that fit "
+            "before they predict, such as cross_val_predict, wrap it: sklearn.frozen.FrozenEstimator(model)"
         )
 
     def score(

@@ -29,7 +29,7 @@ class _Arrays(Ensemble):
 
     def fit(self, predictions: Scores, manifest: Manifest) -> Self:
         """Refused: these arrays are the result of a fit."""
-        raise SerkitError("a stack of a bundle is fitted already")
+        raise SerkitError("a bundle's stack is already fitted")
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(rows, systems x classes) scores to (rows, ``classes_``) probabilities."""

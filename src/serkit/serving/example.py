@@ -9,9 +9,9 @@ _FOLDER = Path(__file__).parent / "web"
 
 
 def path() -> Path:
-    """Where it lies: 9.6 s, 16 kHz mono FLAC, written by ``benchmarks/example_recording.py``.
+    """Its path: 9.6 s, 16 kHz mono FLAC, written by ``benchmarks/example_recording.py``.
 
-    Voices, words and emotions are generated, and stand for nobody; what a model says of them shows that it
+    Voices, words and emotions are generated and belong to nobody; what a model says of them shows that it
     runs, and nothing about how well.
     """
     return _FOLDER / "example.flac"

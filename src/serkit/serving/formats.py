@@ -1,4 +1,4 @@
-"""Predictions as text: a table to read, CSV, JSON, RTTM, TextGrid."""
+"""Predictions as text: a human-readable table, CSV, JSON, RTTM, TextGrid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a recording beside its sound: who speaks when, and which words; from files, or heard."""
+"""What is known about a recording besides its audio: who speaks when, and which words; from files, or recognised."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Beside:
         language: str | None = None,
     ) -> None:
         if transcript is not None and asr is not None:
-            raise SerkitError("words are either given (--transcript) or heard (--asr), not both")
+            raise SerkitError("words are either given (--transcript) or recognised (--asr), not both")
         if rttm is not None and diariser is not None:
-            raise SerkitError("speakers are either given (--rttm) or heard (--diarise), not both")
+            raise SerkitError("speakers are either given (--rttm) or found (--diarise), not both")
         if language is not None and asr is None:
-            raise SerkitError("--language is for --asr, which hears the words")
+            raise SerkitError("--language needs --asr, which recognises the words")
         self._rttm = read_rttm(rttm) if rttm is not None else None
         self._folder, self._sentences = _transcripts(transcript)
         self._words = Words(asr, language) if asr is not None else None
@@ -80,14 +80,14 @@ class Beside:
         """
         if n_recordings > 1 and self._sentences:
             raise SerkitError(
-                f"--transcript has the words of one recording and {n_recordings} are asked about; give a folder with a "
-                "transcript for each, called as the recording is"
+                f"--transcript has the words of one recording, but there are {n_recordings}; give a folder with a "
+                "transcript of the same name for each"
             )
         if n_recordings > 1 and self._rttm is not None and len(self._rttm) == 1:
             known = next(iter(self._rttm))
             raise SerkitError(
-                f"--rttm has the turns of '{known}' alone and {n_recordings} recordings are asked about; give one that "
-                "names each"
+                f"--rttm has only the turns of '{known}', but there are {n_recordings} recordings; give one that names "
+                "each"
             )
 
     def of(self, name: str, recording: Recording, *, apart: bool = False) -> tuple[list[Turn], list[Turn]]:
@@ -110,7 +110,7 @@ class Beside:
 
 
 class Words:
-    """Sentences with times, as a Whisper hears them; speech is found first, so silence makes no words up.
+    """Sentences with times, as a Whisper hears them; speech is found first, so no words are invented in silence.
 
     Args:
         name, language: see :func:`serkit.transcripts.listener`.
@@ -156,7 +156,7 @@ class Diariser:
         try:
             package: Any = importlib.import_module("pyannote.audio")
         except ImportError:
-            raise MissingExtra("pyannote.audio", "diarise", "hearing who speaks (--diarise)") from None
+            raise MissingExtra("pyannote.audio", "diarise", "finding speakers (--diarise)") from None
         try:
             self._pipeline: Any = package.Pipeline.from_pretrained(name)
         except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What is handed to a model: recordings of every kind, names, and the padded inputs of its networks."""
+"""The inputs of a model: recordings of every kind, names, and the padded inputs of its networks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Recording = Path | str | bytes | np.ndarray | BinaryIO
 def known(recording: Any) -> Recording:
     """A recording of a kind that can be heard; tensors and other arrays as numpy's."""
     if isinstance(recording, str) and recording == example.NAME and not Path(recording).exists():
-        raise SerkitError(f"{recording}: no such file; the recording that comes with serkit is serkit.example()")
+        raise SerkitError(f"{recording}: no such file; the recording included with serkit is serkit.example()")
     if isinstance(recording, io.TextIOBase):
-        raise SerkitError('a file that is open as text; expected one that is open as binary: open(path, "rb")')
+        raise SerkitError('a file opened as text; expected one opened as binary: open(path, "rb")')
     if isinstance(recording, (bytearray, memoryview)):
         return bytes(recording)
     if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
@@ -34,7 +34,7 @@ def known(recording: Any) -> Recording:
             return np.asarray(recording)
         except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
             raise SerkitError(f"a {type(recording).__name__} that numpy cannot read: {error}") from None
-    several = "; of several recordings see predict_many" if isinstance(recording, (list, tuple)) else ""
+    several = "; for several recordings see predict_many" if isinstance(recording, (list, tuple)) else ""
     raise SerkitError(
         f"got a {type(recording).__name__}; expected a path, the bytes of a file, an open binary file, or an array "
         f"with rate_hz{several}"

@@ -1,4 +1,4 @@
-"""What was heard of recordings to adapt to: sums over features, and the same in a file, for work that is stopped.
+"""Statistics of the recordings to adapt to: sums over features, also in a file so that work can be resumed.
 
 The file lies beside the bundle that is to be written: safetensors of the sums, whose metadata say of which recordings
 they are. It has one size however many these are.

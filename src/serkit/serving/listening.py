@@ -1,4 +1,4 @@
-"""Listening while somebody speaks: a microphone, or a file played as if it were one, into a stream."""
+"""Live listening: a microphone, or a file played in real time, into a stream."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ class Microphone:
                 try:
                     yield self._waiting.get(timeout=_SILENT_S)
                 except queue.Empty:
-                    raise SerkitError(f"the microphone has said nothing for {_SILENT_S:g} s; is it gone?") from None
+                    raise SerkitError(
+                        f"the microphone has sent nothing for {_SILENT_S:g} s; is it connected?"
+                    ) from None
 
     def _hear(self, data: Any, n_frames: int, moment: Any, status: Any) -> None:
         """Called by PortAudio in a thread of its own: must not wait."""
@@ -100,7 +102,7 @@ class Microphone:
 
     def _known(self) -> str:
         names = [f"{k} {d['name']}" for k, d in enumerate(self._package.query_devices()) if d["max_input_channels"] > 0]
-        return f"there are: {', '.join(names)}" if names else "this machine has none; --from FILE hears a recording"
+        return f"available: {', '.join(names)}" if names else "this machine has none; --from FILE reads a recording"
 
 
 def played(path: Path | str, *, paced: bool = True) -> Iterator[np.ndarray]:

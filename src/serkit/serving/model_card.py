@@ -1,4 +1,4 @@
-"""The card of a bundle: what a person should know before believing an answer, from the run's own numbers."""
+"""The model card of a bundle: what a user should know before trusting a prediction, from the run's own numbers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ DIAGRAM = "reliability.svg"
 _COLUMNS = 41
 METRICS = (("uar", "UAR"), ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
 INTENDED = (
-    "To sort, search and sum up recordings of speech by the emotion that a listener would name, where a person "
-    "looks at what matters. It says what a voice sounds like, not what a person feels. Not for decisions about a "
-    "person: hiring, schooling, credit, policing, medicine. In the European Union, inferring emotions at the "
-    "workplace and in education is prohibited but for medical and safety reasons (Regulation 2024/1689, article 5)."
+    "To sort, search and summarise recordings of speech by the emotion that a listener would name, if a person reviews "
+    "what matters. It describes what a voice sounds like, not what a person feels. Not for decisions about a person: "
+    "hiring, schooling, credit, policing, medicine. In the European Union, inferring emotions at the workplace and in "
+    "education is prohibited except for medical and safety reasons (Regulation 2024/1689, article 5)."
 )
 
 
@@ -53,7 +53,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     parts = [
         f"# {about['name']}",
         about["description"] or "",
-        f"Answers with one of: {', '.join(about['labels'])}." + _attributes(about, run),
+        f"Labels: {', '.join(about['labels'])}." + _attributes(about, run),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -62,7 +62,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
         _results(report, system, run),
         "## By class",
         _classes(report, system, run),
-        "## How sure",
+        "## Calibration",
         _sureness(about),
         *(["## Notes", notes.strip()] if notes.strip() else []),
         "## Known failures",
@@ -85,7 +85,7 @@ def _attributes(about: Mapping[str, Any], run: Run) -> str:
     first, *others = [info.get("rating_scale") for info in joined or [run.manifest.info]]
     same = first is not None and all(list(scale or ()) == list(first) for scale in others)
     told = f"{first[0]:g} to {first[1]:g}" if same else "the scale of its training data"
-    return f" Says {listed(names)} too, as numbers on {told}."
+    return f" Also predicts {listed(names)}, as numbers on {told}."
 
 
 def _data(run: Run) -> str:
@@ -117,22 +117,22 @@ def _results(report: Mapping[str, Any], system: str, run: Run) -> str:
         row = report["systems"].get(system, {}).get(split)
         if row is None or (split == "train" and not out_of_fold):
             continue
-        name = f"{split}, out of fold" if split == "train" or (split == "dev" and with_dev) else split
+        name = f"{split}, out-of-fold" if split == "train" or (split == "dev" and with_dev) else split
         parts = report["details"].get(system, {}).get(split, {}).get("slices", {}).get("corpus", {})
         lines += [_metric_line(name, "all", title, row[key]) for key, title in METRICS]
         lines += [_metric_line(name, "all", f"CCC, {k}", row[key]) for k in ATTRIBUTES if (key := name_of(k)) in row]
         lines += [_metric_line(name, corpus, "UAR", numbers["uar"]) for corpus, numbers in parts.items()]
-    said = [_shared(report) or "No speaker is scored by a network that heard it."]
+    said = [_shared(report) or "No speaker is scored by a network trained on that speaker."]
     if any("| all |" not in line for line in lines[2:]):
         said.append("Each corpus is scored among its own classes.")
     if out_of_fold:
         said.append(
-            "Out of fold: each clip is scored by those of the networks that had not heard its speaker; what answers is "
-            "the average of all."
+            "Out-of-fold: each clip is scored by the networks that were not trained on its speaker; predictions are "
+            "the average of all networks."
         )
     if any(system.train.select != "last" for system in run.recipe.systems.values()):
-        chosen = "what it holds out" if with_dev else "dev"
-        said.append(f"The epoch of each network was chosen on {chosen}, so its numbers flatter a little.")
+        chosen = "its held-out clips" if with_dev else "dev"
+        said.append(f"The epoch of each network was chosen on {chosen}, so its numbers are slightly optimistic.")
     return "\n".join([*lines, "", " ".join(said)])
 
 
@@ -145,7 +145,7 @@ def _leading(details: Mapping[str, Any], run: Run) -> tuple[str, str]:
     """The split that details are given of, and what it is called."""
     if "test" in details:
         return "test", "test"
-    return ("train", "train, out of fold") if _with_dev(run) else ("dev", "dev")
+    return ("train", "train, out-of-fold") if _with_dev(run) else ("dev", "dev")
 
 
 def _metric_line(split: str, corpus: str, title: str, m: Mapping[str, Any]) -> str:
@@ -156,7 +156,7 @@ def _metric_line(split: str, corpus: str, title: str, m: Mapping[str, Any]) -> s
 def _shared(report: Mapping[str, Any]) -> str:
     shared = report["provenance"].get("speakers_shared")
     return (
-        "**Speakers stand in several splits of this corpus: the numbers are not of unheard speakers.**"
+        "**Some speakers are in several splits of this corpus: the numbers are not for held-out speakers.**"
         if shared
         else ""
     )
@@ -176,14 +176,14 @@ def _sureness(about: Mapping[str, Any]) -> str:
     record = about["calibration"]["record"]
     lines = [
         f"Calibration: {about['calibration']['method']} scaling, fitted on {record['rows']} clips of "
-        f"{voices(record['speakers'])} that the scoring networks had not heard ({', '.join(record['splits'])}). "
+        f"{voices(record['speakers'])} held out from the scoring networks ({', '.join(record['splits'])}). "
         f"Expected calibration error {record['ece_before']:.3f} before, {record['ece_after']:.3f} after "
         f"({record['measured']}).",
     ]
     if "test" in record:
         t = record["test"]
         lines.append(
-            f"On test ({t['rows']} clips, {voices(t['speakers'])}, which the calibration has not seen): "
+            f"On test ({t['rows']} clips, {voices(t['speakers'])}, not used for the calibration): "
             f"{t['ece_before']:.3f} before, {t['ece_after']:.3f} after."
         )
     lines += ["", *_reliability(about["reliability"])]
@@ -196,9 +196,9 @@ def _sureness(about: Mapping[str, Any]) -> str:
         span = f"{row['low']:.2f} to {row['high']:.2f}"
         lines.append(f"| {row['confidence']:.2f} | {row['precision']:.2f} | {span} | {row['share']:.2f} | {row['n']} |")
     cut = about["unsure_below"]
-    said = f"answers below a confidence of {cut:.2f} were more often wrong than right, and are called unsure"
+    said = f"answers below a confidence of {cut:.2f} were more often wrong than right, and are marked unsure"
     if cut > 1:
-        said = "no answer was right more often than wrong; all are called unsure"
+        said = "no answer was right more often than wrong; all are marked unsure"
     elif cut == 0:
         said = "answers were right more often than wrong at every confidence"
     return "\n".join([*lines, "", f"On these clips {said}."])
@@ -218,7 +218,7 @@ def reliability_diagram(about: Mapping[str, Any]) -> str:
         panel(rows, title=f"{about['name']}, {split}", sub=f"{about['calibration']['method']} scaling, ECE {error:.3f}")
         for rows, split, error in found
     ]
-    return Figure("reliability", f"How sure {about['name']} is", "", tuple(drawings)).file(css("figure.css"))
+    return Figure("reliability", f"Calibration of {about['name']}", "", tuple(drawings)).file(css("figure.css"))
 
 
 def _reliability(rows: Sequence[Mapping[str, float]]) -> list[str]:
@@ -237,7 +237,7 @@ def _reliability(rows: Sequence[Mapping[str, float]]) -> list[str]:
         marks[sure], marks[right] = "|", "o"
         span = f"{row['from']:.2f} to {row['to']:.2f}"
         lines.append(f"{span}  {row['accuracy']:5.2f}  {row['n']:5.0f}  {''.join(marks)}")
-    said = "`o`: the share of right answers; `|`: how sure they were. Where `o` is left of `|`, answers are too sure."
+    said = "`o`: share of right answers; `|`: their confidence. If `o` is left of `|`, answers are overconfident."
     return [*lines, "```", "", said]
 
 
@@ -253,7 +253,7 @@ def _failures(report: Mapping[str, Any], about: Mapping[str, Any], run: Run) -> 
         truth, answer = np.unravel_index(flat, shares.shape)
         if shares[truth, answer] > 0:
             lines.append(
-                f"- {shares[truth, answer]:.0%} of the {labels[truth]} clips of {called} are called {labels[answer]}."
+                f"- {shares[truth, answer]:.0%} of the {labels[truth]} clips of {called} are labelled {labels[answer]}."
             )
     kinds = set()
     for name in {u.corpus or "" for u in run.manifest}:
@@ -262,7 +262,9 @@ def _failures(report: Mapping[str, Any], about: Mapping[str, Any], run: Run) -> 
         except SerkitError:
             kinds.add("any")
     if kinds & {"acted", "synthetic"}:
-        lines.append("- Trained on acted or generated speech: everyday speech is less marked, and is answered worse.")
+        lines.append(
+            "- Trained on acted or generated speech: everyday speech is less expressive, and accuracy on it is lower."
+        )
     known = sorted({u.language for u in run.manifest if u.language})
     lines.append(f"- Languages other than {', '.join(known) or 'those of the data'} were not measured.")
     lines.append(f"- {_unheard(run.recipe)}")
@@ -274,11 +276,11 @@ def _failures(report: Mapping[str, Any], about: Mapping[str, Any], run: Run) -> 
 def _words(recipe: Recipe) -> str:
     """Whose texts the numbers are with, and that they are not of an answer without."""
     name = recipe.transcripts.name if recipe.transcripts is not None else "corpus"
-    heard = f"heard by `{name}`" if name.startswith("whisper/") else "of a table"
+    heard = f"recognised by `{name}`" if name.startswith("whisper/") else "from a table"
     whose = "as the corpora have them" if name == "corpus" else heard
     return (
-        f"It reads words too, and the numbers are with texts {whose}. Where none is given (`--text`, `--transcript`, "
-        "`--asr`) an empty one stands in, of which nothing was measured."
+        f"It also uses text, and the numbers are with texts {whose}. If none is given (`--text`, `--transcript`, "
+        "`--asr`), an empty text is used, which was not measured."
     )
 
 
@@ -296,11 +298,11 @@ def _unheard(recipe: Recipe) -> str:
     else:
         absent.append("strong noise")
     line = (
-        f"The numbers by split and class are of recordings as the corpora have them: {', '.join(absent[:-1])} and "
+        f"The numbers by split and class are for recordings as the corpora have them: {', '.join(absent[:-1])} and "
         f"{absent[-1]} were not among them."
     )
     if heard:
-        line += f" Training heard clips made to sound as {' and '.join(heard)}; the numbers are not of those."
+        line += f" Training included clips modified to sound as {' and '.join(heard)}; the numbers are not for those."
     return line
 
 
@@ -323,7 +325,7 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
             size = f"{known.download_gb:g} GB" if known and known.download_gb else millions
             beside.append(f"`{name}` ({size})")
         elif row["spec"].get("source", "serkit") != "serkit":
-            beside.append(f"`{name}` (in the package {row['spec']['source']}, which comes with serkit)")
+            beside.append(f"`{name}` (in the package {row['spec']['source']}, installed with serkit)")
     needed = f"the weights of {', '.join(dict.fromkeys(beside))}" if beside else "none: its encoders have no weights"
     encoders = "; ".join(
         f"`{k}` (licence {row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items()
@@ -335,7 +337,7 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
     combined = "" if alone else f", combined by {stack.get('name', stack['kind'])}"
     return (
         f"{count(len(networks), 'network')} ({about['weights']} weights) of {of}{combined}, {n_parameters} parameters "
-        f"in all. {grown}Needed beside it: {needed}. "
+        f"in all. {grown}Also needed: {needed}. "
         f"Encoders: {encoders}. Largest difference of a logit between "
         f"ONNX and torch: {about['largest_difference']:.1e}. Recipe `{about['trained_on']['recipe']}`, data "
         f"`{about['trained_on']['manifest']}`, serkit {about['serkit']}."
@@ -345,4 +347,4 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
 def _grown_from(backbones: Sequence[Mapping[str, Any]]) -> str:
     """The pretrained networks that some of a bundle's began as: they are inside, and so their licences matter too."""
     rows = [f"`{b['name']}` (revision {b.get('revision')}, licence {b.get('licence')})" for b in backbones]
-    return f"Trained further, and inside: {', '.join(dict.fromkeys(rows))}. " if rows else ""
+    return f"Fine-tuned and included: {', '.join(dict.fromkeys(rows))}. " if rows else ""

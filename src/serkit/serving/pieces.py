@@ -1,4 +1,4 @@
-"""Cutting a recording that is still coming in: by speech, by window, by turns that are given."""
+"""Cutting a recording that is still being received: by speech, by window, by given turns."""
 
 from __future__ import annotations
 

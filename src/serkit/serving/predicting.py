@@ -1,4 +1,4 @@
-"""What ``serkit predict`` does: recordings gathered, answered in several processes, written, taken up again."""
+"""What ``serkit predict`` does: recordings gathered, predicted in several processes, written, resumed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def predict(
     by = division(asked.by, timeline=timeline, named="--timeline" if asked.timeline else f"--format {kind}")
     asked = replace(asked, kind=kind, timeline=timeline, by=by)
     if asked.by == "channel" and (asked.rttm or asked.diariser):
-        raise SerkitError("--by channel has the channels for speakers: leave out --rttm and --diarise")
+        raise SerkitError("--by channel uses the channels as speakers: leave out --rttm and --diarise")
     unread: list[str] = []
     files = gather(asked.inputs, unread.append)
     if kind == "rttm":
@@ -70,7 +70,7 @@ def predict(
         complain(line)
     left = [f for f in files if answered is None or formats.shown(f) not in answered.paths]
     if len(left) < len(files):
-        complain(f"{len(files) - len(left)} of {len(files)} recordings are answered in {asked.out} already")
+        complain(f"{len(files) - len(left)} of {len(files)} recordings are already answered in {asked.out}")
     pace = _Pace(left, progress)
     failed = len(unread)
     told = _Notes(complain, several=len(files) > 1)
@@ -136,7 +136,7 @@ class _Notes:
         """How many recordings had the same."""
         for note, n in self._n.items():
             if n > 1:
-                self._complain(f"note: so it is with {n - 1} more: {shorten(note, 70, placeholder=' …')}")
+                self._complain(f"note: same for {n - 1} more: {shorten(note, 70, placeholder=' …')}")
 
 
 def gather(inputs: Sequence[str], complain: Callable[[str], None] = lambda line: None) -> list[str]:
@@ -151,7 +151,7 @@ def gather(inputs: Sequence[str], complain: Callable[[str], None] = lambda line:
     if not inputs:
         raise SerkitError("nothing to predict: give a recording, a folder, or - for standard input")
     if STDIN in inputs and len(inputs) > 1:
-        raise SerkitError("- (standard input) stands alone; give files in another call")
+        raise SerkitError("- (standard input) cannot be combined with files; give them in another call")
     found: dict[str, None] = {}
     seen: set[str] = set()
     unread: list[OSError] = []
@@ -178,7 +178,7 @@ def _refuse_same_stem(files: Sequence[str]) -> None:
         if other != path:
             raise SerkitError(
                 f"RTTM would call {formats.shown(other)} and {formats.shown(path)} both '{formats.rttm_name(path)}': "
-                "predict them in calls of their own, or as csv or jsonl"
+                "predict them in separate calls, or as csv or jsonl"
             )
 
 
@@ -255,7 +255,7 @@ def _check_out(out: Path, files: Sequence[str]) -> None:
         raise SerkitError(f"--out {out} is a folder; name a file in it")
     for path in files if out.exists() else ():
         if path != STDIN and _is_same(out, path):
-            raise SerkitError(f"--out {out} is one of the recordings, which it would write over; choose another name")
+            raise SerkitError(f"--out {out} is one of the recordings, and would overwrite it; choose another name")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         fresh = not out.exists()

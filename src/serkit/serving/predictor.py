@@ -1,4 +1,4 @@
-"""A bundle that answers: recordings, arrays, bytes and streams, always by the one feature path.
+"""Prediction with a bundle: recordings, arrays, bytes and streams, always by the one feature path.
 
 What is computed of a clip is in :mod:`serkit.serving.scorer`, what is unsure in :mod:`serkit.serving.thresholds`, how
 a recording is cut and answered part by part in :mod:`serkit.serving.stream`. Loads numpy and onnxruntime; torch only
@@ -42,8 +42,8 @@ NARROW = (
 )
 SENT = "nothing above 4 kHz, as in calls: answered by the model '{name}', which was also trained on telephone calls"
 
-TEXT_UNREAD = "the model reads no words: the text that was given did not change the answer"
-NO_TEXT = "the model reads words and none were given: an empty text stood in for them"
+TEXT_UNREAD = "this model does not use text: the given text was ignored"
+NO_TEXT = "this model uses text and none was given: an empty text was used"
 
 
 def load(
@@ -182,7 +182,7 @@ class Model(Classifier):
             stream.push(inputs.refuse_empty(recording))
         else:
             if rate_hz is not None:
-                raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
+                raise SerkitError("rate_hz is for arrays: a file has its own sampling rate")
             stream = open_stream(self, SAMPLE_RATE_HZ, settings)
             for block in audio.blocks(recording, max_s=self._max_s, remarks=stream.remarks, apart=by == "channel"):
                 stream.push(block)

@@ -1,4 +1,4 @@
-"""Answers of a folder that was stopped half way: which stand in the file already, and to what question.
+"""Resuming the predictions of a folder: which are already in the file, and for what request.
 
 Beside ``answers.csv`` lies ``.answers.csv.asked``: its first row is the question (model, options), every further one a
 recording that is answered in full, with its size and time of change, those of the transcript of its own where it has
@@ -59,10 +59,12 @@ class Answered:
         try:
             text = out.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise SerkitError(f"{out} is no text, so no {kind} of predictions; choose another --out") from None
+            raise SerkitError(
+                f"{out} is not text, so it is not a {kind} of predictions; choose another --out"
+            ) from None
         whole = text[: text.rfind("\n") + 1]
         if head and whole and not whole.startswith(head):
-            raise SerkitError(f"{out} holds other columns than these; choose another --out, or remove it")
+            raise SerkitError(f"{out} has different columns; choose another --out, or remove it")
         rows = _rows(out, kind, whole[len(head) :])
         if not rows:
             self._begin(question)
@@ -95,15 +97,15 @@ class Answered:
         noted = list(read_rows(self._journal))
         if not noted or not isinstance(noted[0], dict):
             raise SerkitError(
-                f"{self.out} holds answers already, and {self._journal.name}, which would say to what question, is not "
-                "beside it; choose another --out, or remove it"
+                f"{self.out} already holds answers, but {self._journal.name}, which records the request, is missing "
+                "next to it; choose another --out, or remove it"
             )
         asked = json.loads(json.dumps(dict(question)))
         other = [key for key in {**noted[0], **asked} if noted[0].get(key) != asked.get(key)]
         if other:
             said = "; ".join(f"{key}: {_said(noted[0].get(key))} there, {_said(asked.get(key))} now" for key in other)
             raise SerkitError(
-                f"{self.out} holds answers to another question ({said}); choose another --out, or remove it"
+                f"{self.out} holds answers to a different request ({said}); choose another --out, or remove it"
             )
         return {row[0]: row[1:] for row in noted[1:] if isinstance(row, list)}
 

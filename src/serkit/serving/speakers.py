@@ -1,4 +1,4 @@
-"""What each speaker says in all: the parts of an answer, summed up by who speaks in them.
+"""Summary of each speaker: the parts of an answer, grouped by who speaks in them.
 
 A speaker is the mean over the parts; a channel, which is answered as a recording of its own, is that answer.
 """

@@ -1,4 +1,4 @@
-"""A recording that is still coming in: partial answers while somebody speaks, final ones once they stop.
+"""A recording that is still being received: partial answers during speech, final ones after it.
 
 Files take the same way, block by block, so that a stream's finals are the file's answer to the last digit.
 """
@@ -76,7 +76,7 @@ class StreamSettings:
                 )
             if not (math.isfinite(turn.start_s) and 0 <= turn.start_s < turn.end_s < math.inf):
                 raise SerkitError(
-                    f"{turn.start_s:g} to {turn.end_s:g} s is no stretch of time, for a turn or a sentence"
+                    f"{turn.start_s:g} to {turn.end_s:g} s is not a stretch of time, for a turn or a sentence"
                 )
         if self.by != "channel":
             turns, sentences = completed(self.turns, self.sentences)
@@ -223,8 +223,8 @@ class Stream:
             raise SerkitError("the recording is empty: no samples")
         if self._settings.by in ("turn", "sentence") and not self._segments:
             raise SerkitError(
-                f"no {self._settings.by} that was given lies in the recording, which is {self.heard_s:.1f} s long: are "
-                "they of another one?"
+                f"no {self._settings.by} that was given is within the recording, which is {self.heard_s:.1f} s long: "
+                "do they belong to another one?"
             )
         self._prediction = self._whole()
         self.work_s += time.perf_counter() - began

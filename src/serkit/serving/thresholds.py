@@ -1,4 +1,4 @@
-"""Below which confidence an answer counts as unsure: measured on the held-out clips that a bundle keeps."""
+"""The confidence below which an answer counts as unsure: measured on the held-out clips that a bundle keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a command is that answers recordings: one moving line in a terminal, a line now and then elsewhere."""
+"""Progress of a command that predicts recordings: one moving line in a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 

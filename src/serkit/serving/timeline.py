@@ -1,4 +1,4 @@
-"""Who spoke when, which words, and which emotion holds: turns and words from files, and hysteresis."""
+"""Who spoke when, which words, and which emotion prevails: turns and words from files, and hysteresis."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def read_rttm(path: Path | str) -> dict[str, list[Turn]]:
             raise SerkitError(f"{path}, line {number}: not an RTTM line: {line.strip()[:80]!r}") from None
         if not (math.isfinite(start) and math.isfinite(duration) and start >= 0 and duration >= 0):
             raise SerkitError(
-                f"{path}, line {number}: onset {start:g} and duration {duration:g} are no stretch of time"
+                f"{path}, line {number}: onset {start:g} and duration {duration:g} are not a stretch of time"
             )
         if duration > 0:
             found.setdefault(words[1], []).append(Turn(start, start + duration, speaker))
@@ -111,7 +111,7 @@ def read_transcript(path: Path | str) -> list[Turn]:
     turns = _json_turns(path, text) if path.suffix in (".json", ".jsonl") else _cues(path, text)
     for turn in turns:
         if not (math.isfinite(turn.start_s) and 0 <= turn.start_s < turn.end_s < math.inf):
-            raise SerkitError(f"{path}: {turn.start_s:g} to {turn.end_s:g} s is no stretch of time")
+            raise SerkitError(f"{path}: {turn.start_s:g} to {turn.end_s:g} s is not a stretch of time")
     if not turns:
         raise SerkitError(f"{path} holds no sentence with times; expected .srt, .vtt or .json")
     return sorted(turns, key=lambda t: t.start_s)

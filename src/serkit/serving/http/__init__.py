@@ -1,4 +1,4 @@
-"""The service: one process that speaks HTTP and WebSocket, and worker processes that hear and answer.
+"""The service: one process that speaks HTTP and WebSocket, and worker processes that predict.
 
 ::
 

@@ -28,7 +28,7 @@ from serkit.serving.stream import Stream, StreamEvent, StreamSettings
 from serkit.serving.timeline import turn_of
 
 _DTYPES: dict[str, np.dtype[Any]] = {"pcm16": np.dtype("<i2"), "float32": np.dtype("<f4")}
-_LOST = Failure("internal", "the worker was lost; begin again")  # the stream was heard by one before this one
+_LOST = Failure("internal", "the worker crashed; start again")  # the stream was heard by one before this one
 _TELL_S = 2.0  # a long recording says how far it is
 
 
@@ -122,7 +122,7 @@ class Answerer:
         if len(content) % (dtype.itemsize * channels):
             return Failure(
                 "bad_request",
-                f"{len(content)} bytes are no whole number of frames: {channels} channels of {dtype.itemsize} bytes",
+                f"{len(content)} bytes are not a whole number of frames: {channels} channels of {dtype.itemsize} bytes",
             )
         samples = np.frombuffer(content, dtype=dtype)
         try:
@@ -130,7 +130,7 @@ class Answerer:
         except SerkitError as error:
             return _failure(error, None)
         if stream.heard_s > max_s:
-            return Failure("too_long", f"the stream goes on after {max_s:g} s, the limit")
+            return Failure("too_long", f"the stream continues after {max_s:g} s, the limit")
         return [_event(e) for e in events]
 
     def finish(self, key: str) -> tuple[list[dict[str, Any]], dict[str, Any]] | Failure:
@@ -177,7 +177,7 @@ class Answerer:
             for block in blocks:
                 stream.push(block)
                 if stream.heard_s > task.max_s:
-                    raise TooLong(f"the recording goes on after {task.max_s:g} s, the limit")
+                    raise TooLong(f"the recording continues after {task.max_s:g} s, the limit")
                 if task.alone and time.monotonic() - said > _TELL_S:
                     said = time.monotonic()
                     tell(stream.heard_s)
@@ -235,7 +235,7 @@ def _blocks(source: Path | BinaryIO, remarks: Remarks, *, apart: bool = False) -
 
 
 def _refuse_longer(source: Path | BinaryIO, max_s: float) -> None:
-    """By the header, where it says how long it is; a header that lies is found out while decoding."""
+    """By the header, where it says how long it is; a wrong header is detected while decoding."""
     found = audio.info(source)
     if max_s < found.duration_s < math.inf:
         raise TooLong(f"the recording is {found.duration_s:.1f} s long, the limit is {max_s:g} s")

@@ -1,4 +1,4 @@
-"""The endpoints. Each reads its request, asks the service, and says what came of it."""
+"""The endpoints. Each reads its request, calls the service, and returns the result."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         "/v1/jobs", tags=["jobs"], status_code=202, responses=ERRORS, response_model=JobAnswer, openapi_extra=BODY
     )
     async def add_job(request: Request) -> Response:
-        """Take recordings of hours; where the answer will be stands in ``Location``."""
+        """Accept long recordings; ``Location`` has the address of the job."""
         owner = _owner(request, service)
 
         async def taken(body: Body) -> Response:
@@ -155,7 +155,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/jobs/{job}", tags=["jobs"], responses=JOB_ERRORS)
     async def get_job(job: str, request: Request) -> JobAnswer:
-        """Where a job stands, and its results once it is done."""
+        """The status of a job, and its results once it is done."""
         found = service.jobs.get(job, _owner(request, service))
         found.fetched = found.ended is not None
         return JobAnswer.model_validate(found.to_row(service.about["model"]))
@@ -225,8 +225,8 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             headers["Allow"] = ", ".join(methods)
         allowed = headers.get("Allow", "another method")
         said = {
-            "not_found": "nothing is at this address; /docs names those that there are",
-            "method_not_allowed": f"{request.method} is not for this address, expected {allowed}; see /docs",
+            "not_found": "there is nothing at this address; /docs lists the known ones",
+            "method_not_allowed": f"{request.method} is not allowed for this address, expected {allowed}; see /docs",
         }
         row = {"error": {"code": code, "message": said.get(code, str(error.detail))}}
         return JSONResponse(row, error.status_code, headers=headers)
@@ -239,7 +239,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     async def internal(request: Request, error: Exception) -> JSONResponse:
         name = request.scope[REQUEST]
         LOG.error("request %s: %s", name, where(error))
-        said = f"something went wrong here; the service's log has it under request {name}"
+        said = f"internal error; the service's log has it under request {name}"
         return shaped(Refused("internal", said), **{"x-request-id": name})
 
 

@@ -1,4 +1,4 @@
-"""Long files, answered later: what was handed in, where it stands, and the answers until they are too old."""
+"""Long files, answered later: what was submitted, its status, and the answers until they expire."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Jobs:
             Refused: there are too many.
         """
         if len(self) >= self._limit:
-            raise Refused("busy", "too many jobs are kept; fetch and delete finished ones", self._lane.retry_after_s)
+            raise Refused("busy", "there are too many jobs; fetch and delete finished ones", self._lane.retry_after_s)
 
     def add(self, body: Body, tasks: list[Task], owner: str) -> Job:
         """Take a request; its body is closed when it is over.
@@ -128,7 +128,7 @@ class Jobs:
         self._forget_old()
         job = self._jobs.get(name)
         if job is None or job.owner != owner:
-            raise Refused("not_found", "no such job; finished ones are kept for a while only")
+            raise Refused("not_found", "no such job; finished ones are kept only for a while")
         return job
 
     def remove(self, name: str, owner: str) -> None:
@@ -163,7 +163,7 @@ class Jobs:
                 job.results = results
         except Exception as error:  # noqa: BLE001  # logged and told, instead of a job that failed for no reason
             LOG.error("job of request %s: %s", requests_of([i.task for i in job.items]), where(error))
-            job.error = {"code": "internal", "message": "something went wrong here; the service's log has it"}
+            job.error = {"code": "internal", "message": "internal error; the service's log has it"}
         finally:
             job.ended = time.monotonic()
             body.close()

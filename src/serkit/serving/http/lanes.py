@@ -1,4 +1,4 @@
-"""What waits for workers: a queue, batches, deadlines, and a new worker for one that died."""
+"""The lanes to the workers: a queue, batches, deadlines, and a new worker for one that died."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Lane:
         if self._closed:
             raise _shutting_down()
         if len(self._waiting) >= self._limit:
-            raise Refused("busy", "too many recordings wait already; come again later", self.retry_after_s)
+            raise Refused("busy", "too many recordings are waiting; try again later", self.retry_after_s)
         loop = asyncio.get_running_loop()
         item = Item(task, file, timeout_s, loop.create_future(), loop.time() + timeout_s)
         self._waiting.append(item)
@@ -192,7 +192,7 @@ class Lane:
             except Exception as error:  # noqa: BLE001  # logged and told; a runner that ends would take a worker from all
                 LOG.error("%s lane, request %s: %s", self.setup.lane, _requests(items), where(error))
                 for item in items:
-                    _settle(item, Refused("internal", "something went wrong here; the service's log has it"))
+                    _settle(item, Refused("internal", "internal error; the service's log has it"))
 
     async def _serve(self, worker: Worker, items: list[Item]) -> None:
         """Have a worker answer some recordings, and replace it where it does not."""
@@ -235,7 +235,7 @@ class Lane:
                 os.close(handle)
             LOG.error("%s lane, request %s: %s", self.setup.lane, _requests(items), error)
             for item in items:
-                _settle(item, Refused("busy", "too many files are open; come again later", self.retry_after_s))
+                _settle(item, Refused("busy", "too many files are open; try again later", self.retry_after_s))
             return None
         return found
 
@@ -252,9 +252,9 @@ class Lane:
             if item.deadline <= now + 0.05:
                 _settle(item, Refused("timeout", f"not answered within {item.timeout_s:g} s", self.retry_after_s))
             elif len(items) == 1 and blamed:
-                _settle(item, Refused("internal", "a worker died of this recording; it is not tried again"))
+                _settle(item, Refused("internal", "a worker crashed on this recording; it is not tried again"))
             elif not blamed and item.unread >= UNREAD:
-                said = f"{item.unread + 1} workers died before they read this recording; come again later"
+                said = f"{item.unread + 1} workers died before they read this recording; try again later"
                 _settle(item, Refused("not_ready", said, self.retry_after_s))
             elif not item.future.done():
                 item.task = replace(item.task, alone=item.task.alone or blamed)

@@ -1,4 +1,4 @@
-"""What the log says of an error that nobody foresaw: its kind and where it happened, never its words.
+"""Log lines for unexpected errors: their type and where they happened, never their message.
 
 Words of an error are made of what was being worked on, which here is somebody's recording, its transcript or its name.
 """

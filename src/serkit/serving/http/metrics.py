@@ -1,4 +1,4 @@
-"""What Prometheus reads: counts and times, nothing of what was said or by whom."""
+"""What Prometheus reads: counts and times, nothing about what was said or by whom."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ class Metrics:
         self.restarts = Counter("serkit_worker_restarts", "Workers that died or were stopped.", ["lane"], registry=own)
         self.streams = Gauge("serkit_streams", "Streams open now.", registry=own)
         self._gauges = {
-            "held": Gauge("serkit_requests_held", "Requests held now, those being read included.", registry=own),
+            "held": Gauge(
+                "serkit_requests_held", "Requests in progress now, including those being read.", registry=own
+            ),
             "bytes": Gauge("serkit_held_bytes", "Bytes of bodies held now.", registry=own),
             "queued": Gauge("serkit_queued", "Recordings that wait for a worker.", registry=own),
-            "jobs": Gauge("serkit_jobs", "Jobs kept now, finished ones included.", registry=own),
+            "jobs": Gauge("serkit_jobs", "Jobs kept now, including finished ones.", registry=own),
         }
         self._model = Info("serkit_model", "The model that answers.", registry=own)
 

@@ -1,4 +1,4 @@
-"""What the service says of itself: parameters, bodies and errors that are read by hand, and examples."""
+"""The service's description of itself: parameters, bodies and errors that are read by hand, and examples."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CODES = {
     401: "An API key is needed.",
     408: "The body came too slowly.",
     413: "Too large or too long.",
-    415: "Another kind of body.",
+    415: "Unsupported kind of body.",
     422: "Not audio, damaged, or a wrong option.",
-    429: "Busy: come again after Retry-After seconds.",
-    500: "Something went wrong in the service.",
+    429: "Busy: try again after Retry-After seconds.",
+    500: "Internal error of the service.",
     503: "Shutting down.",
     504: "Not answered in time.",
 }
@@ -88,7 +88,7 @@ def described(app: FastAPI, *, keys: bool) -> None:
         if app.openapi_schema is None:
             found = get_openapi(
                 title="serkit", version=app.version, routes=app.routes,
-                description="Emotions of recorded speech, with probabilities that mean what they say.\n" + _STREAM,
+                description="Emotions of recorded speech, with calibrated probabilities.\n" + _STREAM,
             )  # fmt: skip
             parts = found.setdefault("components", {})
             body = JsonBody.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -56,7 +56,7 @@ class Worker:
             RunFailed: it cannot load the model. WorkerLost: it ended meanwhile, or was closed.
         """
         if self._closed:
-            raise WorkerLost("a worker that was closed does not start again", asked=False)
+            raise WorkerLost("a closed worker cannot be started again", asked=False)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._start)
 
     def _start(self) -> None:

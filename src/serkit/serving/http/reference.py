@@ -1,4 +1,4 @@
-"""The page at ``/docs``: what the OpenAPI of the service says, to be read. It runs no script and loads nothing."""
+"""The page at ``/docs``: the service's OpenAPI in readable form. It runs no script and loads nothing."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def page(openapi: Json, base: str = "") -> str:
     title = f"{openapi['info']['title']} {openapi['info']['version']}: HTTP interface"
     said = "".join(f"<p>{_marked(text)}</p>" for text in openapi["info"].get("description", "").strip().split("\n\n"))
     keyed = bool(openapi.get("security"))
-    key = "<p>This service asks for a key: <code>X-API-Key: KEY</code>, or <code>Authorization: Bearer KEY</code>.</p>"
+    key = "<p>This service requires a key: <code>X-API-Key: KEY</code>, or <code>Authorization: Bearer KEY</code>.</p>"
     parts = [
         f"<h1>{escape(title)}</h1>{said}{key * keyed}",
-        '<p class="muted">The same for programs: <a href="openapi.json">openapi.json</a>.</p>',
+        '<p class="muted">Machine-readable: <a href="openapi.json">openapi.json</a>.</p>',
         f'<nav aria-label="Contents"><ul>{"".join(_entry(method, path) for method, path, _ in operations)}</ul></nav>',
         '<h2 id="operations">Requests</h2>',
         *(_operation(method, path, row, base, keyed=keyed) for method, path, row in operations),
-        '<h2 id="schemas">What goes in and out</h2>',
+        '<h2 id="schemas">Input and output</h2>',
         *(_schema(name, row) for name, row in schemas.items()),
     ]
     return (

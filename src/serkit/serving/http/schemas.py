@@ -94,16 +94,16 @@ class ErrorAnswer(Row):
 
 
 class SegmentRow(Row):
-    """A part of a recording: when, who, which words, which emotion, how sure."""
+    """A part of a recording: when, who, which words, which emotion, with what confidence."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _SEGMENT})
     time: Span
-    text: str | None = Field(description="Words, where a transcript was given.")
-    speaker: str | None = Field(description="Who speaks, where turns were given; the channel, where it is by channel.")
+    text: str | None = Field(description="Words, if a transcript was given.")
+    speaker: str | None = Field(description="Speaker, if turns were given; with by=channel, the channel.")
     label: str = Field(description="The most probable emotion.")
     confidence: float = Field(description="Its calibrated probability.")
-    abstain: Abstain = Field(description="'unsure' where the answer should not be relied on.")
-    state: str = Field(description="The emotion that holds at this time, after hysteresis.")
+    abstain: Abstain = Field(description="'unsure' if the answer should not be relied on.")
+    state: str = Field(description="The prevailing emotion at this time, after hysteresis.")
     speech_s: float
     scores: dict[str, float] = Field(description="Calibrated probability of each label; they sum to 1.")
     attributes: dict[str, float] = Field(default={}, description=_ATTRIBUTES)
@@ -120,7 +120,7 @@ class SpeakerRow(Row):
     speech_s: float = Field(description="Seconds of speech.")
     summary: dict[str, float] = Field(description=_SUMMARY)
     scores: dict[str, float] = Field(
-        description="Mean over the speaker's parts, weighted by the speech in them; of a channel, its own answer."
+        description="Mean over the speaker's parts, weighted by the speech in them; for a channel, its own answer."
     )
     attributes: dict[str, float] = Field(default={}, description=_ATTRIBUTES)
 
@@ -129,8 +129,8 @@ class Result(Row):
     """The answer for one recording. One that cannot be answered, of several, has ``error`` and nothing else."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": RESULT_EXAMPLE})
-    index: int = Field(description="Place of the recording in the request.")
-    file: str | None = Field(description="Its name as the client gave it.")
+    index: int = Field(description="Position of the recording in the request.")
+    file: str | None = Field(description="Its name as given by the client.")
     granularity: By | None = None
     time: Span | None = None
     text: str | None = None
@@ -145,8 +145,8 @@ class Result(Row):
     speech_s: float | None = None
     segments: list[SegmentRow] = Field(default=[])
     summary: dict[str, float] = Field(default={}, description=_SUMMARY)
-    speakers: list[SpeakerRow] = Field(default=[], description="Each one summed up; empty where none is known.")
-    notes: list[str] = Field(default=[], description="What a reader should know of this answer.")
+    speakers: list[SpeakerRow] = Field(default=[], description="A summary for each; empty if none is known.")
+    notes: list[str] = Field(default=[], description="What a reader should know about this answer.")
     error: ErrorBody | None = None
 
 
@@ -176,7 +176,7 @@ class TurnRow(Row):
     end_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
     speaker: str | None = Field(None, max_length=200, coerce_numbers_to_str=True)
     text: str | None = Field(None, max_length=MAX_TEXT)
-    words: list[WordRow] = Field([], max_length=MAX_TURNS, description="The text word by word; text is needed too.")
+    words: list[WordRow] = Field([], max_length=MAX_TURNS, description="The text word by word; text is required too.")
 
 
 class Options(Row):
@@ -184,11 +184,13 @@ class Options(Row):
 
     timeline: bool = Field(False, description="Emotion over time, part by part.")
     by: By | None = Field(None, description="Parts of the timeline; segment (of speech) with timeline, else clip.")
-    labels: list[str] | None = Field(None, max_length=200, description="Answer with one of these alone.")
+    labels: list[str] | None = Field(None, max_length=200, description="Restrict answers to these labels.")
     threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description=THRESHOLD_MEANS)
-    text: str | None = Field(None, max_length=MAX_TEXT, description="What is said, for models that read.")
+    text: str | None = Field(None, max_length=MAX_TEXT, description="The spoken words, for models that use text.")
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="Length of a window.")
-    hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="From one window to the next.")
+    hop_s: float | None = Field(
+        None, gt=0, le=600, allow_inf_nan=False, description="Time from one window to the next."
+    )
     turns: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Who speaks when, or who says what.")
     sentences: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Sentences with times.")
 
@@ -199,7 +201,7 @@ class JsonBody(Options):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"audio": "UklGRiQAAABXQVZF…", "name": "call.wav"}}
     )
-    audio: str = Field(description="The bytes of an audio file in base64; a data: URL will do.")
+    audio: str = Field(description="The bytes of an audio file in base64; a data: URL is accepted.")
     name: str | None = Field(None, max_length=1000)
 
 
@@ -236,7 +238,7 @@ class LimitsRow(Row):
     job_max_minutes: float
     stream_max_minutes: float
     timeout_s: float
-    workers: int = Field(description="Processes that answer: so many recordings at once gain by it.")
+    workers: int = Field(description="Worker processes: this many recordings are processed in parallel.")
 
 
 class ModelAnswer(Row):
@@ -244,17 +246,17 @@ class ModelAnswer(Row):
 
     model: str
     labels: list[str]
-    attributes: list[str] = Field(description="Those of arousal, valence and dominance that it answers.")
+    attributes: list[str] = Field(description="Those of arousal, valence and dominance that it predicts.")
     reads_text: bool
     max_clip_s: float
     licence: str = Field(description="Of the weights.")
-    auth: bool = Field(description="Whether an API key is asked for.")
+    auth: bool = Field(description="Whether an API key is required.")
     version: str = Field(description="Of serkit.")
     limits: LimitsRow
 
 
 class JobAnswer(Row):
-    """A job: where it stands, and its results once it is done."""
+    """A job: its status, and its results once it is done."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -270,7 +272,7 @@ class JobAnswer(Row):
     url: str
     status: Literal["queued", "running", "done", "failed"]
     created_at: str
-    heard_s: float = Field(description="Seconds of the recordings heard so far.")
+    heard_s: float = Field(description="Seconds of the recordings processed so far.")
     model: str
     results: list[Result] | None = None
     error: ErrorBody | None = None

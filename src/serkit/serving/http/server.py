@@ -1,4 +1,4 @@
-"""uvicorn, impatient with clients that are slow and patient with what was taken when SIGTERM comes."""
+"""uvicorn, with limits for slow clients, and time to finish accepted requests after SIGTERM."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
         if service.unfinished == 0 and service.jobs.untold and not self._waits_said:
             self._waits_said = True
             n = service.jobs.untold
-            said = "1 finished job waits" if n == 1 else f"{n} finished jobs wait"
+            said = "1 finished job is waiting" if n == 1 else f"{n} finished jobs are waiting"
             LOG.warning("shutting down: %s to be fetched, for up to %.0f s; a second signal ends it now", said, left)
         if left < min(_LAST_S, service.settings.grace_s / 2):
             service.closing.set()

@@ -1,4 +1,4 @@
-"""The service itself: its lanes of workers, what it holds, and whether it still takes more."""
+"""The service itself: its lanes of workers, what it holds, and whether it accepts more."""
 
 from __future__ import annotations
 
@@ -138,9 +138,9 @@ class Service:
             Refused: shutting down, or too many are held.
         """
         if self.draining:
-            raise Refused("shutting_down", "the service is shutting down; ask another one, or come again", 5)
+            raise Refused("shutting_down", "the service is shutting down; try another server, or retry", 5)
         if self.held >= self.settings.concurrency:
-            raise Refused("busy", "too many requests at once; come again later", self.clips.retry_after_s)
+            raise Refused("busy", "too many requests at once; try again later", self.clips.retry_after_s)
         self.held += 1
         try:
             yield

@@ -114,7 +114,7 @@ def read_keys(given: str | None, file: Path | None) -> tuple[str, ...]:
             raise SerkitError(f"{file}: keys cannot be read: {error}") from None
         keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not keys:
-            raise SerkitError(f"{file} holds no key; expected one a line")
+            raise SerkitError(f"{file} holds no key; expected one per line")
         found += keys
     found += [key.strip() for key in os.environ.get(KEYS_ENVIRONMENT, "").split(",") if key.strip()]
     if any(len(key) < 8 for key in found):

@@ -40,10 +40,10 @@ async def stream(socket: WebSocket, service: Service) -> None:
     outcome, name = "internal", secrets.token_hex(4)
     try:
         if service.draining:
-            raise Refused("shutting_down", "the service is shutting down; ask another one, or come again")
+            raise Refused("shutting_down", "the service is shutting down; try another server, or retry")
         _refuse_foreign(socket, service)
         if service.streams > service.settings.streams:
-            raise Refused("busy", f"{service.settings.streams} streams are open, the limit; come again later")
+            raise Refused("busy", f"{service.settings.streams} streams are open, which is the limit; try again later")
         start = await _first(socket, service)
         worker = await _open(service, start, name)
         await _converse(socket, service, worker, start, name)
@@ -52,14 +52,14 @@ async def stream(socket: WebSocket, service: Service) -> None:
         outcome = "left"
     except WorkerLost as error:
         LOG.warning("streams worker died, request %s: %s", name, error)
-        await _say_error(socket, Refused("internal", "the worker was lost; begin again"))
+        await _say_error(socket, Refused("internal", "the worker crashed; start again"))
         await service.live.revive(service.live.workers[0])
     except Refused as error:
         outcome = error.code
         await _say_error(socket, error)
     except Exception as error:  # noqa: BLE001  # a bug: logged under the stream's name, and told
         LOG.error("stream, request %s: %s", name, where(error))
-        await _say_error(socket, Refused("internal", f"something went wrong here; the service's log has it as {name}"))
+        await _say_error(socket, Refused("internal", f"internal error; the service's log has it as {name}"))
     finally:
         service.streams -= 1
         service.metrics.streams.dec()
@@ -180,7 +180,7 @@ async def _next(socket: WebSocket, limit_s: float) -> dict[str, Any]:
         async with asyncio.timeout(limit_s):  # wait_for of Python 3.11 swallows a cancellation now and then
             message = dict(await socket.receive())
     except TimeoutError:
-        raise Refused("too_slow", f"nothing came for {limit_s:g} s; silence has to be sent as samples") from None
+        raise Refused("too_slow", f"nothing was received for {limit_s:g} s; send silence as samples") from None
     if message["type"] == "websocket.disconnect":
         raise _Over
     size = len(message.get("bytes") or message.get("text") or b"")

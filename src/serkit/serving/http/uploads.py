@@ -50,7 +50,7 @@ class Budget:
             Refused: there are too many.
         """
         if self.held + n > self._limit:
-            raise Refused("busy", "too much is being uploaded; come again later", 5)
+            raise Refused("busy", "too much is being uploaded; try again later", 5)
         self.held += n
 
     def give(self, n: int) -> None:
@@ -139,7 +139,7 @@ async def read_body(request: Request, settings: ServiceSettings, budget: Budget,
         if len(body.uploads) > 1 and (body.options.turns or body.options.sentences):
             raise Refused(
                 "bad_option",
-                f"turns and sentences are of one recording and {len(body.uploads)} came; send a request for each",
+                f"turns and sentences belong to one recording, but {len(body.uploads)} came; send a request for each",
             )
     except BaseException:
         body.close()

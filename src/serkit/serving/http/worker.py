@@ -1,4 +1,4 @@
-"""The process that answers. Light to import: what is heavy comes once threads are bounded."""
+"""The worker process. Light to import: heavy packages are loaded once threads are bounded."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Failure:
 def main(conn: Connection, setup: Setup) -> None:
     """Answer what comes through the pipe until it closes; the parent may end this process at any time.
 
-    An error that nobody foresaw is logged with its places and the request, without its words. Over a recording it ends
+    An unexpected error is logged with its places and the request, without its words. Over a recording it ends
     this process, which is replaced: nobody knows what it left behind. A stream is closed alone, for others are heard by
     the same process.
     """
@@ -112,7 +112,7 @@ def _of_stream(answerer: Any, name: str, payload: tuple[Any, ...]) -> Any:
     except Exception as error:  # noqa: BLE001  # whatever it is: the log has it, and the client is told
         LOG.error("streams worker, request %s: %s", payload[0], where(error))
         answerer.drop(payload[0])
-        return Failure("internal", "something went wrong with this stream; the service's log has it")
+        return Failure("internal", "internal error in this stream; the service's log has it")
 
 
 def requests_of(tasks: Sequence[Task]) -> str:

@@ -23,9 +23,9 @@ export function showHead(p) {
   const doubt = byId("doubt");
   doubt.hidden = !p.abstain;
   doubt.textContent = {
-    no_speech: "Nothing in it sounds like speech: silence, steady noise, or too short to hold a word. " +
-      "So no emotion is named.",
-    unsure: "On speakers that the networks scoring them had not heard, answers of this confidence were wrong too often " +
+    no_speech: "The recording contains no speech: it is silence, steady noise, or too short to contain a word. " +
+      "So no emotion is given.",
+    unsure: "On speakers held out from training, answers of this confidence were wrong too often " +
       "to rely on.",
   }[p.abstain] ?? "";
   byId("notes").replaceChildren(...p.notes.map((note) => h("li", {}, titled(note))));
@@ -33,7 +33,7 @@ export function showHead(p) {
 }
 
 function showSummary(p) {
-  byId("summary").replaceChildren(...(p.no_speech ? [] : held(p.summary, "Held over time, pauses within parts included:")));
+  byId("summary").replaceChildren(...(p.no_speech ? [] : held(p.summary, "Duration of each emotion, pauses within parts included:")));
   const speakers = p.no_speech ? [] : p.speakers ?? [];
   byId("speakers").replaceChildren(...(speakers.length < 2 ? [] : [
     h("h3", {}, "Who"),
@@ -52,7 +52,7 @@ function held(summary, title) {
   const seconds = ranked(summary);
   const total = seconds.reduce((sum, [, s]) => sum + s, 0);
   const bar = h("div", { class: "stack", "aria-hidden": "true" });
-  const legend = h("ul", { class: "legend", "aria-label": "How long each emotion held" }, title ? h("li", { class: "muted" }, title) : null);
+  const legend = h("ul", { class: "legend", "aria-label": "Duration of each emotion" }, title ? h("li", { class: "muted" }, title) : null);
   for (const [label, s] of seconds) {
     const piece = paint(h("span"), label);
     piece.style.flexGrow = s;
@@ -78,7 +78,7 @@ export function showHere(p, part) {
     h("h3", {}, swatch(best), titled(best), shown.abstain ? h("span", { class: "tag" }, wordOf(shown.abstain)) : null),
     told,
     part && part.state !== part.label
-      ? h("p", { class: "muted" }, `Over time ${part.state} holds: ${part.label} leads by too little, or for too short.`)
+      ? h("p", { class: "muted" }, `Over time ${part.state} prevails: ${part.label} leads by too little, or too briefly.`)
       : null,
     attributes(shown.attributes),
     words,
@@ -95,8 +95,8 @@ function attributes(known) {
 /** The scores of what is no speech: there for those who ask, and nothing that looks like an answer. */
 function unheeded(shares) {
   return h("details", { class: "muted" },
-    h("summary", {}, "Scores of the model all the same"),
-    h("p", {}, "A model gives scores to any sound. Where there is no speech they say nothing of an emotion."),
+    h("summary", {}, "Show the model's scores anyway"),
+    h("p", {}, "A model gives scores for any sound. Without speech they say nothing about emotion."),
     bars(shares, null),
   );
 }
@@ -152,7 +152,7 @@ export class Parts {
     this.rows = [];
     if (!p.segments.length) {
       byId("all-classes-field").hidden = true;
-      this.root.replaceChildren(h("p", { class: "more muted" }, "No part of it is speech."));
+      this.root.replaceChildren(h("p", { class: "more muted" }, "No part of the recording is speech."));
       return;
     }
     byId("all-classes-field").hidden = false;
@@ -202,7 +202,7 @@ export class Parts {
   row(s, has) {
     const silent = this.prediction.no_speech;
     const named = silent ? "no speech" : s.label;
-    const said = `Hear ${clock(s.start_s)} to ${clock(s.end_s)}, ${named}`;
+    const said = `Play ${clock(s.start_s)} to ${clock(s.end_s)}, ${named}`;
     const cells = [
       cell("hear", h("button", { type: "button", "aria-label": said, onclick: () => this.onGo(s) }, "▸")),
       cell("time", `${clock(s.start_s)} – ${clock(s.end_s)}`),

@@ -41,7 +41,7 @@ export async function example() {
       sentences: await words.json(),
     };
   } catch {
-    throw new Problem("The example could not be fetched from the server.");
+    throw new Problem("The example could not be loaded from the server.");
   }
 }
 
@@ -135,7 +135,7 @@ function failure(status, body, retryAfter) {
   const said = body?.error?.message?.replace(/^the recording: /, "");
   const code = body?.error?.code ?? "";
   const wait = retryAfter ? ` Try again in ${retryAfter} s.` : " Try again in a moment.";
-  if (status === 401) return new Problem("This server asks for a key: give it under Options.", "unauthorized");
+  if (status === 401) return new Problem("This server requires a key: enter it under Options.", "unauthorized");
   if (status === 429) return Object.assign(new Problem(`The server is busy.${wait}`, "busy"), { retryAfter: Number(retryAfter) });
   if (status === 503) return new Problem(`The server is not ready.${wait}`, code);
   return stated(said ?? `The server answered with error ${status}.`, code);
@@ -194,7 +194,7 @@ export function openStream(rateHz, options, handlers) {
       end(unauthorised ? failure(401, null, null) : stated(message.error.message, message.error.code));
     }
   };
-  socket.onclose = () => end(new Problem("The connection to the server was lost. What was heard before is not kept."));
+  socket.onclose = () => end(new Problem("The connection to the server was lost. Earlier audio was not kept."));
   return {
     send: (samples) => socket.readyState === WebSocket.OPEN && socket.send(samples),
     finish: () => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ type: "finish" })),

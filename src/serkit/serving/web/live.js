@@ -72,7 +72,7 @@ export class Live {
       this.end(() => this.problem(new Error("Nothing was heard.")));
       return;
     }
-    this.say("Stopped. The answer for the whole comes.");
+    this.say("Stopped. The answer for the whole recording follows.");
     this.pass();
     this.stream.finish();
   }

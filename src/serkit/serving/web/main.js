@@ -76,7 +76,7 @@ async function readInto(input, name, read, division) {
 function options() {
   const boxes = [...byId("labels").querySelectorAll("input")];
   const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
-  if (boxes.length && chosen.length < 2) throw new Problem("Choose two emotions or more to answer with.");
+  if (boxes.length && chosen.length < 2) throw new Problem("Choose at least two emotions.");
   return {
     by: byId("by").value,
     labels: chosen.length < boxes.length ? chosen : null,
@@ -101,7 +101,7 @@ function offerAgain() {
   } catch (error) {
     if (!(error instanceof Problem)) throw error; // options that cannot be asked are complained of when they are
   }
-  if (changed && byId("again-field").hidden) say("The options are others than those of the answer. Answer again is below them.");
+  if (changed && byId("again-field").hidden) say("The options differ from those of the answer. The button Answer again is below them.");
   byId("again-field").hidden = !changed || !queue.files.length;
 }
 
@@ -174,7 +174,7 @@ function report(entry, { stage, done, total }) {
     sending: total ? `sending, ${percent(done / total)} …` : "sending …",
     queued: "waiting for its turn …",
     busy: "waiting, the server is busy …",
-  }[stage] ?? (done ? `listening, ${clock(done, 0)} heard …` : "listening …");
+  }[stage] ?? (done ? `listening, ${clock(done, 0)} processed …` : "listening …");
   queue.mark(entry, "asked", { stage: text });
   byId("work-text").textContent = n > 1 ? `${n - queue.over} of ${n} still to come …` : titled(text);
   if (n > 1) progress.value = queue.over / n;
@@ -255,7 +255,7 @@ audio.addEventListener("error", () => {
   if (!audio.getAttribute("src")) return;
   byId("play").disabled = true;
   byId("mute").hidden = false;
-  byId("mute").textContent = "This browser cannot play this kind of file. The answer is not touched by that.";
+  byId("mute").textContent = "This browser cannot play this kind of file. The answer is not affected.";
 });
 
 /** Everything that follows the place in the recording. */
@@ -337,7 +337,7 @@ function say(text) {
 attempt(async () => {
   const known = await about();
   state.limits = known.limits;
-  byId("model").textContent = `Model ${known.model}; its weights: ${known.licence ?? "licence not said"}. serkit ${known.version}.`;
+  byId("model").textContent = `Model ${known.model}; its weights: ${known.licence ?? "licence not stated"}. serkit ${known.version}.`;
   const { job_max_mb: most, job_max_minutes: longest } = known.limits;
   byId("limits").textContent = `Any audio file up to ${most} MB and ${longest / 60} h.`;
   byId("key-field").hidden = !known.auth;

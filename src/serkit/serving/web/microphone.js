@@ -12,7 +12,7 @@ const REASONS = {
 export async function openMicrophone(onChunk) {
   if (!window.isSecureContext || !navigator.mediaDevices?.getUserMedia || !window.AudioWorkletNode) {
     throw new Problem(
-      "The browser gives the microphone only to pages from https:// or localhost, and this one came from " +
+      "The browser allows the microphone only on pages from https:// or localhost, and this one came from " +
       `${location.origin}. Choose a file instead, or open the page on the machine that serves it.`);
   }
   let stream;
@@ -36,7 +36,7 @@ export async function openMicrophone(onChunk) {
     await context.resume();
   } catch (error) {
     stop();
-    throw new Problem(`The microphone cannot be heard in this browser (${error.name}).`);
+    throw new Problem(`The microphone cannot be used in this browser (${error.name}).`);
   }
   return { rateHz: context.sampleRate, stop };
 }

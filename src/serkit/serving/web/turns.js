@@ -34,7 +34,7 @@ export function readTranscript(text, name) {
   const turns = /\.jsonl?$/i.test(name) ? fromJson(text, name) : fromCues(text);
   if (!turns.length) throw new Problem(`${name} holds no sentence with times; expected .srt, .vtt or .json.`);
   const wrong = turns.find((t) => !(t.start_s >= 0 && t.end_s > t.start_s && Number.isFinite(t.end_s)));
-  if (wrong) throw new Problem(`${name}: ${wrong.start_s} to ${wrong.end_s} s is no stretch of time.`);
+  if (wrong) throw new Problem(`${name}: ${wrong.start_s} to ${wrong.end_s} s is not a stretch of time.`);
   return turns;
 }
 
