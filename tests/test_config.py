@@ -43,7 +43,7 @@ def test_without_a_file_there_is_the_cache(roots, tmp_path, monkeypatch):
         ("- a", "expected a mapping"),
         ("corpus: {a: b}", "unknown key 'corpus'; did you mean 'corpora'"),
         ("corpora: [a]", "expected 'corpora:' with a folder by name"),
-        ("corpora:\n  a: /x\n  a: /y", "key 'a' stands twice"),
+        ("corpora:\n  a: /x\n  a: /y", "key 'a' occurs twice"),
         ("corpora: {a: 2024-13-45}", "is not valid YAML"),
         ("corpora: {a: 3}", "corpora.a is 3, expected a folder"),
     ],

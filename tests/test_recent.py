@@ -26,5 +26,5 @@ def test_what_is_not_at_hand_is_refused(start, end):
     recent.push(np.zeros(90, dtype=np.float32))
     recent.forget(10)
     assert not recent.holds(start, end)
-    with pytest.raises(SerkitError, match=r"not at hand \(10 to 100 are\)"):
+    with pytest.raises(SerkitError, match=r"not available \(10 to 100 are\)"):
         recent.take(start, end)

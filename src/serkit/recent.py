@@ -42,7 +42,7 @@ class Recent:
             SerkitError: they were forgotten, or are still to come.
         """
         if not self.holds(start, end):
-            raise SerkitError(f"samples {start} to {end} are not at hand ({self._start} to {self.end} are)")
+            raise SerkitError(f"samples {start} to {end} are not available ({self._start} to {self.end} are)")
         found, at = [], self._start
         for part in self._parts:
             if at + len(part) > start and at < end:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from serkit.recent import Recent
 from serkit.remarks import Remarks
 from serkit.segments import Segmenter, SegmentSettings, Stretch
 from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, SpeechCutter, TurnCutter, WindowCutter
+from serkit.serving.resampling import to_16k
 from serkit.serving.results import BYS, By, Decision, Prediction, Segment
 from serkit.serving.speakers import sum_up
 from serkit.serving.timeline import Hysteresis, Turn, completed, speaker_at, text_at
@@ -139,7 +139,7 @@ class Stream:
         self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
         self._ask(model)
         self._settled = False  # whether what was heard has told which model answers it
-        self._to_16k = _resampler(rate_hz, self.remarks)
+        self._to_16k = to_16k(rate_hz, self.remarks)
         self._segmenter = Segmenter(settings.segments)
         self._cutter = self._make_cutter()
         self._recent, self._head = Recent(), Recent()
@@ -378,32 +378,3 @@ class Stream:
             + self.remarks.notes + (TWO_VOICES,) * two,
             sum_up(self._segments, self._settings.by, self._cut), one.attributes,
         )  # fmt: skip
-
-
-def _resampler(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.ndarray]:
-    """A function of (chunk, last) to (n,) float32 mono 16 kHz; chunks of any size give the same samples."""
-    from serkit.audio import MAX_RATE_HZ, MIN_RATE_HZ, to_mono_16k
-
-    is_number = isinstance(rate_hz, Real) and math.isfinite(rate_hz)
-    if not (is_number and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
-        raise SerkitError(f"sampling rate {rate_hz!r} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
-
-    def mixed(chunk: np.ndarray) -> np.ndarray:
-        return np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ, remarks)
-
-    if rate_hz == SAMPLE_RATE_HZ:
-        return lambda chunk, last: mixed(chunk)
-    import soxr
-
-    stream = soxr.ResampleStream(int(rate_hz), SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-
-    def resample(chunk: np.ndarray, last: bool) -> np.ndarray:
-        mono = mixed(chunk)
-        found = stream.resample_chunk(mono, last=last)
-        return np.asarray(np.clip(found, -1.0, 1.0), dtype=np.float32)
-
-    return resample
-
-
-def _empty(chunk: np.ndarray) -> bool:
-    return np.asarray(chunk).size == 0

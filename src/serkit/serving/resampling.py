@@ -1,0 +1,48 @@
+"""Chunks of any sampling rate and size as one stream of 16 kHz."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+
+import numpy as np
+
+from serkit.audio import MAX_RATE_HZ, MIN_RATE_HZ, to_mono_16k
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.remarks import Remarks
+
+
+def to_16k(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.ndarray]:
+    """A function of (chunk, last) to (n,) float32 mono 16 kHz; chunks of any size give the same samples.
+
+    Args:
+        rate_hz: sampling rate of the chunks. remarks: gathers what is worth knowing of them.
+
+    Raises:
+        SerkitError: a sampling rate that no recording has.
+    """
+    is_number = isinstance(rate_hz, Real) and math.isfinite(rate_hz)
+    if not (is_number and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
+        raise SerkitError(f"sampling rate {rate_hz!r} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
+
+    def mixed(chunk: np.ndarray) -> np.ndarray:
+        return np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ, remarks)
+
+    if rate_hz == SAMPLE_RATE_HZ:
+        return lambda chunk, last: mixed(chunk)
+    import soxr
+
+    stream = soxr.ResampleStream(int(rate_hz), SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+
+    def resample(chunk: np.ndarray, last: bool) -> np.ndarray:
+        mono = mixed(chunk)
+        found = stream.resample_chunk(mono, last=last)
+        return np.asarray(np.clip(found, -1.0, 1.0), dtype=np.float32)
+
+    return resample
+
+
+def _empty(chunk: np.ndarray) -> bool:
+    return np.asarray(chunk).size == 0
