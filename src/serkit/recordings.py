@@ -17,10 +17,8 @@ from typing import Any
 from serkit.cards import Card
 from serkit.errors import SerkitError
 from serkit.files import fingerprint
+from serkit.suffixes import SOUND
 from serkit.types import CANONICAL_LABELS, Utterance
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64")
-"""Suffixes (lower case) of recordings, the preferred first where one clip stands in several formats."""
 
 LABEL_SYNONYMS: Mapping[str, str] = {
     "ang": "anger", "angry": "anger", "mad": "anger", "anger": "anger",
@@ -240,12 +238,28 @@ def find_audio(root: Path, card: Card) -> list[PurePosixPath]:
         found += [
             PurePosixPath(base.as_posix(), name)
             for name in names
-            if not name.startswith(".") and name[max(name.rfind("."), 0) :].lower() in AUDIO_SUFFIXES
+            if not name.startswith(".") and name[max(name.rfind("."), 0) :].lower() in SOUND
         ]
     if not found:
-        what = f"holds {n_files} files but no recording ({', '.join(AUDIO_SUFFIXES)})" if n_files else "is empty"
+        what = f"holds {n_files} files but no recording ({', '.join(SOUND)})" if n_files else "is empty"
         raise SerkitError(f"{card.name}: {root} {what}; expected {card.layout}")
     return sorted(found)
+
+
+def audio_by_stem(root: Path, card: Card) -> dict[str, PurePosixPath]:
+    """The recordings under ``root`` by file name without suffix; of several the preferred format, then in path order.
+
+    Raises:
+        SerkitError: the folder is empty or holds no recording.
+    """
+    found: dict[str, PurePosixPath] = {}
+    for path in sorted(find_audio(root, card), key=_preference):
+        found.setdefault(path.stem, path)
+    return found
+
+
+def _preference(path: PurePosixPath) -> tuple[int, PurePosixPath]:
+    return SOUND.index(path.suffix.lower()), path
 
 
 def recognise(
@@ -271,7 +285,7 @@ def recognise(
     rows: dict[str, Utterance] = {}
     unknown: list[str] = []
     twice: list[str] = []
-    for path in sorted(paths, key=lambda p: (AUDIO_SUFFIXES.index(p.suffix.lower()), p)):
+    for path in sorted(paths, key=_preference):
         row = parse(path)
         if row is None:
             unknown.append(str(path))

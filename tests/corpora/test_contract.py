@@ -187,6 +187,17 @@ def test_every_protocol_keeps_its_word(built: tuple[str, Path]) -> None:
             assert tested == speakers, "every speaker is tested once over the folds"
 
 
+def test_the_same_clip_in_other_formats_changes_nothing(built: tuple[str, Path], tmp_path: Path) -> None:
+    name, root = built
+    base = root if root.is_dir() else root.parent
+    copy = shutil.copytree(base, tmp_path / "twice")
+    for clip in [*copy.rglob("*.wav")]:
+        for suffix in (".flac", ".mp3", ".aiff"):
+            shutil.copy(clip, clip.with_suffix(suffix))
+    again = read(name, copy if root.is_dir() else copy / root.name)
+    assert again.fingerprint == read(name, root).fingerprint
+
+
 def refused(name: str, root: Path, **keywords: Any) -> str:
     with pytest.raises(SerkitError) as caught:
         read(name, root, **keywords)

@@ -11,6 +11,7 @@ from typing import Any
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
+from serkit.suffixes import SOUND
 from serkit.types import SPLITS, Manifest, Utterance
 
 CARD = Card(
@@ -226,7 +227,7 @@ def _found(base: Path, path: str) -> str | None:
     if (base / path).is_file():
         return path
     stem = path.rsplit(".", 1)[0]
-    return next((stem + s for s in recordings.AUDIO_SUFFIXES if (base / (stem + s)).is_file()), None)
+    return next((stem + s for s in SOUND if (base / (stem + s)).is_file()), None)
 
 
 def _with_dev(rows: list[Utterance], seed: int, notes: list[str]) -> list[Utterance]:

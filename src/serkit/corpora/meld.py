@@ -11,6 +11,7 @@ from typing import Any
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
+from serkit.suffixes import CONTAINERS, SOUND
 from serkit.types import Manifest, Utterance
 
 _CSV = "counted in data/MELD/*_sent_emo.csv of github.com/declare-lab/MELD"
@@ -66,7 +67,7 @@ CARD = Card(
 )
 
 _CLIP = re.compile(r"dia(\d+)_utt(\d+)")
-_SUFFIXES = (*recordings.AUDIO_SUFFIXES, ".m4a", ".mp4")
+_SUFFIXES = (*SOUND, *CONTAINERS)
 
 
 def meld(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 0) -> Manifest:

@@ -73,7 +73,7 @@ def msp_improv(root: Path, *, protocol: str | None = None, fold: int = 1, seed: 
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     folder = recordings.corpus_root(root, CARD)
-    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
+    audio = recordings.audio_by_stem(folder, CARD)
     texts = {p.stem: p for p in folder.glob("Human_transcriptions/**/*.txt")}
     rows: list[Utterance] = []
     missing: list[str] = []

@@ -153,7 +153,7 @@ def msp_podcast(
     hidden = recordings.as_flag(unlabelled_test, "unlabelled_test")
     wanted = ("Transcripts", "Transcript") if recordings.as_flag(transcripts, "transcripts") else ()
     texts = _first_folder(folder, *wanted)
-    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
+    audio = recordings.audio_by_stem(folder, CARD)
     labels = _first_folder(folder, "Labels", "labels", "label")
     consensus = _consensus(labels or folder)
     votes, n_raters = _votes(labels or folder)

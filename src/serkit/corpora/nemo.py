@@ -65,7 +65,7 @@ def nemo(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     folder = recordings.corpus_root(root, CARD)
-    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
+    audio = recordings.audio_by_stem(folder, CARD)
     rows: list[Utterance] = []
     missing: list[str] = []
     for row in _table(folder / "data.tsv"):
