@@ -20,7 +20,7 @@ _ORDER = """
     errors extras files config cards types predictions
     journal progress interrupts processes parameters registry
     yaml_text settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
-    suffixes recordings protocols corpora labels readers crossfit
+    suffixes text_rows recordings protocols corpora labels readers crossfit
     encoding dsp tones noises containers remarks riff opening audio onnx_weights silero_files segments
     foundation
     contents word_errors transcripts

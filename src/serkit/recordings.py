@@ -6,11 +6,10 @@ Everything a corpus file needs before anybody is train or test; :mod:`serkit.pro
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -60,27 +59,6 @@ def canonical_label(word: str) -> str | None:
     if lowered in CANONICAL_LABELS:
         return lowered
     return LABEL_SYNONYMS.get(lowered.replace(" ", "_"), word)
-
-
-def json_rows(text: str, where: str) -> Iterator[dict[str, Any]]:
-    """The objects of JSON lines, blank lines passed over.
-
-    Args:
-        where: corpus and file, for the message.
-
-    Raises:
-        SerkitError: a line that is no JSON object.
-    """
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SerkitError(f"{where}, line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise SerkitError(f"{where}, line {number} is not a JSON object")
-        yield row
 
 
 def near_label(word: str, known: Iterable[str]) -> str | None:
