@@ -61,7 +61,7 @@ def predict(
         _check_out(asked.out, files)
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
-    worker.check(len(files))
+    worker.check(files)
     head = formats.header(kind, labels, worker.model.attributes, timeline=timeline)
     answered = _answered(asked, worker.model, head, files)
     for line in unread:
