@@ -356,7 +356,7 @@ def test_a_label_with_a_typo_is_named_with_the_one_it_resembles(recipe, clips, t
     edit(clips, lambda c, k: ",".join([c[0], "angr" if k == 5 else c[1], *c[2:]]))
     code, _, said = run_table(recipe, clips, tmp_path)
     assert code == 2
-    assert "label 'angr' (1 row, first: row 6) is not a known emotion; did you mean 'anger'?" in said
+    assert "label 'angr' (1 row, first: line 7) is not a known emotion; did you mean 'anger'?" in said
     said = run_table(recipe, clips, tmp_path, "--option", "own_labels=angr")[2]
     assert "name it in drop_labels, or, if 'anger' is meant, set map_labels={angr: anger}" in said
 

@@ -20,7 +20,7 @@ _ORDER = """
     errors extras files yaml_text config cards types probabilities predictions
     journal progress hashes interrupts processes parameters registry
     settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
-    recordings protocols corpora labels readers crossfit
+    suffixes text_rows recordings protocols corpora labels readers crossfit
     encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
     onnx_weights silero_files segments
     foundation

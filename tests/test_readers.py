@@ -1,11 +1,12 @@
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from serkit import config
+from serkit import config, recordings
 from serkit.errors import SerkitError
 from serkit.readers import card, default_root, fold_numbers, parse_options, read_corpora
 
@@ -55,6 +56,64 @@ def test_an_option_reaches_the_reader_that_takes_it(toy_root, tmp_path):
         read_corpora(["table"], [path])
     assert parse_options(["a=1", "b=[x, y]", "c="]) == {"a": 1, "b": ["x", "y"], "c": None}
     assert read_corpora(["table"], [path], options=["assume_speakers=utterance"]).utterances[0].speaker is None
+
+
+@pytest.mark.parametrize("label", ["no", "1", "2.50", "~", "2024-01-01", "#x", "{a: b}"])
+def test_a_label_that_yaml_reads_as_something_else_is_confirmed_as_told(toy_root, tmp_path, label):
+    clips = sorted(Path(toy_root).rglob("*.wav"))
+    path = tmp_path / "t.jsonl"
+    rows = [
+        {"path": str(clip), "emotion": (label, "fear")[k % 2], "speaker": f"s{k // 4}"}
+        for k, clip in enumerate(clips[:12])
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    seen = []
+    real = recordings.refuse_mistyped
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            recordings, "refuse_mistyped", lambda rows, own, *rest: (seen.append(own), real(rows, own, *rest))
+        )
+        read_corpora(["table"], [path], options=[f"own_labels={label}"])
+        read_corpora(["table"], [path], options=[f"own_labels=['{label}', no, 1]"])
+    assert seen == [[label], [label, "no", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "option", "message"),
+    [
+        ("crema_d", "labels=1", "crema_d: no labels '1'; known: intended, perceived"),
+        ("crema_d", "labels=[a]", r"crema_d: no labels '\[a\]'"),
+        ("crema_d", "labels=", "crema_d: no labels ''"),
+        ("emobox", "dataset=1", "emobox: no lists in"),
+        ("iemocap", "votes=no", "option votes is 'no', expected evaluators or all"),
+        ("msp_podcast", "other=null", "option other is 'null', expected drop, keep or none"),
+        ("msp_podcast", "transcripts=2", "option transcripts is '2', expected true or false"),
+        ("table", "assume_speakers=[x]", r"assume_speakers is '\[x\]', expected 'utterance' or nothing"),
+    ],
+)
+def test_the_value_of_an_option_is_what_its_reader_takes_or_one_line(tmp_path, corpus, option, message):
+    (tmp_path / "clip.wav").write_bytes(b"RIFF")
+    root = tmp_path
+    if corpus == "table":
+        root = tmp_path / "t.csv"
+        root.write_text("path,emotion\nclip.wav,sad\n")
+    with pytest.raises(SerkitError, match=message):
+        read_corpora([corpus], [root], options=[option])
+
+
+def test_an_option_of_a_corpus_of_ones_own_keeps_to_its_default(toy_root, tmp_path, monkeypatch):
+    (tmp_path / "numbered.py").write_text(
+        "from serkit.corpora.toy import CARD, toy\n"
+        "def mine(root, *, protocol=None, fold=1, seed=0, n=3):\n"
+        "    n + 1\n"
+        "    return toy(root, protocol=protocol, fold=fold, seed=seed)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(read_corpora(["numbered.mine"], [toy_root], options=["n=4"])) == 80
+    with pytest.raises(
+        SerkitError, match=r"--option n of corpus 'numbered.mine' is 'x', expected a number .*such as 3"
+    ):
+        read_corpora(["numbered.mine"], [toy_root], options=["n=x"])
 
 
 def test_two_tables_are_told_apart_by_the_names_of_their_files(toy_root, tmp_path):

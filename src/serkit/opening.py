@@ -12,8 +12,7 @@ from typing import Any
 from serkit import riff
 from serkit.containers import Source
 from serkit.errors import SerkitError
-
-_CONTAINERS = "3gp aac amr asf avi flv m4a m4v mka mkv mov mp4 mpg mpeg webm wma wmv"
+from serkit.suffixes import CONTAINERS
 
 
 def label(source: Source) -> str:
@@ -91,15 +90,15 @@ def opened(source: Source) -> Iterator[Any]:
     import soundfile
 
     name, head = label(source), _head(source)
-    suffix = Path(source).suffix.lower().lstrip(".") if isinstance(source, (str, Path)) else ""
-    if suffix == "raw":
+    suffix = Path(source).suffix.lower() if isinstance(source, (str, Path)) else ""
+    if suffix == ".raw":
         raise SerkitError(f"{name}: headerless audio has no rate or width; convert it to WAV or FLAC")
     with _handle(source, wav=head[:4] == b"RIFF") as handle:
         try:
             file = soundfile.SoundFile(handle)
         except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
             kind = "text" if _is_text(head) else "something else"
-            hint = "; containers need ffmpeg and a known signature" if suffix in _CONTAINERS.split() else ""
+            hint = "; containers need ffmpeg and a known signature" if suffix in CONTAINERS else ""
             reason = str(getattr(error, "error_string", error)).split("\n")[0]
             raise SerkitError(
                 f"{name}: not audio that serkit can read, it looks like {kind} ({reason}){hint}"

@@ -10,6 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from serkit import config, registry, yaml_text
 from serkit.cards import Card
 from serkit.errors import SerkitError, did_you_mean, in_one_line
@@ -40,11 +42,13 @@ def read_corpora(
         test: ``False`` puts the test rows into train: for a model that is to be used, once others measured it.
 
     Raises:
-        SerkitError: an unknown corpus, a root that is missing, an option that no reader takes.
+        SerkitError: an unknown corpus, a root that is missing, an option that no reader takes, a value that it cannot
+            have.
     """
     if roots and len(roots) != len(names):
         raise SerkitError(f"{len(names)} --corpus and {len(roots)} --root: give one --root for each --corpus")
-    given = parse_options(options)
+    given = _texts(options)
+    values = parse_options(options)
     takes = {name: set(registry.member("corpora", name).parameters) - _OWN for name in names}
     for key in given:
         if not any(key in keys for keys in takes.values()):
@@ -52,7 +56,7 @@ def read_corpora(
             raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it{near}")
     manifests = []
     for index, name in enumerate(names):
-        accepted = {k: v for k, v in given.items() if k in takes[name]}
+        accepted = {k: _value(name, k, v, given[k]) for k, v in values.items() if k in takes[name]}
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
         chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
@@ -184,13 +188,38 @@ def parse_options(options: Sequence[str]) -> Mapping[str, Any]:
     Raises:
         SerkitError: no ``=``, or a value that is not YAML.
     """
+    return {key: yaml_text.parse(text, f"--option {key}") for key, text in _texts(options).items()}
+
+
+def _texts(options: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` pairs as they stand.
+
+    Raises:
+        SerkitError: no ``=``.
+    """
     found = {}
     for option in options:
         key, equals, text = option.partition("=")
         if not equals:
             raise SerkitError(f"--option {option!r}: expected KEY=VALUE")
-        found[key] = yaml_text.parse(text, f"--option {key}")
+        found[key] = text
     return found
+
+
+def _value(name: str, key: str, value: Any, text: str) -> Any:
+    """The value of an option as its reader takes it: what YAML makes of the text, else the words that stand there.
+
+    A label ``no``, which YAML reads as false, or ``1``, is a word to a reader that takes words.
+
+    Raises:
+        SerkitError: the reader takes neither.
+    """
+    described = registry.member("corpora", name)
+    words = [str(part).strip() for part in yaml.load(text, Loader=yaml.BaseLoader)] if isinstance(value, list) else []
+    for candidate in (value, *([words] if words else []), text.strip()):
+        if not registry.wrong_value(described, key, candidate):
+            return candidate
+    raise SerkitError(f"--option {key} of corpus '{name}' {registry.wrong_value(described, key, value)}")
 
 
 def _known_protocol(name: str, protocol: str) -> str | None:

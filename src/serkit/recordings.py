@@ -6,21 +6,18 @@ Everything a corpus file needs before anybody is train or test; :mod:`serkit.pro
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from serkit.cards import Card
 from serkit.errors import SerkitError
 from serkit.files import fingerprint
+from serkit.suffixes import SOUND
 from serkit.types import CANONICAL_LABELS, Utterance
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64")
-"""Suffixes (lower case) of recordings, the preferred first where one clip stands in several formats."""
 
 LABEL_SYNONYMS: Mapping[str, str] = {
     "ang": "anger", "angry": "anger", "mad": "anger", "anger": "anger",
@@ -62,27 +59,6 @@ def canonical_label(word: str) -> str | None:
     if lowered in CANONICAL_LABELS:
         return lowered
     return LABEL_SYNONYMS.get(lowered.replace(" ", "_"), word)
-
-
-def json_rows(text: str, where: str) -> Iterator[dict[str, Any]]:
-    """The objects of JSON lines, blank lines passed over.
-
-    Args:
-        where: corpus and file, for the message.
-
-    Raises:
-        SerkitError: a line that is no JSON object.
-    """
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SerkitError(f"{where}, line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise SerkitError(f"{where}, line {number} is not a JSON object")
-        yield row
 
 
 def near_label(word: str, known: Iterable[str]) -> str | None:
@@ -240,12 +216,28 @@ def find_audio(root: Path, card: Card) -> list[PurePosixPath]:
         found += [
             PurePosixPath(base.as_posix(), name)
             for name in names
-            if not name.startswith(".") and name[max(name.rfind("."), 0) :].lower() in AUDIO_SUFFIXES
+            if not name.startswith(".") and name[max(name.rfind("."), 0) :].lower() in SOUND
         ]
     if not found:
-        what = f"holds {n_files} files but no recording ({', '.join(AUDIO_SUFFIXES)})" if n_files else "is empty"
+        what = f"holds {n_files} files but no recording ({', '.join(SOUND)})" if n_files else "is empty"
         raise SerkitError(f"{card.name}: {root} {what}; expected {card.layout}")
     return sorted(found)
+
+
+def audio_by_stem(root: Path, card: Card) -> dict[str, PurePosixPath]:
+    """The recordings under ``root`` by file name without suffix; of several the preferred format, then in path order.
+
+    Raises:
+        SerkitError: the folder is empty or holds no recording.
+    """
+    found: dict[str, PurePosixPath] = {}
+    for path in sorted(find_audio(root, card), key=_preference):
+        found.setdefault(path.stem, path)
+    return found
+
+
+def _preference(path: PurePosixPath) -> tuple[int, PurePosixPath]:
+    return SOUND.index(path.suffix.lower()), path
 
 
 def recognise(
@@ -271,7 +263,7 @@ def recognise(
     rows: dict[str, Utterance] = {}
     unknown: list[str] = []
     twice: list[str] = []
-    for path in sorted(paths, key=lambda p: (AUDIO_SUFFIXES.index(p.suffix.lower()), p)):
+    for path in sorted(paths, key=_preference):
         row = parse(path)
         if row is None:
             unknown.append(str(path))

@@ -130,12 +130,17 @@ def check_parameters(kind: Kind, name: str, given: Mapping[str, Any], where: str
         if key not in described.parameters and not described.open:
             known = [*described.parameters, *(["weight"] if kind == "losses" else [])]  # which every loss has
             raise SerkitError(f"{where}: {singular(kind)} '{name}' has no parameter '{key}'" + did_you_mean(key, known))
-        wrong = objection(_kinds(described, key), given[key], literal(described.parameters.get(key)))
+        wrong = wrong_value(described, key, given[key])
         if wrong:
             raise SerkitError(f"{where}: {key} of {singular(kind)} '{name}' {wrong}")
     missing = [k for k, default in described.parameters.items() if default is None and k not in given]
     if missing:
         raise SerkitError(f"{where}: {singular(kind)} '{name}' needs the parameter '{missing[0]}'")
+
+
+def wrong_value(described: Member, key: str, value: Any) -> str:
+    """What is wrong with the value of a parameter, to stand behind "KEY of NAME"; empty where nothing is."""
+    return objection(_kinds(described, key), value, literal(described.parameters.get(key)))
 
 
 def _kinds(described: Member, key: str) -> tuple[Allowed, ...]:

@@ -104,3 +104,10 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "audformat", None)
     with pytest.raises(MissingExtra, match=r"pip install 'serkit\[audformat\]'"):
         audformat(tmp_path)
+
+
+def test_a_clip_without_a_speaker_has_none(tmp_path: Path) -> None:
+    build(tmp_path)
+    table = tmp_path / "db.files.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("s1_0.wav,s1", "s1_0.wav,"), encoding="utf-8")
+    assert {u.id: u.speaker for u in audformat(tmp_path)}["audio_s1_0"] is None

@@ -187,6 +187,56 @@ def test_every_protocol_keeps_its_word(built: tuple[str, Path]) -> None:
             assert tested == speakers, "every speaker is tested once over the folds"
 
 
+def test_the_same_clip_in_other_formats_changes_nothing(built: tuple[str, Path], tmp_path: Path) -> None:
+    name, root = built
+    base = root if root.is_dir() else root.parent
+    copy = shutil.copytree(base, tmp_path / "twice")
+    for clip in [*copy.rglob("*.wav")]:
+        for suffix in (".flac", ".mp3", ".aiff"):
+            shutil.copy(clip, clip.with_suffix(suffix))
+    again = read(name, copy if root.is_dir() else copy / root.name)
+    assert again.fingerprint == read(name, root).fingerprint
+
+
+TABLES = {
+    "audformat": ("db.yaml", "db.emotion.test.csv"),
+    "crema_d": ("processedResults/tabulatedVotes.csv", "processedResults/summaryTable.csv", "VideoDemographics.csv"),
+    "emobox": ("data/savee/fold_1/savee_test_fold_1.jsonl", "data/savee/label_map.json"),
+    "meld": ("train/train_sent_emo.csv", "test_sent_emo.csv"),
+    "msp_improv": ("Evalution.txt",),
+    "msp_podcast": ("Labels/labels_consensus.csv", "Labels/labels_detailed.csv"),
+    "nemo": ("data.tsv",),
+    "table": ("data.csv",),
+}
+DAMAGE = {
+    "no text": lambda content: bytes(range(128, 256)),
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[: len(content) * 2 // 3],
+    "another encoding at the end": lambda content: content + "zażółć\n".encode("utf-16"),
+    "words for numbers": lambda content: content.replace(b"0", b"zero").replace(b"1", b"one.x"),
+    "one bracket": lambda content: b"[",
+    "a stray quote": lambda content: content + b'"abc,"d\n',
+}
+SURE = ("no text", "one bracket")  # of which nothing can be left to read
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(("name", "table"), [(name, table) for name, tables in TABLES.items() for table in tables])
+def test_a_damaged_file_of_a_corpus_is_one_clear_line(name: str, table: str, damage: str, tmp_path: Path) -> None:
+    root = example(name).build(tmp_path / "there")
+    read(name, root)
+    path = (root if root.is_dir() else root.parent) / table
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    said = ""
+    try:
+        read(name, root)
+    except SerkitError as error:
+        said = str(error)
+    assert said or damage not in SURE
+    assert "\n" not in said
+    assert not said or any(word in said for word in (path.name, str(root), name)), said
+
+
 def refused(name: str, root: Path, **keywords: Any) -> str:
     with pytest.raises(SerkitError) as caught:
         read(name, root, **keywords)

@@ -101,5 +101,5 @@ def test_without_votes_that_is_said(tmp_path: Path) -> None:
 def test_a_table_of_another_shape_is_one_line(tmp_path: Path) -> None:
     build(tmp_path)
     (tmp_path / "processedResults" / "summaryTable.csv").write_text("FileName,Vote\n1,2\n")
-    with pytest.raises(SerkitError, match="has no column 'voicevote'"):
+    with pytest.raises(SerkitError, match="no column 'voicevote'"):
         crema_d(tmp_path)

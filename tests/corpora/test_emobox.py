@@ -132,3 +132,10 @@ def test_recordings_elsewhere_and_in_another_format(tmp_path: Path) -> None:
     assert len(manifest) == 18
     assert manifest.audio_path(manifest.utterances[0]).suffix == ".flac"
     assert manifest.info["speakers"]["test"] == ["01", "02", "03", "04"]
+
+
+def test_times_that_are_no_numbers(tmp_path: Path) -> None:
+    path = build(tmp_path) / "data" / "savee" / "fold_1" / "savee_test_fold_1.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"channel": 1', '"start_time": "1"'), encoding="utf-8")
+    with pytest.raises(SerkitError, match=r"savee_test_fold_1.jsonl, line 1: start_time is '1', expected seconds"):
+        emobox(tmp_path, dataset="savee")

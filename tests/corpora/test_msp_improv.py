@@ -79,3 +79,12 @@ def test_without_its_table_or_with_another_class(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(SerkitError, match=r"no Evalution\.txt"):
         msp_improv(tmp_path)
+
+
+def test_a_rating_that_is_no_number(tmp_path: Path) -> None:
+    path = build(tmp_path) / "Evalution.txt"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines[0] = lines[0].replace("A:", "A:1.")
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(SerkitError, match=r"Evalution\.txt, line 1: A is '1\..*', expected a number"):
+        msp_improv(tmp_path)

@@ -216,7 +216,7 @@ def test_what_the_table_may_not_say(tmp_path: Path, column: int, value: str, mes
 def test_a_table_without_its_columns(tmp_path: Path) -> None:
     build(tmp_path)
     write(tmp_path / "Labels" / "labels_consensus.csv", ["FileName", "EmoClass"], [r[:2] for r in ROWS])
-    with pytest.raises(SerkitError, match="no column Split_Set"):
+    with pytest.raises(SerkitError, match="no column 'Split_Set'"):
         msp_podcast(tmp_path)
 
 

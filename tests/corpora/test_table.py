@@ -220,12 +220,12 @@ def test_wrong_splits_are_refused(tmp_path: Path) -> None:
     [
         ("pth,emotion,speaker", "a.wav,sad,x", "no column 'path'.*did you mean 'pth'"),
         ("path,emotions,speaker", "a.wav,sad,x", "did you mean 'emotions'"),
-        ("path,emotion,speaker,start_s", "a.wav,sad,x,soon", "row 1: start_s is 'soon'"),
-        ("path,emotion,speaker,start_s,end_s", "a.wav,sad,x,3,2", "row 1.*end_s"),
+        ("path,emotion,speaker,start_s", "a.wav,sad,x,soon", "line 2: start_s is 'soon'"),
+        ("path,emotion,speaker,start_s,end_s", "a.wav,sad,x,3,2", "line 2.*end_s"),
         ("path,emotion,speaker,gender", "a.wav,sad,x,femal", "did you mean 'female'"),
-        ("path,emotion,speaker,votes", "a.wav,sad,x,{sad", "row 1: votes is"),
-        ("path,emotion,speaker", ",sad,x", "row 1 has no path"),
-        ("path,emotion,speaker", "a.wav,sad,x,1,2", "row 1 has more cells"),
+        ("path,emotion,speaker,votes", "a.wav,sad,x,{sad", "line 2: votes is"),
+        ("path,emotion,speaker", ",sad,x", "line 2 has no path"),
+        ("path,emotion,speaker", "a.wav,sad,x,1,2", "line 2 has more cells"),
         ("path,emotion,speaker,emotion", "a.wav,sad,x,happy", "has two columns 'emotion'"),
     ],
 )
@@ -239,11 +239,11 @@ def test_a_bad_row_is_named(tmp_path: Path, header: str, row: str, expected: str
 def test_duplicates_are_refused_and_equal_names_in_two_folders_are_not(tmp_path: Path) -> None:
     rows = lines(1)
     path = write(tmp_path / "a", HEADER, [*rows, rows[0]])
-    assert "rows 1 and 33 are the same stretch" in message(path)
+    assert "lines 2 and 34 are the same stretch" in message(path)
     assert len(table(write(tmp_path / "b", HEADER, [*rows, rows[0].replace(".wav", ".flac")]))) == 33
     path = write(tmp_path / "c", "id,path,emotion,speaker", ["1,a.wav,sad,x", "1,b.wav,happy,y"], audio=False)
     touch(tmp_path / "c", ["a.wav"])
-    assert "rows 1 and 2 have the same id" in message(path)
+    assert "lines 2 and 3 have the same id" in message(path)
 
 
 def test_missing_recordings(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_mistyped_label_is_refused_with_the_nearest_however_frequent_it_is(
     tmp_path: Path, word: str, meant: str, n: int
 ) -> None:
     path = with_label(tmp_path, word, n)
-    assert f"label '{word}' ({8 * n} rows, first: row 1) is not a known emotion; did you mean '{meant}'?" in message(
+    assert f"label '{word}' ({8 * n} rows, first: line 2) is not a known emotion; did you mean '{meant}'?" in message(
         path
     )
     assert f"confirm it: --option own_labels={word}" in message(path)
@@ -303,12 +303,12 @@ def test_labels_of_ones_own_are_near_to_one_another_by_frequency_or_case(tmp_pat
         return write(tmp_path / name, "path,emotion,speaker", rows)
 
     assert table(labelled("alike", {"class_a": 3, "class_b": 3})).labels == ("class_a", "class_b")
-    assert "label 'prdie' (8 rows, first: row 1)" in message(labelled("rare", {"prdie": 1, "pride": 10, "sad": 2}))
+    assert "label 'prdie' (8 rows, first: line 2)" in message(labelled("rare", {"prdie": 1, "pride": 10, "sad": 2}))
     assert "did you mean 'pride'" in message(labelled("case", {"Pride": 2, "pride": 2, "sad": 2}))
     single = write(
         tmp_path / "one", "path,emotion,speaker", ["x.wav,sadnes,a", *(f"{k}.wav,sad,{k}" for k in range(4))]
     )
-    assert "label 'sadnes' (1 row, first: row 1)" in message(single)
+    assert "label 'sadnes' (1 row, first: line 2)" in message(single)
 
 
 def test_a_file_that_is_no_table(tmp_path: Path) -> None:

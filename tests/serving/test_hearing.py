@@ -72,6 +72,35 @@ def test_a_folder_of_transcripts(tmp_path: Path) -> None:
     assert "no transcript b(.srt" in complaints[0]
 
 
+def test_two_recordings_do_not_share_a_transcript(tmp_path: Path) -> None:
+    def srt(name: str, word: str) -> None:
+        (tmp_path / name).write_text(f"1\n00:00:01,000 --> 00:00:01,500\n{word}\n")
+
+    for name in ("a.wav", "a.flac", "b.wav"):
+        (tmp_path / name).write_bytes(wav(talk(1)))
+    srt("a.srt", "one")
+    srt("b.srt", "two")
+    with pytest.raises(SerkitError) as caught:
+        row(tmp_path, transcript=tmp_path)
+    said = str(caught.value)
+    assert f"{tmp_path}/a.flac and {tmp_path}/a.wav would both have the words of {tmp_path}/a.srt" in said
+    assert "a.flac.srt and a.wav.srt" in said
+    assert "\n" not in said
+    assert row(tmp_path / "a.wav", transcript=tmp_path)["segments"][0]["text"] == "one"
+    srt("a.wav.srt", "three")
+    parts = row(tmp_path, transcript=tmp_path)
+    assert [p["segments"][0]["text"] for p in parts] == ["one", "three", "two"]
+
+
+def test_recordings_of_one_name_in_two_folders_do_not_share_a_transcript(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.wav").write_bytes(wav(talk(1)))
+    (tmp_path / "a.srt").write_text("1\n00:00:01,000 --> 00:00:01,500\none\n")
+    with pytest.raises(SerkitError, match=r"a\.srt: predict them in calls of their own$"):
+        row(tmp_path, transcript=tmp_path)
+
+
 def test_words_with_times_go_to_the_part_they_are_said_in(tmp_path: Path) -> None:
     words = [{"word": "left", "start": 0.1, "end": 0.4}, {"word": "right", "start": 2.1, "end": 2.4}]
     whisper = {"segments": [{"start": 0.0, "end": 3.0, "text": " left right", "words": words}]}

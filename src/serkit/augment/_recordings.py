@@ -9,8 +9,9 @@ import numpy as np
 
 from serkit import audio
 from serkit.errors import SerkitError
+from serkit.suffixes import CONTAINERS, SOUND
 
-_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"})
+_SUFFIXES = (*SOUND, *CONTAINERS)
 
 
 def recording(folder: str, rng: np.random.Generator) -> np.ndarray:
@@ -30,7 +31,7 @@ def _paths(folder: str) -> tuple[str, ...]:
         raise SerkitError(f"augmentation: no folder of recordings at {folder}")
     found = sorted(p.as_posix() for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not found:
-        raise SerkitError(f"augmentation: no recording in {folder}; known: {', '.join(sorted(_SUFFIXES))}")
+        raise SerkitError(f"augmentation: no recording in {folder}; known: {', '.join(_SUFFIXES)}")
     return tuple(found)
 
 

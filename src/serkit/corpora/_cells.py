@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from serkit.errors import SerkitError
-from serkit.recordings import json_rows
+from serkit.text_rows import csv_cells, json_rows
 
 READERS = (".csv", ".tsv", ".jsonl", ".parquet")
 _NEEDED = {"path", "emotion"}
 
-Cells = list[Mapping[str, Any]]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The rows of a table, and where in its file they stand.
+
+    Attributes:
+        rows: cells by column. numbers: of each row, its line in a text file, its place from 1 in a Parquet file.
+        unit: what the numbers count, ``line`` or ``row``.
+    """
+
+    rows: list[Row]
+    numbers: list[int]
+    unit: str = "line"
 
 
 def read_cells(path: Path, known: Sequence[str]) -> Cells:
-    """Rows of the file, one mapping each; a known column written in another case has its known name.
+    """The rows of the file; a known column written in another case has its known name.
 
     Args:
         path: of the file; its suffix says what it is. known: columns that mean something.
@@ -31,16 +45,18 @@ def read_cells(path: Path, known: Sequence[str]) -> Cells:
         raise SerkitError(f"table: {path.name} ends in '{path.suffix}', expected one of {', '.join(READERS)}")
     try:
         if kind == ".parquet":
-            return _named(_read_parquet(path), known)
+            rows = _read_parquet(path)
+            return Cells(_named(rows, known), list(range(1, len(rows) + 1)), "row")
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SerkitError(f"table: {path} is not UTF-8 text ({error}); save it as UTF-8") from None
     except OSError as error:
         raise SerkitError(f"table: {path} cannot be read: {error}") from None
-    return _named(_read_jsonl(path, text) if kind == ".jsonl" else _read_csv(path, text), known)
+    numbered = _read_jsonl(path, text) if kind == ".jsonl" else _read_csv(path, text)
+    return Cells(_named([row for _, row in numbered], known), [number for number, _ in numbered])
 
 
-def _named(rows: Cells, known: Sequence[str]) -> Cells:
+def _named(rows: list[Row], known: Sequence[str]) -> list[Row]:
     columns = dict.fromkeys(k for row in rows for k in row)
     names: dict[str, str] = {}
     for column in columns:
@@ -50,24 +66,25 @@ def _named(rows: Cells, known: Sequence[str]) -> Cells:
     return [{names.get(k, k): v for k, v in row.items()} for row in rows] if names else rows
 
 
-def _read_csv(path: Path, text: str) -> Cells:
+def _read_csv(path: Path, text: str) -> list[tuple[int, Row]]:
+    """Rows by the line that each begins at; blank lines are passed over."""
     kind = path.suffix.lower()
     delimiter = _delimiter(text.split("\n", 1)[0], "\t,;" if kind == ".tsv" else ",;\t")
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows: Cells = list(reader)
-    except csv.Error as error:
-        raise SerkitError(f"table: {path} is not a {kind[1:].upper()} table: {error}") from None
-    header = [cell.strip() for cell in reader.fieldnames or []]
-    twice = next((cell for k, cell in enumerate(header) if cell and cell in header[:k]), None)
+    source = io.StringIO(text, newline="")
+    lines = list(csv_cells(source, f"table: {path}", delimiter=delimiter, strict=True))
+    header = lines[0][1] if lines else []
+    names = [cell.strip() for cell in header]
+    twice = next((cell for k, cell in enumerate(names) if cell and cell in names[:k]), None)
     if twice is not None:
         raise SerkitError(f"table: {path} has two columns '{twice}'; rename one of them")
-    for number, row in enumerate(rows, 1):
-        if None in row:
+    rows: list[tuple[int, Row]] = []
+    for number, cells in lines[1:]:
+        if len(cells) > len(header):
             said = "tab" if delimiter == "\t" else f"'{delimiter}'"
             raise SerkitError(
-                f"table: {path}, row {number} has more cells than the header; quote the cell with the {said}"
+                f"table: {path}, line {number} has more cells than the header; quote the cell with the {said}"
             )
+        rows.append((number, dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))))
     return rows
 
 
@@ -77,17 +94,19 @@ def _delimiter(header: str, candidates: str) -> str:
     return next((d for d in candidates if set(cells[d]) >= _NEEDED), max(candidates, key=lambda d: len(cells[d])))
 
 
-def _read_jsonl(path: Path, text: str) -> Cells:
+def _read_jsonl(path: Path, text: str) -> list[tuple[int, Row]]:
     rows = json_rows(text, f"table: {path}")
-    return [row for row in rows if "_manifest" not in row]  # the head line of a manifest written by serkit
+    return [
+        (number, row) for number, row in rows if "_manifest" not in row
+    ]  # the head line of a manifest written by serkit
 
 
-def _read_parquet(path: Path) -> Cells:
+def _read_parquet(path: Path) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        rows: Cells = pyarrow.parquet.read_table(path).to_pylist()
+        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:
         raise SerkitError(f"table: {path} is not a Parquet file: {str(error).splitlines()[0]}") from None
     return rows

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, in_one_line
 from serkit.extras import optional
 from serkit.types import SPLITS, Manifest, Utterance
 
@@ -75,7 +77,7 @@ def audformat(
     if not (folder / "db.yaml").is_file():
         raise SerkitError(f"audformat: no db.yaml in {folder}; expected {CARD.layout}")
     library = optional("audformat", "audformat", "reading an audformat database")
-    db = library.Database.load(str(folder), load_data=True)
+    db = _load(library, folder)
     tables = _tables(db, column, table)
     rows, missing, twice = _rows(db, folder, tables, column, speaker, text)
     if not rows:
@@ -107,6 +109,19 @@ def audformat(
             "duplicate_names": recordings.counted(twice),
         },
     )
+
+
+def _load(library: Any, folder: Path) -> Any:
+    """The database of a folder; the package raises all of these where a file of it is damaged.
+
+    Raises:
+        SerkitError: it cannot be read.
+    """
+    try:
+        return library.Database.load(str(folder), load_data=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, yaml.YAMLError) as error:
+        said = in_one_line(error)
+        raise SerkitError(f"audformat: the database in {folder} cannot be read, is it damaged? {said}") from None
 
 
 def _rows(
@@ -220,9 +235,8 @@ def _people(db: Any, column: str) -> dict[str, dict[str, Any]]:
 
 
 def _plain(value: Any) -> str | None:
-    if value is None or value != value:  # None, NaN, NaT
-        return None
-    return str(value).strip() or None
+    word = "" if value is None else str(value).strip()
+    return None if word in ("", "nan", "NaT", "<NA>") else word
 
 
 def _gender(*values: Any) -> str | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
+from serkit.text_rows import csv_rows
 from serkit.types import Manifest, Utterance
 
 _READ = "README of github.com/CheyneyComputerScience/CREMA-D"
@@ -108,20 +108,6 @@ def _find_table(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _lines(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Rows of one of the corpus's CSV files with column names in lower case, the unnamed first one ``""``."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            header = [column.strip().lower() for column in next(reader, [])]
-            for column in needed:
-                if column not in header:
-                    raise SerkitError(f"{path} has no column '{column}'" + did_you_mean(column, header))
-            yield from (dict(zip(header, values, strict=False)) for values in reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SerkitError(f"{path} is not a CSV file in UTF-8: {error}") from None
-
-
 def _voice_votes(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
     """Votes of the voice-only ratings by clip, and the file they are from (``""`` where there is none).
 
@@ -132,13 +118,14 @@ def _voice_votes(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
     votes: dict[str, dict[str, float]] = {}
     tabulated = _find_table(folder, "tabulatedVotes.csv")
     if tabulated is not None:
-        for line in _lines(tabulated, ("", "a", "d", "f", "h", "n", "s", "filename")):
+        needed = ("", "a", "d", "f", "h", "n", "s", "filename")
+        for number, line in csv_rows(tabulated, needed, lower=True):
             if not line[""].startswith("1"):
                 continue
             try:
                 counts = {name: float(line[letter.lower()]) for letter, name in _LETTERS.items()}
             except ValueError:
-                raise SerkitError(f"{tabulated}: row '{line['']}' holds a vote that is not a number") from None
+                raise SerkitError(f"{tabulated}, line {number}: a vote is not a number") from None
             if sum(counts.values()) > 0:
                 votes[line["filename"]] = {name: n for name, n in counts.items() if n}
         return votes, tabulated.name
@@ -146,7 +133,7 @@ def _voice_votes(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
     if responses is None:
         return {}, ""
     tally: dict[str, Counter[str]] = defaultdict(Counter)
-    for line in _lines(responses, ("querytype", "respemo", "clipname")):
+    for _, line in csv_rows(responses, ("querytype", "respemo", "clipname"), lower=True):
         name = _LETTERS.get(line["respemo"].strip()[:1].upper())
         if line["querytype"].strip() == "1" and name is not None:
             tally[PurePosixPath(line["clipname"].strip()).stem][name] += 1
@@ -157,14 +144,16 @@ def _genders(folder: Path) -> dict[str, str]:
     table = _find_table(folder, "VideoDemographics.csv")
     if table is None:
         return {}
-    return {line["actorid"]: line["sex"].strip().lower() for line in _lines(table, ("actorid", "sex"))}
+    rows = csv_rows(table, ("actorid", "sex"), lower=True)
+    return {row["actorid"]: row["sex"].strip().lower() for _, row in rows}
 
 
 def _heard(folder: Path) -> dict[str, str]:
     table = _find_table(folder, "summaryTable.csv")
     if table is None:
         return {}
-    return {line["filename"]: line["voicevote"] for line in _lines(table, ("filename", "voicevote"))}
+    rows = csv_rows(table, ("filename", "voicevote"), lower=True)
+    return {row["filename"]: row["voicevote"] for _, row in rows}
 
 
 def _perceived(votes: Mapping[str, float] | None, letters: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
+from serkit.suffixes import SOUND
+from serkit.text_rows import json_object, json_rows, read_text
 from serkit.types import SPLITS, Manifest, Utterance
 
 CARD = Card(
@@ -119,8 +120,8 @@ def emobox(
     words = _words(home)
     rows: dict[str, Utterance] = {}
     missing: list[str] = []
-    for split, entry in _entries(home, dataset, fold if by_fold else 1):
-        row = _row(entry, dataset, split, words, base, bool(audio_root))
+    for split, where, entry in _entries(home, dataset, fold if by_fold else 1):
+        row = _row(entry, where, dataset, split, words, base, bool(audio_root))
         if row is None:
             missing.append(str(entry.get("key")))
         elif row.id in rows:
@@ -177,28 +178,35 @@ def _words(home: Path) -> dict[str, str]:
     """The corpus's word to EmoBox's label (``label_map.json``; EMOVO calls it ``label_dict.json``)."""
     for name in ("label_map.json", "label_dict.json"):
         if (home / name).is_file():
-            return {str(k): str(v) for k, v in json.loads((home / name).read_text(encoding="utf-8")).items()}
+            return {str(k): str(v) for k, v in json_object(home / name).items()}
     return {}
 
 
-def _entries(home: Path, dataset: str, fold: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _entries(home: Path, dataset: str, fold: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Split, place and fields of every line of the lists of a fold."""
     for split, word in zip(SPLITS, ("train", "valid", "test"), strict=True):
         path = home / f"fold_{fold}" / f"{dataset}_{word}_fold_{fold}.jsonl"
         if not path.is_file():
             if word != "valid":
                 raise SerkitError(f"emobox: no list {path}; expected {CARD.layout}")
             continue
-        for entry in recordings.json_rows(path.read_text(encoding="utf-8"), f"emobox: {path}"):
-            yield split, entry
+        entries = list(json_rows(read_text(path), f"emobox: {path}"))
+        if not entries and word != "valid":
+            raise SerkitError(f"emobox: {path} is empty")
+        for line, entry in entries:
+            yield split, f"emobox: {path}, line {line}", entry
 
 
 def _row(
-    entry: dict[str, Any], dataset: str, split: str, words: dict[str, str], base: Path, moved: bool
+    entry: dict[str, Any], where: str, dataset: str, split: str, words: dict[str, str], base: Path, moved: bool
 ) -> Utterance | None:
     listed = str(entry.get("wav") or entry.get("audio") or "")
     word = str(entry.get("emo", entry.get("label", "")))
     if not listed or "key" not in entry:
-        raise SerkitError(f"emobox: a line of {dataset} has no key or no wav: {sorted(entry)}")
+        raise SerkitError(f"{where} has no key or no wav: {sorted(entry)}")
+    for name in ("start_time", "end_time"):
+        if not isinstance(entry.get(name), int | float | None):
+            raise SerkitError(f"{where}: {name} is {entry[name]!r}, expected seconds")
     path = listed.removeprefix(f"downloads/{dataset}/") if moved else listed
     found = _found(base, path)
     if found is None:
@@ -224,7 +232,7 @@ def _found(base: Path, path: str) -> str | None:
     if (base / path).is_file():
         return path
     stem = path.rsplit(".", 1)[0]
-    return next((stem + s for s in recordings.AUDIO_SUFFIXES if (base / (stem + s)).is_file()), None)
+    return next((stem + s for s in SOUND if (base / (stem + s)).is_file()), None)
 
 
 def _with_dev(rows: list[Utterance], seed: int, notes: list[str]) -> list[Utterance]:

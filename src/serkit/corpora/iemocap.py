@@ -94,7 +94,7 @@ def iemocap(
     sessions = [p for p in sorted(folder.glob("Session*")) if p.is_dir()]
     if not sessions:
         raise SerkitError(f"iemocap: no Session1 … under {folder}; expected {CARD.layout}")
-    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
+    audio = recordings.audio_by_stem(folder, CARD)
     four = chosen.labels == _FOUR
     rows: list[Utterance] = []
     missing: list[str] = []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
+from serkit.suffixes import CONTAINERS, SOUND
+from serkit.text_rows import csv_rows
 from serkit.types import Manifest, Utterance
 
 _CSV = "counted in data/MELD/*_sent_emo.csv of github.com/declare-lab/MELD"
@@ -66,7 +67,7 @@ CARD = Card(
 )
 
 _CLIP = re.compile(r"dia(\d+)_utt(\d+)")
-_SUFFIXES = (*recordings.AUDIO_SUFFIXES, ".m4a", ".mp4")
+_SUFFIXES = (*SOUND, *CONTAINERS)
 
 
 def meld(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 0) -> Manifest:
@@ -86,14 +87,13 @@ def meld(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
     rows: list[Utterance] = []
     missing: list[str] = []
     for split in ("train", "dev", "test"):
-        for row in _table(tables, split, folder):
-            key = (split, int(row["Dialogue_ID"]), int(row["Utterance_ID"]))
+        for line, row in _table(tables, split, folder):
+            where = f"{tables[split]}, line {line}"
+            key = (split, _number(row, "Dialogue_ID", where), _number(row, "Utterance_ID", where))
             name = f"{split}_dia{key[1]}_utt{key[2]}"
             word = row["Emotion"].strip().lower()
             if word not in CARD.label_map:
-                raise SerkitError(
-                    f"{tables[split]}: {name} has the emotion '{word}'" + did_you_mean(word, CARD.label_map)
-                )
+                raise SerkitError(f"{where}: {name} has the emotion '{word}'" + did_you_mean(word, CARD.label_map))
             if key not in clips:
                 missing.append(name)
                 continue
@@ -145,12 +145,15 @@ def _split_of(parts: list[str]) -> str | None:
     return None
 
 
-def _table(tables: dict[str, Path], split: str, folder: Path) -> list[dict[str, Any]]:
+def _number(row: dict[str, str], column: str, where: str) -> int:
+    try:
+        return int(row[column])
+    except ValueError:
+        raise SerkitError(f"{where}: {column} is '{row[column]}', expected a whole number") from None
+
+
+def _table(tables: dict[str, Path], split: str, folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if split not in tables:
         raise SerkitError(f"meld: no {split}_sent_emo.csv under {folder}; expected {CARD.layout}")
-    with tables[split].open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.DictReader(file)
-        lacking = {"Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID"} - set(reader.fieldnames or ())
-        if lacking:
-            raise SerkitError(f"{tables[split]}: no column {', '.join(sorted(lacking))}; got {reader.fieldnames}")
-        return list(reader)
+    needed = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
+    return csv_rows(tables[split], needed, replace=True)  # a sign of another encoding costs that sign alone

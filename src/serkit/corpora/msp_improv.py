@@ -73,7 +73,7 @@ def msp_improv(root: Path, *, protocol: str | None = None, fold: int = 1, seed: 
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     folder = recordings.corpus_root(root, CARD)
-    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
+    audio = recordings.audio_by_stem(folder, CARD)
     texts = {p.stem: p for p in folder.glob("Human_transcriptions/**/*.txt")}
     rows: list[Utterance] = []
     missing: list[str] = []
@@ -132,7 +132,8 @@ def _turns(folder: Path) -> Iterator[dict[str, Any]]:
     if not tables:
         raise SerkitError(f"msp_improv: no Evalution.txt under {folder}; expected {CARD.layout}")
     turn: dict[str, Any] | None = None
-    for line in tables[0].read_text(encoding="utf-8", errors="replace").splitlines():
+    text = tables[0].read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.split("\n"), 1):
         fields = [part.strip() for part in line.split(";")]
         name = _NAME.match(fields[0])
         if name is None:
@@ -144,14 +145,15 @@ def _turns(folder: Path) -> Iterator[dict[str, Any]]:
             yield turn
         code = fields[1].upper() if len(fields) > 1 else ""
         if code not in CARD.label_map:
-            raise SerkitError(f"{tables[0]}: '{fields[0]}' has the class '{code}'" + did_you_mean(code, CARD.label_map))
+            said = f"{tables[0]}, line {number}: '{fields[0]}' has the class '{code}'"
+            raise SerkitError(said + did_you_mean(code, CARD.label_map))
         sentence, target, gender, session, style, take = name.groups()
         turn = {
             "stem": "MSP" + Path(fields[0]).stem[3:],
             "code": code,
             "speaker": f"{gender}{session}",
             "votes": Counter(),
-            "ratings": {key: float(value.rstrip(".")) for key, value in _ATTRIBUTE.findall(line)},
+            "ratings": _ratings(line, f"{tables[0]}, line {number}"),
             "meta": {
                 "session": int(session),
                 "sentence": sentence,
@@ -162,3 +164,13 @@ def _turns(folder: Path) -> Iterator[dict[str, Any]]:
         }
     if turn is not None:
         yield turn
+
+
+def _ratings(line: str, where: str) -> dict[str, float]:
+    ratings: dict[str, float] = {}
+    for key, value in _ATTRIBUTE.findall(line):
+        try:
+            ratings[key] = float(value.rstrip("."))
+        except ValueError:
+            raise SerkitError(f"{where}: {key} is '{value}', expected a number") from None
+    return ratings

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from typing import Any
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
+from serkit.text_rows import csv_file, csv_rows, json_object
 from serkit.types import Manifest, Utterance
 
 _UEDA = "arXiv 2505.20007, sec. 3 (read)"
@@ -153,7 +152,7 @@ def msp_podcast(
     hidden = recordings.as_flag(unlabelled_test, "unlabelled_test")
     wanted = ("Transcripts", "Transcript") if recordings.as_flag(transcripts, "transcripts") else ()
     texts = _first_folder(folder, *wanted)
-    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
+    audio = recordings.audio_by_stem(folder, CARD)
     labels = _first_folder(folder, "Labels", "labels", "label")
     consensus = _consensus(labels or folder)
     votes, n_raters = _votes(labels or folder)
@@ -282,33 +281,31 @@ def _text(folder: Path | None, stem: str) -> str | None:
 def _consensus(folder: Path) -> list[dict[str, Any]]:
     """Rows of labels_consensus.csv, or of the JSON (also spelled concensus) of older releases."""
     table = folder / "labels_consensus.csv"
-    raw: list[dict[str, Any]]
     if table.is_file():
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            lacking = {"FileName", "EmoClass", "Split_Set"} - set(reader.fieldnames or ())
-            if lacking:
-                raise SerkitError(f"{table}: no column {', '.join(sorted(lacking))}; got {reader.fieldnames}")
-            raw = list(reader)
-    else:
-        older = [p for n in ("labels_consensus.json", "labels_concensus.json") if (p := folder / n).is_file()]
-        if not older:
-            raise SerkitError(f"msp_podcast: no labels_consensus.csv in {folder}; expected {CARD.layout}")
-        raw = [{"FileName": k, **v} for k, v in json.loads(older[0].read_text(encoding="utf-8")).items()]
-    return [_entry(row, table) for row in raw]
+        rows = csv_rows(table, ("FileName", "EmoClass", "Split_Set"))
+        return [_entry(row, f"{table}, line {line}") for line, row in rows]
+    older = [p for n in ("labels_consensus.json", "labels_concensus.json") if (p := folder / n).is_file()]
+    if not older:
+        raise SerkitError(f"msp_podcast: no labels_consensus.csv in {folder}; expected {CARD.layout}")
+    entries = []
+    for name, about in json_object(older[0]).items():
+        if not isinstance(about, dict) or "Split_Set" not in about:
+            raise SerkitError(f"{older[0]}: '{name}' has no Split_Set")
+        entries.append(_entry({"FileName": name, **about}, str(older[0])))
+    return entries
 
 
-def _entry(row: dict[str, Any], table: Path) -> dict[str, Any]:
+def _entry(row: dict[str, Any], where: str) -> dict[str, Any]:
     stem = _stem(str(row["FileName"]))
     subset = _SETS.get(str(row["Split_Set"]).strip().lower().replace(" ", ""))
     if subset is None:
         raise SerkitError(
-            f"{table}: '{stem}' is in Split_Set '{row['Split_Set']}'"
+            f"{where}: '{stem}' is in Split_Set '{row['Split_Set']}'"
             + did_you_mean(str(row["Split_Set"]), _SETS.values())
         )
     code = str(row.get("EmoClass") or "").strip().upper()
     if code and code not in CARD.label_map:
-        raise SerkitError(f"{table}: '{stem}' has EmoClass '{code}'" + did_you_mean(code, CARD.label_map))
+        raise SerkitError(f"{where}: '{stem}' has EmoClass '{code}'" + did_you_mean(code, CARD.label_map))
     speaker = str(row.get("SpkrID") or "").strip()
     gender = str(row.get("Gender") or "").strip().lower()
     return {
@@ -317,7 +314,7 @@ def _entry(row: dict[str, Any], table: Path) -> dict[str, Any]:
         "code": code,
         "speaker": None if speaker.lower() in ("", "unknown", "nan", "none") else speaker,
         "gender": gender if gender in ("female", "male") else None,
-        **{name: _number(row.get(name), stem, table) for name in ("EmoAct", "EmoVal", "EmoDom")},
+        **{name: _number(row.get(name), stem, where) for name in ("EmoAct", "EmoVal", "EmoDom")},
     }
 
 
@@ -327,14 +324,14 @@ def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0]
 
 
-def _number(value: Any, stem: str, table: Path) -> float | None:
+def _number(value: Any, stem: str, where: str) -> float | None:
     word = str(value if value is not None else "").strip()
     if word.lower() in ("", "nan", "none"):
         return None
     try:
         return float(word)
     except ValueError:
-        raise SerkitError(f"{table}: '{stem}' has the rating '{word}', expected a number") from None
+        raise SerkitError(f"{where}: '{stem}' has the rating '{word}', expected a number") from None
 
 
 def _with_test3(consensus: list[dict[str, Any]], audio: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -366,23 +363,22 @@ def _votes(folder: Path) -> tuple[dict[str, dict[str, float]], int]:
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     if not table.is_file():
         return {}, 0
-    with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.reader(file)
-        head = [name.strip() for name in next(reader, [])]
-        if "FileName" not in head or len(head) < 2:
-            raise SerkitError(
-                f"{table}: columns {head}, expected FileName and EmoClass_Major, or FileName and a detail"
-            )
-        at, wide = head.index("FileName"), "EmoClass_Major" in head
-        column = head.index("EmoClass_Major") if wide else next(k for k in range(len(head)) if k != at)
-        for row in reader:
-            if len(row) <= max(at, column):
-                continue
-            word = row[column].strip()
-            if not wide:
-                parts = [part.strip() for part in word.split(";")]
-                word = parts[1] if len(parts) > 1 else ""
-            if word:
-                votes[_stem(row[at])][_VOTE_LABELS.get(word, "other")] += 1
+    lines = csv_file(table, replace=True)
+    head = [name.strip() for name in next(lines, (1, []))[1]]
+    if "FileName" not in head or len(head) < 2:
+        raise SerkitError(
+            f"{table}: columns {str(head)[:200]}, expected FileName and EmoClass_Major, or FileName and a detail"
+        )
+    at, wide = head.index("FileName"), "EmoClass_Major" in head
+    column = head.index("EmoClass_Major") if wide else next(k for k in range(len(head)) if k != at)
+    for _, row in lines:
+        if len(row) <= max(at, column):
+            continue
+        word = row[column].strip()
+        if not wide:
+            parts = [part.strip() for part in word.split(";")]
+            word = parts[1] if len(parts) > 1 else ""
+        if word:
+            votes[_stem(row[at])][_VOTE_LABELS.get(word, "other")] += 1
     found = {stem: {k: float(n) for k, n in sorted(count.items())} for stem, count in votes.items()}
     return found, sum(sum(count.values()) for count in votes.values())

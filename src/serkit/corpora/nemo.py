@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
 from serkit.errors import SerkitError, did_you_mean
+from serkit.text_rows import csv_rows
 from serkit.types import Manifest, Utterance
 
 _TSV = "counted in data.tsv of github.com/amu-cai/nEMO"
@@ -65,13 +66,16 @@ def nemo(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
     """
     chosen = protocols.choose_protocol(CARD, protocol)
     folder = recordings.corpus_root(root, CARD)
-    audio = {p.stem: p for p in reversed(recordings.find_audio(folder, CARD))}
+    audio = recordings.audio_by_stem(folder, CARD)
     rows: list[Utterance] = []
     missing: list[str] = []
-    for row in _table(folder / "data.tsv"):
+    table = folder / "data.tsv"
+    for line, row in _table(table):
         stem, word = Path(row["file_id"]).stem, row["emotion"]
         if word not in CARD.label_map:
-            raise SerkitError(f"nemo: '{stem}' has the emotion '{word}'" + did_you_mean(word, CARD.label_map))
+            raise SerkitError(
+                f"{table}, line {line}: '{stem}' has the emotion '{word}'" + did_you_mean(word, CARD.label_map)
+            )
         if stem not in audio:
             missing.append(stem)
             continue
@@ -104,13 +108,10 @@ def nemo(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
     )
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of the table; its fields carry stray blanks (speaker ids begin with several)."""
     if not path.is_file():
         raise SerkitError(f"nemo: no {path.name} in {path.parent}; expected {CARD.layout}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        lacking = {"file_id", "emotion", "raw_text", "speaker_id", "gender"} - set(reader.fieldnames or ())
-        if lacking:
-            raise SerkitError(f"{path}: no column {', '.join(sorted(lacking))}; got {reader.fieldnames}")
-        return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    needed = ("file_id", "emotion", "raw_text", "speaker_id", "gender")
+    for line, row in csv_rows(path, needed, delimiter="\t", quoted=False):
+        yield line, {column: cell.strip() for column, cell in row.items()}

@@ -145,11 +145,12 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
         raise SerkitError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
-def _rows(path: Path) -> list[Utterance]:
+def _rows(path: Path) -> tuple[list[Utterance], list[str]]:
+    """The rows, and of each where it stands in the file: ``line 2``."""
     cells = read_cells(path, _KNOWN)
-    if not cells:
+    if not cells.rows:
         raise SerkitError(f"table: {path} has no rows; expected {CARD.layout}")
-    columns = list(dict.fromkeys(k for row in cells for k in row))
+    columns = list(dict.fromkeys(k for row in cells.rows for k in row))
     for needed in ("path", "emotion"):
         if needed not in columns:
             other = "audio" if needed == "path" and "audio" in columns else needed
@@ -160,22 +161,24 @@ def _rows(path: Path) -> list[Utterance]:
     rows: list[Utterance] = []
     seen: dict[str, int] = {}
     stretch: dict[tuple[str, float | None, float | None], int] = {}
-    for number, row in enumerate(cells, 1):
-        u = _row(row, f"table: {path.name}, row {number}")
+    for number, row in zip(cells.numbers, cells.rows, strict=True):
+        u = _row(row, f"table: {path.name}, {cells.unit} {number}")
         key = (u.audio, u.start_s, u.end_s)
         if key in stretch:
             raise SerkitError(
-                f"table: {path.name}, rows {stretch[key]} and {number} are the same stretch of {u.audio}: keep one, or "
-                "give start_s and end_s"
+                f"table: {path.name}, {cells.unit}s {stretch[key]} and {number} are the same stretch of {u.audio}: "
+                "keep one, or give start_s and end_s"
             )
         stretch[key] = number
         if u.id in seen:
             if _text(row.get("id")):
-                raise SerkitError(f"table: {path.name}, rows {seen[u.id]} and {number} have the same id '{u.id}'")
+                raise SerkitError(
+                    f"table: {path.name}, {cells.unit}s {seen[u.id]} and {number} have the same id '{u.id}'"
+                )
             u = dataclasses.replace(u, id=f"{u.id[:180]}_{fingerprint(key, 8)}")
         seen[u.id] = number
         rows.append(u)
-    return rows
+    return rows, [f"{cells.unit} {number}" for number in cells.numbers]
 
 
 def _mistyped_columns(rows: Iterable[Utterance]) -> list[str]:
@@ -224,13 +227,13 @@ def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -
     return rows, "splits as given in the table"
 
 
-def _check_speakers(path: Path, rows: Iterable[Utterance], assume_speakers: str | None) -> None:
+def _check_speakers(path: Path, rows: Iterable[Utterance], places: Sequence[str], assume_speakers: str | None) -> None:
     if assume_speakers not in (None, "utterance"):
         raise SerkitError(f"table: assume_speakers is '{assume_speakers}', expected 'utterance' or nothing")
-    unknown = [number for number, u in enumerate(rows, 1) if u.speaker is None]
+    unknown = [place for place, u in zip(places, rows, strict=True) if u.speaker is None]
     if unknown and assume_speakers is None:
         raise SerkitError(
-            f"table: {len(unknown)} rows of {path.name} have no speaker (first: row {unknown[0]}), so it is unknown "
+            f"table: {len(unknown)} rows of {path.name} have no speaker (first: {unknown[0]}), so it is unknown "
             "whether a test speaker was trained on: add a speaker column, or set assume_speakers=utterance explicitly"
         )
 
@@ -269,10 +272,10 @@ def table(
     if path.is_dir():
         raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
-    rows = _rows(path)
-    _check_speakers(path, rows, assume_speakers)
+    rows, places = _rows(path)
+    _check_speakers(path, rows, places, assume_speakers)
     own = recordings.as_names(own_labels)
-    recordings.refuse_mistyped(rows, own, f"table: {path.name}", lambda k: f"row {k + 1}")
+    recordings.refuse_mistyped(rows, own, f"table: {path.name}", places.__getitem__)
     found = _check_files(path, rows)
     mistyped = _mistyped_columns(rows)
     found.update({"mistyped_columns": mistyped} if mistyped else {})

@@ -14,6 +14,7 @@ from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError
 from serkit.segments import SegmentSettings
+from serkit.serving import formats
 from serkit.serving.channels import refuse_many, speaker_of
 from serkit.serving.example import transcript
 from serkit.serving.pieces import SpeechClips
@@ -32,8 +33,8 @@ class Beside:
 
     Args:
         rttm: file with the turns of one recording or several. transcript: file with the sentences of a
-            recording, or a folder with a file for each, called as the recording is; ``example`` is the
-            package's own.
+            recording, or a folder with a file for each, called as the recording is, with or without its suffix;
+            ``example`` is the package's own.
         asr: Whisper that hears the words where no transcript is given: see :func:`serkit.transcripts.listener`.
         diariser: diarisation pipeline that hears the speakers where no RTTM is given: see :class:`Diariser`.
         language: ISO 639 code for ``asr``.
@@ -72,12 +73,18 @@ class Beside:
         """Whether words with times will be known."""
         return bool(self._sentences) or self._folder is not None or self._words is not None
 
-    def check(self, n_recordings: int) -> None:
+    def check(self, names: Sequence[str]) -> None:
         """Refuse what is of one recording for several: words and turns would be another's.
 
+        Args:
+            names: of the recordings that are asked about.
+
         Raises:
-            SerkitError: a transcript of one, or an RTTM that names a single one.
+            SerkitError: a transcript of one, a folder in which two have the same, or an RTTM that names a single one.
         """
+        n_recordings = len(names)
+        if self._folder is not None:
+            _refuse_shared(self._folder, names)
         if n_recordings > 1 and self._sentences:
             raise SerkitError(
                 f"--transcript has the words of one recording, but there are {n_recordings}; give a folder with a "
@@ -216,9 +223,28 @@ def _transcripts(given: Path | str | None) -> tuple[Path | None, list[Turn]]:
 
 
 def words_of(folder: Path, name: str) -> Path | None:
-    """The transcript in a folder that is called as the recording is; ``None`` where there is none."""
-    found = (folder / f"{Path(name).stem}{suffix}" for suffix in SUFFIXES)
+    """The transcript in a folder that is called as the recording is; ``None`` where there is none.
+
+    One that is called as the whole file (``a.wav.srt``) goes before one without its suffix (``a.srt``).
+    """
+    path = Path(name)
+    found = (folder / f"{called}{suffix}" for called in (path.name, path.stem) for suffix in SUFFIXES)
     return next((path for path in found if path.is_file()), None)
+
+
+def _refuse_shared(folder: Path, names: Sequence[str]) -> None:
+    """Refuse two recordings with one transcript: ``a.wav`` and ``a.flac``, or ``a.wav`` of two folders."""
+    of: dict[Path, str] = {}
+    for name in names:
+        words = words_of(folder, name)
+        other = name if words is None else of.setdefault(words, name)
+        if words is not None and other != name:
+            one, two = Path(other).name, Path(name).name
+            apart = "" if one == two else f"call theirs {one}{words.suffix} and {two}{words.suffix}, or "
+            raise SerkitError(
+                formats.shown(f"{other} and {name} would both have the words of {words}: {apart}")
+                + "predict them in calls of their own"
+            )
 
 
 def _beside(folder: Path, name: str) -> Path:

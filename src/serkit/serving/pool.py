@@ -79,11 +79,11 @@ class Worker:
                 language=asked.language,
             )  # fmt: skip
 
-    def check(self, n_recordings: int = 1) -> None:
-        """Refuse options that no recording could be answered with, or not so many."""
+    def check(self, names: Sequence[str] = (STDIN,)) -> None:
+        """Refuse options that no recording could be answered with, or not these together."""
         asked, beside = self.asked, self._beside
         if beside is not None:
-            beside.check(n_recordings)
+            beside.check(names)
         if asked.by == "turn" and not (beside and beside.has_turns):
             raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation, or --diarise")
         if asked.by == "sentence" and not (beside and beside.has_sentences):

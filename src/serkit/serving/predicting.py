@@ -19,11 +19,9 @@ from serkit.serving.pool import Asked, Worker, answers
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, division
 from serkit.serving.resuming import STDIN, Answered, stamp
+from serkit.suffixes import CONTAINERS, SOUND
 
-AUDIO = frozenset(f".{x}" for x in (
-    "3gp", "aac", "aif", "aifc", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "m4a", "m4v", "mka", "mkv",
-    "mov", "mp3", "mp4", "mpeg", "mpg", "oga", "ogg", "opus", "sph", "w64", "wav", "webm", "wma", "wmv",
-))  # fmt: skip
+_AUDIO = frozenset({*SOUND, *CONTAINERS})
 
 
 def predict(
@@ -63,7 +61,7 @@ def predict(
         _check_out(asked.out, files)
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
-    worker.check(len(files))
+    worker.check(files)
     head = formats.header(kind, labels, worker.model.attributes, timeline=timeline)
     answered = _answered(asked, worker.model, head, files)
     for line in unread:
@@ -163,7 +161,7 @@ def gather(inputs: Sequence[str], complain: Callable[[str], None] = lambda line:
         known, n_unread = os.path.realpath(path) in seen, len(unread)
         inside = _inside(path, seen, unread.append)
         if not inside and not known and len(unread) == n_unread:
-            raise SerkitError(f"{given}: no recordings in this folder ({', '.join(sorted(AUDIO)[:6])} …)")
+            raise SerkitError(f"{given}: no recordings in this folder ({', '.join(SOUND[:6])} …)")
         found.update(dict.fromkeys(str(p) for p in inside))
     for error in unread:
         complain(formats.shown(f"{error.filename}: this folder cannot be read: {error.strerror or error}"))
@@ -206,7 +204,7 @@ def _inside(folder: Path, seen: set[str], unread: Callable[[OSError], None]) -> 
             links = [Path(at, name) for name in folders if Path(at, name).is_symlink()]
             pending += [link for link in links if os.path.realpath(link) not in above]
             found += [Path(at, n) for n in names if not n.startswith(".")]
-    return sorted(p for p in found if p.suffix.lower() in AUDIO)
+    return sorted(p for p in found if p.suffix.lower() in _AUDIO)
 
 
 def _answered(asked: Asked, model: Model, head: str, files: Sequence[str]) -> Answered | None:
