@@ -162,7 +162,7 @@ def test_a_chain_draws_a_partner_only_where_it_mixes_and_treats_it_like_the_clip
         drawn.append(1)
         return dataclasses.replace(clip(2, label=2), samples=np.full(4000, 0.5, dtype=np.float32))
 
-    upside_down, mix = make("polarity", probability=1.0), make("lam", probability=1.0, normalise=False)
+    upside_down, mix = make("polarity", probability=1.0), make("lam", probability=1.0, normalize=False)
     main = dataclasses.replace(clip(1), samples=np.full(4000, 0.5, dtype=np.float32))
     result = apply_chain([upside_down, mix], main, np.random.default_rng(0), draw)
     assert len(drawn) == 1

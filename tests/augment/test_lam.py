@@ -17,6 +17,6 @@ def test_half_and_half_from_the_beginning_with_labels_by_length() -> None:
 
 
 def test_longer_partner_makes_the_result_longer() -> None:
-    mixed = Lam(normalise=False)(OTHER, np.random.default_rng(0), MAIN)
+    mixed = Lam(normalize=False)(OTHER, np.random.default_rng(0), MAIN)
     assert mixed.samples.tolist() == pytest.approx([0.05 + 0.1, -0.2, 0.1])
     assert mixed.target.tolist() == pytest.approx([0.75, 0.25])  # OTHER is the main clip here: 1/4 its own

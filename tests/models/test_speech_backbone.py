@@ -276,11 +276,11 @@ def test_fewer_layers_dropout_and_the_first_seconds() -> None:
 
 
 def test_samples_standardised_by_the_training_set() -> None:
-    network = made(wave_normalise="train").eval()
+    network = made(wave_normalize="train").eval()
     with pytest.raises(SerkitError, match="were never set"):
         network(batch_of(waves(3000)))
     network.set_statistics("waveform", torch.tensor([0.02]), torch.tensor([0.1]))
-    plain = made(wave_normalise="none").eval()
+    plain = made(wave_normalize="none").eval()
     clips = waves(3000, 700)
     with torch.no_grad():
         wanted = plain(batch_of([(c - 0.02) / 0.1 for c in clips])).emotion
@@ -291,7 +291,7 @@ def test_samples_standardised_by_the_training_set() -> None:
     ("options", "message"),
     [
         ({"tuning": "ful"}, "no tuning 'ful'; did you mean 'full'"),
-        ({"wave_normalise": "clip"}, "no wave_normalise 'clip'"),
+        ({"wave_normalize": "clip"}, "no wave_normalize 'clip'"),
         ({"frozen_layers": 5}, "frozen_layers 5, the backbone has 4 layers"),
         ({"layer_decay": 1.5}, "layer_decay 1.5"),
         ({"pooling": "men"}, "no pooling 'men'"),
@@ -334,7 +334,7 @@ def test_without_peft_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
     "options",
     [
         {},
-        {"wave_normalise": "train", "heads": 2, "pooling": "attention", "max_s": 0.6},
+        {"wave_normalize": "train", "heads": 2, "pooling": "attention", "max_s": 0.6},
         {"states": "weighted", "frame_layers": 2, "frame_width": 12},
     ],
 )
@@ -344,7 +344,7 @@ def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, An
     from serkit.serving.export import largest_difference, to_onnx
 
     network = made(family, **options).eval()
-    if "wave_normalise" in options:
+    if "wave_normalize" in options:
         network.set_statistics("waveform", torch.tensor([0.01]), torch.tensor([0.1]))
     if network.layer_weights is not None:
         torch.nn.init.normal_(next(network.layer_weights.parameters()))

@@ -91,6 +91,19 @@ class Augmentation(Protocol):
         """Apply it, always."""
 
 
+def check_probability(name: str, probability: float) -> None:
+    """Refuse a probability outside [0, 1]; for ``__post_init__``.
+
+    Args:
+        name: of the augmentation, for the message.
+
+    Raises:
+        SerkitError: see above.
+    """
+    if not 0.0 <= probability <= 1.0:
+        raise SerkitError(f"augmentation '{name}': probability is {probability}, expected a number from 0 to 1")
+
+
 def apply_chain(
     chain: Sequence[Augmentation],
     example: Example,

@@ -74,12 +74,6 @@ def mixed(example: Example, partner: Example, share: float, **changes: object) -
     return dataclasses.replace(example, target=target, votes=None, attributes=attributes, **changes)  # type: ignore[arg-type]
 
 
-def check_probability(name: str, probability: float) -> None:
-    """Refuse a probability outside [0, 1]."""
-    if not 0.0 <= probability <= 1.0:
-        raise SerkitError(f"augmentation '{name}': probability is {probability}, expected a number from 0 to 1")
-
-
 def check_range(name: str, what: str, low: float, high: float, at_least: float = -math.inf) -> None:
     """Refuse a range that is empty, not finite, or begins below ``at_least``."""
     if not (math.isfinite(low) and math.isfinite(high) and at_least <= low <= high):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from serkit import dsp
-from serkit.augment import Example
-from serkit.augment._signal import check_probability, filtered, full_scale, power, silent
+from serkit.augment import Example, check_probability
+from serkit.augment._signal import filtered, full_scale, power, silent
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serkit.augment import Example
-from serkit.augment._signal import check_probability, full_scale, mixed, silent
+from serkit.augment import Example, check_probability
+from serkit.augment._signal import full_scale, mixed, silent
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Lam:
     long as the longer clip.
 
     Attributes:
-        normalise: scale both clips to a peak of 1 first (read).
+        normalize: scale both clips to a peak of 1 first (read).
         probability: read: 0.5.
     """
 
-    normalise: bool = True
+    normalize: bool = True
     probability: float = 0.5
 
     kind = "samples"
@@ -40,6 +40,6 @@ class Lam:
         clips = [np.asarray(e.samples, dtype=np.float64) for e in (example, partner)]
         result = np.zeros(max(len(c) for c in clips))
         for clip in clips:
-            result[: len(clip)] += 0.5 * (clip / np.abs(clip).max() if self.normalise else clip)
+            result[: len(clip)] += 0.5 * (clip / np.abs(clip).max() if self.normalize else clip)
         share = len(clips[1]) / (len(clips[0]) + len(clips[1]))
         return mixed(example, partner, share, samples=full_scale(result))

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from serkit.augment import Example
+from serkit.augment import Example, check_probability
 from serkit.augment._recordings import recording
-from serkit.augment._signal import check_choice, check_probability, check_range, full_scale, power, silent, snr_gain
+from serkit.augment._signal import check_choice, check_range, full_scale, power, silent, snr_gain
 from serkit.parameters import Needs
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from serkit.augment import Example
-from serkit.augment._signal import check_choice, check_probability, check_range, full_scale, mixed, seconds, silent
+from serkit.augment import Example, check_probability
+from serkit.augment._signal import check_choice, check_range, full_scale, mixed, seconds, silent
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serkit.augment import Example
-from serkit.augment._signal import check_probability
+from serkit.augment import Example, check_probability
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import numpy as np
 
-from serkit.augment import Example
+from serkit.augment import Example, check_probability
 from serkit.augment._recordings import recording
-from serkit.augment._signal import check_probability, check_range, full_scale, power, seconds, silent
+from serkit.augment._signal import check_range, full_scale, power, seconds, silent
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.parameters import Needs
 

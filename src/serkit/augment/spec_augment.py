@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from serkit.augment import Example
-from serkit.augment._signal import check_choice, check_probability
+from serkit.augment import Example, check_probability
+from serkit.augment._signal import check_choice
 from serkit.errors import SerkitError
 
 

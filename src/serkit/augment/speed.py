@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serkit.augment import Example
-from serkit.augment._signal import check_probability, check_range, full_scale, silent
+from serkit.augment import Example, check_probability
+from serkit.augment._signal import check_range, full_scale, silent
 
 
 @dataclass(frozen=True)

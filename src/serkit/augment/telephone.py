@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from serkit.augment import Example
-from serkit.augment._signal import check_choice, check_probability, check_range, filtered, full_scale, silent
+from serkit.augment import Example, check_probability
+from serkit.augment._signal import check_choice, check_range, filtered, full_scale, silent
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 

@@ -19,7 +19,7 @@ from serkit.parameters import Fraction, Needs, Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
 Tuning = Literal["full", "frozen", "lora"]
-WaveNormalise = Literal["checkpoint", "train", "none"]
+WaveNormalize = Literal["checkpoint", "train", "none"]
 States = Literal["last", "weighted"]
 
 
@@ -41,7 +41,7 @@ class SpeechBackbone(nn.Module):
         layer_decay: factor on the rate from each layer to the one below it.
         lora_rank, lora_alpha, lora_dropout: of the adapters. lora_targets: linear layers that get one.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
-        wave_normalise: of the samples, ``checkpoint``: each clip as the pretrained network expects it; ``train``:
+        wave_normalize: of the samples, ``checkpoint``: each clip as the pretrained network expects it; ``train``:
             mean and standard deviation of the training set; ``none``.
         states: ``last``: the frames are those of the last layer; ``weighted``: a sum of those of all layers and of what
             enters the first, whose weights are learned and begin equal (SAILER, arXiv 2505.22133; SUPERB).
@@ -71,7 +71,7 @@ class SpeechBackbone(nn.Module):
         lora_dropout: Annotated[Rate, Needs("tuning", "lora")] = 0.0,
         lora_targets: Annotated[Sequence[str], Needs("tuning", "lora")] = ("q_proj", "v_proj"),
         gradient_checkpointing: Annotated[bool, Needs("tuning", "full", "lora")] = False,
-        wave_normalise: WaveNormalise = "checkpoint",
+        wave_normalize: WaveNormalize = "checkpoint",
         states: States = "last",
         frame_layers: Whole = 0,
         frame_width: Annotated[Size, Needs("frame_layers")] = 256,
@@ -93,7 +93,7 @@ class SpeechBackbone(nn.Module):
             raise SerkitError(f"speech_backbone reads one waveform: features: [waveform]; got {self.dims}")
         words = (
             ("tuning", tuning, Tuning),
-            ("wave_normalise", wave_normalise, WaveNormalise),
+            ("wave_normalize", wave_normalize, WaveNormalize),
             ("states", states, States),
         )
         for what, given, known in words:
@@ -109,8 +109,8 @@ class SpeechBackbone(nn.Module):
             )
         self.backbone, self.tuning = backbone, tuning
         self.backbone_lr, self.layer_decay, self.max_s = backbone_lr, layer_decay, max_s
-        self.normalisation = FeatureNormalisation(self.dims, "train" if wave_normalise == "train" else "none")
-        backbone.normalise = backbone.normalise and wave_normalise == "checkpoint"
+        self.normalisation = FeatureNormalisation(self.dims, "train" if wave_normalize == "train" else "none")
+        backbone.normalise = backbone.normalise and wave_normalize == "checkpoint"
         if tuning == "frozen":
             backbone.requires_grad_(False)
         elif tuning == "lora":
@@ -138,7 +138,7 @@ class SpeechBackbone(nn.Module):
         self.embedding_dim = self.head.embedding_dim
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (1,) mean and standard deviation of the training samples (``wave_normalise: train``)."""
+        """Keep (1,) mean and standard deviation of the training samples (``wave_normalize: train``)."""
         self.normalisation.set_statistics(name, mean, std)
 
     def train(self, mode: bool = True) -> SpeechBackbone:
