@@ -43,6 +43,12 @@ CARD = Card(
             description="The split column is ignored: speakers are assigned to 5 folds so that gender and emotions are "
             "spread evenly; test is fold k, dev the next.",
         ),
+        Protocol(
+            name="table-test",
+            version=1,
+            folds=1,
+            description="Rows that the split column does not place elsewhere are test: to measure a trained model.",
+        ),
     ),
     layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion, and optionally id, speaker, "
     "split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the file",
@@ -273,7 +279,8 @@ def table(
         raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
     rows, places = _rows(path)
-    _check_speakers(path, rows, places, assume_speakers)
+    if chosen.name != "table-test":  # where nothing is trained, nobody can be on both sides
+        _check_speakers(path, rows, places, assume_speakers)
     own = recordings.as_names(own_labels)
     recordings.refuse_mistyped(rows, own, f"table: {path.name}", places.__getitem__)
     found = _check_files(path, rows)
@@ -286,6 +293,10 @@ def table(
         )
         folds = max(of.values())
         rows, how = protocols.split_by_speaker(rows, fold, of), "folds by speaker"
+    elif chosen.name == "table-test":
+        protocols.check_fold(fold, folds, chosen.name)
+        rows = [u if u.split else protocols.with_split(u, "test") for u in rows]
+        how = "rows without a split are test"
     else:
         protocols.check_fold(fold, folds, chosen.name)
         rows, how = _split(rows, seed, assume_speakers == "utterance", shared)

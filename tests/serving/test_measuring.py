@@ -1,0 +1,108 @@
+"""A bundle measured on labelled recordings: the numbers are those of its own answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from serkit import cli
+from serkit.corpora.toy import toy
+from serkit.errors import SerkitError
+from serkit.metrics import confusion_matrix
+from serkit.metrics import measure as metric
+from serkit.predictions import Predictions
+from serkit.progress import Progress
+from serkit.serving.measuring import differences, lines, measure
+from serkit.serving.predictor import Model
+from serkit.types import Manifest
+
+from .signals import GOLDEN, voice, wav
+
+
+@pytest.fixture(scope="module")
+def rows(toy_root: Path) -> Manifest:
+    return toy(toy_root).where(lambda u: u.split == "test")
+
+
+def test_numbers_are_those_of_the_models_answers(model: Model, rows: Manifest) -> None:
+    seen: list[Progress] = []
+    found = measure(GOLDEN, rows, draws=50, progress=seen.append)
+    assert set(found.labels) <= set(model.labels)
+    kept = [u for u in rows if u.emotion in found.labels]
+    answers = [model.predict(rows.audio_path(u), labels=found.labels, by="clip") for u in kept]
+    place = {label: k for k, label in enumerate(found.labels)}
+    matrix = confusion_matrix(
+        np.array([place[str(u.emotion)] for u in kept]), np.array([place[a.label] for a in answers]), len(place)
+    )
+    assert found.report.metrics["uar"].value == pytest.approx(float(metric("uar", matrix)))
+    assert found.report.metrics["uar"].n == len(kept) == len(found.predictions)
+    assert np.array(found.report.confusion).tolist() == matrix.tolist()
+    assert found.predictions.scores[3] == pytest.approx(list(answers[3].probabilities.values()))
+    assert seen[-1].done == len(kept)
+    assert sum(found.left_out.values()) == len(rows) - len(kept)
+    text = "\n".join(lines(found))
+    assert f"n = {len(kept)}, {len(found.labels)} classes" in text
+    assert f"{found.report.metrics['uar'].value:.3f} [" in text
+
+
+def test_processes_split_and_labels(rows: Manifest) -> None:
+    alone = measure(GOLDEN, rows, labels=["anger", "sadness"], draws=20)
+    assert alone.labels == ("anger", "sadness")
+    assert all(reason.startswith("of '") for reason in alone.left_out)
+    assert measure(GOLDEN, rows, labels=["anger", "sadness"], draws=20, jobs=2).to_row() == alone.to_row()
+    with pytest.raises(SerkitError, match="share 0 labels"):
+        measure(GOLDEN, rows, split="train")
+    with pytest.raises(SerkitError, match="did you mean 'train'"):
+        measure(GOLDEN, rows, split="trian")
+    with pytest.raises(SerkitError, match="did you mean 'anger'"):
+        measure(GOLDEN, rows, labels=["angre", "fear"])
+    with pytest.raises(SerkitError, match=r"share 1 labels \(anger\), two are needed"):
+        measure(GOLDEN, rows, labels=["anger"])
+
+
+def test_two_models_are_compared_on_what_both_answered(rows: Manifest) -> None:
+    one = measure(GOLDEN, rows, draws=20)
+    other = measure("default", rows, labels=one.labels, draws=20)
+    found = {d.metric: d for d in differences(one, other, draws=50)}
+    assert found["uar"].value_a == pytest.approx(one.report.metrics["uar"].value)
+    assert found["uar"].value_b == pytest.approx(other.report.metrics["uar"].value)
+    assert all(d.difference == 0 for d in differences(one, one, draws=20))
+    with pytest.raises(SerkitError, match="ask both for the labels that they share"):
+        differences(one, measure(GOLDEN, rows, labels=one.labels[:2], draws=20))
+
+
+def test_the_command_on_a_table_names_what_failed_and_writes_what_it_found(tmp_path: Path) -> None:
+    table = ["path,emotion,speaker,start_s,end_s"]
+    for k in range(8):
+        (tmp_path / f"{k}.wav").write_bytes(wav(voice(1.5, seed=k, pitch_hz=100.0 + 20 * k)))
+        stretch = "0.2,1.4" if k == 7 else ","
+        table.append(f"{k}.wav,{('anger', 'sadness')[k % 2]},s{k // 4},{stretch}")
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    (tmp_path / "t.csv").write_text("\n".join([*table, "broken.wav,anger,s0,,", "0.wav,calm,s0,0,1"]))
+    command = ["measure", str(GOLDEN), "--corpus", "table", "--root", str(tmp_path / "t.csv"), "--draws", "20"]
+    done = CliRunner().invoke(cli.app, [*command, "--beside", "default", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "broken: " in done.stderr
+    assert "n = 8, 2 classes (anger, sadness)" in done.stdout
+    assert "left out: 1 of 'calm'" in done.stdout
+    assert "uar           " in done.stdout
+    tree = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert [m["metrics"]["uar"]["n"] for m in tree["models"]] == [8, 8]
+    assert {d["metric"] for d in tree["differences"]} >= {"uar", "macro_f1"}
+    tables = sorted((tmp_path / "out").glob("*.parquet"))
+    assert [len(Predictions.load(t)) for t in tables] == [8, 8]
+    (tmp_path / "few.csv").write_text("path,emotion\n0.wav,anger\n1.wav,sadness\n")
+    bare = CliRunner().invoke(cli.app, [*command[:5], str(tmp_path / "few.csv"), "--json", "--draws", "20"])
+    assert bare.exit_code == 0, bare.output
+    [report] = json.loads(bare.stdout)["models"]
+    assert (report["metrics"]["uar"]["n"], report["metrics"]["uar"]["speakers"]) == (2, 0)
+
+
+def test_a_corpus_of_its_training_is_named(rows: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measure(GOLDEN, rows, draws=20).trained_on == ("toy",)
+    assert "trained on toy too" in "\n".join(lines(measure(GOLDEN, rows, draws=20)))
+    assert measure("default", rows, draws=20).trained_on == ()
