@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from serkit import shards
-from serkit.contents import ContentHashes, item_key, text_key
 from serkit.encoding import EncoderSpec
 from serkit.errors import RunFailed, SerkitError
 from serkit.journal import append_rows, read_rows
@@ -21,7 +20,9 @@ from serkit.progress import Meter, Progress
 from serkit.store import MAX_OPEN, Failure, FeatureStore, round_frames
 
 SPEC = EncoderSpec("family/model", "audio", dim=5, window=400, hop=160)
+
 SOURCES = Path(__file__).parents[1] / "src"
+
 WRITER = """
 import sys
 import numpy as np
@@ -37,6 +38,7 @@ with store.writer(shard_bytes=1000) as writer:
         print(n, flush=True)
         time.sleep(pause)
 """
+
 SHARD_ITEMS = 20  # of WRITER: 1000 bytes are at most this many neighbouring items
 
 
@@ -359,36 +361,6 @@ def test_a_torn_line_costs_itself_only(tmp_path: Path) -> None:
         assert found[-1] == 3
         assert found[:-1] == [1, 2][: len(found) - 1]
     assert list(read_rows(tmp_path / "none.jsonl")) == []
-
-
-def test_keys_are_content() -> None:
-    assert len({item_key("a"), item_key("b"), item_key("a", 1.0), item_key("a", None, 1.0), text_key("a")}) == 5
-    assert item_key("a", 0.0, 2.5) == item_key("a", None, 2.5)
-    assert len(item_key("a")) == 32
-
-
-def test_hashes_are_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, cache = tmp_path / "a.wav", tmp_path / "hashes.jsonl"
-    path.write_bytes(b"first")
-    monkeypatch.setattr("serkit.contents._SETTLED_S", -1.0)
-    first = ContentHashes(cache).of([path, path])[path]
-    assert len(list(read_rows(cache))) == 1
-    monkeypatch.setattr("serkit.contents.content_hash", lambda path: pytest.fail("read again"))
-    assert ContentHashes(cache).of([path])[path] == first
-    monkeypatch.undo()
-    status = path.stat()
-    path.write_bytes(b"other")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert ContentHashes(cache).of([path])[path] != first, "same size, same time of change, other content"
-    lost = ContentHashes(cache).of([tmp_path / "none.wav"])[tmp_path / "none.wav"]
-    assert isinstance(lost, SerkitError)
-    assert "no such file" in str(lost)
-
-
-def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"first")
-    ContentHashes(tmp_path / "hashes.jsonl").of([tmp_path / "a.wav"])
-    assert not (tmp_path / "hashes.jsonl").exists()
 
 
 def test_progress_tells_rates_and_time_left() -> None:
