@@ -80,3 +80,11 @@ def _finished(tmp_path_factory, toy_root, toy_store):
 def finished(_finished, tmp_path) -> Path:
     """A copy of a finished run of the small recipe on the toy corpus."""
     return Path(shutil.copytree(_finished, tmp_path / "finished"))
+
+
+@pytest.fixture
+def recipe(tmp_path, small_text) -> Path:
+    """A file with the small recipe."""
+    path = tmp_path / "small.yaml"
+    path.write_text(small_text)
+    return path

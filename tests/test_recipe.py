@@ -3,6 +3,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from made import MadeSource, made_manifest
@@ -288,7 +289,8 @@ def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
         network = train_network(settings, config, train, dev, tmp_path / system, device="cpu")
         assert all(np.isfinite(p.detach().numpy()).all() for p in network.parameters())
         again, _ = load_network(tmp_path / system)
-        assert again.state_dict().keys() == network.state_dict().keys()
+        # NaN is the mean of an attribute that nobody taught
+        torch.testing.assert_close(again.state_dict(), network.state_dict(), rtol=0, atol=0, equal_nan=True)
     assert trained
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from made_scores import LABELS, make_manifest, planted, scores_of
 from serkit import stacking
 from serkit.combining import MajorityVote, MeanLogit, align, speaker_folds
 from serkit.errors import SerkitError
@@ -22,38 +21,6 @@ from serkit.metrics import from_labels
 from serkit.predictions import Predictions
 from serkit.stacking import LogisticStack, RandomForestStack, choose, cross_fitted, load, make
 from serkit.types import Manifest, Utterance
-
-HERE = Path(__file__).parent
-LABELS = ("anger", "happiness", "neutral", "sadness")
-
-
-def make_manifest(n=600, speakers=12, seed=0, split="train", prefix="u", unlabelled=0):
-    rng = np.random.default_rng(seed)
-    rows = []
-    for k in range(n):
-        emotion = None if k < unlabelled else LABELS[rng.choice(4, p=[0.2, 0.3, 0.4, 0.1])]
-        who = f"{prefix}-s{k % speakers}"
-        rows.append(Utterance(f"{prefix}{k}", f"{k}.wav", speaker=who, split=split, emotion=emotion))
-    return Manifest("planted", LABELS, tuple(rows))
-
-
-def scores_of(manifest, system, turn, seed, sharp=1.0, model="fold0"):
-    """Logits that know the class, under other names: system says class turn[k] where it hears k."""
-    rng = np.random.default_rng(seed)
-    truth = np.maximum(manifest.label_index(), 0)
-    scores = rng.normal(size=(len(manifest), 4))
-    scores[np.arange(len(truth)), np.asarray(turn)[truth]] += sharp
-    rows = len(manifest)
-    return Predictions(system, LABELS, "logit", manifest.ids, (model,) * rows, np.zeros(rows, bool), scores)
-
-
-def planted(manifest, seed=0, model="fold0"):
-    """Two systems that swap classes and one that is right but weak: only a fitted ensemble can use the first two."""
-    return {
-        "swaps_ends": scores_of(manifest, "swaps_ends", [3, 1, 2, 0], seed + 1, 2.5, model),
-        "swaps_middle": scores_of(manifest, "swaps_middle", [0, 2, 1, 3], seed + 2, 2.5, model),
-        "weak": scores_of(manifest, "weak", [0, 1, 2, 3], seed + 3, 0.8, model),
-    }
 
 
 def f1_of(predictions, manifest):
@@ -287,78 +254,6 @@ def test_thin_classes_get_a_line_that_says_what_to_do():
     absent = manifest.where(lambda u: u.emotion != "sadness")
     found = RandomForestStack(trees=5, min_leaf=2).fit(planted(absent), absent).predict(planted(absent))
     assert (found.scores[:, 3] == 0).all()
-
-
-@pytest.mark.parametrize("name", ["random_forest", "logistic", "log_pool", "vote", "mean_logit"])
-def test_saved_and_loaded_it_gives_the_same_scores(tmp_path, name):
-    train, test = make_manifest(300), make_manifest(40, seed=1, split="test", prefix="t")
-    stack = make(name, **({"trees": 10} if name == "random_forest" else {})).fit(planted(train), train)
-    stack.save(tmp_path / "stack")
-    again = load(tmp_path / "stack")
-    asked = planted(test, seed=9)
-    assert np.array_equal(again.predict(asked).scores, stack.predict(asked).scores)
-    assert again.parameters() == stack.parameters()
-    assert (again.systems_, again.labels_, again.ids_) == (stack.systems_, stack.labels_, stack.ids_)
-    assert not list(tmp_path.rglob("*.part"))
-
-
-@pytest.mark.parametrize("name", ["random_forest", "logistic"])
-def test_the_same_stack_is_the_same_bytes_at_another_time_and_in_another_process(tmp_path, monkeypatch, name):
-    """A resumed run fits its stack again: nothing in the file may tell."""
-    train = make_manifest(300)
-    stack = make(name, **({"trees": 5} if name == "random_forest" else {})).fit(planted(train), train)
-    stack.save(tmp_path / "one")
-    monkeypatch.setattr("time.time", lambda: 2e9)  # zip archives hold the time of each member
-    again = make(name, **({"trees": 5} if name == "random_forest" else {})).fit(planted(train), train)
-    again.save(tmp_path / "two")
-    load(tmp_path / "one").save(tmp_path / "three")
-    program = (
-        f"import sys; ballast = [bytearray(k) for k in range(10_000)]; sys.path.insert(0, {str(HERE)!r})\n"
-        "from test_stacking import make, make_manifest, planted\n"
-        f"train = make_manifest(300); stack = make({name!r}, **{stack.parameters()!r}).fit(planted(train), train)\n"
-        f"stack.save({str(tmp_path / 'four')!r})"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
-    first = {p.name: p.read_bytes() for p in sorted((tmp_path / "one").iterdir())}
-    assert set(first) == {"models.skops", "stack.json"}
-    for other in ("two", "four"):
-        assert {p.name: p.read_bytes() for p in sorted((tmp_path / other).iterdir())} == first, other
-    assert np.array_equal(load(tmp_path / "three").predict(planted(train)).scores, stack.predict(planted(train)).scores)
-
-
-def test_loading_refuses_what_is_not_a_stack(tmp_path):
-    import skops.io
-
-    with pytest.raises(SerkitError, match=r"stack.json is missing"):
-        load(tmp_path / "nothing")
-    train = make_manifest(200)
-    RandomForestStack(trees=2, min_leaf=2).fit(planted(train), train).save(tmp_path)
-    kept = (tmp_path / "models.skops").read_bytes()
-    skops.io.dump([np.vectorize(len)], tmp_path / "models.skops")
-    with pytest.raises(SerkitError, match="holds types a stack does not use"):
-        load(tmp_path)
-    (tmp_path / "models.skops").write_bytes(kept[:500])
-    with pytest.raises(SerkitError, match="cannot be read"):
-        load(tmp_path)
-    (tmp_path / "models.skops").write_bytes(kept)
-    head = json.loads((tmp_path / "stack.json").read_text())
-    (tmp_path / "stack.json").write_text(json.dumps({**head, "systems": ["one"]}))
-    with pytest.raises(SerkitError, match=r"the models take 12 scores, stack.json says 4"):
-        load(tmp_path)
-    (tmp_path / "stack.json").write_text("{}")
-    with pytest.raises(SerkitError, match="is not a saved stack"):
-        load(tmp_path)
-
-
-def test_a_tree_that_points_outside_itself_is_not_walked():
-    from serkit.fitted_models import check_model
-
-    rng = np.random.default_rng(0)
-    forest = RandomForestClassifier(2, random_state=0).fit(rng.normal(size=(60, 4)), rng.integers(0, 2, 60))
-    check_model(forest, 4, np.arange(2), "here")
-    forest.estimators_[1].tree_.children_left[0] = 10_000
-    with pytest.raises(SerkitError, match="points outside itself"):
-        check_model(forest, 4, np.arange(2), "here")
 
 
 def test_choice_looks_at_out_of_fold_scores_only_and_finds_the_better_stack():

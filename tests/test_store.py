@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from serkit import shards
-from serkit.contents import item_key, text_key
 from serkit.encoding import EncoderSpec
 from serkit.errors import RunFailed, SerkitError
 from serkit.journal import append_rows, read_rows
@@ -21,7 +20,9 @@ from serkit.progress import Meter, Progress
 from serkit.store import MAX_OPEN, Failure, FeatureStore, round_frames
 
 SPEC = EncoderSpec("family/model", "audio", dim=5, window=400, hop=160)
+
 SOURCES = Path(__file__).parents[1] / "src"
+
 WRITER = """
 import sys
 import numpy as np
@@ -37,6 +38,7 @@ with store.writer(shard_bytes=1000) as writer:
         print(n, flush=True)
         time.sleep(pause)
 """
+
 SHARD_ITEMS = 20  # of WRITER: 1000 bytes are at most this many neighbouring items
 
 
@@ -360,12 +362,6 @@ def test_a_torn_line_costs_itself_only(tmp_path: Path) -> None:
         assert found[-1] == 3
         assert found[:-1] == [1, 2][: len(found) - 1]
     assert list(read_rows(tmp_path / "none.jsonl")) == []
-
-
-def test_keys_are_content() -> None:
-    assert len({item_key("a"), item_key("b"), item_key("a", 1.0), item_key("a", None, 1.0), text_key("a")}) == 5
-    assert item_key("a", 0.0, 2.5) == item_key("a", None, 2.5)
-    assert len(item_key("a")) == 32
 
 
 def test_progress_tells_rates_and_time_left() -> None:

@@ -96,21 +96,14 @@ def train_network(
         row = fitting.epoch(state.epoch)
         scores, weights = _measure(fitting, dev)
         row.update({f"dev_{name}": value for name, value in scores.items()})
-        if system.train.select == "ccc" and "ccc" not in scores:
-            raise SerkitError(
-                "train.select is ccc, and the dev clips have no two ratings of an attribute that the network learns: "
-                "select another metric"
-            )
-        state.finish_epoch(row, scores.get(system.train.select), weights)
+        state.finish_epoch(row, _selecting(system.train.select, scores), weights)
         if accelerator.is_main_process:
             state.save(folder)
             if on_epoch is not None:
-                spent = time.monotonic() - begun
-                left = 0.0 if state.finished else spent * (system.train.epochs - state.epoch)
+                spent, epochs = time.monotonic() - begun, system.train.epochs
+                left = 0.0 if state.finished else spent * (epochs - state.epoch)
                 rate = len(train) / spent
-                on_epoch(
-                    EpochEnd(config.system, model, state.epoch, system.train.epochs, row, rate, left, state.finished)
-                )
+                on_epoch(EpochEnd(config.system, model, state.epoch, epochs, row, rate, left, state.finished))
     put_weights(fitting.network, state.best)
     finish = getattr(fitting.network, "finish", None)  # what a network does once it is trained: adapters are merged
     if finish is not None:
@@ -120,6 +113,20 @@ def train_network(
         (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return fitting.network.eval()
+
+
+def _selecting(select: str, scores: Mapping[str, float]) -> float | None:
+    """The number that the best epoch is chosen by, of the metrics of the dev set.
+
+    Raises:
+        SerkitError: it is the concordance, and the dev clips have none.
+    """
+    if select == "ccc" and "ccc" not in scores:
+        raise SerkitError(
+            "train.select is ccc, and the dev clips have no two ratings of an attribute that the network learns: "
+            "select another metric"
+        )
+    return scores.get(select)
 
 
 def _measure(fitting: Fitting, dev: Examples) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import serkit
 from serkit.serving.predictor import Model
 
-from .signals import GOLDEN
+from .signals import GOLDEN, talk, voice, wav
 
 if TYPE_CHECKING:
     from .page import Open
@@ -56,3 +57,14 @@ def opened(browser: Any, address: str) -> Iterator[Open]:
 
     with opening(browser, address) as found:
         yield found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "calls"
+    (root / "ünter weg").mkdir(parents=True)
+    (root / "a.wav").write_bytes(wav(voice(1.0)))
+    (root / "b.wav").write_bytes(b"not audio")
+    (root / "ünter weg" / "c d.flac").write_bytes(wav(talk(2), kind="FLAC"))
+    (root / "notes.txt").write_text("no recording")
+    return root

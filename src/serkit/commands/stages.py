@@ -135,12 +135,18 @@ def extract(
     jobs: Jobs = 0,
     engine: EngineOption = Engine.local,
     address: Address = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Then read all of it again and compare it with its checksums.")
+    ] = False,
 ) -> None:
     """Extract the features of a run into the store."""
     from serkit import pipeline
 
+    made = pipeline.Run(run)
     with watcher() as watch:
-        pipeline.extract_run(pipeline.Run(run), machine(store, device, jobs, engine, address), watch)
+        pipeline.extract_run(made, machine(store, device, jobs, engine, address), watch)
+    if verify:
+        pipeline.verify_features(made)
 
 
 @resumable()

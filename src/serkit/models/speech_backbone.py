@@ -91,14 +91,9 @@ class SpeechBackbone(nn.Module):
         self.dims = dict(dims)
         if list(self.dims.values()) != [1]:
             raise SerkitError(f"speech_backbone reads one waveform: features: [waveform]; got {self.dims}")
-        words = (
-            ("tuning", tuning, Tuning),
-            ("wave_normalize", wave_normalize, WaveNormalize),
-            ("states", states, States),
-        )
-        for what, given, known in words:
-            if given not in get_args(known):
-                raise SerkitError(f"speech_backbone: no {what} '{given}'" + did_you_mean(given, get_args(known)))
+        _check_word("tuning", tuning, get_args(Tuning))
+        _check_word("wave_normalize", wave_normalize, get_args(WaveNormalize))
+        _check_word("states", states, get_args(States))
         n_layers = len(backbone.layers)
         if not 0 <= frozen_layers <= n_layers:
             raise SerkitError(f"speech_backbone: frozen_layers {frozen_layers}, the backbone has {n_layers} layers")
@@ -189,6 +184,11 @@ class SpeechBackbone(nn.Module):
         """After training: adapters become part of the weights."""
         if self.tuning == "lora":
             merge_adapters(self.backbone)
+
+
+def _check_word(what: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise SerkitError(f"speech_backbone: no {what} '{given}'" + did_you_mean(given, known))
 
 
 def _frame_layers(dim: int, width: int, n_layers: int, dropout: float) -> nn.Sequential:

@@ -2,7 +2,16 @@
 
 from serkit.pipeline.cv import cross_validate, pool_runs, runs_of
 from serkit.pipeline.run import Machine, Run
-from serkit.pipeline.stages import evaluate_run, extract_run, prepare, report_run, run_all, stack_run, train_run
+from serkit.pipeline.stages import (
+    evaluate_run,
+    extract_run,
+    prepare,
+    report_run,
+    run_all,
+    stack_run,
+    train_run,
+    verify_features,
+)
 
 __all__ = [
     "Machine",
@@ -17,4 +26,5 @@ __all__ = [
     "runs_of",
     "stack_run",
     "train_run",
+    "verify_features",
 ]

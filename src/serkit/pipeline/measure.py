@@ -64,22 +64,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     if chosen_by_fold:
         scores[BEST] = _best_of_each(runs, splits)
         names.append(BEST)
-    in_sample = first.recipe.crossfit is None
-    reports: dict[str, dict[str, Report]] = {
-        n: {
-            s: evaluation.evaluate(
-                tables,
-                manifests,
-                split=s,
-                draws=settings.draws,
-                seed=settings.seed,
-                in_sample=in_sample and s == "train",
-            )
-            for s, tables in scores[n].items()
-            if any(u.emotion is not None for u in first.manifest.split(s))
-        }
-        for n in names
-    }
+    reports = {n: _reports(first, manifests, scores[n]) for n in names}
     best = BEST
     if not chosen_by_fold:
         best = max(first.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
@@ -106,6 +91,23 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     if len(runs) > 1:
         tree["folds"] = _by_fold(runs, names, scores)
     return tree
+
+
+def _reports(first: Run, manifests: Sequence[Manifest], tables: dict[str, list[Predictions]]) -> dict[str, Report]:
+    """The report of one system by split, of those that have labels; ``first`` says how it is measured."""
+    settings, in_sample = first.recipe.evaluate, first.recipe.crossfit is None
+    return {
+        s: evaluation.evaluate(
+            of_split,
+            manifests,
+            split=s,
+            draws=settings.draws,
+            seed=settings.seed,
+            in_sample=in_sample and s == "train",
+        )
+        for s, of_split in tables.items()
+        if any(u.emotion is not None for u in first.manifest.split(s))
+    }
 
 
 def _best_of_each(runs: Sequence[Run], splits: Sequence[str]) -> dict[str, list[Predictions]]:

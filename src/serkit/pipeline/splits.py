@@ -10,6 +10,7 @@ from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
+from serkit.settings import System
 from serkit.types import ATTRIBUTES, CANONICAL_LABELS, NEUTRAL, Manifest, Utterance
 
 _OF_ATTRIBUTES = ("attribute_mse", "ccc")  # losses that learn arousal, valence and dominance
@@ -25,6 +26,14 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
         SerkitError: a split without rows or labels, a class too thin to be learned, crossed or stacked, or a balance
             without its groups; the line says what to do.
     """
+    for check in (_splits_have_rows, _two_classes, _enough_of_each_class, _dev_has_labels, _crossed, _stacked):
+        check(manifest, recipe)
+    for name, system in recipe.systems.items():
+        for of_system in (_has_votes, _learns_attributes, _selects_by_ccc, _balanced):
+            of_system(manifest, recipe, system, f"systems.{name}")
+
+
+def _splits_have_rows(manifest: Manifest, recipe: Recipe) -> None:
     present = {u.split for u in manifest}
     parts = [manifest.info, *manifest.info.get("corpora", {}).values()]
     needed = ("train", "dev") if any(part.get("no_test") for part in parts) else ("train", "dev", "test")
@@ -34,57 +43,82 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
                 f"'{manifest.corpus}' has no utterance in split '{split}'; a run needs {', '.join(needed)}"
                 + _ways_out(manifest, split)
             )
+
+
+def _two_classes(manifest: Manifest, recipe: Recipe) -> None:
     if len(manifest.labels) < 2:
         raise SerkitError(
             f"'{manifest.corpus}' has one class left, '{''.join(manifest.labels)}', and at least two are "
             "needed: see labels, drop_labels and map_labels"
         )
-    train = manifest.split("train")
-    thin = [label for label, n in train.counts().items() if n < 2]
+
+
+def _enough_of_each_class(manifest: Manifest, recipe: Recipe) -> None:
+    counts = manifest.split("train").counts()
+    thin = [label for label, n in counts.items() if n < 2]
     if thin:
-        others = [label for label, n in train.counts().items() if label != thin[0] and n]
+        others = [label for label, n in counts.items() if label != thin[0] and n]
         close = difflib.get_close_matches(thin[0], others, n=1)
         near = close[0] if close else recordings.near_label(thin[0], CANONICAL_LABELS)
         typo = f", or, if '{near}' is meant, set map_labels={{{thin[0]}: {near}}}" if near else ""
         raise SerkitError(
             f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels{typo}"
         )
+
+
+def _dev_has_labels(manifest: Manifest, recipe: Recipe) -> None:
     if not any(manifest.split("dev").counts().values()):
         raise SerkitError(
             f"no utterance of split 'dev' in '{manifest.corpus}' has a label; networks are selected on dev"
         )
+
+
+def _crossed(manifest: Manifest, recipe: Recipe) -> None:
     if recipe.crossfit is not None:
         crossfit_folds(learned_from(manifest, recipe), recipe.crossfit.folds, recipe.crossfit.seed)
-    if recipe.stack is not None and len(recipe.systems) > 1:
-        label, n = min(train.counts().items(), key=lambda item: item[1])
-        wanted = recipe.stack.folds if recipe.stack.per_class == "auto" else recipe.stack.per_class
-        if n < wanted:
-            raise SerkitError(
-                f"label '{label}' has {n} training clips in '{manifest.corpus}' and the stack needs {wanted}: name it "
-                "in drop_labels, lower stack.folds or stack.per_class, or set stack=null"
-            )
-    for name, system in recipe.systems.items():
-        if system.train.targets == "votes" and not any(u.votes for u in train):
-            gone = (manifest.info.get("labels") or {}).get("votes_all_left_out")
-            why = "has votes for the recipe's labels" if gone else "comes with rater votes"
-            raise SerkitError(
-                f"systems.{name}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; "
-                "set train.targets=labels"
-            )
-        if system.model.parameters.get("attribute_head") or any(loss.name in _OF_ATTRIBUTES for loss in system.losses):
-            _one_scale(manifest, f"systems.{name}")
-            _rated_in_folds(learned_from(manifest, recipe), recipe, f"systems.{name}")
-        if system.train.select == "ccc" and not _rated_twice(train) & _rated_twice(manifest.split("dev")):
-            raise SerkitError(
-                f"systems.{name}: train.select is ccc, and split 'dev' of '{manifest.corpus}' has no two ratings of an "
-                "attribute that split 'train' has; select another metric"
-            )
-        if system.balance == "neutral" and not train.counts().get(NEUTRAL):
-            raise SerkitError(
-                f"systems.{name}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}"
-            )
-        if system.balance == "corpus" and len({u.corpus for u in train}) < 2:
-            raise SerkitError(f"systems.{name}: balance: corpus needs two corpora; give --corpus twice or set it null")
+
+
+def _stacked(manifest: Manifest, recipe: Recipe) -> None:
+    if recipe.stack is None or len(recipe.systems) < 2:
+        return
+    label, n = min(manifest.split("train").counts().items(), key=lambda item: item[1])
+    wanted = recipe.stack.folds if recipe.stack.per_class == "auto" else recipe.stack.per_class
+    if n < wanted:
+        raise SerkitError(
+            f"label '{label}' has {n} training clips in '{manifest.corpus}' and the stack needs {wanted}: name it "
+            "in drop_labels, lower stack.folds or stack.per_class, or set stack=null"
+        )
+
+
+def _has_votes(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
+    if system.train.targets == "votes" and not any(u.votes for u in manifest.split("train")):
+        gone = (manifest.info.get("labels") or {}).get("votes_all_left_out")
+        why = "has votes for the recipe's labels" if gone else "comes with rater votes"
+        raise SerkitError(
+            f"{at}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; set train.targets=labels"
+        )
+
+
+def _learns_attributes(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
+    if system.model.parameters.get("attribute_head") or any(loss.name in _OF_ATTRIBUTES for loss in system.losses):
+        _one_scale(manifest, at)
+        _rated_in_folds(learned_from(manifest, recipe), recipe, at)
+
+
+def _selects_by_ccc(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
+    if system.train.select == "ccc" and not _rated_twice(manifest.split("train")) & _rated_twice(manifest.split("dev")):
+        raise SerkitError(
+            f"{at}: train.select is ccc, and split 'dev' of '{manifest.corpus}' has no two ratings of an "
+            "attribute that split 'train' has; select another metric"
+        )
+
+
+def _balanced(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
+    train = manifest.split("train")
+    if system.balance == "neutral" and not train.counts().get(NEUTRAL):
+        raise SerkitError(f"{at}: balance: neutral needs clips of '{NEUTRAL}'; labels are {list(manifest.labels)}")
+    if system.balance == "corpus" and len({u.corpus for u in train}) < 2:
+        raise SerkitError(f"{at}: balance: corpus needs two corpora; give --corpus twice or set it null")
 
 
 def _rated_in_folds(learned: Manifest, recipe: Recipe, at: str) -> None:

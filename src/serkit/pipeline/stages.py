@@ -139,6 +139,21 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     run.mark("extract")
 
 
+def verify_features(run: Run) -> None:
+    """Read all that the stores of a run's features hold, and compare it with the checksums of what was written.
+
+    Raises:
+        SerkitError: extraction has not run, or items that are no longer what was written; the line names their folder.
+    """
+    for name, features in run.features.items():
+        changed = features.store.verify()
+        if changed:
+            raise SerkitError(
+                f"features '{name}': {len(changed)} of {len(features.store)} items in {features.store.folder} are no "
+                f"longer what was written, first '{changed[0]}'; delete that folder and run extract again"
+            )
+
+
 def _extracted(
     manifest: Manifest,
     encoders: Mapping[str, Encoder],

@@ -105,20 +105,13 @@ def build(
         "features": features,
         "networks": networks,
         "stack": head,
-        "calibration": fitted.to_row(),
-        "unsure_below": calibration.unsure_below(*held),
-        "levels": [vars(level) for level in calibration.levels(*held)],
-        "reliability": calibration.reliability(*held),
+        **_measured(fitted, held),
         "weights": weights,
         "largest_difference": worst,
         "max_clip_s": max_clip_s,
         "hears_calls": hears_calls(run.recipe),
         "licence": {"weights": licence or DATA_LICENCES, "code": "Apache-2.0"},
-        "trained_on": {
-            "corpus": run.manifest.corpus,
-            "manifest": run.manifest.fingerprint,
-            "recipe": run.recipe.fingerprint,
-        },
+        "trained_on": _trained_on(run),
         "calibrated_on": extra,
     }
     files[DIAGRAM] = reliability_diagram(about).encode()
@@ -129,6 +122,21 @@ def build(
     write_bundle(about, files, out)
     size = sum(len(content) for content in files.values())
     return Built(out, chosen, len(networks), size, worst)
+
+
+def _measured(fitted: calibration.Calibration, held: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """The calibration, and what calibrated held-out scores with their truth tell of it."""
+    return {
+        "calibration": fitted.to_row(),
+        "unsure_below": calibration.unsure_below(*held),
+        "levels": [vars(level) for level in calibration.levels(*held)],
+        "reliability": calibration.reliability(*held),
+    }
+
+
+def _trained_on(run: Run) -> dict[str, str]:
+    manifest = run.manifest
+    return {"corpus": manifest.corpus, "manifest": manifest.fingerprint, "recipe": run.recipe.fingerprint}
 
 
 def hears_calls(recipe: Recipe) -> bool:

@@ -1,0 +1,138 @@
+"""A training that is stopped, killed, spread over processes or out of disk ends as one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from made import made_system
+from serkit import training
+from trained import DROPOUT, HARD, content, fit, history
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after):
+    system = made_system(
+        **HARD,
+        **DROPOUT,
+        train={"epochs": 4, "ema": 0.9, "loss_scale": "running_max", "schedule": "cosine", "warmup_steps": 3},
+    )
+
+    def stop(event):
+        if event.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    fit(tmp_path / "whole", system)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", system, on_epoch=stop)
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    torch.manual_seed(99)  # what the process did in between must not matter
+    told = []
+    fit(tmp_path / "cut", system, on_epoch=told.append)
+    assert [e.epoch for e in told] == list(range(stop_after + 1, 5))
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from trained import DROPOUT, HARD, fit
+from made import made_system
+def die(event):
+    if event.epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+import torch
+torch.set_num_threads({threads})
+fit(Path({folder!r}), made_system(**HARD, **DROPOUT, train=dict(epochs=4)), on_epoch=die)
+"""
+
+
+def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path):
+    here = str(Path(__file__).parent)
+    code = KILLED.format(tests=here, folder=str(tmp_path / "cut"), threads=torch.get_num_threads())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    system = made_system(**HARD, **DROPOUT, train={"epochs": 4})
+    fit(tmp_path / "cut", system)
+    fit(tmp_path / "whole", system)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+def test_a_damaged_or_foreign_state_is_passed_over(tmp_path, damage):
+    def stop(event):
+        raise KeyboardInterrupt
+
+    other = made_system(train={"epochs": 2})
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a", other, on_epoch=stop)
+    if damage is not None:
+        (tmp_path / "a" / training.STATE).write_bytes(damage)
+        system = other
+    else:
+        system = made_system(train={"epochs": 2, "lr": 3e-3})
+    told = []
+    fit(tmp_path / "a", system, on_epoch=told.append)
+    fit(tmp_path / "b", system)
+    assert [e.epoch for e in told] == [1, 2]
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    def fill(event):
+        monkeypatch.setattr(training, "write_bytes", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        fit(tmp_path / "cut", on_epoch=fill)
+    monkeypatch.undo()
+    told = []
+    fit(tmp_path / "cut", on_epoch=told.append)
+    assert [e.epoch for e in told] == [2, 3]
+    fit(tmp_path / "whole")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+TWO = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training_stopped import EVEN
+from trained import fit
+network = fit(Path(sys.argv[1]), EVEN)
+import torch.distributed
+assert torch.distributed.get_world_size() == 2
+"""
+
+EVEN = made_system(
+    model={"name": "cross_attention", "hidden": 8, "dropout": 0.0},
+    losses=["cross_entropy"],
+    train={"epochs": 3, "batch_size": 8},
+)
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_course_of_one(tmp_path):
+    """Gradients of the shares of a batch are averaged: with a plain mean that is the batch's own gradient."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path / "two")],
+        capture_output=True,
+        timeout=500,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    fit(tmp_path / "one", EVEN)
+    one, two = history(tmp_path / "one"), history(tmp_path / "two")
+    for name in ("dev_macro_f1", "dev_cross_entropy"):
+        assert [r[name] for r in two] == pytest.approx([r[name] for r in one], abs=1e-4)
