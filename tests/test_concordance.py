@@ -13,6 +13,7 @@ from made import MadeSource, made_config, made_manifest, made_system
 from serkit import pipeline
 from serkit.bootstrap import clusters
 from serkit.combining import MeanLogit
+from serkit.comparison import compare_attributes
 from serkit.concordance import concordance, ratings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
@@ -71,6 +72,28 @@ def test_it_is_the_ccc_of_the_rated_rows_with_an_interval_by_speaker():
     assert found["ccc_arousal"].low == pytest.approx(low, abs=0.03)
     assert found["ccc_arousal"].high == pytest.approx(high, abs=0.03)
     assert found["ccc_arousal"].interval == clusters(list(speakers)).interval(draws)
+
+
+def test_two_systems_are_compared_on_the_same_rated_rows():
+    manifest = rated(speakers=9)
+    near, far = (answered(manifest, "train", noise=x, seed=k, system=f"n{k}") for k, x in enumerate((0.3, 2.0)))
+    found = {d.metric: d for d in compare_attributes([near], [far], [manifest], split="train", draws=200)}
+    assert list(found) == ["ccc_arousal", "ccc_valence", "ccc"]
+    alone = [concordance([t], [manifest], split="train", draws=20) for t in (near, far)]
+    for name, d in found.items():
+        assert (d.value_a, d.value_b) == pytest.approx([m[name].value for m in alone], abs=1e-12)
+        assert d.difference == pytest.approx(d.value_a - d.value_b)
+        assert 0 < d.low < d.difference < d.high
+        assert (d.a, d.b, d.n, d.speakers) == ("n0", "n1", alone[0]["ccc"].n, 7)
+        assert d.p < 0.02
+        assert d.p_permutation == pytest.approx(
+            2 / 128
+        )  # seven speakers can be swapped in 128 ways: this and its mirror
+    # a paired draw knows that equal answers differ by nothing
+    same = compare_attributes([near], [near], [manifest], split="train", draws=50)
+    assert [(d.difference, d.low, d.high, d.p) for d in same] == [(0.0, 0.0, 0.0, 1.0)] * 3
+    plain = dataclasses.replace(far, attributes=None)
+    assert compare_attributes([near], [plain], [manifest], split="train") == ()
 
 
 def test_an_interval_is_drawn_from_the_speakers_who_have_that_rating():

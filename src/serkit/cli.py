@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from serkit import __version__
-from serkit.commands import ablation, adapt, answers, findings, listen, lists, serve, stages
+from serkit.commands import ablation, adapt, answers, explain, findings, listen, lists, serve, stages
 from serkit.errors import SerkitError
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, ablation, findings, lists, answers, adapt, listen, serve):
+for group in (stages, ablation, findings, lists, answers, explain, adapt, listen, serve):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C

@@ -17,10 +17,11 @@ import numpy as np
 
 from serkit import metrics as numbers
 from serkit.bootstrap import Clusters, Units, clusters, percentile_interval, resample, unit_sums
+from serkit.concordance import MEAN, MOMENTS, Rated, ccc_of, name_of, row_moments
 from serkit.errors import SerkitError, did_you_mean
 from serkit.evaluation import Decisions, gather
 from serkit.predictions import Predictions
-from serkit.types import Manifest
+from serkit.types import ATTRIBUTES, Manifest
 
 # distance between no effect and one found four times in five, in standard errors: z(0.975) + z(0.8)
 POWER_80 = 1.959964 + 0.841621
@@ -115,6 +116,66 @@ def compare(
     rows = _differences([first], [second], metrics, draws, seed)
     names = [f.name for f in dataclasses.fields(Difference)]
     return tuple(Difference(**{n: getattr(d, n) for n in names}) for d in rows)
+
+
+def compare_attributes(
+    a: Sequence[Predictions],
+    b: Sequence[Predictions],
+    manifests: Sequence[Manifest],
+    *,
+    split: str,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[Difference, ...]:
+    """Paired differences in CCC between two systems, over the rows that are rated and scored by both.
+
+    Args:
+        a, b: predictions of the systems, one for each fold. manifests: the ratings, likewise. split: which rows.
+        draws: bootstrap resamples and permutations. seed: same seed, same numbers.
+
+    Returns:
+        ``ccc_arousal, ccc_valence, ccc_dominance``, as far as both learned them, and ``ccc``, their mean over the rows
+        where all of these are known; nothing where a system has no attributes.
+    """
+    rated = Rated.of([a, b], manifests, split)
+    if rated is None:
+        return ()
+    measured = np.flatnonzero(rated.known.sum(axis=0) > 1).tolist()
+    asked = [(name_of(ATTRIBUTES[k]), [k]) for k in measured]
+    if measured:
+        asked.append((MEAN, measured))
+    names = (a[0].system, b[0].system)
+    return tuple(_difference_in_ccc(name, places, rated, names, draws, seed) for name, places in asked)
+
+
+def _difference_in_ccc(
+    name: str, places: Sequence[int], rated: Rated, systems: tuple[str, str], draws: int, seed: int
+) -> Difference:
+    """The difference in the mean CCC of some attributes."""
+    rows = np.asarray(rated.known[:, places].all(axis=1))
+    groups = rated.groups(rows)
+    x = rated.truth[rows]
+    parts = [
+        row_moments(x[:, k], answer[rows, k], np.ones(len(x), dtype=bool)) for answer in rated.answers for k in places
+    ]
+    units = unit_sums(np.concatenate(parts, axis=1), groups)
+
+    def values(sums: np.ndarray) -> np.ndarray:
+        """(draws, 2) mean CCC of each system."""
+        found: np.ndarray = ccc_of(sums.reshape(len(sums), 2, len(places), MOMENTS)).mean(axis=-1)
+        return found
+
+    whole = values(np.concatenate(parts, axis=1).sum(axis=0)[None, :])[0]
+    drawn = values(resample(units, draws, np.random.default_rng([seed, 4])))
+    trades, exact = _trades(units.times, draws, np.random.default_rng([seed, 5]))
+    swapped = values(_swapped(units, trades))
+    gaps, null, difference = drawn[:, 0] - drawn[:, 1], swapped[:, 0] - swapped[:, 1], float(whole[0] - whole[1])
+    return Difference(
+        name, *systems, float(whole[0]), float(whole[1]), difference, *percentile_interval(gaps),
+        p=_bootstrap_p(gaps), p_permutation=_permutation_p(null, difference, exact=exact), p_mcnemar=None, p_holm=None,
+        detectable=POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
+        n=len(x), speakers=groups.speakers, interval=_named(groups, draws, 1),
+    )  # fmt: skip
 
 
 def compare_seeds(

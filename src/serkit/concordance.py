@@ -6,6 +6,8 @@ Every clip with a rating takes part, whether it has a label or not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from serkit.predictions import Metric, Predictions
 from serkit.types import ATTRIBUTES, Manifest, Utterance
 
 MEAN = "ccc"
-_MOMENTS = 6  # rows, x, y, x², y², xy
+MOMENTS = 6  # columns of row_moments: rows, x, y, x², y², xy
 
 
 def name_of(attribute: str) -> str:
@@ -25,6 +27,55 @@ def name_of(attribute: str) -> str:
 def ratings(utterances: Sequence[Utterance]) -> np.ndarray:
     """(rows, 3) float64 arousal, valence, dominance of utterances on the corpus's own scale, NaN where unknown."""
     return np.array([u.attributes for u in utterances], dtype=np.float64).reshape(len(utterances), len(ATTRIBUTES))
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Rows that some systems scored, with what raters gave.
+
+    Attributes:
+        truth: (rows, 3) float64 arousal, valence, dominance, NaN where unknown. answers: (rows, 3) of each system.
+        speakers: of each row.
+    """
+
+    truth: np.ndarray
+    answers: tuple[np.ndarray, ...]
+    speakers: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, systems: Sequence[Sequence[Predictions]], manifests: Sequence[Manifest], split: str) -> Self | None:
+        """The rows of a split that all systems scored, of all folds; ``None`` where a system has no attributes.
+
+        Args:
+            systems: of each, predictions of every fold. manifests: one for every fold.
+        """
+        answers: list[list[np.ndarray]] = [[] for _ in systems]
+        truths: list[np.ndarray] = []
+        speakers: list[str | None] = []
+        for fold, manifest in enumerate(manifests):
+            tables = [folds[fold].pooled() for folds in systems]
+            scored = set.intersection(*(set(table.ids) for table in tables))
+            rows = [u for u in manifest if u.split == split and u.id in scored]
+            for found, table in zip(answers, tables, strict=True):
+                attributes = table.take([u.id for u in rows]).attributes
+                if attributes is None:
+                    return None
+                found.append(attributes)
+            truths.append(ratings(rows))
+            speakers += [u.speaker for u in rows]
+        return cls(np.concatenate(truths), tuple(np.concatenate(found) for found in answers), tuple(speakers))
+
+    @property
+    def known(self) -> np.ndarray:
+        """(rows, 3) bool: rated, and answered by every system."""
+        found: np.ndarray = np.isfinite(self.truth)
+        for answer in self.answers:
+            found = found & np.isfinite(answer)
+        return found
+
+    def groups(self, keep: np.ndarray) -> Clusters:
+        """The speakers of the rows where (rows,) ``keep`` is true."""
+        return clusters([s for s, kept in zip(self.speakers, keep, strict=True) if kept])
 
 
 def concordance(
@@ -47,39 +98,27 @@ def concordance(
         challenges on MSP-Podcast rank by; an attribute that nobody rated or the system did not learn is left out.
         ``{}`` of a system without attributes.
     """
-    answers, truths, speakers = [], [], []
-    for table, manifest in zip(predictions, manifests, strict=True):
-        if table.attributes is None:
-            return {}
-        pooled = table.pooled()
-        scored = set(pooled.ids)
-        rows = [u for u in manifest if u.split == split and u.id in scored]
-        answers.append(pooled.take([u.id for u in rows]).attributes)
-        truths.append(ratings(rows))
-        speakers += [u.speaker for u in rows]
-    x, y = np.concatenate(truths), np.concatenate([a for a in answers if a is not None])
-    known = np.isfinite(x) & np.isfinite(y)
+    rated = Rated.of([predictions], manifests, split)
+    if rated is None:
+        return {}
+    x, y, known = rated.truth, rated.answers[0], rated.known
     measured = np.flatnonzero(known.sum(axis=0) > 1)
     if not len(measured):
         return {}
-    moments = np.concatenate([_moments(x[:, k], y[:, k], known[:, k]) for k in measured], axis=1)
-    values = _ccc(moments.sum(axis=0).reshape(len(measured), _MOMENTS))
+    moments = np.concatenate([row_moments(x[:, k], y[:, k], known[:, k]) for k in measured], axis=1)
+    values = ccc_of(moments.sum(axis=0).reshape(len(measured), MOMENTS))
     found = {}
     for k, place in enumerate(measured):
-        rows, own = known[:, place], moments[:, k * _MOMENTS : (k + 1) * _MOMENTS]
-        groups = _groups(speakers, rows)
+        rows, own = known[:, place], moments[:, k * MOMENTS : (k + 1) * MOMENTS]
+        groups = rated.groups(rows)
         found[name_of(ATTRIBUTES[place])] = _metric(
             values[k], _drawn(own[rows], groups, draws, seed)[:, 0], groups, draws
         )
-    there = known[:, measured].any(axis=1)
-    groups = _groups(speakers, there)
+    there = np.asarray(known[:, measured].any(axis=1))
+    groups = rated.groups(there)
     mean = np.nanmean(_drawn(moments[there], groups, draws, seed), axis=1)  # of those that are known in a draw
     found[MEAN] = _metric(values.mean(), mean, groups, draws)
     return found
-
-
-def _groups(speakers: Sequence[str | None], keep: np.ndarray) -> Clusters:
-    return clusters([s for s, kept in zip(speakers, keep, strict=True) if kept])
 
 
 def _metric(value: float, drawn: np.ndarray, groups: Clusters, draws: int) -> Metric:
@@ -87,7 +126,7 @@ def _metric(value: float, drawn: np.ndarray, groups: Clusters, draws: int) -> Me
     return Metric(float(value), *interval, len(groups.index), groups.speakers, groups.interval(draws))
 
 
-def _moments(x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray:
+def row_moments(x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray:
     """(rows, 6) what each row adds; 0 where a rating is unknown. Numbers around 0 lose no digits in products."""
     middle = x[known].mean()
     a, b = np.where(known, x - middle, 0.0), np.where(known, y - middle, 0.0)
@@ -97,11 +136,11 @@ def _moments(x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _drawn(moments: np.ndarray, groups: Clusters, draws: int, seed: int) -> np.ndarray:
     """(draws, attributes) CCC in speaker-bootstrap resamples; NaN where no row of a resample has a rating."""
     sums = resample(unit_sums(moments, groups), draws, np.random.default_rng([seed, 4]))
-    sums = sums.reshape(draws, -1, _MOMENTS)
-    return np.where(sums[..., 0] > 0, _ccc(sums), np.nan)
+    sums = sums.reshape(draws, -1, MOMENTS)
+    return np.where(sums[..., 0] > 0, ccc_of(sums), np.nan)
 
 
-def _ccc(sums: np.ndarray) -> np.ndarray:
+def ccc_of(sums: np.ndarray) -> np.ndarray:
     """(...) CCC from (..., 6) sums of 1, x, y, x², y² and xy; 0 where both are constant or no row is known."""
     n = np.maximum(sums[..., :1], 1.0)
     x, y, xx, yy, xy = np.moveaxis(sums[..., 1:] / n, -1, 0)

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import serkit
-from serkit import pipeline
+from serkit import cli, pipeline
 from serkit.combining import align
+from serkit.commands import stages
 from serkit.corpora.toy import toy
 from serkit.pipeline import Run
 from serkit.recipe import parse_recipe
@@ -170,3 +172,23 @@ def test_a_model_without_them_has_none(toy_root: Path) -> None:
     assert found.attributes == {}
     assert found.to_row()["attributes"] == {}
     assert formats.header("csv", ("a", "b"), timeline=False) == "path,label,confidence,abstain,a,b\n"
+
+
+def test_the_command_line_tells_and_compares_the_ccc(
+    rated: tuple[Run, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = rated
+    stages._summary(run.folder)
+    told = capsys.readouterr().out
+    tree = json.loads((run.folder / "report" / "report.json").read_text(encoding="utf-8"))
+    header, *lines = told.splitlines()
+    assert header.endswith("test CCC")
+    last = {row.split()[0]: row.split()[-1] for row in lines if row.split()[0] in tree["systems"]}
+    assert last["one"] == f"{tree['systems']['one']['test']['ccc']['value']:.3f}"
+    assert last["three"] == "-"
+    command = ["compare", str(run.folder), str(run.folder), "--system-a", "one", "--system-b", "two", "--draws", "20"]
+    rows = json.loads(CliRunner().invoke(cli.app, [*command, "--json"]).stdout)
+    found = {row["metric"]: row for row in rows}
+    assert found["ccc"]["value_a"] == pytest.approx(found["ccc_arousal"]["value_a"])  # the only one that both learned
+    assert found["ccc_arousal"]["value_b"] == pytest.approx(tree["systems"]["two"]["test"]["ccc_arousal"]["value"])
+    assert "  ccc_arousal " in CliRunner().invoke(cli.app, command).stdout

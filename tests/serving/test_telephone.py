@@ -1,22 +1,24 @@
-"""The model for calls that comes with serkit, and the note that sends calls to it."""
+"""The model for calls that comes with serkit, which answers them in place of the default one."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import serkit
+from serkit.errors import SerkitError
 from serkit.recipe import load_recipe, parse_recipe
 from serkit.serving import adapting
 from serkit.serving.building import hears_calls
-from serkit.serving.bundle import names, open_bundle
+from serkit.serving.bundle import NAMED, names, open_bundle
 from serkit.serving.http.answering import Answerer
 from serkit.serving.http.worker import Task
-from serkit.serving.predictor import NARROW
+from serkit.serving.predictor import NARROW, SENT
 
 from .signals import GOLDEN, voice, wav
 
@@ -41,27 +43,64 @@ def test_bundles_say_whether_calls_were_among_their_training() -> None:
     assert not hears_calls(load_recipe("ueda2025"))
 
 
-@pytest.mark.parametrize(("rate", "noted"), [(8000, True), (16000, False), (44100, False)])
-def test_a_recording_of_8_khz_is_sent_to_it(rate: int, noted: bool, tmp_path: Path) -> None:
+def call(rate: int = 8000, seconds: float = 2.0, seed: int = 0) -> np.ndarray:
+    return voice(seconds, seed=seed)[:: 16000 // rate or 1]
+
+
+@pytest.mark.parametrize(("rate", "sent"), [(8000, True), (16000, False), (44100, False)])
+def test_recordings_of_8_khz_are_answered_by_it_in_place_of_default(rate: int, sent: bool, tmp_path: Path) -> None:
     path = tmp_path / "call.wav"
-    path.write_bytes(wav(voice(2.0)[:: 16000 // rate or 1], rate=rate))
-    model = serkit.load("default")
-    assert (NARROW in model.predict(path).notes) is noted
-    assert (NARROW in model.predict(path.read_bytes(), by="channel").notes) is noted
-    assert NARROW not in serkit.load("telephone").predict(path).notes
-    assert NARROW not in serkit.load(GOLDEN).predict(path).notes
-    chunk = voice(2.0)[:: 16000 // rate or 1]
-    both = np.stack([chunk, chunk], axis=1)
-    assert (NARROW in model.predict(both, rate_hz=rate).notes) is noted
-    assert (NARROW in model.predict(wav(both, rate=rate), by="channel").notes) is noted
+    path.write_bytes(wav(call(rate), rate=rate))
+    model, telephone = serkit.load("default"), serkit.load("telephone")
+    both = np.stack([call(rate), call(rate)], axis=1)
+    for recording, options in (
+        (path, {}),
+        (path.read_bytes(), {"by": "segment"}),
+        (call(rate), {"rate_hz": rate, "by": "window", "window_s": 1.0, "hop_s": 0.5}),
+        (both, {"rate_hz": rate}),
+        (wav(both, rate=rate), {"by": "channel"}),
+        (path, {"threshold": 0.5, "labels": ["anger", "fear", "sadness"]}),
+    ):
+        found = model.predict(recording, **options)
+        wanted = (telephone if sent else serkit.load("default", calls="none")).predict(recording, **options)
+        assert found == replace(wanted, notes=found.notes)
+        assert [n for n in found.notes if n not in wanted.notes] == [SENT.format(name="telephone")] * sent
+    assert model.predict_proba([path, wav(voice(1.0))])[0] == pytest.approx(
+        list((telephone if sent else model).predict(path, by="clip").probabilities.values()), abs=1e-5
+    )
+    stream = model.stream(rate_hz=rate)
+    stream.push(call(rate))
+    stream.finish()
+    assert stream.prediction.model == (telephone if sent else model).id
+    assert model.explain(path).model == (telephone if sent else model).id
 
 
-def test_a_batch_of_the_service_says_what_a_clip_alone_is_told() -> None:
+def test_only_default_by_its_name_has_one_unless_it_is_said(tmp_path: Path) -> None:
+    narrow = call()
+    plain = serkit.load("default", calls="none")
+    assert plain.predict(narrow, rate_hz=8000).model == plain.id
+    assert NARROW in plain.predict(narrow, rate_hz=8000).notes
+    assert serkit.load("telephone").calls is None
+    copied = tmp_path / "default.zip"
+    copied.write_bytes((NAMED / "default.zip").read_bytes())
+    assert serkit.load(copied).calls is None
+    assert serkit.load(copied, calls="telephone").predict(narrow, rate_hz=8000).model == serkit.load("telephone").id
+    with pytest.raises(SerkitError, match=r"calls: 'tiny' answers with anger, fear, .* expected what 'default'"):
+        serkit.load("default", calls=GOLDEN)
+    with pytest.raises(SerkitError, match=r"no bundle 'telefone'.*did you mean 'telephone'"):
+        serkit.load("default", calls="telefone")
+
+
+def test_a_batch_of_the_service_answers_each_clip_by_its_own_model() -> None:
     answering = Answerer("default")
-    clips = [Task(wav(voice(1.5, seed=k)[::2], rate=8000)) for k in range(3)]
-    [alone] = answering.predict(clips[:1], [None], lambda heard_s: None)
-    for together in answering.predict(clips, [None] * 3, lambda heard_s: None):
-        assert together["notes"] == alone["notes"] == [NARROW]
+    clips = [Task(wav(call(16000 if k % 2 else 8000, 1.5, seed=k), rate=16000 if k % 2 else 8000)) for k in range(4)]
+    alone = [answering.predict([clip], [None], lambda heard_s: None)[0] for clip in clips]
+    for k, (together, one) in enumerate(zip(answering.predict(clips, [None] * 4, lambda s: None), alone, strict=True)):
+        assert together["notes"] == one["notes"] == ([] if k % 2 else [SENT.format(name="telephone")])
+        assert together["label"] == one["label"]
+        scores = [list(found["scores"].values()) for found in (together, one)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+    assert Answerer("default", "none").predict(clips[:1], [None], lambda s: None)[0]["notes"] == [NARROW]
 
 
 def test_a_model_adapted_to_calls_does_not_send_them_away(tmp_path: Path) -> None:
@@ -75,10 +114,17 @@ def test_a_model_adapted_to_calls_does_not_send_them_away(tmp_path: Path) -> Non
 def test_the_command_says_it_once_for_a_folder(tmp_path: Path) -> None:
     for k in range(3):
         (tmp_path / f"{k}.wav").write_bytes(wav(voice(1.5, seed=k)[::2], rate=8000))
-    done = subprocess.run(
-        [sys.executable, "-m", "serkit", "predict", str(tmp_path), "--format", "csv"],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    assert done.stdout.count("\n") == 4
-    assert done.stderr.count(NARROW) == 1
-    assert "same for 2 more" in done.stderr
+
+    def asked(*words: str) -> tuple[str, str]:
+        command = [sys.executable, "-m", "serkit", "predict", str(tmp_path), "--format", "csv", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        return done.stdout, done.stderr
+
+    answers, said = asked()
+    assert answers.count("\n") == 4
+    assert said.count(SENT.format(name="telephone")) == 1
+    assert "2 more" in said
+    assert asked("--model", "telephone")[0] == answers
+    answers, said = asked("--calls", "none")
+    assert said.count(NARROW) == 1
+    assert asked("--model", "telephone")[0] != answers

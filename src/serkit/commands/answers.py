@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from serkit.errors import SerkitError
-from serkit.serving.results import THRESHOLD_MEANS
+from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
 
 class Format(StrEnum):
@@ -83,6 +83,7 @@ def predict(
         list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
     ],
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.", is_eager=True)] = "default",
+    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     format_: Annotated[
         Format | None, typer.Option("--format", help="Output format [default: by the extension of --out, else table].")
     ] = None,
@@ -119,7 +120,7 @@ def predict(
     _ = version
     chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
     asked = pool.Asked(
-        inputs=tuple(inputs), model=model, kind=None if format_ is None else format_.value,
+        inputs=tuple(inputs), model=model, calls=calls, kind=None if format_ is None else format_.value,
         timeline=timeline or by not in (None, Division.clip),
         labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,
         window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs, asr=asr,

@@ -87,6 +87,7 @@ def compare(
     """Paired differences between two runs, or two cross-validations with their folds pooled, with intervals."""
     from serkit import pipeline
     from serkit.comparison import compare as paired
+    from serkit.comparison import compare_attributes
     from serkit.types import SPLITS
 
     if split not in SPLITS:
@@ -108,14 +109,18 @@ def compare(
         )
     names = [_default_system(runs[0], s) for runs, s in zip(sides, (system_a, system_b), strict=True)]
     tables = [[r.predictions(n, split) for r in runs] for runs, n in zip(sides, names, strict=True)]
-    found = paired(tables[0], tables[1], [r.manifest for r in sides[0]], split=split, draws=draws)
+    manifests = [r.manifest for r in sides[0]]
+    found = paired(tables[0], tables[1], manifests, split=split, draws=draws)
+    rated = compare_attributes(tables[0], tables[1], manifests, split=split, draws=draws)
     if as_json:
-        typer.echo(json.dumps([d.to_row() for d in found], indent=1))
+        typer.echo(json.dumps([d.to_row() for d in (*found, *rated)], indent=1))
         return
     typer.echo(f"{a.name}:{names[0]} against {b.name}:{names[1]}, {split}, n = {found[0].n}")
-    for d in found:
+    if rated and rated[-1].n != found[0].n:
+        typer.echo(f"  CCC is of rated clips: n = {rated[-1].n}")
+    for d in (*found, *rated):
         typer.echo(
-            f"  {d.metric:12} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
+            f"  {d.metric:13} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
             f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
         )
 

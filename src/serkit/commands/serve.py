@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from serkit.serving.results import CALLS_MEANS
+
 _PACKAGES = {
     "fastapi": "fastapi",
     "uvicorn": "uvicorn",
@@ -24,6 +26,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def serve(
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 for a free one.", min=0, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(help="Worker processes; 0: one per core.", min=0)] = 0,
@@ -53,13 +56,14 @@ def serve(
     """Serve a model over HTTP: recordings, long files as jobs, streams over WebSocket, and a web page."""
     _check_packages()
     from serkit.processes import cores
-    from serkit.serving.bundle import open_bundle
+    from serkit.serving.bundle import for_calls, open_bundle
     from serkit.serving.http.server import serve as run
     from serkit.serving.http.settings import PAGE, ServiceSettings, read_keys
 
-    open_bundle(model)
+    for_calls(open_bundle(model), model, calls)  # refused before anything is started
     settings = ServiceSettings(
-        model=model, workers=workers or cores(), batch=batch, concurrency=concurrency, queue=queue, streams=streams,
+        model=model, calls=calls, workers=workers or cores(), batch=batch, concurrency=concurrency,
+        queue=queue, streams=streams,
         max_mb=max_mb, max_minutes=max_minutes, job_max_mb=job_max_mb, job_max_minutes=job_max_minutes,
         timeout_s=timeout, read_s=read_timeout, grace_s=grace, keys=read_keys(api_key, api_key_file),
         origins=tuple(allow_origin or ()), page=PAGE if page else None,

@@ -220,14 +220,18 @@ def _summary(folder: Path) -> None:
     source = read(folder / "report")
     tree = source.tree
     width = max(len(name) for name in tree["systems"]) + 2
-    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}")
+    rated = any("ccc" in numbers for splits in tree["systems"].values() for numbers in splits.values())
+    ccc_title = f"{'test CCC':>10}" if rated else ""
+    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}{ccc_title}")
     for name, splits in tree["systems"].items():
         dev, test = splits.get("dev", {}), splits.get("test", {})
         uar = test.get("uar")
         interval = f"[{uar['low']:.3f}, {uar['high']:.3f}]" if uar else "-"
         cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
         cells.append(f"{uar['value']:.3f}" if uar else "-")
-        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}")
+        ccc = f"{test['ccc']['value']:.3f}" if "ccc" in test else "-"
+        last = f"{ccc:>10}" if rated else ""
+        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
     answers = folder / "predictions" / f"{source.lead}.test.parquet"
     if source.split == "dev":
         typer.echo(f"{source.why_dev}" + (f"; its predictions are in {answers}" if answers.is_file() else ""))

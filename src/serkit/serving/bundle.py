@@ -43,6 +43,7 @@ FORMAT = 2  # the newest that is read; 1 is written where nothing is adapted, so
 HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safetensors"
 INPUTS, ADAPTED = "inputs.safetensors", "adapted.safetensors"
 NAMED = Path(__file__).resolve().parents[1] / "bundles"
+CALLS = {"default": "telephone"}  # of the bundles that come with serkit: which one answers calls in place of which
 SUFFIXES = (".zip", ".serkit")
 
 
@@ -241,6 +242,29 @@ def open_bundle(source: str | Path) -> Bundle:
     if head["format"] > FORMAT:
         raise SerkitError(f"{path} was written by a later serkit ({head.get('serkit')}); upgrade to read it")
     return Bundle(head, read, str(path))
+
+
+def for_calls(bundle: Bundle, source: str | Path, calls: str | Path) -> Bundle | None:
+    """The bundle that answers recordings of 8 kHz or less in place of another one; ``None`` where that one does.
+
+    Args:
+        bundle, source: the other one, and how it was named. calls: a bundle, ``none``, or ``auto``: ``telephone`` for
+            ``default``, where that is meant by its name.
+
+    Raises:
+        SerkitError: no such bundle, or it has other labels or attributes.
+    """
+    if calls == "auto":
+        calls = "none" if Path(source).exists() else CALLS.get(str(source), "none")
+    if calls == "none":
+        return None
+    found = open_bundle(calls)
+    if (found.labels, found.attributes) != (bundle.labels, bundle.attributes):
+        raise SerkitError(
+            f"calls: '{found.name}' answers with {', '.join((*found.labels, *found.attributes))}, expected what "
+            f"'{bundle.name}' answers with: {', '.join((*bundle.labels, *bundle.attributes))}"
+        )
+    return found
 
 
 def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) -> Path:

@@ -161,7 +161,7 @@ class ChannelStream:
 
     def _whole(self, alone: Sequence[Prediction]) -> Prediction:
         labels = tuple(alone[0].probabilities)
-        cut = self._model.unsure_below(labels, self._settings.threshold)
+        cut = self._model.for_rate(self.remarks.rate_hz).unsure_below(labels, self._settings.threshold)
         speakers = tuple(
             summed_up(speaker_of(k), p.numbers, p, p.segments, "channel", cut, p.speech_s) for k, p in enumerate(alone)
         )

@@ -36,7 +36,8 @@ class Asked:
     """The options of ``serkit predict``.
 
     Attributes:
-        inputs: files, folders, or ``-``. model: name or place of a bundle. timeline: parts too.
+        inputs: files, folders, or ``-``. model: name or place of a bundle. calls: the one for recordings of 8 kHz or
+            less. timeline: parts too.
         kind: format; ``None``: what the name of ``out`` ends in, else a table.
         labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
         vad: how speech is found. rttm, transcript, asr, diariser, language: see
@@ -45,6 +46,7 @@ class Asked:
 
     inputs: tuple[str, ...]
     model: str = "default"
+    calls: str = "auto"
     kind: str | None = None
     timeline: bool = False
     labels: tuple[str, ...] | None = None
@@ -68,7 +70,7 @@ class Worker:
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self.model: Model = load(asked.model)
+        self.model: Model = load(asked.model, calls=asked.calls)
         self._beside: Beside | None = None
         if any(x is not None for x in (asked.rttm, asked.transcript, asked.asr, asked.diariser, asked.language)):
             from serkit.serving.hearing import Beside

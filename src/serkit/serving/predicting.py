@@ -245,7 +245,8 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
         beside = {"rttm": stamp(asked.rttm), "transcript": [str(words)]}
     else:
         beside = {"rttm": stamp(asked.rttm), "transcript": stamp(words)}
-    return {"model": model.id, **{name: getattr(asked, name) for name in names}, **beside}
+    calls = None if model.calls is None else model.calls.fingerprint
+    return {"model": model.id, "calls": calls, **{name: getattr(asked, name) for name in names}, **beside}
 
 
 def _check_out(out: Path, files: Sequence[str]) -> None:

@@ -18,10 +18,12 @@ import numpy as np
 from serkit import audio, calibration
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.remarks import Remarks
 from serkit.serving import inputs
-from serkit.serving.bundle import Bundle, open_bundle
+from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.channels import ChannelStream, open_stream
 from serkit.serving.classifier import Classifier
+from serkit.serving.explanation import Explanation
 from serkit.serving.inputs import Recording
 from serkit.serving.pieces import standing_for
 from serkit.serving.results import By, Prediction
@@ -33,24 +35,31 @@ from serkit.serving.timeline import Turn
 MAX_S = 12 * 3600.0
 CALL_HZ = 8000.0
 NARROW = (
-    "a recording of 8 kHz or less, as calls are, and the model was trained on wider ones: it is right less often here "
-    "than its card says; the model 'telephone' was trained on calls too"
+    "recording of 8 kHz or less, like a call, but the model was trained on wider bandwidth: it is less accurate here "
+    "than its card says; the model 'telephone' was also trained on calls"
 )
+SENT = "recording of 8 kHz or less: answered by the model '{name}', which was also trained on telephone calls"
 TEXT_UNREAD = "this model does not use text: the given text was ignored"
 NO_TEXT = "this model uses text and none was given: an empty text was used"
 
 
-def load(source: str | Path = "default", *, threads: int = 1, max_s: float | None = MAX_S) -> Model:
+def load(
+    source: str | Path = "default", *, threads: int = 1, max_s: float | None = MAX_S, calls: str | Path = "auto"
+) -> Model:
     """Load a bundle: a folder, a file, or the name of one that comes with serkit.
 
     Args:
         source: ``default``, or where a bundle lies. threads: of each network in onnxruntime.
         max_s: recordings longer than this are refused.
+        calls: the bundle that answers recordings of 8 kHz or less in its place; ``none``: this one does; ``auto``:
+            ``telephone`` does in place of ``default``, where that is meant by its name.
 
     Raises:
-        SerkitError: no such bundle, damaged, or of a later serkit; weights its encoders need are not to be had.
+        SerkitError: no such bundle, damaged, or of a later serkit; weights its encoders need are not to be had; a
+            bundle for calls that has other labels.
     """
-    return Model(open_bundle(source), threads=threads, max_s=max_s)
+    bundle = open_bundle(source)
+    return Model(bundle, threads=threads, max_s=max_s, calls=for_calls(bundle, source, calls))
 
 
 class Model(Classifier):
@@ -58,6 +67,7 @@ class Model(Classifier):
 
     Args:
         bundle: what it is. threads: of each network. max_s: longest recording.
+        calls: what answers recordings of 8 kHz or less in its place; loaded when it is needed.
 
     Attributes:
         labels: class order. classes_: the same as an array, as scikit-learn has it.
@@ -66,8 +76,12 @@ class Model(Classifier):
         scorer: what computes the probabilities of a clip. thresholds: which of them are unsure.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1, max_s: float | None = MAX_S) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int = 1, max_s: float | None = MAX_S, calls: Bundle | None = None
+    ) -> None:
         self.bundle, self._max_s = bundle, max_s
+        self.calls, self._threads, self._stands_in = calls, threads, False
+        self._for_calls: Model | None = None
         self.scorer, self.thresholds = Scorer(bundle, threads=threads), Thresholds(bundle)
         self.labels = bundle.labels
         self.classes_ = np.array(bundle.labels)
@@ -77,6 +91,15 @@ class Model(Classifier):
 
     def __repr__(self) -> str:
         return f"Model({self.id}: {', '.join(self.labels)})"
+
+    def for_rate(self, rate_hz: float) -> Model:
+        """What answers recordings of a sampling rate: the model for calls at 8 kHz or less, if there is one."""
+        if self.calls is None or not 0 < rate_hz <= CALL_HZ:
+            return self
+        if self._for_calls is None:
+            self._for_calls = Model(self.calls, threads=self._threads, max_s=self._max_s)
+            self._for_calls._stands_in = True
+        return self._for_calls
 
     @overload
     def predict(self, recording: list[Any] | tuple[Any, ...], *, rate_hz: float | None = None) -> np.ndarray: ...
@@ -192,24 +215,24 @@ class Model(Classifier):
         if len(words) != len(many):
             raise SerkitError(f"{len(many)} recordings and {len(words)} texts: expected one for each")
         found = np.zeros((len(many), len(self.labels)))
-        clips: dict[int, np.ndarray] = {}
+        clips: dict[Model, dict[int, np.ndarray]] = {}
         for k, (recording, text) in enumerate(zip(many, words, strict=True)):
             rate = rate_hz if isinstance(recording, np.ndarray) else None
-            begin = recording.tell() if isinstance(recording, io.IOBase) else 0
-            clip = inputs.whole(self._blocks(recording, rate), self.max_clip_s)
+            begin, remarks = recording.tell() if isinstance(recording, io.IOBase) else 0, Remarks()
+            clip = inputs.whole(self._blocks(recording, rate, remarks), self.max_clip_s)
             if clip is not None:
-                clips[k] = clip
+                clips.setdefault(self.for_rate(remarks.rate_hz), {})[k] = clip
                 continue
             if isinstance(recording, io.IOBase):
                 recording.seek(begin)
             found[k] = list(self.predict(recording, rate_hz=rate, text=text, by="clip").probabilities.values())
-        if clips:
-            scored = self.scorer.several(list(clips.values()), [words[k] for k in clips])
-            found[list(clips)] = scored[:, : len(self.labels)]
+        for model, some in clips.items():
+            scored = model.scorer.several(list(some.values()), [words[k] for k in some])
+            found[list(some)] = scored[:, : len(self.labels)]
         return found
 
     def embed(self, recording: Recording, *, rate_hz: float | None = None, text: str | None = None) -> np.ndarray:
-        """(dim,) float32: the networks' embeddings, each of length 1, one after the other.
+        """(dim,) float32: the networks' embeddings, each of length 1, one after the other, whatever the sampling rate.
 
         Of a recording longer than ``max_clip_s`` each is the mean over its stretches of speech, by the speech in them.
         """
@@ -217,6 +240,12 @@ class Model(Classifier):
         for weight, clip in standing_for(self._blocks(recording, rate_hz), self.max_clip_s):
             sums = [total + weight * one for total, one in zip(sums, self.scorer.embedded(clip, text), strict=True)]
         return np.concatenate([inputs.of_length_1(total) for total in sums])
+
+    def explain(self, recording: Recording, **options: Any) -> Explanation:
+        """Why the answer to a clip is what it is: see :func:`serkit.serving.explaining.explain` for the options."""
+        from serkit.serving.explaining import explain
+
+        return explain(self, recording, **options)
 
     def stream(
         self, *, rate_hz: float = SAMPLE_RATE_HZ, partial_s: float | None = 1.0, by: By = "segment", **options: Any
@@ -241,7 +270,7 @@ class Model(Classifier):
     def notes(self, text: str | None, sentences: Sequence[Turn], rate_hz: float = 0.0) -> tuple[str, ...]:
         """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
         narrow = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
-        found = (NARROW,) * narrow
+        found = (NARROW,) * narrow + (SENT.format(name=self.bundle.name),) * self._stands_in
         if text is not None and not self.reads_text:
             return (*found, TEXT_UNREAD)
         return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found
@@ -273,12 +302,15 @@ class Model(Classifier):
                 raise SerkitError(f"predict has no option '{key}'" + did_you_mean(key, known))
         return StreamSettings(**{"max_s": self._max_s, **options})
 
-    def _blocks(self, recording: Recording, rate_hz: float | None) -> Generator[np.ndarray]:
-        """(samples,) float32 mono 16 kHz, in order."""
-        recording = inputs.known(recording)
+    def _blocks(
+        self, recording: Recording, rate_hz: float | None, remarks: Remarks | None = None
+    ) -> Generator[np.ndarray]:
+        """(samples,) float32 mono 16 kHz, in order. ``remarks`` learn the recording's own sampling rate."""
+        recording, remarks = inputs.known(recording), Remarks() if remarks is None else remarks
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
+            remarks.rate_hz = rate_hz
             yield audio.to_mono_16k(inputs.refuse_empty(recording), rate_hz)
         else:
-            yield from audio.blocks(recording, max_s=self._max_s)
+            yield from audio.blocks(recording, max_s=self._max_s, remarks=remarks)

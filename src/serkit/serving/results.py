@@ -14,6 +14,9 @@ THRESHOLD_MEANS = (
     "Answers are 'unsure' below the smallest confidence at and above which answers were right at least this often on "
     "held-out speakers [default: where answers of that confidence were more often wrong than right]."
 )
+CALLS_MEANS = (
+    "Bundle for recordings of 8 kHz or less; none: --model answers them too; auto: telephone, where --model is default."
+)
 BYS = ("clip", "segment", "window", "sentence", "turn", "channel")
 
 

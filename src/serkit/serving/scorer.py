@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from serkit.serving.bundle import Bundle
 from serkit.types import ATTRIBUTES
 
 Features = dict[str, np.ndarray]  # (time, dim) float32 by feature
+Modality = Literal["audio", "text"]
 Logits = dict[tuple[str, str], np.ndarray]  # (rows, classes), attributes beside them, by system and model
 
 
@@ -44,14 +45,14 @@ class Scorer:
         self.reads_text = any(e.spec.modality == "text" for e in self._encoders.values())
         self._last: tuple[Features, Logits] | None = None  # the features answered last, and how
 
-    def heard(self, samples: np.ndarray, text: str | None) -> Features:
-        """Features of (samples,) float32 mono 16 kHz as the encoders give them."""
-        return compute(without_offset(samples), self._encoders, text=text or "")
+    def heard(self, samples: np.ndarray, text: str | None, *, only: Modality | None = None) -> Features:
+        """Features of (samples,) float32 mono 16 kHz as the encoders give them, or those of one modality alone."""
+        asked = {name: e for name, e in self._encoders.items() if only in (None, e.spec.modality)}
+        return compute(without_offset(samples), asked, text=text or "")
 
     def features(self, samples: np.ndarray, text: str | None) -> Features:
         """Features as the networks see them: those that were heard, moved where the bundle is adapted."""
-        found = self.heard(samples, text)
-        return found if self._bundle.adaptation is None else self._bundle.adaptation.apply(found)
+        return self._adapted(self.heard(samples, text))
 
     def one(self, samples: np.ndarray, text: str | None) -> np.ndarray:
         """(1, classes + attributes) calibrated probabilities, then attributes, of (samples,) float32 mono 16 kHz.
@@ -67,8 +68,23 @@ class Scorer:
 
     def several(self, clips: Sequence[np.ndarray], texts: Sequence[str | None]) -> np.ndarray:
         """(clips, classes + attributes) as :meth:`one`, the networks run once on all clips together."""
-        rows = [self.features(clip, text) for clip, text in zip(clips, texts, strict=True)]
-        return self._combined(self.logits(rows, {}), len(rows))
+        rows = [self.heard(clip, text) for clip, text in zip(clips, texts, strict=True)]
+        return self.answered(rows)
+
+    def answered(self, rows: Sequence[Features]) -> np.ndarray:
+        """(clips, classes + attributes) as :meth:`several`, of clips whose features were :meth:`heard` already."""
+        return self._combined(self.logits([self._adapted(row) for row in rows], {}), len(rows))
+
+    def alone(self, samples: np.ndarray, text: str | None) -> list[tuple[str, np.ndarray]]:
+        """Each system's (classes,) probabilities of a clip: the mean logit of its networks, not calibrated."""
+        logits = self.logits([self.features(samples, text)], {})
+        n = len(self._bundle.labels)
+        found = []
+        for system in dict.fromkeys(system for system, _ in logits):
+            mean = np.mean([values[0, :n] for (of, _), values in logits.items() if of == system], axis=0)
+            shares = np.exp(mean - mean.max())
+            found.append((system, shares / shares.sum()))
+        return found
 
     def embedded(self, samples: np.ndarray, text: str | None) -> list[np.ndarray]:
         """Each network's (dim,) float32 embedding of a clip, of length 1."""
@@ -114,6 +130,9 @@ class Scorer:
             key: onnxruntime.InferenceSession(self._bundle.read(entry.file), options, providers=providers)
             for key, entry in self.entries.items()
         }
+
+    def _adapted(self, features: Features) -> Features:
+        return features if self._bundle.adaptation is None else self._bundle.adaptation.apply(features)
 
     def _known(self, features: Features, logits: Logits, asked: Features) -> Logits:
         """Of logits for some features, those that hold for others too: of networks that read none that differ."""

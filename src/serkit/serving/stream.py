@@ -133,17 +133,14 @@ class Stream:
     def __init__(self, model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None) -> None:
         if settings.by == "channel":
             raise SerkitError("by 'channel' is several streams: see serkit.serving.channels.ChannelStream")
-        self._model, self._settings = model, settings
+        self._settings = settings
         self.remarks = Remarks() if remarks is None else remarks
         self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
-        self._columns = model.columns(settings.labels)
-        self._labels = tuple(model.labels[k] for k in self._columns)
-        self._cut = model.unsure_below(self._labels, settings.threshold)
+        self._ask(model)
         self._to_16k = _resampler(rate_hz, self.remarks)
         self._segmenter = Segmenter(settings.segments)
         self._cutter = self._make_cutter()
         self._recent, self._head = Recent(), Recent()
-        self._longest = round(model.max_clip_s * SAMPLE_RATE_HZ)
         self._waiting: list[Piece] = []  # with by="clip": scored only once the recording is too long for one answer
         self._parts: dict[int, list[tuple[int, int, np.ndarray]]] = {}
         self._states: dict[str | None, Hysteresis] = {}
@@ -155,6 +152,14 @@ class Stream:
         self._scored: tuple[int, int, str | None, np.ndarray] | None = None  # the last stretch, and its answer
         self._done = False
         self.work_s = 0.0
+
+    def _ask(self, model: Model) -> None:
+        """From now on, this model answers."""
+        self._model = model
+        self._columns = model.columns(self._settings.labels)
+        self._labels = tuple(model.labels[k] for k in self._columns)
+        self._cut = model.unsure_below(self._labels, self._settings.threshold)
+        self._longest = round(model.max_clip_s * SAMPLE_RATE_HZ)
 
     @property
     def heard_s(self) -> float:
@@ -235,6 +240,8 @@ class Stream:
 
     def _hear(self, samples: np.ndarray, cut: Callable[[], list[Piece]]) -> list[StreamEvent]:
         began = time.perf_counter()
+        if not self._recent.end:  # a file is open by now, and has told its sampling rate
+            self._ask(self._model.for_rate(self.remarks.rate_hz))
         self._recent.push(samples)
         limit = self._settings.max_s
         if limit is not None and self.heard_s > limit:

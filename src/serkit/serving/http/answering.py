@@ -40,11 +40,11 @@ class Answerer:
     """A model, and the streams that are open.
 
     Args:
-        source: name or place of a bundle.
+        source: name or place of a bundle. calls: see :func:`serkit.serving.predictor.load`.
     """
 
-    def __init__(self, source: str) -> None:
-        self.model = load(source, max_s=None)
+    def __init__(self, source: str, calls: str = "auto") -> None:
+        self.model = load(source, max_s=None, calls=calls)
         self.model.score_one(np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), None, self.model.columns(None))
         self._streams: dict[str, tuple[Stream | ChannelStream, np.dtype[Any], int, float, str | None]] = {}
 
@@ -79,16 +79,27 @@ class Answerer:
                     found[k] = self._row(task, self._long(source, task, settings, tell))
                 except SerkitError as error:
                     found[k] = _failure(error, source)
-        if short:
-            texts = [str(tasks[k].options.get("text") or "") for k, *_ in short]
-            rows = self.model.score_clips([clip for _, clip, *_ in short], texts)
-            for (k, clip, settings, remarks), text, row in zip(short, texts, rows, strict=True):
-                try:
-                    stream = Stream(_Scored(self.model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
-                    found[k] = self._row(tasks[k], _finished(stream, clip))
-                except SerkitError as error:
-                    found[k] = _failure(error, None)
+        for model in dict.fromkeys(self.model.for_rate(remarks.rate_hz) for *_, remarks in short):
+            some = [clip for clip in short if self.model.for_rate(clip[3].rate_hz) is model]
+            self._together(model, some, tasks, found)
         return found
+
+    def _together(
+        self,
+        model: Model,
+        clips: Sequence[tuple[int, np.ndarray, StreamSettings, Remarks]],
+        tasks: Sequence[Task],
+        found: list[dict[str, Any] | Failure],
+    ) -> None:
+        """Answer clips, the networks run once on all of them; each answer takes its place in ``found``."""
+        texts = [str(tasks[k].options.get("text") or "") for k, *_ in clips]
+        rows = model.score_clips([clip for _, clip, *_ in clips], texts)
+        for (k, clip, settings, remarks), text, row in zip(clips, texts, rows, strict=True):
+            try:
+                stream = Stream(_Scored(model, len(clip), text, row), SAMPLE_RATE_HZ, settings, remarks)
+                found[k] = self._row(tasks[k], _finished(stream, clip))
+            except SerkitError as error:
+                found[k] = _failure(error, None)
 
     def open(self, key: str, start: dict[str, Any], max_s: float) -> Failure | None:
         """Begin a stream."""

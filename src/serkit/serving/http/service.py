@@ -51,13 +51,20 @@ class Service:
         """
         asked = self.settings
         self.clips = Lane(
-            Setup(asked.model, "predict"), asked.workers, limit=asked.queue, metrics=self.metrics, batch=asked.batch
+            Setup(asked.model, "predict", calls=asked.calls),
+            asked.workers,
+            limit=asked.queue,
+            metrics=self.metrics,
+            batch=asked.batch,
         )
         self.long = Lane(
-            Setup(asked.model, "jobs", JOB_NICE), 1, limit=asked.jobs * asked.max_files, metrics=self.metrics,
+            Setup(asked.model, "jobs", JOB_NICE, asked.calls),
+            1,
+            limit=asked.jobs * asked.max_files,
+            metrics=self.metrics,
             clock_from_start=True,
-        )  # fmt: skip
-        self.live = Lane(Setup(asked.model, "streams"), 1, limit=1, metrics=self.metrics)
+        )
+        self.live = Lane(Setup(asked.model, "streams", calls=asked.calls), 1, limit=1, metrics=self.metrics)
         self.jobs = Jobs(self.long, limit=asked.jobs, keep_s=asked.keep_s, timeout_s=asked.job_timeout_s)
         await self.clips.start()
         self.about = self.clips.workers[0].about

@@ -21,7 +21,7 @@ class ServiceSettings:
     """How much the service takes on.
 
     Attributes:
-        model: name or place of a bundle.
+        model: name or place of a bundle. calls: the one for recordings of 8 kHz or less.
         workers: processes that answer requests. batch: clips one of them answers together.
         concurrency: requests held at once, those still being read included. queue: requests read whole that wait.
         streams: streams at once. jobs: jobs kept at once, finished ones included.
@@ -37,6 +37,7 @@ class ServiceSettings:
     """
 
     model: str = "default"
+    calls: str = "auto"
     workers: int = field(default_factory=cores)
     batch: int = 8
     concurrency: int = 128

@@ -23,11 +23,13 @@ class Setup:
 
     Attributes:
         model: name or place of a bundle. lane: what it is for. nice: how far it stands back for others.
+        calls: the bundle for recordings of 8 kHz or less, see :func:`serkit.serving.predictor.load`.
     """
 
     model: str
     lane: str = "predict"
     nice: int = 0
+    calls: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def main(conn: Connection, setup: Setup) -> None:
     from serkit.serving.http.answering import Answerer
 
     try:
-        answerer = Answerer(setup.model)
+        answerer = Answerer(setup.model, setup.calls)
     except SerkitError as error:
         conn.send(("failed", str(error)))
         return
