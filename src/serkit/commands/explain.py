@@ -1,4 +1,4 @@
-"""The command ``explain``: why a model answers as it does. Imports lazily, as all of the command line."""
+"""The command ``explain``: why a model answers as it does. Imports lazily, like the whole command line."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def explain(
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
     label: Annotated[str | None, typer.Option(help="Explain this label [default: the answer].")] = None,
     labels: Annotated[str | None, typer.Option(help="Restrict the answer to these labels, comma-separated.")] = None,
-    text: Annotated[str | None, typer.Option(help="What is said, for models that read.")] = None,
+    text: Annotated[str | None, typer.Option(help="The spoken words, for models that use text.")] = None,
     start: Annotated[float | None, typer.Option(help="Seconds; explain from here on.", min=0)] = None,
     end: Annotated[float | None, typer.Option(help="Seconds; explain up to here.", min=0)] = None,
     form: Annotated[
-        Form | None, typer.Option("--format", help="How to write it [default: as --out ends, else table].")
+        Form | None, typer.Option("--format", help="Output format [default: by the extension of --out, else table].")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write: .html, .json or .txt.")] = None,
 ) -> None:

@@ -37,11 +37,10 @@ from serkit.serving.timeline import Turn
 MAX_S = 12 * 3600.0
 CALL_HZ = 8000.0
 NARROW = (
-    "a recording of 8 kHz or less, as calls are, and the model was trained on wider ones: it is right less often here "
-    "than its card says; the model 'telephone' was trained on calls too"
+    "recording of 8 kHz or less, like a call, but the model was trained on wider bandwidth: it is less accurate here "
+    "than its card says; the model 'telephone' was also trained on calls"
 )
 SENT = "nothing above 4 kHz, as in calls: answered by the model '{name}', which was also trained on telephone calls"
-
 TEXT_UNREAD = "this model does not use text: the given text was ignored"
 NO_TEXT = "this model uses text and none was given: an empty text was used"
 
