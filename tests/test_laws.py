@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -163,3 +164,12 @@ assert numpy.load(shard, mmap_mode="r").ndim == 2
 assert "serkit" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_ignore_has_its_reason():
+    """``# noqa: X  # why`` or ``# noqa: X - why``; the same of mypy's."""
+    bare = re.compile(r"# (noqa: [A-Z0-9, ]+|type: ignore\[[a-z, -]+\])\s*$|# (noqa|type: ignore)\s*$")
+    found = [
+        f"{p.name}:{n}" for p in sources() for n, line in enumerate(p.read_text().splitlines(), 1) if bare.search(line)
+    ]
+    assert found == []

@@ -45,7 +45,7 @@ class CopyEncoder:
         if self.encoder.spec.modality != "audio":
             raise SerkitError(f"copies: '{self.encoder.spec.name}' reads text, and text has no copies")
         check_steps(self.steps)
-        steps = [{"name": type(step).__name__, **asdict(step)} for step in self.steps]  # type: ignore[call-overload]
+        steps = [{"name": type(step).__name__, **asdict(step)} for step in self.steps]  # type: ignore[call-overload]  # dataclasses, checked
         inner = self.encoder.spec
         self.spec: EncoderSpec = replace(inner, params={**inner.params, "copy": self.number, "steps": steps})
 

@@ -53,7 +53,7 @@ class BidirectionalGRU(nn.Module):
                 torch.stack([getattr(self.gru, f"{kind}_{name}") for name in names])
                 for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             ]
-            frames = cast(Tensor, _GRUScan.apply(frames, lengths, *parameters))  # type: ignore[no-untyped-call]
+            frames = cast(Tensor, _GRUScan.apply(frames, lengths, *parameters))  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return frames
 
 
@@ -66,7 +66,7 @@ class _GRUScan(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]  # torch leaves it untyped
     def forward(
         ctx: Any, frames: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
     ) -> Tensor:
@@ -94,7 +94,7 @@ class _GRUScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]  # torch leaves it untyped
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # the decorator's type
         inputs, gates, new, states, w_ih, w_hh, index, back, mask = ctx.saved_tensors
         (_, time, batch, h), dim = new.shape, inputs.shape[2]

@@ -104,7 +104,7 @@ class Objective(nn.Module):
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the losses with state, and of a learned scaling."""
-        groups = [group for module in self.stateful.values() for group in module.param_groups()]  # type: ignore[operator]
+        groups = [group for module in self.stateful.values() for group in module.param_groups()]  # type: ignore[operator]  # losses with state have it
         return groups + self.sum.param_groups()
 
 

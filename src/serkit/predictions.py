@@ -174,7 +174,7 @@ class Predictions:
         for k, label in enumerate(self.labels):
             columns[label] = self.scores[:, k]
         for k, name in enumerate(ATTRIBUTES if self.attributes is not None else ()):
-            columns[_COLUMN + name] = self.attributes[:, k]  # type: ignore[index]
+            columns[_COLUMN + name] = self.attributes[:, k]  # type: ignore[index]  # taught, so there
         table = pa.table(columns)
         meta = {"system": self.system, "kind": self.kind, "labels": json.dumps(list(self.labels))}
         table = table.replace_schema_metadata(meta)

@@ -103,10 +103,10 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
             found = getattr(found, attribute, None) or getattr(found, camel_case(attribute), None)
         if not callable(found):
             raise SerkitError(f"{singular(kind)} '{name}' is not callable")
-        return found  # type: ignore[no-any-return]
+        return found  # type: ignore[no-any-return]  # what a name holds
     described = member(kind, name)
     module_found = importlib.import_module(f"serkit.{kind}.{name}")
-    return getattr(module_found, described.attribute)  # type: ignore[no-any-return]
+    return getattr(module_found, described.attribute)  # type: ignore[no-any-return]  # what a name holds
 
 
 def file_of(kind: Kind, name: str) -> frozenset[str]:

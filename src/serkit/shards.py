@@ -29,7 +29,7 @@ from serkit.files import DISK_FULL, host_name, write_bytes
 try:
     import fcntl
 except ImportError:  # no such locks on this system: abandoned files are told by their age alone
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # not on Windows
 
 ABANDONED_S = 86_400.0  # an unfinished file of another machine is removed after a day without a change
 _HEAD_BYTES = 128

@@ -122,7 +122,7 @@ class FeatureStore:
         return {"root": self.folder.parent, "spec": self.spec}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["root"], state["spec"])  # type: ignore[misc]
+        self.__init__(state["root"], state["spec"])  # type: ignore[misc]  # unpickled: made anew
 
     def _check_spec(self) -> None:
         path = self.folder / "spec.json"

@@ -29,7 +29,7 @@ def csv_cells(
         SerkitError: a row that is not CSV.
     """
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # an int to csv
     begins = 1
     try:
         for cells in reader:

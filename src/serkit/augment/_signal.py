@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,8 @@ def mixed(example: Example, partner: Example, share: float, **changes: object) -
     attributes = None
     if example.attributes is not None and partner.attributes is not None:
         attributes = (1.0 - share) * example.attributes + share * partner.attributes
-    return dataclasses.replace(example, target=target, votes=None, attributes=attributes, **changes)  # type: ignore[arg-type]
+    changed: Any = {**changes, "target": target, "votes": None, "attributes": attributes}
+    return dataclasses.replace(example, **changed)
 
 
 def check_range(name: str, what: str, low: float, high: float, at_least: float = -math.inf) -> None:

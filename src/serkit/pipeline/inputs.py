@@ -161,4 +161,5 @@ def _remembered(run: Run, system: System) -> Remembered:
 
 
 def _augments_waveforms(system: System) -> bool:
-    return any(registry.find("augment", step.name).kind == "samples" for step in system.augment)  # type: ignore[attr-defined]
+    kinds = [getattr(registry.find("augment", step.name), "kind", None) for step in system.augment]
+    return "samples" in kinds

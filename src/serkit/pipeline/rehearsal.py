@@ -57,7 +57,7 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
                 encoder = _built("encoders", feature.family, partial(make_encoder, feature))
                 modality = getattr(getattr(encoder, "spec", None), "modality", "")
         elif ":" not in feature.name:
-            modality = registry.find("encoders", feature.family).MODALITY  # type: ignore[attr-defined]
+            modality = registry.find("encoders", feature.family).MODALITY  # type: ignore[attr-defined]  # of each family
         if modality == "text":
             check_source(recipe.transcripts, feature.name)
     train = learned_from(manifest, recipe)

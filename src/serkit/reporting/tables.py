@@ -95,7 +95,7 @@ def _bold(rows: Sequence[Row], values: Sequence[Sequence[float | None]], first: 
         known = [v[c] for v in values if v[c] is not None]
         if len(known) < 2:
             continue
-        best = number(min(known) if lowest else max(known))  # type: ignore[type-var]
+        best = number(min(known) if lowest else max(known))  # type: ignore[type-var]  # none is None here
         for r, line in enumerate(values):
             if line[c] is not None and number(line[c]) == best:
                 marked[r][first + c] = replace(marked[r][first + c], best=True)

@@ -28,7 +28,7 @@ def known(recording: Any) -> Recording:
     if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
         hasattr(recording, "read") and hasattr(recording, "seek")
     ):
-        return recording  # type: ignore[no-any-return]
+        return recording  # type: ignore[no-any-return]  # one of them by now
     if hasattr(recording, "__array__"):
         try:
             return np.asarray(recording)

@@ -99,4 +99,4 @@ def described(app: FastAPI, *, keys: bool) -> None:
             app.openapi_schema = found
         return app.openapi_schema
 
-    app.openapi = schema  # type: ignore[method-assign]
+    app.openapi = schema  # type: ignore[method-assign]  # how FastAPI documents it

@@ -99,7 +99,7 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
 
         _timer: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
             super().connection_made(transport)
             self._expect(patience_s)
 
