@@ -219,6 +219,7 @@ def test_wrong_splits_are_refused(tmp_path: Path) -> None:
     ("header", "row", "expected"),
     [
         ("pth,emotion,speaker", "a.wav,sad,x", "no column 'path'.*did you mean 'pth'"),
+        ("file,audio,emotion", "a.wav,b.wav,sad", "no column 'path' \\(or one of file, .*it has file, audio, emotion$"),
         ("path,emotions,speaker", "a.wav,sad,x", "did you mean 'emotions'"),
         ("path,emotion,speaker,start_s", "a.wav,sad,x,soon", "line 2: start_s is 'soon'"),
         ("path,emotion,speaker,start_s,end_s", "a.wav,sad,x,3,2", "line 2.*end_s"),
@@ -343,3 +344,19 @@ def test_a_corpus_of_the_size_of_the_challenge_in_seconds(tmp_path: Path) -> Non
     assert manifest.info["rows_by_split"] == {"dev": 25_258, "test": 100, "train": 66_992}
     assert taken_s < 10
     assert grown_kib < 600 * 1024
+
+
+@pytest.mark.parametrize("header", ["file,label,speaker", "Filename,Label,Speaker", "audio,emotion,speaker"])
+def test_columns_that_other_tools_call_otherwise_are_understood(tmp_path: Path, header: str) -> None:
+    rows = [header]
+    for k in range(9):
+        name = f"{k}.wav"
+        (tmp_path / name).touch()
+        rows.append(f"{name},{('angry', 'sad', 'neutral')[k // 3]},s{k % 3}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    found = table(tmp_path / "t.csv")
+    assert [u.audio for u in found] == [f"{k}.wav" for k in range(9)]
+    assert [u.emotion for u in found][::3] == ["anger", "sadness", "neutral"]
+    first = header.split(",")[0]
+    assert f"column '{first}' is used as 'path'" in found.info["notes"]
+    assert "file" not in found.utterances[0].meta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from serkit.text_rows import csv_cells, json_rows
 
 READERS = (".csv", ".tsv", ".jsonl", ".parquet")
 _NEEDED = {"path", "emotion"}
+ALIASES = {  # what other tools call a column, read so where the table has exactly one of them
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "audio", "audio_path", "wav"),
+    "emotion": ("label", "emotion_label"),
+}
 
 Row = Mapping[str, Any]
 
@@ -23,12 +27,13 @@ class Cells:
 
     Attributes:
         rows: cells by column. numbers: of each row, its line in a text file, its place from 1 in a Parquet file.
-        unit: what the numbers count, ``line`` or ``row``.
+        unit: what the numbers count, ``line`` or ``row``. renamed: column of the file by its name here, of aliases.
     """
 
     rows: list[Row]
     numbers: list[int]
     unit: str = "line"
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_cells(path: Path, known: Sequence[str]) -> Cells:
@@ -46,14 +51,29 @@ def read_cells(path: Path, known: Sequence[str]) -> Cells:
     try:
         if kind == ".parquet":
             rows = _read_parquet(path)
-            return Cells(_named(rows, known), list(range(1, len(rows) + 1)), "row")
+            return _aliased(Cells(_named(rows, known), list(range(1, len(rows) + 1)), "row"))
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SerkitError(f"table: {path} is not UTF-8 text ({error}); save it as UTF-8") from None
     except OSError as error:
         raise SerkitError(f"table: {path} cannot be read: {error}") from None
     numbered = _read_jsonl(path, text) if kind == ".jsonl" else _read_csv(path, text)
-    return Cells(_named([row for _, row in numbered], known), [number for number, _ in numbered])
+    return _aliased(Cells(_named([row for _, row in numbered], known), [number for number, _ in numbered]))
+
+
+def _aliased(cells: Cells) -> Cells:
+    """Needed columns that are absent are taken from the one column that other tools call so, if there is just one."""
+    columns = {str(k): k for row in cells.rows for k in row}
+    lower = {name.strip().lower(): k for name, k in columns.items()}
+    renamed = {}
+    for needed, others in ALIASES.items():
+        there = [lower[name] for name in others if name in lower]
+        if needed not in lower and len(there) == 1:
+            renamed[there[0]] = needed
+    if not renamed:
+        return cells
+    rows: list[Row] = [{renamed.get(k, k): v for k, v in row.items()} for row in cells.rows]
+    return replace(cells, rows=rows, renamed={name: column for column, name in renamed.items()})
 
 
 def _named(rows: list[Row], known: Sequence[str]) -> list[Row]:

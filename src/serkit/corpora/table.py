@@ -13,7 +13,7 @@ from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Protocol
-from serkit.corpora._cells import read_cells
+from serkit.corpora._cells import ALIASES, read_cells
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.types import SPLITS, Manifest, Utterance
@@ -51,7 +51,8 @@ CARD = Card(
         ),
     ),
     layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion, and optionally id, speaker, "
-    "split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the file",
+    "split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the file "
+    "(file, filename or audio for path, and label for emotion, are understood too)",
 )
 
 _NUMBERS = ("start_s", "end_s", "arousal", "valence", "dominance")
@@ -151,19 +152,18 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
         raise SerkitError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
-def _rows(path: Path) -> tuple[list[Utterance], list[str]]:
-    """The rows, and of each where it stands in the file: ``line 2``."""
+def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
+    """The rows, of each where it is in the file (``line 2``), and a line for each column that has another name."""
     cells = read_cells(path, _KNOWN)
     if not cells.rows:
         raise SerkitError(f"table: {path} has no rows; expected {CARD.layout}")
     columns = list(dict.fromkeys(k for row in cells.rows for k in row))
     for needed in ("path", "emotion"):
         if needed not in columns:
-            other = "audio" if needed == "path" and "audio" in columns else needed
-            raise SerkitError(
-                f"table: {path} has no column '{needed}', it has {', '.join(columns)[:200]}"
-                + did_you_mean(other, columns)
-            )
+            expected = f"'{needed}' (or one of {', '.join(ALIASES[needed])})"
+            near = difflib.get_close_matches(needed, columns, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise SerkitError(f"table: {path} has no column {expected}, it has {', '.join(columns)[:200]}{hint}")
     rows: list[Utterance] = []
     seen: dict[str, int] = {}
     stretch: dict[tuple[str, float | None, float | None], int] = {}
@@ -184,7 +184,8 @@ def _rows(path: Path) -> tuple[list[Utterance], list[str]]:
             u = dataclasses.replace(u, id=f"{u.id[:180]}_{fingerprint(key, 8)}")
         seen[u.id] = number
         rows.append(u)
-    return rows, [f"{cells.unit} {number}" for number in cells.numbers]
+    renamed = [f"column '{column}' is used as '{name}'" for name, column in cells.renamed.items()]
+    return rows, [f"{cells.unit} {number}" for number in cells.numbers], renamed
 
 
 def _mistyped_columns(rows: Iterable[Utterance]) -> list[str]:
@@ -278,7 +279,7 @@ def table(
     if path.is_dir():
         raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
-    rows, places = _rows(path)
+    rows, places, renamed = _rows(path)
     if chosen.name != "table-test":  # where nothing is trained, nobody can be on both sides
         _check_speakers(path, rows, places, assume_speakers)
     own = recordings.as_names(own_labels)
@@ -317,6 +318,6 @@ def table(
         seed=seed,
         labels=labels,
         speakers_shared=shared,
-        notes=[how, *mistyped],
+        notes=[how, *renamed, *mistyped],
         extra={**found, "table": path.name, "languages": languages, "label_map": dict(sorted(words.items()))},
     )
