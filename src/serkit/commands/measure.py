@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import AsJson, Corpus, Option, Root
+from serkit.commands.options import AsJson, Corpus, Option, Protocol, Root
 from serkit.serving.results import CALLS_MEANS
 
 
@@ -26,9 +26,7 @@ def measure(
     ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test or all of the recordings.")] = "all",
     labels: Annotated[str | None, typer.Option(help="Measure on these labels only, comma-separated.")] = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="Named split of the corpus [default: of a table, table-test; else its first].")
-    ] = None,
+    protocol: Protocol = None,
     option: Option = None,
     calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=10)] = 1000,
@@ -42,8 +40,8 @@ def measure(
     from serkit.serving import measuring
     from serkit.serving.ticker import Ticker
 
-    named = protocol or ("table-test" if corpus == ["table"] else None)
-    manifest = read_corpora(corpus, root or [], protocol=named, options=option or [])
+    own = ["test_only=true"] if "table" in corpus and protocol is None else []
+    manifest = read_corpora(corpus, root or [], protocol=protocol, options=[*own, *(option or [])])
     models = [model] if beside is None else [model, beside]
     chosen = [x.strip() for x in labels.split(",") if x.strip()] if labels is not None else None
     if chosen is None and beside is not None:

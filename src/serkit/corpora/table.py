@@ -43,12 +43,6 @@ CARD = Card(
             description="The split column is ignored: speakers are assigned to 5 folds so that gender and emotions are "
             "spread evenly; test is fold k, dev the next.",
         ),
-        Protocol(
-            name="table-test",
-            version=1,
-            folds=1,
-            description="Rows that the split column does not place elsewhere are test: to measure a trained model.",
-        ),
     ),
     layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion, and optionally id, speaker, "
     "split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the file "
@@ -254,6 +248,7 @@ def table(
     assume_speakers: str | None = None,
     speakers_shared: bool | str = False,
     own_labels: str | Sequence[str] = (),
+    test_only: bool | str = False,
 ) -> Manifest:
     """Read a table; see ``CARD.layout`` for its columns. Columns it does not know are kept in ``meta``.
 
@@ -266,6 +261,8 @@ def table(
             taken as they are, and without one the split is made by utterance.
         own_labels: labels (a list, or text with commas) that are meant as they stand although they are very near
             to a known emotion, or to one another.
+        test_only: rows that the split column does not place elsewhere are test, and speakers may be unknown: to measure
+            a trained model, not to train.
 
     Raises:
         SerkitError: the file or a row does not hold (which, what was expected), a row has no speaker and that
@@ -280,7 +277,8 @@ def table(
         raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
     rows, places, renamed = _rows(path)
-    if chosen.name != "table-test":  # where nothing is trained, nobody can be on both sides
+    measured = recordings.as_flag(test_only, "test_only")
+    if not measured:  # where nothing is trained, nobody can be on both sides
         _check_speakers(path, rows, places, assume_speakers)
     own = recordings.as_names(own_labels)
     recordings.refuse_mistyped(rows, own, f"table: {path.name}", places.__getitem__)
@@ -294,7 +292,7 @@ def table(
         )
         folds = max(of.values())
         rows, how = protocols.split_by_speaker(rows, fold, of), "folds by speaker"
-    elif chosen.name == "table-test":
+    elif measured:
         protocols.check_fold(fold, folds, chosen.name)
         rows = [u if u.split else protocols.with_split(u, "test") for u in rows]
         how = "rows without a split are test"
