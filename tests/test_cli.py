@@ -129,7 +129,10 @@ def test_compare_says_p_of_both_tests(recipe, clips, tmp_path):
         (["--corpus", "toy", "--root", "TOY", "--set", "exclude=[nobody]"], "exclude: no utterance 'nobody'"),
         (["--corpus", "toy", "--root", "TOY", "--option", "x=1"], "--option x: no reader of toy takes it"),
         (["--corpus", "toy", "--root", "TOY", "--root", "TOY"], "1 --corpus and 2 --root"),
-        (["--corpus", "toy", "--root", "TOY", "--device", "gpu"], "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (
+            ["--corpus", "toy", "--root", "TOY", "--device", "gpu"],
+            "'auto', 'cpu', 'cuda'; did you mean 'cpu'?",
+        ),
         (["--corpus", "toy", "--root", "TOY", "--jobs", "-1"], "for '--jobs'"),
         (["--corpus", "toy", "--root", "TOY", "--job", "1"], "No such option: --job"),
         (["--corpus", "toy", "--root", "TOY", "--address", "h:1"], "the engine is local; add --engine ray"),
@@ -306,6 +309,31 @@ def test_a_table_in_jsonl_is_told_from_a_manifest(recipe, clips, tmp_path):
         f"{tmp_path / 'rows.jsonl'} is not a manifest: its first line has no '_manifest'"
     )
     assert "no manifest at" in ask("audit", tmp_path / "nowhere.jsonl")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "corpus"),
+    [(["--corpus", "toy"], "toy"), (["--root", "X"], "NAME"), (["--root", "X", "--corpus", "a"], "")],
+)
+def test_audit_of_a_corpus_says_how_to_get_a_manifest(words, corpus):
+    code, _, said = ask("audit", *words)
+    assert code == 2
+    assert f"serkit prepare RECIPE --corpus {corpus}" in said
+    assert said.endswith("--out RUN, then serkit audit RUN/manifest.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["predict", "example", "--format", "tabel"], "'textgrid'; did you mean 'table'?"),
+        (["predict", "example", "--by", "turm"], "'channel'; did you mean 'turn'?"),
+        (["bundle", "RUN", "-o", "x", "--weights", "flaot16"], "'int8'; did you mean 'float16'?"),
+    ],
+)
+def test_a_word_that_an_option_does_not_take_is_told_with_the_nearest(words, near):
+    code, _, said = ask(*words)
+    assert code == 2
+    assert near in said
 
 
 @pytest.mark.parametrize("clips_of_it", [1, 2])

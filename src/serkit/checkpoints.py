@@ -315,7 +315,7 @@ def locked() -> dict[str, str]:
         return {str(k): str(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise SerkitError(f"{path} is damaged ({error}); remove it, or run 'serkit encoders --lock' again") from None
 
 

@@ -6,18 +6,37 @@ Everything heavy is imported inside the commands.
 from __future__ import annotations
 
 import errno
+import re
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from serkit import __version__
 from serkit.commands import ablation, adapt, answers, explain, findings, listen, lists, measure, serve, stages
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, did_you_mean
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
 
+
+class _Program(TyperGroup):
+    """The commands; a word that an option does not take is told with the nearest that it does."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call a command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            given, found, known = error.message.partition("' is not one of ")
+            if found:
+                near = did_you_mean(given.rpartition("'")[2], re.findall("'([^']+)'", known))
+                error.message = error.message.rstrip(".") + (near if "did you mean" in near else "")
+            raise
+
+
 app = typer.Typer(
+    cls=_Program,
     name="serkit",
     help="Speech emotion recognition: corpora, features, cross-modal networks, a balanced stack, honest reports.",
     no_args_is_help=True,

@@ -17,6 +17,7 @@ from serkit import registry
 from serkit.errors import SerkitError
 from serkit.files import fingerprint, write_bytes, write_text
 from serkit.layer_weights import WeightedLayers
+from serkit.text_rows import json_object
 
 FORMAT = 1
 
@@ -137,15 +138,15 @@ def load_config(folder: Path) -> NetworkConfig:
     Raises:
         SerkitError: it is missing, damaged, or of a later format.
     """
+    if not (folder / "config.json").is_file():
+        raise SerkitError(f"no trained network in {folder}: config.json is missing")
+    row = json_object(folder / "config.json")
     try:
-        row = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if row.pop("format") > FORMAT:
             raise SerkitError(f"{folder}/config.json was written by a later serkit; upgrade to read it")
         row["labels"] = tuple(row["labels"])
         return NetworkConfig(**row)
-    except FileNotFoundError:
-        raise SerkitError(f"no trained network in {folder}: config.json is missing") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise SerkitError(f"{folder}/config.json is damaged: {error}") from None
 
 

@@ -8,7 +8,6 @@ imported where it is used; torch never.
 from __future__ import annotations
 
 import dataclasses
-import json
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from serkit.metrics import from_labels
 from serkit.pooling import LogPool
 from serkit.predictions import Predictions
 from serkit.probabilities import COMBINED_FLOOR, masked
+from serkit.text_rows import json_object
 from serkit.types import Manifest
 
 MODELS = "models.skops"
@@ -251,8 +251,10 @@ def load(directory: Path | str) -> Ensemble:
         SerkitError: no such folder, another format, an unknown type, or a tree that points outside itself.
     """
     folder = Path(directory)
+    if not (folder / "stack.json").is_file():
+        raise SerkitError(f"no stack at {folder}: stack.json is missing")
+    head = json_object(folder / "stack.json")
     try:
-        head = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
         kinds = {kind.__name__: kind for kind, _ in _KNOWN.values()}
         if head["format"] != FORMAT or head["class"] not in kinds:
             raise SerkitError(f"{folder}: stack format {head['format']} '{head['class']}', expected format {FORMAT}")
@@ -260,13 +262,12 @@ def load(directory: Path | str) -> Ensemble:
         stack.systems_, stack.labels_, stack.ids_ = tuple(head["systems"]), tuple(head["labels"]), tuple(head["ids"])
         if isinstance(stack, LogPool):
             stack.restore(head)
-    except FileNotFoundError:
-        raise SerkitError(f"no stack at {folder}: stack.json is missing") from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        if isinstance(stack, _Stack):
+            stack.classes_ = np.array(head["classes"], dtype=np.int64)
+    except (KeyError, TypeError, ValueError) as error:
         raise SerkitError(f"{folder}/stack.json is not a saved stack: {error}") from None
     if isinstance(stack, _Stack):
         stack.models_ = load_models(folder / MODELS)
-        stack.classes_ = np.array(head["classes"], dtype=np.int64)
         for model in stack.models_:
             check_model(model, len(stack.systems_) * len(stack.labels_), stack.classes_, folder)
     return stack

@@ -116,7 +116,7 @@ def json_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise SerkitError(f"{where}, line {number} is not JSON: {error}") from None
         if not isinstance(row, dict):
             raise SerkitError(f"{where}, line {number} is not a JSON object")
@@ -131,10 +131,10 @@ def json_object(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise SerkitError(f"{path} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise SerkitError(f"{path} is damaged, it is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise SerkitError(f"{path} is not a JSON object")
+        raise SerkitError(f"{path} is damaged, it is not a JSON object")
     return found
 
 

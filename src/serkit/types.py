@@ -285,7 +285,7 @@ class Manifest:
             raise SerkitError(f"no manifest at {path}: expected a file in JSONL") from None
         except KeyError:
             raise SerkitError(f"{path} is not a manifest: its first line has no '_manifest'") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, IndexError, TypeError) as error:
+        except (ValueError, RecursionError, IndexError, TypeError) as error:
             raise SerkitError(f"{path} is not a manifest (JSONL with a '_manifest' head line): {error}") from None
         utterances = tuple(_from_row(row, path) for row in rows)
         try:

@@ -25,7 +25,11 @@ def parse(text: str, where: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:  # the second of a date that there is not, such as 2024-13-45
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # the second of a date that there is not, such as 2024-13-45
         message = " ".join(str(error).split())
         raise SerkitError(f"{where} is not valid YAML: {message}") from None
 

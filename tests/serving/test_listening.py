@@ -174,3 +174,14 @@ def test_no_microphone_names_those_that_are(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice([]))
     with pytest.raises(SerkitError, match=r"no microphone 'usb'.*this machine has none"):
         listening.Microphone("usb")
+
+
+@pytest.mark.parametrize("command", [["predict"], ["listen", "--fast", "--from"]])
+def test_a_recording_that_cannot_be_read_is_a_failure_for_both_commands(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"not audio")
+    for name in ("bad.wav", "none.wav"):
+        words = [sys.executable, "-m", "serkit.cli", *command, str(tmp_path / name), "--model", str(GOLDEN)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.count("all:")) == (1, 0)
+        (line,) = [row for row in done.stderr.splitlines() if name in row]
+        assert "Traceback" not in line

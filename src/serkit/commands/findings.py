@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from serkit.pipeline import Run
 
 
+def _refuse(context: typer.Context, parameter: typer.CallbackParam, given: str | None) -> None:
+    """Called before the argument can be missed."""
+    if given is not None:
+        raise SerkitError(
+            f"audit takes no --{parameter.name} but a manifest, which a run has: serkit prepare RECIPE --corpus "
+            f"{given if parameter.name == 'corpus' else 'NAME'} --out RUN, then serkit audit RUN/manifest.jsonl"
+        )
+
+
+NotOfAudit = Annotated[str | None, typer.Option("--corpus", hidden=True, is_eager=True, callback=_refuse)]
+NotOfAuditRoot = Annotated[str | None, typer.Option("--root", hidden=True, is_eager=True, callback=_refuse)]
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     for command in (audit, compare):
@@ -26,12 +39,15 @@ def audit(
     manifest: Annotated[Path, typer.Argument(help="manifest.jsonl, or the folder of a run.")],
     decode: Annotated[bool, typer.Option(help="Also decode and check every recording.")] = True,
     as_json: AsJson = False,
+    corpus: NotOfAudit = None,
+    root: NotOfAuditRoot = None,
 ) -> None:
     """Check a manifest for leakage and implausible data; exits 1 if there are errors."""
     from serkit.audit import audit as look
     from serkit.findings import to_json, to_rows
     from serkit.types import Manifest
 
+    _ = corpus, root
     if _is_table(manifest):
         raise SerkitError(
             f"{manifest} is a table, and audit takes a manifest, which a run has: serkit prepare RECIPE --corpus table "

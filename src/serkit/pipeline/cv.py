@@ -77,7 +77,7 @@ def runs_of(folder: Path) -> list[Run]:
     Raises:
         SerkitError: it holds neither.
     """
-    found = [p.parent for p in folder.glob("fold*/recipe.yaml") if p.parent.name.removeprefix("fold").isdigit()]
+    found = [p.parent for p in folder.glob("fold*/recipe.yaml") if p.parent.name.removeprefix("fold").isdecimal()]
     if (folder / "recipe.yaml").is_file() or not found:
         return [Run(folder)]
     return [Run(p) for p in sorted(found, key=lambda p: int(p.name.removeprefix("fold")))]

@@ -20,6 +20,7 @@ from serkit.pipeline.run import Machine, Run, device_of
 from serkit.predictions import Predictions, Report
 from serkit.processes import cores
 from serkit.stacking import ENSEMBLES
+from serkit.text_rows import json_object
 from serkit.types import Manifest
 
 FORMAT = 1
@@ -221,7 +222,7 @@ def _stack(run: Run) -> dict[str, Any]:
     path = run.folder / "stack" / "choice.json"
     if not path.is_file():
         return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found = json_object(path)
     settings = run.recipe.stack
     return {**found, "settings": settings.model_dump(mode="json") if settings is not None else None}
 
@@ -256,7 +257,7 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
     for name, system in run.recipe.systems.items():
         path = run.network(name, run.models[0]) / "config.json"
         if "backbone" in system.model.parameters and path.is_file():  # a pretrained network inside one of the run's own
-            found_there = json.loads(path.read_text(encoding="utf-8"))["backbone"]
+            found_there = json_object(path)["backbone"]
             row = {k: found_there[k] for k in ("source", "revision", "licence", "note")}
             features[f"{found_there['name']} (trained in {name})"] = row
     return {
@@ -305,8 +306,7 @@ def _texts(run: Run) -> dict[str, Any] | None:
     path = run.folder / "transcripts.json"
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return json_object(path)
 
 
 def _version(package: str) -> str:

@@ -15,6 +15,7 @@ from serkit.errors import SerkitError
 from serkit.files import fingerprint, write_text
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
+from serkit.text_rows import json_object
 
 RECORD = "own_files.json"
 """In a run: hash by part. In a store: hash by the fingerprint of an encoder's spec."""
@@ -71,8 +72,7 @@ def check_store(store: Path, recipe: Recipe, encoders: dict[str, Encoder]) -> No
 def _read(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return json_object(path)
 
 
 def _parts(recipe: Recipe) -> Iterator[tuple[registry.Kind, str]]:

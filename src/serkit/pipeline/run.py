@@ -18,6 +18,7 @@ from serkit.processes import cores
 from serkit.recipe import Recipe, load_recipe
 from serkit.stacking import ENSEMBLES, leading
 from serkit.store import FeatureStore
+from serkit.text_rows import json_object, json_rows, read_text
 from serkit.types import SPLITS, Manifest
 
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
@@ -52,7 +53,7 @@ def threads_of(workers: int) -> int:
     """Threads for each of so many processes: the cores among them, or fewer where OMP_NUM_THREADS says so."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     share = max(1, cores() // workers)
-    return min(share, int(said)) if said.isdigit() and int(said) > 0 else share
+    return min(share, int(said)) if said.isdecimal() and int(said) > 0 else share
 
 
 def device_of(machine: Machine) -> str:
@@ -155,7 +156,7 @@ class Run:
         for model in self.models:
             path = self.network(system, model) / "history.jsonl"
             if path.is_file():
-                found[model] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                found[model] = [row for _, row in json_rows(read_text(path), str(path))]
         return found
 
     def save_features(self, features: Mapping[str, Features]) -> None:
@@ -173,7 +174,9 @@ class Run:
         """
         found = {}
         for path in sorted((self.folder / "features").glob("*.json")):
-            row = json.loads(path.read_text(encoding="utf-8"))
+            row = json_object(path)
+            if not {"feature", "store", "keys"} <= row.keys():
+                raise SerkitError(f"{path} is damaged; delete it and run extract again")
             found[row["feature"]] = Features(FeatureStore.open(row["store"]), row["keys"])
         missing = [name for name in self.recipe.features if name not in found]
         if missing:
@@ -211,10 +214,9 @@ class Run:
         if not path.is_file():
             return {}
         try:
-            found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
+            return json_object(path)
+        except SerkitError:  # then no stage is known to be finished
             return {}
-        return found
 
     def _key(self, stage: str) -> str:
         recipe = self.recipe.fingerprint if stage in ("stack", "evaluate", "report") else networks_key(self.recipe)

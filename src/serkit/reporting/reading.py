@@ -199,7 +199,7 @@ def read_tree(file: Path, what: str, form: int, needed: Mapping[str, type], comm
         tree = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunFailed(f"'{file}' cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SerkitError(f"'{file}' is no JSON ({error}); {again}") from error
     if not isinstance(tree, dict) or tree.get("format") != form:
         found = tree.get("format") if isinstance(tree, dict) else type(tree).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_o
 from serkit.serving.export import largest_difference, to_onnx
 from serkit.serving.graphs import Weights
 from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
+from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
 LEAST_DEV = 100  # with fewer labelled dev clips, out-of-fold training scores are added
@@ -158,7 +158,7 @@ def _stack(run: Run, system: str | None) -> tuple[str, dict[str, Any], dict[str,
         raise SerkitError(f"{run.folder}: no system or ensemble '{system}'" + did_you_mean(system, [*singles, *built]))
     kept = system
     if system == "stack":
-        kept = json.loads((run.folder / "stack" / "choice.json").read_text(encoding="utf-8"))["kept"]
+        kept = str(json_object(run.folder / "stack" / "choice.json").get("kept"))
     head, arrays = ensembles.to_arrays(stacking.load(run.folder / "stack" / kept))
     return system, {**head, "name": kept}, arrays
 

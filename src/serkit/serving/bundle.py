@@ -236,7 +236,7 @@ def open_bundle(source: str | Path) -> Bundle:
         head = json.loads(read(HEAD).decode("utf-8"))
         if not isinstance(head, dict) or not isinstance(head.get("format"), int):
             raise SerkitError(f"{path}: {HEAD} does not describe a bundle")
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SerkitError(f"{path}: {HEAD} is damaged: {error}") from None
     if head["format"] > FORMAT:
         raise SerkitError(f"{path} was written by a later serkit ({head.get('serkit')}); upgrade to read it")

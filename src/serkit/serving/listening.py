@@ -13,7 +13,7 @@ import numpy as np
 
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import MissingExtra, SerkitError
+from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
 from serkit.serving.stream import StreamEvent
@@ -109,16 +109,23 @@ def played(path: Path | str, *, paced: bool = True) -> Iterator[np.ndarray]:
     """A recording in chunks of 0.1 s at 16 kHz, as fast as it was spoken, or as fast as it goes.
 
     Raises:
-        SerkitError: not audio.
+        RunFailed: it cannot be read; for ``predict``, too, such a recording is a failure, not a wrong option.
     """
     size, began, at = round(CHUNK_S * SAMPLE_RATE_HZ), time.monotonic(), 0
-    for block in audio.blocks(path):
+    for block in _blocks(path):
         for first in range(0, len(block), size):
             chunk = block[first : first + size]
             at += len(chunk)
             if paced:
                 time.sleep(max(0.0, began + at / SAMPLE_RATE_HZ - time.monotonic()))
             yield chunk
+
+
+def _blocks(path: Path | str) -> Iterator[np.ndarray]:
+    try:
+        yield from audio.blocks(path)
+    except SerkitError as error:
+        raise RunFailed(str(error)) from None
 
 
 def listen(

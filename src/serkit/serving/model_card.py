@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
 from serkit.reporting.svg import Figure
 from serkit.reporting.text import count, listed, voices
+from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
 DIAGRAM = "reliability.svg"
@@ -48,7 +48,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     path = run.folder / "report" / "report.json"
     if not path.is_file():
         raise SerkitError(f"{run.folder}: no report yet; evaluate the run before it is bundled")
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = json_object(path)
     system = str(about["system"])
     parts = [
         f"# {about['name']}",

@@ -122,7 +122,7 @@ def _rows(out: Path, kind: str, text: str) -> list[tuple[str, str]]:
             return [(str(json.loads(line)["path"]), line + "\n") for line in text.split("\n")[:-1]]
         rows: Sequence[list[str]] = list(csv.reader(io.StringIO(text)))
         return [(row[0], formats.csv_line(row)) for row in rows]
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise SerkitError(f"{out} is not a {kind} of predictions ({error}); choose another --out") from None
 
 

@@ -203,7 +203,7 @@ def _json_turns(path: Path, text: str) -> list[Turn]:
             rows = json.loads(text)
         rows = rows["segments"] if isinstance(rows, dict) else rows
         return [turn_of(row) for row in rows]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise SerkitError(f"{path}: not sentences with start_s, end_s and text: {error}") from None
 
 

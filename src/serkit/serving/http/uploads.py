@@ -242,7 +242,7 @@ async def _chunks(
         limit: bytes of the body, what is around its recordings included. said: the limit that a refusal names.
     """
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
+    if length.isdecimal() and int(length) > limit:
         raise _too_large(said)
     loop = asyncio.get_running_loop()
     began, received = loop.time(), 0
