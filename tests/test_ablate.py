@@ -360,7 +360,7 @@ def test_the_command(toy_root, toy_store, tmp_path):
     assert isinstance(refused.exception, SerkitError)
     assert "it has no augmentation" in str(refused.exception)
     beyond = CliRunner().invoke(cli.app, [str(w) for w in [*words[:8], "--fold", "9"]])
-    assert "numbers from 1 to 4" in str(beyond.exception)
+    assert "has folds 1 to 4, got fold 9" in str(beyond.exception)
 
 
 def test_one_fold_of_a_corpus_without_a_card_can_be_ablated(tmp_path, monkeypatch):

@@ -218,7 +218,7 @@ _UNTAUGHT = "train.select is ccc, but no loss would be left that learns arousal,
 def _why_not(system: System, losses: Sequence[Loss]) -> str | None:
     """Why a system cannot be trained with these losses alone; ``None`` where it can."""
     if not any(_reads(x, "emotion") for x in losses):
-        return f"{listed([x.name for x in losses])} would be left, and nothing would train the classifier"
+        return f"{listed([x.name for x in losses])} would be left, which cannot train the classifier"
     return _UNTAUGHT if _selects_by_nothing(system, losses) else None
 
 
