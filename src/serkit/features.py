@@ -82,7 +82,7 @@ def nothing_to_hear(names: Sequence[str], total: int) -> str:
     """
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return (
-        f"nothing audible in {len(names)} of {total} recordings, which are kept as they are; to leave out: "
+        f"nothing audible in {len(names)} of {total} recordings, which are kept as they are; to leave them out: "
         f"exclude: [{shown}]"
     )
 
