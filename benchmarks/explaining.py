@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--clips", type=int, default=48)
     given = parser.parse_args()
-    model, rng = load(given.model), np.random.default_rng(0)
+    model, rng = load(given.model, calls="none"), np.random.default_rng(0)
     manifest = read_corpora([given.corpus], [Path(given.root)])
     falls: dict[str, list[float]] = {"five most telling": [], "five loudest": [], "five at random": []}
     chosen = np.linspace(0, len(manifest) - 1, given.clips).round().astype(int)

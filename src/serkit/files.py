@@ -22,6 +22,19 @@ _blake2b = functools.partial(hashlib.blake2b, digest_size=16)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def made_folder(path: Path) -> Path:
+    """The folder, made where it is absent.
+
+    Raises:
+        SerkitError: a file is there, or it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SerkitError(f"{path} cannot be a folder: a file is in its place; choose another --out") from None
+    return path
+
+
 def fingerprint(value: Any, length: int = 16) -> str:
     """Hash a JSON-able value: the same content gives the same ``length`` hex digits everywhere.
 

@@ -16,6 +16,7 @@ from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
 from serkit.predictions import Predictions
 from serkit.progress import Progress
+from serkit.serving import measuring
 from serkit.serving.measuring import differences, lines, measure
 from serkit.serving.predictor import Model
 from serkit.types import Manifest
@@ -106,3 +107,42 @@ def test_a_corpus_of_its_training_is_named(rows: Manifest, monkeypatch: pytest.M
     assert measure(GOLDEN, rows, draws=20).trained_on == ("toy",)
     assert "trained on toy too" in "\n".join(lines(measure(GOLDEN, rows, draws=20)))
     assert measure("default", rows, draws=20).trained_on == ()
+
+
+def test_what_was_answered_before_ctrl_c_is_not_asked_again(
+    rows: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measure(GOLDEN, rows, draws=20)
+    keep, asked = tmp_path / "answers.jsonl", []
+    answer = measuring._answer
+
+    def stopped(model: Model, task: measuring.Job) -> np.ndarray | str:
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(task[0])
+        return answer(model, task)
+
+    monkeypatch.setattr(measuring, "_answer", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        measure(GOLDEN, rows, draws=20, keep=keep)
+    again: list[str] = []
+
+    def counted(model: Model, task: measuring.Job) -> np.ndarray | str:
+        again.append(task[0])
+        return answer(model, task)
+
+    monkeypatch.setattr(measuring, "_answer", counted)
+    assert measure(GOLDEN, rows, draws=20, keep=keep).to_row() == whole.to_row()
+    assert not set(asked) & set(again)
+    assert len(asked) + len(again) == len(whole.predictions)
+    again.clear()
+    measure(GOLDEN, rows, draws=20, keep=keep, labels=whole.labels[:2])
+    assert again, "another question"
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SerkitError, match="cannot be a folder: a file is in its place"):
+        CliRunner().invoke(
+            cli.app, ["measure", "default", "--corpus", "toy", "--out", str(tmp_path / "file")], catch_exceptions=False
+        )

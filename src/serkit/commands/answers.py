@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from serkit.commands.options import comma_separated
 from serkit.errors import SerkitError
 from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
@@ -118,7 +119,7 @@ def predict(
     from serkit.serving.ticker import Ticker
 
     _ = version
-    chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
+    chosen = comma_separated(labels)
     asked = pool.Asked(
         inputs=tuple(inputs), model=model, calls=calls, kind=None if format_ is None else format_.value,
         timeline=timeline or by not in (None, Division.clip),

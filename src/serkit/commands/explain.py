@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from serkit.commands.options import comma_separated
 from serkit.errors import SerkitError, did_you_mean
 
 
@@ -51,7 +52,7 @@ def explain(
     from serkit.serving.ticker import Ticker
 
     kind = form or _form(out)
-    chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
+    chosen = comma_separated(labels)
     with Ticker() as ticker:
         asked = load(model)
         row = explained(

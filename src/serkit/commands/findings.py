@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serkit.commands.options import AsJson, watcher
+from serkit.commands.options import AsJson, difference_line, watcher
 from serkit.errors import SerkitError, did_you_mean
 
 if TYPE_CHECKING:
@@ -135,10 +135,7 @@ def compare(
     if rated and rated[-1].n != found[0].n:
         typer.echo(f"  CCC is of rated clips: n = {rated[-1].n}")
     for d in (*found, *rated):
-        typer.echo(
-            f"  {d.metric:13} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
-            f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
-        )
+        typer.echo(difference_line(d))
 
 
 def _data(runs: Sequence[Run]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serkit.commands.options import comma_separated
 from serkit.errors import SerkitError
 from serkit.serving.results import THRESHOLD_MEANS
 
@@ -48,7 +49,7 @@ def listen(
 
     if fast and from_ is None:
         raise SerkitError("--fast needs --from FILE: a microphone cannot be read faster than real time")
-    chosen = tuple(x.strip() for x in labels.split(",") if x.strip()) if labels is not None else None
+    chosen = comma_separated(labels)
     microphone = listening.Microphone(device) if from_ is None else None
     answering = load(model)
     chunks = listening.played(recording(from_), paced=not fast) if from_ is not None else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from serkit.commands.options import AsJson, Corpus, Option, Protocol, Root
+from serkit.commands.options import AsJson, Corpus, Option, Protocol, Root, comma_separated, difference_line
 from serkit.serving.results import CALLS_MEANS
 
 
@@ -31,11 +33,14 @@ def measure(
     calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=10)] = 1000,
     jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the predictions and report.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for predictions and report.json; run again to resume.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a trained system on labelled recordings, with intervals by speaker; exits 1 if a recording failed."""
-    from serkit.files import write_text
+    from serkit.files import made_folder, write_text
+    from serkit.interrupts import resumable
     from serkit.readers import read_corpora
     from serkit.serving import measuring
     from serkit.serving.ticker import Ticker
@@ -43,16 +48,15 @@ def measure(
     own = ["test_only=true"] if "table" in corpus and protocol is None else []
     manifest = read_corpora(corpus, root or [], protocol=protocol, options=[*own, *(option or [])])
     models = [model] if beside is None else [model, beside]
-    chosen = [x.strip() for x in labels.split(",") if x.strip()] if labels is not None else None
-    if chosen is None and beside is not None:
-        chosen = measuring.shared_labels(models)
-    with Ticker() as ticker:
-        found = [
-            measuring.measure(
-                one, manifest, split=split, labels=chosen, calls=calls, jobs=jobs, draws=draws, progress=ticker
-            )
-            for one in models
-        ]
+    given = comma_separated(labels)
+    chosen = measuring.shared_labels(models) if given is None and beside is not None else given
+    keep = None if out is None else made_folder(out) / "answers.jsonl"
+    with Ticker() as ticker, nullcontext() if keep is None else resumable():
+        ask = partial(
+            measuring.measure, manifest=manifest, split=split, labels=chosen, calls=calls, jobs=jobs, draws=draws,
+            progress=ticker, keep=keep,
+        )  # fmt: skip
+        found = [ask(one) for one in models]
         for one in found:
             for name, reason in one.failed.items():
                 ticker.complain(f"{name}: {reason}")
@@ -68,9 +72,6 @@ def measure(
         for one in found:
             typer.echo("\n".join(measuring.lines(one)))
         for d in paired:
-            typer.echo(
-                f"  {d.metric:13} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
-                f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
-            )
+            typer.echo(difference_line(d))
     if any(one.failed for one in found):
         raise typer.Exit(1)

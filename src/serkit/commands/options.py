@@ -12,6 +12,7 @@ from serkit.errors import SerkitError
 
 if TYPE_CHECKING:
     from serkit import recipe as recipes
+    from serkit.comparison import Difference
     from serkit.console import Watcher
     from serkit.pipeline import Machine
 
@@ -62,6 +63,19 @@ EngineOption = Annotated[
 Address = Annotated[str | None, typer.Option(help="Address of the Ray cluster, such as auto or HOST:6379.")]
 Jobs = Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def comma_separated(given: str | None) -> tuple[str, ...] | None:
+    """The words of ``a, b,c``; ``None`` where nothing was given."""
+    return None if given is None else tuple(word.strip() for word in given.split(",") if word.strip())
+
+
+def difference_line(d: Difference) -> str:
+    """A paired difference as a line of the terminal."""
+    return (
+        f"  {d.metric:13} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
+        f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
+    )
 
 
 def read_recipe(recipe: str, set_: list[str] | None, seed: int | None) -> recipes.Recipe:

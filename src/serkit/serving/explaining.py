@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from serkit import audio
 from serkit.augment import Example
 from serkit.augment.gain import Gain
 from serkit.augment.noise import Noise
@@ -38,6 +39,7 @@ STRETCH_S = 0.15  # of Nasr et al.'s windows
 MOST_STRETCHES = 60
 MOST_WORDS = 60
 N_SALIENT = 5
+HINT_S = 60.0  # of a long recording, read to tell where it has speech
 N_TOLD = 3  # stretches of speech in a message
 RAMP_S = 0.01
 PEAK_S = 0.025
@@ -220,34 +222,28 @@ def _clip(
     model: Model, recording: Recording, rate_hz: float | None, start_s: float | None, end_s: float | None
 ) -> tuple[np.ndarray, float, str | None, Model]:
     """(samples,) of the part that is asked for, where it begins, the path of a file, and the model that answers it."""
-    recording, path, remarks = inputs.known(recording), None, Remarks()
-    if isinstance(recording, np.ndarray):
-        if rate_hz is None:
-            raise SerkitError("an array needs its sampling rate: rate_hz=…")
-        if start_s is not None or end_s is not None:
-            raise SerkitError("start_s and end_s are for files: cut the array itself")
-        remarks.rate_hz = rate_hz
-        blocks = iter([audio.to_mono_16k(inputs.refuse_empty(recording), rate_hz)])
-    else:
-        if rate_hz is not None:
-            raise SerkitError("rate_hz is for arrays: a file says its own sampling rate")
-        path = str(recording) if not hasattr(recording, "read") and not isinstance(recording, bytes) else None
-        blocks = audio.blocks(recording, start_s=start_s, end_s=end_s, remarks=remarks)
-    clip = inputs.whole((block for block in blocks), model.max_clip_s)
+    recording, remarks = inputs.known(recording), Remarks()
+    path = str(recording) if isinstance(recording, (str, Path)) else None
+    clip = inputs.whole(model.blocks(recording, rate_hz, remarks, start_s=start_s, end_s=end_s), model.max_clip_s)
     if clip is None:
         raise SerkitError(
             f"{path or 'the recording'}: longer than the {model.max_clip_s:g} s that can be explained at once; choose "
-            f"a part by its start and end{_parts(model, recording, rate_hz)}"
+            f"a part by its start and end{'' if path is None else _parts(model, path)}"
         )
     answering = model.for_rate(remarks.rate_hz)
     return clip, start_s or 0.0, path, answering.for_sound(clip) or answering
 
 
-def _parts(model: Model, recording: Recording, rate_hz: float | None) -> str:
-    """Where the first stretches of speech lie in a file, as a hint."""
-    if isinstance(recording, np.ndarray) or hasattr(recording, "read"):
-        return ""
-    segments = model.predict(recording, rate_hz=rate_hz, by="segment").segments
+def _parts(model: Model, path: str) -> str:
+    """Where the first stretches of speech are in a file, as a hint; only its first minute is read."""
+    stream = model.stream()
+    with closing(model.blocks(path, None)) as blocks:
+        for block in blocks:
+            stream.push(block)
+            if stream.heard_s >= HINT_S:
+                break
+    stream.finish()
+    segments = stream.prediction.segments
     found = [f"{s.start_s:.2f} to {s.end_s:.2f} s" for s in segments[:N_TOLD]]
     return f"; speech is at {', '.join(found)}{', …' if len(segments) > N_TOLD else ''}" if found else ""
 

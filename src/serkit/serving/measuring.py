@@ -14,17 +14,23 @@ import numpy as np
 from serkit import audio, comparison, evaluation
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint
+from serkit.journal import append_rows, read_rows
 from serkit.predictions import Metric, Predictions, Report
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
-from serkit.serving.bundle import open_bundle
+from serkit.remarks import Remarks
+from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.predictor import Model, load
+from serkit.serving.resuming import stamp
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
 OWN = "table"  # a name that says nothing of which recordings they are
 _SPLIT = "test"  # what rows of every split are called while they are measured
 _MODELS: list[Model] = []
+
+Job = tuple[str, float | None, float | None, str | None, tuple[str, ...]]  # path, start, end, words, labels
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def measure(
     jobs: int = 1,
     draws: int = 1000,
     progress: ProgressCallback | None = None,
+    keep: Path | None = None,
 ) -> Measured:
     """Ask a bundle for every labelled recording, and measure the answers.
 
@@ -73,41 +80,84 @@ def measure(
         source, calls: the bundle, see :func:`serkit.serving.predictor.load`. manifest: labelled recordings.
         split: which rows; ``all`` by default. labels: only these classes. jobs: processes; 0 is one per core.
         draws: bootstrap resamples. progress: is told how many recordings are answered.
+        keep: file that keeps each answer (JSONL); recordings that are in it, unchanged, are not asked again.
 
     Raises:
         SerkitError: an unknown label or split, fewer than two shared labels, or no recording that can be answered.
     """
     bundle = open_bundle(source)
     rows, shared, left_out = _rows(manifest, bundle.labels, split, labels)
-    answered: dict[str, np.ndarray] = {}
-    failed: dict[str, str] = {}
-    meter = Meter("measure", len(rows), progress, unit="recordings")
+    companion = for_calls(bundle, source, calls)
+    question = [bundle.fingerprint, None if companion is None else companion.fingerprint]
     tasks = [(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text, shared) for u in rows]
-    for u, found in zip(rows, _answers(str(source), calls, tasks, jobs), strict=True):
+    answers = _Kept(keep, question, tasks)
+    meter = Meter("measure", len(rows), progress, unit="recordings")
+    meter.advance(len(rows) - len(answers.left))
+    failed: dict[str, str] = {}
+    for k, found in zip(
+        answers.left, _answers(str(source), calls, [tasks[k] for k in answers.left], jobs), strict=True
+    ):
         if isinstance(found, str):
-            failed[u.id] = found
+            failed[rows[k].id] = found
         else:
-            answered[u.id] = found
+            answers.add(k, found)
         meter.advance(failed=int(isinstance(found, str)))
-    kept = [u for u in rows if u.id in answered]
+    kept = [u for u in rows if u.id not in failed]
     if not kept:
         raise SerkitError(f"none of {len(rows)} recordings could be answered; the first: {next(iter(failed.values()))}")
-    measured = replace(manifest, utterances=tuple(replace(u, split=_SPLIT) for u in kept), labels=shared,
-                       class_sets={k: tuple(x for x in v if x in shared) for k, v in manifest.class_sets.items()},
-                       speakers_shared=True)  # fmt: skip
-    values = np.stack([answered[u.id] for u in kept])
-    attributes = None
-    if bundle.attributes:
-        attributes = np.full((len(kept), len(ATTRIBUTES)), np.nan)
-        attributes[:, [ATTRIBUTES.index(name) for name in bundle.attributes]] = values[:, len(shared) :]
-    ids = tuple(u.id for u in kept)
-    name = f"{bundle.name}@{bundle.fingerprint[:12]}"
-    table = Predictions(name, shared, "prob", ids, (name,) * len(ids), np.zeros(len(ids), dtype=bool),
-                        values[:, : len(shared)], attributes)  # fmt: skip
+    table = _table(bundle, shared, [u.id for u in kept], answers.values)
+    measured = replace(
+        manifest,
+        utterances=tuple(replace(u, split=_SPLIT) for u in kept),
+        labels=shared,
+        class_sets={k: tuple(x for x in v if x in shared) for k, v in manifest.class_sets.items()},
+        speakers_shared=True,
+    )
     report = evaluation.evaluate(table, measured, split=_SPLIT, draws=draws)
     corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
-    known = tuple(sorted(corpora & {u.corpus for u in kept if u.corpus}))
-    return Measured(report, table, measured, shared, left_out, failed, known)
+    trained = tuple(sorted(corpora & {u.corpus for u in kept if u.corpus}))
+    return Measured(report, table, measured, shared, left_out, failed, trained)
+
+
+class _Kept:
+    """Answers by place, kept in a file, so that what was stopped goes on.
+
+    Args:
+        path: of the file; ``None``: nothing is kept. question: what answers depend on but the recordings.
+        tasks: the recordings, with what is asked of each.
+
+    Attributes:
+        left: places without an answer: none that is kept, of this question and an unchanged recording.
+    """
+
+    def __init__(self, path: Path | None, question: Sequence[Any], tasks: Sequence[Job]) -> None:
+        self._path = path
+        self._keys = [] if path is None else [fingerprint([question, task, stamp(Path(task[0]))]) for task in tasks]
+        known = {} if path is None else dict(read_rows(path))
+        self._found = {k: np.array(known[key]) for k, key in enumerate(self._keys) if key in known}
+        self.left = [k for k in range(len(tasks)) if k not in self._found]
+
+    @property
+    def values(self) -> np.ndarray:
+        """(answered, labels + attributes) in the order of the recordings."""
+        return np.stack([self._found[k] for k in sorted(self._found)])
+
+    def add(self, place: int, found: np.ndarray) -> None:
+        """A recording was answered."""
+        self._found[place] = found
+        if self._path is not None:
+            append_rows(self._path, [[self._keys[place], found.tolist()]])
+
+
+def _table(bundle: Bundle, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
+    """(rows, labels + attributes) answers as predictions of the bundle."""
+    attributes = None
+    if bundle.attributes:
+        attributes = np.full((len(ids), len(ATTRIBUTES)), np.nan)
+        attributes[:, [ATTRIBUTES.index(name) for name in bundle.attributes]] = values[:, len(labels) :]
+    name = f"{bundle.name}@{bundle.fingerprint[:12]}"
+    seen = np.zeros(len(ids), dtype=bool)
+    return Predictions(name, labels, "prob", tuple(ids), (name,) * len(ids), seen, values[:, : len(labels)], attributes)
 
 
 def differences(one: Measured, other: Measured, *, draws: int = 1000) -> tuple[comparison.Difference, ...]:
@@ -184,9 +234,6 @@ def _rows(
     return [u for u in chosen if u.emotion in shared], shared, left_out
 
 
-Job = tuple[str, float | None, float | None, str | None, tuple[str, ...]]
-
-
 def _answers(source: str, calls: str, tasks: Sequence[Job], jobs: int) -> Iterator[np.ndarray | str]:
     n = min(jobs or cores(), len(tasks))
     if n > 1:
@@ -213,8 +260,11 @@ def _answer(model: Model, task: Job) -> np.ndarray | str:
         if start_s is None and end_s is None:
             found = model.predict(path, labels=labels, text=words, by="clip")
         else:
-            samples = audio.load(path, start_s=start_s, end_s=end_s)
-            found = model.predict(samples, rate_hz=SAMPLE_RATE_HZ, labels=labels, text=words, by="clip")
+            remarks = Remarks()
+            samples = audio.load(path, start_s=start_s, end_s=end_s, remarks=remarks)
+            found = model.for_rate(remarks.rate_hz).predict(
+                samples, rate_hz=SAMPLE_RATE_HZ, labels=labels, text=words, by="clip"
+            )
     except SerkitError as error:
         return str(error)
     return np.array(found.numbers)

@@ -232,7 +232,7 @@ class Model(Classifier):
         for k, (recording, text) in enumerate(zip(many, words, strict=True)):
             rate = rate_hz if isinstance(recording, np.ndarray) else None
             begin, remarks = recording.tell() if isinstance(recording, io.IOBase) else 0, Remarks()
-            clip = inputs.whole(self._blocks(recording, rate, remarks), self.max_clip_s)
+            clip = inputs.whole(self.blocks(recording, rate, remarks), self.max_clip_s)
             if clip is not None:
                 model = self.for_rate(remarks.rate_hz)
                 clips.setdefault(model.for_sound(clip) or model, {})[k] = clip
@@ -251,7 +251,7 @@ class Model(Classifier):
         Of a recording longer than ``max_clip_s`` each is the mean over its stretches of speech, by the speech in them.
         """
         sums = [np.zeros(1, np.float32)] * len(self.scorer.sessions)
-        for weight, clip in standing_for(self._blocks(recording, rate_hz), self.max_clip_s):
+        for weight, clip in standing_for(self.blocks(recording, rate_hz), self.max_clip_s):
             sums = [total + weight * one for total, one in zip(sums, self.scorer.embedded(clip, text), strict=True)]
         return np.concatenate([inputs.of_length_1(total) for total in sums])
 
@@ -316,15 +316,33 @@ class Model(Classifier):
                 raise SerkitError(f"predict has no option '{key}'" + did_you_mean(key, known))
         return StreamSettings(**{"max_s": self._max_s, **options})
 
-    def _blocks(
-        self, recording: Recording, rate_hz: float | None, remarks: Remarks | None = None
+    def blocks(
+        self,
+        recording: Recording,
+        rate_hz: float | None,
+        remarks: Remarks | None = None,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
     ) -> Generator[np.ndarray]:
-        """(samples,) float32 mono 16 kHz, in order. ``remarks`` learn the recording's own sampling rate."""
+        """(samples,) float32 mono 16 kHz of a recording, or of a part of a file, in order.
+
+        Args:
+            recording, rate_hz: as for :meth:`predict`. remarks: learn the recording's own sampling rate.
+            start_s, end_s: the part.
+
+        Raises:
+            SerkitError: see :meth:`predict`; a sampling rate with a file, or a part of an array.
+        """
         recording, remarks = inputs.known(recording), Remarks() if remarks is None else remarks
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
+            if start_s is not None or end_s is not None:
+                raise SerkitError("start_s and end_s are for files: cut the array itself")
             remarks.rate_hz = rate_hz
             yield audio.to_mono_16k(inputs.refuse_empty(recording), rate_hz)
         else:
-            yield from audio.blocks(recording, max_s=self._max_s, remarks=remarks)
+            if rate_hz is not None:
+                raise SerkitError("rate_hz is for arrays: a file has its own sampling rate")
+            yield from audio.blocks(recording, start_s=start_s, end_s=end_s, max_s=self._max_s, remarks=remarks)
