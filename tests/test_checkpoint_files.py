@@ -164,9 +164,9 @@ def written(name: str, content: str | bytes) -> Callable[[Path], None]:
 
 
 DAMAGED = [
-    ("wavlm", written("config.json", "[1]"), r"config\.json is damaged: expected keys with values, got '\[1\]'"),
+    ("wavlm", written("config.json", "[1]"), r"config\.json is damaged, it is not a JSON object: '\[1\]'"),
     ("wavlm", written("preprocessor_config.json", "[1]"), "no front end can be read from"),
-    ("roberta", written("modules.json", "{}"), r"modules\.json is damaged: expected a list, got '\{\}'"),
+    ("roberta", written("modules.json", "{}"), r"modules\.json is damaged, it is not a JSON array: '\{\}'"),
     ("roberta", written("tokenizer.json", "{}"), "no tokenizer can be read from .*model: KeyError"),
     ("roberta", written("tokenizer.json", "[]"), "no tokenizer can be read from .*model: TypeError"),
     ("roberta", written("tokenizer.json", '{"added_tokens": []}'), "from .*model: Exception: Model missing"),

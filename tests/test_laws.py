@@ -18,10 +18,10 @@ TESTS = Path(__file__).parent
 
 # Law 1: a room (a module or a folder) imports only from rooms above it. This is the one place that says the order.
 _ORDER = """
-    errors extras files yaml_text config cards types probabilities predictions
+    errors extras files yaml_text text_rows config cards types probabilities predictions
     journal progress hashes interrupts processes parameters registry
     settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
-    suffixes text_rows recordings protocols corpora labels readers crossfit
+    suffixes recordings protocols corpora labels readers crossfit
     encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
     onnx_weights silero_files segments
     foundation

@@ -10,13 +10,13 @@ import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from serkit.config import cache_folder
 from serkit.errors import SerkitError
 from serkit.hashes import ContentHashes
+from serkit.text_rows import Tree, json_tree
 
-Tree = TypeVar("Tree", dict[str, Any], list[Any])
 FACODEC_STEMS = ("ns3_facodec_encoder_v2", "ns3_facodec_decoder_v2")
 _VOCABULARIES = (
     "tokenizer.json", "vocab.json", "vocab.txt", "spm.model", "spiece.model", "tokenizer.model",
@@ -40,16 +40,12 @@ def read_json(path: Path, kind: type[Tree]) -> Tree:
     Raises:
         SerkitError: absent, no JSON (a download that was cut short), or JSON of another kind.
     """
+    if not path.is_file():
+        raise SerkitError(f"{path} is missing")
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SerkitError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SerkitError(f"{path} is damaged, perhaps an incomplete download ({error})") from None
-    if not isinstance(tree, kind):
-        wanted = "keys with values" if kind is dict else "a list"
-        raise SerkitError(f"{path} is damaged: expected {wanted}, got {str(tree)[:40]!r}")
-    return tree
+        return json_tree(path, kind)
+    except SerkitError as error:
+        raise SerkitError(f"{error}; perhaps an incomplete download") from None
 
 
 def transformer_folder(folder: Path) -> Path:

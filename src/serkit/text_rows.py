@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeVar
 
 from serkit.errors import SerkitError, did_you_mean
+
+Tree = TypeVar("Tree", dict[str, Any], list[Any])
 
 
 def csv_cells(
@@ -124,17 +126,23 @@ def json_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The one JSON object of a file in UTF-8.
+    """The one JSON object of a file in UTF-8; errors as :func:`json_tree`."""
+    return json_tree(path, dict)
+
+
+def json_tree(path: Path, kind: type[Tree]) -> Tree:
+    """The JSON of a file in UTF-8: an object (dict) or an array (list).
 
     Raises:
-        SerkitError: it cannot be read, is not UTF-8, not JSON, or no object.
+        SerkitError: it cannot be read, is not UTF-8, not JSON, or of another kind.
     """
     try:
         found = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise SerkitError(f"{path} is damaged, it is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise SerkitError(f"{path} is damaged, it is not a JSON object")
+    if not isinstance(found, kind):
+        wanted = "a JSON object" if kind is dict else "a JSON array"
+        raise SerkitError(f"{path} is damaged, it is not {wanted}: {shorten(str(found), 40)!r}")
     return found
 
 
