@@ -30,6 +30,7 @@ from serkit import registry
 from serkit.calibration import Calibration
 from serkit.checkpoints import family_of
 from serkit.combining import Ensemble
+from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import content_hash, fingerprint, replacing, replacing_folder
@@ -163,10 +164,28 @@ class Bundle:
         """The encoders by feature key, not loaded.
 
         Raises:
-            SerkitError: this serkit's encoder gives other numbers than the one the bundle was trained with.
+            SerkitError: this serkit's encoder gives other numbers than the one the bundle was trained with; or it is
+                code of somebody's own, which :func:`serkit.config.plugins` does not allow.
             MissingExtra: an encoder's package is not installed.
         """
+        self.check_plugins()
         return encoders_of(self.features, str(self.source), str(self.head.get("serkit")))
+
+    def check_plugins(self) -> None:
+        """Refuse a dotted encoder whose module is not allowed here: importing it runs code that the bundle names.
+
+        Raises:
+            SerkitError: :func:`serkit.config.plugins` has neither the module nor a package around it.
+        """
+        for name in (str(row["name"]).split("/", 1)[0] for row in self.features.values()):
+            module = name.rpartition(".")[0]
+            if ":" in name or "." not in name or any(f"{module}.".startswith(f"{p}.") for p in plugins()):
+                continue
+            raise SerkitError(
+                f"{self.source}: its encoder '{name}' is code that is not in the bundle, and importing it would run "
+                f"it. If you trust the module '{module}', allow it: SERKIT_PLUGINS={module}, or plugins: [{module}] in "
+                f"{config_path()}"
+            )
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         from safetensors import SafetensorError
@@ -180,7 +199,7 @@ class Bundle:
 
 
 def encoders_of(features: Mapping[str, Any], source: str, version: str) -> dict[str, Encoder]:
-    """The encoders of a bundle by feature key, not loaded.
+    """The encoders of a bundle by feature key, not loaded; a dotted name is imported, see :meth:`Bundle.check_plugins`.
 
     Args:
         features: as ``bundle.json`` has them. source, version: the bundle and its serkit, for messages.
