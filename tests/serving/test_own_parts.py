@@ -277,7 +277,11 @@ def test_an_encoder_of_ones_own_is_imported_only_where_it_is_allowed(
     lab: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trained(recipe("mean_pool", "own_ears.spread.Ear"), lab, toy_root, lab)
-    bundle = build(run, lab / "b").path
+    told: list[str] = []
+    bundle = build(run, lab / "b", progress=told.append).path
+    assert told[-1].startswith("to use it, the module 'own_ears.spread' is needed too, and SERKIT_PLUGINS=own_ears.spr")
+    card = (bundle / "card.md").read_text(encoding="utf-8")
+    assert "Also needed: code that is not in the bundle, the modules `own_ears.spread`. " in card
     sign = lab / "own_ears" / "spread.imported"
     file = run.manifest.audio_path(run.manifest.utterances[0])
 

@@ -18,7 +18,7 @@ from serkit.networks import load_config, load_network
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
-from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_of, write_bundle
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_of, own_modules, write_bundle
 from serkit.serving.checked import checked_graph
 from serkit.serving.graphs import Weights
 from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
@@ -120,6 +120,8 @@ def build(
         files["LICENCE.md"] = _licence_text(about).encode()
     encoders_of(features, str(run.folder), __version__)  # what could not be opened is not written
     write_bundle(about, files, out)
+    for module in own_modules(str(row["name"]) for row in features.values()):
+        tell(f"to use it, the module '{module}' is needed too, and SERKIT_PLUGINS={module}: no code is in a bundle")
     size = sum(len(content) for content in files.values())
     return Built(out, chosen, len(networks), size, worst)
 

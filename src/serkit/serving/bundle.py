@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -177,9 +177,8 @@ class Bundle:
         Raises:
             SerkitError: :func:`serkit.config.plugins` has neither the module nor a package around it.
         """
-        for name in (str(row["name"]).split("/", 1)[0] for row in self.features.values()):
-            module = name.rpartition(".")[0]
-            if ":" in name or "." not in name or any(f"{module}.".startswith(f"{p}.") for p in plugins()):
+        for module, name in own_modules(str(row["name"]) for row in self.features.values()).items():
+            if any(f"{module}.".startswith(f"{allowed}.") for allowed in plugins()):
                 continue
             raise SerkitError(
                 f"{self.source}: its encoder '{name}' is code that is not in the bundle, and importing it would run "
@@ -196,6 +195,12 @@ class Bundle:
         except SafetensorError as error:
             raise SerkitError(f"{self.source}: '{name}' cannot be read: {error}") from None
         return found
+
+
+def own_modules(encoders: Iterable[str]) -> dict[str, str]:
+    """Modules that encoders with dotted names would be imported from, each with the dotted name of one of them."""
+    families = (name.split("/", 1)[0] for name in encoders)
+    return {name.rpartition(".")[0]: name for name in families if "." in name and ":" not in name}
 
 
 def encoders_of(features: Mapping[str, Any], source: str, version: str) -> dict[str, Encoder]:
