@@ -325,7 +325,7 @@ def test_audit_of_a_corpus_says_how_to_get_a_manifest(words, corpus):
 @pytest.mark.parametrize(
     ("words", "near"),
     [
-        (["predict", "example", "--format", "tabl3"], "'textgrid'; did you mean 'table'?"),
+        (["predict", "example", "--format", "tabl3"], "'vtt'; did you mean 'table'?"),
         (["predict", "example", "--by", "turm"], "'channel'; did you mean 'turn'?"),
         (["bundle", "RUN", "-o", "x", "--weights", "flaot16"], "'int8'; did you mean 'float16'?"),
     ],

@@ -36,6 +36,22 @@ def test_without_a_file_there_is_the_cache(roots, tmp_path, monkeypatch):
     assert config.config_path() == tmp_path / "mine.yml"
 
 
+def test_plugins_are_those_of_the_environment_else_of_the_file(roots, monkeypatch):
+    monkeypatch.delenv("SERKIT_PLUGINS", raising=False)
+    assert config.plugins() == ()
+    roots.write_text("plugins: [mylab, other.ears]\n")
+    assert config.plugins() == ("mylab", "other.ears")
+    monkeypatch.setenv("SERKIT_PLUGINS", " mine ,,yours.x")
+    assert config.plugins() == ("mine", "yours.x")
+    monkeypatch.setenv("SERKIT_PLUGINS", "")
+    assert config.plugins() == ()
+    monkeypatch.delenv("SERKIT_PLUGINS")
+    for wrong in ("mylab", "{mylab: x}", "[3]"):
+        roots.write_text(f"plugins: {wrong}\n")
+        with pytest.raises(SerkitError, match=r"plugins is .*, expected a list of modules, such as \[mylab\]"):
+            config.plugins()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

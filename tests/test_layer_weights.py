@@ -15,7 +15,8 @@ from serkit.errors import SerkitError
 from serkit.layer_weights import LayerWeights, WeightedLayers
 from serkit.networks import load_network
 from serkit.recipe import parse_recipe
-from serkit.serving.export import largest_difference, to_onnx
+from serkit.serving.agreement import largest_difference
+from serkit.serving.export import to_onnx
 from serkit.tensors import Batch, pad_sequences
 
 N, DIM = 3, 5

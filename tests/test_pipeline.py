@@ -16,7 +16,7 @@ from serkit.pipeline.stages import StageBegins
 from serkit.predictions import Predictions
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
-from serkit.stacking import ENSEMBLES
+from serkit.stacking import ENSEMBLES, UNFITTED
 from serkit.types import Manifest
 
 
@@ -42,8 +42,9 @@ def test_a_run_leaves_everything_it_promises(finished, toy_root):
             assert {"model.safetensors", "config.json", "history.jsonl"} <= files
             assert "state.pt" not in files
     tree = report(finished)
-    assert set(tree["systems"]) >= {"sound", "both", "stack", "vote", "mean_logit"}
-    for name in ("sound", "both", "stack", "vote", "mean_logit"):
+    assert set(tree["systems"]) >= {"sound", "both", "stack", "vote", "mean_logit", "mean_probability"}
+    assert "mean_probability" not in {c[side] for c in tree["comparisons"] for side in "ab"}  # Holm stays as it was
+    for name in ("sound", "both", "stack", "vote", "mean_logit", "mean_probability"):
         for split in ("train", "dev", "test"):
             for metric in ("macro_f1", "uar", "accuracy", "weighted_f1", "bs_f1"):
                 found = tree["systems"][name][split][metric]
@@ -227,7 +228,7 @@ def test_without_cross_fit_or_stack(small_text, toy_root, tmp_path, machine):
     assert run.predictions("sound", "train").seen.all()
     tree = report(run.folder)
     assert "stack" not in tree["systems"]
-    assert {"vote", "mean_logit"} <= set(tree["systems"])
+    assert set(UNFITTED) <= set(tree["systems"])
     assert run.lead == tree["lead"] == tree["mistakes"]["system"] == "mean_logit"
     assert {c["a"] for c in tree["comparisons"]} == {"mean_logit"}
     assert {c["b"] for c in tree["comparisons"]} == {tree["best_on_dev"], "vote"}
@@ -353,8 +354,8 @@ def test_a_stack_that_is_taken_back_leads_no_more(finished, small_text, toy_root
     assert stages == ["stack", "evaluate", "report"]
     tree = report(finished)
     assert tree["lead"] == run.lead == "mean_logit"
-    assert {"vote", "mean_logit"} == set(tree["systems"]) & set(ENSEMBLES)
-    assert {p.name for p in (finished / "stack").iterdir()} == {"vote", "mean_logit"}
+    assert set(UNFITTED) == set(tree["systems"]) & set(ENSEMBLES)
+    assert {p.name for p in (finished / "stack").iterdir()} == set(UNFITTED)
 
 
 def test_features_that_changed_on_disk_are_found_when_asked_for(finished, tmp_path, machine):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -129,3 +131,30 @@ def test_weights_that_are_damaged_are_refused() -> None:
     for broken in ([1.0], [1.0, -0.1], [1.0, float("nan")]):
         with pytest.raises(SerkitError, match="expected 2 finite ones"):
             pool.restore({"weights": broken})
+
+
+def test_the_mean_probability_is_the_mean_of_softmaxes_among_possible_classes() -> None:
+    labels = ("x", "y", "z")
+    rows = (Utterance("a", "a", emotion="x", corpus="p"), Utterance("b", "b", emotion="y", corpus="q"))
+    manifest = Manifest("m", labels, rows, class_sets={"q": ("x", "y")})
+    ids, models = ("a", "b", "a", "b"), ("fold0", "fold0", "fold1", "fold1")
+    logits = np.random.default_rng(0).normal(size=(4, 3)) * 3
+    shares = np.array([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6], [0.1, 0.1, 0.8], [0.0, 0.0, 1.0]])
+    tables = [
+        Predictions("one", labels, "logit", ids, models, np.zeros(4, bool), logits),
+        Predictions("two", labels, "prob", ids, models, np.zeros(4, bool), shares),
+    ]
+    found = stacking.make("mean_probability").fit(tables, manifest).predict(tables, manifest)
+    assert (found.kind, found.ids) == ("prob", ("a", "b"))
+    wanted = []
+    for k in (0, 1):  # in plain words: every system and fold has its share, of the classes that can be
+        possible, sums = (range(3), range(2))[k], [0.0] * 3
+        for row in (k, k + 2):
+            powers = {c: math.exp(logits[row, c]) for c in possible}
+            for c in possible:
+                sums[c] += powers[c] / sum(powers.values()) / 4
+            total = sum(shares[row, c] for c in possible)
+            for c in possible:
+                sums[c] += (shares[row, c] / total if total else 1 / len(possible)) / 4
+        wanted.append(sums)
+    assert np.allclose(found.scores, wanted)

@@ -21,7 +21,8 @@ from serkit.corpora.toy import toy
 from serkit.fitting import Fitting, make_accelerator
 from serkit.networks import build_network, load_config, load_network
 from serkit.recipe import Recipe, load_recipe, parse_recipe
-from serkit.serving.export import largest_difference, to_onnx
+from serkit.serving.agreement import largest_difference
+from serkit.serving.export import to_onnx
 from tiny_checkpoints import in_roots
 
 CHECKPOINTS = (

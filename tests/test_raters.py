@@ -162,7 +162,7 @@ def test_a_stack_on_votes_is_scored_against_them_on_every_split(tmp_path, toy_ro
     )
     pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
     tree = json.loads((run.folder / "report" / "report.json").read_text())
-    for system in ("sound", "stack", "vote", "mean_logit"):
+    for system in ("sound", "stack", "vote", "mean_logit", "mean_probability"):
         for split in ("dev", "test"):
             rows = manifest.split(split)
             found = tree["systems"][system][split]

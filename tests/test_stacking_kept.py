@@ -18,7 +18,7 @@ from serkit.stacking import RandomForestStack, load, make
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("name", ["random_forest", "logistic", "log_pool", "vote", "mean_logit"])
+@pytest.mark.parametrize("name", ["random_forest", "logistic", "log_pool", "vote", "mean_logit", "mean_probability"])
 def test_saved_and_loaded_it_gives_the_same_scores(tmp_path, name):
     train, test = make_manifest(300), make_manifest(40, seed=1, split="test", prefix="t")
     stack = make(name, **({"trees": 10} if name == "random_forest" else {})).fit(planted(train), train)

@@ -1,4 +1,4 @@
-"""Paths on this machine: roots of corpora, folders of checkpoints, the cache. Never in a recipe."""
+"""What is set once for this machine: roots of corpora, folders of checkpoints, the cache, trusted plug-ins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from serkit.errors import SerkitError, did_you_mean
 
-KEYS = ("corpora", "checkpoints", "store")
+KEYS = ("corpora", "checkpoints", "store", "plugins")
 
 
 def config_path() -> Path:
@@ -23,7 +23,7 @@ def config_path() -> Path:
 
 
 def load_config() -> Mapping[str, Any]:
-    """``{corpora: {name: folder}, checkpoints: {name: folder}, store: folder}``; empty where there is no file.
+    """``{corpora: {name: folder}, checkpoints: {name: folder}, store: folder, plugins: [module]}``, or empty.
 
     Raises:
         SerkitError: not YAML, or a key that is not known.
@@ -70,6 +70,19 @@ def corpus_root(corpus: str) -> Path | None:
 def checkpoint_folders() -> dict[str, Path]:
     """Folder by checkpoint name, in place of the published source."""
     return _folders("checkpoints")
+
+
+def plugins() -> tuple[str, ...]:
+    """Modules and packages of the user's own that a bundle may import: ``SERKIT_PLUGINS``, else as configured.
+
+    Raises:
+        SerkitError: something else than a list of names stands in ``roots.yaml``.
+    """
+    given = os.environ.get("SERKIT_PLUGINS")
+    found = load_config().get("plugins") or [] if given is None else given.split(",")
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise SerkitError(f"{config_path()}: plugins is {found!r}, expected a list of modules, such as [mylab]")
+    return tuple(name.strip() for name in found if name.strip())
 
 
 def _folders(key: str) -> dict[str, Path]:

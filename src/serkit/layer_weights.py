@@ -50,7 +50,7 @@ class LayerWeights(nn.Module):
         """(batch, time, layers * dim) to (batch, time, dim); zeros stay zeros."""
         layers = frames.reshape(*frames.shape[:2], self.n_layers, -1)
         if self.kind == "layer_norm":
-            layers = F.layer_norm(layers, layers.shape[3:])
+            layers = F.layer_norm(layers, [int(layers.shape[3])])
         return torch.einsum("l,btld->btd", self.weights().to(layers.dtype), layers)
 
 

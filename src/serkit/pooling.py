@@ -1,4 +1,5 @@
-"""The weighted mean of log probabilities: one fitted number per system, where a stack of scores has hundreds.
+"""The weighted mean of log probabilities: one fitted number per system, where a stack of scores has hundreds. And the
+mean of the probabilities themselves, which fits nothing.
 
 numpy; scipy and scikit-learn are imported where a pool is fitted, so that a bundle can answer without them.
 """
@@ -24,7 +25,7 @@ from serkit.combining import (
 )
 from serkit.errors import SerkitError
 from serkit.predictions import Predictions
-from serkit.probabilities import COMBINED_FLOOR, log_losses, softmax
+from serkit.probabilities import COMBINED_FLOOR, log_losses, masked, softmax
 from serkit.types import Manifest
 
 
@@ -138,3 +139,26 @@ def _fitted(logs: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
     start = np.full(n_systems, 1.0 / n_systems)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * n_systems)
     return np.asarray(found.x, dtype=np.float64)
+
+
+@dataclass(eq=False)
+class MeanProbability(Ensemble):
+    """The mean of the systems' probabilities, the soft vote; ``fit`` only remembers the systems.
+
+    The linear opinion pool with equal weights (Stone 1961, remembered). Each system's softmax is taken among the
+    classes that the utterance's corpus can have. A report gives its numbers, and no test of the stack against it:
+    the tests that are adjusted together stay those of earlier reports.
+    """
+
+    system: str = "mean_probability"
+
+    def fit(self, predictions: Scores, manifest: Manifest) -> Self:
+        """Remember which systems, in which order."""
+        table = align(predictions)
+        self.systems_, self.labels_ = table.systems, table.labels
+        return self
+
+    def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
+        systems = [masked(table.probabilities[:, k], allowed) for k in range(len(table.systems))]
+        mean = np.mean(systems, axis=0)
+        return Predictions(self.system, table.labels, "prob", table.ids, table.models, table.seen, mean)

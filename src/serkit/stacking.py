@@ -32,7 +32,7 @@ from serkit.combining import (
 from serkit.errors import SerkitError, did_you_mean
 from serkit.fitted_models import check_model, load_models, save_models
 from serkit.metrics import from_labels
-from serkit.pooling import LogPool
+from serkit.pooling import LogPool, MeanProbability
 from serkit.predictions import Predictions
 from serkit.probabilities import COMBINED_FLOOR, masked
 from serkit.text_rows import json_object
@@ -42,6 +42,8 @@ MODELS = "models.skops"
 MANY_ROWS = 1000
 FITTED = ("random_forest", "logistic", "log_pool")
 """Names of the ensembles that learn from scores; ``auto`` chooses among them."""
+UNFITTED = ("vote", "mean_logit", "mean_probability")
+"""Names of those that do not."""
 
 
 @dataclass(eq=False)
@@ -208,6 +210,7 @@ _KNOWN: Mapping[str, tuple[type[Ensemble], str]] = {
     "log_pool": (LogPool, "weighted mean logit"),
     "vote": (MajorityVote, "majority vote"),
     "mean_logit": (MeanLogit, "mean logit"),
+    "mean_probability": (MeanProbability, "mean probability"),
 }
 ENSEMBLES: Mapping[str, str] = {"stack": "stack", **{name: words for name, (_, words) in _KNOWN.items()}}
 """The ensembles of a run, ``stack`` being the one of :data:`FITTED` that is kept, and what a sentence calls them."""
@@ -226,7 +229,7 @@ def make(name: str, **parameters: Any) -> Ensemble:
     """Build the ensemble that a recipe names.
 
     Args:
-        name: one of :data:`FITTED`, ``vote`` or ``mean_logit``. parameters: as the class takes them.
+        name: one of :data:`FITTED` or :data:`UNFITTED`. parameters: as the class takes them.
 
     Raises:
         SerkitError: no such ensemble or parameter.

@@ -341,7 +341,8 @@ def test_without_peft_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, Any]) -> None:
     """Eight clips of under a window to a second, as one padded batch and one by one."""
     pytest.importorskip("onnx")
-    from serkit.serving.export import largest_difference, to_onnx
+    from serkit.serving.agreement import largest_difference
+    from serkit.serving.export import to_onnx
 
     network = made(family, **options).eval()
     if "wave_normalize" in options:

@@ -31,7 +31,7 @@ def served(model: Model, run: Run, split: str) -> tuple[tuple[str, ...], np.ndar
     return tuple(u.id for u in rows), np.array([list(p.probabilities.values()) for p in found])
 
 
-@pytest.mark.parametrize("system", [None, "sound", "logistic", "log_pool", "vote", "mean_logit"])
+@pytest.mark.parametrize("system", [None, "sound", "logistic", "log_pool", "vote", "mean_logit", "mean_probability"])
 def test_a_bundle_answers_what_the_run_measured(finished: Path, tmp_path: Path, system: str | None) -> None:
     run = Run(finished)
     made = build(run, tmp_path / "bundle", system=system, method="none")

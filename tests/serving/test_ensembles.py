@@ -54,6 +54,7 @@ def through_a_file(ensemble: Ensemble) -> Ensemble:
         ("log_pool", {}),
         ("vote", {}),
         ("mean_logit", {}),
+        ("mean_probability", {}),
     ],
 )
 def test_arrays_give_what_scikit_learn_gives(name: str, parameters: dict[str, object]) -> None:

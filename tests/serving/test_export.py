@@ -12,7 +12,8 @@ import torch
 from serkit import registry
 from serkit.errors import SerkitError
 from serkit.models._attributes import AttributeHead
-from serkit.serving.export import largest_difference, to_onnx
+from serkit.serving.agreement import largest_difference
+from serkit.serving.export import to_onnx
 from serkit.serving.graphs import Graph
 
 LABELS = ("anger", "neutral", "sadness")

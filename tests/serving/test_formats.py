@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import random
 import re
 from dataclasses import replace
 
@@ -107,6 +108,96 @@ def test_textgrid_has_no_gap_and_no_overlap() -> None:
     assert "size = 1" in empty
     with pytest.raises(SerkitError, match="one by one"):
         document("textgrid", [prediction(), prediction()], timeline=True)
+
+
+TIME = r"(\d\d):([0-5]\d):([0-5]\d)[.,](\d{3})"
+SRT = re.compile(rf"(\d+)\n{TIME.replace('[.,]', ',')} --> {TIME.replace('[.,]', ',')}\n((?:.+\n)+)(?:\n|$)")
+VTT = re.compile(rf"{TIME.replace('[.,]', '[.]')} --> {TIME.replace('[.,]', '[.]')}\n((?:.+\n)+)(?:\n|$)")
+
+
+def read_cues(kind: str, text: str) -> list[tuple[float, float, list[str]]]:
+    """Cues of subtitles, by the grammar of the format; every character has to belong to one of them."""
+    if kind == "vtt":  # https://www.w3.org/TR/webvtt1/#syntax
+        assert text.startswith("WEBVTT\n")
+        text = text.removeprefix("WEBVTT\n").removeprefix("\n")
+    found, at = [], 0
+    while at < len(text):
+        match = (SRT if kind == "srt" else VTT).match(text, at)
+        assert match is not None, text[at:]
+        groups = list(match.groups())
+        if kind == "srt":
+            assert int(groups.pop(0)) == len(found) + 1
+        start, end = (
+            3600 * int(h) + 60 * int(m) + int(s) + int(ms) / 1000 for h, m, s, ms in (groups[:4], groups[4:8])
+        )
+        assert start < end
+        lines = groups[8].splitlines()
+        assert not any("-->" in line for line in lines)
+        if kind == "vtt":  # nothing but three escapes, so no tag and no other entity
+            assert not any(re.search(r"[<>]|&(?!amp;|lt;|gt;)", line) for line in lines)
+            lines = [line.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for line in lines]
+        found.append((start, end, lines))
+        at = match.end()
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(found))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_subtitles_have_a_line_for_each_who_speaks(kind: str) -> None:
+    found = read_cues(kind, document(kind, [prediction()], timeline=True))
+    ann = 'Ann B: [anger 0.70] she said "no", then left'
+    assert found == [
+        (0.5, 1.8, [ann]), (1.8, 2.0, [ann, "[joy 0.50?]"]), (2.0, 3.0, ["[joy 0.50?]"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_words_of_subtitles_are_no_markup(kind: str) -> None:
+    part = replace(PARTS[0], start_s=3725.0004, end_s=3726.9996, text="a <b> & c --> d\r\n\n&lt; ü 你")
+    text = document(kind, [replace(prediction(parts=(part,)), duration_s=4000.0)], timeline=True)
+    shown = "a <b> & c --> d &lt; ü 你" if kind == "vtt" else "a <b> & c -> d &lt; ü 你"
+    assert read_cues(kind, text) == [(3725.0, 3727.0, [f"Ann B: [anger 0.70] {shown}"])]
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_subtitles_of_nothing_and_of_parts_that_overlap(kind: str) -> None:
+    assert document(kind, [prediction(parts=())], timeline=True) == ("" if kind == "srt" else "WEBVTT\n")
+    windows = tuple(Segment(1.5 * k, 1.5 * k + 3.0, "joy", 0.5, SHARES) for k in range(4))
+    found = read_cues(kind, document(kind, [replace(prediction(parts=windows), duration_s=7.0)], timeline=True))
+    assert [(a, b) for a, b, _ in found] == [(0.0, 3.0), (3.0, 4.5), (4.5, 6.0), (6.0, 7.0)]
+    assert all(lines == ["[joy 0.50]"] for _, _, lines in found)
+    short = tuple(replace(PARTS[0], start_s=a, end_s=b) for a, b in ((0.0, 1.0), (0.9996, 1.0), (1.0, 1.0004)))
+    assert len(read_cues(kind, document(kind, [prediction(parts=short)], timeline=True))) == 1
+    silent = (replace(PARTS[0], abstain="no_speech", text=None),)
+    assert read_cues(kind, document(kind, [prediction(parts=silent)], timeline=True))[0][2] == ["Ann B: [no speech]"]
+    with pytest.raises(SerkitError, match=r"file holds one recording, got 2; predict them one by one"):
+        document(kind, [prediction(), prediction()], timeline=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_subtitles_hold_every_part_as_long_as_its_speaker_says_nothing_else(seed: int) -> None:
+    """Compared, at every millisecond, with who speaks then."""
+    rng = random.Random(seed)
+    parts = []
+    for _ in range(12):
+        start = rng.randrange(0, 900) / 1000
+        end = start + rng.randrange(1, 200) / 1000
+        parts.append(Segment(start, end, "joy", 0.5, SHARES, "", "joy", rng.choice(["A", "B", None]), str(len(parts))))
+    parts.sort(key=lambda s: s.start_s)
+    found = read_cues("vtt", document("vtt", [replace(prediction(parts=tuple(parts)), duration_s=1.0)], timeline=True))
+    for ms in range(1000):
+        at = (ms + 0.5) / 1000
+        wanted = set()
+        for who in ("A", "B", None):
+            reached, said = 0.0, None
+            for s in (s for s in parts if s.speaker == who):
+                if max(s.start_s, reached) <= at < s.end_s and said is None:
+                    said = s.text
+                reached = max(reached, s.end_s)
+            if said is not None:
+                wanted.add(said)
+        shown = [lines for a, b, lines in found if a <= at < b]
+        assert {line.split()[-1] for lines in shown for line in lines} == wanted
 
 
 def test_the_table_says_what_matters() -> None:

@@ -125,6 +125,7 @@ def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
         ({"hop_s": 1.0, "timeline": True}, "by 'segment' has no windows"),
         ({"threshold": 1.5}, "between 0 and 1"),
         ({"kind": "textgrid"}, "one by one"),
+        ({"out": tmp_path / "a.srt"}, "an SRT file holds one recording, got 3; predict them one by one"),
         ({"timeline": True, "by": "clip"}, "--timeline is of parts, and by 'clip' makes none"),
         ({"kind": "rttm", "by": "clip"}, "--format rttm is of parts"),
         ({"rttm": tmp_path / "none.rttm"}, "no such file"),
@@ -134,6 +135,25 @@ def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(SerkitError, match=reason):
             predict(asked(folder, **options), written.append, written.append)
         assert written == []
+
+
+def test_the_answer_does_not_overwrite_the_words_or_turns_it_is_made_from(folder: Path) -> None:
+    call = folder / "a.wav"
+    words, turns = folder / "a.srt", folder / "a.rttm"
+    words.write_text("1\n00:00:00,100 --> 00:00:00,900\nhello\n")
+    turns.write_text("SPEAKER a 1 0 1 <NA> <NA> Ann <NA> <NA>\n")
+    before = words.read_text(), turns.read_text()
+    for options, said in (
+        ({"transcript": words, "out": words}, "is read by --transcript, and would be overwritten"),
+        ({"transcript": folder, "out": words}, "is read by --transcript, and would be overwritten"),
+        ({"rttm": turns, "out": turns}, "is read by --rttm, and would be overwritten"),
+    ):
+        with pytest.raises(SerkitError, match=said):
+            ask(asked(call, **options))
+    assert (words.read_text(), turns.read_text()) == before
+    ask(asked(call, transcript=folder, rttm=turns, out=folder / "b.srt"))
+    assert "\nAnn: [" in (folder / "b.srt").read_text(encoding="utf-8")
+    assert (folder / "b.srt").read_text(encoding="utf-8").endswith("] hello\n")
 
 
 def test_a_timeline_with_speakers_and_words(folder: Path, tmp_path: Path) -> None:

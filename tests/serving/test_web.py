@@ -99,7 +99,7 @@ def test_the_example_shows_who_says_what_and_is_saved_as_predict_writes_it(opene
         assert sentence["text"] in table
         assert sentence["speaker"] in table
     texts = {}
-    for kind in ("json", "csv", "rttm", "textgrid"):
+    for kind in ("json", "csv", "rttm", "textgrid", "srt", "vtt"):
         with page.expect_download() as saved:
             page.click(f"[data-save={kind}]")
         assert saved.value.suggested_filename == f"example.{'TextGrid' if kind == 'textgrid' else kind}"
@@ -111,7 +111,7 @@ def test_the_example_shows_who_says_what_and_is_saved_as_predict_writes_it(opene
     assert {s.speaker for s in fields["speakers"]} == {s.speaker for s in parts} == {"Ada", "Ben"}
     prediction = Prediction(**{k: fields[k] for k in Prediction.__dataclass_fields__})
     assert json.loads(formats.document("json", [prediction], timeline=True)) == told
-    for kind in ("csv", "rttm", "textgrid"):
+    for kind in ("csv", "rttm", "textgrid", "srt", "vtt"):
         assert texts[kind] == formats.document(kind, [prediction], timeline=True)
 
 

@@ -22,6 +22,8 @@ class Format(StrEnum):
     csv = "csv"
     rttm = "rttm"
     textgrid = "textgrid"
+    srt = "srt"
+    vtt = "vtt"
 
 
 class Division(StrEnum):

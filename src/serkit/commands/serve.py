@@ -60,7 +60,10 @@ def serve(
     from serkit.serving.http.server import serve as run
     from serkit.serving.http.settings import PAGE, ServiceSettings, read_keys
 
-    for_calls(open_bundle(model), model, calls)  # refused before anything is started
+    opened = open_bundle(model)
+    for one in (opened, for_calls(opened, model, calls)):  # refused before anything is started
+        if one is not None:
+            one.check_plugins()
     settings = ServiceSettings(
         model=model, calls=calls, workers=workers or cores(), batch=batch, concurrency=concurrency,
         queue=queue, streams=streams,

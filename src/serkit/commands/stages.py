@@ -216,6 +216,11 @@ def _prepare(
     tell = watcher()
     for line in left_out(made.manifest):
         tell(Notice(line))
+    if any("." in system.model.name for system in made.recipe.systems.values()):
+        from serkit.serving.checked import not_bundled
+
+        for line in not_bundled(made.recipe, made.manifest.labels):
+            tell(Notice(line))
     return made
 
 

@@ -74,6 +74,28 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
         _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
 
 
+def own_networks(recipe: Recipe, n_classes: int) -> dict[str, tuple[Any, dict[str, int]]]:
+    """Fresh networks of the models of the user's own, in eval mode, with the widths of their features, by system.
+
+    One of several systems with the same design stands for all of them; those that cannot be built here are left out.
+    Of layers that are stacked, a network sees their sum.
+    """
+    import torch
+
+    found: dict[str, tuple[Any, dict[str, int]]] = {}
+    passed: set[str] = set()
+    for name, system in recipe.systems.items():
+        if "." not in system.model.name or (design := _design(system)) in passed:
+            continue
+        passed.add(design)
+        dims = _dims(system)
+        with torch.random.fork_rng(devices=[]):
+            network = _network(system, dims, n_classes)
+        if network is not None:
+            found[name] = network.eval(), dims
+    return found
+
+
 def _design(system: System) -> str:
     """Hash of all that a rehearsal depends on: systems that differ in their features' names alone share one."""
     own = "." in system.model.name

@@ -193,7 +193,7 @@ def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> N
 
 
 def stack_run(run: Run, listener: Listener | None = None) -> None:
-    """Fit the stack on out-of-fold scores, and the vote and the mean logit beside it."""
+    """Fit the stack on out-of-fold scores, and make the ensembles that need no fitting beside it."""
     names = list(run.recipe.systems)
     settings = run.recipe.stack
     if len(names) < 2:
@@ -201,9 +201,9 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
         _forget_others(run, ())
         run.mark("stack")
         return
-    _tell(listener, "stack", settings.name if settings is not None else "vote and mean logit")
+    _tell(listener, "stack", settings.name if settings is not None else "vote, mean logit, mean probability")
     scores = {split: {n: run.predictions(n, split) for n in names} for split in run.splits}
-    ensembles = {name: stacking.make(name) for name in ("vote", "mean_logit")}
+    ensembles = {name: stacking.make(name) for name in stacking.UNFITTED}
     if settings is not None:
         ensembles |= stacks_of(settings)
         choice = stacking.choose(

@@ -11,14 +11,15 @@ import numpy as np
 
 from serkit import __version__, calibration, evaluation, metrics, stacking
 from serkit.calibration import Method
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.layers import FeatureNormalisation
 from serkit.models._attributes import AttributeHead
 from serkit.networks import load_config, load_network
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
-from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_of, write_bundle
-from serkit.serving.export import largest_difference, to_onnx
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_of, own_modules, write_bundle
+from serkit.serving.checked import checked_graph
 from serkit.serving.graphs import Weights
 from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
 from serkit.text_rows import json_object
@@ -26,7 +27,6 @@ from serkit.types import ATTRIBUTES
 
 LEAST_DEV = 100  # with fewer labelled dev clips, out-of-fold training scores are added
 MAX_CLIP_S = 20.0  # a longer recording is answered by its stretches of speech
-TOLERANCE = {"float32": 1e-4, "float16": 0.1, "int8": 1.0}
 DATA_LICENCES = "see card.md: the weights are a derivative of the data they were trained on"
 
 
@@ -78,8 +78,8 @@ def build(
 
     Raises:
         SerkitError: ``out`` is there already; an unfinished run, an unknown system, encoders whose weights are others
-            than those the run was trained with, a network without ONNX form or whose graph differs
-            from torch by more than :data:`TOLERANCE`.
+            than those the run was trained with, or a network that
+            :func:`serkit.serving.checked.checked_graph` refuses.
     """
     if not max_clip_s >= 1.0:
         raise SerkitError(f"clips of at most {max_clip_s} s: expected 1 s or more")
@@ -120,6 +120,8 @@ def build(
         files["LICENCE.md"] = _licence_text(about).encode()
     encoders_of(features, str(run.folder), __version__)  # what could not be opened is not written
     write_bundle(about, files, out)
+    for module in own_modules(str(row["name"]) for row in features.values()):
+        tell(f"to use it, the module '{module}' is needed too, and SERKIT_PLUGINS={module}: no code is in a bundle")
     size = sum(len(content) for content in files.values())
     return Built(out, chosen, len(networks), size, worst)
 
@@ -181,13 +183,14 @@ def _networks(
             folder = run.network(system, model)
             config = load_config(folder)
             network, _ = load_network(folder)
-            content = to_onnx(network, str(config.model["name"]), config.labels, weights)
-            difference = largest_difference(network, content)
-            if difference > TOLERANCE[weights]:
-                raise SerkitError(
-                    f"{system}/{model}: its {weights} graph differs from torch by {difference:.2g} in a logit (or an "
-                    f"attribute, in deviations of its ratings), allowed are {TOLERANCE[weights]:g}"
+            try:
+                content, difference = checked_graph(
+                    network, str(config.model["name"]), config.labels, weights, config.dims
                 )
+            except MissingExtra:
+                raise
+            except SerkitError as error:
+                raise SerkitError(f"{system}/{model}: {error}") from None
             worst = max(worst, difference)
             learned = _taught(network)
             taught.setdefault(system, set(ATTRIBUTES)).intersection_update(learned)
@@ -200,7 +203,7 @@ def _networks(
             for key, feature in config.features.items():
                 features.setdefault(key, dict(feature))
             layer = getattr(network, "normalisation", None)
-            for key, (mean, std) in layer.statistics().items() if layer is not None else ():
+            for key, (mean, std) in layer.statistics().items() if isinstance(layer, FeatureNormalisation) else ():
                 inputs.setdefault(key, []).append((mean.numpy(), std.numpy()))
             tell(f"{system}/{model}: {len(content)} bytes, differs from torch by {difference:.1e}")
     return entries, features, inputs, worst, [name for name in ATTRIBUTES if name in set().union(*taught.values())]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,7 @@ from serkit import registry
 from serkit.calibration import Calibration
 from serkit.checkpoints import family_of
 from serkit.combining import Ensemble
+from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import content_hash, fingerprint, replacing, replacing_folder
@@ -163,10 +164,27 @@ class Bundle:
         """The encoders by feature key, not loaded.
 
         Raises:
-            SerkitError: this serkit's encoder gives other numbers than the one the bundle was trained with.
+            SerkitError: this serkit's encoder gives other numbers than the one the bundle was trained with; or it is
+                code of somebody's own, which :func:`serkit.config.plugins` does not allow.
             MissingExtra: an encoder's package is not installed.
         """
+        self.check_plugins()
         return encoders_of(self.features, str(self.source), str(self.head.get("serkit")))
+
+    def check_plugins(self) -> None:
+        """Refuse a dotted encoder whose module is not allowed here: importing it runs code that the bundle names.
+
+        Raises:
+            SerkitError: :func:`serkit.config.plugins` has neither the module nor a package around it.
+        """
+        for module, name in own_modules(str(row["name"]) for row in self.features.values()).items():
+            if any(f"{module}.".startswith(f"{allowed}.") for allowed in plugins()):
+                continue
+            raise SerkitError(
+                f"{self.source}: its encoder '{name}' is code that is not in the bundle, and importing it would run "
+                f"it. If you trust the module '{module}', allow it: SERKIT_PLUGINS={module}, or plugins: [{module}] in "
+                f"{config_path()}"
+            )
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         from safetensors import SafetensorError
@@ -179,8 +197,14 @@ class Bundle:
         return found
 
 
+def own_modules(encoders: Iterable[str]) -> dict[str, str]:
+    """Modules that encoders with dotted names would be imported from, each with the dotted name of one of them."""
+    families = (name.split("/", 1)[0] for name in encoders)
+    return {name.rpartition(".")[0]: name for name in families if "." in name and ":" not in name}
+
+
 def encoders_of(features: Mapping[str, Any], source: str, version: str) -> dict[str, Encoder]:
-    """The encoders of a bundle by feature key, not loaded.
+    """The encoders of a bundle by feature key, not loaded; a dotted name is imported, see :meth:`Bundle.check_plugins`.
 
     Args:
         features: as ``bundle.json`` has them. source, version: the bundle and its serkit, for messages.

@@ -14,7 +14,7 @@ import numpy as np
 
 from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores
 from serkit.errors import SerkitError
-from serkit.pooling import LogPool
+from serkit.pooling import LogPool, MeanProbability
 from serkit.predictions import Predictions
 from serkit.probabilities import masked, softmax
 from serkit.types import Manifest
@@ -110,6 +110,7 @@ KINDS: Mapping[Any, type[Ensemble]] = {
     "log_pool": LogPool,
     "vote": MajorityVote,
     "mean_logit": MeanLogit,
+    "mean_probability": MeanProbability,
     "alone": Alone,
 }
 """What ``bundle.json`` calls an ensemble: a stack by what it is made of."""
@@ -126,6 +127,8 @@ def to_arrays(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]
         return {"kind": "vote", **head}, {}
     if isinstance(ensemble, MeanLogit):
         return {"kind": "mean_logit", **head}, {}
+    if isinstance(ensemble, MeanProbability):
+        return {"kind": "mean_probability", **head}, {}
     if isinstance(ensemble, LogPool):
         return {"kind": "log_pool", **head}, {"weights": ensemble.weights_}
     models: list[Any] = getattr(ensemble, "models_", [])

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from serkit import registry
 from serkit.errors import SerkitError, did_you_mean
+from serkit.serving.agreement import statistics
 from serkit.serving.graphs import WEIGHTS, Graph, Weights, numpy
 from serkit.types import ATTRIBUTES
 
@@ -29,15 +31,28 @@ _STD_FLOOR = 1e-5
 Outputs = dict[str, str]  # tensors of a graph by the name of the output
 
 
-def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: Weights = "float32") -> bytes:
-    """Write a network as an ONNX model.
+def to_onnx(
+    network: nn.Module,
+    model: str,
+    labels: tuple[str, ...],
+    weights: Weights = "float32",
+    *,
+    dims: Mapping[str, int] | None = None,
+) -> bytes:
+    """Write a network as an ONNX model: with this file's function for it, with its own ``write_onnx``, or by torch.
+
+    A model may have a method ``write_onnx(graph, inputs)``: it adds nodes to the :class:`serkit.serving.graphs.Graph`
+    and returns the names of its tensors ``emotion`` (batch, classes) and, if it has them, ``embedding`` (batch,
+    ``embedding_dim``) and ``attributes`` (batch, 3). ``inputs`` are, by feature, the names of its frames (batch, time,
+    dim) and of their lengths (batch,). Every other network goes through :func:`serkit.serving.traced.traced`.
 
     Args:
         network: in eval mode. model: its name, as in a recipe. labels: class order of the logits.
         weights: how matrices are stored, see :class:`serkit.serving.graphs.Graph`.
+        dims: width by feature; ``None``: as the network says.
 
     Raises:
-        SerkitError: a model without an ONNX form, or unknown ``weights``.
+        SerkitError: a model without an ONNX form, a ``write_onnx`` that gives something else, or unknown ``weights``.
         MissingExtra: the package onnx is not installed.
     """
     from serkit.layer_weights import WeightedLayers
@@ -50,94 +65,57 @@ def to_onnx(network: nn.Module, model: str, labels: tuple[str, ...], weights: We
         "deepser": _deepser,
         "speech_backbone": _speech_backbone,
     }
-    if model not in known:
+    if model not in known and "." not in model and model not in registry.names("models"):
         raise SerkitError(f"no ONNX form of the model '{model}'" + did_you_mean(model, known))
     if weights not in WEIGHTS:
         raise SerkitError(f"weights '{weights}'" + did_you_mean(weights, WEIGHTS))
+    widths: Mapping[str, int] = network.dims if dims is None else dims  # type: ignore[assignment]  # of serkit's own
+    inner = network.network if isinstance(network, WeightedLayers) else network
+    about = {"labels": json.dumps(list(labels)), "features": json.dumps(list(widths)), "model": model}
+    if model not in known and not has_writer(inner):
+        if weights != "float32":
+            raise SerkitError(
+                f"model '{model}': torch writes its graph, with float32 weights only; use --weights float32, or give "
+                "the model a method write_onnx(graph, inputs)"
+            )
+        from serkit.serving.traced import traced
+
+        return traced(network, widths, about)
     graph = Graph(weights)
-    dims: Mapping[str, int] = network.dims  # type: ignore[assignment]  # every network of serkit has it
     inputs = {
         name: (graph.input(f"x{k}", ["batch", f"time{k}", dim]), graph.input(f"n{k}", ["batch"], np.int64))
-        for k, (name, dim) in enumerate(dims.items())
+        for k, (name, dim) in enumerate(widths.items())
     }
     if isinstance(network, WeightedLayers):
         inputs = {name: (_one_layer(graph, network, name, x, n), n) for name, (x, n) in inputs.items()}
-    inner = network.network if isinstance(network, WeightedLayers) else network
-    found = known[model](graph, inner, inputs)
-    about = {"labels": json.dumps(list(labels)), "features": json.dumps(list(dims)), "model": model}
-    width = int(network.embedding_dim)  # type: ignore[arg-type]  # an int, where torch expects a module
-    widths = {"emotion": len(labels), "embedding": width, "attributes": len(ATTRIBUTES)}
-    return graph.to_bytes({name: (inner, widths[name]) for name, inner in found.items()}, about)
+    found = known[model](graph, inner, inputs) if model in known else _written_by(inner, model, graph, inputs)
+    sizes = {"emotion": len(labels), "embedding": len(labels), "attributes": len(ATTRIBUTES)}
+    if "embedding" in found:
+        sizes["embedding"] = int(network.embedding_dim)  # type: ignore[arg-type]  # an int, where torch expects a module
+    found = {"embedding": found["emotion"], **found}
+    return graph.to_bytes({name: (tensor, sizes[name]) for name, tensor in found.items()}, about)
 
 
-def largest_difference(network: nn.Module, content: bytes, *, seed: int = 0) -> float:
-    """Largest absolute difference of logits, and attributes, between torch and onnxruntime on clips of mixed lengths.
-
-    Eight random clips of 1 to 200 frames are scored as one batch and, in onnxruntime, also one by one: the
-    number covers padding too, but for networks that see their padding on purpose. Attributes differ in deviations of
-    their ratings, or widths of a fixed scale, so that a scale of 0 to 100 is no harder to keep than one of 1 to 7.
-    """
-    import onnxruntime
-    import torch
-
-    from serkit.models._attributes import AttributeHead
-    from serkit.tensors import Batch
-
-    rng = np.random.default_rng(seed)
-    dims: Mapping[str, int] = network.dims  # type: ignore[assignment]  # every network of serkit has it
-    alone = getattr(network, "masked", True) is False
-    lengths: dict[str, np.ndarray] = {k: np.full(8, 57) if alone else rng.integers(1, 201, 8) for k in dims}
-    if hasattr(network, "backbone"):  # of samples there are 16 000 a second
-        lengths = {k: 90 * n for k, n in lengths.items()}
-    clips: dict[str, np.ndarray] = {}
-    for k, (name, dim) in enumerate(dims.items()):
-        mean, std = _expected(network, k, name, dim)
-        x = (mean + std * rng.standard_normal((8, int(lengths[name].max()), dim))).astype(np.float32)
-        clips[name] = x * (np.arange(x.shape[1])[None, :] < lengths[name][:, None])[:, :, None]
-    features = {name: torch.from_numpy(x) for name, x in clips.items()}
-    counts = {name: torch.from_numpy(n) for name, n in lengths.items()}
-    ids = tuple(str(k) for k in range(8))
-    with torch.inference_mode():
-        found = network(Batch(ids, features, counts, torch.full((8,), -1)))
-    wanted = {"emotion": found.emotion.numpy()}
-    if found.attributes is not None:
-        wanted["attributes"] = found.attributes.numpy()
-    heads = [part for part in network.modules() if isinstance(part, AttributeHead)]
-    unit = {"attributes": heads[0].unit.numpy()} if heads else {}
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def given(row: slice) -> Any:
-        feed = {}
-        for k, name in enumerate(dims):
-            n = lengths[name][row]
-            feed[f"x{k}"], feed[f"n{k}"] = clips[name][row, : int(n.max())], n
-        return session.run(list(wanted), feed)
-
-    rows = [slice(0, 8)] + [slice(k, k + 1) for k in range(8)]
-    pairs = [
-        (one, wanted[name][row], unit.get(name, np.ones(1)))
-        for row in rows
-        for name, one in zip(wanted, given(row), strict=True)
-    ]
-    if any(not np.array_equal(np.isnan(one), np.isnan(w)) for one, w, _ in pairs):
-        return math.inf
-    return max(float(np.nan_to_num(np.abs(one - w) / size).max()) for one, w, size in pairs)
-
-
-def _expected(network: nn.Module, k: int, name: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation that a network expects of a feature as the store has it."""
+def has_writer(network: Any) -> bool:
+    """Whether a network, or the one behind weighted layers, writes its own graph."""
     from serkit.layer_weights import WeightedLayers
 
-    if isinstance(network, WeightedLayers) and name in network.place:
-        return _statistics(network.standardise, int(network.place[name]), dim)
-    return _statistics(network.normalisation, k, dim)
+    return callable(getattr(network.network if isinstance(network, WeightedLayers) else network, "write_onnx", None))
 
 
-def _statistics(norm: Any, k: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the k-th feature of a :class:`serkit.layers.FeatureNormalisation`."""
-    if norm.keeps_statistics:
-        return numpy(getattr(norm, f"mean_{k}")), numpy(getattr(norm, f"std_{k}"))
-    return np.zeros(dim), np.ones(dim)
+def _written_by(network: Any, model: str, graph: Graph, inputs: dict[str, tuple[str, str]]) -> Outputs:
+    """What the method ``write_onnx`` of a network returns, if that is what it has to return."""
+    found = network.write_onnx(graph, inputs)
+    allowed = ("emotion", "embedding", "attributes")
+    if not isinstance(found, Mapping) or "emotion" not in found or not set(found) <= set(allowed):
+        given = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+        raise SerkitError(
+            f"write_onnx of model '{model}' returns {given or 'nothing'}, expected the names of its tensors by output: "
+            "emotion and, if it has them, embedding and attributes"
+        )
+    if "embedding" in found and not isinstance(getattr(network, "embedding_dim", None), int):
+        raise SerkitError(f"write_onnx of model '{model}' returns an embedding: set embedding_dim, its width, too")
+    return dict(found)
 
 
 def _one_layer(graph: Graph, network: Any, name: str, x: str, n: str) -> str:
@@ -159,7 +137,7 @@ def _normalised(graph: Graph, norm: Any, k: int, x: str, mask: str) -> str:
     if kind == "none":
         return x
     if kind in ("train", "level"):
-        mean, std = _statistics(norm, k, 0)
+        mean, std = statistics(norm, k, 0)
         x = graph("Div", graph("Sub", x, graph.constant(mean)), graph.constant(std))
         if kind == "level":
             means, _ = graph.moments(x, mask)

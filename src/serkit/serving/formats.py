@@ -1,4 +1,4 @@
-"""Predictions as text: a human-readable table, CSV, JSON, RTTM, TextGrid."""
+"""Predictions as text: a human-readable table, CSV, JSON, RTTM, TextGrid, subtitles."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.serving import subtitles
 from serkit.serving.results import Prediction, Segment, Speaker
 
-FORMATS = ("table", "json", "jsonl", "csv", "rttm", "textgrid")
+FORMATS = ("table", "json", "jsonl", "csv", "rttm", "textgrid", "srt", "vtt")
 BY_ROW = ("jsonl", "csv", "rttm")  # written row by row, so that work that was stopped can go on
-BY_SUFFIX = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".rttm": "rttm", ".textgrid": "textgrid"}
+BY_SUFFIX = {f".{name}": name for name in FORMATS if name != "table"}
+OF_PARTS = ("rttm", "textgrid", "srt", "vtt")  # of a timeline alone
+OF_ONE = {"textgrid": "a TextGrid", "srt": "an SRT file", "vtt": "a WebVTT file"}  # of one recording alone
 _TIMELINE_COLUMNS = ("path", "start_s", "end_s", "speaker", "text", "label", "confidence", "abstain", "state")
 
 
@@ -78,10 +81,11 @@ def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool, li
         listed: JSON is a list of them; where ``None``, unless there is just one.
 
     Raises:
-        SerkitError: an unknown format, or a TextGrid of several recordings.
+        SerkitError: an unknown format, or several recordings in one that holds one.
     """
     if kind not in FORMATS:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, FORMATS))
+    refuse_several(kind, len(predictions))
     if kind in BY_ROW:
         first = [(tuple(p.probabilities), tuple(p.attributes)) for p in predictions[:1]]
         head = header(kind, *(first[0] if first else ((),)), timeline=timeline)
@@ -90,13 +94,21 @@ def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool, li
         content = [p.to_row() for p in predictions]
         alone = len(content) == 1 and not listed
         return json.dumps(content[0] if alone else content, ensure_ascii=False, indent=1) + "\n"
-    if kind == "textgrid":
-        if len(predictions) != 1:
-            raise SerkitError(f"a TextGrid holds one recording, got {len(predictions)}; predict them one by one")
-        return _textgrid(predictions[0])
+    if kind in OF_ONE:
+        return {"textgrid": _textgrid, "srt": subtitles.srt, "vtt": subtitles.vtt}[kind](predictions[0])
     if timeline:
         return "\n".join(_timeline_table(p) for p in predictions)
     return "".join(_line(p) + "\n" for p in predictions)
+
+
+def refuse_several(kind: str, n: int) -> None:
+    """Refuse all but one recording in a format that holds one.
+
+    Raises:
+        SerkitError: there are ``n``.
+    """
+    if kind in OF_ONE and n != 1:
+        raise SerkitError(f"{OF_ONE[kind]} holds one recording, got {n}; predict them one by one")
 
 
 def csv_line(cells: Sequence[str]) -> str:

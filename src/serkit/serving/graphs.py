@@ -23,6 +23,19 @@ OPSET = 17
 _LOWEST = -3.0e38  # softmax gives it no weight, and no NaN where a row is all padding
 
 
+def onnx_package() -> Any:
+    """The package onnx.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtra("onnx", "onnx", "writing ONNX networks") from None
+    return onnx
+
+
 class Graph:
     """A graph that grows.
 
@@ -36,11 +49,7 @@ class Graph:
     """
 
     def __init__(self, weights: Weights = "float32") -> None:
-        try:
-            import onnx
-        except ImportError:
-            raise MissingExtra("onnx", "onnx", "writing ONNX networks") from None
-        self._onnx = onnx
+        self._onnx = onnx_package()
         self.weights = weights
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}

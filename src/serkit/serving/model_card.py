@@ -21,6 +21,7 @@ from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
 from serkit.reporting.svg import Figure
 from serkit.reporting.text import count, listed, voices
+from serkit.serving.bundle import own_modules
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
@@ -327,6 +328,9 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
         elif row["spec"].get("source", "serkit") != "serkit":
             beside.append(f"`{name}` (in the package {row['spec']['source']}, installed with serkit)")
     needed = f"the weights of {', '.join(dict.fromkeys(beside))}" if beside else "none: its encoders have no weights"
+    if own := own_modules(str(row["spec"]["name"]) for row in about["features"].values()):
+        weights = f"; {needed}" if beside else ""
+        needed = f"code that is not in the bundle, the modules {', '.join(f'`{name}`' for name in own)}{weights}"
     encoders = "; ".join(
         f"`{k}` (licence {row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items()
     )

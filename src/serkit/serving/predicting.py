@@ -15,6 +15,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
 from serkit.serving import example, formats
+from serkit.serving.hearing import words_of
 from serkit.serving.pool import Asked, Worker, answers
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, division
@@ -46,7 +47,7 @@ def predict(
     kind = asked.kind or ("table" if asked.out is None else formats.of_file(asked.out))
     if kind not in formats.FORMATS:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
-    timeline = asked.timeline or kind in ("rttm", "textgrid")
+    timeline = asked.timeline or kind in formats.OF_PARTS
     by = division(asked.by, timeline=timeline, named="--timeline" if asked.timeline else f"--format {kind}")
     asked = replace(asked, kind=kind, timeline=timeline, by=by)
     if asked.by == "channel" and (asked.rttm or asked.diariser):
@@ -55,10 +56,9 @@ def predict(
     files = gather(asked.inputs, unread.append)
     if kind == "rttm":
         _refuse_same_stem(files)
-    if kind == "textgrid" and len(files) != 1:
-        raise SerkitError(f"a TextGrid holds one recording, got {len(files)}; predict them one by one")
+    formats.refuse_several(kind, len(files))
     if asked.out is not None:
-        _check_out(asked.out, files)
+        _check_out(asked.out, files, asked)
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check(files)
@@ -214,8 +214,6 @@ def _answered(asked: Asked, model: Model, head: str, files: Sequence[str]) -> An
     given = asked.transcript
 
     def words(path: str) -> Path | None:
-        from serkit.serving.hearing import words_of
-
         return None if given is None or not given.is_dir() else words_of(given, path)
 
     shown = [formats.shown(path) for path in files]
@@ -247,10 +245,14 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
     return {"model": model.id, "calls": calls, **{name: getattr(asked, name) for name in names}, **beside}
 
 
-def _check_out(out: Path, files: Sequence[str]) -> None:
-    """Refuse a place for the answers that could not be written, or is a recording that would be lost."""
+def _check_out(out: Path, files: Sequence[str], asked: Asked) -> None:
+    """Refuse a place for the answers that could not be written, or is a file that is read and would be lost."""
     if out.is_dir():
         raise SerkitError(f"--out {out} is a folder; name a file in it")
+    for option, given in (("--transcript", asked.transcript), ("--rttm", asked.rttm)) if out.exists() else ():
+        read = [given] if given is None or not given.is_dir() else [words_of(given, path) for path in files]
+        if any(one is not None and _is_same(out, str(one)) for one in read):
+            raise SerkitError(f"--out {out} is read by {option}, and would be overwritten; choose another name")
     for path in files if out.exists() else ():
         if path != STDIN and _is_same(out, path):
             raise SerkitError(f"--out {out} is one of the recordings, and would overwrite it; choose another name")

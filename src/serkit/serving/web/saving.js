@@ -25,8 +25,14 @@ const WRITERS = {
     }).join("");
   },
   textgrid: textGrid,
+  srt: (p) => cues(p).map(([start, end, lines], k) =>
+    [k + 1, `${time(start, ",")} --> ${time(end, ",")}`, ...lines.map((x) => x.replaceAll("-->", "->")), ""].join("\n"),
+  ).join("\n"),
+  vtt: (p) => ["WEBVTT\n", ...cues(p).map(([start, end, lines]) =>
+    [`${time(start, ".")} --> ${time(end, ".")}`, ...lines.map(escaped), ""].join("\n"),
+  )].join("\n"),
 };
-const ENDINGS = { json: "json", csv: "csv", rttm: "rttm", textgrid: "TextGrid" };
+const ENDINGS = { json: "json", csv: "csv", rttm: "rttm", textgrid: "TextGrid", srt: "srt", vtt: "vtt" };
 
 const stem = (path) => (path ?? "-").replace(/^.*[\\/]/, "").replace(/\.[^.]*$/, "");
 
@@ -83,3 +89,40 @@ function filled(segments, text, duration) {
   if (duration - reached > 1e-6) found.push([reached, duration, ""]);
   return found;
 }
+
+/** Subtitles: [from, to, lines] in milliseconds, none of which overlap; a line for each who speaks then. */
+function cues(p) {
+  const [spans, reached, last] = [[], new Map(), Math.round(1000 * p.duration_s)];
+  const ms = (seconds) => Math.round(1000 * seconds);
+  for (const s of [...p.segments].sort((a, b) => ms(a.start_s) - ms(b.start_s))) {
+    const [start, end] = [Math.max(ms(s.start_s), reached.get(s.speaker) ?? 0), Math.min(ms(s.end_s), last)];
+    if (end <= start) continue;
+    spans.push([start, end, s]);
+    reached.set(s.speaker, end);
+  }
+  const speakers = [...reached.keys()];
+  spans.sort((a, b) => a[0] - b[0]);
+  const edges = [...new Set(spans.flatMap(([start, end]) => [start, end]))].sort((a, b) => a - b);
+  const found = [];
+  let [held, k] = [[], 0];
+  for (let i = 0; i + 1 < edges.length; i++) {
+    held = held.filter((span) => span[1] > edges[i]);
+    while (k < spans.length && spans[k][0] <= edges[i]) held.push(spans[k++]);
+    if (!held.length) continue;
+    const parts = held.map((span) => span[2]).sort((a, b) => speakers.indexOf(a.speaker) - speakers.indexOf(b.speaker));
+    found.push([edges[i], edges[i + 1], parts.map(line)]);
+  }
+  return found;
+}
+
+function line(s) {
+  const said = s.abstain === "no_speech" ? "[no speech]" : `[${s.label} ${f(s.confidence, 2)}${s.abstain ? "?" : ""}]`;
+  return `${s.speaker ? `${s.speaker}: ` : ""}${said}${s.text ? ` ${s.text}` : ""}`.split(/\s+/).filter(Boolean).join(" ");
+}
+
+const time = (ms, mark) => {
+  const two = (value) => String(Math.floor(value)).padStart(2, "0");
+  const seconds = Math.floor(ms / 1000);
+  return `${two(seconds / 3600)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}${mark}${String(ms % 1000).padStart(3, "0")}`;
+};
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
