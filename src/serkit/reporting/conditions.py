@@ -8,7 +8,7 @@ from typing import Any
 from serkit.reporting.figures import Interval, forest
 from serkit.reporting.svg import Figure
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import METRICS, between, clean, finite, listed, number, p_value, signed, voices, whole
+from serkit.reporting.text import METRICS, between, clean, count, finite, listed, number, p_value, signed, voices, whole
 from serkit.reporting.verdict import LEVEL, outcome
 
 UNCHANGED = "unchanged"
@@ -75,9 +75,9 @@ def answered_by(tree: Mapping[str, Any], k: int) -> list[str]:
     told: dict[str, list[str]] = {}
     for name, model, _ in _lines(tree, k):
         n = sum(model["answered_by"].values())
-        for who, count in model["answered_by"].items():
+        for who, n_answers in model["answered_by"].items():
             if who != tree["models"][k]["system"]:
-                told.setdefault(who, []).append(f"{name} ({count} of {n})")
+                told.setdefault(who, []).append(f"{name} ({n_answers} of {n})")
     return [f"answered by {who}: {listed(places)}" for who, places in told.items()]
 
 
@@ -127,7 +127,9 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def _headline(tree: Mapping[str, Any]) -> str:
     name, model, _ = min(_lines(tree, 0)[1:], key=lambda row: row[1]["metrics"]["uar"]["value"])
     value, before = model["metrics"]["uar"]["value"], tree["models"][0]["metrics"]["uar"]["value"]
-    return f"UAR {number(before)} unchanged, {number(value)} under {name}, the lowest of {len(tree['under'])}"
+    who = f"{tree['models'][0]['system']}: " if len(tree["models"]) > 1 else ""
+    lowest = f", the lowest of {len(tree['under'])}" if len(tree["under"]) > 1 else ""
+    return f"{who}UAR {number(before)} unchanged, {number(value)} under {name}{lowest}"
 
 
 def _sentences(tree: Mapping[str, Any], k: int) -> list[str]:
@@ -149,7 +151,8 @@ def _few_draws(tree: Mapping[str, Any]) -> list[str]:
     """A line if the draws are so few that no p can be small after Holm."""
     draws, n = tree["models"][0]["provenance"]["draws"], len(tree["under"])
     least = min(1.0, 2 * n / (draws + 1))
-    return [f"with {draws} draws and {n} conditions no p Holm is below {least:.3f}: more --draws"] * (least >= LEVEL)
+    line = f"with {count(draws, 'draw')} and {count(n, 'condition')} no p Holm is below {least:.3f}: more --draws"
+    return [line] * (least >= LEVEL)
 
 
 def _cautions(tree: Mapping[str, Any]) -> list[str]:
@@ -166,17 +169,16 @@ def _cautions(tree: Mapping[str, Any]) -> list[str]:
 
 def _figure(tree: Mapping[str, Any]) -> Figure:
     systems = [m["system"] for m in tree["models"]]
-    rows = []
+    rows, told = [], []
     for lines in zip(*(_lines(tree, k) for k in range(len(systems))), strict=True):
         for k, (name, model, _) in enumerate(lines):
             uar = model["metrics"]["uar"]
+            told.append(f"{systems[k]}, {name}: {number(uar['value'])} {between(uar['low'], uar['high'])}")
             rows.append(Interval(name if k == 0 else "", uar["value"], uar["low"], uar["high"], KINDS[k]))
     at = tree["models"][0]["metrics"]["uar"]["value"]
-    told = "; ".join(f"{r.label} {number(r.value)} {between(r.low, r.high)}" for r in rows)
+    alt = f"UAR by condition: {'; '.join(told)}"
     legend = tuple(zip(KINDS, systems, strict=False))
-    wide, narrow = (
-        forest(rows, alt=f"UAR by condition: {told}", axis="UAR", narrow=n, at=at, legend=legend) for n in (False, True)
-    )
+    wide, narrow = (forest(rows, alt=alt, axis="UAR", narrow=n, at=at, legend=legend) for n in (False, True))
     first = tree["models"][0]["metrics"]["uar"]
     caption = f"Lines: {first['interval']}; n = {whole(first['n'])}. The dashed line is {systems[0]}, unchanged."
     return Figure("conditions", "UAR by condition", caption, (wide,), (narrow,))
