@@ -5,7 +5,9 @@
 BUNDLE was made of RUN, which has cross-fitting and no test split. Each clip is answered by those networks that did not
 hear its speaker (a mean of their logits), once as it is and once in each condition, and scored among the classes of its
 corpus. How sure it is, by the bundle's calibration and among all classes, is compared with how often it is right.
-The conditions are fixed, and drawn from a seed of the clip. `--every 3` takes each third clip.
+The conditions are four of those of `serkit measure --under`, drawn from a seed of the clip. That command measures any
+bundle, with all of its networks: it cannot leave out those that heard a speaker, so the scoring here is its own.
+`--every 3` takes each third clip.
 """
 
 from __future__ import annotations
@@ -19,22 +21,22 @@ from pathlib import Path
 import numpy as np
 
 from egemaps import interval
-from serkit import audio, metrics
+from serkit import audio, metrics, registry
 from serkit.augment import Augmentation, Example
-from serkit.augment.equalizer import Equalizer
-from serkit.augment.noise import Noise
-from serkit.augment.telephone import Telephone
 from serkit.pipeline import Run
+from serkit.reporting.conditions import UNCHANGED
 from serkit.serving import inputs
+from serkit.serving.conditions import parse
 from serkit.serving.predictor import Model, load
 
-CONDITIONS: dict[str, Augmentation | None] = {
-    "as it is": None,
-    "telephone": Telephone(low_from_hz=300, low_to_hz=300, high_from_hz=3400, high_to_hz=3400, codec="mu-law"),
-    "8 kHz": Telephone(low_to_hz=0, high_from_hz=3900, high_to_hz=3900, codec="none"),
-    "colour, 5 dB": Equalizer(deviation_db=5.0),
-    "pink noise, 10 dB": Noise(snr_low_db=10, snr_high_db=10, color="pink"),
-}
+CONDITIONS = ("telephone", "8khz", "equalizer", "noise:10")
+
+
+@functools.cache
+def steps() -> tuple[Augmentation, ...]:
+    """The augmentation of each condition."""
+    parts = [part for condition in parse(CONDITIONS) for part in condition.parts]
+    return tuple(registry.find("augment", name)(**parameters) for name, parameters in parts)
 
 
 @functools.cache
@@ -48,7 +50,7 @@ def answered(bundle: str, path: Path, fold: str, seed: int) -> np.ndarray:
     asked = model(bundle).scorer
     clean = np.asarray(audio.load(path), dtype=np.float32)
     found = []
-    for step in CONDITIONS.values():
+    for step in (None, *steps()):
         example = Example(np.array([1.0]), clean)
         heard = clean if step is None else step(example, np.random.default_rng(seed)).samples
         features = asked.features(np.asarray(heard), None)
@@ -92,14 +94,14 @@ def main() -> None:
         truth = np.array([classes.index(labels.index(rows[k].emotion or "")) for k in at])
         speakers = [rows[k].speaker or rows[k].id for k in at]
         print(f"{corpus}: {len(at)} clips, {len(set(speakers))} speakers, {len(classes)} classes")
-        for c, name in enumerate(CONDITIONS):
+        for c, name in enumerate((UNCHANGED, *CONDITIONS)):
             answer = scores[at, c][:, classes].argmax(axis=1)
             matrix = metrics.confusion_matrix(truth, answer, len(classes))
             low, high = interval(truth, answer, speakers, len(classes))
             print(f"  {name:18} UAR {metrics.measure('uar', matrix):.3f} [{low:.3f}, {high:.3f}]")
     truth = np.array([labels.index(u.emotion or "") for u in rows])
     print("all clips, among all classes: mean confidence, share right, expected calibration error")
-    for c, name in enumerate(CONDITIONS):
+    for c, name in enumerate((UNCHANGED, *CONDITIONS)):
         sure = model(given.bundle).bundle.calibration.apply(shares(scores[:, c]))
         right = float((sure.argmax(axis=1) == truth).mean())
         print(f"  {name:18} {sure.max(axis=1).mean():.3f}  {right:.3f}  {metrics.ece(sure, truth):.3f}")

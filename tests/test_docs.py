@@ -33,6 +33,7 @@ from serkit import recipe as recipes
 from serkit import registry
 from serkit.readers import card
 from serkit.recipe import parse_recipe
+from serkit.serving.conditions import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -230,7 +231,7 @@ def test_the_page_of_the_service_names_every_error() -> None:
 def test_the_source_names_no_page_that_is_not_there() -> None:
     pages = {p.name for p in (ROOT / "docs").glob("*.md")} | {p.name for p in ROOT.glob("*.md")}
     pages |= {p.name for p in (ROOT / "src" / "serkit" / "bundles").glob("*.md")}
-    written = ("report.md", "card.md", "LICENCE.md")  # by serkit itself
+    written = ("report.md", "conditions.md", "card.md", "LICENCE.md")  # by serkit itself
     files = [p for folder in ("src", "benchmarks") for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".yaml")]
     named = {(p.name, n) for p in files for n in re.findall(r"\b[\w-]+\.md\b", p.read_text(encoding="utf-8"))}
     assert {(file, page) for file, page in named if page not in pages and page not in written} == set()
@@ -370,6 +371,17 @@ def encoders_table(old: str) -> str:
     return table(("family", "what it gives", "choices"), rows, old, 0)
 
 
+def conditions_table(old: str) -> str:
+    """What each condition of ``serkit measure --under all`` is made of; the meaning is written by hand."""
+    rows = []
+    for condition in parse(["all"]):
+        steps = [
+            f"`{s['name']}: {', '.join(f'{k}={v}' for k, v in s.items() if k != 'name')}`" for s in condition.to_row()
+        ]
+        rows.append((f"`{condition.name}`", ", ".join(steps)))
+    return table(("condition", "augmentation", "meaning"), rows, old, 1)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     **{f"schema-{m.lower()}": schema(m) for m in SETTINGS},
     "corpora": corpora_table,
@@ -377,6 +389,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "losses": members_table("losses"),
     "augment": members_table("augment"),
     "encoders": encoders_table,
+    "conditions": conditions_table,
 }
 
 

@@ -78,11 +78,20 @@ class CopyEncoder:
 
     def heard(self, samples: np.ndarray) -> np.ndarray:
         """(samples,) float32 to the copy's (samples',) float32; its length may differ."""
-        samples = np.ascontiguousarray(samples, dtype=np.float32)
-        seed = int.from_bytes(hashlib.blake2b(samples.tobytes(), digest_size=8).digest(), "little")
-        example = Example(target=np.zeros(1), samples=samples)
-        changed = apply_chain(self.steps, example, np.random.default_rng([seed, self.number])).samples
-        return samples if changed is None else changed
+        return heard_through(self.steps, samples, self.number)
+
+
+def heard_through(steps: Sequence[Augmentation], samples: np.ndarray, number: int) -> np.ndarray:
+    """(samples,) float32 to (samples',) float32 after augmentations: the same clip and number, the same bytes.
+
+    Args:
+        steps: in order, each applied with its probability. number: another one draws anew.
+    """
+    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    seed = int.from_bytes(hashlib.blake2b(samples.tobytes(), digest_size=8).digest(), "little")
+    example = Example(target=np.zeros(1), samples=samples)
+    changed = apply_chain(steps, example, np.random.default_rng([seed, number])).samples
+    return samples if changed is None else changed
 
 
 def check_steps(steps: Sequence[Any]) -> None:

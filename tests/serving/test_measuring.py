@@ -116,10 +116,10 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
     keep, asked = tmp_path / "answers.jsonl", []
     answer = measuring._answer
 
-    def stopped(model: Model, task: measuring.Job) -> np.ndarray | str:
+    def stopped(model: Model, task: measuring.Job) -> measuring.Answer | str:
         if len(asked) == 5:
             raise KeyboardInterrupt
-        asked.append(task[0])
+        asked.append(task.path)
         return answer(model, task)
 
     monkeypatch.setattr(measuring, "_answer", stopped)
@@ -127,8 +127,8 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
         measure(GOLDEN, rows, draws=20, keep=keep)
     again: list[str] = []
 
-    def counted(model: Model, task: measuring.Job) -> np.ndarray | str:
-        again.append(task[0])
+    def counted(model: Model, task: measuring.Job) -> measuring.Answer | str:
+        again.append(task.path)
         return answer(model, task)
 
     monkeypatch.setattr(measuring, "_answer", counted)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from serkit.commands.options import AsJson, Corpus, Option, Protocol, Root, comma_separated, difference_line
 from serkit.serving.results import CALLS_MEANS
+
+if TYPE_CHECKING:
+    from serkit.comparison import Difference
+    from serkit.serving.measuring import Measured
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -26,25 +31,36 @@ def measure(
     beside: Annotated[
         str | None, typer.Option(help="Another bundle on the same recordings, compared in pairs.")
     ] = None,
+    under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--under",
+            help="Measure degraded recordings as well: telephone, noise:10, reverb+noise:20, …, or all; repeat.",
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test or all of the recordings.")] = "all",
     labels: Annotated[str | None, typer.Option(help="Measure on these labels only, comma-separated.")] = None,
     protocol: Protocol = None,
     option: Option = None,
     calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=10)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of these draws, and of what is random in --under.", min=0)] = 0,
     jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for predictions and report.json; run again to resume.")
+        Path | None,
+        typer.Option("--out", help="Folder for predictions, report.json and a page of --under; run again to resume."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a trained system on labelled recordings, with intervals by speaker; exits 1 if a recording failed."""
-    from serkit.files import made_folder, write_text
+    from serkit.files import made_folder
     from serkit.interrupts import resumable
     from serkit.readers import read_corpora
-    from serkit.serving import measuring
+    from serkit.serving import measuring, robustness
+    from serkit.serving.conditions import parse
     from serkit.serving.ticker import Ticker
 
+    conditions = parse(under or [])
     own = ["test_only=true"] if "table" in corpus and protocol is None else []
     manifest = read_corpora(corpus, root or [], protocol=protocol, options=[*own, *(option or [])])
     models = [model] if beside is None else [model, beside]
@@ -53,25 +69,47 @@ def measure(
     keep = None if out is None else made_folder(out) / "answers.jsonl"
     with Ticker() as ticker, nullcontext() if keep is None else resumable():
         ask = partial(
-            measuring.measure, manifest=manifest, split=split, labels=chosen, calls=calls, jobs=jobs, draws=draws,
-            progress=ticker, keep=keep,
+            measuring.measure_under, manifest=manifest, conditions=conditions, split=split, labels=chosen, calls=calls,
+            jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep,
         )  # fmt: skip
         found = [ask(one) for one in models]
         for one in found:
-            for name, reason in one.failed.items():
-                ticker.complain(f"{name}: {reason}")
-    paired = measuring.differences(found[0], found[1], draws=draws) if beside is not None else ()
-    tree = {"models": [one.to_row() for one in found], "differences": [d.to_row() for d in paired]}
+            for line in measuring.failures(one):
+                ticker.complain(line)
+        paired = measuring.differences(found[0][0], found[1][0], draws=draws, seed=seed) if beside is not None else ()
+        tree = {"models": [one[0].to_row() for one in found], "differences": [d.to_row() for d in paired]}
+        if conditions:
+            tree["under"] = robustness.rows(found, draws=draws, seed=seed, progress=ticker)
     if out is not None:
-        for one in found:
-            one.predictions.save(out / f"{one.report.system}.parquet")
-        write_text(out / "report.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+        _write(out, [m for one in found for m in one], tree)
     if as_json:
         typer.echo(json.dumps(tree, indent=1, ensure_ascii=False))
     else:
-        for one in found:
-            typer.echo("\n".join(measuring.lines(one)))
-        for d in paired:
-            typer.echo(difference_line(d))
-    if any(one.failed for one in found):
+        _show([one[0] for one in found], paired, tree)
+    if any(m.failed for one in found for m in one):
         raise typer.Exit(1)
+
+
+def _write(out: Path, found: Sequence[Measured], tree: Mapping[str, Any]) -> None:
+    """The probabilities, the numbers, and a page of the conditions."""
+    from serkit.files import write_text
+    from serkit.reporting import write_conditions
+
+    for one in found:
+        one.predictions.save(out / f"{one.file_name}.parquet")
+    write_text(out / "report.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    if "under" in tree:
+        write_conditions(out, tree)
+
+
+def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping[str, Any]) -> None:
+    """The numbers as text."""
+    from serkit.reporting.conditions import conditions_text
+    from serkit.serving.measuring import lines
+
+    for one in found:
+        typer.echo("\n".join(lines(one)))
+    for d in paired:
+        typer.echo(difference_line(d))
+    if "under" in tree:
+        typer.echo("\n".join(conditions_text(tree)))

@@ -1,8 +1,10 @@
-"""report.json and ablation.json → one HTML page, the same in Markdown, a LaTeX table, and the figures as files."""
+"""Numbers as JSON → one HTML page, the same in Markdown, and the figures as files; of a report also a LaTeX table."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 FIGURES = (
     "forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves", "components",
@@ -74,4 +76,26 @@ def write_ablation(folder: Path) -> Path:
     write_text(folder / "ablation.md", pages.markdown_page(found, "ablation"))
     page = folder / "ablation.html"
     write_text(page, pages.html_page(found, "ablation"))
+    return page
+
+
+def write_conditions(folder: Path, tree: Mapping[str, Any]) -> Path:
+    """Write ``conditions.html``, ``conditions.md`` and ``figures/conditions.svg``.
+
+    Args:
+        folder: where they go. tree: what ``serkit measure --under`` found, as its report.json has it.
+
+    Returns:
+        The path of the HTML page.
+    """
+    from serkit.files import write_text
+    from serkit.reporting import pages
+    from serkit.reporting.conditions import conditions_content
+
+    found = conditions_content(tree)
+    figure = found["figures"]["conditions"]
+    write_text(folder / "figures" / "conditions.svg", figure.file(pages.css("figure.css")))
+    write_text(folder / "conditions.md", pages.markdown_page(found, "conditions"))
+    page = folder / "conditions.html"
+    write_text(page, pages.html_page(found, "conditions"))
     return page

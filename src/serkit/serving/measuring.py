@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +23,52 @@ from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.remarks import Remarks
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
+from serkit.serving.conditions import Condition
 from serkit.serving.predictor import Model, load
 from serkit.serving.resuming import stamp
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
 OWN = "table"  # a name that says nothing of which recordings they are
+_KEPT_AS = 2  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
 _MODELS: list[Model] = []
 
-Job = tuple[str, float | None, float | None, str | None, tuple[str, ...]]  # path, start, end, words, labels
+
+@dataclass(frozen=True)
+class Job:
+    """A recording, or a stretch of it, and what is asked of it.
+
+    Attributes:
+        path, start_s, end_s: where it is. text: its words. labels: what is chosen from.
+        condition: what is done to it before it is answered; ``None``: nothing. seed: of what is random in that.
+    """
+
+    path: str
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+    labels: tuple[str, ...]
+    condition: Condition | None = None
+    seed: int = 0
+
+    def to_row(self) -> list[Any]:
+        """What its answer depends on, as plain values."""
+        under = [] if self.condition is None else [self.condition.to_row(), self.seed]
+        return [self.path, self.start_s, self.end_s, self.text, list(self.labels), *under]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is kept of an answer.
+
+    Attributes:
+        numbers: (labels + attributes,). abstain: as :class:`serkit.serving.results.Prediction` has it. model: its id.
+    """
+
+    numbers: tuple[float, ...]
+    abstain: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +80,8 @@ class Measured:
         manifest: the rows that were measured. labels: those that the model and the rows share.
         left_out: number of rows by reason. failed: reason by id of recordings that could not be answered.
         trained_on: corpora of these rows that the bundle says it was trained on.
+        condition: what was done to the recordings; ``None``: nothing. confidence: the mean over the rows.
+        abstained: number of rows that are ``no_speech`` and ``unsure``. answered_by: number of rows by model id.
     """
 
     report: Report
@@ -51,26 +91,49 @@ class Measured:
     left_out: Mapping[str, int]
     failed: Mapping[str, str]
     trained_on: tuple[str, ...]
+    condition: Condition | None
+    confidence: float
+    abstained: Mapping[str, int]
+    answered_by: Mapping[str, int]
+
+    @property
+    def file_name(self) -> str:
+        """Of its predictions, without a suffix: the system, and the condition with what no file name can have as _."""
+        if self.condition is None:
+            return self.report.system
+        name = re.sub(r"[^\w=,.+-]", "_", self.condition.name)
+        short = name if len(name) <= 80 else name[:60] + fingerprint(self.condition.to_row())
+        return f"{self.predictions.models[0]}.{short}"
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row: the report, the labels, and what was left out."""
-        return {**self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
-                "trained_on": list(self.trained_on)}  # fmt: skip
+        """As a JSON-able row: the report, the labels, what was left out, and how sure the answers are."""
+        return {
+            **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
+            "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
+            "answered_by": dict(self.answered_by),
+        }  # fmt: skip
 
 
-def measure(
+def measure(source: str | Path, manifest: Manifest, **options: Any) -> Measured:
+    """:func:`measure_under` without a condition: the recordings as they are."""
+    return measure_under(source, manifest, (), **options)[0]
+
+
+def measure_under(
     source: str | Path,
     manifest: Manifest,
+    conditions: Sequence[Condition],
     *,
     split: str = ALL,
     labels: Sequence[str] | None = None,
     calls: str = "auto",
     jobs: int = 1,
     draws: int = 1000,
+    seed: int = 0,
     progress: ProgressCallback | None = None,
     keep: Path | None = None,
-) -> Measured:
-    """Ask a bundle for every labelled recording, and measure the answers.
+) -> tuple[Measured, ...]:
+    """Ask a bundle for every labelled recording, as it is and under each condition, and measure the answers.
 
     Each answer is one of the labels that model and rows share, as ``serkit predict --labels`` gives it; rows with
     another label, or none, are left out and counted. Numbers on a corpus that the bundle was trained on are of speakers
@@ -78,9 +141,14 @@ def measure(
 
     Args:
         source, calls: the bundle, see :func:`serkit.serving.predictor.load`. manifest: labelled recordings.
+        conditions: what else is done to the recordings, see :func:`serkit.serving.conditions.parse`.
         split: which rows; ``all`` by default. labels: only these classes. jobs: processes; 0 is one per core.
-        draws: bootstrap resamples. progress: is told how many recordings are answered.
+        draws: bootstrap resamples. seed: of these, and of what is random in conditions.
+        progress: is told how many recordings are answered, each once for every condition.
         keep: file that keeps each answer (JSONL); recordings that are in it, unchanged, are not asked again.
+
+    Returns:
+        The recordings as they are, then under each condition.
 
     Raises:
         SerkitError: an unknown label or split, fewer than two shared labels, or no recording that can be answered.
@@ -88,35 +156,32 @@ def measure(
     bundle = open_bundle(source)
     rows, shared, left_out = _rows(manifest, bundle.labels, split, labels)
     companion = for_calls(bundle, source, calls)
-    question = [bundle.fingerprint, None if companion is None else companion.fingerprint]
-    tasks = [(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text, shared) for u in rows]
+    question = [_KEPT_AS, bundle.fingerprint, None if companion is None else companion.fingerprint]
+    asked = (None, *conditions)
+    tasks = [
+        Job(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text, shared, condition, seed)
+        for condition in asked
+        for u in rows
+    ]
     answers = _Kept(keep, question, tasks)
-    meter = Meter("measure", len(rows), progress, unit="recordings")
-    meter.advance(len(rows) - len(answers.left))
-    failed: dict[str, str] = {}
-    for k, found in zip(
+    meter = Meter("measure", len(tasks), progress, unit="answers" if conditions else "recordings")
+    meter.advance(len(tasks) - len(answers.left))
+    found: list[Answer | str] = answers.found
+    for k, answer in zip(
         answers.left, _answers(str(source), calls, [tasks[k] for k in answers.left], jobs), strict=True
     ):
-        if isinstance(found, str):
-            failed[rows[k].id] = found
-        else:
-            answers.add(k, found)
-        meter.advance(failed=int(isinstance(found, str)))
-    kept = [u for u in rows if u.id not in failed]
-    if not kept:
-        raise SerkitError(f"none of {len(rows)} recordings could be answered; the first: {next(iter(failed.values()))}")
-    table = _table(bundle, shared, [u.id for u in kept], answers.values)
-    measured = replace(
-        manifest,
-        utterances=tuple(replace(u, split=_SPLIT) for u in kept),
-        labels=shared,
-        class_sets={k: tuple(x for x in v if x in shared) for k, v in manifest.class_sets.items()},
-        speakers_shared=True,
-    )
-    report = evaluation.evaluate(table, measured, split=_SPLIT, draws=draws)
-    corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
-    trained = tuple(sorted(corpora & {u.corpus for u in kept if u.corpus}))
-    return Measured(report, table, measured, shared, left_out, failed, trained)
+        found[k] = answer
+        if isinstance(answer, Answer):
+            answers.keep(k, answer)
+        meter.advance(failed=int(isinstance(answer, str)))
+    asked_of = replace(manifest, utterances=tuple(rows), labels=shared)
+    told = Meter("measure", len(asked), progress if conditions else None, unit="conditions measured")
+    measured = []
+    for k, condition in enumerate(asked):
+        part = found[k * len(rows) : (k + 1) * len(rows)]
+        measured.append(_measured(bundle, asked_of, left_out, condition, part, draws, seed))
+        told.advance()
+    return tuple(measured)
 
 
 class _Kept:
@@ -127,41 +192,80 @@ class _Kept:
         tasks: the recordings, with what is asked of each.
 
     Attributes:
-        left: places without an answer: none that is kept, of this question and an unchanged recording.
+        found: by place, the answer that is kept, of this question and an unchanged recording; else an empty text.
+        left: places without one.
     """
 
     def __init__(self, path: Path | None, question: Sequence[Any], tasks: Sequence[Job]) -> None:
         self._path = path
-        self._keys = [] if path is None else [fingerprint([question, task, stamp(Path(task[0]))]) for task in tasks]
+        self._keys = [] if path is None else [fingerprint([question, t.to_row(), stamp(Path(t.path))]) for t in tasks]
         known = {} if path is None else dict(read_rows(path))
-        self._found = {k: np.array(known[key]) for k, key in enumerate(self._keys) if key in known}
-        self.left = [k for k in range(len(tasks)) if k not in self._found]
+        self.found: list[Answer | str] = [""] * len(tasks)
+        for k, key in enumerate(self._keys):
+            if key in known:
+                numbers, abstain, model = known[key]
+                self.found[k] = Answer(tuple(numbers), abstain, model)
+        self.left = [k for k, answer in enumerate(self.found) if isinstance(answer, str)]
 
-    @property
-    def values(self) -> np.ndarray:
-        """(answered, labels + attributes) in the order of the recordings."""
-        return np.stack([self._found[k] for k in sorted(self._found)])
-
-    def add(self, place: int, found: np.ndarray) -> None:
-        """A recording was answered."""
-        self._found[place] = found
+    def keep(self, place: int, answer: Answer) -> None:
+        """Write down the answer to a recording."""
         if self._path is not None:
-            append_rows(self._path, [[self._keys[place], found.tolist()]])
+            append_rows(self._path, [[self._keys[place], [answer.numbers, answer.abstain, answer.model]]])
 
 
-def _table(bundle: Bundle, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
+def _measured(
+    bundle: Bundle,
+    manifest: Manifest,
+    left_out: Mapping[str, int],
+    condition: Condition | None,
+    found: Sequence[Answer | str],
+    draws: int,
+    seed: int,
+) -> Measured:
+    """The numbers of one answer, or reason why there is none, for each row of the manifest."""
+    pairs = list(zip(manifest.utterances, found, strict=True))
+    failed = {u.id: answer for u, answer in pairs if isinstance(answer, str)}
+    kept = [(u, answer) for u, answer in pairs if isinstance(answer, Answer)]
+    where = "" if condition is None else f" under '{condition.name}'"
+    if not kept:
+        raise SerkitError(
+            f"none of {len(pairs)} recordings could be answered{where}; the first: {next(iter(failed.values()))}"
+        )
+    rows = replace(
+        manifest,
+        utterances=tuple(replace(u, split=_SPLIT) for u, _ in kept),
+        class_sets={k: tuple(x for x in v if x in manifest.labels) for k, v in manifest.class_sets.items()},
+        speakers_shared=True,
+    )
+    answers = [answer for _, answer in kept]
+    table = _table(bundle, where, manifest.labels, rows.ids, np.array([answer.numbers for answer in answers]))
+    report = evaluation.evaluate(table, rows, split=_SPLIT, draws=draws, seed=seed)
+    sure = evaluation.decide(table, rows, split=_SPLIT).probabilities.max(axis=1)
+    corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
+    abstained = Counter(answer.abstain for answer in answers)
+    return Measured(
+        report, table, rows, manifest.labels, left_out, failed,
+        trained_on=tuple(sorted(corpora & {u.corpus for u in rows if u.corpus})), condition=condition,
+        confidence=float(sure.mean()), abstained={reason: abstained[reason] for reason in ("no_speech", "unsure")},
+        answered_by=dict(Counter(answer.model for answer in answers).most_common()),
+    )  # fmt: skip
+
+
+def _table(bundle: Bundle, where: str, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
     """(rows, labels + attributes) answers as predictions of the bundle."""
     attributes = None
     if bundle.attributes:
         attributes = np.full((len(ids), len(ATTRIBUTES)), np.nan)
         attributes[:, [ATTRIBUTES.index(name) for name in bundle.attributes]] = values[:, len(labels) :]
     name = f"{bundle.name}@{bundle.fingerprint[:12]}"
-    seen = np.zeros(len(ids), dtype=bool)
-    return Predictions(name, labels, "prob", tuple(ids), (name,) * len(ids), seen, values[:, : len(labels)], attributes)
+    seen, scores = np.zeros(len(ids), dtype=bool), values[:, : len(labels)]
+    return Predictions(name + where, labels, "prob", tuple(ids), (name,) * len(ids), seen, scores, attributes)
 
 
-def differences(one: Measured, other: Measured, *, draws: int = 1000) -> tuple[comparison.Difference, ...]:
-    """Paired differences between two bundles, over the recordings that both answered.
+def differences(
+    one: Measured, other: Measured, *, draws: int = 1000, seed: int = 0
+) -> tuple[comparison.Difference, ...]:
+    """Paired differences between two bundles, or a bundle's answers under two conditions, over rows that have both.
 
     Raises:
         SerkitError: they were not asked for the same labels.
@@ -175,8 +279,8 @@ def differences(one: Measured, other: Measured, *, draws: int = 1000) -> tuple[c
     manifest = one.manifest.where(lambda u: u.id in both)
     ids = [u.id for u in manifest]
     tables = [m.predictions.take(ids) for m in (one, other)]
-    found = comparison.compare(tables[0], tables[1], manifest, split=_SPLIT, draws=draws)
-    rated = comparison.compare_attributes([tables[0]], [tables[1]], [manifest], split=_SPLIT, draws=draws)
+    found = comparison.compare(tables[0], tables[1], manifest, split=_SPLIT, draws=draws, seed=seed)
+    rated = comparison.compare_attributes([tables[0]], [tables[1]], [manifest], split=_SPLIT, draws=draws, seed=seed)
     return (*found, *rated)
 
 
@@ -196,6 +300,8 @@ def lines(measured: Measured) -> list[str]:
     if measured.trained_on:
         found.append(f"  trained on {', '.join(measured.trained_on)} too: these numbers may be of speakers it knows")
     found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]
+    unsure, silent = (measured.abstained[reason] for reason in ("unsure", "no_speech"))
+    found.append(f"  confidence   {measured.confidence:.3f} on average; {unsure} unsure, {silent} no_speech")
     found += [
         "  by class     " + ", ".join(f"{k} {v['recall']:.2f}" for k, v in report.per_class.items()) + " (recall)"
     ]
@@ -203,6 +309,15 @@ def lines(measured: Measured) -> list[str]:
         part = "; ".join(f"{value} {m['uar'].value:.3f} (n = {m['uar'].n})" for value, m in values.items())
         found.append(f"  by {field}: UAR {part}")
     return found
+
+
+def failures(found: Sequence[Measured]) -> list[str]:
+    """A line for each recording that could not be answered, once with its conditions if it fails under these alone."""
+    told = [f"{name}: {reason}" for name, reason in found[0].failed.items()]
+    for one in found[1:]:
+        where = "" if one.condition is None else f" (under {one.condition.name})"
+        told += [f"{i}{where}: {reason}" for i, reason in one.failed.items() if i not in found[0].failed]
+    return told
 
 
 def _number(metric: Metric) -> str:
@@ -234,7 +349,7 @@ def _rows(
     return [u for u in chosen if u.emotion in shared], shared, left_out
 
 
-def _answers(source: str, calls: str, tasks: Sequence[Job], jobs: int) -> Iterator[np.ndarray | str]:
+def _answers(source: str, calls: str, tasks: Sequence[Job], jobs: int) -> Iterator[Answer | str]:
     n = min(jobs or cores(), len(tasks))
     if n > 1:
         yield from in_processes(_work, tasks, jobs=n, begin=functools.partial(_start, source, calls))
@@ -248,23 +363,24 @@ def _start(source: str, calls: str) -> None:
     _MODELS[:] = [load(source, calls=calls)]
 
 
-def _work(task: Job) -> np.ndarray | str:
+def _work(task: Job) -> Answer | str:
     return _answer(_MODELS[0], task)
 
 
-def _answer(model: Model, task: Job) -> np.ndarray | str:
-    """(labels + attributes,) of a recording, or what is wrong with it in one line."""
-    path, start_s, end_s, text, labels = task
+def _answer(model: Model, task: Job) -> Answer | str:
+    """The answer to a recording, or what is wrong with it in one line."""
     try:
-        words = text if model.reads_text else None
-        if start_s is None and end_s is None:
-            found = model.predict(path, labels=labels, text=words, by="clip")
+        words = task.text if model.reads_text else None
+        if task.start_s is None and task.end_s is None and task.condition is None:
+            found = model.predict(task.path, labels=task.labels, text=words, by="clip")
         else:
             remarks = Remarks()
-            samples = audio.load(path, start_s=start_s, end_s=end_s, remarks=remarks)
+            samples = audio.load(task.path, start_s=task.start_s, end_s=task.end_s, remarks=remarks)
+            if task.condition is not None:
+                samples = task.condition.heard(samples, task.seed)
             found = model.for_rate(remarks.rate_hz).predict(
-                samples, rate_hz=SAMPLE_RATE_HZ, labels=labels, text=words, by="clip"
+                samples, rate_hz=SAMPLE_RATE_HZ, labels=task.labels, text=words, by="clip"
             )
     except SerkitError as error:
         return str(error)
-    return np.array(found.numbers)
+    return Answer(tuple(found.numbers), found.abstain, found.model)
