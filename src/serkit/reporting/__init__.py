@@ -1,4 +1,4 @@
-"""report.json and ablation.json → one HTML page, the same in Markdown, a LaTeX table, and the figures as files."""
+"""report.json, ablation.json, matrix.json → one HTML page, the same in Markdown, a LaTeX table, figures as files."""
 
 from __future__ import annotations
 
@@ -74,4 +74,28 @@ def write_ablation(folder: Path) -> Path:
     write_text(folder / "ablation.md", pages.markdown_page(found, "ablation"))
     page = folder / "ablation.html"
     write_text(page, pages.html_page(found, "ablation"))
+    return page
+
+
+def write_matrix(folder: Path) -> Path:
+    """Write ``matrix.html`` and ``matrix.md`` beside ``matrix.json``: a table of train by test.
+
+    Args:
+        folder: where matrix.json lies, such as ``OUT/report``.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        SerkitError: matrix.json is missing, or is not one of this version.
+    """
+    from serkit.files import write_text
+    from serkit.reporting import pages
+    from serkit.reporting.matrix import matrix_content, read_matrix
+
+    folder = Path(folder)
+    found = matrix_content(read_matrix(folder))
+    write_text(folder / "matrix.md", pages.markdown_page(found, "matrix"))
+    page = folder / "matrix.html"
+    write_text(page, pages.html_page(found, "matrix"))
     return page
