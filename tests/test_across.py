@@ -87,8 +87,8 @@ def test_only_shared_classes_are_measured_and_the_others_are_counted():
         "left_out": {"one": {"fear": 8}},
     }
     assert left_out(made) == [
-        "one is test: 16 clips, answered among 2 shared classes (anger, neutral); 8 clips left out, of classes that "
-        "training does not know: 8 of 'fear'"
+        "trained on two, three, tested on one: 16 clips, answered among 2 shared classes (anger, neutral); 8 clips "
+        "left out, of classes that training does not know: 8 of 'fear'"
     ]
 
 

@@ -150,7 +150,8 @@ def lines(manifest: Manifest) -> list[str]:
     for corpus, shared in said["shared"].items():
         rows = [u for u in manifest.split("test") if u.corpus == corpus and u.emotion is not None]
         gone = said["left_out"].get(corpus) or {}
-        line = f"{corpus} is test: {len(rows)} clips, answered among {len(shared)} shared classes ({', '.join(shared)})"
+        line = f"trained on {', '.join(said['trained_on'])}, tested on {corpus}: {len(rows)} clips, answered among "
+        line += f"{len(shared)} shared classes ({', '.join(shared)})"
         if gone:
             each = ", ".join(f"{n} of '{label}'" for label, n in gone.items())
             line += f"; {sum(gone.values())} clips left out, of classes that training does not know: {each}"

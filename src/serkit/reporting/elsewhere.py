@@ -20,10 +20,36 @@ def led(source: Source, verdict: Verdict) -> Verdict:
     if not source.across:
         return verdict
     own = [verdict.headline] if verdict.tone != "alone" else []
-    lead = f"{verdict.lead.removesuffix('.')}; all test corpora together." if len(source.across) > 1 else verdict.lead
-    return replace(
-        verdict, headline=headline(source), lead=lead, sentences=(*sentences(source), *own, *verdict.sentences)
+    said = (*sentences(source), *own, *verdict.sentences)
+    cautions = (*_rough(source), *verdict.cautions)
+    return replace(verdict, headline=headline(source), lead=_lead(source, verdict), sentences=said, cautions=cautions)
+
+
+def _lead(source: Source, verdict: Verdict) -> str:
+    """Of several test corpora their mean, as they differ in classes and size; of one the usual sentence."""
+    mean = _mean(source)
+    if mean is None:
+        return verdict.lead
+    who = source.named(source.lead)
+    return (
+        f"{who[0].upper()}{who[1:]} has a mean UAR of {number(mean[0])} ± {number(mean[1])} (standard deviation over "
+        f"{mean[2]} corpora). Elsewhere on this page, test is all of their clips together."
     )
+
+
+def _mean(source: Source) -> tuple[float | None, float | None, int] | None:
+    """Mean and deviation of the UAR over corpora that are test as a whole, and their number; of two or more."""
+    values = [finite(_uar(source, row).get("value")) for row in source.across if not row.get("own")]
+    return (*mean_and_spread(values), len(values)) if len(values) > 1 else None
+
+
+def _rough(source: Source) -> list[str]:
+    """Test corpora of few speakers, which a pool of several hides."""
+    few = [r for r in source.across if "rough" in str(_uar(source, r).get("interval"))]
+    if not few or len(source.across) < 2:
+        return []
+    named = listed([f"{_tested(r)} ({count(r['speakers'], 'speaker')})" for r in few])
+    return [f"rough intervals: {named}; below 20 speakers a bootstrap interval is too narrow."]
 
 
 def headline(source: Source) -> str:
@@ -34,16 +60,16 @@ def headline(source: Source) -> str:
         return f"Each of {len(rows)} corpora was left out in turn: UAR {numbers}."
     if len(rows) > 1:
         return f"Trained on {_trained(rows[0])}, tested on other corpora: UAR {numbers}."
-    among = count(len(rows[0]["shared"]), "shared class")
-    return f"Trained on {_trained(rows[0])}, tested on another corpus: UAR {numbers}, among {among}."
+    value, among = number(_uar(source, rows[0]).get("value")), count(len(rows[0]["shared"]), "shared class")
+    return f"Trained on {_trained(rows[0])}, tested on {_tested(rows[0])}: UAR {value} among {among}."
 
 
 def sentences(source: Source) -> list[str]:
     """What every number of such a report rests on."""
     kept_apart = (
-        "No speaker and no recording of a test corpus is in its training: speakers are told apart by corpus, and the "
-        "files were compared by their content (copies that were converted are not found so; serkit audit compares the "
-        "sound)."
+        "No speaker and no recording of a test corpus is in its training: speakers of two corpora are taken to be "
+        "different people, and the files were compared by their content. A converted copy has other content; serkit "
+        "audit compares the sound."
     )
     return [kept_apart, *(line(source, row) for row in source.across)]
 
@@ -51,9 +77,9 @@ def sentences(source: Source) -> list[str]:
 def lines(source: Source) -> list[str]:
     """A line of the terminal for each test corpus, and one for their mean."""
     found = [line(source, row) for row in source.across]
-    if len(found) > 1 and not any(row.get("own") for row in source.across):
-        mean, sd = mean_and_spread([finite(_uar(source, row).get("value")) for row in source.across])
-        found.append(f"UAR, {MEAN}: {number(mean)} ± {number(sd)} (of {len(found)} corpora)")
+    mean = _mean(source)
+    if mean is not None:
+        found.append(f"UAR, {MEAN}: {number(mean[0])} ± {number(mean[1])} (of {mean[2]} corpora)")
     return found
 
 
@@ -74,7 +100,7 @@ def line(source: Source, row: Mapping[str, Any]) -> str:
             f"{listed([f'{k} ({whole(n)})' for k, n in gone.items()])}."
         )
     if row.get("untested"):
-        text += f" Training knows {listed([str(x) for x in row['untested']])} too, which is never an answer here."
+        text += f" Never an answer here, though training knows it: {listed([str(x) for x in row['untested']])}."
     return text
 
 
@@ -105,10 +131,11 @@ def table(source: Source) -> Table | None:
         cells = [Cell(_tested(r)), Cell(_trained(r)), Cell(whole(r["n"]), f"{whole(gone)} left out" if gone else "")]
         cells += [Cell(whole(r["speakers"])), Cell(whole(len(r["shared"]))), Cell(number(1 / len(r["shared"])))]
         lines.append(Row((*cells, *(_measured(r["systems"][n]["uar"], True) for n in names))))
-    if len(rows) > 1:
+    away = [r for r in rows if not r.get("own")]
+    if len(away) > 1:
         spread = []
         for n in names:
-            mean, sd = mean_and_spread([finite(r["systems"][n]["uar"]["value"]) for r in rows])
+            mean, sd = mean_and_spread([finite(r["systems"][n]["uar"]["value"]) for r in away])
             spread.append(Cell(number(mean), f"± {number(sd)}"))
         lines.append(Row((Cell(MEAN), *[Cell(ABSENT)] * 5, *spread), "stack"))
     kinds = [f"{_tested(r)}: {_uar(source, r).get('interval')}" for r in rows]
