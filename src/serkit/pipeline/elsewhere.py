@@ -61,7 +61,8 @@ def check_recordings(run: Run, machine: Machine, tell: Callable[[Any], None] | N
 
 def common_labels(runs: Sequence[Run]) -> tuple[str, ...]:
     """All labels of runs that are measured together; of runs with a test corpus each, they are of all of them."""
-    if any(across.KEY not in r.manifest.info for r in runs):
+    sets = {r.manifest.labels for r in runs}
+    if len(sets) == 1 or any(across.KEY not in r.manifest.info for r in runs):
         return runs[0].manifest.labels
     return order_labels(label for r in runs for label in r.manifest.labels)
 

@@ -33,7 +33,7 @@ def _lead(source: Source, verdict: Verdict) -> str:
     who = source.named(source.lead)
     return (
         f"{who[0].upper()}{who[1:]} has a mean UAR of {number(mean[0])} ± {number(mean[1])} (standard deviation over "
-        f"{mean[2]} corpora). Elsewhere on this page, test is all of their clips together."
+        f"{mean[2]} corpora). Elsewhere on this page, test is all test clips together."
     )
 
 
@@ -59,7 +59,7 @@ def headline(source: Source) -> str:
     if source.folds:
         return f"Each of {len(rows)} corpora was left out in turn: UAR {numbers}."
     if len(rows) > 1:
-        return f"Trained on {_trained(rows[0])}, tested on other corpora: UAR {numbers}."
+        return f"Trained on {_trained(rows[0])}: UAR {numbers}."
     value, among = number(_uar(source, rows[0]).get("value")), count(len(rows[0]["shared"]), "shared class")
     return f"Trained on {_trained(rows[0])}, tested on {_tested(rows[0])}: UAR {value} among {among}."
 

@@ -76,8 +76,11 @@ def matrix(tree: Mapping[str, Any]) -> Table:
     for trained in names:
         found = {str(r["tested_on"]): r for r in tree["rows"] if r["trained_on"] == [trained]}
         rows.append(Row((Cell(trained), *(_cell(found.get(name)) for name in names))))
-    kinds = dict.fromkeys(str(r["uar"].get("interval")) for r in tree["rows"])
-    notes = (f"UAR [95%], and the classes among which it is. Intervals: {listed(list(kinds))}.",)
+    kinds = dict.fromkeys(str(r["uar"].get("interval")).partition(", rough")[0] for r in tree["rows"])
+    notes = (
+        f"UAR [95%], and the number of classes among which it is. Intervals: {listed(list(kinds))}; of fewer than "
+        "20 speakers they are called rough, as they are too narrow.",
+    )
     return Table("matrix", "UAR, trained on one corpus and tested on each", columns, tuple(rows), notes)
 
 
@@ -86,7 +89,8 @@ def _cell(row: Mapping[str, Any] | None) -> Cell:
         return Cell(ABSENT)
     m = row["uar"]
     text = f"{between(m.get('low'), m.get('high'))} of {count(len(row['shared']), 'class')}"
-    return Cell(number(m.get("value")), text + (", own speakers" if row.get("own") else ""))
+    text += ", own speakers" if row.get("own") else ""
+    return Cell(number(m.get("value")), text + (", rough" if "rough" in str(m.get("interval")) else ""))
 
 
 def cells(tree: Mapping[str, Any]) -> Table:
