@@ -97,8 +97,8 @@ def measured(
     Returns:
         ``trained_on`` and ``tested_on`` (corpora), ``own`` (the test speakers of a training corpus), ``shared`` and
         ``untested`` (classes; those that training has and the test corpus has not), ``left_out`` (clips by label),
-        ``train`` (clips, speakers), ``n``, ``speakers``, and ``systems.NAME.METRIC``. Macro averages run over the
-        shared classes, and answers are among these alone.
+        ``train`` (clips, speakers), ``n``, ``speakers``, and ``systems.NAME.METRIC``. Answers are among the
+        shared classes alone, and macro averages run over those with a clip: all of them, but for own test speakers.
     """
     found = []
     for k, (run, manifest) in enumerate(zip(runs, manifests, strict=True)):
@@ -127,7 +127,7 @@ def _row(manifest: Manifest, corpus: str, tables: Mapping[str, Predictions], dra
         groups, counted = clusters(rows.speakers), with_truth(rows.confusion())
         numbers = evaluation.classification(rows, groups, counted, draws=draws, seed=seed)
         systems[name] = {metric: value.to_row() for metric, value in numbers.items()}
-    shared = [label for label, there in zip(manifest.labels, counted, strict=True) if there]
+    shared = [label for label in manifest.labels if label in manifest.class_sets[corpus]]
     train = manifest.split("train")
     return {
         "trained_on": list(said["trained_on"]),
