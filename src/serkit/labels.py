@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from serkit import across
 from serkit.errors import SerkitError, did_you_mean
 from serkit.protocols import class_findings
 from serkit.recipe import Recipe
@@ -47,36 +48,46 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
 def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     """Fit a manifest to a recipe's ``map_labels``, ``drop_labels``, ``labels`` and ``exclude``.
 
+    In a corpus that is test as a whole (:func:`serkit.across.with_test_corpora`), clips of a class that training does
+    not know are left out and counted, and its class set is what it shares with training.
+
     Returns:
         The manifest with the recipe's label set; ``info["labels"]`` says what was mapped, dropped and
         excluded, and which votes were left out, with counts.
 
     Raises:
         SerkitError: a label outside the recipe's list that it neither maps nor drops, a listed class
-            without a clip in train, an unknown name in any of the four settings.
+            without a clip in train, an unknown name in any of the four settings, a test corpus that shares fewer than
+            two classes with training.
     """
     _refuse_unknown(manifest, recipe)
     rename = {label: recipe.map_labels.get(label, label) for label in manifest.labels}
-    present = [rename[label] for label in manifest.labels if label not in recipe.drop_labels]
-    wanted = list(dict.fromkeys(present)) if recipe.labels == "corpus" else list(recipe.labels)
-    outside = [label for label in dict.fromkeys(present) if label not in wanted]
+    present = list(dict.fromkeys(rename[x] for x in across.learnable(manifest) if x not in recipe.drop_labels))
+    wanted = present if recipe.labels == "corpus" else list(recipe.labels)
+    outside = [label for label in present if label not in wanted]
     class_sets = {
         corpus: tuple(dict.fromkeys(rename[label] for label in labels if rename.get(label) in wanted))
         for corpus, labels in manifest.class_sets.items()
     }
+    excluded = set(recipe.exclude)
+    shared = across.shared_classes(manifest, lambda u: None if u.id in excluded else _label(u, recipe), wanted)
+    class_sets |= shared
+    unknown = {corpus: Counter[str]() for corpus in shared}
     mapped, dropped = Counter[str](), Counter[str]()
     votes_out = Counter[str]()
     voteless = 0
     rows: list[Utterance] = []
-    excluded = set(recipe.exclude)
     for u in manifest.utterances:
         if u.id in excluded:
             continue
         if u.emotion in recipe.drop_labels:
             dropped[str(u.emotion)] += 1
             continue
-        emotion = rename[u.emotion] if u.emotion is not None else None
+        emotion = _label(u, recipe)
         if emotion is not None and emotion not in wanted:
+            if u.corpus in unknown:
+                unknown[u.corpus][emotion] += u.split is not None
+                continue
             n = sum(1 for v in manifest.utterances if v.emotion == u.emotion)
             raise SerkitError(
                 f"'{manifest.corpus}' has {n} clips of '{u.emotion}', which is not among the recipe's labels "
@@ -99,7 +110,15 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             "votes_all_left_out": voteless,
         },
     }
+    info |= across.noted(manifest, shared, unknown)
     return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def _label(utterance: Utterance, recipe: Recipe) -> str | None:
+    """The label of a clip as the recipe has it; ``None`` without one, or where the recipe drops it."""
+    if utterance.emotion is None or utterance.emotion in recipe.drop_labels:
+        return None
+    return recipe.map_labels.get(utterance.emotion, utterance.emotion)
 
 
 def _refuse_unknown(manifest: Manifest, recipe: Recipe) -> None:
@@ -147,7 +166,8 @@ def _found_anew(
 
 
 def left_out(manifest: Manifest) -> list[str]:
-    """What was left out of a manifest, in words: clips and rater votes by the recipe, columns by the table's reader."""
+    """What was left out of a manifest, in words: clips of classes unknown to training, clips and rater votes by the
+    recipe, columns by the table's reader."""
     said = manifest.info.get("labels") or {}
     clips = [f"{n} of '{label}'" for label, n in (said.get("dropped") or {}).items()]
     clips += [f"{len(said['excluded'])} by name"] if said.get("excluded") else []
@@ -161,7 +181,7 @@ def left_out(manifest: Manifest) -> list[str]:
             f"rater votes left out, because their label is not a class of the clip's corpus here: {named}{lost}"
         )
     each = (manifest.info.get("corpora") or {"": manifest.info}).values()
-    return [*lines, *(line for info in each for line in info.get("mistyped_columns") or [])]
+    return [*across.lines(manifest), *lines, *(line for info in each for line in info.get("mistyped_columns") or [])]
 
 
 def _clips(n: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from serkit.errors import SerkitError
 from serkit.files import replacing
-from serkit.probabilities import softmax
+from serkit.probabilities import masked, softmax
 from serkit.types import ATTRIBUTES
 
 _COLUMN = "attribute:"  # before the name, as a label may be called the same
@@ -126,6 +126,15 @@ class Predictions:
         if self.kind == "prob":
             return self.scores
         return softmax(self.scores)
+
+    def among(self, labels: Sequence[str]) -> Predictions:
+        """One row per utterance, with probabilities of other labels: 0 of one that is new, the others summing to 1."""
+        whole = self.pooled()
+        known = np.array([label in self.labels for label in labels])
+        scores = np.zeros((len(whole), len(labels)))
+        scores[:, known] = whole.probabilities()[:, [self.labels.index(x) for x in labels if x in self.labels]]
+        scores = masked(scores, np.broadcast_to(known, scores.shape))
+        return dataclasses.replace(whole, labels=tuple(labels), kind="prob", scores=scores)
 
     def take(self, ids: Sequence[str]) -> Predictions:
         """The rows of ``ids``, in that order; needs one row per utterance (see :meth:`pooled`).

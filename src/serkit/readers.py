@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from serkit import config, registry, yaml_text
+from serkit import across, config, registry, yaml_text
 from serkit.cards import Card
 from serkit.errors import SerkitError, did_you_mean, in_one_line
 from serkit.labels import join
@@ -32,6 +32,7 @@ def read_corpora(
     seed: int = 0,
     options: Sequence[str] = (),
     test: bool = True,
+    test_on: Sequence[str] = (),
 ) -> Manifest:
     """Read one corpus, or several as one.
 
@@ -40,13 +41,16 @@ def read_corpora(
             ``roots.yaml``, and the toy corpus is made in the user's cache.
         protocol, fold, seed: of the split. options: ``KEY=VALUE`` for the readers that take KEY.
         test: ``False`` puts the test rows into train: for a model that is to be used, once others measured it.
+        test_on: corpora of which every row is test; the others train (:func:`serkit.across.with_test_corpora`).
 
     Raises:
         SerkitError: an unknown corpus, a root that is missing, an option that no reader takes, a value that it cannot
-            have.
+            have, or as :func:`serkit.across.with_test_corpora`.
     """
     if roots and len(roots) != len(names):
         raise SerkitError(f"{len(names)} --corpus and {len(roots)} --root: give one --root for each --corpus")
+    called = _called(names, roots)
+    _check_tested(called, test_on, test)
     given = _texts(options)
     values = parse_options(options)
     takes = {name: set(registry.member("corpora", name).parameters) - _OWN for name in names}
@@ -56,15 +60,39 @@ def read_corpora(
             raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it{near}")
     manifests = []
     for index, name in enumerate(names):
+        is_test = called[index] in test_on
         accepted = {k: _value(name, k, v, given[k]) for k, v in values.items() if k in takes[name]}
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
+        if is_test and "test_only" in takes[name]:
+            accepted["test_only"] = True  # no split is needed, and speakers may be unknown
         chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
-        manifest = _read(name, partial(reader, root, protocol=chosen, fold=fold, seed=seed, **accepted))
+        own = 1 if is_test else fold
+        manifest = _read(name, partial(reader, root, protocol=chosen, fold=own, seed=seed, **accepted))
         manifests.append(manifest if test else _without_test(manifest))
     if list(names).count("table") > 1:
         manifests = _tables_apart(names, roots, manifests)
-    return join(manifests)
+    joined = join(manifests)
+    tested = [m.corpus for name, m in zip(called, manifests, strict=True) if name in test_on]
+    return across.with_test_corpora(joined, tested) if tested else joined
+
+
+def _called(names: Sequence[str], roots: Sequence[Path]) -> list[str]:
+    """What each corpus is called here: of several tables each by its file."""
+    if list(names).count("table") < 2 or not roots:
+        return list(names)
+    return [_table_name(roots[k]) if name == "table" else name for k, name in enumerate(names)]
+
+
+def _check_tested(called: Sequence[str], test_on: Sequence[str], test: bool) -> None:
+    """Refuse a test on corpora that are not given, before any is read."""
+    if test_on and not test:
+        raise SerkitError("--no-test and --test-on contradict each other: the one measures nothing; leave one out")
+    for name in test_on:
+        if name not in called:
+            raise SerkitError(
+                f"--test-on {name}: it is none of the corpora given ({', '.join(called)})" + did_you_mean(name, called)
+            )
 
 
 def _read(name: str, read: Callable[[], Any]) -> Manifest:
@@ -87,6 +115,10 @@ def _read(name: str, read: Callable[[], Any]) -> Manifest:
     return found
 
 
+def _table_name(file: Path) -> str:
+    return f"table-{safe_id(file.stem)}"
+
+
 def _tables_apart(names: Sequence[str], roots: Sequence[Path], manifests: Sequence[Manifest]) -> list[Manifest]:
     """Several tables, each under the name of its file: ``table-mine`` and ``table-other``.
 
@@ -98,7 +130,7 @@ def _tables_apart(names: Sequence[str], roots: Sequence[Path], manifests: Sequen
     called: dict[str, int] = {}
     made = list(manifests)
     for k, file in files.items():
-        name = f"table-{safe_id(file.stem)}"
+        name = _table_name(file)
         if name in called:
             first = files[called[name]]
             how = (
@@ -138,7 +170,10 @@ def fold_numbers(names: Sequence[str], protocol: str | None, folds: str, *, at_l
         SerkitError: several corpora, not numbers, folds that the protocol does not have, or too few of them.
     """
     if len(names) != 1:
-        raise SerkitError("cross-validation takes one corpus: folds of several corpora do not match")
+        raise SerkitError(
+            "cross-validation takes one corpus: folds of several corpora do not match; --leave-out corpus makes each "
+            "of them the test once"
+        )
     chosen = choose_protocol(card(names[0]), protocol)
     n_folds = chosen.folds
     if n_folds < at_least:

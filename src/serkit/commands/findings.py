@@ -104,16 +104,21 @@ def compare(
     from serkit import pipeline
     from serkit.comparison import compare as paired
     from serkit.comparison import compare_attributes
+    from serkit.pipeline import elsewhere
     from serkit.types import SPLITS
 
     if split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, SPLITS))
     sides = (pipeline.runs_of(a), pipeline.runs_of(b))
+    for folder, runs in zip((a, b), sides, strict=True):
+        if elsewhere.is_matrix(runs):
+            raise SerkitError(f"{folder} is a table of train by test; name a fold of it, such as {runs[0].folder}")
     hashes = [[r.manifest.split_hash for r in runs] for runs in sides]
     if hashes[0] != hashes[1]:
         told = " and ".join(f"{folder} ({_data(runs)})" for folder, runs in zip((a, b), sides, strict=True))
         raise SerkitError(f"{told} are not on the same splits of the same utterances; they cannot be compared")
-    if sides[0][0].manifest.labels != sides[1][0].manifest.labels:
+    labels = [elsewhere.common_labels(runs) for runs in sides]
+    if labels[0] != labels[1]:
         raise SerkitError(f"{a} and {b} have different labels; they cannot be compared")
     gold = [{u.id: u.emotion for r in runs for u in r.manifest.split(split)} for runs in sides]
     other = [name for name, emotion in gold[0].items() if gold[1].get(name) != emotion]
@@ -124,8 +129,11 @@ def compare(
             "(see map_labels); they cannot be compared"
         )
     names = [_default_system(runs[0], s) for runs, s in zip(sides, (system_a, system_b), strict=True)]
-    tables = [[r.predictions(n, split) for r in runs] for runs, n in zip(sides, names, strict=True)]
-    manifests = [r.manifest for r in sides[0]]
+    tables = [
+        [elsewhere.predictions_among(r, n, split, labels[0]) for r in runs]
+        for runs, n in zip(sides, names, strict=True)
+    ]
+    manifests = [elsewhere.manifest_among(r, labels[0]) for r in sides[0]]
     found = paired(tables[0], tables[1], manifests, split=split, draws=draws)
     rated = compare_attributes(tables[0], tables[1], manifests, split=split, draws=draws)
     if as_json:

@@ -32,6 +32,13 @@ class Engine(StrEnum):
     ray = "ray"
 
 
+class LeaveOut(StrEnum):
+    """What training leaves out, for each of several corpora in turn."""
+
+    corpus = "corpus"
+    others = "others"
+
+
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe (see: serkit recipes) or path of a YAML file.")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a prepared run.", metavar="RUN")]
 Corpus = Annotated[list[str], typer.Option("--corpus", help="Corpus (see: serkit corpora); repeat to join several.")]
@@ -45,6 +52,12 @@ Test = Annotated[
     typer.Option(
         "--test/--no-test",
         help="With --no-test, test speakers are used for training too: for a model to use, not to measure.",
+    ),
+]
+TestOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test-on", help="One of the corpora: all its clips are test, and the other corpora train; repeat for several."
     ),
 ]
 Option = Annotated[list[str] | None, typer.Option("--option", help="KEY=VALUE for the corpus reader; repeat.")]

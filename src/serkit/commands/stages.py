@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from serkit.commands.options import (
     EngineOption,
     Fold,
     Jobs,
+    LeaveOut,
     Option,
     Out,
     Protocol,
@@ -27,10 +29,12 @@ from serkit.commands.options import (
     Set,
     Store,
     Test,
+    TestOn,
     machine,
     read_recipe,
     watcher,
 )
+from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 
 if TYPE_CHECKING:
@@ -52,6 +56,7 @@ def run(
     protocol: Protocol = None,
     fold: Fold = 1,
     test: Test = True,
+    test_on: TestOn = None,
     option: Option = None,
     out: Out = None,
     store: Store = None,
@@ -66,7 +71,7 @@ def run(
     from serkit import pipeline
 
     here = machine(store, device, jobs, engine, address)
-    made = _prepare(recipe, corpus, root, protocol, fold, test, option, out, set_, seed)
+    made = _prepare(recipe, corpus, root, protocol, fold, test, test_on, option, out, set_, seed)
     with watcher() as watch:
         page = pipeline.run_all(made, here, watch)
     _summary(made.folder)
@@ -80,6 +85,14 @@ def cv(
     root: Root = None,
     protocol: Protocol = None,
     folds: Annotated[str, typer.Option(help="all, or fold numbers such as 1,3,5.")] = "all",
+    leave_out: Annotated[
+        LeaveOut | None,
+        typer.Option(
+            "--leave-out",
+            help="corpus: each corpus in turn is the test, and the others train. others: each in turn trains alone, "
+            "and all are the test.",
+        ),
+    ] = None,
     option: Option = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-cv].")] = None,
     store: Store = None,
@@ -90,22 +103,34 @@ def cv(
     engine: EngineOption = Engine.local,
     address: Address = None,
 ) -> None:
-    """Run every fold of a corpus's protocol, and evaluate the pooled test rows."""
+    """Run every fold of a corpus's protocol, or leave out each of several corpora in turn; evaluate all test rows."""
     from serkit import pipeline
     from serkit.readers import fold_numbers, read_corpora
 
     here = machine(store, device, jobs, engine, address)
     resolved = read_recipe(recipe, set_, seed)
-    numbers = fold_numbers(corpus, protocol, folds, at_least=2)
 
     def read(fold: int) -> Manifest:
         return read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
 
-    folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-cv"
+    of_fold: Callable[[int], Manifest] = read
+    if leave_out is None:
+        numbers, name = fold_numbers(corpus, protocol, folds, at_least=2), f"{'+'.join(corpus)}-cv"
+    else:
+        if folds != "all":
+            raise SerkitError(f"--folds {folds} chooses folds of a protocol; with --leave-out each corpus is a fold")
+        joined = read(1)
+        of_fold = pipeline.leave_out(joined, others=leave_out is LeaveOut.others)
+        numbers, name = list(range(1, len(corpus) + 1)), f"{joined.corpus}-leave-out-{leave_out}"
+    folder = out or Path("runs") / f"{resolved.name}-{name}"
     with watcher() as watch:
-        page = pipeline.cross_validate(resolved, read, numbers, folder, here, watch)
-    _summary(folder)
-    _by_fold(folder)
+        page = pipeline.cross_validate(resolved, of_fold, numbers, folder, here, watch)
+    if leave_out is LeaveOut.others:
+        _matrix(folder)
+    else:
+        _summary(folder)
+        if leave_out is None:
+            _by_fold(folder)
     typer.echo(f"report: {page}")
 
 
@@ -116,13 +141,14 @@ def prepare(
     protocol: Protocol = None,
     fold: Fold = 1,
     test: Test = True,
+    test_on: TestOn = None,
     option: Option = None,
     out: Out = None,
     set_: Set = None,
     seed: Seed = None,
 ) -> None:
     """Read the corpus and check the recipe against it; writes recipe.yaml and manifest.jsonl into RUN."""
-    made = _prepare(recipe, corpus, root, protocol, fold, test, option, out, set_, seed)
+    made = _prepare(recipe, corpus, root, protocol, fold, test, test_on, option, out, set_, seed)
     counts = {s: len(made.manifest.split(s)) for s in made.splits}
     typer.echo(f"{made.folder}: {made.manifest.corpus}, {counts}")
 
@@ -178,10 +204,12 @@ def evaluate(run: RunFolder) -> None:
 def report(run: RunFolder) -> None:
     """Write the report of a run, a cross-validation or an ablation."""
     from serkit import pipeline
-    from serkit.reporting import write_ablation, write_report
+    from serkit.reporting import write_ablation, write_matrix, write_report
 
     if (run / "report" / "ablation.json").is_file():
         page = write_ablation(run / "report")
+    elif (run / "report" / "matrix.json").is_file():
+        page = write_matrix(run / "report")
     elif (run / "report" / "report.json").is_file() and not (run / "recipe.yaml").is_file():
         page = write_report(run / "report")  # the pooled folds of a cross-validation
     else:
@@ -196,22 +224,26 @@ def _prepare(
     protocol: str | None,
     fold: int,
     test: bool,
+    test_on: list[str] | None,
     option: list[str] | None,
     out: Path | None,
     set_: list[str] | None,
     seed: int | None,
 ) -> Run:
     from serkit import pipeline
+    from serkit.across import trained_on
     from serkit.labels import left_out
     from serkit.pipeline.stages import Notice
     from serkit.readers import read_corpora
 
     resolved = read_recipe(recipe, set_, seed)
     manifest = read_corpora(
-        corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [], test=test
-    )
-    name = f"{resolved.name}-{manifest.corpus}-" + (f"fold{fold}" if test else "all")
-    folder = out or Path("runs") / name
+        corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [], test=test,
+        test_on=test_on or [],
+    )  # fmt: skip
+    name = f"{resolved.name}-{trained_on(manifest)}-"
+    name += f"on-{'+'.join(manifest.info['across']['tested_on'])}-" if test_on else ""
+    folder = out or Path("runs") / (name + (f"fold{fold}" if test else "all"))
     made = pipeline.prepare(resolved, manifest, folder)
     tell = watcher()
     for line in left_out(made.manifest):
@@ -226,6 +258,7 @@ def _prepare(
 
 def _summary(folder: Path) -> None:
     """Print a short table of a run's report."""
+    from serkit.reporting import elsewhere
     from serkit.reporting.reading import read
 
     source = read(folder / "report")
@@ -243,9 +276,19 @@ def _summary(folder: Path) -> None:
         ccc = f"{test['ccc']['value']:.3f}" if "ccc" in test else "-"
         last = f"{ccc:>10}" if rated else ""
         typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
+    for line in elsewhere.lines(source):
+        typer.echo(line)
     answers = folder / "predictions" / f"{source.lead}.test.parquet"
     if source.split == "dev":
         typer.echo(f"{source.why_dev}" + (f"; its predictions are in {answers}" if answers.is_file() else ""))
+
+
+def _matrix(folder: Path) -> None:
+    """Print a table of train by test."""
+    from serkit.reporting.matrix import lines, read_matrix
+
+    for line in lines(read_matrix(folder / "report")):
+        typer.echo(line)
 
 
 def _by_fold(folder: Path) -> None:

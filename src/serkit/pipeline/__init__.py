@@ -1,6 +1,6 @@
 """The stages in order, and the folder they leave: prepare, extract, train, stack, evaluate, report."""
 
-from serkit.pipeline.cv import cross_validate, pool_runs, runs_of
+from serkit.pipeline.cv import cross_validate, leave_out, pool_runs, runs_of
 from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.stages import (
     evaluate_run,
@@ -19,6 +19,7 @@ __all__ = [
     "cross_validate",
     "evaluate_run",
     "extract_run",
+    "leave_out",
     "pool_runs",
     "prepare",
     "report_run",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,12 @@ from serkit.types import Manifest
 
 
 def scaled(
-    tables: Mapping[str, Sequence[Predictions]], manifests: Sequence[Manifest], *, draws: int, seed: int
+    tables: Mapping[str, Sequence[Predictions]],
+    manifests: Sequence[Manifest],
+    splits: Collection[str] = ("dev", "test"),
+    *,
+    draws: int,
+    seed: int,
 ) -> dict[str, Any]:
     """By split, ECE and reliability of one system after temperature scaling.
 
@@ -27,7 +32,8 @@ def scaled(
 
     Args:
         tables: predictions by split, one for each manifest; only ``dev`` and ``test`` are looked at.
-        manifests: one for each fold. draws, seed: of the bootstrap.
+        manifests: one for each fold. splits: those to measure; dev is fitted on in any case.
+        draws, seed: of the bootstrap.
 
     Returns:
         ``{split: {temperature, fitted, ece, reliability}}``; ``temperature`` holds one number for each fold.
@@ -41,9 +47,10 @@ def scaled(
         dev.append(_with(rows, held, manifest))
     temperatures = [f.temperature or 1.0 for f in fits]
     how = fits[0].record["measured"]
-    found["dev"] = _row(dev, temperatures, f"on dev, {how}", draws, seed)
+    if "dev" in splits:
+        found["dev"] = _row(dev, temperatures, f"on dev, {how}", draws, seed)
     labelled = any(u.emotion is not None for m in manifests for u in m.split("test"))
-    if "test" in tables and labelled:
+    if "test" in tables and "test" in splits and labelled:
         test = []
         for fitted, table, manifest in zip(fits, tables["test"], manifests, strict=True):
             rows = evaluation.decide(table, manifest, split="test")

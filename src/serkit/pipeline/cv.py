@@ -1,14 +1,17 @@
-"""Cross-validation over a corpus's own folds: a run for each, and their test rows pooled into one report."""
+"""Cross-validation over a corpus's own folds, or over corpora: a run for each, and one report of their test rows."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from serkit import across
 from serkit.errors import SerkitError
 from serkit.labels import left_out
-from serkit.pipeline.measure import measure, write_tree
+from serkit.pipeline.elsewhere import is_matrix, matrix
+from serkit.pipeline.measure import measure, provenance, write_tree
 from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.stages import Listener, Notice, StageBegins, begin, fit, run_all
 from serkit.recipe import Recipe
@@ -27,6 +30,7 @@ def cross_validate(
 
     Each fold is a run of its own under ``FOLDER/foldK``, resumable and readable alone; the pooled report is
     ``FOLDER/report``. Numbers are of the pooled rows, never means of the folds' metrics, which stand beside them.
+    Where each fold tests on a corpus of its own (:func:`leave_out`), the report leads with the numbers of each.
 
     Args:
         recipe: resolved. read: makes the manifest of a fold. folds: their numbers, from 1.
@@ -48,9 +52,37 @@ def cross_validate(
     for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
         tell(Notice(line))
     for fold, run in runs.items():
-        tell(StageBegins("fold", f"{fold} of {', '.join(map(str, folds))}"))
+        tell(StageBegins("fold", _called(run, fold) + f" of {', '.join(map(str, folds))}"))
         run_all(run, machine, listener)
     return pool_runs(list(runs.values()), folder, machine)
+
+
+def leave_out(joined: Manifest, *, others: bool = False) -> Callable[[int], Manifest]:
+    """The manifest of each fold where a corpus is a fold, for :func:`cross_validate`.
+
+    Args:
+        joined: several corpora. Fold k tests on the k-th of them, and the others train.
+        others: the k-th trains alone instead; all others are test, and its own test speakers too.
+
+    Raises:
+        SerkitError: one corpus only.
+    """
+    names = list(joined.info.get("corpora") or [joined.corpus])
+
+    def fold(number: int) -> Manifest:
+        own = names[number - 1]
+        tested = [name for name in names if (name != own) == others]
+        made = across.with_test_corpora(joined, tested, keep_own_test=others)
+        return dataclasses.replace(made, info={**made.info, "fold": own})
+
+    fold(1)
+    return fold
+
+
+def _called(run: Run, fold: int) -> str:
+    """``2``, or ``2 (trained on ravdess, ased)`` where a corpus is a fold."""
+    said = run.manifest.info.get(across.KEY)
+    return f"{fold} (trained on {', '.join(said['trained_on'])})" if said else str(fold)
 
 
 def _fit(recipe: Recipe, read: Callable[[int], Manifest], fold: int) -> Manifest:
@@ -63,9 +95,15 @@ def _fit(recipe: Recipe, read: Callable[[int], Manifest], fold: int) -> Manifest
 
 
 def pool_runs(runs: Sequence[Run], folder: Path, machine: Machine | None = None) -> Path:
-    """Measure finished runs of several folds together; writes ``folder/report`` and returns its page."""
-    from serkit.reporting import write_report
+    """Measure finished runs of several folds together; writes ``folder/report`` and returns its page.
 
+    Where each was measured on every corpus, no rows are pooled: the page is a table of train by test.
+    """
+    from serkit.reporting import write_matrix, write_report
+
+    if is_matrix(runs):
+        write_tree(folder, matrix(runs, provenance(runs, machine)), "matrix.json")
+        return write_matrix(folder / "report")
     tree: dict[str, Any] = measure(runs, machine)
     write_tree(folder, tree)
     return write_report(folder / "report")

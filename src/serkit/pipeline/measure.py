@@ -13,8 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from serkit import comparison, evaluation, metrics
+from serkit import across, comparison, evaluation, metrics
 from serkit.files import write_text
+from serkit.pipeline import elsewhere
 from serkit.pipeline.confidence import scaled
 from serkit.pipeline.run import Machine, Run, device_of
 from serkit.predictions import Predictions, Report
@@ -38,9 +39,9 @@ def measure_run(run: Run, machine: Machine | None = None) -> dict[str, Any]:
     return tree
 
 
-def write_tree(folder: Path, tree: dict[str, Any]) -> None:
-    """Write ``report/report.json`` of a run or of a cross-validation."""
-    write_text(folder / "report" / "report.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+def write_tree(folder: Path, tree: dict[str, Any], name: str = "report.json") -> None:
+    """Write ``report/report.json`` of a run or of a cross-validation, or another file of that folder."""
+    write_text(folder / "report" / name, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
 
 
 def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, Any]:
@@ -53,45 +54,52 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     and hardware stand apart under ``run``.
     Of several folds, dev and test are pooled (each speaker is in each of them once) and ``folds`` holds the
     folds' own numbers; of several systems ``best_on_dev`` answers each fold with the one that is best on its dev.
+    Where whole corpora are test, ``across`` has the numbers of each; of several such runs dev is not pooled, as the
+    speakers of a corpus are dev in several of them.
 
     Raises:
         SerkitError: folds of different recipes or labels, or an utterance in the test of two folds.
     """
     first, settings = runs[0], runs[0].recipe.evaluate
-    manifests = [r.manifest for r in runs]
+    labels = elsewhere.common_labels(runs)
+    manifests = [elsewhere.manifest_among(r, labels) for r in runs]
     names = [*first.recipe.systems, *first.ensembles]
     splits = [s for s in first.splits if len(runs) == 1 or s != "train"]
-    scores: Scores = {n: {s: [r.predictions(n, s) for r in runs] for s in splits} for n in names}
+    pooled = [s for s in splits if s != "dev"] if len(runs) > 1 and across.KEY in first.manifest.info else splits
+    scores: Scores = {
+        n: {s: [elsewhere.predictions_among(r, n, s, labels) for r in runs] for s in splits} for n in names
+    }
     chosen_by_fold = len(runs) > 1 and len(first.recipe.systems) > 1
     if chosen_by_fold:
-        scores[BEST] = _best_of_each(runs, splits)
+        scores[BEST] = _best_of_each(runs, scores)
         names.append(BEST)
-    reports = {n: _reports(first, manifests, scores[n]) for n in names}
-    best = BEST
-    if not chosen_by_fold:
-        best = max(first.recipe.systems, key=lambda n: reports[n]["dev"].metrics[SELECT].value)
+    reports = {n: _reports(first, manifests, {s: scores[n][s] for s in pooled}) for n in names}
+    best = BEST if chosen_by_fold else max(first.recipe.systems, key=lambda n: _value(first, n))
     lead = first.lead if first.lead in first.ensembles else best
     tree: dict[str, Any] = {
         "format": FORMAT,
         "name": first.recipe.name,
         "description": first.recipe.description,
         "corpus": first.manifest.corpus,
-        "labels": list(first.manifest.labels),
+        "labels": list(labels),
         "lead": lead,
         "best_on_dev": best,
         "systems": {n: {s: _numbers(r) for s, r in reports[n].items()} for n in names},
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
-        "scaled": {lead: scaled(scores[lead], manifests, draws=settings.draws, seed=settings.seed)},
+        "scaled": {lead: scaled(scores[lead], manifests, pooled, draws=settings.draws, seed=settings.seed)},
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
         "comparisons": _comparisons(manifests, runs, scores, reports, lead, best),
         "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
         "mistakes": _mistakes(manifests, scores, reports, lead),
-        **split_sizes(manifests, splits),
+        **split_sizes(manifests, pooled),
         "provenance": provenance(runs, machine),
     }
     if len(runs) > 1:
-        tree["folds"] = _by_fold(runs, names, scores)
+        tree["folds"] = _by_fold(runs, manifests, names, scores)
+    if across.KEY in first.manifest.info:
+        of_test = {n: scores[n]["test"] for n in names}
+        tree["across"] = elsewhere.measured(runs, of_test, manifests, draws=settings.draws, seed=settings.seed)
     return tree
 
 
@@ -112,14 +120,14 @@ def _reports(first: Run, manifests: Sequence[Manifest], tables: dict[str, list[P
     }
 
 
-def _best_of_each(runs: Sequence[Run], splits: Sequence[str]) -> dict[str, list[Predictions]]:
+def _best_of_each(runs: Sequence[Run], scores: Scores) -> dict[str, list[Predictions]]:
     """Predictions of the single system that is best on each fold's own dev, under one name."""
-    found: dict[str, list[Predictions]] = {s: [] for s in splits}
-    for run in runs:
+    found: dict[str, list[Predictions]] = {}
+    for k, run in enumerate(runs):
         dev = {n: _value(run, n) for n in run.recipe.systems}
         chosen = max(dev, key=lambda n: dev[n])
-        for s in splits:
-            found[s].append(dataclasses.replace(run.predictions(chosen, s), system=BEST))
+        for s, tables in scores[chosen].items():
+            found.setdefault(s, []).append(dataclasses.replace(tables[k], system=BEST))
     return found
 
 
@@ -128,7 +136,9 @@ def _value(run: Run, system: str) -> float:
     return float(metrics.measure(SELECT, rows.confusion(), rows.possible))
 
 
-def _by_fold(runs: Sequence[Run], names: Sequence[str], scores: Scores) -> list[dict[str, Any]]:
+def _by_fold(
+    runs: Sequence[Run], manifests: Sequence[Manifest], names: Sequence[str], scores: Scores
+) -> list[dict[str, Any]]:
     """Each fold's own numbers on test, without intervals: WA is accuracy, UA is UAR."""
     found = []
     for k, run in enumerate(runs):
@@ -136,7 +146,7 @@ def _by_fold(runs: Sequence[Run], names: Sequence[str], scores: Scores) -> list[
         row["speakers"] = sorted({u.speaker for u in run.manifest.split("test") if u.speaker is not None})
         row["systems"] = {}
         for n in names:
-            rows = evaluation.decide(scores[n]["test"][k], run.manifest, split="test")
+            rows = evaluation.decide(scores[n]["test"][k], manifests[k], split="test")
             confusion = rows.confusion()
             row["systems"][n] = {
                 name: float(metrics.measure(name, confusion, rows.possible)) for name in metrics.METRICS
@@ -288,8 +298,15 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
 
 
 def _corpus_info(runs: Sequence[Run]) -> Mapping[str, Any]:
-    """What is known of the corpus; of several folds the thin classes of each, by fold where not all have them."""
+    """What is known of the corpus; of several folds the thin classes of each, by fold where not all have them.
+
+    Where each fold has test corpora of its own, each corpus as it is where it is test.
+    """
     first = runs[0].manifest.info
+    if len(runs) > 1 and across.KEY in first:
+        infos = [r.manifest.info for r in runs]
+        as_test = {c: info["corpora"][c] for info in infos for c in info[across.KEY]["tested_on"]}
+        return {**first, "corpora": {**first["corpora"], **as_test}}
     if len(runs) == 1 or "class_findings" not in first:
         return first
     found: dict[str, list[str]] = {}

@@ -82,7 +82,7 @@ class Run:
         if not (self.folder / "recipe.yaml").is_file() or not (self.folder / "manifest.jsonl").is_file():
             folds = sorted(p.parent for p in self.folder.glob("fold*/recipe.yaml"))
             if folds:
-                pooled = (self.folder / "report" / "report.json").is_file()
+                pooled = any((self.folder / "report" / n).is_file() for n in ("report.json", "matrix.json"))
                 more = (
                     ""
                     if pooled

@@ -16,6 +16,7 @@ from serkit.errors import SerkitError
 from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import remove_parts, write_text
 from serkit.labels import apply_labels
+from serkit.pipeline.elsewhere import check_recordings
 from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import (
     check_backbones,
@@ -116,7 +117,8 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     """Bring every feature of the recipe into the store.
 
     Raises:
-        SerkitError: an encoder that is not installed, or recordings without features.
+        SerkitError: an encoder that is not installed, recordings without features, or a recording that is in a test
+            corpus and in training.
     """
     if check_backbones(run.recipe):
         check_parts(run.recipe, run.manifest)  # again, now that all of them is known
@@ -125,6 +127,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     encoders = make_encoders(needed)
     check_record(run)
     check_store(machine.store, run.recipe, encoders)
+    check_recordings(run, machine, listener)
     used = run.manifest.where(lambda u: u.split is not None)
     texts = texts_of(run, used, encoders, machine, listener)
     found = _extracted(used, encoders, machine, listener, texts)

@@ -1,4 +1,4 @@
-"""Numbers as JSON → one HTML page, the same in Markdown, and the figures as files; of a report also a LaTeX table."""
+"""Numbers as JSON → one HTML page, the same in Markdown, figures as files; of a report also a LaTeX table."""
 
 from __future__ import annotations
 
@@ -98,4 +98,28 @@ def write_conditions(folder: Path, tree: Mapping[str, Any]) -> Path:
     write_text(folder / "conditions.md", pages.markdown_page(found, "conditions"))
     page = folder / "conditions.html"
     write_text(page, pages.html_page(found, "conditions"))
+    return page
+
+
+def write_matrix(folder: Path) -> Path:
+    """Write ``matrix.html`` and ``matrix.md`` beside ``matrix.json``: a table of train by test.
+
+    Args:
+        folder: where matrix.json lies, such as ``OUT/report``.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        SerkitError: matrix.json is missing, or is not one of this version.
+    """
+    from serkit.files import write_text
+    from serkit.reporting import pages
+    from serkit.reporting.matrix import matrix_content, read_matrix
+
+    folder = Path(folder)
+    found = matrix_content(read_matrix(folder))
+    write_text(folder / "matrix.md", pages.markdown_page(found, "matrix"))
+    page = folder / "matrix.html"
+    write_text(page, pages.html_page(found, "matrix"))
     return page

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serkit.reporting import data_tables, tables
+from serkit.reporting import data_tables, elsewhere, tables
 from serkit.reporting.charts import component_curves, confusion, learning_curves
 from serkit.reporting.figures import ClassScore, Interval, class_bars, forest
 from serkit.reporting.reading import Source
@@ -22,10 +22,11 @@ def content(source: Source) -> dict[str, Any]:
         "tree": source.tree,
         "description": str(source.tree.get("description") or ""),
         "about": about(source),
-        "verdict": judge(source),
+        "verdict": elsewhere.led(source, judge(source)),
         "tiles": _tiles(source),
         "adds": f"What the {source.ensemble or 'stack'} adds",
         "figures": figures(source),
+        "across": elsewhere.table(source),
         "paper": tables.paper(source),
         "comparisons": tables.comparisons(source),
         "confusions": tables.confusions(source),
@@ -56,7 +57,9 @@ def about(source: Source) -> str:
             text += f", protocol {info['protocol']}"
             text += f" v{info['protocol_version']}" if info.get("protocol_version") is not None else ""
         pooled = source.pooled
-        if pooled:
+        if source.across and source.folds:
+            pass  # each corpus is a fold
+        elif pooled:
             text += f", folds {', '.join(pooled)}" + (f" of {info['folds']}" if info.get("folds") else "") + " pooled"
         elif info.get("fold") is not None:
             text += f", fold {info['fold']}" + (f" of {info['folds']}" if info.get("folds") else "")
@@ -66,16 +69,17 @@ def about(source: Source) -> str:
 
 def _tiles(source: Source) -> list[dict[str, str]]:
     """The few numbers at the top: value, what it is, what lies around it."""
-    split, found = source.split, []
-    for metric in ("macro_f1", "uar"):
-        m = source.metric(source.lead, split, metric)
-        if m:
-            text = {"value": number(m["value"]), "name": f"{METRICS[metric]}, {source.ensemble or source.lead}"}
-            found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {split}", "kind": "stack"})
-    m = source.metric(source.best, split, "macro_f1")
-    if m and source.lead != source.best:
-        sub = f"{between(m.get('low'), m.get('high'))} {source.best}"
-        found.append({"value": number(m["value"]), "name": "Macro-F1, best single on dev", "sub": sub, "kind": "best"})
+    split, found = source.split, elsewhere.tiles(source)  # of several test corpora each has its own
+    if not found:
+        for metric in ("macro_f1", "uar"):
+            m = source.metric(source.lead, split, metric)
+            if m:
+                text = {"value": number(m["value"]), "name": f"{METRICS[metric]}, {source.ensemble or source.lead}"}
+                found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {split}", "kind": "stack"})
+        m = source.metric(source.best, split, "macro_f1")
+        if m and source.lead != source.best:
+            text = {"value": number(m["value"]), "name": "Macro-F1, best single on dev"}
+            found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {source.best}", "kind": "best"})
     m = source.metric(source.lead, split, "macro_f1")
     if m:
         sub = count(m.get("speakers"), "speaker") + (", rough" if source.rough else "")
@@ -141,10 +145,12 @@ def _differences(source: Source) -> Figure | None:
 def _confusions(source: Source) -> list[Figure]:
     found = []
     for key, name in dict.fromkeys([("stack", source.lead), ("best", source.best)]):
-        matrix = source.details(name, source.split).get("confusion")
+        matrix = source.confusion(name, source.split)
         if matrix and not (key == "best" and name == source.lead):
             title = f"{source.display(name)}, {source.split}"
-            wide, narrow = (confusion(matrix, source.labels, title=title, narrow=k) for k in (False, True))
+            wide, narrow = (
+                confusion(matrix, source.labels_of(source.split), title=title, narrow=k) for k in (False, True)
+            )
             caption = "Numbers are clips; a stronger colour is a larger share of the true class."
             found.append(Figure(f"confusion_{key}", f"Confusion matrix: {title}", caption, (wide,), (narrow,)))
     return found
@@ -152,7 +158,7 @@ def _confusions(source: Source) -> list[Figure]:
 
 def _classes(source: Source) -> Figure | None:
     names = list(dict.fromkeys([source.lead, source.best]))
-    each = [source.details(n, source.split).get("per_class") or {} for n in names]
+    each = [source.per_class(n, source.split) for n in names]
     rows = []
     for label in source.labels:
         if all(label in e for e in each):

@@ -132,7 +132,7 @@ def folds(source: Source) -> Table | None:
     """
     given = source.folds
     names = [n for n in dict.fromkeys([source.lead, source.best]) if all(n in (f.get("systems") or {}) for f in given)]
-    if not given or not names:
+    if not given or not names or source.across:  # each test corpus has a row of its own elsewhere
         return None
     columns = [Column("Fold"), Column("Test speakers")]
     columns += [Column(f"{t}, {source.display(n)}", numeric=True) for n in names for t in FIELD_NAMES.values()]
@@ -315,7 +315,7 @@ def settings(source: Source) -> list[Table]:
     shown += ["folds", "seed", "speakers_present", "speakers_shared", "label_map", "licence", "citation"]
     for name, info in source.corpora.items():
         pairs = {spaced(k): info.get(k) for k in shown}
-        pairs["fold"] = ", ".join(source.pooled) or info.get("fold")
+        pairs["fold"] = ("" if source.across else ", ".join(source.pooled)) or info.get("fold")
         scale = info.get("rating_scale")
         pairs["ratings of attributes"] = f"{scale[0]:g} to {scale[1]:g}" if scale else None
         pairs["label map"] = _label_map(info.get("label_map"))

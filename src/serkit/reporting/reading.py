@@ -96,6 +96,13 @@ class Source:
         return [f for f in self.tree.get("folds") or [] if isinstance(f, dict)]
 
     @property
+    def across(self) -> list[dict[str, Any]]:
+        """Numbers of each corpus that is test as a whole; none of other runs."""
+        needed = ("tested_on", "trained_on", "shared", "systems", "n", "speakers")
+        rows = self.tree.get("across") or []
+        return [r for r in rows if isinstance(r, dict) and all(k in r for k in needed) and r["shared"]]
+
+    @property
     def pooled(self) -> list[str]:
         """The numbers of the folds whose rows are pooled; none of one run."""
         found = [str(f.get("fold") if isinstance(f, dict) else f) for f in self.tree.get("folds") or []]
@@ -129,6 +136,22 @@ class Source:
         """Per class, confusion, draws and slices."""
         found = self.part("details").get(system, {}).get(split)
         return found if isinstance(found, dict) else {}
+
+    def labels_of(self, split: str) -> list[str]:
+        """The classes that can be an answer on a split: of a test on other corpora those that training shares."""
+        shared = {str(label) for row in self.across for label in row["shared"]}
+        return [label for label in self.labels if not shared or split != "test" or label in shared]
+
+    def per_class(self, system: str, split: str) -> dict[str, Any]:
+        """Precision, recall, F1 and support by class of :meth:`labels_of`."""
+        found = self.details(system, split).get("per_class") or {}
+        return {label: found[label] for label in self.labels_of(split) if label in found}
+
+    def confusion(self, system: str, split: str) -> list[list[int]]:
+        """Counts, truth by row, of the classes of :meth:`labels_of`; empty where none was measured."""
+        matrix = self.details(system, split).get("confusion") or []
+        kept = [k for k, label in enumerate(self.labels) if label in self.labels_of(split)]
+        return [[matrix[r][c] for c in kept] for r in kept] if matrix else []
 
     def display(self, system: str) -> str:
         """How a system is called on the page."""

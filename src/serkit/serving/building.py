@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import __version__, calibration, evaluation, metrics, stacking
+from serkit import __version__, across, calibration, evaluation, metrics, stacking
 from serkit.calibration import Method
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
 from serkit.layers import FeatureNormalisation
@@ -138,7 +138,7 @@ def _measured(fitted: calibration.Calibration, held: tuple[np.ndarray, np.ndarra
 
 def _trained_on(run: Run) -> dict[str, str]:
     manifest = run.manifest
-    return {"corpus": manifest.corpus, "manifest": manifest.fingerprint, "recipe": run.recipe.fingerprint}
+    return {"corpus": across.trained_on(manifest), "manifest": manifest.fingerprint, "recipe": run.recipe.fingerprint}
 
 
 def hears_calls(recipe: Recipe) -> bool:

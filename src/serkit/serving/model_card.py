@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from serkit import across
 from serkit.augment.noise import Noise
 from serkit.checkpoint_table import BY_NAME
 from serkit.checkpoints import FAMILIES
@@ -93,7 +94,7 @@ def _data(run: Run) -> str:
     lines = ["| corpus | kind | languages | clips in training | speakers | licence |", "|---|---|---|---|---|---|"]
     notes = []
     train = learned_from(run.manifest, run.recipe)
-    for name in sorted({u.corpus or "" for u in run.manifest}):
+    for name in sorted({u.corpus or "" for u in train}):
         rows = [u for u in train if u.corpus == name]
         speakers = len({u.speaker for u in rows if u.speaker is not None})
         try:
@@ -124,6 +125,8 @@ def _results(report: Mapping[str, Any], system: str, run: Run) -> str:
         lines += [_metric_line(name, "all", f"CCC, {k}", row[key]) for k in ATTRIBUTES if (key := name_of(k)) in row]
         lines += [_metric_line(name, corpus, "UAR", numbers["uar"]) for corpus, numbers in parts.items()]
     said = [_shared(report) or "No speaker is scored by a network trained on that speaker."]
+    if elsewhere := (run.manifest.info.get(across.KEY) or {}).get("tested_on"):
+        said.append(f"Test is {listed(elsewhere)}: nothing of it was used for training.")
     if any("| all |" not in line for line in lines[2:]):
         said.append("Each corpus is scored among its own classes.")
     if out_of_fold:
@@ -145,7 +148,8 @@ def _with_dev(run: Run) -> bool:
 def _leading(details: Mapping[str, Any], run: Run) -> tuple[str, str]:
     """The split that details are given of, and what it is called."""
     if "test" in details:
-        return "test", "test"
+        elsewhere = (run.manifest.info.get(across.KEY) or {}).get("tested_on")
+        return "test", f"test ({listed(elsewhere)}, not in training)" if elsewhere else "test"
     return ("train", "train, out-of-fold") if _with_dev(run) else ("dev", "dev")
 
 
@@ -163,11 +167,20 @@ def _shared(report: Mapping[str, Any]) -> str:
     )
 
 
+def _answers_on_test(run: Run) -> set[str]:
+    """The classes that can be an answer on test: all, or those that a test corpus shares with training."""
+    shared = (run.manifest.info.get(across.KEY) or {}).get("shared")
+    return {label for names in shared.values() for label in names} if shared else set(run.manifest.labels)
+
+
 def _classes(report: Mapping[str, Any], system: str, run: Run) -> str:
     details = report["details"].get(system, {})
     split, called = _leading(details, run)
     lines = [f"On {called}:", "", "| class | precision | recall | F1 | clips |", "|---|---|---|---|---|"]
+    impossible = set(run.manifest.labels) - _answers_on_test(run) if split == "test" else set()
     for label, row in details[split]["per_class"].items():
+        if label in impossible:
+            continue
         numbers = " | ".join(f"{row[k]:.2f}" for k in ("precision", "recall", "f1"))
         lines.append(f"| {label} | {numbers} | {row['support']:.0f} |")
     return "\n".join(lines)
