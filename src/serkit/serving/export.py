@@ -364,8 +364,8 @@ def _deepser(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
         every = _joined(graph, masks)
         _, of_first = leg(graph, network.fusion[0], _joined(graph, first), every)
         twice = graph("Concat", every, every, axis=1)
-        _, fused = leg(graph, network.fusion[1], _joined(graph, [*last, of_first]), twice)
-        pooled.append(_pool(graph, fused, twice, network.pool, width))
+        _, of_both = leg(graph, network.fusion[1], _joined(graph, [*last, of_first]), twice)
+        pooled.append(_pool(graph, of_both, twice, network.pool, width))
     embedding = graph("Relu", graph.linear(_joined(graph, pooled), network.embed))
     found = {"emotion": graph.linear(embedding, network.emotion), "embedding": embedding}
     if network.attributes is not None:
