@@ -4,11 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from serkit.errors import SerkitError
-from serkit.layers import BidirectionalGRU, CrossModalAttention, EmotionHead, FeatureNormalisation, Pool
+from serkit.layers import BidirectionalGRU, CrossModalAttention, FeatureNormalisation, Pool
 from serkit.tensors import length_mask
 
 
@@ -178,10 +177,3 @@ def test_level_takes_away_how_loud_a_clip_is_and_leaves_its_shape():
     torch.testing.assert_close(norm("x", x + 7.0, mask), out, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(norm("x", x[:1, :4], mask[:1, :4])[0], out[0, :4])  # padding is not counted
     assert not out[0, 4:].any()
-
-
-def test_head_without_neutral_gives_none():
-    emotion, neutral = EmotionHead(4, 3, 5, 0.0, neutral_head=False)(torch.randn(2, 4))
-    assert emotion.shape == (2, 5)
-    assert neutral is None
-    assert isinstance(EmotionHead(4, 3, 5, 0.0, True).neutral, nn.Sequential)

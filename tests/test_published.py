@@ -94,6 +94,30 @@ def test_medusa2025_learns_votes_and_attributes(folders: dict[str, Path], toy_ro
     assert config.model["mixup"] == 0.3
 
 
+def test_ufg2025_adds_f0_in_bins_and_ends_in_a_vote(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    chosen = ("mean_pool", "mdat_f0", "ce_balanced", "wavlm_focal")
+    narrow = ("model.heads=2", "model.project=8", "model.head_hidden=8", "train.warmup_steps=2")
+    recipe = small("ufg2025", *SMALL_LEGS, *narrow, systems=chosen)
+    run, tree = finish(recipe, toy_root, tmp_path)
+    assert {*chosen, "vote"} <= tree["systems"].keys()
+    network, _ = load_network(run.network("ce_balanced", "full"))
+    assert dict(network.dims)["f0_bins"] == network.embed.table("f0_bins").in_features == 256
+    assert network.embed.dims["f0_bins"] == 256
+    assert largest_difference(network, to_onnx(network, "mdat", run.manifest.labels)) < 1e-4
+
+
+def test_ufg2025_holds_what_was_read() -> None:
+    systems = load_recipe("ufg2025").systems
+    assert len({s.model_dump_json() for s in systems.values()}) == len(systems) == 11
+    for name, system in systems.items():
+        changed = [encoder for step in system.augment for encoder in step.parameters["encoders"]]
+        frozen = [f.key for f in system.features if f.key != "f0_bins"]
+        assert changed == ([] if name in ("mean_pool", "mdat", "mdat_f0") else frozen), "each apart, and F0 not at all"
+    fitting = made_fitting(**systems["ce"].train.model_dump(include={"beta2", "weight_decay"}))
+    group = fitting.optimizer.param_groups[0]
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.98), 1e-8, 1e-6)
+
+
 def test_abhinaya2025_is_its_speech_system_alone(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     recipe = small("abhinaya2025", "model.hidden=8", "train.batch_size=8")
     run, tree = finish(recipe, toy_root, tmp_path)
@@ -134,6 +158,12 @@ def test_medusa2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Pa
     finish(recipe, toy_root, tmp_path)
     assert len(recipe.systems) == 12
     assert len({system.model_dump_json(include={"features"}) for system in recipe.systems.values()}) == 12
+
+
+@pytest.mark.slow
+def test_ufg2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    narrow = ("model.heads=2", "model.project=8", "model.head_hidden=8", "train.warmup_steps=2")
+    finish(small("ufg2025", *SMALL_LEGS, *narrow), toy_root, tmp_path)
 
 
 # ---------------------------------------------------------------- what is wrong in released code

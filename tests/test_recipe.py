@@ -31,6 +31,15 @@ def test_numbers_are_read_as_yaml_1_2_has_them():
     assert parse_recipe(BASE, ["train.lr=2e-4"]).systems["b"].train.lr == 2e-4
 
 
+def test_the_optimisers_second_decay_is_written_where_it_was_set():
+    plain, other = parse_recipe(BASE), parse_recipe(BASE, ["train.beta2=0.98"])
+    written = plain.model_dump(mode="json")["systems"]["a"]["train"]
+    assert "beta2" not in written, "as before there was one: the fingerprint is the same"
+    assert plain.systems["a"].train.beta2 == 0.999
+    assert other.systems["a"].train.beta2 == parse_recipe(other.to_yaml()).systems["a"].train.beta2 == 0.98
+    assert parse_recipe(BASE, ["train.beta2=0.999"]).fingerprint == plain.fingerprint != other.fingerprint
+
+
 def test_transcripts_are_a_name_or_a_mapping():
     bare = parse_recipe(BASE, ["transcripts=corpus"])
     assert bare.transcripts.name == "corpus"

@@ -48,6 +48,10 @@ RATED = dataclasses.replace(
         ("model: mean_pool, losses: [{name: focal, class_weights: [1, 2]}]", "expected 3 numbers, none negative"),
         ("model: mean_pool, losses: [focal, focal]", "the loss 'focal' occurs twice in one system"),
         ("model: mean_pool, augment: [annotator_dropout]", "set train.targets: votes"),
+        (
+            "model: mean_pool, augment: [{name: seq_aug, encoders: [logmel]}]",
+            "augmentation 'seq_aug': no feature 'logmel' here",
+        ),
     ],
 )
 def test_what_a_loss_or_augmentation_needs_is_told_before_any_work(tmp_path, system, said):

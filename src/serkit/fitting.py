@@ -71,7 +71,8 @@ class Fitting:
         settings = system.train
         losses = Objective(system, train, network)
         groups = [*_network_groups(network, settings), *losses.param_groups()]
-        optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+        betas = (0.9, settings.beta2)
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay)
         self.settings, self.name, self.accelerator = settings, f"{config.system}/{model}", accelerator
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.network, self.losses = network, losses

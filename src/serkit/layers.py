@@ -357,28 +357,3 @@ class FeatureNormalisation(nn.Module):
             if self.normalize == "level":
                 frames = frames - _moments(frames, mask)[0].mean(dim=1)[:, None, None]
         return frames * mask[:, :, None]
-
-
-class EmotionHead(nn.Module):
-    """LayerNorm, Linear, ReLU, Dropout, Linear to the classes; beside it the same to one neutral logit.
-
-    Args:
-        dim: width of the embedding. hidden: of the layer between. n_classes: emotions.
-        dropout: in both heads. neutral_head: whether there is a neutral/expressive logit; it reads the
-            normalised embedding through its own Linear-ReLU-Dropout-Linear (published code).
-    """
-
-    def __init__(self, dim: int, hidden: int, n_classes: int, dropout: float, neutral_head: bool) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.emotion = _two_layers(dim, hidden, n_classes, dropout)
-        self.neutral = _two_layers(dim, hidden, 1, dropout) if neutral_head else None
-
-    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(batch, dim) to (batch, classes) logits and, where there is that head, (batch,) neutral logits."""
-        normed = self.norm(embedding)
-        return self.emotion(normed), None if self.neutral is None else self.neutral(normed)[:, 0]
-
-
-def _two_layers(dim: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from serkit.parameters import Needs
 
@@ -102,7 +110,7 @@ class Train(Frozen):
     """How one network is trained (defaults: paper and code of Ueda et al. 2025, unless said).
 
     Attributes:
-        epochs, batch_size, lr, weight_decay: as usual; AdamW.
+        epochs, batch_size, lr, weight_decay: as usual; AdamW. beta2: decay of its mean of squared gradients.
         schedule: ``cosine_epoch`` (published: one step an epoch, to ``lr_min``), ``cosine`` (every
             step, after ``warmup_steps``), ``exponential`` (times ``decay`` each epoch), ``constant``.
         select: metric of the whole dev set that picks the checkpoint, ``ccc`` the mean CCC of the attributes learned;
@@ -123,6 +131,7 @@ class Train(Frozen):
     lr: float = Field(1e-4, gt=0)
     lr_min: Annotated[float, Needs("schedule", "cosine_epoch", "cosine")] = Field(1e-6, ge=0)
     weight_decay: float = Field(1e-6, ge=0)
+    beta2: float = Field(0.999, ge=0, lt=1)
     schedule: Literal["cosine_epoch", "cosine", "exponential", "constant"] = "cosine_epoch"
     decay: Annotated[float, Needs("schedule", "exponential")] = Field(0.9, gt=0, le=1)
     draw: Annotated[Literal["replacement", "passes"], Needs("balance")] = "replacement"
@@ -136,6 +145,14 @@ class Train(Frozen):
     ema: float | None = Field(None, gt=0, lt=1)
     loss_scale: Literal["fixed", "initial", "running_max", "uncertainty"] = "fixed"
     targets: Literal["labels", "votes"] = "labels"
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``beta2`` where it is the default, as before there was one: fingerprints are the same."""
+        tree: dict[str, Any] = written(self)
+        if self.beta2 == type(self).model_fields["beta2"].default:
+            tree.pop("beta2", None)
+        return tree
 
     @model_validator(mode="after")
     def _patience_needs_a_metric(self) -> Train:

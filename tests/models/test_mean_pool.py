@@ -37,3 +37,32 @@ def test_values_beyond_the_limit_are_cut_before_pooling():
     torch.testing.assert_close(network.eval()(BATCH).embedding[0], expected)
     with pytest.raises(SerkitError, match="limit"):
         MeanPool(dims={"x": 3}, n_classes=4, limit=0.0)
+
+
+def test_projections_are_of_the_pooled_vectors_and_come_before_concatenation():
+    torch.manual_seed(0)
+    network = MeanPool(dims={"x": 3, "y": 2}, n_classes=4, hidden=6, project=5).eval()
+    out = network(BATCH)
+    vectors = [BATCH.features["x"][1, 0], BATCH.features["y"][1].mean(0)]
+    expected = [part[0](v).relu() for part, v in zip(network.project, vectors, strict=True)]
+    torch.testing.assert_close(out.embedding[1], torch.cat(expected))
+    assert network.embedding_dim == out.embedding.shape[1] == 10
+
+
+def test_shares_of_bins_become_the_mean_of_learned_vectors_without_padding():
+    """Regression: in the code of UFG the vector of the padding is averaged in like any other."""
+    torch.manual_seed(0)
+    options = {"normalize": "train", "limit": 0.1, "embed": {"y": 7}}
+    network = MeanPool(dims={"x": 3, "y": 4}, n_classes=4, hidden=6, **options).eval()
+    for name, dim in network.dims.items():
+        network.set_statistics(name, torch.full((dim,), 0.3), torch.full((dim,), 0.2))
+    bins = torch.tensor([[2, 2, 1], [3, 0, 0]])
+    lengths = {"x": torch.tensor([2, 2]), "y": torch.tensor([3, 1])}
+    shares = torch.eye(4)[bins] * (torch.arange(3)[None, :] < lengths["y"][:, None])[:, :, None]
+    out = network(Batch(("a", "b"), {"x": torch.zeros(2, 2, 3), "y": shares}, lengths, torch.tensor([0, 1])))
+    vectors = torch.nn.functional.embedding(bins, network.embed.table("y").weight.t())
+    torch.testing.assert_close(out.embedding[0, 3:], vectors[0].mean(0))
+    torch.testing.assert_close(out.embedding[1, 3:], vectors[1, 0])
+    assert 0.5 < float(network.embed.table("y").weight.detach().std()) < 1.5, "it starts as nn.Embedding does"
+    with pytest.raises(SerkitError, match="embed 'z' is not a modality"):
+        MeanPool(dims={"x": 3}, n_classes=4, embed={"z": 2})

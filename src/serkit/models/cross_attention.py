@@ -13,12 +13,12 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.layers import (
     BidirectionalGRU,
     CrossModalAttention,
-    EmotionHead,
     FeatureNormalisation,
     Normalize,
     Pool,
     Pooling,
 )
+from serkit.models._emotion_head import EmotionHead
 from serkit.parameters import NotNegative, Rate, Size
 from serkit.tensors import Batch, Outputs
 

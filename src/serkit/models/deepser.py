@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from serkit.errors import SerkitError, did_you_mean
-from serkit.layers import CrossModalAttention, FeatureNormalisation, Normalize, Pool
+from serkit.layers import FeatureNormalisation, Normalize, Pool
 from serkit.models._attributes import AttributeHead
+from serkit.models._transformer import TransformerLayer
 from serkit.parameters import Needs, Positive, Rate, Share, Size
 from serkit.tensors import Batch, Mixture, Outputs
 
@@ -139,7 +140,7 @@ class _Leg(nn.Module):
     def __init__(self, dim: int, hidden: int, n_layers: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()
         self.project = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-        self.layers = nn.ModuleList(_Layer(hidden, heads, feed_forward, dropout) for _ in range(n_layers))
+        self.layers = nn.ModuleList(TransformerLayer(hidden, heads, feed_forward, dropout) for _ in range(n_layers))
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, time, dim) and (batch, time) bool to (batch, time, hidden) twice; anything in the padding."""
@@ -147,24 +148,3 @@ class _Leg(nn.Module):
         for layer in self.layers[1:]:
             last = layer(last, mask)
         return h1, last
-
-
-class _Layer(nn.Module):
-    """A transformer encoder layer (Vaswani et al. 2017), normalised after each part, padding masked.
-
-    With the same weights it gives the values of ``nn.TransformerEncoderLayer``; one head attends the cheaper way.
-    """
-
-    def __init__(self, dim: int, heads: int, feed_forward: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = CrossModalAttention(dim, heads, dropout)
-        inner = [nn.Linear(dim, feed_forward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feed_forward, dim)]
-        self.inner = nn.Sequential(*inner)
-        self.norm_attention, self.norm_inner = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(batch, time, dim) and (batch, time) bool to (batch, time, dim)."""
-        frames = self.norm_attention(frames + self.drop(self.attention(frames, frames, mask)))
-        attended: Tensor = self.norm_inner(frames + self.drop(self.inner(frames)))
-        return attended

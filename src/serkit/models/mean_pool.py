@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from serkit.errors import SerkitError
-from serkit.layers import EmotionHead, FeatureNormalisation, Normalize, Pool
-from serkit.parameters import Positive, Rate, Size
+from serkit.layers import FeatureNormalisation, Normalize, Pool
+from serkit.models._emotion_head import Activation, EmotionHead
+from serkit.models._shares import ShareEmbedding
+from serkit.parameters import Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs
 
 
@@ -23,16 +25,21 @@ class MeanPool(nn.Module):
 
     Args:
         dims: width of the features by encoder name, in order. n_classes: emotions.
-        hidden: units of the hidden layer. dropout: after it.
+        hidden: units of the hidden layer. dropout: after it, and after each projection.
+        activation: of the hidden layer, ``relu``, or gated: ``swiglu`` (read: both).
         pooling: ``mean``, or ``statistics``: mean and standard deviation.
         neutral_head: a neutral/expressive logit, which ``neutral_margin`` needs.
         normalize: of the input; see :class:`serkit.layers.FeatureNormalisation`.
         limit: largest size of a normalised value; larger ones are cut. ``None`` cuts nothing.
         input_dropout: of the pooled features. With ``functionals`` (one frame a clip, many columns that say nearly
             the same) half of them is a good start.
+        project: units to which Linear, ReLU and Dropout bring each pooled modality before concatenation (read: 512);
+            0 for none of it.
+        embed: width of a learned vector for each bin, by encoder name, of modalities that are shares of bins, such as
+            ``{f0_bins: 256}``. These are neither normalised nor cut.
 
     Raises:
-        SerkitError: no modality, or a limit that is not positive.
+        SerkitError: no modality, a limit that is not positive, or an unknown name.
     """
 
     def __init__(
@@ -47,6 +54,9 @@ class MeanPool(nn.Module):
         normalize: Normalize = "none",
         limit: Positive | None = None,
         input_dropout: Rate = 0.0,
+        activation: Activation = "relu",
+        project: Whole = 0,
+        embed: Mapping[str, Size] | None = None,
     ) -> None:
         super().__init__()
         if limit is not None and not limit > 0:
@@ -55,13 +65,20 @@ class MeanPool(nn.Module):
         if not self.dims:
             raise SerkitError("mean_pool: no modality; a system needs at least one encoder in 'features'")
         self.normalisation = FeatureNormalisation(self.dims, normalize)
-        self.pool = nn.ModuleDict({str(k): Pool(dim, pooling) for k, dim in enumerate(self.dims.values())})
-        self.embedding_dim = sum(self.dims.values()) * (2 if pooling == "statistics" else 1)
+        self.embed = ShareEmbedding(self.dims, embed)
+        pools = [Pool(dim, pooling) for dim in self.embed.dims.values()]
+        self.pool = nn.ModuleDict({str(k): pool for k, pool in enumerate(pools)})
+        self.project = nn.ModuleList(
+            nn.Sequential(nn.Linear(pool.out_dim, project), nn.ReLU(), nn.Dropout(dropout)) for pool in pools if project
+        )
+        self.embedding_dim = sum(project or pool.out_dim for pool in pools)
         self.dropout = nn.Dropout(input_dropout)
-        self.head = EmotionHead(self.embedding_dim, hidden, n_classes, dropout, neutral_head)
+        self.head = EmotionHead(self.embedding_dim, hidden, n_classes, dropout, neutral_head, activation)
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
         """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
+        if name in self.embed:
+            mean, std = torch.zeros_like(mean), torch.ones_like(std)
         self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
@@ -73,10 +90,14 @@ class MeanPool(nn.Module):
         pooled = []
         for k, (name, dim) in enumerate(self.dims.items()):
             given, mask = batch.frames(name, dim)
-            frames = self.normalisation(name, given, mask)
-            if self.limit is not None:
-                frames = frames.clamp(-self.limit, self.limit)
-            pooled.append(self.pool[str(k)](frames, mask))
+            if name in self.embed:
+                frames = self.embed(name, given)
+            else:
+                frames = self.normalisation(name, given, mask)
+                if self.limit is not None:
+                    frames = frames.clamp(-self.limit, self.limit)
+            vector = self.pool[str(k)](frames, mask)
+            pooled.append(self.project[k](vector) if len(self.project) else vector)
         embedding = self.dropout(torch.cat(pooled, 1))
         emotion, neutral = self.head(embedding)
         return Outputs(emotion, neutral, embedding=embedding)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from serkit import checkpoints, registry
-from serkit.errors import MissingExtra, SerkitError, in_one_line
+from serkit.errors import MissingExtra, SerkitError, did_you_mean, in_one_line
 from serkit.examples import Examples, Hearing
 from serkit.files import fingerprint
 from serkit.pipeline.heard import check_source
@@ -121,7 +121,10 @@ def _rehearse(system: System, train: Manifest) -> None:
     hearing = Hearing(_Silence(1), {})  # a run has one wherever it is needed
     examples = Examples.of(few, sources, targets=system.train.targets, hearing=hearing)
     for step in system.augment:
-        _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
+        built = _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
+        for key in getattr(built, "encoders", None) or ():
+            if key not in dims:
+                raise SerkitError(f"augmentation '{step.name}': no feature '{key}' here" + did_you_mean(key, dims))
     augmentations(system, examples)
     with torch.random.fork_rng(devices=[]):
         network = _network(system, dims, len(train.labels))

@@ -18,6 +18,7 @@ import numpy as np
 from serkit import registry
 from serkit.errors import SerkitError, did_you_mean
 from serkit.serving.agreement import statistics
+from serkit.serving.export_attention import fused, leg
 from serkit.serving.graphs import WEIGHTS, Graph, Weights, numpy
 from serkit.types import ATTRIBUTES
 
@@ -63,6 +64,7 @@ def to_onnx(
         "flam": _flam,
         "compact": _compact,
         "deepser": _deepser,
+        "mdat": _mdat,
         "speech_backbone": _speech_backbone,
     }
     if model not in known and "." not in model and model not in registry.names("models"):
@@ -196,11 +198,30 @@ def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -
     pooled = []
     for k, (name, (x, n)) in enumerate(inputs.items()):
         mask = graph.mask(n, graph.time(x))
-        frames = _normalised(graph, network.normalisation, k, x, mask)
-        if network.limit is not None:
+        frames = _embedded(graph, network, k, name, x, mask)
+        if network.limit is not None and name not in network.embed:
             frames = graph("Clip", frames, graph.constant(-network.limit), graph.constant(network.limit))
-        pooled.append(_pool(graph, frames, mask, network.pool[str(k)], network.dims[name]))
+        vector = _pool(graph, frames, mask, network.pool[str(k)], network.embed.dims[name])
+        pooled.append(graph.sequence(vector, network.project[k]) if len(network.project) else vector)
     return _emotion_head(graph, network.head, pooled)
+
+
+def _embedded(graph: Graph, network: Any, k: int, name: str, x: str, mask: str) -> str:
+    """The k-th feature of a network that has learned vectors for some and normalises the others."""
+    if name in network.embed:
+        return graph.linear(x, network.embed.table(name))
+    return _normalised(graph, network.normalisation, k, x, mask)
+
+
+def _mdat(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
+    states, masks = [], []
+    for k, (name, (x, n)) in enumerate(inputs.items()):
+        masks.append(graph.mask(n, graph.time(x)))
+        states.append(graph.sequence(_embedded(graph, network, k, name, x, masks[k]), network.project[k]))
+    vectors = fused(graph, network, states[:2], masks[:2])
+    vectors += [graph.moments(x, mask)[0] for x, mask in zip(states[2:], masks[2:], strict=True)]
+    embedding = _joined(graph, vectors)
+    return {"emotion": graph.sequence(embedding, network.emotion), "embedding": embedding}
 
 
 def _emotion_head(graph: Graph, head: Any, pooled: list[str]) -> Outputs:
@@ -311,7 +332,7 @@ def _deepser(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
     first, last, masks = [], [], []
     for k, (x, n) in enumerate(inputs.values()):
         mask = graph.mask(n, graph.time(x))
-        h1, h2 = _leg(graph, network.legs[k], _normalised(graph, network.normalisation, k, x, mask), mask)
+        h1, h2 = leg(graph, network.legs[k], _normalised(graph, network.normalisation, k, x, mask), mask)
         first.append(h1)
         last.append(h2)
         masks.append(mask)
@@ -319,25 +340,15 @@ def _deepser(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
     pooled = [_pool(graph, x, mask, network.pool, width) for x, mask in zip(last, masks, strict=True)]
     if len(network.fusion):
         every = _joined(graph, masks)
-        _, of_first = _leg(graph, network.fusion[0], _joined(graph, first), every)
+        _, of_first = leg(graph, network.fusion[0], _joined(graph, first), every)
         twice = graph("Concat", every, every, axis=1)
-        _, fused = _leg(graph, network.fusion[1], _joined(graph, [*last, of_first]), twice)
-        pooled.append(_pool(graph, fused, twice, network.pool, width))
+        _, of_both = leg(graph, network.fusion[1], _joined(graph, [*last, of_first]), twice)
+        pooled.append(_pool(graph, of_both, twice, network.pool, width))
     embedding = graph("Relu", graph.linear(_joined(graph, pooled), network.embed))
     found = {"emotion": graph.linear(embedding, network.emotion), "embedding": embedding}
     if network.attributes is not None:
         found["attributes"] = _attributes(graph, network.attributes, embedding)
     return found
-
-
-def _leg(graph: Graph, leg: Any, x: str, mask: str) -> tuple[str, str]:
-    """What the first and what the last transformer layer of a leg gives."""
-    states = [graph.sequence(x, leg.project)]
-    for layer in leg.layers:
-        x = states[-1]
-        x = graph.layer_norm(graph.add(x, graph.attention(x, x, mask, layer.attention.inner)), layer.norm_attention)
-        states.append(graph.layer_norm(graph.add(x, graph.sequence(x, layer.inner)), layer.norm_inner))
-    return states[1], states[-1]
 
 
 def _frame_pool(graph: Graph, pool: FramePool, frames: str, mask: str) -> str:

@@ -173,8 +173,10 @@ class Graph:
         return self.times(self.times(x, self.constant(0.5)), self.add(half, self.constant(1.0)))
 
     def sequence(self, x: str, module: torch.nn.Module) -> str:
-        """A chain of linear layers, LayerNorm, ReLU, Tanh; dropout passes."""
+        """A chain of linear layers, LayerNorm, ReLU, Tanh, SwiGLU; dropout passes."""
         import torch
+
+        from serkit.models._emotion_head import SwiGlu
 
         for layer in module.children():
             if isinstance(layer, torch.nn.Linear):
@@ -185,6 +187,9 @@ class Graph:
                 x = self("Relu", x)
             elif isinstance(layer, torch.nn.Tanh):
                 x = self("Tanh", x)
+            elif isinstance(layer, SwiGlu):
+                gate = self.linear(x, layer.gate)
+                x = self.times(self.times(gate, self("Sigmoid", gate)), self.linear(x, layer.value))
             elif not isinstance(layer, (torch.nn.Dropout, torch.nn.Identity)):
                 raise SerkitError(f"no ONNX form of the layer {type(layer).__name__}")
         return x
