@@ -238,6 +238,18 @@ def set_statistics(network: nn.Module, train: Examples) -> None:
         setter(name, torch.from_numpy(mean).float(), torch.from_numpy(np.maximum(std, 1e-5)).float())
 
 
+def solve(network: nn.Module, train: Examples, batch_size: int = 64) -> None:
+    """Let a network that can (``solves``, such as ``quadratic`` with ``start: ridge``) compute its weights from train.
+
+    It is given every clip once, and once more in each of its copies.
+    """
+    if not getattr(network, "solves", False):
+        return
+    each = [replace(train, sources=sources, copies=()) for sources in (train.sources, *train.copies)]
+    network.eval()
+    network.solve(batch for rows in each for batch in Loader(rows, batch_size).in_order())  # type: ignore[operator]  # with solves
+
+
 def set_attribute_scale(network: nn.Module, system: System, train: Examples) -> None:
     """Tell a network's attribute head on which scale the ratings of train lie, and which of them its losses teach.
 
