@@ -14,15 +14,13 @@ import numpy as np
 from serkit import audio, comparison, evaluation
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
-from serkit.files import fingerprint
-from serkit.journal import append_rows, read_rows
 from serkit.predictions import Metric, Predictions, Report
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.remarks import Remarks
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.predictor import Model, load
-from serkit.serving.resuming import stamp
+from serkit.serving.resuming import KeptAnswers
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
@@ -86,11 +84,11 @@ def measure(
         SerkitError: an unknown label or split, fewer than two shared labels, or no recording that can be answered.
     """
     bundle = open_bundle(source)
-    rows, shared, left_out = _rows(manifest, bundle.labels, split, labels)
+    rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
     companion = for_calls(bundle, source, calls)
     question = [bundle.fingerprint, None if companion is None else companion.fingerprint]
     tasks = [(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text, shared) for u in rows]
-    answers = _Kept(keep, question, tasks)
+    answers = KeptAnswers(keep, question, tasks)
     meter = Meter("measure", len(rows), progress, unit="recordings")
     meter.advance(len(rows) - len(answers.left))
     failed: dict[str, str] = {}
@@ -105,48 +103,38 @@ def measure(
     kept = [u for u in rows if u.id not in failed]
     if not kept:
         raise SerkitError(f"none of {len(rows)} recordings could be answered; the first: {next(iter(failed.values()))}")
-    table = _table(bundle, shared, [u.id for u in kept], answers.values)
-    measured = replace(
-        manifest,
-        utterances=tuple(replace(u, split=_SPLIT) for u in kept),
-        labels=shared,
-        class_sets={k: tuple(x for x in v if x in shared) for k, v in manifest.class_sets.items()},
-        speakers_shared=True,
-    )
-    report = evaluation.evaluate(table, measured, split=_SPLIT, draws=draws)
-    corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
-    trained = tuple(sorted(corpora & {u.corpus for u in kept if u.corpus}))
-    return Measured(report, table, measured, shared, left_out, failed, trained)
+    table = _table(bundle, shared, [u.id for u in kept], np.stack(answers.found))
+    return measured(table, manifest, kept, bundle, draws=draws, left_out=left_out, failed=failed)
 
 
-class _Kept:
-    """Answers by place, kept in a file, so that what was stopped goes on.
+def measured(
+    table: Predictions,
+    manifest: Manifest,
+    rows: Sequence[Utterance],
+    bundle: Bundle,
+    *,
+    draws: int,
+    left_out: Mapping[str, int],
+    failed: Mapping[str, str],
+) -> Measured:
+    """The numbers of answers to some rows of a manifest.
 
     Args:
-        path: of the file; ``None``: nothing is kept. question: what answers depend on but the recordings.
-        tasks: the recordings, with what is asked of each.
-
-    Attributes:
-        left: places without an answer: none that is kept, of this question and an unchanged recording.
+        table: probabilities among some labels, of these rows. bundle: which says what it was trained on.
     """
-
-    def __init__(self, path: Path | None, question: Sequence[Any], tasks: Sequence[Job]) -> None:
-        self._path = path
-        self._keys = [] if path is None else [fingerprint([question, task, stamp(Path(task[0]))]) for task in tasks]
-        known = {} if path is None else dict(read_rows(path))
-        self._found = {k: np.array(known[key]) for k, key in enumerate(self._keys) if key in known}
-        self.left = [k for k in range(len(tasks)) if k not in self._found]
-
-    @property
-    def values(self) -> np.ndarray:
-        """(answered, labels + attributes) in the order of the recordings."""
-        return np.stack([self._found[k] for k in sorted(self._found)])
-
-    def add(self, place: int, found: np.ndarray) -> None:
-        """A recording was answered."""
-        self._found[place] = found
-        if self._path is not None:
-            append_rows(self._path, [[self._keys[place], found.tolist()]])
+    shown = replace(
+        manifest,
+        utterances=tuple(replace(u, split=_SPLIT) for u in rows),
+        labels=table.labels,
+        class_sets={k: tuple(x for x in v if x in table.labels) for k, v in manifest.class_sets.items()},
+        speakers_shared=True,
+    )
+    report = evaluation.evaluate(table, shown, split=_SPLIT, draws=draws)
+    corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
+    trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
+    if bundle.head.get("labelled", {}).get("manifest") == manifest.fingerprint:
+        trained = (*trained, "these clips")
+    return Measured(report, table, shown, table.labels, left_out, failed, trained)
 
 
 def _table(bundle: Bundle, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
@@ -209,10 +197,17 @@ def _number(metric: Metric) -> str:
     return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]  {metric.interval}"
 
 
-def _rows(
+def shared_rows(
     manifest: Manifest, known: Sequence[str], split: str, asked: Sequence[str] | None
 ) -> tuple[list[Utterance], tuple[str, ...], dict[str, int]]:
-    """The rows to ask for, the labels they share with the model, and how many rows are left out, by reason."""
+    """The rows to ask for, the labels they share with the model, and how many rows are left out, by reason.
+
+    Args:
+        known: labels of the model. split: ``all``, or one of the splits. asked: only these labels.
+
+    Raises:
+        SerkitError: an unknown label or split, or fewer than two shared labels.
+    """
     if split != ALL and split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, (*SPLITS, ALL)))
     for label in asked or ():
