@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serkit.serving.predictor import Model
+    from serkit.types import Manifest
 
 __version__ = "0.1.0"
 
@@ -33,21 +34,28 @@ def load(source: str | Path = "default", **options: Any) -> Model:
     return load_model(source, **options)
 
 
-def adapt(recordings: Sequence[str | Path], out: str | Path, model: str | Path = "default", **options: Any) -> Model:
-    """Adapt a trained system to recordings without labels, as ``serkit adapt`` does, write it and load it.
+def adapt(
+    recordings: Sequence[str | Path] | Manifest, out: str | Path, model: str | Path = "default", **options: Any
+) -> Model:
+    """Adapt a trained system to your recordings, as ``serkit adapt`` does, write it and load it.
 
     Args:
-        recordings: files and folders: a fair sample of what will be asked. out: folder, or a file ending in .zip, to
-            write. model: what is adapted. options: as for :func:`serkit.serving.adapting.adapt`.
+        recordings: files and folders without labels, a fair sample of what will be asked; or labelled clips, as a
+            corpus reader makes them: ``serkit.corpora.table.table("labels.csv", test_only=True)``.
+        out: folder, or a file ending in .zip, to write. model: what is adapted.
+        options: as for :func:`serkit.serving.adapting.adapt`, with labels :func:`serkit.serving.labelled.adapt`.
 
     Raises:
         SerkitError: see there; or something is at ``out`` already.
     """
     from pathlib import Path
 
-    from serkit.serving import adapting
+    from serkit.serving import adapting, labelled
     from serkit.serving.predicting import gather
+    from serkit.types import Manifest
 
+    if isinstance(recordings, Manifest):
+        return load(labelled.adapt_to(model, recordings, Path(out), **options)[0].source)
     files = gather([str(r) for r in recordings], *([options["complain"]] if "complain" in options else []))
     return load(adapting.adapt_to(model, files, Path(out), **options).source)
 

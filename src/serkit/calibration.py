@@ -132,9 +132,7 @@ def fit_and_measure(
         method, held = "none", p
     else:
         fold = speaker_folds(y, speakers, folds, seed)
-        groups = {s for s in speakers if s is not None}
-        unit = "speaker" if len(groups) + (None in speakers) > 1 and groups else "clip"
-        measured = f"cross-fitted by {unit}, {len(np.unique(fold))} folds"
+        measured = f"cross-fitted by {fold_unit(speakers)}, {len(np.unique(fold))} folds"
         for k in np.unique(fold):
             held[fold == k] = fit(p[fold != k], y[fold != k], labels, method).apply(p[fold == k])
     fitted = fit(p, y, labels, method)
@@ -148,6 +146,16 @@ def fit_and_measure(
         "measured": measured,
     }
     return Calibration(fitted.method, fitted.labels, fitted.weights, fitted.bias, record), held
+
+
+def fold_unit(speakers: Sequence[str | None]) -> str:
+    """What :func:`serkit.combining.speaker_folds` keeps together: ``speaker``, or ``clip`` where they are not known.
+
+    >>> fold_unit(["a", "b", "a"]), fold_unit([None, None]), fold_unit(["a", "a"])
+    ('speaker', 'clip', 'clip')
+    """
+    groups = {s for s in speakers if s is not None}
+    return "speaker" if len(groups) + (None in speakers) > 1 and groups else "clip"
 
 
 def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:

@@ -95,6 +95,14 @@ def _check_tested(called: Sequence[str], test_on: Sequence[str], test: bool) -> 
             )
 
 
+def read_labelled(
+    names: Sequence[str], roots: Sequence[Path], *, protocol: str | None = None, options: Sequence[str] = ()
+) -> Manifest:
+    """:func:`read_corpora` of recordings that a finished model is asked about: a table needs no split of its own."""
+    own = ["test_only=true"] if "table" in names and protocol is None else []
+    return read_corpora(names, roots, protocol=protocol, options=[*own, *options])
+
+
 def _read(name: str, read: Callable[[], Any]) -> Manifest:
     """What a reader makes; anything that one of the user's own raises is said in one line.
 

@@ -55,14 +55,13 @@ def measure(
     """Measure a trained system on labelled recordings, with intervals by speaker; exits 1 if a recording failed."""
     from serkit.files import made_folder
     from serkit.interrupts import resumable
-    from serkit.readers import read_corpora
+    from serkit.readers import read_labelled
     from serkit.serving import measuring, robustness
     from serkit.serving.conditions import parse
     from serkit.serving.ticker import Ticker
 
     conditions = parse(under or [])
-    own = ["test_only=true"] if "table" in corpus and protocol is None else []
-    manifest = read_corpora(corpus, root or [], protocol=protocol, options=[*own, *(option or [])])
+    manifest = read_labelled(corpus, root or [], protocol=protocol, options=option or [])
     models = [model] if beside is None else [model, beside]
     given = comma_separated(labels)
     chosen = measuring.shared_labels(models) if given is None and beside is not None else given

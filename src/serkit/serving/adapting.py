@@ -96,12 +96,13 @@ def adapt(
         SerkitError: a bundle that cannot be adapted, or fewer than 10 stretches of speech in the recordings.
     """
     bundle = source if isinstance(source, Bundle) else open_bundle(source)
+    refuse_corrected(bundle)
     if not bundle.inputs:
         raise SerkitError(
             f"{bundle.source} cannot be adapted: it has no statistics of its training's features (networks with "
             "normalize: train or level have them, in bundles that this version of serkit makes)"
         )
-    chosen = _chosen(recordings, at_most)
+    chosen = [recordings[k] for k in evenly(len(recordings), at_most)]
     total = _heard(bundle, chosen, jobs, complain, progress, keep)
     if total.pieces < LEAST_PIECES:
         if keep is not None:
@@ -136,16 +137,32 @@ def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path) -> Bun
     return open_bundle(out)
 
 
+def refuse_corrected(bundle: Bundle) -> None:
+    """Raise :class:`SerkitError` of a bundle that labelled clips taught: what they taught belongs to what it was."""
+    if bundle.correction is not None:
+        raise SerkitError(
+            f"{bundle.source} is adapted to labelled clips already; adapt the model that it was made from, "
+            f"'{bundle.head['labelled']['from']}'"
+        )
+
+
 def pieces_of(facts: Mapping[str, int | float]) -> str:
     """How many parts a model was adapted by, in words."""
     return count(int(facts["pieces"]), "clip or stretch of speech", "clips or stretches of speech")
 
 
-def _chosen(recordings: Sequence[str | Path], at_most: int) -> list[str | Path]:
+def evenly(n: int, at_most: int) -> list[int]:
+    """Places of so many of n items at most, evenly chosen, ascending.
+
+    >>> evenly(5, 3), evenly(2, 3), evenly(0, 3)
+    ([0, 2, 4], [0, 1], [])
+
+    Raises:
+        SerkitError: fewer than 1.
+    """
     if at_most < 1:
         raise SerkitError(f"at most {at_most} recordings: expected 1 or more")
-    places = np.unique(np.linspace(0, len(recordings) - 1, min(at_most, len(recordings))).round().astype(int))
-    return [recordings[k] for k in places] if len(recordings) else []
+    return sorted({round(place) for place in np.linspace(0, n - 1, min(at_most, n)).tolist()})
 
 
 def _heard(
@@ -183,23 +200,27 @@ def _adapted(bundle: Bundle, heard: Listened, name: str | None) -> tuple[Mapping
     facts = {"recordings": heard.recordings, "pieces": heard.pieces, "hours": round(heard.seconds / 3600.0, 3)}
     before = bundle.head.get("adapted", {}).get("from", f"{bundle.name}@{bundle.fingerprint[:12]}")
     head = {key: value for key, value in bundle.head.items() if key not in ("format", "files", "hears_calls")}
-    head |= {"name": name or _adapted_name(bundle.name), "adapted": {"from": before, **facts}}
-    card = bundle.text("card.md").split(_HEADING, 1)[0].rstrip() if "card.md" in files else ""
-    card = card.replace(f"# {bundle.name}\n", f"# {head['name']}\n", 1) if card.startswith("# ") else card
+    called = name or adapted_name(bundle.name)
+    head |= {"name": called, "adapted": {"from": before, **facts}}
     said = (
         f"To {count(heard.recordings, 'recording')} without labels ({facts['hours']:.2f} h, {pieces_of(facts)}), "
         f"from `{before}`: features are shifted to match the training data; no weights "
         "are changed. Everything above was measured before that. Whether it predicts those recordings better was not "
         "measured: there are no labels."
     )
-    files["card.md"] = f"{card}{_HEADING}{said}\n".encode()
+    files["card.md"] = card_with(bundle, called, "Adapted", said).encode()
     return head, files
 
 
-_HEADING = "\n\n## Adapted\n\n"
+def card_with(bundle: Bundle, name: str, heading: str, said: str) -> str:
+    """The card of a bundle under another name, with a section at its end in place of the one that is there."""
+    card = bundle.text("card.md").split(f"\n\n## {heading}\n", 1)[0].rstrip() if "card.md" in bundle.contents() else ""
+    card = card.replace(f"# {bundle.name}\n", f"# {name}\n", 1) if card.startswith("# ") else card
+    return f"{card}\n\n## {heading}\n\n{said}\n"
 
 
-def _adapted_name(name: str) -> str:
+def adapted_name(name: str) -> str:
+    """What a model is called once it is adapted."""
     return name if name.endswith("-adapted") else f"{name}-adapted"
 
 

@@ -9,6 +9,8 @@
     networks/SYSTEM.MODEL.onnx     one network each (see serkit.serving.export)
     stack.safetensors              node tables or weights of the stack (see serkit.serving.ensembles)
     calibration.safetensors        scores and truth of held-out speakers, from which thresholds are measured
+    adapted.safetensors            what moves the features (serkit.serving.adaptation), if it was adapted
+    labelled.safetensors           what corrects the answers (serkit.serving.correction), if labelled clips taught it
 
 As one file it is a zip whose members are stored, not compressed.
 """
@@ -36,12 +38,13 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.files import content_hash, fingerprint, replacing, replacing_folder
 from serkit.serving import adaptation
 from serkit.serving.adaptation import Adaptation
+from serkit.serving.correction import Correction
 from serkit.serving.ensembles import from_arrays
 from serkit.types import ATTRIBUTES
 
-FORMAT = 2  # the newest that is read; 1 is written where nothing is adapted, so that earlier versions read it
+FORMAT = 3  # the newest that is read; written is the lowest that says all, so that earlier versions read it
 HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safetensors"
-INPUTS, ADAPTED = "inputs.safetensors", "adapted.safetensors"
+INPUTS, ADAPTED, LABELLED = "inputs.safetensors", "adapted.safetensors", "labelled.safetensors"
 NAMED = Path(__file__).resolve().parents[1] / "bundles"
 CALLS = {"default": "telephone"}  # of the bundles that come with serkit: which one answers calls in place of which
 SUFFIXES = (".zip", ".serkit")
@@ -155,6 +158,11 @@ class Bundle:
         arrays = self._arrays(ADAPTED)
         scale, offset = (adaptation.from_arrays(arrays, name, self.features) for name in ("scale", "offset"))
         return Adaptation(scale, offset)
+
+    @cached_property
+    def correction(self) -> Correction | None:
+        """What is done to answers, where the bundle was adapted to labelled clips."""
+        return Correction.from_arrays(self._arrays(LABELLED), self.labels) if LABELLED in self._files else None
 
     def contents(self) -> dict[str, bytes]:
         """Every file but ``bundle.json``, by name."""
@@ -303,7 +311,7 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     listed = {
         name: {"bytes": len(content), "blake2b": content_hash(content)} for name, content in sorted(files.items())
     }
-    head = {**head, "format": FORMAT if ADAPTED in files else 1}
+    head = {**head, "format": 3 if LABELLED in files else 2 if ADAPTED in files else 1}
     text = json.dumps({**head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
     if out.suffix in SUFFIXES:

@@ -17,7 +17,6 @@ from serkit import audio, comparison, evaluation
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
-from serkit.journal import append_rows, read_rows
 from serkit.predictions import Metric, Predictions, Report
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
@@ -25,7 +24,7 @@ from serkit.remarks import Remarks
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.predictor import Model, load
-from serkit.serving.resuming import stamp
+from serkit.serving.resuming import KeptAnswers
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
@@ -69,6 +68,16 @@ class Answer:
     numbers: tuple[float, ...]
     abstain: str
     model: str
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Answer:
+        """Of what :meth:`to_row` gave."""
+        numbers, abstain, model = row
+        return cls(tuple(numbers), abstain, model)
+
+    def to_row(self) -> list[Any]:
+        """As plain values."""
+        return [list(self.numbers), self.abstain, self.model]
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ def measure_under(
         SerkitError: an unknown label or split, fewer than two shared labels, or no recording that can be answered.
     """
     bundle = open_bundle(source)
-    rows, shared, left_out = _rows(manifest, bundle.labels, split, labels)
+    rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
     companion = for_calls(bundle, source, calls)
     question = [_KEPT_AS, bundle.fingerprint, None if companion is None else companion.fingerprint]
     asked = (None, *conditions)
@@ -163,91 +172,76 @@ def measure_under(
         for condition in asked
         for u in rows
     ]
-    answers = _Kept(keep, question, tasks)
+    kept = KeptAnswers(keep, question, [task.to_row() for task in tasks])
     meter = Meter("measure", len(tasks), progress, unit="answers" if conditions else "recordings")
-    meter.advance(len(tasks) - len(answers.left))
-    found: list[Answer | str] = answers.found
-    for k, answer in zip(
-        answers.left, _answers(str(source), calls, [tasks[k] for k in answers.left], jobs), strict=True
-    ):
-        found[k] = answer
+    meter.advance(len(tasks) - len(kept.left))
+    failed: dict[int, str] = {}
+    left = [tasks[k] for k in kept.left]
+    for k, answer in zip(kept.left, _answers(str(source), calls, left, jobs), strict=True):
         if isinstance(answer, Answer):
-            answers.keep(k, answer)
-        meter.advance(failed=int(isinstance(answer, str)))
-    asked_of = replace(manifest, utterances=tuple(rows), labels=shared)
+            kept.add(k, answer.to_row())
+        else:
+            failed[k] = answer
+        meter.advance(failed=int(k in failed))
     told = Meter("measure", len(asked), progress if conditions else None, unit="conditions measured")
-    measured = []
-    for k, condition in enumerate(asked):
-        part = found[k * len(rows) : (k + 1) * len(rows)]
-        measured.append(_measured(bundle, asked_of, left_out, condition, part, draws, seed))
+    found = []
+    for number, condition in enumerate(asked):
+        places = {number * len(rows) + k: u for k, u in enumerate(rows)}
+        reasons = {u.id: failed[k] for k, u in places.items() if k in failed}
+        there = {k: u for k, u in places.items() if k not in failed}
+        where = "" if condition is None else f" under '{condition.name}'"
+        if not there:
+            raise SerkitError(
+                f"none of {len(rows)} recordings could be answered{where}; the first: {next(iter(reasons.values()))}"
+            )
+        answers = [Answer.of(kept.found[k]) for k in there]
+        table = _table(bundle, where, shared, [u.id for u in there.values()], np.array([a.numbers for a in answers]))
+        one = measured(
+            table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
+            condition=condition, answers=answers,
+        )  # fmt: skip
+        found.append(one)
         told.advance()
-    return tuple(measured)
+    return tuple(found)
 
 
-class _Kept:
-    """Answers by place, kept in a file, so that what was stopped goes on.
+def measured(
+    table: Predictions,
+    manifest: Manifest,
+    rows: Sequence[Utterance],
+    bundle: Bundle,
+    *,
+    draws: int,
+    left_out: Mapping[str, int],
+    failed: Mapping[str, str],
+    seed: int = 0,
+    condition: Condition | None = None,
+    answers: Sequence[Answer] = (),
+) -> Measured:
+    """The numbers of answers to some rows of a manifest.
 
     Args:
-        path: of the file; ``None``: nothing is kept. question: what answers depend on but the recordings.
-        tasks: the recordings, with what is asked of each.
-
-    Attributes:
-        found: by place, the answer that is kept, of this question and an unchanged recording; else an empty text.
-        left: places without one.
+        table: probabilities among some labels, of these rows. bundle: which says what it was trained on.
+        answers: what the rows were answered, where it was by ``predict``.
     """
-
-    def __init__(self, path: Path | None, question: Sequence[Any], tasks: Sequence[Job]) -> None:
-        self._path = path
-        self._keys = [] if path is None else [fingerprint([question, t.to_row(), stamp(Path(t.path))]) for t in tasks]
-        known = {} if path is None else dict(read_rows(path))
-        self.found: list[Answer | str] = [""] * len(tasks)
-        for k, key in enumerate(self._keys):
-            if key in known:
-                numbers, abstain, model = known[key]
-                self.found[k] = Answer(tuple(numbers), abstain, model)
-        self.left = [k for k, answer in enumerate(self.found) if isinstance(answer, str)]
-
-    def keep(self, place: int, answer: Answer) -> None:
-        """Write down the answer to a recording."""
-        if self._path is not None:
-            append_rows(self._path, [[self._keys[place], [answer.numbers, answer.abstain, answer.model]]])
-
-
-def _measured(
-    bundle: Bundle,
-    manifest: Manifest,
-    left_out: Mapping[str, int],
-    condition: Condition | None,
-    found: Sequence[Answer | str],
-    draws: int,
-    seed: int,
-) -> Measured:
-    """The numbers of one answer, or reason why there is none, for each row of the manifest."""
-    pairs = list(zip(manifest.utterances, found, strict=True))
-    failed = {u.id: answer for u, answer in pairs if isinstance(answer, str)}
-    kept = [(u, answer) for u, answer in pairs if isinstance(answer, Answer)]
-    where = "" if condition is None else f" under '{condition.name}'"
-    if not kept:
-        raise SerkitError(
-            f"none of {len(pairs)} recordings could be answered{where}; the first: {next(iter(failed.values()))}"
-        )
-    rows = replace(
+    shown = replace(
         manifest,
-        utterances=tuple(replace(u, split=_SPLIT) for u, _ in kept),
-        class_sets={k: tuple(x for x in v if x in manifest.labels) for k, v in manifest.class_sets.items()},
+        utterances=tuple(replace(u, split=_SPLIT) for u in rows),
+        labels=table.labels,
+        class_sets={k: tuple(x for x in v if x in table.labels) for k, v in manifest.class_sets.items()},
         speakers_shared=True,
     )
-    answers = [answer for _, answer in kept]
-    table = _table(bundle, where, manifest.labels, rows.ids, np.array([answer.numbers for answer in answers]))
-    report = evaluation.evaluate(table, rows, split=_SPLIT, draws=draws, seed=seed)
-    sure = evaluation.decide(table, rows, split=_SPLIT).probabilities.max(axis=1)
+    report = evaluation.evaluate(table, shown, split=_SPLIT, draws=draws, seed=seed)
+    sure = evaluation.decide(table, shown, split=_SPLIT).probabilities.max(axis=1)
     corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
+    trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
+    if bundle.head.get("labelled", {}).get("manifest") == manifest.fingerprint:
+        trained = (*trained, "these clips")
     abstained = Counter(answer.abstain for answer in answers)
     return Measured(
-        report, table, rows, manifest.labels, left_out, failed,
-        trained_on=tuple(sorted(corpora & {u.corpus for u in rows if u.corpus})), condition=condition,
-        confidence=float(sure.mean()), abstained={reason: abstained[reason] for reason in ("no_speech", "unsure")},
-        answered_by=dict(Counter(answer.model for answer in answers).most_common()),
+        report, table, shown, table.labels, left_out, failed, trained, condition, float(sure.mean()),
+        {reason: abstained[reason] for reason in ("no_speech", "unsure")},
+        dict(Counter(answer.model for answer in answers).most_common()),
     )  # fmt: skip
 
 
@@ -324,10 +318,17 @@ def _number(metric: Metric) -> str:
     return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]  {metric.interval}"
 
 
-def _rows(
+def shared_rows(
     manifest: Manifest, known: Sequence[str], split: str, asked: Sequence[str] | None
 ) -> tuple[list[Utterance], tuple[str, ...], dict[str, int]]:
-    """The rows to ask for, the labels they share with the model, and how many rows are left out, by reason."""
+    """The rows to ask for, the labels they share with the model, and how many rows are left out, by reason.
+
+    Args:
+        known: labels of the model. split: ``all``, or one of the splits. asked: only these labels.
+
+    Raises:
+        SerkitError: an unknown label or split, or fewer than two shared labels.
+    """
     if split != ALL and split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, (*SPLITS, ALL)))
     for label in asked or ():

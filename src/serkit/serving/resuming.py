@@ -1,4 +1,4 @@
-"""Resuming the predictions of a folder: which are already in the file, and for what request.
+"""Resuming: which recordings are already answered in a file, and for what request.
 
 Beside ``answers.csv`` lies ``.answers.csv.asked``: its first row is the question (model, options), every further one a
 recording that is answered in full, with its size and time of change, those of the transcript of its own where it has
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit.errors import SerkitError
-from serkit.files import write_text
+from serkit.files import fingerprint, write_text
 from serkit.journal import append_rows, read_rows
 from serkit.serving import formats
 
@@ -108,6 +108,32 @@ class Answered:
                 f"{self.out} holds answers to a different request ({said}); choose another --out, or remove it"
             )
         return {row[0]: row[1:] for row in noted[1:] if isinstance(row, list)}
+
+
+class KeptAnswers:
+    """Answers by place, kept in a file, so that what was stopped goes on.
+
+    Args:
+        path: of the file; ``None``: nothing is kept. question: what answers depend on but the recordings.
+        tasks: JSON-able rows, first the path of a recording, then what is asked of it.
+
+    Attributes:
+        found: answers by place, JSON-able.
+        left: places without an answer: none that is kept, of this question and an unchanged recording.
+    """
+
+    def __init__(self, path: Path | None, question: Sequence[Any], tasks: Sequence[Any]) -> None:
+        self._path = path
+        self._keys = [] if path is None else [fingerprint([question, task, stamp(Path(task[0]))]) for task in tasks]
+        known = {} if path is None else dict(read_rows(path))
+        self.found: dict[int, Any] = {k: known[key] for k, key in enumerate(self._keys) if key in known}
+        self.left = [k for k in range(len(tasks)) if k not in self.found]
+
+    def add(self, place: int, answer: Any) -> None:
+        """A recording was answered, with something JSON-able."""
+        self.found[place] = answer
+        if self._path is not None:
+            append_rows(self._path, [[self._keys[place], answer]])
 
 
 def stamp(path: Path | None) -> list[Any] | None:

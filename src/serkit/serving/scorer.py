@@ -21,7 +21,7 @@ from serkit.types import ATTRIBUTES
 
 Features = dict[str, np.ndarray]  # (time, dim) float32 by feature
 Modality = Literal["audio", "text"]
-Logits = dict[tuple[str, str], np.ndarray]  # (rows, classes), attributes beside them, by system and model
+Logits = dict[tuple[str, str], np.ndarray]  # (rows, classes), attributes and embedding beside, by system and model
 
 
 class Scorer:
@@ -29,14 +29,16 @@ class Scorer:
 
     Args:
         bundle: what it is. threads: of each network in onnxruntime.
+        embeds: whether embeddings are asked of the networks with every answer, as a bundle with a correction needs.
 
     Attributes:
         reads_text: whether any encoder reads words.
         attributes: those of arousal, valence and dominance that the bundle answers.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 1, embeds: bool = False) -> None:
         self._bundle, self._threads = bundle, threads
+        self._embeds = embeds or bundle.correction is not None
         self.attributes = bundle.attributes
         self._places = [ATTRIBUTES.index(name) for name in bundle.attributes]
         self._encoders: dict[str, Encoder] = bundle.encoders()
@@ -86,6 +88,15 @@ class Scorer:
             found.append((system, shares / shares.sum()))
         return found
 
+    def embedded_answers(self, rows: Sequence[Features]) -> tuple[np.ndarray, np.ndarray]:
+        """(clips, classes) calibrated probabilities, and (clips, dim) embeddings of all networks, each of length 1.
+
+        Args:
+            rows: features of clips as they were :meth:`heard`; of a scorer that ``embeds``.
+        """
+        logits = self.logits([self._adapted(row) for row in rows], {})
+        return self._combined(logits, len(rows))[:, : len(self._bundle.labels)], self._embeddings(logits)
+
     def embedded(self, samples: np.ndarray, text: str | None) -> list[np.ndarray]:
         """Each network's (dim,) float32 embedding of a clip, of length 1."""
         features = self.features(samples, text)
@@ -99,7 +110,7 @@ class Scorer:
         """Each network's answer to clips given by their features, but for those that are known.
 
         Returns:
-            (rows, classes) logits, of a network with attributes (rows, classes + 3).
+            (rows, classes) logits, of a network with attributes (rows, classes + 3); embeddings after them.
         """
         found = dict(known)
         for key, session in self.sessions.items():
@@ -107,7 +118,7 @@ class Scorer:
                 continue
             entry = self.entries[key]
             together = [rows] if entry.batches else [[row] for row in rows]
-            outputs = ["emotion", "attributes"] if entry.attributes else ["emotion"]
+            outputs = ["emotion", *["attributes"] * entry.attributes, *["embedding"] * self._embeds]
             parts = [np.hstack(session.run(outputs, inputs.feed(some, entry.features))) for some in together]
             found[key] = np.concatenate(parts)
         return found
@@ -151,11 +162,23 @@ class Scorer:
             values = np.concatenate([values for _, values in found])
             seen = np.zeros(len(models), dtype=bool)
             labels = self._bundle.labels
-            classes, rest = values[:, : len(labels)], values[:, len(labels) :]
-            attributes = rest if rest.shape[1] else None
+            classes, attributes = values[:, : len(labels)], None
+            if self.entries[system, found[0][0]].attributes:
+                attributes = values[:, len(labels) : len(labels) + len(ATTRIBUTES)]
             tables[system] = Predictions(system, labels, "logit", ids * len(found), models, seen, classes, attributes)
         answered = self._bundle.stack.predict(tables).take(ids)
         shares = self._bundle.calibration.apply(answered.probabilities())
+        if self._bundle.correction is not None:
+            shares = self._bundle.correction.apply(shares, self._embeddings(logits))
         if answered.attributes is None:
             return shares
         return np.hstack([shares, answered.attributes[:, self._places]])
+
+    def _embeddings(self, logits: Logits) -> np.ndarray:
+        """(rows, dim) float32 embeddings of all networks, each of length 1, from what they answered."""
+        n = len(self._bundle.labels)
+        found = [
+            [inputs.of_length_1(row[n + len(ATTRIBUTES) * self.entries[key].attributes :]) for row in logits[key]]
+            for key in self.sessions
+        ]
+        return np.concatenate([np.stack(rows) for rows in found], axis=1)

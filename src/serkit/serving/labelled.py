@@ -1,0 +1,325 @@
+"""A model adapted to labelled clips: it is asked about each, a correction is fitted, a new bundle is written."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit import calibration, comparison
+from serkit.errors import SerkitError
+from serkit.interrupts import resumable
+from serkit.predictions import Predictions
+from serkit.probabilities import restricted
+from serkit.processes import cores, in_processes
+from serkit.progress import Meter, ProgressCallback
+from serkit.reporting.text import count, listed, voices
+from serkit.serving import adapting, measuring
+from serkit.serving.bundle import HELD_OUT, LABELLED, Bundle, check_new, open_bundle
+from serkit.serving.correcting import FOLDS, Clips, Fitted, cross_validated
+from serkit.serving.measuring import Measured
+from serkit.serving.pieces import standing_for
+from serkit.serving.predictor import Model
+from serkit.serving.resuming import KeptAnswers
+from serkit.serving.scorer import Scorer
+from serkit.types import Manifest, Utterance
+
+LEAST_CLIPS = 20  # fewer were not measured
+DECIMALS = 4  # of what is kept of an embedding, whose length is 1
+BY_CLIP = "speakers are unknown, or there is one: clips were held out instead, so new speakers are answered less well"
+
+Job = tuple[str, float | None, float | None, str | None]  # path, start, end, words
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A bundle adapted to labelled clips, not written yet.
+
+    Attributes:
+        head, files: for :func:`serkit.serving.bundle.write_bundle`.
+        before, after: the answers of the original model, and cross-validated ones of the adapted model, measured on
+            these clips. differences: of both, paired.
+    """
+
+    head: Mapping[str, object]
+    files: Mapping[str, bytes]
+    before: Measured
+    after: Measured
+    differences: tuple[comparison.Difference, ...]
+
+
+def adapt(
+    source: str | Path | Bundle,
+    manifest: Manifest,
+    *,
+    split: str = measuring.ALL,
+    labels: Sequence[str] | None = None,
+    name: str | None = None,
+    at_most: int = adapting.MOST_RECORDINGS,
+    jobs: int = 1,
+    draws: int = 1000,
+    complain: Callable[[str], None] = lambda line: None,
+    progress: ProgressCallback | None = None,
+    keep: Path | None = None,
+) -> Taught:
+    """Learn a correction of a bundle's answers from labelled clips.
+
+    No weight of a network is changed; see :mod:`serkit.serving.correction` for what is learned. Labels of the model
+    without clips here are not moved; rows with a label that the model does not have are left out and counted.
+
+    Args:
+        source: the bundle, or its name or place. manifest: labelled clips; their order does not matter.
+        split, labels: which rows and classes, as for :func:`serkit.serving.measuring.measure`.
+        name: of the new bundle; ``NAME-adapted`` where ``None``.
+        at_most: so many clips are heard, evenly chosen by their ids. jobs: processes; 0 is one per core.
+        draws: bootstrap resamples of the intervals.
+        complain: told in one line of a recording that cannot be read; the others count all the same.
+        keep: file that keeps what was heard of each clip.
+
+    Raises:
+        SerkitError: a bundle that is corrected already, fewer than 20 clips or two classes, or clips that do not make
+            the model better on clips that were held out.
+    """
+    bundle = source if isinstance(source, Bundle) else open_bundle(source)
+    adapting.refuse_corrected(bundle)
+    rows, shared, left_out = measuring.shared_rows(manifest, bundle.labels, split, labels)
+    ordered = sorted(rows, key=lambda u: u.id)
+    chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]
+    if len(chosen) < len(rows):
+        left_out = {**left_out, f"beyond the {at_most} sampled": len(rows) - len(chosen)}
+    heard, failed = _heard(bundle, manifest, chosen, jobs, complain, progress, keep)
+    kept = [u for u in chosen if u.id not in failed]
+    classes = {u.emotion for u in kept}
+    if len(kept) < LEAST_CLIPS or len(classes) < 2:
+        _forget(keep)
+        raise SerkitError(
+            f"{count(len(kept), 'labelled clip')} of {count(len(classes), 'class')} ({len(failed)} unreadable): "
+            f"adapting with labels takes {LEAST_CLIPS} clips or more, of two classes or more"
+        )
+    clips = _clips(bundle, kept, heard)
+    meter = Meter("fit", FOLDS + 1, progress, unit="fits")
+    fitted = cross_validated(clips, meter.advance)
+    if fitted.loss_after >= fitted.loss_before:
+        _forget(keep)
+        raise SerkitError(
+            f"the {len(kept)} labelled clips do not make the model better on clips held out by {fitted.unit}: log loss "
+            f"{fitted.loss_before:.3f} before, {fitted.loss_after:.3f} after; nothing was written. Add clips of more "
+            "speakers, or keep the original model"
+        )
+    called = name or adapting.adapted_name(bundle.name)
+    there = [label for label in shared if label in classes]
+    columns = [bundle.labels.index(label) for label in there]
+    measured = [
+        measuring.measured(
+            _table(system, bundle, there, kept, restricted(answers, columns)), manifest, kept, bundle,
+            draws=draws, left_out=left_out, failed=failed,
+        )
+        for system, answers in ((bundle.name, clips.answered()), (called, fitted.held))
+    ]  # fmt: skip
+    paired = measuring.differences(measured[1], measured[0], draws=draws)
+    head, files = _made(bundle, called, manifest, clips, fitted, measured)
+    return Taught(head, files, measured[0], measured[1], paired)
+
+
+def adapt_to(source: str | Path | Bundle, manifest: Manifest, out: Path, **options: Any) -> tuple[Bundle, Taught]:
+    """:func:`adapt`, written to ``out`` and opened; stopped and called again it goes on with what it has heard.
+
+    Args:
+        options: as for :func:`adapt`.
+
+    Raises:
+        SerkitError: as there; ``out`` is there already, or cannot be written.
+    """
+    check_new(out)
+    keep = out.with_name(f".{out.name}.labelled")
+    with resumable():
+        taught = adapt(source, manifest, keep=keep, **options)
+        bundle = adapting.write((taught.head, dict(taught.files)), out)
+    keep.unlink(missing_ok=True)
+    return bundle, taught
+
+
+def lines(taught: Taught) -> list[str]:
+    """What the clips changed, as text."""
+    facts: Any = taught.head["labelled"]
+    before, after = taught.before.report, taught.after.report
+    classes = ", ".join(f"{label} {n}" for label, n in facts["classes"].items())
+    found = [f"{count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])}: {classes}"]
+    left = ", ".join(f"{n} {reason}" for reason, n in taught.before.left_out.items())
+    found += [f"  left out: {left}"] if left else []
+    found += [f"{before.system} before, {after.system} {facts['measured']}:"]
+    for key in ("uar", "macro_f1", "accuracy", "ece"):
+        spans = (f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in (before.metrics[key], after.metrics[key]))
+        found.append(f"  {key:12} {'  '.join(spans)}  {after.metrics[key].interval}")
+    found += [
+        f"  {d.metric} difference {d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], p = {d.p:.3f}  {d.interval}"
+        for d in taught.differences
+        if d.metric == "uar"
+    ]
+    for title, report in (("before", before), ("after", after)):
+        recall = ", ".join(f"{label} {row['recall']:.2f}" for label, row in report.per_class.items())
+        found.append(f"  recall {title:6} {recall}")
+    return [*found, f"  {BY_CLIP}"] if facts["unit"] == "clip" else found
+
+
+def _forget(keep: Path | None) -> None:
+    """Remove what was kept of work that would be refused again."""
+    if keep is not None:
+        keep.unlink(missing_ok=True)
+
+
+def _clips(bundle: Bundle, rows: Sequence[Utterance], heard: Sequence[np.ndarray]) -> Clips:
+    """From (pieces, weight + classes + dim) of each clip."""
+    every, n = np.concatenate(heard), len(bundle.labels)
+    clip = np.repeat(np.arange(len(heard)), [len(pieces) for pieces in heard])
+    weight = every[:, 0] / np.bincount(clip, every[:, 0])[clip]
+    truth = np.array([bundle.labels.index(str(u.emotion)) for u in rows])
+    embedded = every[:, 1 + n :].astype(np.float32)
+    return Clips(every[:, 1 : 1 + n], embedded, clip, weight, truth, tuple(u.speaker for u in rows))
+
+
+def _table(
+    system: str, bundle: Bundle, labels: Sequence[str], rows: Sequence[Utterance], shares: np.ndarray
+) -> Predictions:
+    ids, seen = tuple(u.id for u in rows), np.zeros(len(rows), dtype=bool)
+    return Predictions(system, tuple(labels), "prob", ids, (bundle.name,) * len(ids), seen, shares)
+
+
+def _made(
+    bundle: Bundle, name: str, manifest: Manifest, clips: Clips, fitted: Fitted, measured: Sequence[Measured]
+) -> tuple[dict[str, object], dict[str, bytes]]:
+    """Head and files of the new bundle."""
+    from safetensors.numpy import save
+
+    files = bundle.contents()
+    files[LABELLED] = save(fitted.correction.to_arrays())
+    held = fitted.held.astype(np.float32)
+    files[HELD_OUT] = save({"probabilities": held, "truth": clips.truth.astype(np.int16)})
+    before, after = (one.report.metrics for one in measured)
+    named = sorted({u.corpus for u in measured[0].manifest if u.corpus})
+    facts = {
+        "from": f"{bundle.name}@{bundle.fingerprint[:12]}",
+        "manifest": manifest.fingerprint,
+        "clips": len(clips.truth),
+        "speakers": len(set(clips.speakers) - {None}),
+        "classes": {x: int(n) for x, n in zip(bundle.labels, np.bincount(clips.truth), strict=False) if n},
+        "strength": fitted.strength,
+        "unit": fitted.unit,
+        "measured": f"cross-validated by {fitted.unit}, {fitted.folds} folds",
+        "log_loss": [fitted.loss_before, fitted.loss_after],
+        "uar": [before["uar"].value, after["uar"].value],
+        "ece": [before["ece"].value, after["ece"].value],
+    }
+    trained = dict(bundle.head.get("trained_on", {}))
+    trained["corpus"] = "+".join(filter(None, dict.fromkeys([*str(trained.get("corpus", "")).split("+"), *named])))
+    answers = (fitted.held, clips.truth)
+    head: dict[str, object] = {k: v for k, v in bundle.head.items() if k not in ("format", "files", "hears_calls")}
+    head |= {
+        "name": name,
+        "trained_on": trained,
+        "labelled": facts,
+        "unsure_below": calibration.unsure_below(*answers),
+        "levels": [vars(level) for level in calibration.levels(*answers)],
+        "reliability": calibration.reliability(*answers),
+    }
+    files["card.md"] = adapting.card_with(bundle, name, "Adapted with labels", _told(facts, measured)).encode()
+    return head, files
+
+
+def _told(facts: Mapping[str, Any], measured: Sequence[Measured]) -> str:
+    """The section of the card."""
+    classes = listed([f"{label} {n}" for label, n in facts["classes"].items()])
+    rows = ["| model | metric | value | interval | clips | speakers |", "|---|---|---|---|---|---|"]
+    for title, one in zip(("before", "adapted, cross-validated"), measured, strict=True):
+        for key, called in (("uar", "UAR"), ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"), ("ece", "ECE")):
+            m = one.report.metrics[key]
+            span = f"{m.low:.3f} to {m.high:.3f} ({m.interval})"
+            rows.append(f"| {title} | {called} | {m.value:.3f} | {span} | {m.n} | {m.speakers} |")
+    return (
+        f"To {count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])} ({classes}), from "
+        f"`{facts['from']}`: the probabilities of these classes are corrected by a logistic regression on the "
+        f"networks' embeddings (prior of strength {facts['strength']:g}); no weights of the networks are changed, and "
+        "other classes are not moved. Their licence applies to this bundle as well. Everything above was measured "
+        "before that.\n\n"
+        f"On these clips, among their classes ({facts['measured']}; the strength is chosen on the same folds):\n\n"
+        + "\n".join(rows)
+        + (f"\n\nNote: {BY_CLIP}." if facts["unit"] == "clip" else "")
+        + "\n\nAnswers are marked unsure, and thresholds are measured, by the cross-validated answers to these clips."
+    )
+
+
+def _heard(
+    bundle: Bundle,
+    manifest: Manifest,
+    rows: Sequence[Utterance],
+    jobs: int,
+    complain: Callable[[str], None],
+    progress: ProgressCallback | None,
+    keep: Path | None,
+) -> tuple[list[np.ndarray], dict[str, str]]:
+    """(pieces, weight + classes + dim) of each clip that can be heard, and reasons by id of the others."""
+    tasks: list[Job] = [(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text) for u in rows]
+    kept = KeptAnswers(keep, [bundle.fingerprint, DECIMALS], tasks)
+    left = kept.left
+    if len(left) < len(rows):
+        complain(f"{len(rows) - len(left)} of {count(len(rows), 'recording')} are already processed")
+    meter = Meter("adapt", len(left), progress, unit="recordings")
+    failed: dict[str, str] = {}
+    with closing(_listened(bundle, [tasks[k] for k in left], jobs)) as answers:
+        for k, found in zip(left, answers, strict=True):
+            meter.advance(failed=int(isinstance(found, str)))
+            if isinstance(found, str):
+                failed[rows[k].id] = found
+                complain(f"{rows[k].id}: {found}")
+            else:
+                kept.add(k, found.tolist())
+    return [np.array(kept.found[k]) for k in sorted(kept.found)], failed
+
+
+_MODELS: list[Model] = []
+
+
+def _start(source: str) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _MODELS[:] = [_listener(open_bundle(source))]
+
+
+def _work(task: Job) -> np.ndarray | str:
+    return _listen(_MODELS[0], task)
+
+
+def _listener(bundle: Bundle) -> Model:
+    model = Model(bundle)
+    model.scorer = Scorer(bundle, embeds=True)
+    return model
+
+
+def _listened(bundle: Bundle, tasks: Sequence[Job], jobs: int) -> Generator[np.ndarray | str, None, None]:
+    n = min(jobs or cores(), len(tasks))
+    if n > 1:
+        return in_processes(_work, tuple(tasks), jobs=n, begin=functools.partial(_start, bundle.source))
+    model = _listener(bundle)
+    return (_listen(model, task) for task in tasks)
+
+
+def _listen(model: Model, task: Job) -> np.ndarray | str:
+    """(pieces, weight + classes + dim) of a clip, or what is wrong with it in one line."""
+    path, start_s, end_s, text = task
+    found = []
+    try:
+        blocks = model.blocks(path, None, start_s=start_s, end_s=end_s)
+        for weight, clip in standing_for(blocks, model.max_clip_s):
+            features = model.scorer.heard(clip, text if model.reads_text else None)
+            shares, embedded = model.scorer.embedded_answers([features])
+            found.append(np.hstack([[[weight]], shares, np.round(embedded.astype(np.float64), DECIMALS)]))
+    except SerkitError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: cannot be read: {error.strerror or error}"
+    return np.concatenate(found)
