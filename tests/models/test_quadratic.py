@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from serkit import pipeline
+from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.fitting import solve
+from serkit.losses._targets import target_rows
 from serkit.models.quadratic import Quadratic
-from serkit.recipe import Recipe
+from serkit.recipe import Recipe, parse_recipe
 from serkit.tensors import Batch
 
 DIMS = {"a": 5, "b": 4}
@@ -32,7 +37,7 @@ def some_clips(n: int, seed: int = 0) -> Batch:
 def solved(batches: list[Batch], **options: object) -> Quadratic:
     torch.manual_seed(0)
     network = Quadratic(dims=DIMS, n_classes=N_CLASSES, start="ridge", **options).eval()  # type: ignore[arg-type]
-    network.solve(batches)
+    network.solve((batch, target_rows(batch, N_CLASSES, torch.zeros(()))[0]) for batch in batches)
     return network
 
 
@@ -119,3 +124,27 @@ def test_only_a_network_that_is_solved_does_without_epochs() -> None:
     for model in ({"name": "mean_pool"}, {"name": "quadratic"}):
         with pytest.raises(ValueError, match=r"train\.epochs is 0, so \w+ would learn nothing"):
             recipe(**model)
+
+
+def test_a_run_without_epochs_has_a_report_and_resumes(toy_root: Path, toy_store: Path, tmp_path: Path) -> None:
+    text = """
+name: solved
+systems: {s: {features: [mfcc], model: {name: quadratic, start: ridge, rank: 2, normalize: train}, train: {epochs: 0}}}
+crossfit: {folds: 2}
+stack: null
+evaluate: {draws: 20}
+"""
+    run = pipeline.prepare(parse_recipe(text), toy(toy_root), tmp_path / "run")
+    machine = pipeline.Machine(toy_store, "cpu", jobs=1)
+    pipeline.run_all(run, machine, lambda _: None)
+    [row] = [json.loads(line) for line in (run.network("s", "fold0") / "history.jsonl").read_text().splitlines()]
+    assert row["epoch"] == 0
+    assert 0 <= row["dev_macro_f1"] <= 1
+    assert "loss" not in row
+    whole = (run.folder / "report" / "report.json").read_text()
+    assert json.loads(whole)["systems"]["s"]["test"]["uar"]["n"] > 0
+    weights = (run.network("s", "fold1") / "model.safetensors").read_bytes()
+    (run.network("s", "fold1") / "model.safetensors").unlink()
+    (run.folder / "state.json").unlink()
+    pipeline.run_all(pipeline.prepare(parse_recipe(text), toy(toy_root), tmp_path / "run"), machine, lambda _: None)
+    assert (run.network("s", "fold1") / "model.safetensors").read_bytes() == weights

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from serkit.errors import SerkitError
 from serkit.layers import FeatureNormalisation, Normalize, Pool
-from serkit.losses._targets import target_rows
 from serkit.parameters import Needs, NotNegative, Positive, Size
 from serkit.tensors import Batch, Outputs
 
@@ -105,19 +104,22 @@ class Quadratic(nn.Module):
         return Outputs(self.scale * (self.linear(x) + (squares * self.weights).sum(2)), embedding=x)
 
     @torch.no_grad()
-    def solve(self, batches: Iterable[Batch]) -> None:
+    def solve(self, batches: Iterable[tuple[Batch, Tensor]]) -> None:
         """Compute all weights from training clips; their order does not matter beyond rounding.
 
-        Targets are the classes (or the raters' shares), less the mean over the classes that the clip's corpus has.
+        What is learned is a target less the mean over the classes that the clip's corpus has.
+
+        Args:
+            batches: clips, and their (batch, classes) distributions over the classes: one class, or the raters' shares;
+                zeros for a clip without.
 
         Raises:
             SerkitError: no clip has a target, or there are more than ``most_rows``.
         """
         n_classes, rank = self.weights.shape
         vectors, wanted, n = [], [], 0
-        for batch in batches:
-            x = self.embed(batch)
-            rows, known = target_rows(batch, n_classes, x)
+        for batch, rows in batches:
+            x, known = self.embed(batch), rows.sum(dim=1) > 0
             possible = torch.ones_like(rows) if batch.class_mask is None else batch.class_mask.to(rows)
             vectors.append(x[known])
             wanted.append((rows - possible / possible.sum(1, keepdim=True))[known])
