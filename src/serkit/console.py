@@ -86,8 +86,9 @@ class Watcher:
         name = f"{event.system}/{event.model}"
         row = event.row
         ccc = f"  CCC {row['dev_ccc']:.3f}" if "dev_ccc" in row else ""
+        loss = f"loss {row['loss']:.3f}  " if "loss" in row else ""  # a network that was solved has none
         note = (
-            f"loss {row['loss']:.3f}  dev F1 {row['dev_macro_f1']:.3f}{ccc}  {event.utterances_s:.0f} utterances/s, "
+            f"{loss}dev F1 {row['dev_macro_f1']:.3f}{ccc}  {event.utterances_s:.0f} utterances/s, "
             f"{duration(event.left_s)} left"
         )
         self._share[name] = 1.0 if event.last else event.epoch / event.epochs

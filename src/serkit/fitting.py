@@ -20,6 +20,7 @@ from serkit import registry
 from serkit.augment import Augmentation, split_chain
 from serkit.errors import RunFailed, SerkitError
 from serkit.examples import Examples
+from serkit.losses._targets import target_rows
 from serkit.models._attributes import AttributeHead
 from serkit.networks import NetworkConfig
 from serkit.objective import Objective
@@ -236,6 +237,20 @@ def set_statistics(network: nn.Module, train: Examples) -> None:
         mean = np.asarray(total / count)
         std = np.sqrt(np.maximum(np.asarray(squares / count) - mean**2, 0.0))
         setter(name, torch.from_numpy(mean).float(), torch.from_numpy(np.maximum(std, 1e-5)).float())
+
+
+def solve(network: nn.Module, train: Examples, batch_size: int = 64) -> None:
+    """Let a network that can (``solves``, such as ``quadratic`` with ``start: ridge``) compute its weights from train.
+
+    It is given every clip once, and once more in each of its copies.
+    """
+    if not getattr(network, "solves", False):
+        return
+    each = [replace(train, sources=sources, copies=()) for sources in (train.sources, *train.copies)]
+    batches = (batch for rows in each for batch in Loader(rows, batch_size).in_order())
+    like, n_classes = torch.zeros(()), len(train.label_names)
+    network.eval()
+    network.solve((batch, target_rows(batch, n_classes, like)[0]) for batch in batches)  # type: ignore[operator]  # with solves
 
 
 def set_attribute_scale(network: nn.Module, system: System, train: Examples) -> None:

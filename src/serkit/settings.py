@@ -126,7 +126,7 @@ class Train(Frozen):
         targets: ``labels``, or ``votes`` to train on rater distributions.
     """
 
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=0)
     batch_size: int = Field(64, ge=1)
     lr: float = Field(1e-4, gt=0)
     lr_min: Annotated[float, Needs("schedule", "cosine_epoch", "cosine")] = Field(1e-6, ge=0)
@@ -180,6 +180,15 @@ class System(Frozen):
     def has_stack(self) -> bool:
         """Whether a feature holds all layers of its model; then the model takes ``layer_weights``."""
         return any(f.parameters.get("layer") == "all" for f in self.features)
+
+    @model_validator(mode="after")
+    def _trained_at_all(self) -> System:
+        if not self.train.epochs and "." not in self.model.name and self.model.parameters.get("start") != "ridge":
+            raise ValueError(
+                f"train.epochs is 0, so {self.model.name} would learn nothing: only quadratic with start: ridge can do "
+                "without epochs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> System:

@@ -24,7 +24,15 @@ from torch import nn
 from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.files import write_bytes, write_text
-from serkit.fitting import Fitting, copy_weights, make_accelerator, put_weights, set_attribute_scale, set_statistics
+from serkit.fitting import (
+    Fitting,
+    copy_weights,
+    make_accelerator,
+    put_weights,
+    set_attribute_scale,
+    set_statistics,
+    solve,
+)
 from serkit.networks import NetworkConfig, build_network, save_network, with_backbone
 from serkit.scoring import measure_scores, score
 from serkit.settings import System, Train
@@ -88,19 +96,20 @@ def train_network(
     network = build_network(config)
     set_statistics(network, train)
     set_attribute_scale(network, system, train)
+    solve(network, train)
     fitting = Fitting(system, config, model, train, network, accelerator)
     state = _State(fitting, system.train, config.fingerprint)
     state.resume(folder / STATE)
     while not state.finished:
-        begun = time.monotonic()
-        row = fitting.epoch(state.epoch)
+        begun, epochs = time.monotonic(), max(system.train.epochs, 1)
+        row: dict[str, Any] = fitting.epoch(state.epoch) if system.train.epochs else {"epoch": 0}
         scores, weights = _measure(fitting, dev)
         row.update({f"dev_{name}": value for name, value in scores.items()})
         state.finish_epoch(row, _selecting(system.train.select, scores), weights)
         if accelerator.is_main_process:
             state.save(folder)
             if on_epoch is not None:
-                spent, epochs = time.monotonic() - begun, system.train.epochs
+                spent = time.monotonic() - begun
                 left = 0.0 if state.finished else spent * (epochs - state.epoch)
                 rate = len(train) / spent
                 on_epoch(EpochEnd(config.system, model, state.epoch, epochs, row, rate, left, state.finished))
@@ -154,9 +163,9 @@ class _State:
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, or ``train.patience`` is."""
+        """All epochs are done (with none: the weights it starts with are measured), or ``train.patience`` is."""
         exhausted = self.settings.patience is not None and self.since_best >= self.settings.patience
-        return exhausted or self.epoch >= self.settings.epochs
+        return exhausted or self.epoch >= max(self.settings.epochs, 1)
 
     def finish_epoch(self, row: dict[str, Any], value: float | None, weights: dict[str, torch.Tensor]) -> None:
         """Count an epoch; keep its weights where the dev metric is better than any before, or there is none."""

@@ -87,7 +87,7 @@ def _series(models: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float
         keys = {"f1": "dev_macro_f1", "loss": "loss", "dev": _dev_loss(rows)}
         for quantity, key in keys.items():
             points = [(finite(r.get("epoch")), finite(r.get(key))) for r in rows]
-            kept = [(x, y) for x, y in points if x is not None and y is not None]
+            kept = [(x, y) for x, y in points if x is not None and x >= 1 and y is not None]
             if kept:
                 found[quantity].append(kept)
     return found

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from serkit.models._attributes import AttributeHead
     from serkit.models._flam_head import FlamHead, FramePool
 
-_STD_FLOOR = 1e-5
+_STD_FLOOR, _LENGTH_FLOOR = 1e-5, 0.1
 Outputs = dict[str, str]  # tensors of a graph by the name of the output
 
 
@@ -61,6 +61,7 @@ def to_onnx(
     known: dict[str, Callable[[Graph, Any, dict[str, tuple[str, str]]], Outputs]] = {
         "cross_attention": _cross_attention,
         "mean_pool": _mean_pool,
+        "quadratic": _quadratic,
         "flam": _flam,
         "compact": _compact,
         "deepser": _deepser,
@@ -204,6 +205,23 @@ def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -
         vector = _pool(graph, frames, mask, network.pool[str(k)], network.embed.dims[name])
         pooled.append(graph.sequence(vector, network.project[k]) if len(network.project) else vector)
     return _emotion_head(graph, network.head, pooled)
+
+
+def _quadratic(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
+    parts = []
+    for k, (name, (x, n)) in enumerate(inputs.items()):
+        mask = graph.mask(n, graph.time(x))
+        frames = _normalised(graph, network.normalisation, k, x, mask)
+        if network.limit is not None:
+            frames = graph("Clip", frames, graph.constant(-network.limit), graph.constant(network.limit))
+        vector = _pool(graph, frames, mask, network.pool[k], network.dims[name])
+        size = graph("Sqrt", graph.total(graph.times(vector, vector), 1, keep=True))
+        parts.append(graph("Div", vector, graph("Max", size, graph.constant(_LENGTH_FLOOR))))
+    x = graph.times(_joined(graph, parts), graph.constant(len(parts) ** -0.5))
+    seen = graph("Reshape", graph.linear(x, network.directions), graph.constant([0, *network.weights.shape], np.int64))
+    squares = graph.total(graph.times(graph.times(seen, seen), graph.constant(numpy(network.weights))), 2)
+    scores = graph.add(graph.linear(x, network.linear), squares)
+    return {"emotion": graph.times(scores, graph.constant(network.scale)), "embedding": x}
 
 
 def _embedded(graph: Graph, network: Any, k: int, name: str, x: str, mask: str) -> str:
