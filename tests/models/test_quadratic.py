@@ -143,6 +143,7 @@ evaluate: {draws: 20}
     assert "loss" not in row
     whole = (run.folder / "report" / "report.json").read_text()
     assert json.loads(whole)["systems"]["s"]["test"]["uar"]["n"] > 0
+    assert "squares, solved" in (run.folder / "report" / "report.md").read_text()
     weights = (run.network("s", "fold1") / "model.safetensors").read_bytes()
     (run.network("s", "fold1") / "model.safetensors").unlink()
     (run.folder / "state.json").unlink()
