@@ -133,9 +133,8 @@ class Quadratic(nn.Module):
         if not n:
             raise SerkitError("quadratic: start: ridge needs training clips with a label")
         x, targets = torch.cat(vectors), torch.cat(wanted)
-        products = x @ x.T
-        kernel = products + self.curvature * products**2
-        kernel.diagonal().add_(self.ridge)
+        kernel = x @ x.T
+        kernel.addcmul_(kernel, kernel, value=self.curvature).diagonal().add_(self.ridge)
         alpha = torch.cholesky_solve(targets, torch.linalg.cholesky(kernel))  # (rows, classes)
         self.linear.weight.copy_((x.T @ alpha).T)
         for c in range(n_classes):
