@@ -77,9 +77,19 @@ def test_the_order_of_clips_changes_nothing_beyond_rounding() -> None:
     assert torch.equal(one, solved([first, second], rank=4)(others).emotion)
 
 
-def test_too_many_clips_or_none_with_a_label_are_refused() -> None:
-    with pytest.raises(SerkitError, match=r"more than 30 training clips and copies: raise model\.most_rows"):
-        solved([some_clips(20), some_clips(20)], most_rows=30)
+def test_of_too_many_clips_some_are_taken_at_even_distances() -> None:
+    whole, others = some_clips(9), some_clips(5, seed=1)
+    every_second = Batch(
+        whole.ids[::2], {k: x[::2] for k, x in whole.features.items()}, {k: n[::2] for k, n in whole.lengths.items()},
+        whole.labels[::2], class_mask=whole.class_mask[::2],  # type: ignore[index]
+    )  # fmt: skip
+    with torch.no_grad():
+        found = solved([whole], rank=3, most_rows=5)(others).emotion
+        torch.testing.assert_close(found, solved([every_second], rank=3)(others).emotion)
+        assert not torch.allclose(found, solved([whole], rank=3)(others).emotion)
+
+
+def test_clips_without_a_label_are_refused() -> None:
     nothing = dataclasses.replace(some_clips(4), labels=torch.full((4,), -1))
     with pytest.raises(SerkitError, match="needs training clips with a label"):
         solved([nothing])
