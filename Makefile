@@ -43,7 +43,7 @@ lint: dev
 
 # Writes the generated tables of docs/ anew.
 docs: dev
-	$(BIN)/python tests/test_docs.py
+	$(BIN)/python tests/doc_tables.py
 
 install: $(VENV)/.base
 dev: $(VENV)/.dev
