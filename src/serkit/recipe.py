@@ -190,7 +190,8 @@ def _expected(error: Mapping[str, Any]) -> str:
     kind = error["type"].removesuffix("_type").removesuffix("_parsing").removesuffix("_attributes")
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}"
-    return str(error["msg"][0].lower() + error["msg"][1:])
+    said = str(error["msg"]).removeprefix("Value error, ")  # pydantic's word for what a check of ours says
+    return said[0].lower() + said[1:]
 
 
 def _field_model(parent: Any, part: str) -> Any:
