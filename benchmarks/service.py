@@ -7,7 +7,7 @@ answered. Clips are made (a buzz with syllables, seeds 0 to 15). At the end: wha
 without a service.
 
 With ``--memory 11`` it measures memory alone (Linux): one service as it comes, at start, after the requests of 32
-clients, and while a job of so many minutes of sound is answered.
+clients, after as many at 8 kHz, and while a job of so many minutes of sound is answered.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def clip(seconds: float, seed: int) -> np.ndarray:
     return np.asarray(0.15 * loud * sound + 1e-3 * rng.standard_normal(len(time_s)), dtype=np.float32)
 
 
-def request(sound: np.ndarray, query: str) -> bytes:
+def request(sound: np.ndarray, query: str, rate_hz: int = RATE) -> bytes:
     """A whole HTTP request with a WAV file."""
     import soundfile
 
     buffer = io.BytesIO()
-    soundfile.write(buffer, sound, RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, sound, rate_hz, format="WAV", subtype="PCM_16")
     body = buffer.getvalue()
     lines = [f"POST /v1/predict{query} HTTP/1.1", "Host: x", "Content-Type: audio/wav", f"Content-Length: {len(body)}"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
@@ -189,6 +189,9 @@ def memory(model: str, requests: list[bytes], n: int, minutes: float) -> None:
         told("at start", now)
         _, seconds = asyncio.run(load(port, requests, 32, n))
         told(f"after {len(seconds)} requests of 32 clients", resident_mb(pid))
+        calls = [request(clip(3.0, k)[::2], "", RATE // 2) for k in range(16)]  # answered by the model for calls
+        asyncio.run(load(port, calls, 32, n))
+        told("after as many at 8 kHz", resident_mb(pid))
         sound = np.concatenate([clip(20.0, k) for k in range(round(3 * minutes))])
         asked = request(sound, "?timeline=true").replace(b"POST /v1/predict", b"POST /v1/jobs", 1)
         told(f"largest in a job of {minutes:g} minutes", asyncio.run(_job(port, asked, pid)))
