@@ -183,7 +183,12 @@ class System(Frozen):
 
     @model_validator(mode="after")
     def _trained_at_all(self) -> System:
-        if not self.train.epochs and "." not in self.model.name and self.model.parameters.get("start") != "ridge":
+        ridge = self.model.parameters.get("start") == "ridge"
+        if ridge and self.has_stack and self.model.parameters.get("layer_weights") != "none":
+            raise ValueError(
+                "start: ridge learns no weights of layers: choose one layer, or set model.layer_weights: none"
+            )
+        if not self.train.epochs and "." not in self.model.name and not ridge:
             raise ValueError(
                 f"train.epochs is 0, so {self.model.name} would learn nothing: only quadratic with start: ridge can do "
                 "without epochs"
