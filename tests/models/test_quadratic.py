@@ -131,9 +131,9 @@ def test_only_a_network_that_is_solved_does_without_epochs() -> None:
         return Recipe.model_validate({"name": "x", "systems": {"s": system}})
 
     recipe(name="quadratic", start="ridge")
+    layers = "features: [{name: wavlm/large, layer: all}], model: {name: quadratic, start: ridge}"
     with pytest.raises(SerkitError, match=r"systems\.s: start: ridge learns no weights of layers"):
-        model = "{name: quadratic, start: ridge}"
-        parse_recipe(f"{{name: x, systems: {{s: {{features: [{{name: wavlm/large, layer: all}}], model: {model}}}}}}}")
+        parse_recipe(f"{{name: x, systems: {{s: {{{layers}}}}}}}")
     with pytest.raises(SerkitError, match=r"systems\.s: train\.epochs is 0, so mean_pool would learn nothing"):
         parse_recipe("{name: x, systems: {s: {features: [mfcc], model: mean_pool, train: {epochs: 0}}}}")
     for model in ({"name": "mean_pool"}, {"name": "quadratic"}):
