@@ -10,6 +10,7 @@ import typer
 from serkit.commands.options import Option, Protocol, Root, comma_separated
 
 if TYPE_CHECKING:
+    from serkit.serving.bundle import Bundle
     from serkit.serving.ticker import Ticker
 
 
@@ -68,6 +69,7 @@ def _unlabelled(inputs: list[str], out: Path, model: str, ticker: Ticker, option
         f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "
         f"({facts['hours']:.2f} h, {adapting.pieces_of(facts)}). Use it with: serkit predict … --model {out}"
     )
+    _say_of_calls(bundle, model)
 
 
 def _labelled(
@@ -91,3 +93,15 @@ def _labelled(
         f"{out}: '{bundle.name}', adapted to {count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])}. "
         f"Use it with: serkit predict … --model {out}"
     )
+    _say_of_calls(bundle, model)
+
+
+def _say_of_calls(adapted: Bundle, original: str) -> None:
+    """Another model answers calls in place of the original, and not in place of the adapted one, unless asked to."""
+    from serkit.serving.bundle import for_calls
+
+    if found := for_calls(adapted, original, "auto"):
+        typer.echo(
+            f"  The new model answers calls itself; with '{original}', '{found.name}' answers them. If some recordings "
+            f"are calls, predict with --calls {found.name}; if all are, adapt that model: --model {found.name}"
+        )
