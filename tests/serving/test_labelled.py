@@ -197,6 +197,9 @@ def test_by_command_line(rows: Manifest, tmp_path: Path) -> None:
         refused = CliRunner().invoke(cli.app, wrong)
         assert refused.exit_code == 2
         assert "give recordings without labels, or labelled ones by --corpus" in refused.stderr
+    table_given = CliRunner().invoke(cli.app, ["adapt", "labels.csv", "-o", "x.zip"])
+    assert table_given.exit_code == 2
+    assert "labels.csv is a table, not a recording: --corpus table --root labels.csv" in table_given.stderr
 
 
 def test_in_python_and_light_to_load(rows: Manifest, tmp_path: Path) -> None:

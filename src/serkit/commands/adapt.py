@@ -48,8 +48,12 @@ def adapt(
     help much; without labels it helps little."""
     from serkit.serving.ticker import Ticker
 
+    if tables := [one for one in inputs or [] if Path(one).suffix.lower() == ".csv"]:
+        raise typer.BadParameter(f"{tables[0]} is a table, not a recording: --corpus table --root {tables[0]}")
     if bool(inputs) == bool(corpus):
-        raise typer.BadParameter("give recordings without labels, or labelled ones by --corpus and --root")
+        raise typer.BadParameter(
+            "give recordings without labels, or labelled ones by --corpus and --root: --corpus table --root labels.csv"
+        )
     with Ticker() as ticker:
         common = {"name": name, "at_most": at_most, "jobs": jobs, "complain": ticker.complain, "progress": ticker}
         if inputs:
