@@ -96,6 +96,12 @@ def test_a_file_of_ones_own_that_cannot_be_imported_is_named_with_its_line(tmp_p
         registry.find("losses", "own_broken.mine")
 
 
+@pytest.mark.parametrize("name", ["no_such_lab.mine", "no_such_lab.losses.mine"])
+def test_a_module_that_is_not_on_the_path_is_told_where_to_be(name):
+    with pytest.raises(SerkitError, match=r"named 'no_such_lab'; install it, or put its folder on PYTHONPATH"):
+        registry.find("losses", name)
+
+
 def test_a_missing_parameter_is_said(monkeypatch):
     member = registry.Member("x", "x", {"needed": None, "given": "1"}, "doc")
     monkeypatch.setattr(registry, "member", lambda kind, name: member)

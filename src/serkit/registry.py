@@ -89,7 +89,9 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
             if not hasattr(holder, attribute) and hasattr(holder, "__path__") and importlib.util.find_spec(name):
                 importlib.import_module(name)  # a file of a package is its attribute only once it is imported
         except ImportError as error:
-            raise SerkitError(f"{singular(kind)} '{name}' cannot be imported: {error}") from None
+            unseen = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+            way = "; install it, or put its folder on PYTHONPATH (PYTHONPATH=. for this folder)" if unseen else ""
+            raise SerkitError(f"{singular(kind)} '{name}' cannot be imported: {error}{way}") from None
         except Exception as error:  # of a file of the user's own, which may raise anything
             raise SerkitError(f"{singular(kind)} '{name}' cannot be imported: {in_one_line(error)}") from error
         if not hasattr(holder, attribute):

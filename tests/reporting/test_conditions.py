@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -103,3 +104,18 @@ def test_page_is_well_formed_and_trusts_no_text(tmp_path: Path) -> None:
     assert "UAR of m@1 minus n@3" in text
     again = write_conditions(tmp_path / "again", bad).read_text(encoding="utf-8")
     assert again == text
+
+
+def test_the_narrow_legend_fits() -> None:
+    found = two()
+    for one, name in zip(found["models"], ("default-adapted@87a05ff8c7a0", "default@2ce5c84d20e9"), strict=True):
+        one["system"] = name
+    assert legends(found) == [["default-adapted", "default"]] * 2
+    found["models"][1]["system"] = "default-adapted@2ce5c84d20e9"
+    assert legends(found)[1] == ["default-adapted@87a…", "default-adapted@2ce…"]
+
+
+def legends(found: dict[str, Any]) -> list[list[str]]:
+    """Names beside the shapes, of the wide drawing and of the narrow one."""
+    figure = conditions_content(found)["figures"]["conditions"]
+    return [re.findall(r'y="15[^>]*>([^<]+)<', str(d.inline)) for d in (*figure.wide, *figure.narrow)]

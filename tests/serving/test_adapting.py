@@ -218,6 +218,7 @@ def test_by_command_line_and_light(recordings: Path, tmp_path: Path) -> None:
     done = run("adapt", str(recordings), "-o", str(out))
     assert done.returncode == 0, done.stderr
     assert "adapted to 15 recordings" in done.stdout
+    assert "predict with --calls telephone; if all are, adapt that model: --model telephone" in done.stdout
     assert done.stderr.count("\n") == 1
     assert "text.wav" in done.stderr
     answered = run("predict", str(recordings / "clip00.wav"), "--model", str(out), "--format", "csv")

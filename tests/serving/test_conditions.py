@@ -103,6 +103,7 @@ def test_same_clip_and_seed_same_bytes_and_strengths_share_their_noise() -> None
         ("noise:folder=/nowhere", "no folder of recordings at /nowhere"),
         ("noise:1e6", "condition 'noise:1e6': "),
         ("mylab.noises.mine", "cannot be imported"),
+        ("noise=5", "condition 'noise=5': a strength follows a colon; did you mean 'noise:5'?"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(text: str, said: str) -> None:

@@ -207,7 +207,7 @@ def test_the_table_says_what_matters() -> None:
     assert "0:00.5" in long
     assert "Ann B" in long
     assert "0.50?" in long
-    assert "  held, pauses within parts included: anger 2.7 s\n  ?: unsure\n" in long
+    assert "  how long each was held, pauses within parts included: anger 2.7 s\n  ?: unsure\n" in long
     assert 'she said "no", then left\n' in long
     silent = Prediction("joy", 0.4, SHARES, "no_speech", True, (), "clip", 3.0, 0.0, "m")
     assert document("table", [silent], timeline=False).endswith("[no speech found]\n")

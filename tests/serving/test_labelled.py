@@ -190,12 +190,16 @@ def test_by_command_line(rows: Manifest, tmp_path: Path) -> None:
     assert "left out: 1 of 'boredom'" in done.stdout
     assert "tiny before, mine cross-validated by speaker" in done.stdout
     assert f"'mine', adapted to {CLIPS} labelled clips of " in done.stdout
+    assert "--calls" not in done.stdout  # nothing but that model answered calls before
     measured = CliRunner().invoke(cli.app, ["measure", str(out), *words[1:5], "--draws", "20", "--json"])
     assert json.loads(measured.stdout)["models"][0]["trained_on"] == ["these clips"]
     for wrong in (["adapt", "-o", str(tmp_path / "x.zip")], ["adapt", "a.wav", *words[1:5], "-o", "x.zip"]):
         refused = CliRunner().invoke(cli.app, wrong)
         assert refused.exit_code == 2
         assert "give recordings without labels, or labelled ones by --corpus" in refused.stderr
+    table_given = CliRunner().invoke(cli.app, ["adapt", "labels.csv", "-o", "x.zip"])
+    assert table_given.exit_code == 2
+    assert "labels.csv is a table, not a recording: --corpus table --root labels.csv" in table_given.stderr
 
 
 def test_in_python_and_light_to_load(rows: Manifest, tmp_path: Path) -> None:

@@ -140,6 +140,12 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
     assert again, "another question"
 
 
+def test_without_recordings_it_says_how_to_name_ones_own() -> None:
+    done = CliRunner().invoke(cli.app, ["measure", "default"])
+    assert done.exit_code == 2
+    assert "measure needs labelled recordings: --corpus table --root my.csv for your own" in done.stderr
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(SerkitError, match="cannot be a folder: a file is in its place"):

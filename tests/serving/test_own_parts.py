@@ -78,6 +78,16 @@ class Recurrent(Base):
         return nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)[0]
 
 
+class LastState(Base):
+    def __init__(self, *, dims, n_classes):
+        super().__init__(dims=dims, n_classes=n_classes)
+        self.gru = nn.GRU(8, 8, batch_first=True)
+
+    def states(self, frames, mask, n):
+        packed = nn.utils.rnn.pack_padded_sequence(frames, n, batch_first=True, enforce_sorted=False)
+        return self.gru(packed)[1][-1][:, None] + 0 * frames
+
+
 class Rated(Base):
     def __init__(self, *, dims, n_classes):
         super().__init__(dims=dims, n_classes=n_classes)
@@ -211,6 +221,7 @@ def test_one_behind_weighted_layers_has_a_graph_too(lab: Path) -> None:
         ),
         ("Loop", "'own_nets.Loop' (has an ONNX graph that fails on|cannot be written).*in a method write_onnx"),
         ("Unknown", r"cannot be written as ONNX: .*bessel_j0.* \(.*own_nets.py.*\); torch writes it from one run"),
+        ("LastState", r"cannot be written as ONNX: .*unpack the output of a recurrent layer with pad_packed_sequence"),
         ("Wrong", "its float32 graph differs from torch by .*allowed are 0.0001; correct its write_onnx"),
         ("Nothing", "write_onnx of model 'own_nets.Nothing' returns NoneType, expected the names of its tensors by"),
         (

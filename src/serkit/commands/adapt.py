@@ -10,6 +10,7 @@ import typer
 from serkit.commands.options import Option, Protocol, Root, comma_separated
 
 if TYPE_CHECKING:
+    from serkit.serving.bundle import Bundle
     from serkit.serving.ticker import Ticker
 
 
@@ -47,8 +48,12 @@ def adapt(
     help much; without labels it helps little."""
     from serkit.serving.ticker import Ticker
 
+    if tables := [one for one in inputs or [] if Path(one).suffix.lower() == ".csv"]:
+        raise typer.BadParameter(f"{tables[0]} is a table, not a recording: --corpus table --root {tables[0]}")
     if bool(inputs) == bool(corpus):
-        raise typer.BadParameter("give recordings without labels, or labelled ones by --corpus and --root")
+        raise typer.BadParameter(
+            "give recordings without labels, or labelled ones by --corpus and --root: --corpus table --root labels.csv"
+        )
     with Ticker() as ticker:
         common = {"name": name, "at_most": at_most, "jobs": jobs, "complain": ticker.complain, "progress": ticker}
         if inputs:
@@ -68,6 +73,7 @@ def _unlabelled(inputs: list[str], out: Path, model: str, ticker: Ticker, option
         f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "
         f"({facts['hours']:.2f} h, {adapting.pieces_of(facts)}). Use it with: serkit predict … --model {out}"
     )
+    _say_of_calls(bundle, model)
 
 
 def _labelled(
@@ -91,3 +97,15 @@ def _labelled(
         f"{out}: '{bundle.name}', adapted to {count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])}. "
         f"Use it with: serkit predict … --model {out}"
     )
+    _say_of_calls(bundle, model)
+
+
+def _say_of_calls(adapted: Bundle, original: str) -> None:
+    """Another model answers calls in place of the original, and not in place of the adapted one, unless asked to."""
+    from serkit.serving.bundle import for_calls
+
+    if found := for_calls(adapted, original, "auto"):
+        typer.echo(
+            f"  The new model answers calls itself; with '{original}', '{found.name}' answers them. If some recordings "
+            f"are calls, predict with --calls {found.name}; if all are, adapt that model: --model {found.name}"
+        )

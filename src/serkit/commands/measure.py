@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serkit.commands.options import AsJson, Corpus, Option, Protocol, Root, comma_separated, difference_line
+from serkit.commands.options import AsJson, Option, Protocol, Root, comma_separated, difference_line
 from serkit.serving.results import CALLS_MEANS
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def measure(
     model: Annotated[str, typer.Argument(help="Bundle: a folder, a file, or a name.", metavar="MODEL")],
-    corpus: Corpus,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option("--corpus", help="Labelled recordings: a corpus, or table (see: serkit corpora); repeat to join."),
+    ] = None,
     root: Root = None,
     beside: Annotated[
         str | None, typer.Option(help="Another bundle on the same recordings, compared in pairs.")
@@ -60,6 +63,10 @@ def measure(
     from serkit.serving.conditions import parse
     from serkit.serving.ticker import Ticker
 
+    if not corpus:
+        raise typer.BadParameter(
+            "measure needs labelled recordings: --corpus table --root my.csv for your own, or --corpus NAME --root DIR"
+        )
     conditions = parse(under or [])
     manifest = read_labelled(corpus, root or [], protocol=protocol, options=option or [])
     models = [model] if beside is None else [model, beside]

@@ -52,7 +52,7 @@ def cross_validate(
     for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
         tell(Notice(line))
     for fold, run in runs.items():
-        tell(StageBegins("fold", _called(run, fold) + f" of {', '.join(map(str, folds))}"))
+        tell(StageBegins("fold", f"{fold} of {', '.join(map(str, folds))}{_trained_on(run)}"))
         run_all(run, machine, listener)
     return pool_runs(list(runs.values()), folder, machine)
 
@@ -79,10 +79,10 @@ def leave_out(joined: Manifest, *, others: bool = False) -> Callable[[int], Mani
     return fold
 
 
-def _called(run: Run, fold: int) -> str:
-    """``2``, or ``2 (trained on ravdess, ased)`` where a corpus is a fold."""
+def _trained_on(run: Run) -> str:
+    """``: trained on ravdess, ased`` where a corpus is a fold."""
     said = run.manifest.info.get(across.KEY)
-    return f"{fold} (trained on {', '.join(said['trained_on'])})" if said else str(fold)
+    return f": trained on {', '.join(said['trained_on'])}" if said else ""
 
 
 def _fit(recipe: Recipe, read: Callable[[int], Manifest], fold: int) -> Manifest:

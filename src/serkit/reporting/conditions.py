@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting.figures import Interval, forest
-from serkit.reporting.svg import Figure
+from serkit.reporting.svg import Figure, cut
 from serkit.reporting.tables import Cell, Column, Row, Table
 from serkit.reporting.text import METRICS, between, clean, count, finite, listed, number, p_value, signed, voices, whole
 from serkit.reporting.verdict import LEVEL, outcome
@@ -177,8 +177,15 @@ def _figure(tree: Mapping[str, Any]) -> Figure:
             rows.append(Interval(name if k == 0 else "", uar["value"], uar["low"], uar["high"], KINDS[k]))
     at = tree["models"][0]["metrics"]["uar"]["value"]
     alt = f"UAR by condition: {'; '.join(told)}"
-    legend = tuple(zip(KINDS, systems, strict=False))
-    wide, narrow = (forest(rows, alt=alt, axis="UAR", narrow=n, at=at, legend=legend) for n in (False, True))
+    names = [system.partition("@")[0] for system in systems]
+    called = names if len(set(names)) == len(names) else systems
+    wide, narrow = (
+        forest(
+            rows, alt=alt, axis="UAR", narrow=n, at=at,
+            legend=[(kind, cut(name, 20 if n else 40)) for kind, name in zip(KINDS, called, strict=False)],
+        )
+        for n in (False, True)
+    )  # fmt: skip
     first = tree["models"][0]["metrics"]["uar"]
     caption = f"Lines: {first['interval']}; n = {whole(first['n'])}. The dashed line is {systems[0]}, unchanged."
     return Figure("conditions", "UAR by condition", caption, (wide,), (narrow,))

@@ -100,7 +100,7 @@ def line(source: Source, row: Mapping[str, Any]) -> str:
             f"{listed([f'{k} ({whole(n)})' for k, n in gone.items()])}."
         )
     if row.get("untested"):
-        text += f" Never an answer here, though training knows it: {listed([str(x) for x in row['untested']])}."
+        text += f" Classes of training that are never an answer here: {listed([str(x) for x in row['untested']])}."
     return text
 
 

@@ -19,8 +19,12 @@ _TEX = {
 
 
 def breakable(value: Any) -> Markup:
-    """Escaped text that may break after an underscore, a slash or a comma."""
-    return Markup(re.sub(r"([_/,])", r"\1<wbr>", str(escape(value))))
+    """Escaped text that may break after an underscore, a slash or a comma, but not inside an interval.
+
+    >>> print(breakable("[0.1, 0.2] of a, b"))
+    [0.1, 0.2] of a,<wbr> b
+    """
+    return Markup(re.sub(r"([_/]|,(?! [+−]?\d))", r"\1<wbr>", str(escape(value))))
 
 
 def markdown_text(value: Any) -> str:

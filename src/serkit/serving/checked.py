@@ -81,9 +81,16 @@ def _cut(text: str) -> str:
 def _way_out(network: nn.Module) -> str:
     if has_writer(network):
         return "; correct its write_onnx"
+    from torch import nn
+
+    packed = (
+        "; unpack the output of a recurrent layer with pad_packed_sequence: its last state alone cannot be written"
+        if any(isinstance(module, nn.RNNBase) for module in network.modules())
+        else ""
+    )
     return (
-        "; torch writes it from one run of the model, which fixes loops and whatever else Python computes: use "
-        "operations of torch alone, or write the graph in a method write_onnx(graph, inputs)"
+        f"{packed}; torch writes it from one run of the model, which fixes loops and whatever else Python computes: "
+        "use operations of torch alone, or write the graph in a method write_onnx(graph, inputs)"
     )
 
 

@@ -94,6 +94,9 @@ def _part(text: str, where: str) -> tuple[str, Mapping[str, Any]]:
     if name not in FIXED and "." not in name and name not in _usable():
         known = registry.names("augment")
         why = "does not change the samples of one clip" if name in known else "is not known"
+        bare, equals, strength = text.partition("=")
+        if equals and not colon and bare in [*FIXED, *_usable()]:
+            raise SerkitError(f"{where}: a strength follows a colon; did you mean '{bare}:{strength}'?")
         raise SerkitError(f"{where}: '{name}' {why}" + did_you_mean(name, [*FIXED, *_usable(), ALL]))
     given = _given(augmentation, rest, where) if colon else {}
     values = {**fixed, **given}

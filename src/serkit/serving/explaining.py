@@ -228,7 +228,7 @@ def _clip(
     if clip is None:
         raise SerkitError(
             f"{path or 'the recording'}: longer than the {model.max_clip_s:g} s that can be explained at once; choose "
-            f"a part by its start and end{'' if path is None else _parts(model, path)}"
+            f"a part by its start and end (--start, --end; start_s, end_s){'' if path is None else _parts(model, path)}"
         )
     answering = model.for_rate(remarks.rate_hz)
     return clip, start_s or 0.0, path, answering.for_sound(clip) or answering

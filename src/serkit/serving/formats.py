@@ -151,7 +151,7 @@ def _timeline_table(p: Prediction) -> str:
         )
     if p.segments:
         shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in p.summary.items())
-        lines.append(f"  held, pauses within parts included: {shares}")
+        lines.append(f"  how long each was held, pauses within parts included: {shares}")
     for one in p.speakers:
         sure = f"{one.label} {one.confidence:.2f}" + ("?" if one.abstain else "")
         if one.abstain == "no_speech":

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 SHORTEST_PARTIAL_S = 0.5
 TWO_VOICES = (
-    "the two channels hold different voices, as a call has a side on each, and were heard together: by channel (--by "
-    "channel, by=channel) each is answered alone"
+    "the two channels hold different voices, like a call with one side on each, and this answer is for both mixed: "
+    "divide by channel (--by channel, by=channel) to have each answered separately"
 )
 
 
