@@ -163,6 +163,16 @@ def test_what_was_taught_is_not_taught_again_or_measured_in_silence(bundle: Bund
     assert measuring.measure(GOLDEN, few, draws=20).trained_on == ()
 
 
+def test_only_the_split_that_taught_is_said_to_be_known(rows: Manifest, tmp_path: Path) -> None:
+    first = set(sorted({str(u.speaker) for u in rows})[::2])
+    dealt = tuple(replace(u, split="train" if u.speaker in first else "test") for u in rows)
+    manifest = replace(rows, utterances=dealt)
+    taught, _ = labelled.adapt_to(GOLDEN, manifest, tmp_path / "mine.zip", split="train", at_most=CLIPS, draws=20)
+    asked = {s: measuring.measure(taught.source, manifest, split=s, draws=20) for s in ("train", "test", "all")}
+    said = {s: "these clips" in one.trained_on for s, one in asked.items()}
+    assert said == {"train": True, "test": False, "all": True}
+
+
 def test_clips_that_do_not_help_are_refused_and_nothing_is_kept(rows: Manifest, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     drawn = rng.permutation([str(u.emotion) for u in rows])

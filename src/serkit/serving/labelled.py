@@ -123,7 +123,7 @@ def adapt(
         for system, answers in ((bundle.name, clips.answered()), (called, fitted.held))
     ]  # fmt: skip
     paired = measuring.differences(measured[1], measured[0], draws=draws)
-    head, files = _made(bundle, called, manifest, clips, fitted, measured)
+    head, files = _made(bundle, called, manifest, split, clips, fitted, measured)
     return Taught(head, files, measured[0], measured[1], paired)
 
 
@@ -192,7 +192,13 @@ def _table(
 
 
 def _made(
-    bundle: Bundle, name: str, manifest: Manifest, clips: Clips, fitted: Fitted, measured: Sequence[Measured]
+    bundle: Bundle,
+    name: str,
+    manifest: Manifest,
+    split: str,
+    clips: Clips,
+    fitted: Fitted,
+    measured: Sequence[Measured],
 ) -> tuple[dict[str, object], dict[str, bytes]]:
     """Head and files of the new bundle."""
     from safetensors.numpy import save
@@ -206,6 +212,7 @@ def _made(
     facts = {
         "from": f"{bundle.name}@{bundle.fingerprint[:12]}",
         "manifest": manifest.fingerprint,
+        "split": split,
         "clips": len(clips.truth),
         "speakers": len(set(clips.speakers) - {None}),
         "classes": {x: int(n) for x, n in zip(bundle.labels, np.bincount(clips.truth), strict=False) if n},
