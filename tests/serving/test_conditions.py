@@ -102,6 +102,9 @@ def test_same_clip_and_seed_same_bytes_and_strengths_share_their_noise() -> None
         ("gain:probability=0.5", "probability cannot be set; a condition is applied to every recording"),
         ("noise:folder=/nowhere", "no folder of recordings at /nowhere"),
         ("noise:1e6", "condition 'noise:1e6': "),
+        ("noise:" + "9" * 400, "expected a number or KEY=VALUE after 'noise:'"),
+        ("reverb:1e12", "condition 'reverb:1e12': "),
+        ("all+noise", "'all' stands for a list of conditions; give it alone"),
         ("mylab.noises.mine", "cannot be imported"),
     ],
 )

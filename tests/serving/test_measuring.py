@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serkit import cli
+from serkit.augment import _recordings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.metrics import confusion_matrix
@@ -17,11 +19,12 @@ from serkit.metrics import measure as metric
 from serkit.predictions import Predictions
 from serkit.progress import Progress
 from serkit.serving import measuring
+from serkit.serving.conditions import parse
 from serkit.serving.measuring import differences, lines, measure
 from serkit.serving.predictor import Model
 from serkit.types import Manifest
 
-from .signals import GOLDEN, voice, wav
+from .signals import GOLDEN, RATE, voice, wav
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +141,35 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
     again.clear()
     measure(GOLDEN, rows, draws=20, keep=keep, labels=whole.labels[:2])
     assert again, "another question"
+
+
+def test_answers_under_noise_of_a_folder_are_asked_again_where_the_folder_has_changed(
+    rows: Manifest, tmp_path: Path
+) -> None:
+    few, keep = rows.where(lambda u: u.id in set(rows.ids[:6])), tmp_path / "answers.jsonl"
+    (tmp_path / "noises").mkdir()
+
+    def under(seed: int) -> tuple[measuring.Measured, ...]:
+        rng = np.random.default_rng(seed)
+        (tmp_path / "noises" / "one.wav").write_bytes(wav(rng.normal(0, 0.1, (2 + seed) * RATE).astype(np.float32)))
+        _recordings._read.cache_clear()  # another run of the command
+        return measuring.measure_under(
+            GOLDEN, few, parse([f"noise:0,folder={tmp_path / 'noises'}"]), draws=20, keep=keep
+        )
+
+    first, second = under(0)[1], under(1)[1]
+    keep.unlink()
+    assert second.to_row() == under(1)[1].to_row() != first.to_row()
+
+
+def test_the_name_of_a_bundle_leads_to_no_other_folder(rows: Manifest) -> None:
+    few = rows.where(lambda u: u.id in set(rows.ids[:6]))
+    plain, under = measuring.measure_under(GOLDEN, few, parse(["gain:-6"]), draws=20)
+    for one in (plain, under):
+        table = replace(one.predictions, models=("../../a b@1",) * len(one.predictions))
+        name = replace(one, predictions=table).file_name
+        assert name.startswith(".._.._a_b@1")
+        assert "/" not in name
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -53,8 +53,11 @@ class Job:
 
     def to_row(self) -> list[Any]:
         """What its answer depends on, as plain values."""
-        under = [] if self.condition is None else [self.condition.to_row(), self.seed]
-        return [self.path, self.start_s, self.end_s, self.text, list(self.labels), *under]
+        row = [self.path, self.start_s, self.end_s, self.text, list(self.labels)]
+        if self.condition is None:
+            return row
+        sources = self.condition.sources
+        return [*row, self.condition.to_row(), self.seed, *([] if sources is None else [sources])]
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,13 @@ class Measured:
 
     @property
     def file_name(self) -> str:
-        """Of its predictions, without a suffix: the system, and the condition with what no file name can have as _."""
+        """Of its predictions, without a suffix: the system and the condition, with what no file name can have as _."""
+        system = _in_file_name(self.predictions.models[0])
         if self.condition is None:
-            return self.report.system
-        name = re.sub(r"[^\w=,.+-]", "_", self.condition.name)
+            return system
+        name = _in_file_name(self.condition.name)
         short = name if len(name) <= 80 else name[:60] + fingerprint(self.condition.to_row())
-        return f"{self.predictions.models[0]}.{short}"
+        return f"{system}.{short}"
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row: the report, the labels, what was left out, and how sure the answers are."""
@@ -235,7 +239,8 @@ def measured(
     sure = evaluation.decide(table, shown, split=_SPLIT).probabilities.max(axis=1)
     corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
     trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
-    if bundle.head.get("labelled", {}).get("manifest") == manifest.fingerprint:
+    taught = bundle.head.get("labelled", {})
+    if taught.get("manifest") == manifest.fingerprint and any(taught.get("split", ALL) in (ALL, u.split) for u in rows):
         trained = (*trained, "these clips")
     abstained = Counter(answer.abstain for answer in answers)
     return Measured(
@@ -276,6 +281,11 @@ def differences(
     found = comparison.compare(tables[0], tables[1], manifest, split=_SPLIT, draws=draws, seed=seed)
     rated = comparison.compare_attributes([tables[0]], [tables[1]], [manifest], split=_SPLIT, draws=draws, seed=seed)
     return (*found, *rated)
+
+
+def _in_file_name(name: str) -> str:
+    """A name that a bundle or a user gave, as part of one file name: it leads to no other folder."""
+    return re.sub(r"[^\w=,.+@-]", "_", name)
 
 
 def shared_labels(sources: Sequence[str | Path]) -> list[str]:
