@@ -18,7 +18,7 @@ from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
 from serkit.predictions import Predictions
 from serkit.progress import Progress
-from serkit.serving import measuring
+from serkit.serving import asking, measuring
 from serkit.serving.conditions import parse
 from serkit.serving.measuring import differences, lines, measure
 from serkit.serving.predictor import Model
@@ -117,24 +117,24 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
 ) -> None:
     whole = measure(GOLDEN, rows, draws=20)
     keep, asked = tmp_path / "answers.jsonl", []
-    answer = measuring._answer
+    answer = asking._answer
 
-    def stopped(model: Model, task: measuring.Job) -> measuring.Answer | str:
+    def stopped(model: Model, task: asking.Job) -> asking.Answer | str:
         if len(asked) == 5:
             raise KeyboardInterrupt
         asked.append(task.path)
         return answer(model, task)
 
-    monkeypatch.setattr(measuring, "_answer", stopped)
+    monkeypatch.setattr(asking, "_answer", stopped)
     with pytest.raises(KeyboardInterrupt):
         measure(GOLDEN, rows, draws=20, keep=keep)
     again: list[str] = []
 
-    def counted(model: Model, task: measuring.Job) -> measuring.Answer | str:
+    def counted(model: Model, task: asking.Job) -> asking.Answer | str:
         again.append(task.path)
         return answer(model, task)
 
-    monkeypatch.setattr(measuring, "_answer", counted)
+    monkeypatch.setattr(asking, "_answer", counted)
     assert measure(GOLDEN, rows, draws=20, keep=keep).to_row() == whole.to_row()
     assert not set(asked) & set(again)
     assert len(asked) + len(again) == len(whole.predictions)
