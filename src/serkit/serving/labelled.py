@@ -93,6 +93,7 @@ def adapt(
     chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]
     if len(chosen) < len(rows):
         left_out = {**left_out, f"beyond the {at_most} sampled": len(rows) - len(chosen)}
+    adapting.tell_of_calls(bundle, source, [manifest.audio_path(u) for u in chosen], complain)
     heard, failed = _heard(bundle, manifest, chosen, jobs, complain, progress, keep)
     kept = [u for u in chosen if u.id not in failed]
     classes = {u.emotion for u in kept}
