@@ -182,6 +182,8 @@ def test_clips_that_do_not_help_are_refused_and_nothing_is_kept(rows: Manifest, 
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SerkitError, match=r"5 labelled clips of \d classes \(0 unreadable\): .* takes 20 clips"):
         labelled.adapt(GOLDEN, rows, at_most=5)
+    with pytest.raises(SerkitError, match="no recording of split 'dev'; splits there: none"):
+        labelled.adapt(GOLDEN, rows, split="dev")
     with pytest.raises(SerkitError, match="share 1 labels"):
         labelled.adapt(GOLDEN, rows, labels=["anger"])
 
@@ -202,6 +204,9 @@ def test_by_command_line(rows: Manifest, tmp_path: Path) -> None:
     assert f"'mine', adapted to {CLIPS} labelled clips of " in done.stdout
     measured = CliRunner().invoke(cli.app, ["measure", str(out), *words[1:5], "--draws", "20", "--json"])
     assert json.loads(measured.stdout)["models"][0]["trained_on"] == ["these clips"]
+    idle = CliRunner().invoke(cli.app, ["adapt", "a.wav", "--labels", "anger,sadness", "-o", str(tmp_path / "x.zip")])
+    assert idle.exit_code == 2
+    assert "--labels is for labelled recordings" in idle.stderr
     for wrong in (["adapt", "-o", str(tmp_path / "x.zip")], ["adapt", "a.wav", *words[1:5], "-o", "x.zip"]):
         refused = CliRunner().invoke(cli.app, wrong)
         assert refused.exit_code == 2

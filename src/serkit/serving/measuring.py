@@ -290,7 +290,7 @@ def shared_rows(
         known: labels of the model. split: ``all``, or one of the splits. asked: only these labels.
 
     Raises:
-        SerkitError: an unknown label or split, or fewer than two shared labels.
+        SerkitError: an unknown label or split, no row of the split, or fewer than two shared labels.
     """
     if split != ALL and split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, (*SPLITS, ALL)))
@@ -298,6 +298,9 @@ def shared_rows(
         if label not in known:
             raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, known))
     chosen = [u for u in manifest if split in (ALL, u.split)]
+    if not chosen:
+        known_splits = sorted({str(u.split) for u in manifest if u.split})
+        raise SerkitError(f"no recording of split '{split}'; splits there: {', '.join(known_splits) or 'none'}")
     there = {u.emotion for u in chosen}
     shared = tuple(x for x in known if x in there and (asked is None or x in asked))
     if len(shared) < 2:
