@@ -168,7 +168,7 @@ def test_the_name_of_a_bundle_leads_to_no_other_folder(rows: Manifest) -> None:
     for one in (plain, under):
         table = replace(one.predictions, models=("../../a b@1",) * len(one.predictions))
         name = replace(one, predictions=table).file_name
-        assert name.startswith(".._.._a_b@1")
+        assert name.startswith("__.._a_b@1")
         assert "/" not in name
 
 

@@ -237,8 +237,8 @@ def differences(
 
 
 def _in_file_name(name: str) -> str:
-    """A name that a bundle or a user gave, as part of one file name: it leads to no other folder."""
-    return re.sub(r"[^\w=,.+@-]", "_", name)
+    """A name that a bundle or a user gave, as part of one file name: it leads to no other folder, and is not hidden."""
+    return re.sub(r"^\.+|[^\w=,.+@-]", "_", name)
 
 
 def shared_labels(sources: Sequence[str | Path]) -> list[str]:
