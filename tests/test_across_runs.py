@@ -13,6 +13,7 @@ from serkit.errors import SerkitError
 from serkit.labels import join
 from serkit.metrics import measure, with_truth
 from serkit.recipe import parse_recipe
+from serkit.reporting.matrix import headline, sentences
 
 PARTS = {
     "one": {"s1": "train", "s2": "dev", "s3": "test"},
@@ -208,6 +209,14 @@ def test_the_matrix_has_every_pair_and_the_own_test_speakers(matrix):
     code, out, _ = ask("report", matrix)
     assert (code, out.strip()) == (0, f"report: {matrix / 'report' / 'matrix.html'}")
     assert (matrix / "report" / "matrix.html").read_bytes() == page
+
+
+def test_a_matrix_of_splits_that_share_speakers_says_so(matrix):
+    tree = tree_of(matrix, "matrix.json")
+    assert sentences(tree)[0].startswith("No speaker and no recording is on both sides of a cell: speakers are told")
+    tree["provenance"]["speakers_shared"] = True
+    assert "On the diagonal this does not hold: the splits of some corpus share speakers." in sentences(tree)[0]
+    assert "on other clips, some of known speakers, of the same corpus" in headline(tree)
 
 
 def test_matrices_are_compared_fold_by_fold(matrix):

@@ -208,6 +208,26 @@ def test_too_little_speech_is_refused(recordings: Path, n: int) -> None:
         adapting.adapt("default", files)
 
 
+def test_recordings_that_another_model_answers_are_told_of(tmp_path: Path) -> None:
+    low, high = tmp_path / "low.wav", tmp_path / "high.wav"
+    low.write_bytes(wav(voice(1.5)[::2], 8000))
+    high.write_bytes(wav(np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)))
+    gone, told = tmp_path / "gone.wav", list[str]()
+    bundle = open_bundle("default")
+    for source, recordings in (
+        ("default", [high, high, low]),
+        (bundle, [low]),
+        (bundle.source, [low]),
+        ("default", []),
+    ):
+        adapting.tell_of_calls(bundle, source, recordings, told.append)
+    assert told == []
+    adapting.tell_of_calls(bundle, "default", [low, low, gone], told.append)
+    [line] = told
+    assert "'telephone' answers these in place of 'default'" in line
+    assert "--model telephone" in line
+
+
 def test_a_bundle_without_statistics_is_refused(recordings: Path) -> None:
     with pytest.raises(SerkitError, match=r"tiny\.zip cannot be adapted: it has no statistics"):
         adapting.adapt(GOLDEN, sorted(recordings.iterdir()))

@@ -96,6 +96,16 @@ def test_a_damaged_head_is_one_line(folder: Path, key: str) -> None:
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("labels", [["a"], ["b"]]), ("max_clip_s", float("nan")), ("max_clip_s", 0)]
+)
+def test_a_head_with_values_that_cannot_be_is_one_line(folder: Path, key: str, value: object) -> None:
+    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    (folder / "bundle.json").write_text(json.dumps({**head, key: value}))
+    with pytest.raises(SerkitError, match=r"bundle\.json is damaged: labels .*, max_clip_s "):
+        open_bundle(folder)
+
+
 def test_text_that_is_no_json(folder: Path) -> None:
     (folder / "bundle.json").write_text("{")
     with pytest.raises(SerkitError, match="damaged"):
@@ -129,6 +139,18 @@ def test_a_compressed_zip_is_refused(folder: Path, tmp_path: Path) -> None:
             if file.is_file():
                 archive.write(file, file.relative_to(folder))
     with pytest.raises(SerkitError, match="is compressed"):
+        open_bundle(path)
+
+
+def test_an_encrypted_zip_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "locked.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(folder / "bundle.json", "bundle.json")
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag of encryption, in the member's own header and in the directory
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(SerkitError, match=r"'bundle\.json' is damaged or encrypted: .*password"):
         open_bundle(path)
 
 

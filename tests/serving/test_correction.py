@@ -132,3 +132,12 @@ def test_another_strength_must_be_clearly_better() -> None:
     noise = 0.3 * (noise - noise.mean())  # a standard error of 0.02
     assert correcting._chosen(losses | {1.0: usual - 0.03 + noise}) == correcting.USUAL
     assert correcting._chosen(losses | {1.0: usual - 0.06 + noise}) == 1.0
+
+
+def test_arrays_that_are_no_numbers_or_of_other_networks_are_refused() -> None:
+    good = Correction(np.ones((4, 2), np.float32), np.zeros(2), np.array([0, 1]))
+    for name, array in (("columns", np.array([0.0, 1.0])), ("bias", np.array([0.0, np.nan]))):
+        with pytest.raises(SerkitError, match="columns must be whole numbers, weights and bias finite"):
+            Correction.from_arrays({**good.to_arrays(), name: array}, ["a", "b", "c"])
+    with pytest.raises(SerkitError, match="embeddings of 4 numbers, and the networks give 5"):
+        good.apply(np.full((1, 3), 1 / 3), np.ones((1, 5), np.float32))

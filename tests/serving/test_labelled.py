@@ -163,6 +163,16 @@ def test_what_was_taught_is_not_taught_again_or_measured_in_silence(bundle: Bund
     assert measuring.measure(GOLDEN, few, draws=20).trained_on == ()
 
 
+def test_only_the_split_that_taught_is_said_to_be_known(rows: Manifest, tmp_path: Path) -> None:
+    first = set(sorted({str(u.speaker) for u in rows})[::2])
+    dealt = tuple(replace(u, split="train" if u.speaker in first else "test") for u in rows)
+    manifest = replace(rows, utterances=dealt)
+    taught, _ = labelled.adapt_to(GOLDEN, manifest, tmp_path / "mine.zip", split="train", at_most=CLIPS, draws=20)
+    asked = {s: measuring.measure(taught.source, manifest, split=s, draws=20) for s in ("train", "test", "all")}
+    said = {s: "these clips" in one.trained_on for s, one in asked.items()}
+    assert said == {"train": True, "test": False, "all": True}
+
+
 def test_clips_that_do_not_help_are_refused_and_nothing_is_kept(rows: Manifest, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     drawn = rng.permutation([str(u.emotion) for u in rows])
@@ -172,6 +182,8 @@ def test_clips_that_do_not_help_are_refused_and_nothing_is_kept(rows: Manifest, 
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SerkitError, match=r"5 labelled clips of \d classes \(0 unreadable\): .* takes 20 clips"):
         labelled.adapt(GOLDEN, rows, at_most=5)
+    with pytest.raises(SerkitError, match="no recording of split 'dev'; splits there: none"):
+        labelled.adapt(GOLDEN, rows, split="dev")
     with pytest.raises(SerkitError, match="share 1 labels"):
         labelled.adapt(GOLDEN, rows, labels=["anger"])
 
@@ -193,6 +205,9 @@ def test_by_command_line(rows: Manifest, tmp_path: Path) -> None:
     assert "--calls" not in done.stdout  # nothing but that model answered calls before
     measured = CliRunner().invoke(cli.app, ["measure", str(out), *words[1:5], "--draws", "20", "--json"])
     assert json.loads(measured.stdout)["models"][0]["trained_on"] == ["these clips"]
+    idle = CliRunner().invoke(cli.app, ["adapt", "a.wav", "--labels", "anger,sadness", "-o", str(tmp_path / "x.zip")])
+    assert idle.exit_code == 2
+    assert "--labels is for labelled recordings" in idle.stderr
     for wrong in (["adapt", "-o", str(tmp_path / "x.zip")], ["adapt", "a.wav", *words[1:5], "-o", "x.zip"]):
         refused = CliRunner().invoke(cli.app, wrong)
         assert refused.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,20 @@ import pytest
 from typer.testing import CliRunner
 
 from serkit import cli
+from serkit.augment import _recordings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
 from serkit.predictions import Predictions
 from serkit.progress import Progress
-from serkit.serving import measuring
+from serkit.serving import asking, measuring
+from serkit.serving.conditions import parse
 from serkit.serving.measuring import differences, lines, measure
 from serkit.serving.predictor import Model
 from serkit.types import Manifest
 
-from .signals import GOLDEN, voice, wav
+from .signals import GOLDEN, RATE, voice, wav
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def test_processes_split_and_labels(rows: Manifest) -> None:
     assert alone.labels == ("anger", "sadness")
     assert all(reason.startswith("of '") for reason in alone.left_out)
     assert measure(GOLDEN, rows, labels=["anger", "sadness"], draws=20, jobs=2).to_row() == alone.to_row()
-    with pytest.raises(SerkitError, match="share 0 labels"):
+    with pytest.raises(SerkitError, match=r"no recording of split .train.; splits there: test"):
         measure(GOLDEN, rows, split="train")
     with pytest.raises(SerkitError, match="did you mean 'train'"):
         measure(GOLDEN, rows, split="trian")
@@ -114,24 +117,24 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
 ) -> None:
     whole = measure(GOLDEN, rows, draws=20)
     keep, asked = tmp_path / "answers.jsonl", []
-    answer = measuring._answer
+    answer = asking._answer
 
-    def stopped(model: Model, task: measuring.Job) -> measuring.Answer | str:
+    def stopped(model: Model, task: asking.Job) -> asking.Answer | str:
         if len(asked) == 5:
             raise KeyboardInterrupt
         asked.append(task.path)
         return answer(model, task)
 
-    monkeypatch.setattr(measuring, "_answer", stopped)
+    monkeypatch.setattr(asking, "_answer", stopped)
     with pytest.raises(KeyboardInterrupt):
         measure(GOLDEN, rows, draws=20, keep=keep)
     again: list[str] = []
 
-    def counted(model: Model, task: measuring.Job) -> measuring.Answer | str:
+    def counted(model: Model, task: asking.Job) -> asking.Answer | str:
         again.append(task.path)
         return answer(model, task)
 
-    monkeypatch.setattr(measuring, "_answer", counted)
+    monkeypatch.setattr(asking, "_answer", counted)
     assert measure(GOLDEN, rows, draws=20, keep=keep).to_row() == whole.to_row()
     assert not set(asked) & set(again)
     assert len(asked) + len(again) == len(whole.predictions)
@@ -144,6 +147,35 @@ def test_without_recordings_it_says_how_to_name_ones_own() -> None:
     done = CliRunner().invoke(cli.app, ["measure", "default"])
     assert done.exit_code == 2
     assert "measure needs labelled recordings: --corpus table --root my.csv for your own" in done.stderr
+
+
+def test_answers_under_noise_of_a_folder_are_asked_again_where_the_folder_has_changed(
+    rows: Manifest, tmp_path: Path
+) -> None:
+    few, keep = rows.where(lambda u: u.id in set(rows.ids[:6])), tmp_path / "answers.jsonl"
+    (tmp_path / "noises").mkdir()
+
+    def under(seed: int) -> tuple[measuring.Measured, ...]:
+        rng = np.random.default_rng(seed)
+        (tmp_path / "noises" / "one.wav").write_bytes(wav(rng.normal(0, 0.1, (2 + seed) * RATE).astype(np.float32)))
+        _recordings._read.cache_clear()  # another run of the command
+        return measuring.measure_under(
+            GOLDEN, few, parse([f"noise:0,folder={tmp_path / 'noises'}"]), draws=20, keep=keep
+        )
+
+    first, second = under(0)[1], under(1)[1]
+    keep.unlink()
+    assert second.to_row() == under(1)[1].to_row() != first.to_row()
+
+
+def test_the_name_of_a_bundle_leads_to_no_other_folder(rows: Manifest) -> None:
+    few = rows.where(lambda u: u.id in set(rows.ids[:6]))
+    plain, under = measuring.measure_under(GOLDEN, few, parse(["gain:-6"]), draws=20)
+    for one in (plain, under):
+        table = replace(one.predictions, models=("../../a b@1",) * len(one.predictions))
+        name = replace(one, predictions=table).file_name
+        assert name.startswith("__.._a_b@1")
+        assert "/" not in name
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(tmp_path: Path) -> None:

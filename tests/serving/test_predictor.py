@@ -10,10 +10,12 @@ import pytest
 import soundfile
 
 from serkit.errors import SerkitError
+from serkit.serving.bundle import open_bundle
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
+from serkit.serving.thresholds import Thresholds
 
-from .signals import RATE, quiet, talk, voice, wav
+from .signals import GOLDEN, RATE, quiet, talk, voice, wav
 
 
 def shares(prediction: Prediction) -> np.ndarray:
@@ -74,6 +76,17 @@ def test_unsure_is_below_what_was_measured(model: Model) -> None:
     assert right[probabilities.max(axis=1) >= reached].mean() >= wanted
     with pytest.raises(SerkitError, match="no confidence reached that precision"):
         model.predict(sound, rate_hz=RATE, threshold=0.999)
+
+
+def test_a_threshold_for_labels_that_were_never_measured_is_refused(model: Model) -> None:
+    bundle = open_bundle(GOLDEN)
+    probabilities, truth = bundle.held_out
+    kept = truth < 2
+    bundle.held_out = probabilities[kept], truth[kept]
+    labels = bundle.labels[2:4]
+    with pytest.raises(SerkitError, match=f"no threshold for {labels[0]}, {labels[1]}: the model keeps no measured"):
+        Thresholds(bundle).unsure_below(labels, 0.8)
+    assert Thresholds(bundle).unsure_below(labels, None) == 0.0
 
 
 def test_thresholds_follow_the_labels_asked_for(model: Model) -> None:

@@ -17,7 +17,7 @@ from serkit.errors import SerkitError
 from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
 from serkit.predictions import Predictions
-from serkit.serving import measuring, robustness
+from serkit.serving import asking, robustness
 from serkit.serving.conditions import parse
 from serkit.serving.measuring import Measured, measure, measure_under
 from serkit.serving.predictor import Model
@@ -97,10 +97,10 @@ def test_changes_are_in_pairs_and_adjusted_over_the_conditions(found: tuple[Meas
 def test_what_was_answered_before_ctrl_c_is_not_asked_again(
     rows: Manifest, found: tuple[Measured, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep, answer = tmp_path / "answers.jsonl", measuring._answer
+    keep, answer = tmp_path / "answers.jsonl", asking._answer
 
-    def counting(asked: list[measuring.Job], until: int) -> Callable[..., measuring.Answer | str]:
-        def answered(model: Model, task: measuring.Job) -> measuring.Answer | str:
+    def counting(asked: list[asking.Job], until: int) -> Callable[..., asking.Answer | str]:
+        def answered(model: Model, task: asking.Job) -> asking.Answer | str:
             if len(asked) == until:
                 raise KeyboardInterrupt
             asked.append(task)
@@ -108,17 +108,17 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
 
         return answered
 
-    first: list[measuring.Job] = []
-    monkeypatch.setattr(measuring, "_answer", counting(first, len(rows) + 2))
+    first: list[asking.Job] = []
+    monkeypatch.setattr(asking, "_answer", counting(first, len(rows) + 2))
     with pytest.raises(KeyboardInterrupt):
         measure_under(GOLDEN, rows, UNDER, draws=50, keep=keep)
-    second: list[measuring.Job] = []
-    monkeypatch.setattr(measuring, "_answer", counting(second, 10**6))
+    second: list[asking.Job] = []
+    monkeypatch.setattr(asking, "_answer", counting(second, 10**6))
     resumed = measure_under(GOLDEN, rows, UNDER, draws=50, keep=keep)
     assert [m.to_row() for m in resumed] == [m.to_row() for m in found]
     assert len(first) + len(second) == 3 * len(rows)
-    third: list[measuring.Job] = []
-    monkeypatch.setattr(measuring, "_answer", counting(third, 10**6))
+    third: list[asking.Job] = []
+    monkeypatch.setattr(asking, "_answer", counting(third, 10**6))
     measure_under(GOLDEN, rows, [*UNDER, *parse(["reverb"])], draws=10, keep=keep)
     assert [t.condition.name for t in third if t.condition] == ["reverb"] * len(rows)
     third.clear()

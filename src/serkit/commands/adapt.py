@@ -19,7 +19,11 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(adapt)
 
 
+_OF_LABELLED = ("root", "split", "labels", "protocol", "option", "draws")  # parameters that need --corpus
+
+
 def adapt(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
     inputs: Annotated[
         list[str] | None,
@@ -54,6 +58,8 @@ def adapt(
         raise typer.BadParameter(
             "give recordings without labels, or labelled ones by --corpus and --root: --corpus table --root labels.csv"
         )
+    if inputs:
+        _refuse_without_corpus(context)
     with Ticker() as ticker:
         common = {"name": name, "at_most": at_most, "jobs": jobs, "complain": ticker.complain, "progress": ticker}
         if inputs:
@@ -61,6 +67,14 @@ def adapt(
         else:
             labelled = {"split": split, "labels": comma_separated(labels), "draws": draws}
             _labelled(corpus or [], root, protocol, option, out, model, {**common, **labelled})
+
+
+def _refuse_without_corpus(context: typer.Context) -> None:
+    """Refuse an option of labelled recordings that would have no effect."""
+    found = {k: context.get_parameter_source(k) for k in _OF_LABELLED}
+    given = [k for k, source in found.items() if source is not None and source.name != "DEFAULT"]
+    if given:
+        raise typer.BadParameter(f"--{given[0]} is for labelled recordings, given by --corpus and --root")
 
 
 def _unlabelled(inputs: list[str], out: Path, model: str, ticker: Ticker, options: dict[str, Any]) -> None:

@@ -46,14 +46,18 @@ def headline(tree: Mapping[str, Any]) -> str:
     """The range of the UAR on other corpora, and on a corpus's own test speakers."""
     away, own = _values(tree, own=False), _values(tree, own=True)
     text = f"Trained on one corpus, tested on another: UAR {_range(away)}"
-    return text + (f"; on other speakers of the same corpus {_range(own)}." if own else ".")
+    who = "clips, some of known speakers," if _shared(tree) else "speakers"
+    return text + (f"; on other {who} of the same corpus {_range(own)}." if own else ".")
 
 
 def sentences(tree: Mapping[str, Any]) -> list[str]:
     """What the numbers rest on, and how far a test elsewhere falls behind."""
+    apart = "speakers are told apart by corpus and split, and the files of two corpora were compared by their content."
+    sides = f"No speaker and no recording is on both sides of a cell: {apart}"
+    if _shared(tree):
+        sides = f"{sides} On the diagonal this does not hold: the splits of some corpus share speakers."
     found = [
-        "No speaker and no recording is on both sides of a cell: speakers are told apart by corpus and split, and the "
-        "files of two corpora were compared by their content.",
+        sides,
         "The diagonal is of the corpus's own test speakers, by its protocol, with the same networks; every other cell "
         "is of all clips of the other corpus.",
         "A cell has the classes that both corpora have, and answers are among these alone. Cells with other classes or "
@@ -137,6 +141,11 @@ def lines(tree: Mapping[str, Any]) -> list[str]:
 
 def _corpora(tree: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in tree["corpora"]]
+
+
+def _shared(tree: Mapping[str, Any]) -> bool:
+    """Whether the splits of a corpus share speakers, so that its own test says less."""
+    return bool(tree["provenance"].get("speakers_shared"))
 
 
 def _values(tree: Mapping[str, Any], *, own: bool) -> list[float]:

@@ -12,22 +12,25 @@ from typing import Any
 import numpy as np
 
 from serkit import audio
+from serkit.bandwidth import narrow
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
+from serkit.remarks import Remarks
 from serkit.reporting.text import count
 from serkit.serving import inputs
 from serkit.serving.adaptation import Adaptation, Moments, to_arrays
-from serkit.serving.bundle import ADAPTED, Bundle, check_new, open_bundle, write_bundle
+from serkit.serving.bundle import ADAPTED, Bundle, check_new, for_calls, open_bundle, write_bundle
 from serkit.serving.listened import Kept, Listened
-from serkit.serving.predictor import Model
+from serkit.serving.predictor import CALL_HZ, Model
 from serkit.serving.stream import Stream
 
 LEAST_PIECES = 10
 MOST_RECORDINGS = 500  # of which the moments hardly change any more
 MOST_S = 600.0  # heard of each recording
+_LOOKED_AT = 20  # recordings, to tell whether most are calls
 
 
 class Listener(Model):
@@ -103,6 +106,7 @@ def adapt(
             "normalize: train or level have them, in bundles that this version of serkit makes)"
         )
     chosen = [recordings[k] for k in evenly(len(recordings), at_most)]
+    tell_of_calls(bundle, source, chosen, complain)
     total = _heard(bundle, chosen, jobs, complain, progress, keep)
     if total.pieces < LEAST_PIECES:
         if keep is not None:
@@ -144,6 +148,34 @@ def refuse_corrected(bundle: Bundle) -> None:
             f"{bundle.source} is adapted to labelled clips already; adapt the model that it was made from, "
             f"'{bundle.head['labelled']['from']}'"
         )
+
+
+def tell_of_calls(
+    bundle: Bundle, source: str | Path | Bundle, recordings: Sequence[str | Path], complain: Callable[[str], None]
+) -> None:
+    """Say in one line where most recordings are calls, which another bundle answers in place of the one to adapt.
+
+    Args:
+        source: how the bundle was named. recordings: of which some are looked at. complain: told the line.
+    """
+    companion = None if isinstance(source, Bundle) else for_calls(bundle, source, "auto")
+    some = [recordings[k] for k in evenly(len(recordings), _LOOKED_AT)] if companion is not None else []
+    if companion is not None and 2 * sum(map(_is_call, some)) > len(some):
+        complain(
+            f"most recordings have nothing above 4 kHz, as calls: '{companion.name}' answers these in place of "
+            f"'{bundle.name}', which is adapted here; adapt with --model {companion.name} too, and compare both by "
+            "serkit measure --beside"
+        )
+
+
+def _is_call(path: str | Path) -> bool:
+    """Whether the first seconds of a recording are of a call, by its rate or its sound; no, where it cannot be read."""
+    remarks = Remarks()
+    try:
+        first = next(audio.blocks(path, remarks=remarks), np.zeros(0, dtype=np.float32))
+    except (SerkitError, OSError):
+        return False
+    return 0 < remarks.rate_hz <= CALL_HZ or bool(narrow(first))
 
 
 def pieces_of(facts: Mapping[str, int | float]) -> str:

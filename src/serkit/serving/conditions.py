@@ -7,8 +7,11 @@ in them is drawn from the clip's own samples and a seed: the order of clips and 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from serkit import registry, yaml_text
 from serkit.copies import heard_through
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint
 
 ALL = "all"
 DEFAULTS = ("telephone", "8khz", "noise:20", "noise:10", "noise:0", "reverb", "clipping", "equalizer", "gain")
@@ -54,6 +58,14 @@ class Condition:
         steps = [registry.find("augment", name)(**parameters, probability=1.0) for name, parameters in self.parts]
         return heard_through(steps, samples, seed)
 
+    @cached_property
+    def sources(self) -> str | None:
+        """Hash of the names, sizes and times of change of files that parts draw from; ``None`` where none does."""
+        folders = [Path(parameters["folder"]) for _, parameters in self.parts if parameters.get("folder")]
+        files = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
+        stats = [(p, p.stat()) for p in files]
+        return fingerprint([[p.as_posix(), s.st_size, s.st_mtime_ns] for p, s in stats]) if folders else None
+
     def to_row(self) -> list[dict[str, Any]]:
         """The augmentations as JSON-able rows."""
         return [{"name": name, **parameters} for name, parameters in self.parts]
@@ -79,7 +91,7 @@ def parse(given: Sequence[str]) -> tuple[Condition, ...]:
         condition = Condition(text, tuple(_part(part.strip(), where) for part in _STEP.split(text)))
         try:
             condition.heard(np.random.default_rng(0).normal(0.0, 0.1, SAMPLE_RATE_HZ).astype(np.float32))
-        except (SerkitError, ArithmeticError) as error:
+        except (SerkitError, ArithmeticError, MemoryError) as error:
             raise SerkitError(f"{where}: {error}") from None
         if condition.parts not in [other.parts for other in found]:
             found.append(condition)
@@ -91,6 +103,8 @@ def _part(text: str, where: str) -> tuple[str, Mapping[str, Any]]:
     name, colon, rest = text.partition(":")
     name = name.strip()
     augmentation, fixed = FIXED.get(name, (name, {}))
+    if name == ALL:
+        raise SerkitError(f"{where}: '{ALL}' stands for a list of conditions; give it alone, as --under {ALL}")
     if name not in FIXED and "." not in name and name not in _usable():
         known = registry.names("augment")
         why = "does not change the samples of one clip" if name in known else "is not known"
@@ -118,7 +132,7 @@ def _given(augmentation: str, text: str, where: str) -> dict[str, Any]:
         pairs = [first, *pairs]
     else:
         value = yaml_text.parse(first, where) if first.strip() else None
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > sys.float_info.max:
             raise SerkitError(f"{where}: expected a number or KEY=VALUE after '{augmentation}:', got '{first}'")
         found = dict.fromkeys(_strength(augmentation, where), float(value))
     for pair in pairs:

@@ -37,7 +37,15 @@ class Correction:
         Args:
             shares: (rows, classes) calibrated probabilities. embedded: (rows, dim) embeddings of the networks, each of
                 length 1, one after the other.
+
+        Raises:
+            SerkitError: embeddings of another width than it was fitted to.
         """
+        if embedded.shape[1] != len(self.weights):
+            raise SerkitError(
+                f"the correction is of embeddings of {len(self.weights)} numbers, and the networks give "
+                f"{embedded.shape[1]}: the bundle is damaged"
+            )
         logits = np.log(np.maximum(shares, COMBINED_FLOOR))
         logits[:, self.columns] += embedded.astype(np.float64) @ self.weights.astype(np.float64) + self.bias
         return softmax(logits)
@@ -65,4 +73,6 @@ class Correction:
         shapes = (found.weights.shape[1:], found.bias.shape, found.columns.shape)
         if set(shapes) != {(len(moved),)} or len(set(moved)) != len(moved) or not set(moved) <= set(range(len(labels))):
             raise SerkitError(f"not a correction: shapes {shapes} and classes {moved} do not fit {len(labels)} labels")
+        if found.columns.dtype.kind not in "iu" or not all(np.isfinite(x).all() for x in (found.weights, found.bias)):
+            raise SerkitError("not a correction: columns must be whole numbers, weights and bias finite")
         return found

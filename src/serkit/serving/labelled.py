@@ -93,6 +93,7 @@ def adapt(
     chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]
     if len(chosen) < len(rows):
         left_out = {**left_out, f"beyond the {at_most} sampled": len(rows) - len(chosen)}
+    adapting.tell_of_calls(bundle, source, [manifest.audio_path(u) for u in chosen], complain)
     heard, failed = _heard(bundle, manifest, chosen, jobs, complain, progress, keep)
     kept = [u for u in chosen if u.id not in failed]
     classes = {u.emotion for u in kept}
@@ -123,7 +124,7 @@ def adapt(
         for system, answers in ((bundle.name, clips.answered()), (called, fitted.held))
     ]  # fmt: skip
     paired = measuring.differences(measured[1], measured[0], draws=draws)
-    head, files = _made(bundle, called, manifest, clips, fitted, measured)
+    head, files = _made(bundle, called, manifest, split, clips, fitted, measured)
     return Taught(head, files, measured[0], measured[1], paired)
 
 
@@ -192,7 +193,13 @@ def _table(
 
 
 def _made(
-    bundle: Bundle, name: str, manifest: Manifest, clips: Clips, fitted: Fitted, measured: Sequence[Measured]
+    bundle: Bundle,
+    name: str,
+    manifest: Manifest,
+    split: str,
+    clips: Clips,
+    fitted: Fitted,
+    measured: Sequence[Measured],
 ) -> tuple[dict[str, object], dict[str, bytes]]:
     """Head and files of the new bundle."""
     from safetensors.numpy import save
@@ -206,6 +213,7 @@ def _made(
     facts = {
         "from": f"{bundle.name}@{bundle.fingerprint[:12]}",
         "manifest": manifest.fingerprint,
+        "split": split,
         "clips": len(clips.truth),
         "speakers": len(set(clips.speakers) - {None}),
         "classes": {x: int(n) for x, n in zip(bundle.labels, np.bincount(clips.truth), strict=False) if n},

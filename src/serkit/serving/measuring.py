@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serkit import audio, comparison, evaluation
-from serkit.encoding import SAMPLE_RATE_HZ
+from serkit import comparison, evaluation
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
-from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
-from serkit.remarks import Remarks
+from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
-from serkit.serving.predictor import Model, load
 from serkit.serving.resuming import KeptAnswers
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
@@ -31,53 +26,6 @@ ALL = "all"
 OWN = "table"  # a name that says nothing of which recordings they are
 _KEPT_AS = 2  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
-_MODELS: list[Model] = []
-
-
-@dataclass(frozen=True)
-class Job:
-    """A recording, or a stretch of it, and what is asked of it.
-
-    Attributes:
-        path, start_s, end_s: where it is. text: its words. labels: what is chosen from.
-        condition: what is done to it before it is answered; ``None``: nothing. seed: of what is random in that.
-    """
-
-    path: str
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    labels: tuple[str, ...]
-    condition: Condition | None = None
-    seed: int = 0
-
-    def to_row(self) -> list[Any]:
-        """What its answer depends on, as plain values."""
-        under = [] if self.condition is None else [self.condition.to_row(), self.seed]
-        return [self.path, self.start_s, self.end_s, self.text, list(self.labels), *under]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is kept of an answer.
-
-    Attributes:
-        numbers: (labels + attributes,). abstain: as :class:`serkit.serving.results.Prediction` has it. model: its id.
-    """
-
-    numbers: tuple[float, ...]
-    abstain: str
-    model: str
-
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> Answer:
-        """Of what :meth:`to_row` gave."""
-        numbers, abstain, model = row
-        return cls(tuple(numbers), abstain, model)
-
-    def to_row(self) -> list[Any]:
-        """As plain values."""
-        return [list(self.numbers), self.abstain, self.model]
 
 
 @dataclass(frozen=True)
@@ -107,12 +55,13 @@ class Measured:
 
     @property
     def file_name(self) -> str:
-        """Of its predictions, without a suffix: the system, and the condition with what no file name can have as _."""
+        """Of its predictions, without a suffix: the system and the condition, with what no file name can have as _."""
+        system = _in_file_name(self.predictions.models[0])
         if self.condition is None:
-            return self.report.system
-        name = re.sub(r"[^\w=,.+-]", "_", self.condition.name)
+            return system
+        name = _in_file_name(self.condition.name)
         short = name if len(name) <= 80 else name[:60] + fingerprint(self.condition.to_row())
-        return f"{self.predictions.models[0]}.{short}"
+        return f"{system}.{short}"
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row: the report, the labels, what was left out, and how sure the answers are."""
@@ -174,21 +123,13 @@ def measure_under(
     ]
     kept = KeptAnswers(keep, question, [task.to_row() for task in tasks])
     meter = Meter("measure", len(tasks), progress, unit="answers" if conditions else "recordings")
-    meter.advance(len(tasks) - len(kept.left))
-    failed: dict[int, str] = {}
-    left = [tasks[k] for k in kept.left]
-    for k, answer in zip(kept.left, _answers(str(source), calls, left, jobs), strict=True):
-        if isinstance(answer, Answer):
-            kept.add(k, answer.to_row())
-        else:
-            failed[k] = answer
-        meter.advance(failed=int(k in failed))
+    failed = _answered(kept, tasks, str(source), calls, jobs, meter)
     told = Meter("measure", len(asked), progress if conditions else None, unit="conditions measured")
     found = []
     for number, condition in enumerate(asked):
-        places = {number * len(rows) + k: u for k, u in enumerate(rows)}
-        reasons = {u.id: failed[k] for k, u in places.items() if k in failed}
-        there = {k: u for k, u in places.items() if k not in failed}
+        places = range(number * len(rows), (number + 1) * len(rows))
+        reasons = {u.id: failed[k] for k, u in zip(places, rows, strict=True) if k in failed}
+        there = {k: u for k, u in zip(places, rows, strict=True) if k not in failed}
         where = "" if condition is None else f" under '{condition.name}'"
         if not there:
             raise SerkitError(
@@ -203,6 +144,22 @@ def measure_under(
         found.append(one)
         told.advance()
     return tuple(found)
+
+
+def _answered(
+    kept: KeptAnswers, tasks: Sequence[Job], source: str, calls: str, jobs: int, meter: Meter
+) -> dict[int, str]:
+    """Ask for what is not kept yet; reasons by place of what cannot be answered."""
+    meter.advance(len(tasks) - len(kept.left))
+    failed: dict[int, str] = {}
+    left = list(kept.left)
+    for k, answer in zip(left, answers_to([tasks[k] for k in left], source, calls, jobs), strict=True):
+        if isinstance(answer, Answer):
+            kept.add(k, answer.to_row())
+        else:
+            failed[k] = answer
+        meter.advance(failed=int(k in failed))
+    return failed
 
 
 def measured(
@@ -235,7 +192,8 @@ def measured(
     sure = evaluation.decide(table, shown, split=_SPLIT).probabilities.max(axis=1)
     corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
     trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
-    if bundle.head.get("labelled", {}).get("manifest") == manifest.fingerprint:
+    taught = bundle.head.get("labelled", {})
+    if taught.get("manifest") == manifest.fingerprint and any(taught.get("split", ALL) in (ALL, u.split) for u in rows):
         trained = (*trained, "these clips")
     abstained = Counter(answer.abstain for answer in answers)
     return Measured(
@@ -276,6 +234,11 @@ def differences(
     found = comparison.compare(tables[0], tables[1], manifest, split=_SPLIT, draws=draws, seed=seed)
     rated = comparison.compare_attributes([tables[0]], [tables[1]], [manifest], split=_SPLIT, draws=draws, seed=seed)
     return (*found, *rated)
+
+
+def _in_file_name(name: str) -> str:
+    """A name that a bundle or a user gave, as part of one file name: it leads to no other folder, and is not hidden."""
+    return re.sub(r"^\.+|[^\w=,.+@-]", "_", name)
 
 
 def shared_labels(sources: Sequence[str | Path]) -> list[str]:
@@ -327,7 +290,7 @@ def shared_rows(
         known: labels of the model. split: ``all``, or one of the splits. asked: only these labels.
 
     Raises:
-        SerkitError: an unknown label or split, or fewer than two shared labels.
+        SerkitError: an unknown label or split, no row of the split, or fewer than two shared labels.
     """
     if split != ALL and split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, (*SPLITS, ALL)))
@@ -335,6 +298,9 @@ def shared_rows(
         if label not in known:
             raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, known))
     chosen = [u for u in manifest if split in (ALL, u.split)]
+    if not chosen:
+        known_splits = sorted({str(u.split) for u in manifest if u.split})
+        raise SerkitError(f"no recording of split '{split}'; splits there: {', '.join(known_splits) or 'none'}")
     there = {u.emotion for u in chosen}
     shared = tuple(x for x in known if x in there and (asked is None or x in asked))
     if len(shared) < 2:
@@ -348,40 +314,3 @@ def shared_rows(
             reason = "without a label" if u.emotion is None else f"of '{u.emotion}'"
             left_out[reason] = left_out.get(reason, 0) + 1
     return [u for u in chosen if u.emotion in shared], shared, left_out
-
-
-def _answers(source: str, calls: str, tasks: Sequence[Job], jobs: int) -> Iterator[Answer | str]:
-    n = min(jobs or cores(), len(tasks))
-    if n > 1:
-        yield from in_processes(_work, tasks, jobs=n, begin=functools.partial(_start, source, calls))
-        return
-    model = load(source, calls=calls)
-    yield from (_answer(model, task) for task in tasks)
-
-
-def _start(source: str, calls: str) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _MODELS[:] = [load(source, calls=calls)]
-
-
-def _work(task: Job) -> Answer | str:
-    return _answer(_MODELS[0], task)
-
-
-def _answer(model: Model, task: Job) -> Answer | str:
-    """The answer to a recording, or what is wrong with it in one line."""
-    try:
-        words = task.text if model.reads_text else None
-        if task.start_s is None and task.end_s is None and task.condition is None:
-            found = model.predict(task.path, labels=task.labels, text=words, by="clip")
-        else:
-            remarks = Remarks()
-            samples = audio.load(task.path, start_s=task.start_s, end_s=task.end_s, remarks=remarks)
-            if task.condition is not None:
-                samples = task.condition.heard(samples, task.seed)
-            found = model.for_rate(remarks.rate_hz).predict(
-                samples, rate_hz=SAMPLE_RATE_HZ, labels=task.labels, text=words, by="clip"
-            )
-    except SerkitError as error:
-        return str(error)
-    return Answer(tuple(found.numbers), found.abstain, found.model)

@@ -57,6 +57,11 @@ class Thresholds:
 
     def _measured(self, labels: tuple[str, ...], threshold: float | None) -> float:
         probabilities, truth = self._held_out(labels)
+        if threshold is not None and not len(truth):
+            raise SerkitError(
+                f"no threshold for {', '.join(labels)}: the model keeps no measured clips of these labels; "
+                "leave --threshold out, or ask for other labels"
+            )
         if threshold is not None:
             return calibration.confidence_for(threshold, probabilities, truth).confidence
         if len(truth) < calibration.LEAST_ROWS:

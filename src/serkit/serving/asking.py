@@ -1,0 +1,110 @@
+"""What a bundle is asked of labelled recordings, as they are or under a condition, here or in several processes."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serkit import audio
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.processes import cores, in_processes
+from serkit.remarks import Remarks
+from serkit.serving.conditions import Condition
+from serkit.serving.predictor import Model, load
+
+_MODELS: list[Model] = []
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recording, or a stretch of it, and what is asked of it.
+
+    Attributes:
+        path, start_s, end_s: where it is. text: its words. labels: what is chosen from.
+        condition: what is done to it before it is answered; ``None``: nothing. seed: of what is random in that.
+    """
+
+    path: str
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+    labels: tuple[str, ...]
+    condition: Condition | None = None
+    seed: int = 0
+
+    def to_row(self) -> list[Any]:
+        """What its answer depends on, as plain values."""
+        row = [self.path, self.start_s, self.end_s, self.text, list(self.labels)]
+        if self.condition is None:
+            return row
+        sources = self.condition.sources
+        return [*row, self.condition.to_row(), self.seed, *([] if sources is None else [sources])]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is kept of an answer.
+
+    Attributes:
+        numbers: (labels + attributes,). abstain: as :class:`serkit.serving.results.Prediction` has it. model: its id.
+    """
+
+    numbers: tuple[float, ...]
+    abstain: str
+    model: str
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Answer:
+        """Of what :meth:`to_row` gave."""
+        numbers, abstain, model = row
+        return cls(tuple(numbers), abstain, model)
+
+    def to_row(self) -> list[Any]:
+        """As plain values."""
+        return [list(self.numbers), self.abstain, self.model]
+
+
+def answers_to(tasks: Sequence[Job], source: str, calls: str, jobs: int) -> Iterator[Answer | str]:
+    """The answer to each task, in order, or what is wrong with its recording in one line.
+
+    Args:
+        source, calls: the bundle, see :func:`serkit.serving.predictor.load`. jobs: processes; 0 is one per core.
+    """
+    n = min(jobs or cores(), len(tasks))
+    if n > 1:
+        yield from in_processes(_work, tasks, jobs=n, begin=functools.partial(_start, source, calls))
+        return
+    model = load(source, calls=calls)
+    yield from (_answer(model, task) for task in tasks)
+
+
+def _start(source: str, calls: str) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _MODELS[:] = [load(source, calls=calls)]
+
+
+def _work(task: Job) -> Answer | str:
+    return _answer(_MODELS[0], task)
+
+
+def _answer(model: Model, task: Job) -> Answer | str:
+    """The answer to a recording, or what is wrong with it in one line."""
+    try:
+        words = task.text if model.reads_text else None
+        if task.start_s is None and task.end_s is None and task.condition is None:
+            found = model.predict(task.path, labels=task.labels, text=words, by="clip")
+        else:
+            remarks = Remarks()
+            samples = audio.load(task.path, start_s=task.start_s, end_s=task.end_s, remarks=remarks)
+            if task.condition is not None:
+                samples = task.condition.heard(samples, task.seed)
+            found = model.for_rate(remarks.rate_hz).predict(
+                samples, rate_hz=SAMPLE_RATE_HZ, labels=task.labels, text=words, by="clip"
+            )
+    except SerkitError as error:
+        return str(error)
+    return Answer(tuple(found.numbers), found.abstain, found.model)
