@@ -31,7 +31,8 @@ class _Program(TyperGroup):
             given, found, known = error.message.partition("' is not one of ")
             if found:
                 near = did_you_mean(given.rpartition("'")[2], re.findall("'([^']+)'", known))
-                error.message = error.message.rstrip(".") + (near if "did you mean" in near else "")
+                said = error.message.removeprefix("Value error, ").rstrip(".")
+                error.message = said + (near if "did you mean" in near else "")
             raise
 
 
