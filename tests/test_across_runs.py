@@ -14,6 +14,7 @@ from serkit.labels import join
 from serkit.metrics import measure, with_truth
 from serkit.recipe import parse_recipe
 from serkit.reporting.matrix import headline, sentences
+from serkit.types import Manifest
 
 PARTS = {
     "one": {"s1": "train", "s2": "dev", "s3": "test"},
@@ -239,6 +240,21 @@ def tables(tmp_path, toy_root):
         path.write_text("\n".join(lines) + "\n")
         found += ["--corpus", "table", "--root", path]
     return found
+
+
+@pytest.mark.parametrize("option", [["--test-on", "table-other"], ["--no-test"]])
+def test_a_table_that_only_trains_needs_no_test_rows(option, tables, recipe, tmp_path):
+    mine = tmp_path / "mine.csv"
+    rows = mine.read_text().splitlines()[1:]
+    split = [f"{row},{'dev' if row.endswith('s4') else 'train'}" for row in rows]
+    mine.write_text("\n".join(["path,emotion,speaker,split", *split]) + "\n")
+    corpora = tables if option[0] == "--test-on" else ["--corpus", "table", "--root", mine]
+    more = ["--set", "transcripts=null", "--set", "systems.both.features=[logmel/24]", "--out", tmp_path / "run"]
+    code, _, said = ask("prepare", recipe, *corpora, *option, *more)
+    assert code == 0, said
+    made = Manifest.load(tmp_path / "run" / "manifest.jsonl")
+    assert {u.speaker.rpartition(".")[2] for u in made.split("dev")} == {"s4"}
+    assert len(made.split("test")) == (30 if option[0] == "--test-on" else 0)
 
 
 def test_run_tests_on_a_table_that_needs_no_split_and_no_speakers(tables, recipe, tmp_path, toy_store):

@@ -66,6 +66,8 @@ def read_corpora(
         root = roots[index] if roots else default_root(name)
         if is_test and "test_only" in takes[name]:
             accepted["test_only"] = True  # no split is needed, and speakers may be unknown
+        elif (test_on or not test) and "train_only" in takes[name]:
+            accepted["train_only"] = True
         chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
         own = 1 if is_test else fold
         manifest = _read(name, partial(reader, root, protocol=chosen, fold=own, seed=seed, **accepted))

@@ -209,6 +209,9 @@ def test_wrong_splits_are_refused(tmp_path: Path) -> None:
     assert "did you mean 'train'" in message(path)
     path = write(tmp_path / "b", "path,emotion,speaker,split", with_split({"a": "train", "b": "dev"}))
     assert "no test rows" in message(path)
+    assert table(path, train_only=True).info["speakers"] == {"train": ["a"], "dev": ["b"], "test": []}
+    only_dev = write(tmp_path / "d", "path,emotion,speaker,split", with_split({"a": "dev", "b": "dev"}))
+    assert "no train rows ({'dev': 4}); give train at least" in message(only_dev, train_only=True)
     both = [*with_split(good), "x.wav,sad,a,test"]
     path = write(tmp_path / "c", "path,emotion,speaker,split", both)
     assert "speaker 'a' is in train and in test" in message(path)

@@ -200,8 +200,10 @@ def _check_files(path: Path, rows: list[Utterance]) -> dict[str, Any]:
     return {"missing_audio": {"count": len(missing), "examples": missing[:5], "rows_kept": True}}
 
 
-def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -> tuple[list[Utterance], str]:
-    """The rows with splits, and one line on how they came about."""
+def _split(
+    rows: list[Utterance], seed: int, by_utterance: bool, shared: bool, needed: Sequence[str]
+) -> tuple[list[Utterance], str]:
+    """The rows with splits, of which those ``needed`` have rows, and one line on how they came about."""
     given = Counter(u.split for u in rows if u.split)
     if not given:
         known = [] if shared else [u for u in rows if u.speaker is not None]
@@ -215,15 +217,15 @@ def _split(rows: list[Utterance], seed: int, by_utterance: bool, shared: bool) -
         how = "by speaker" + (f", {len(unknown)} rows without one by utterance" if unknown else "")
         out = [protocols.with_split(u, split[u.id]) for u in rows]
         return out, f"no split column: split made {how}, with seed {seed}"
-    absent = [name for name in SPLITS if not given[name]]
+    absent = [name for name in needed if not given[name]]
     if absent == ["dev"]:
         alone = shared or (by_utterance and all(u.speaker is None for u in rows if u.split == "train"))
         made = f"no dev rows: dev made of train {'rows' if alone else 'speakers'}, with seed {seed}"
         return protocols.carve_dev(rows, seed, by_utterance=alone), made
     if absent:
         raise SerkitError(
-            f"table: the split column has no {' and no '.join(absent)} rows ({dict(given)}); give train and test at "
-            "least, or leave the column out"
+            f"table: the split column has no {' and no '.join(absent)} rows ({dict(given)}); give "
+            f"{' and '.join(name for name in needed if name != 'dev')} at least, or leave the column out"
         )
     return rows, "splits as given in the table"
 
@@ -249,6 +251,7 @@ def table(
     speakers_shared: bool | str = False,
     own_labels: str | Sequence[str] = (),
     test_only: bool | str = False,
+    train_only: bool | str = False,
 ) -> Manifest:
     """Read a table; see ``CARD.layout`` for its columns. Columns it does not know are kept in ``meta``.
 
@@ -263,6 +266,7 @@ def table(
             to a known emotion, or to one another.
         test_only: rows that the split column does not place elsewhere are test, and speakers may be unknown: to measure
             a trained model, not to train.
+        train_only: the split column needs no test rows: nothing of this table is measured.
 
     Raises:
         SerkitError: the file or a row does not hold (which, what was expected), a row has no speaker and that
@@ -298,7 +302,8 @@ def table(
         how = "rows without a split are test"
     else:
         protocols.check_fold(fold, folds, chosen.name)
-        rows, how = _split(rows, seed, assume_speakers == "utterance", shared)
+        needed = [name for name in SPLITS if name != "test" or not recordings.as_flag(train_only, "train_only")]
+        rows, how = _split(rows, seed, assume_speakers == "utterance", shared, needed)
     words = {u.meta["label"]: u.emotion for u in rows if u.meta.get("label")}
     labels = recordings.order_labels(u.emotion for u in rows if u.emotion is not None)
     if len(labels) < 2:
