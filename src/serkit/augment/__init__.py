@@ -28,7 +28,7 @@ makes the result independent of workers and of where training was interrupted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -102,6 +102,26 @@ def check_probability(name: str, probability: float) -> None:
     """
     if not 0.0 <= probability <= 1.0:
         raise SerkitError(f"augmentation '{name}': probability is {probability}, expected a number from 0 to 1")
+
+
+def change_features(
+    name: str, example: Example, encoders: Sequence[str] | None, change: Callable[[np.ndarray], np.ndarray]
+) -> Example:
+    """The example with the features of some encoders changed, each (frames, dim) on its own; ``None``: of all.
+
+    Raises:
+        SerkitError: ``encoders`` names features that the example does not have; ``name`` is the augmentation.
+    """
+    missing = [one for one in encoders or () if one not in example.features]
+    if missing:
+        raise SerkitError(
+            f"augmentation '{name}': no features '{missing[0]}'; the example has {sorted(example.features)}"
+        )
+    features = {
+        key: change(frames) if encoders is None or key in encoders else frames
+        for key, frames in example.features.items()
+    }
+    return replace(example, features=features)
 
 
 def apply_chain(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from serkit.augment import Example, check_probability
+from serkit.augment import Example, change_features, check_probability
 from serkit.errors import SerkitError
 
 
@@ -45,16 +44,7 @@ class SeqAug:
         Raises:
             SerkitError: ``encoders`` names features that the example does not have.
         """
-        missing = [name for name in self.encoders or () if name not in example.features]
-        if missing:
-            raise SerkitError(
-                f"augmentation 'seq_aug': no features '{missing[0]}'; the example has {sorted(example.features)}"
-            )
-        features = {}
-        for name, frames in example.features.items():
-            chosen = self.encoders is None or name in self.encoders
-            features[name] = self._permuted(frames, rng) if chosen else frames
-        return dataclasses.replace(example, features=features)
+        return change_features("seq_aug", example, self.encoders, lambda frames: self._permuted(frames, rng))
 
     def _permuted(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         time, dim = frames.shape

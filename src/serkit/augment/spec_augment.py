@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from serkit.augment import Example, check_probability
+from serkit.augment import Example, change_features, check_probability
 from serkit.augment._signal import check_choice
 from serkit.errors import SerkitError
 
@@ -57,16 +56,7 @@ class SpecAugment:
         Raises:
             SerkitError: ``encoders`` names features that the example does not have.
         """
-        missing = [name for name in self.encoders or () if name not in example.features]
-        if missing:
-            raise SerkitError(
-                f"augmentation 'spec_augment': no features '{missing[0]}'; the example has {sorted(example.features)}"
-            )
-        features = {}
-        for name, frames in example.features.items():
-            chosen = self.encoders is None or name in self.encoders
-            features[name] = self._mask(frames, rng) if chosen and len(frames) else frames
-        return dataclasses.replace(example, features=features)
+        return change_features("spec_augment", example, self.encoders, lambda x: self._mask(x, rng) if len(x) else x)
 
     def _mask(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         time, dim = frames.shape

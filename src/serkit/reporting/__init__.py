@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,8 @@ def write_report(folder: Path) -> Path:
 
     folder = Path(folder)
     found = content(read(folder))
-    style = pages.css("figure.css")
-    for key in FIGURES:
-        file = folder / "figures" / f"{key}.svg"
-        if key in found["figures"]:
-            write_text(file, found["figures"][key].file(style))
-        else:
-            file.unlink(missing_ok=True)
-    write_text(folder / "report.md", pages.markdown_page(found))
     write_text(folder / "report.tex", pages.tex_table(found))
-    page = folder / "report.html"
-    write_text(page, pages.html_page(found))
-    return page
+    return _write(folder, "report", found, FIGURES)
 
 
 def write_ablation(folder: Path) -> Path:
@@ -60,23 +50,11 @@ def write_ablation(folder: Path) -> Path:
     Raises:
         SerkitError: ablation.json is missing, or is not one of this version.
     """
-    from serkit.files import write_text
-    from serkit.reporting import pages
     from serkit.reporting.ablation import ablation_content, read_ablation
 
     folder = Path(folder)
-    found = ablation_content(read_ablation(folder))
-    style = pages.css("figure.css")
-    for key in ("differences", "seeds", "curves", "components"):
-        file = folder / "figures" / f"{key}.svg"
-        if key in found["figures"]:
-            write_text(file, found["figures"][key].file(style))
-        else:
-            file.unlink(missing_ok=True)
-    write_text(folder / "ablation.md", pages.markdown_page(found, "ablation"))
-    page = folder / "ablation.html"
-    write_text(page, pages.html_page(found, "ablation"))
-    return page
+    figures = ("differences", "seeds", "curves", "components")
+    return _write(folder, "ablation", ablation_content(read_ablation(folder)), figures)
 
 
 def write_conditions(folder: Path, tree: Mapping[str, Any]) -> Path:
@@ -88,17 +66,9 @@ def write_conditions(folder: Path, tree: Mapping[str, Any]) -> Path:
     Returns:
         The path of the HTML page.
     """
-    from serkit.files import write_text
-    from serkit.reporting import pages
     from serkit.reporting.conditions import conditions_content
 
-    found = conditions_content(tree)
-    figure = found["figures"]["conditions"]
-    write_text(folder / "figures" / "conditions.svg", figure.file(pages.css("figure.css")))
-    write_text(folder / "conditions.md", pages.markdown_page(found, "conditions"))
-    page = folder / "conditions.html"
-    write_text(page, pages.html_page(found, "conditions"))
-    return page
+    return _write(folder, "conditions", conditions_content(tree), ("conditions",))
 
 
 def write_matrix(folder: Path) -> Path:
@@ -113,13 +83,25 @@ def write_matrix(folder: Path) -> Path:
     Raises:
         SerkitError: matrix.json is missing, or is not one of this version.
     """
-    from serkit.files import write_text
-    from serkit.reporting import pages
     from serkit.reporting.matrix import matrix_content, read_matrix
 
     folder = Path(folder)
-    found = matrix_content(read_matrix(folder))
-    write_text(folder / "matrix.md", pages.markdown_page(found, "matrix"))
-    page = folder / "matrix.html"
-    write_text(page, pages.html_page(found, "matrix"))
+    return _write(folder, "matrix", matrix_content(read_matrix(folder)), ())
+
+
+def _write(folder: Path, name: str, found: dict[str, Any], figures: Sequence[str]) -> Path:
+    """Write a page as HTML and Markdown, and those of its figures that it has; the path of the HTML page."""
+    from serkit.files import write_text
+    from serkit.reporting import pages
+
+    style = pages.css("figure.css")
+    for key in figures:
+        file = folder / "figures" / f"{key}.svg"
+        if key in found["figures"]:
+            write_text(file, found["figures"][key].file(style))
+        else:
+            file.unlink(missing_ok=True)
+    write_text(folder / f"{name}.md", pages.markdown_page(found, name))
+    page = folder / f"{name}.html"
+    write_text(page, pages.html_page(found, name))
     return page

@@ -75,7 +75,7 @@ def css(name: str) -> str:
 
 
 def html_page(found: dict[str, Any], name: str = "report") -> str:
-    """The report (or ``ablation``) as one page that needs nothing else."""
+    """The report, or another page by name, as one page that needs nothing else."""
     template = _environment(autoescape=True).get_template(f"{name}.html.j2")
     # our own stylesheets, the only text that is not escaped
     style = Markup(css("figure.css") + css("page.css"))
@@ -83,7 +83,7 @@ def html_page(found: dict[str, Any], name: str = "report") -> str:
 
 
 def markdown_page(found: dict[str, Any], name: str = "report") -> str:
-    """The report (or ``ablation``) as GitHub-flavoured Markdown, figures beside it."""
+    """The report, or another page by name, as GitHub-flavoured Markdown, figures beside it."""
     text = str(_environment(autoescape=False).get_template(f"{name}.md.j2").render(**found))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
