@@ -99,8 +99,7 @@ def _cell(row: Mapping[str, Any] | None) -> Cell:
 
 def cells(tree: Mapping[str, Any]) -> Table:
     """Every cell with its clips, speakers, classes, what was left out, and further metrics."""
-    titles = ("Trained on", "Tested on", "Classes", "Clips", "Speakers", "Chance")
-    columns = [Column(t, numeric=k > 2) for k, t in enumerate(titles)]
+    columns = [Column(title) for title in ("Trained on", "Tested on", "Classes")] + [Column("Clips", numeric=True)]
     columns += [Column(t, numeric=True) for t in ("UAR [95%]", "Macro-F1 [95%]", "Accuracy [95%]")]
     rows = []
     for r in tree["rows"]:
@@ -108,10 +107,11 @@ def cells(tree: Mapping[str, Any]) -> Table:
         line = [
             Cell(listed([str(x) for x in r["trained_on"]]), f"{whole(r['train']['clips'])} clips"),
             Cell(str(r["tested_on"]), "own test speakers" if r.get("own") else ""),
-            Cell(", ".join(map(str, r["shared"])), f"left out: {gone}" if gone else ""),
-            Cell(whole(r["n"])),
-            Cell(whole(r["speakers"])),
-            Cell(number(1 / len(r["shared"]))),
+            Cell(
+                ", ".join(map(str, r["shared"])),
+                f"chance {number(1 / len(r['shared']))}" + (f"; left out: {gone}" if gone else ""),
+            ),
+            Cell(whole(r["n"]), count(r["speakers"], "speaker")),
         ]
         line += [
             Cell(number(r[m].get("value")), between(r[m].get("low"), r[m].get("high")))
