@@ -83,7 +83,7 @@ def as_rows(turns: list[Turn]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("given", "by"),
     [(x, y) for x in ("transcript", "rttm", "both") for y in ("segment", "window", "turn")]
-    + [("transcript", "sentence"), ("both", "sentence")],
+    + [(x, y) for x in ("transcript", "both") for y in ("sentence", "word")],
 )
 def test_turns_and_words_are_those_of_the_command_line(service: Service, tmp_path: Path, by: Any, given: str) -> None:
     sound = tmp_path / "call.wav"
@@ -108,7 +108,7 @@ def test_turns_and_words_are_those_of_the_command_line(service: Service, tmp_pat
     assert [(*s["time"].values(), s["scores"], *(s[k] for k in same)) for s in found["segments"]] == [
         (s["start_s"], s["end_s"], s["probabilities"], *(s[k] for k in same)) for s in wanted["segments"]
     ]
-    second = "Ben" if given == "transcript" or by == "sentence" else "Bob"
+    second = "Ben" if given == "transcript" or by in ("sentence", "word") else "Bob"
     assert {s["speaker"] for s in wanted["segments"]} >= {"Ann", second}
     assert any(s["text"] for s in wanted["segments"]) == (given != "rttm")
     assert [(s["speaker"], s["scores"]) for s in found["speakers"]] == [

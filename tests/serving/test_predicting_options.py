@@ -121,6 +121,7 @@ def test_options_are_checked_before_work(folder: Path, tmp_path: Path) -> None:
         ({"out": Path("answers.xlsx")}, "no format ends in '.xlsx'"),
         ({"by": "turn"}, "--rttm"),
         ({"by": "sentence"}, "--transcript"),
+        ({"by": "word"}, "--by word needs --transcript FILE with the times of words"),
         ({"window_s": 2.0}, r"by 'clip' has no windows: window_s and hop_s \(--window, --hop\) go with by 'window'"),
         ({"hop_s": 1.0, "timeline": True}, "by 'segment' has no windows"),
         ({"threshold": 1.5}, "between 0 and 1"),

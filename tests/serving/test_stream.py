@@ -21,6 +21,8 @@ from serkit.serving.timeline import Turn
 
 from .signals import RATE, quiet, talk, voice, wav, wide
 
+SAID = (Turn(0.9, 1.2, None, "oh"), Turn(2.0, 2.4, None, "well"), Turn(5.0, 5.0, None, "no"))
+
 
 def fed(stream: Stream, sound: np.ndarray, sizes: list[int]) -> list[StreamEvent]:
     events, at, k = [], 0, 0
@@ -58,6 +60,7 @@ def test_other_rates_agree_too(model: Model, rate: int) -> None:
         {"by": "window", "window_s": 2.0, "hop_s": 0.7},
         {"by": "turn", "turns": [Turn(0.5, 2.2, "A"), Turn(2.0, 5.0, "B")]},
         {"by": "sentence", "sentences": [Turn(0.8, 1.9, None, "well"), Turn(2.5, 99.0, "A", "no")]},
+        {"by": "word", "sentences": [Turn(0.8, 5.9, "A", "oh well no", SAID), Turn(7.5, 99.0, "B", "yes")]},
         {"by": "clip"},
         {"by": "segment", "labels": ("anger", "fear")},
     ],
@@ -178,6 +181,31 @@ def test_turns_that_hold_no_speech_all_count_alike(model: Model) -> None:
     assert list(found.probabilities.values()) == pytest.approx(means)
 
 
+def test_a_word_is_answered_by_what_is_around_it_in_its_sentence(model: Model) -> None:
+    sound = np.concatenate([talk(3), voice(6, 300), quiet(1)])
+    words = (Turn(1.0, 1.3, None, "oh"), Turn(4.0, 4.2, None, "well"), Turn(5.5, 5.5, None, "no"))
+    sentences = [Turn(0.9, 5.6, "Ann", "oh well no", words), Turn(6.5, 8.5, "Bob", "yes")]
+    parts = model.predict(sound, rate_hz=RATE, by="word", sentences=sentences).segments
+    spans = {"oh": (0.9, 2.65), "well": (2.6, 5.6), "no": (4.0253, 5.6), "yes": (6.5, 8.5)}
+    assert [(p.text, p.speaker) for p in parts] == [("oh", "Ann"), ("well", "Ann"), ("no", "Ann"), ("yes", "Bob")]
+    for part in parts:
+        around = [Turn(*spans[str(part.text)])]
+        (alone,) = model.predict(sound, rate_hz=RATE, by="turn", turns=around).segments
+        assert part.probabilities == pytest.approx(alone.probabilities, abs=2e-3)
+    assert [(p.start_s, round(p.end_s, 2)) for p in parts] == [(1.0, 1.3), (4.0, 4.2), (5.5, 5.55), (6.5, 8.5)]
+    assert [p.speech_s <= p.end_s - p.start_s + 1e-9 for p in parts] == [True] * 4
+
+
+def test_by_word_needs_the_times_of_words(model: Model) -> None:
+    with pytest.raises(SerkitError, match="the times of its words"):
+        model.stream(by="word", sentences=[Turn(0, 2, None, "well")])
+    with pytest.raises(SerkitError, match="nan to 2 s is not a stretch of time, for the word 'oh'"):
+        model.stream(by="word", sentences=[Turn(0, 2, None, "oh", (Turn(float("nan"), 2, None, "oh"),))])
+    late = [Turn(500, 502, None, "oh", (Turn(500, 501, None, "oh"),))]
+    with pytest.raises(SerkitError, match="no word that was given is within the recording"):
+        model.predict(talk(2), rate_hz=RATE, by="word", sentences=late)
+
+
 @pytest.mark.parametrize("by", ["turn", "sentence"])
 def test_turns_of_another_recording_are_refused(model: Model, by: By) -> None:
     name = "turns" if by == "turn" else "sentences"
@@ -192,11 +220,14 @@ def test_turns_of_another_recording_are_refused(model: Model, by: By) -> None:
 def test_turns_that_no_recording_could_hold_are_refused_at_once(model: Model) -> None:
     """They were divided before anything was heard: 500 turns of 11 days took eight gigabytes."""
     began = time.perf_counter()
-    for by, name in (("turn", "turns"), ("sentence", "sentences")):
-        with pytest.raises(
-            SerkitError, match=r"500 turns or sentences that make 41667000 pieces of 12 s.*in seconds\?"
-        ):
-            model.stream(by=by, **{name: [Turn(0, 1e6, "A", "x")] * 500})  # type: ignore[arg-type]
+    far = Turn(0, 1e6, "A", "x")
+    for by, name, turn in (
+        ("turn", "turns", far),
+        ("sentence", "sentences", far),
+        ("word", "sentences", Turn(0, 1e6, "A", "x", (far,))),
+    ):
+        with pytest.raises(SerkitError, match=r"500 turns, sentences or words that make 41667000 pieces.*in seconds\?"):
+            model.stream(by=by, **{name: [turn] * 500})  # type: ignore[arg-type]
     assert time.perf_counter() - began < 5
 
 

@@ -205,6 +205,27 @@ def test_turns_go_by_the_name_of_the_recording_and_words_by_their_times(opened: 
     assert page.inner_text("#problem") == "The RTTM has no turns of 'third'; it names call, other."
 
 
+def test_by_word_is_offered_where_words_have_times(opened: Open) -> None:
+    page = opened()
+    page.click("#options summary")
+    words = [{"start": 0.4, "end": 0.8, "word": "first"}, {"start": 2.0, "end": 2.5, "word": "last"}]
+
+    def transcribed(times: list[dict[str, Any]]) -> None:
+        said = json.dumps([{"start": 0.2, "end": 3.0, "text": "first last", "words": times}])
+        page.set_input_files("#transcript", {"name": "w.json", "mimeType": "text/plain", "buffer": said.encode()})
+
+    transcribed(words)
+    page.wait_for_selector("#by option[value=word]:not([disabled])", state="attached")
+    page.select_option("#by", "word")
+    answered(page)
+    rows = page.locator("#parts tbody tr").all_inner_texts()
+    assert [[w for w in ("first", "last") if w in row] for row in rows] == [["first"], ["last"]]
+    transcribed([])
+    page.wait_for_selector("#by option[value=word][disabled]", state="attached")
+    assert page.input_value("#by") == "segment"
+    assert page.locator("#by option[value=sentence]:not([disabled])").count() == 1
+
+
 @pytest.mark.slow
 def test_long_files_become_jobs(opened: Open) -> None:
     page = opened()

@@ -33,6 +33,7 @@ class Division(StrEnum):
     segment = "segment"
     window = "window"
     sentence = "sentence"
+    word = "word"
     turn = "turn"
     channel = "channel"
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from serkit.serving.timeline import Turn
 WINDOW_S, HOP_S = 3.0, 1.5
 LEAST_SPEECH = 0.2  # of a window: with less it is left out
 SHORTEST_S = 0.05  # of a turn
+CONTEXT_S = 1.5  # on either side of the middle of a word: what it is answered by
 MAX_PIECES = 100_000  # of all turns together: two weeks of them
 
 
@@ -175,18 +176,15 @@ class WindowCutter:
         return self._samples > max(held, self._at)
 
 
-class TurnCutter:
-    """Turns that are given; a long one in equal pieces that make one answer.
+class GivenCutter:
+    """Pieces that are known before the recording is heard.
 
     Args:
-        turns: in any order; they may overlap. settings: of the detector, and the length of the longest piece.
-
-    Raises:
-        SerkitError: turns so long and so many that no recording could hold them.
+        pieces: of :func:`given_pieces`. settings: of the detector.
     """
 
-    def __init__(self, turns: Sequence[Turn], settings: SegmentSettings) -> None:
-        self._pieces = sorted(_divided(turns, settings.max_s), key=lambda p: (p.end, p.part))
+    def __init__(self, pieces: Sequence[Piece], settings: SegmentSettings) -> None:
+        self._pieces = sorted(pieces, key=lambda p: (p.end, p.part))
         self._detector = _Detector(settings)
         starts = [p.start for p in self._pieces]
         self._oldest = np.minimum.accumulate(starts[::-1])[::-1].tolist() if starts else []
@@ -210,11 +208,12 @@ class TurnCutter:
         return found
 
     def finish(self) -> list[Piece]:
-        """What began before the end of the recording; turns after it are left out."""
+        """What began before the end of the recording; what lies after it is left out."""
         self._detector.finish()
         least = round(SHORTEST_S * SAMPLE_RATE_HZ)
         rest, self._next = self._pieces[self._next :], len(self._pieces)
-        cut = [dataclasses.replace(p, end=min(p.end, self._samples)) for p in rest if p.start + least <= self._samples]
+        inside = [p for p in rest if max(p.start, p.begin) + least <= self._samples]
+        cut = [dataclasses.replace(p, end=min(p.end, self._samples)) for p in inside]
         final = {p.part: k for k, p in enumerate(cut)}
         return [
             self._heard(dataclasses.replace(p, last=final[p.part] == k, until=min(p.until, self._samples)))
@@ -222,14 +221,55 @@ class TurnCutter:
         ]
 
     def _heard(self, piece: Piece) -> Piece:
-        return dataclasses.replace(piece, speech=self._detector.speech(piece.start, piece.end))
+        start, end = max(piece.start, piece.begin), min(piece.end, piece.until)  # of a word without its context
+        return dataclasses.replace(piece, speech=self._detector.speech(start, end))
+
+
+def given_pieces(
+    by: Literal["turn", "sentence", "word"], turns: Sequence[Turn], sentences: Sequence[Turn], max_s: float
+) -> list[Piece]:
+    """Turns, sentences or words as pieces; a long one in equal pieces that make one answer.
+
+    Args:
+        by: which of them. turns, sentences: in any order; they may overlap. max_s: length of the longest piece.
+
+    Raises:
+        SerkitError: so long and so many that no recording could hold them.
+    """
+    return _words(sentences, max_s) if by == "word" else _divided(turns if by == "turn" else sentences, max_s)
+
+
+def _words(sentences: Sequence[Turn], max_s: float) -> list[Piece]:
+    """Words, each answered by the 3 s around its middle, as far as its sentence reaches.
+
+    A word alone is too short to hear an emotion in, and what another speaker says is none of its own. A sentence whose
+    words have no times goes as a whole.
+    """
+    least = 1.01 * SHORTEST_S  # a recogniser may let a word end where it begins
+    around = [s for s in sentences for _ in s.words or (s,)]
+    words = [
+        dataclasses.replace(w, end_s=max(w.end_s, w.start_s + least), speaker=w.speaker or s.speaker)
+        for s in sentences
+        for w in s.words or (s,)
+    ]
+    context = round(CONTEXT_S * SAMPLE_RATE_HZ)
+    found = []
+    for p in _divided(words, max_s):
+        said = around[p.part]
+        if said.words and (p.start, p.end) == (p.begin, p.until):
+            middle = (p.start + p.end) // 2
+            low = max(round(said.start_s * SAMPLE_RATE_HZ), middle - context)
+            high = min(round(said.end_s * SAMPLE_RATE_HZ), middle + context)
+            p = dataclasses.replace(p, start=min(p.start, low), end=max(p.end, high))
+        found.append(p)
+    return found
 
 
 def _divided(turns: Sequence[Turn], max_s: float) -> list[Piece]:
     n_pieces = sum(math.ceil((turn.end_s - turn.start_s) / max_s) for turn in turns)
     if n_pieces > MAX_PIECES:
         raise SerkitError(
-            f"{len(turns)} turns or sentences that make {n_pieces} pieces of {max_s:g} s, expected at most "
+            f"{len(turns)} turns, sentences or words that make {n_pieces} pieces of {max_s:g} s, expected at most "
             f"{MAX_PIECES}: are their times in seconds?"
         )
     pieces = []

@@ -88,6 +88,11 @@ class Worker:
             raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation, or --diarise")
         if asked.by == "sentence" and not (beside and beside.has_sentences):
             raise SerkitError("--by sentence needs --transcript FILE with times (.srt, .vtt or .json), or --asr")
+        if asked.by == "word" and (asked.asr is not None or not (beside and beside.has_sentences)):
+            why = "; --asr gives the times of sentences" * (asked.asr is not None)
+            raise SerkitError(
+                f"--by word needs --transcript FILE with the times of words (.json of Whisper or WhisperX){why}"
+            )
         if asked.threshold is not None:
             self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
         options = self.settings(STDIN, b"", known=False)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from serkit.errors import SerkitError
 
 Abstain = Literal["", "no_speech", "unsure"]
-By = Literal["clip", "segment", "window", "sentence", "turn", "channel"]
+By = Literal["clip", "segment", "window", "sentence", "word", "turn", "channel"]
 THRESHOLD_MEANS = (
     "Answers are 'unsure' below the smallest confidence at and above which answers were right at least this often on "
     "held-out speakers [default: where answers of that confidence were more often wrong than right]."
@@ -18,7 +18,7 @@ CALLS_MEANS = (
     "Bundle for calls: recordings of 8 kHz or less, or with nothing above 4 kHz; none: --model answers them too; auto: "
     "telephone, where --model is default."
 )
-BYS = ("clip", "segment", "window", "sentence", "turn", "channel")
+BYS = ("clip", "segment", "window", "sentence", "word", "turn", "channel")
 
 
 def division(by: By | None, *, timeline: bool, named: str = "timeline") -> By:

@@ -18,11 +18,11 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.recent import Recent
 from serkit.remarks import Remarks
 from serkit.segments import Segmenter, SegmentSettings, Stretch
-from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, Piece, SpeechCutter, TurnCutter, WindowCutter
+from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, GivenCutter, Piece, SpeechCutter, WindowCutter, given_pieces
 from serkit.serving.resampling import to_16k
 from serkit.serving.results import BYS, By, Decision, Prediction, Segment
 from serkit.serving.speakers import sum_up
-from serkit.serving.timeline import Hysteresis, Turn, completed, speaker_at, text_at
+from serkit.serving.timeline import Hysteresis, Turn, check_words, completed, speaker_at, text_at
 
 if TYPE_CHECKING:
     from serkit.serving.predictor import Model
@@ -41,12 +41,13 @@ class StreamSettings:
 
     Attributes:
         labels: restrict the answer to these. text: words of the whole recording, for models that read.
-        by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence``, ``turn``, or
-            ``channel``: stretches of speech in each channel alone, see :mod:`serkit.serving.channels`.
+        by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence``, ``word`` (each
+            by the 3 s around it), ``turn``, or ``channel``: stretches of speech in each channel alone, see
+            :mod:`serkit.serving.channels`.
         turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
-            with times, for ``sentence``, and for the words of the others. Where only one of them is given it stands in
-            for the other: :func:`serkit.serving.timeline.completed`. With ``channel`` there are no turns, and the
-            speaker of a sentence is its channel: ``channel 1``, …
+            with times, for ``sentence`` and ``word``, and for the words of the others. Where only one of them is
+            given it stands in for the other: :func:`serkit.serving.timeline.completed`. With ``channel`` there are no
+            turns, and the speaker of a sentence is its channel: ``channel 1``, …
         threshold: unsure below the smallest confidence at and above which answers were right at least this often on
             held-out speakers; ``None``: where those of that confidence were more often wrong than right.
         window_s, hop_s: length of a window and from one to the next, 3 s and 1.5 s unless given; of ``window`` alone.
@@ -89,6 +90,8 @@ class StreamSettings:
             )
         if self.by == "sentence" and not self.sentences:
             raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json), or turns with words")
+        if self.by == "word":
+            check_words(self.sentences)
         if self.by != "window" and (self.window_s, self.hop_s) != (None, None):
             raise SerkitError(
                 f"by '{self.by}' has no windows: window_s and hop_s (--window, --hop) go with by 'window'"
@@ -222,7 +225,7 @@ class Stream:
         self._done = True
         if not self._recent.end:
             raise SerkitError("the recording is empty: no samples")
-        if self._settings.by in ("turn", "sentence") and not self._segments:
+        if self._settings.by in ("turn", "sentence", "word") and not self._segments:
             raise SerkitError(
                 f"no {self._settings.by} that was given is within the recording, which is {self.heard_s:.1f} s long: "
                 "do they belong to another one?"
@@ -247,10 +250,9 @@ class Stream:
         if asked.by == "window":
             window_s = WINDOW_S if asked.window_s is None else asked.window_s
             return WindowCutter(window_s, HOP_S if asked.hop_s is None else asked.hop_s, asked.segments)
-        if asked.by == "turn":
-            return TurnCutter(asked.turns, asked.segments)
-        if asked.by == "sentence":
-            return TurnCutter(asked.sentences, asked.segments)
+        if asked.by in ("turn", "sentence", "word"):
+            pieces = given_pieces(asked.by, asked.turns, asked.sentences, asked.segments.max_s)
+            return GivenCutter(pieces, asked.segments)
         return SpeechCutter(self._segmenter)
 
     def _hear(self, samples: np.ndarray, cut: Callable[[], list[Piece]]) -> list[StreamEvent]:
@@ -310,7 +312,10 @@ class Stream:
         text = piece.text
         if text is None and self._settings.sentences:
             text = text_at(self._settings.sentences, piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ)
-        found = self._score(piece.start, piece.end, text)
+        around = text
+        if self._settings.by == "word":
+            around = text_at(self._settings.sentences, piece.start / SAMPLE_RATE_HZ, piece.end / SAMPLE_RATE_HZ)
+        found = self._score(piece.start, piece.end, around)
         self._total, self._weight = self._total + piece.speech * found, self._weight + piece.speech
         parts = self._parts.setdefault(piece.part, [])
         parts.append((piece.end - piece.start, piece.speech, found))

@@ -146,6 +146,18 @@ def joined(sentences: Iterable[Turn], pause_s: float = 1.0) -> list[Turn]:
     return found
 
 
+def check_words(sentences: Iterable[Turn]) -> None:
+    """Refuse sentences none of whose words have times, or a word whose times are none."""
+    words = [w for s in sentences for w in s.words]
+    if not words:
+        raise SerkitError(
+            "by 'word' needs a transcript with the times of its words (.json, as Whisper or WhisperX writes it)"
+        )
+    for w in words:
+        if not (math.isfinite(w.start_s) and 0 <= w.start_s <= w.end_s < math.inf):
+            raise SerkitError(f"{w.start_s:g} to {w.end_s:g} s is not a stretch of time, for the word {w.text!r}")
+
+
 def speaker_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | None:
     """Who speaks longest between two times."""
     seconds: dict[str, float] = {}

@@ -42,8 +42,11 @@ byId("speak").addEventListener("click", () => attempt(async () => {
   Object.assign(state, { known: {}, asked: options() });
   await live.start(state.asked);
 }));
-byId("rttm").addEventListener("change", (event) => readInto(event.target, "turns", readRttm, "turn"));
-byId("transcript").addEventListener("change", (event) => readInto(event.target, "sentences", readTranscript, "sentence"));
+byId("rttm").addEventListener("change", (event) => readInto(event.target, "turns", readRttm, { turn: Boolean }));
+byId("transcript").addEventListener("change", (event) => readInto(event.target, "sentences", readTranscript, {
+  sentence: Boolean,
+  word: (sentences) => sentences?.some((s) => s.words?.length),
+}));
 byId("cancel").addEventListener("click", () => state.stop?.abort());
 
 for (const kind of ["dragenter", "dragover"]) {
@@ -60,16 +63,19 @@ document.addEventListener("drop", (event) => {
 });
 byId("options").addEventListener("change", offerAgain);
 
-async function readInto(input, name, read, division) {
+/** Read a file into the state; divisions: {name: whether what was read has it}, to be offered or not. */
+async function readInto(input, name, read, divisions) {
   const [file] = input.files;
   state[name] = null;
   await attempt(async () => {
     if (file) state[name] = read(await file.text(), file.name);
   });
   if (!state[name]) input.value = "";
-  const choice = byId("by").querySelector(`[value="${division}"]`);
-  choice.disabled = !state[name];
-  if (choice.disabled && choice.selected) byId("by").value = "segment";
+  for (const [division, has] of Object.entries(divisions)) {
+    const choice = byId("by").querySelector(`[value="${division}"]`);
+    choice.disabled = !has(state[name]);
+    if (choice.disabled && choice.selected) byId("by").value = "segment";
+  }
   offerAgain();
 }
 
