@@ -91,6 +91,31 @@ def test_split_is_by_speaker_with_the_seed_and_every_class_is_in_train(tmp_path:
     assert manifest.info["label_map"]["Angry"] == "anger"
 
 
+def test_votes_alone_give_the_label_with_most_of_them(tmp_path: Path) -> None:
+    given = {
+        '"{""angry"": 2, ""happy"": 1}"': "anger",
+        '"{""happy"": 0.4, ""sad"": 0.3, ""angry"": 0.3}"': "happiness",
+        '"{""angry"": 2, ""happy"": 2, ""sad"": 1}"': None,
+        '"{""mad"": 1, ""anger"": 1, ""happy"": 1.5}"': "anger",  # two words for one class count together
+        "": None,
+    }
+    rows = [f"s{k}/{n}.wav,s{k},{votes}" for k in range(5) for n, votes in enumerate(given)]
+    manifest = table(write(tmp_path, "path,speaker,votes", rows))
+    assert [u.emotion for u in manifest] == [*given.values()] * 5
+    assert manifest.labels == ("anger", "happiness")  # nobody is sad for most
+    note = "no emotion column: the label is the class with most votes; 10 rows have a tie or no vote"
+    assert note in manifest.info["notes"]
+    both = table(
+        write(
+            tmp_path,
+            "path,speaker,votes,emotion",
+            [f"{r},{e}" for r, e in zip(rows, ("happy", "sad") * 13, strict=False)],
+            "both.csv",
+        )
+    )
+    assert {u.emotion for u in both} == {"happiness", "sadness"}
+
+
 def test_the_four_formats_give_the_same_rows(tmp_path: Path) -> None:
     path = build(tmp_path)
     first = table(path)

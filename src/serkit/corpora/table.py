@@ -1,4 +1,4 @@
-"""Any table of recordings: CSV, TSV, JSONL or Parquet with the columns ``path`` and ``emotion``."""
+"""Any table of recordings: CSV, TSV, JSONL or Parquet with the columns ``path`` and ``emotion`` or ``votes``."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ CARD = Card(
             "spread evenly; test is fold k, dev the next.",
         ),
     ),
-    layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion, and optionally id, speaker, "
-    "split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the file "
-    "(file, filename or audio for path, and label for emotion, are understood too)",
+    layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion (or votes), and optionally id, "
+    "speaker, split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the "
+    "file (file, filename or audio for path, and label for emotion, are understood too)",
 )
 
 _NUMBERS = ("start_s", "end_s", "arousal", "valence", "dominance")
@@ -107,6 +107,13 @@ def _votes(value: Any, where: str) -> dict[str, float] | None:
     return out or None
 
 
+def _most(votes: Mapping[str, float] | None) -> str | None:
+    """The class with most votes; ``None`` where several share the first place."""
+    first = max((votes or {}).values(), default=0.0)
+    leading = [label for label, weight in (votes or {}).items() if weight == first and first > 0]
+    return leading[0] if len(leading) == 1 else None
+
+
 def _id_of(row: Mapping[str, Any], path: str, start: float | None, end: float | None) -> str:
     given = _text(row.get("id"))
     if given:
@@ -147,12 +154,13 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
 
 
 def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
-    """The rows, of each where it is in the file (``line 2``), and a line for each column that has another name."""
+    """The rows, of each where it is in the file (``line 2``), and lines on how columns were read."""
     cells = read_cells(path, _KNOWN)
     if not cells.rows:
         raise SerkitError(f"table: {path} has no rows; expected {CARD.layout}")
     columns = list(dict.fromkeys(k for row in cells.rows for k in row))
-    for needed in ("path", "emotion"):
+    counted = "votes" in columns and "emotion" not in columns
+    for needed in ("path",) if counted else ("path", "emotion"):
         if needed not in columns:
             expected = f"'{needed}' (or one of {', '.join(ALIASES[needed])})"
             near = difflib.get_close_matches(needed, columns, n=1)
@@ -163,6 +171,8 @@ def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
     stretch: dict[tuple[str, float | None, float | None], int] = {}
     for number, row in zip(cells.numbers, cells.rows, strict=True):
         u = _row(row, f"table: {path.name}, {cells.unit} {number}")
+        if counted:
+            u = dataclasses.replace(u, emotion=_most(u.votes))
         key = (u.audio, u.start_s, u.end_s)
         if key in stretch:
             raise SerkitError(
@@ -178,8 +188,13 @@ def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
             u = dataclasses.replace(u, id=f"{u.id[:180]}_{fingerprint(key, 8)}")
         seen[u.id] = number
         rows.append(u)
-    renamed = [f"column '{column}' is used as '{name}'" for name, column in cells.renamed.items()]
-    return rows, [f"{cells.unit} {number}" for number in cells.numbers], renamed
+    notes = [f"column '{column}' is used as '{name}'" for name, column in cells.renamed.items()]
+    if counted:
+        open_ones = sum(u.emotion is None for u in rows)
+        notes.append(
+            f"no emotion column: the label is the class with most votes; {open_ones} rows have a tie or no vote"
+        )
+    return rows, [f"{cells.unit} {number}" for number in cells.numbers], notes
 
 
 def _mistyped_columns(rows: Iterable[Utterance]) -> list[str]:
@@ -280,7 +295,7 @@ def table(
     if path.is_dir():
         raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
-    rows, places, renamed = _rows(path)
+    rows, places, notes = _rows(path)
     measured = recordings.as_flag(test_only, "test_only")
     if not measured:  # where nothing is trained, nobody can be on both sides
         _check_speakers(path, rows, places, assume_speakers)
@@ -321,6 +336,6 @@ def table(
         seed=seed,
         labels=labels,
         speakers_shared=shared,
-        notes=[how, *renamed, *mistyped],
+        notes=[how, *notes, *mistyped],
         extra={**found, "table": path.name, "languages": languages, "label_map": dict(sorted(words.items()))},
     )
