@@ -250,7 +250,7 @@ def test_the_card_is_frank(bundle: Path, published: Path) -> None:
     for said in (
         "Imported from the local folder ready-er", "neither trained nor measured", "Weights: other (ours) (as its",
         "data sets: iemocap; languages: en", "None. Measure it", facts["weights"], f"weights-{facts['weights']}",
-        "HubertForSequenceClassification", "| hap | happiness |",
+        "HubertForSequenceClassification", "| hap | happiness |", "sum of all layers, the last one before its norm",
     ):  # fmt: skip
         assert said in card
     assert str(published.parent) not in card + json.dumps(found.head), "no place on this machine goes into a bundle"
@@ -299,7 +299,8 @@ def test_a_folder_in_the_place_of_the_hub(published: Path, tmp_path: Path) -> No
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "roots.yaml").write_text(f"checkpoints:\n  'hub:me/ready': {published}\n")
     found = classifiers.read("hub:me/ready")
-    assert (found.title, found.revision) == ("hub:me/ready", f"weights-{found.weights}")
+    assert found.title == "hub:me/ready (the files of a local folder in its place)"
+    assert (found.short, found.revision) == ("ready", f"weights-{found.weights}")
 
 
 # ---------------------------------------------------------------- labels
@@ -307,7 +308,7 @@ def test_a_folder_in_the_place_of_the_hub(published: Path, tmp_path: Path) -> No
 
 def labelled(folder: Path, words: tuple[str, ...], **renamed: str) -> tuple[str, ...]:
     edit(folder / "config.json", id2label={str(k): word for k, word in enumerate(words)})
-    return classifiers.labels_of(classifiers.read(f"path:{folder}"), renamed)
+    return classifiers.read(f"path:{folder}", renamed).labels
 
 
 def test_clear_words_become_canonical_and_others_stay(copy: Path) -> None:
@@ -325,7 +326,7 @@ def test_labels_without_names_are_refused_until_they_have_some(copy: Path) -> No
     assert labelled(copy, words, LABEL_0="sad", LABEL_1="Ang", **{"2": "pride"}) == ("sadness", "anger", "pride")
     edit(copy / "config.json", id2label=None)
     with pytest.raises(SerkitError, match="LABEL_0, LABEL_1"):
-        classifiers.labels_of(classifiers.read(f"path:{copy}"), {})
+        classifiers.read(f"path:{copy}")
 
 
 @pytest.mark.parametrize(

@@ -50,18 +50,21 @@ class Published:
     """What the files of a checkpoint say.
 
     Attributes:
-        name: as asked for. title: without its place on this machine. folder: of its files.
-        architecture: class of transformers. words: its own names of its classes, in their order.
+        name: as asked for. short: its last part. title: where it is from, without a place on this machine.
+        folder: of its files. architecture: class of transformers.
+        words: its own names of its classes, in their order. labels: serkit's names of them.
         before_5: whether a transformers before version 5 wrote it, or it does not say.
         revision: commit of the hub, or ``weights-HASH`` of a folder. weights: hash of what decides its numbers.
         licence, datasets, languages: as the head of its README has them; ``unknown`` or empty where it has none.
     """
 
     name: str
+    short: str
     title: str
     folder: Path
     architecture: str
     words: tuple[str, ...]
+    labels: tuple[str, ...]
     before_5: bool
     revision: str
     weights: str
@@ -103,14 +106,15 @@ class Loaded:
         return not torch.equal(found.hidden_states[-1], found.last_hidden_state)
 
 
-def read(name: str) -> Published:
-    """What a checkpoint says of itself; brings its files from the hub.
+def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
+    """What a checkpoint says of itself; brings its files from the hub, once its configuration is understood.
 
     Args:
-        name: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout.
+        name: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout. renamed: see :func:`labels_of`.
 
     Raises:
-        SerkitError: no such model, one that is no classifier of :data:`ARCHITECTURES`, or files that are missing.
+        SerkitError: no such model, one that is no classifier of :data:`ARCHITECTURES`, labels that :func:`labels_of`
+            refuses, or files that are missing.
         MissingExtra: transformers is not installed.
     """
     if not name.startswith(("hub:", "path:")):
@@ -122,6 +126,7 @@ def read(name: str) -> Published:
         raise SerkitError(f"'{name}' is of model_type '{error.kind}'; {_readable()}") from None
     architecture = _architecture(name, found.config)
     words = _words(name, found.config)
+    labels = labels_of(name, words, renamed or {})
     folder = checkpoints.fetch(found)
     config = read_json(folder / "config.json", dict)
     if (_architecture(name, config), _words(name, config)) != (architecture, words):
@@ -130,10 +135,12 @@ def read(name: str) -> Published:
     at_commit = found.folder is None and found.revision == "main" and _COMMIT.fullmatch(folder.name)
     return Published(
         name=name,
-        title=f"hub:{found.hub}" if found.hub else f"the local folder {Path(folder).resolve().name}",
+        short=found.hub.rpartition("/")[2] if found.hub else folder.resolve().name,
+        title=_title(found, folder),
         folder=folder,
         architecture=architecture,
         words=words,
+        labels=labels,
         before_5=_major(config.get("transformers_version")) < 5,
         revision=folder.name if at_commit else found.revision,
         weights=weights_hash(folder),
@@ -176,22 +183,22 @@ def load(published: Published) -> Loaded:
     return Loaded(model, front)
 
 
-def labels_of(published: Published, renamed: Mapping[str, str]) -> tuple[str, ...]:
+def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
     """The classes of a checkpoint by serkit's names: the canonical one where its own word is clear, else that word.
 
     Args:
-        renamed: names by the checkpoint's own words, or by the numbers of its classes; they come before all else.
+        name: of the checkpoint, for messages. words: its own.
+        renamed: names by its own words, or by the numbers of its classes; they come before all else.
 
     Raises:
         SerkitError: a word that the checkpoint does not have, classes without a name, or two of one name.
     """
-    words = published.words
     numbers = {str(k): word for k, word in enumerate(words)}
     given: dict[str, str] = {}
     for key, value in renamed.items():
         word = key if key in words else numbers.get(key)
         if word is None:
-            raise SerkitError(f"'{published.name}' has no label '{key}'" + did_you_mean(key, words))
+            raise SerkitError(f"'{name}' has no label '{key}'" + did_you_mean(key, words))
         near = near_label(value, CANONICAL_LABELS) if canonical_label(value) not in CANONICAL_LABELS else None
         if near is not None:
             raise SerkitError(f"--labels {key}={value}: '{value}' is not a known emotion; did you mean '{near}'?")
@@ -200,7 +207,7 @@ def labels_of(published: Published, renamed: Mapping[str, str]) -> tuple[str, ..
     if nameless:
         example = ",".join(f"{word}=NAME" for word in nameless[:2])
         raise SerkitError(
-            f"'{published.name}' does not say what its classes are: {', '.join(nameless)}. Its README may; name them: "
+            f"'{name}' does not say what its classes are: {', '.join(nameless)}. Its README may; name them: "
             f"--labels {example}{',…' if len(nameless) > 2 else ''}"
         )
     found = tuple(canonical_label(given.get(word, word)) or word for word in words)
@@ -208,10 +215,16 @@ def labels_of(published: Published, renamed: Mapping[str, str]) -> tuple[str, ..
     if twice:
         own = ", ".join(word for word, label in zip(words, found, strict=True) if label == twice[0])
         raise SerkitError(
-            f"'{published.name}': {own} would all be '{twice[0]}', and classes are not added up; give them different "
+            f"'{name}': {own} would all be '{twice[0]}', and classes are not added up; give them different "
             "names: --labels WORD=NAME,…"
         )
     return found
+
+
+def _title(found: checkpoints.Resolved, folder: Path) -> str:
+    if found.hub is None:
+        return f"the local folder {folder.resolve().name}"
+    return f"hub:{found.hub}" + (" (the files of a local folder in its place)" if found.substituted else "")
 
 
 def _major(version: Any) -> int:

@@ -95,8 +95,8 @@ def import_checkpoint(
     onnx_package()
     tell = progress or (lambda line: None)
     tell(f"reading the files of {source}")
-    published = classifiers.read(source)
-    known = classifiers.labels_of(published, labels or {})
+    published = classifiers.read(source, labels)
+    known = published.labels
     tell(f"loading {published.architecture}")
     loaded = classifiers.load(published)
     _refuse_large(loaded, weights)
@@ -104,7 +104,7 @@ def import_checkpoint(
     tell(f"logits differ from transformers' by {difference:.1e}; writing the graph")
     graph, exported = checked_graph(network, MODEL, known, weights, network.dims)
     tell(f"{len(graph)} bytes, differs from torch by {exported:.1e}")
-    about = _about(published, known, name or _name(published), weights, licence, max_clip_s)
+    about = _about(published, name or published.short, weights, licence, max_clip_s)
     file = f"networks/{SYSTEM}.onnx"
     about["networks"] = [
         {
@@ -112,7 +112,8 @@ def import_checkpoint(
             "bytes": len(graph), "largest_difference": exported,
         }
     ]  # fmt: skip
-    about |= {"largest_difference": exported, "imported": {**about["imported"], "largest_difference": difference}}
+    about["largest_difference"] = exported
+    about["imported"] |= {"largest_difference": difference, "sum": _sum(network)}
     files = {file: graph, "card.md": _card(about, sum(p.numel() for p in network.parameters())).encode()}
     write_bundle(about, files, out)
     return Imported(
@@ -187,16 +188,19 @@ def _refuse_large(loaded: Loaded, weights: Weights) -> None:
     )
 
 
-def _name(published: Published) -> str:
-    return published.title.removeprefix("hub:").rpartition("/")[2].removeprefix("the local folder ") or SYSTEM
+def _sum(network: SpeechBackbone) -> str:
+    """How the layers are summed, in words; empty where they are not."""
+    if network.layer_weights is None:
+        return ""
+    if not network.backbone.model.config.do_stable_layer_norm:
+        return "all layers"
+    return f"all layers, the last one {'before' if network.backbone.raw_end else 'after'} its normalisation"
 
 
-def _about(
-    published: Published, labels: tuple[str, ...], name: str, weights: Weights, licence: str | None, max_clip_s: float
-) -> dict[str, Any]:
+def _about(published: Published, name: str, weights: Weights, licence: str | None, max_clip_s: float) -> dict[str, Any]:
     """What ``bundle.json`` says, but for the network."""
     spec = Waveform().spec
-    n = len(labels)
+    labels, n = published.labels, len(published.labels)
     unfitted = Calibration("none", labels, (1.0,) * n, (0.0,) * n, {})
     facts = {
         "from": published.title,
@@ -257,7 +261,9 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
         "where transformers reads it whole.",
         "## What is in it",
         f"1 network ({about['weights']} weights), {n_parameters} parameters: `{facts['class']}` of transformers, "
-        f"revision `{facts['revision']}`, hash of its weights `{facts['weights']}`. It needs no other weights. Largest "
+        f"revision `{facts['revision']}`, hash of its weights `{facts['weights']}`. "
+        + (f"Weighted sum of {facts['sum']}. " if facts["sum"] else "")
+        + "It needs no other weights. Largest "
         f"difference of a logit: {facts['largest_difference']:.1e} between serkit and transformers, "
         f"{about['largest_difference']:.1e} between ONNX and torch. serkit {about['serkit']}.",
         "\n".join(words),
