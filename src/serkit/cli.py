@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from serkit import __version__
-from serkit.commands import ablation, adapt, answers, explain, findings, listen, lists, measure, serve, stages
+from serkit.commands import ablation, adapt, answers, explain, findings, imports, listen, lists, measure, serve, stages
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
@@ -45,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, ablation, findings, lists, answers, explain, measure, adapt, listen, serve):
+for group in (stages, ablation, findings, lists, answers, imports, explain, measure, adapt, listen, serve):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C

@@ -150,16 +150,18 @@ class Backbone(nn.Module):
 
     Args:
         model: of transformers. normalise: bring each clip to zero mean and unit variance, as its front end does.
+        raw_end: of all states, give the last layer's own output in place of the model's, which in networks with a
+            stable layer normalisation is that output normalised.
 
     Attributes:
         dim: width of a frame. window, hop: samples that a frame spans, and between frames.
         front: the convolutions. layers: the transformer layers, first to last.
     """
 
-    def __init__(self, model: Any, *, normalise: bool) -> None:
+    def __init__(self, model: Any, *, normalise: bool, raw_end: bool = False) -> None:
         super().__init__()
         config = model.config
-        self.model, self.normalise = model, normalise
+        self.model, self.normalise, self.raw_end = model, normalise, raw_end
         self.dim = int(config.hidden_size)
         self.window, self.hop = receptive_field(config.conv_kernel, config.conv_stride)
         self._kernels, self._strides = tuple(config.conv_kernel), tuple(config.conv_stride)
@@ -190,7 +192,8 @@ class Backbone(nn.Module):
     def states(self, samples: Tensor, lengths: Tensor, *, every: bool = True) -> tuple[list[Tensor], Tensor]:
         """Hidden states of some clips: what enters the first layer, then what each layer gives.
 
-        The last one is the model's own output, after its final normalisation, as in features with ``layer: all``.
+        The last one is the model's own output, after its final normalisation, as in features with ``layer: all``;
+        or before it, where ``raw_end`` says so.
 
         Args:
             samples: (batch, time) float, anything in the padding. lengths: (batch,) int64, at least 1.
@@ -213,7 +216,8 @@ class Backbone(nn.Module):
         mask = None if bool(real.all()) else real.long()
         found = self.model(samples, attention_mask=mask, output_hidden_states=every)
         below = list(found.hidden_states[:-1]) if every else []
-        return [*below, found.last_hidden_state], (lengths - self.window) // self.hop + 1
+        last = found.hidden_states[-1] if every and self.raw_end else found.last_hidden_state
+        return [*below, last], (lengths - self.window) // self.hop + 1
 
     def freeze_front(self) -> None:
         """Train the convolutions no further, and keep no graph of them."""

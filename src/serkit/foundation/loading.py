@@ -92,7 +92,8 @@ def front_end(name: str, folder: Path) -> Any:
     """
     with quiet():
         try:
-            return transformers_package(name).AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+            build = transformers_package(name).AutoFeatureExtractor.from_pretrained
+            return build(folder, local_files_only=True, trust_remote_code=False)
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise SerkitError(f"encoder '{name}': no front end can be read from {folder}: {reason}") from None

@@ -21,8 +21,8 @@ def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str]
         x: (batch, time, 1) samples, zeros in the padding. n: (batch,) int64 lengths.
 
     Returns:
-        What enters the first layer and what each layer gives, the last one normalised where the model does so, each
-        (batch, frames, dim); and their (batch, frames) mask.
+        What enters the first layer and what each layer gives, each (batch, frames, dim), as ``Backbone.states`` has
+        them; and their (batch, frames) mask.
 
     Raises:
         SerkitError: a variant of the architecture that has no form here.
@@ -31,6 +31,8 @@ def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str]
     model, config = backbone.model, backbone.model.config
     if {config.hidden_act, config.feat_extract_activation} != {"gelu"} or getattr(config, "conv_pos_batch_norm", False):
         raise SerkitError("no ONNX form of a backbone with activations other than gelu, or batch normalisation")
+    if getattr(config, "adapter_attn_dim", None) is not None:
+        raise SerkitError("no ONNX form of a backbone with adapters in its layers (adapter_attn_dim)")
     wave, n = _samples(graph, network, x, n)
     if backbone.normalise:
         wave = _standardised(graph, wave, n)
@@ -50,7 +52,10 @@ def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str]
         frames = graph.layer_norm(frames, projection.layer_norm)
     frames = graph.masked(graph.linear(frames, projection.projection), mask)
     frames = graph.add(frames, _position(graph, frames, model.encoder.pos_conv_embed.conv))
-    return _transformer(graph, frames, mask, model.encoder, stable=bool(config.do_stable_layer_norm)), mask
+    states = _transformer(graph, frames, mask, model.encoder, stable=bool(config.do_stable_layer_norm))
+    if config.do_stable_layer_norm and not backbone.raw_end:
+        states[-1] = graph.layer_norm(states[-1], model.encoder.layer_norm)
+    return states, mask
 
 
 def _samples(graph: Graph, network: Any, x: str, n: str) -> tuple[str, str]:
@@ -128,7 +133,7 @@ def _transformer(graph: Graph, frames: str, mask: str, encoder: Any, *, stable: 
             frames = graph.add(frames, _feed_forward(graph, frames, layer.feed_forward))
             frames = graph.layer_norm(frames, layer.final_layer_norm)
         states.append(frames)
-    return [*states[:-1], graph.layer_norm(frames, encoder.layer_norm)] if stable else states
+    return states
 
 
 def _feed_forward(graph: Graph, x: str, module: Any) -> str:

@@ -24,6 +24,7 @@ from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
 OWN = "table"  # a name that says nothing of which recordings they are
+NOT_KNOWN = "data that serkit does not know"  # of an imported bundle
 _KEPT_AS = 2  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
 
@@ -36,7 +37,7 @@ class Measured:
         report: its numbers. predictions: calibrated probabilities among the shared labels, and attributes.
         manifest: the rows that were measured. labels: those that the model and the rows share.
         left_out: number of rows by reason. failed: reason by id of recordings that could not be answered.
-        trained_on: corpora of these rows that the bundle says it was trained on.
+        trained_on: corpora of these rows that the bundle says it was trained on; of an imported one :data:`NOT_KNOWN`.
         condition: what was done to the recordings; ``None``: nothing. confidence: the mean over the rows.
         abstained: number of rows that are ``no_speech`` and ``unsure``. answered_by: number of rows by model id.
     """
@@ -192,6 +193,7 @@ def measured(
     sure = evaluation.decide(table, shown, split=_SPLIT).probabilities.max(axis=1)
     corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
     trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
+    trained = (NOT_KNOWN, *trained) if "imported" in bundle.head else trained
     taught = bundle.head.get("labelled", {})
     if taught.get("manifest") == manifest.fingerprint and any(taught.get("split", ALL) in (ALL, u.split) for u in rows):
         trained = (*trained, "these clips")

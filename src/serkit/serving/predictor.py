@@ -41,6 +41,10 @@ NARROW = (
     "than its card says; the model 'telephone' was also trained on calls"
 )
 SENT = "nothing above 4 kHz, as in calls: answered by the model '{name}', which was also trained on telephone calls"
+NOT_CALIBRATED = (
+    "imported model: its confidence is not calibrated, and serkit has not measured it; measure it on labelled "
+    "recordings (serkit measure), or correct it by them (serkit adapt --corpus)"
+)
 TEXT_UNREAD = "this model does not use text: the given text was ignored"
 NO_TEXT = "this model uses text and none was given: an empty text was used"
 
@@ -284,7 +288,8 @@ class Model(Classifier):
     def notes(self, text: str | None, sentences: Sequence[Turn], rate_hz: float = 0.0) -> tuple[str, ...]:
         """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
         call = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
-        found = (NARROW,) * call + (SENT.format(name=self.bundle.name),) * self._stands_in
+        raw = "imported" in self.bundle.head and self.bundle.correction is None
+        found = (NOT_CALIBRATED,) * raw + (NARROW,) * call + (SENT.format(name=self.bundle.name),) * self._stands_in
         if text is not None and not self.reads_text:
             return (*found, TEXT_UNREAD)
         return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found
