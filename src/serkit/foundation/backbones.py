@@ -162,10 +162,10 @@ def _changes(options: Mapping[str, Any], whisper: bool) -> dict[str, Any]:
     dropouts = ["attention_dropout", "activation_dropout"]
     if whisper:
         dropouts += ["dropout"]
-        changes: dict[str, Any] = {"encoder_layerdrop": float(options.get("layer_drop", 0.0))}
+        changes: dict[str, Any] = {"encoder_layerdrop": float(options.get("layer_drop") or 0.0)}
     else:
         dropouts += ["hidden_dropout", "feat_proj_dropout"]
-        changes = {"layerdrop": float(options.get("layer_drop", 0.0))}
+        changes = {"layerdrop": float(options.get("layer_drop") or 0.0)}
         changes |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}  # they draw outside of torch's generator
     if options.get("dropout") is not None:
         changes |= dict.fromkeys(dropouts, float(options["dropout"]))
