@@ -285,7 +285,8 @@ def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
             pytest.importorskip("transformers")
             if model.get("tuning") == "lora":
                 pytest.importorskip("peft", reason="the extra finetune is not installed")
-            model["backbone"] = f"{model['backbone'].split('/')[0]}/random"
+            wanted = model["backbone"] if isinstance(model["backbone"], dict) else {"name": model["backbone"]}
+            model["backbone"] = {**wanted, "name": f"{wanted['name'].split('/')[0]}/random"}
             if "frozen_layers" in model:
                 model["frozen_layers"] = min(model["frozen_layers"], 2)  # the tiny ones have two layers or four
         shape = (len(dims), settings.model, settings.losses, settings.balance)

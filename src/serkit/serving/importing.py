@@ -19,8 +19,8 @@ from serkit.encoders.waveform import Waveform
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation import classifiers
-from serkit.foundation.backbones import Backbone
 from serkit.foundation.classifiers import Loaded, Published
+from serkit.foundation.trainable import WaveBackbone
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.pipeline.inputs import WAVEFORM
 from serkit.reporting.text import listed
@@ -160,7 +160,7 @@ def network_of(loaded: Loaded, n_classes: int) -> SpeechBackbone:
     network = SpeechBackbone(
         dims={WAVEFORM: 1},
         n_classes=n_classes,
-        backbone=Backbone(loaded.body, normalise=bool(loaded.front.do_normalize), raw_end=raw_end),
+        backbone=WaveBackbone(loaded.body, normalise=bool(loaded.front.do_normalize), raw_end=raw_end),
         tuning="frozen",
         states="weighted" if weighted else "last",
         frame_layers=1,
