@@ -48,12 +48,14 @@ def test_it_says_how_it_is(service: Service, model: Model) -> None:
         {"by": "clip", "labels": ("anger", "fear", "sadness")},
         {"by": "segment", "text": "what was said"},
         {"by": "clip", "threshold": 0.3},
+        {"by": "segment", "coverage": 0.9, "labels": ("anger", "fear", "sadness")},
     ],
 )
 def test_the_numbers_are_those_of_predict(service: Service, model: Model, options: dict[str, Any]) -> None:
     asked = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in options.items()}
     found = service.result(TALK, **asked)
     assert found == expected(model, TALK, **options)
+    assert ("set" in found) == ("coverage" in found) == ("coverage" in options)
     assert (found["granularity"] == "clip") == (not found["segments"])
 
 
@@ -123,6 +125,9 @@ def test_several_files_are_answered_in_order_also_under_one_name(service: Servic
         ({"by": "turn", "turns": json.dumps([{"start_s": 0, "end_s": 1e6}] * 500)}, "are their times in seconds?"),
         ({"threshold": "2"}, "threshold: Input should be less than or equal to 1"),
         ({"threshold": "0.999"}, "no confidence reached that precision"),
+        ({"coverage": "90"}, "coverage: Input should be less than 1"),
+        ({"coverage": "0.9999"}, "coverage 0.9999 takes 9999 held-out clips or more"),
+        ({"coverage": "0.9", "by": "channel"}, "by 'channel' answers for several speakers"),
         ({"timeline": "perhaps"}, "timeline: Input should be a valid boolean"),
         ({"by": "window", "window_s": "1", "hop_s": "2"}, "hop"),
     ],
@@ -225,7 +230,7 @@ def test_openapi_has_examples_and_all_endpoints(service: Service) -> None:
     PredictAnswer.model_validate(schemas["PredictAnswer"]["example"])
     JobAnswer.model_validate(schemas["JobAnswer"]["example"])
     names = {p["name"] for p in found["paths"]["/v1/predict"]["post"]["parameters"]}
-    assert names == {"timeline", "by", "labels", "threshold", "text", "window_s", "hop_s"}
+    assert names == {"timeline", "by", "labels", "threshold", "coverage", "text", "window_s", "hop_s"}
     assert service.client.get("/docs").status_code == 200
 
 
