@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from serkit.conformal import covered, least_probability, members, ranked
+from serkit.conformal import covered, crossed, least_probability, members, ranked
 from serkit.errors import SerkitError
 from serkit.probabilities import softmax
+from serkit.reporting.sets import sets_table
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 
@@ -122,3 +123,31 @@ def test_what_sets_are_worth_is_counted() -> None:
     assert found.by_speaker == {"mean": 0.75, "low": 0.5}
     assert found.to_row()["held"]["value"] == 0.75
     assert covered(0.8, inside, np.array([0, 1, 1, 0]), "abc", [None] * 4, draws=50).by_speaker == {}
+
+
+def test_a_card_is_measured_on_speakers_that_the_cut_does_not_know() -> None:
+    p, truth = clips(400, 5)
+    speakers = [f"s{k % 8}" for k in range(400)]
+    rows = crossed(p, truth, "abcde", speakers)
+    assert [row["coverage"] for row in rows] == [0.8, 0.9, 0.95]
+    assert all(row["measured"] == "cross-validated by speaker, 5 folds" for row in rows)
+    for row in rows:
+        assert row["held"]["value"] == pytest.approx(row["coverage"], abs=0.05)
+    assert rows[0]["size"]["value"] < rows[1]["size"]["value"] < rows[2]["size"]["value"]
+    text = sets_table(rows)
+    assert f"| 0.9 | {rows[1]['held']['value']:.3f} | " in text
+    low = min(rows[1]["by_class"].items(), key=lambda item: item[1]["held"])
+    assert (
+        f"| {rows[1]['size']['value']:.2f} | {low[0]} {low[1]['held']:.2f} | {rows[1]['by_speaker']['low']:.2f} |"
+        in text
+    )
+    assert sets_table(crossed(p, truth, "abcde", [None] * 400)).count("| unknown |") == 3
+
+
+def test_a_card_leaves_out_what_its_clips_do_not_suffice_for() -> None:
+    p, truth = clips(24, 6)
+    assert crossed(p, truth, "abcde", [None] * 24) == [], "19 clips are left to measure on"
+    p, truth = clips(30, 6)
+    assert [row["coverage"] for row in crossed(p, truth, "abcde", [None] * 30)] == [0.8, 0.9, 0.95]
+    assert crossed(p, np.zeros(30, dtype=int), "abcde", [None] * 30) == []
+    assert crossed(p[:5], np.arange(5), "abcde", [None] * 5) == []

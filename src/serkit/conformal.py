@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from serkit.bootstrap import clusters, percentile_interval, resampled_means
-from serkit.calibration import LEAST_ROWS
+from serkit.calibration import LEAST_ROWS, fold_unit
+from serkit.combining import speaker_folds
 from serkit.errors import SerkitError
 from serkit.predictions import Metric
 
+COVERAGES = (0.8, 0.9, 0.95)  # that a model card has
 LOW_SPEAKERS = 0.1  # share of the speakers whose sets hold the true class least often, looked at apart
 
 
@@ -148,3 +150,38 @@ def covered(
         n_low = math.ceil(LOW_SPEAKERS * len(shares))
         by_speaker = {"mean": float(shares.mean()), "low": float(shares[:n_low].mean())}
     return Covered(coverage, held, size, float((sizes == 1).mean()), by_class, by_speaker)
+
+
+def crossed(
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    labels: Sequence[str],
+    speakers: Sequence[str | None],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """What sets are worth at :data:`COVERAGES`, each clip's by a cut that was measured on clips of other speakers.
+
+    Args:
+        probabilities: (rows, classes) of held-out clips. truth: (rows,) integer classes. labels: class order.
+        speakers: (rows,) who speaks. folds, seed: how speakers are divided.
+
+    Returns:
+        A JSON-able row of :class:`Covered` with ``measured`` for each coverage that the clips suffice for.
+    """
+    if len(np.unique(truth)) < 2 or int(np.bincount(truth).max()) < 2:
+        return []
+    fold = speaker_folds(truth, speakers, folds, seed)
+    measured = f"cross-validated by {fold_unit(speakers)}, {len(np.unique(fold))} folds"
+    found = []
+    for coverage in COVERAGES:
+        inside = np.zeros(probabilities.shape, dtype=bool)
+        try:
+            for k in np.unique(fold):
+                cut = least_probability(coverage, probabilities[fold != k], truth[fold != k])
+                inside[fold == k] = members(probabilities[fold == k], cut)
+        except SerkitError:  # too few clips
+            continue
+        found.append({**covered(coverage, inside, truth, labels, speakers, seed=seed).to_row(), "measured": measured})
+    return found

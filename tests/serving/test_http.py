@@ -195,6 +195,15 @@ def test_a_job_is_answered_later(service: Service, model: Model) -> None:
     assert service.client.delete(url).status_code == 404
 
 
+def test_a_job_has_sets_only_if_a_coverage_was_asked_for(service: Service, model: Model) -> None:
+    begun = service.client.post("/v1/jobs?coverage=0.9", files={"file": ("a.wav", TALK)})
+    [found] = wait_for(service, begun.headers["location"])["results"]
+    assert found == expected(model, TALK, by="clip", coverage=0.9)
+    assert found["set"][0] == found["label"]
+    plain = service.client.post("/v1/jobs", files={"file": ("a.wav", TALK)})
+    assert not {"set", "coverage"} & set(wait_for(service, plain.headers["location"])["results"][0])
+
+
 def test_a_job_that_cannot_be_answered_says_why(service: Service) -> None:
     begun = service.client.post("/v1/jobs", files={"file": ("a.wav", b"no sound at all")})
     done = wait_for(service, begun.headers["location"])

@@ -18,6 +18,7 @@ from serkit import audio, cli, conformal
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError, Stopped
 from serkit.progress import Meter, Progress
+from serkit.reporting.sets import sets_table
 from serkit.serving import adapting, labelled, measuring
 from serkit.serving.bundle import Bundle, open_bundle
 from serkit.serving.correction import Correction
@@ -76,6 +77,9 @@ def test_sets_are_of_its_own_clips(bundle: Bundle) -> None:
     assert len(truth) == CLIPS
     found = Thresholds(bundle)
     assert found.in_set_from(bundle.labels, 0.9) == pytest.approx(conformal.least_probability(0.9, p, truth), abs=1e-6)
+    sets = bundle.head["sets"]
+    assert [row["coverage"] for row in sets] == [0.8, 0.9, 0.95]
+    assert sets_table(sets) in bundle.text("card.md")
     with pytest.raises(SerkitError, match=f"takes 999 held-out clips or more, and there are {CLIPS}"):
         found.in_set_from(bundle.labels, 0.999)
 
