@@ -23,6 +23,7 @@ from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, GivenCutter, Piece, S
 from serkit.serving.resampling import to_16k
 from serkit.serving.results import BYS, By, Decision, Prediction, Segment
 from serkit.serving.speakers import sum_up
+from serkit.serving.thresholds import LONG_SET
 from serkit.serving.timeline import Hysteresis, Turn, check_words, completed, speaker_at, text_at
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ TWO_VOICES = (
     "the two channels hold different voices, like a call with one side on each, and this answer is for both mixed: "
     "to have each answered separately, divide by channel: on the page under Options, --by channel, or by=channel in a "
     "request"
-)
-LONG_SET = (
-    "the recording is longer than {longest:g} s, so its answer is the mean over its parts; the coverage of such a set "
-    "was not measured"
 )
 
 
@@ -107,10 +104,7 @@ class StreamSettings:
         if self.by == "channel" and self.turns:
             raise SerkitError("by 'channel' takes no turns of a diarisation: its speakers are the channels")
         if self.by == "channel" and self.coverage is not None:
-            raise SerkitError(
-                "by 'channel' answers for several speakers, and a coverage is of the answer for one: leave one of them "
-                "out, or predict each channel as a file of its own"
-            )
+            raise SerkitError("by 'channel' answers for several speakers, a coverage for one: leave one of them out")
         if self.partial_s is not None and not self.partial_s > 0:
             raise SerkitError(f"partial_s {self.partial_s}: expected a time above 0, or None")
 

@@ -11,6 +11,11 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.probabilities import restricted
 from serkit.serving.bundle import Bundle
 
+LONG_SET = (
+    "the recording is longer than {longest:g} s, so its answer is the mean over its parts; the coverage of such a set "
+    "was not measured"
+)
+
 
 class Thresholds:
     """Cuts of a bundle, each measured once.
