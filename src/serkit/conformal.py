@@ -50,7 +50,10 @@ def least_probability(coverage: float, probabilities: np.ndarray, truth: np.ndar
     refuse_coverage(coverage)
     n = len(truth)
     if n < LEAST_ROWS:
-        raise SerkitError(f"coverage {coverage:g}: {n} held-out clips, and {LEAST_ROWS} or more are needed")
+        raise SerkitError(
+            f"coverage {coverage:g}: {n} held-out clips, and {LEAST_ROWS} or more are needed; leave it out, or adapt "
+            "the model to labelled clips (serkit adapt --corpus)"
+        )
     k = math.ceil(round((n + 1) * coverage, 9))
     if k > n:
         raise SerkitError(
