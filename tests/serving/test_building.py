@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -96,6 +97,11 @@ def test_smaller_weights_answer_nearly_the_same(finished: Path, tmp_path: Path, 
     assert head["largest_difference"] == small.difference > full.difference
 
 
+def made_sets(bundle: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["sets"]
+    return found
+
+
 def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path) -> None:
     made = build(Run(finished), tmp_path / "b", licence="CC BY-NC-SA 4.0", notes="Measured elsewhere, too.")
     text = (made.path / "card.md").read_text(encoding="utf-8")
@@ -112,6 +118,10 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     circles = [e for e in drawn.iter() if e.tag.endswith("circle")]
     assert len(circles) >= len(diagram) > 0
     assert "](reliability.svg)" in text
+    [row] = [row for row in made_sets(made.path) if row["coverage"] == 0.9]
+    assert row["held"]["n"] == 60
+    assert f"| 0.9 | {row['held']['value']:.3f} | {row['held']['low']:.3f} to" in text
+    assert "\n## Sets of classes\n" in text
     assert "\n## Notes\n\nMeasured elsewhere, too.\n" in text
     assert "CC BY-NC-SA 4.0" in (made.path / "LICENCE.md").read_text(encoding="utf-8")
     about = json.loads((made.path / "bundle.json").read_text(encoding="utf-8"))

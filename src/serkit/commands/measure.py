@@ -43,6 +43,10 @@ def measure(
     ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test or all of the recordings.")] = "all",
     labels: Annotated[str | None, typer.Option(help="Measure on these labels only, comma-separated.")] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Also measure the sets of serkit predict --coverage: how often they hold the true class."),
+    ] = None,
     protocol: Protocol = None,
     option: Option = None,
     calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
@@ -75,8 +79,8 @@ def measure(
     keep = None if out is None else made_folder(out) / "answers.jsonl"
     with Ticker() as ticker, nullcontext() if keep is None else resumable():
         ask = partial(
-            measuring.measure_under, manifest=manifest, conditions=conditions, split=split, labels=chosen, calls=calls,
-            jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep,
+            measuring.measure_under, manifest=manifest, conditions=conditions, split=split, labels=chosen,
+            coverage=coverage, calls=calls, jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep,
         )  # fmt: skip
         found = [ask(one) for one in models]
         for one in found:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from serkit import comparison, evaluation
+from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
@@ -20,6 +21,7 @@ from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.resuming import KeptAnswers
+from serkit.serving.thresholds import Thresholds
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
@@ -40,6 +42,7 @@ class Measured:
         trained_on: corpora of these rows that the bundle says it was trained on; of an imported one :data:`NOT_KNOWN`.
         condition: what was done to the recordings; ``None``: nothing. confidence: the mean over the rows.
         abstained: number of rows that are ``no_speech`` and ``unsure``. answered_by: number of rows by model id.
+        sets: how often the sets of classes hold the true one; ``None`` where no coverage was asked for.
     """
 
     report: Report
@@ -53,6 +56,7 @@ class Measured:
     confidence: float
     abstained: Mapping[str, int]
     answered_by: Mapping[str, int]
+    sets: Covered | None = None
 
     @property
     def file_name(self) -> str:
@@ -66,10 +70,11 @@ class Measured:
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row: the report, the labels, what was left out, and how sure the answers are."""
+        sets = {} if self.sets is None else {"sets": self.sets.to_row()}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
             "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
-            "answered_by": dict(self.answered_by),
+            "answered_by": dict(self.answered_by), **sets,
         }  # fmt: skip
 
 
@@ -85,6 +90,7 @@ def measure_under(
     *,
     split: str = ALL,
     labels: Sequence[str] | None = None,
+    coverage: float | None = None,
     calls: str = "auto",
     jobs: int = 1,
     draws: int = 1000,
@@ -102,6 +108,7 @@ def measure_under(
         source, calls: the bundle, see :func:`serkit.serving.predictor.load`. manifest: labelled recordings.
         conditions: what else is done to the recordings, see :func:`serkit.serving.conditions.parse`.
         split: which rows; ``all`` by default. labels: only these classes. jobs: processes; 0 is one per core.
+        coverage: of the sets to measure; ``None``: none.
         draws: bootstrap resamples. seed: of these, and of what is random in conditions.
         progress: is told how many recordings are answered, each once for every condition.
         keep: file that keeps each answer (JSONL); recordings that are in it, unchanged, are not asked again.
@@ -110,11 +117,14 @@ def measure_under(
         The recordings as they are, then under each condition.
 
     Raises:
-        SerkitError: an unknown label or split, fewer than two shared labels, or no recording that can be answered.
+        SerkitError: an unknown label or split, fewer than two shared labels, no recording that can be answered, or too
+            few held-out clips for a coverage.
     """
     bundle = open_bundle(source)
     rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
     companion = for_calls(bundle, source, calls)
+    asking = [one for one in (bundle, companion) if one is not None and coverage is not None]
+    least = {_model_id(one): Thresholds(one).in_set_from(shared, coverage or 0.0) for one in asking}
     question = [_KEPT_AS, bundle.fingerprint, None if companion is None else companion.fingerprint]
     asked = (None, *conditions)
     tasks = [
@@ -142,6 +152,8 @@ def measure_under(
             table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
             condition=condition, answers=answers,
         )  # fmt: skip
+        if coverage is not None:
+            one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
         found.append(one)
         told.advance()
     return tuple(found)
@@ -205,13 +217,26 @@ def measured(
     )  # fmt: skip
 
 
+def _sets(one: Measured, coverage: float, least: Sequence[float], draws: int, seed: int) -> Covered:
+    """How often sets hold the true class, each made from its own (rows,) least probability."""
+    truth = np.array([one.labels.index(str(u.emotion)) for u in one.manifest])
+    inside = members(one.predictions.scores, np.array(least)[:, None])
+    speakers = [u.speaker for u in one.manifest]
+    return covered(coverage, inside, truth, one.labels, speakers, draws=draws, seed=seed)
+
+
+def _model_id(bundle: Bundle) -> str:
+    """As :class:`serkit.serving.predictor.Model` has it."""
+    return f"{bundle.name}@{bundle.fingerprint[:12]}"
+
+
 def _table(bundle: Bundle, where: str, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
     """(rows, labels + attributes) answers as predictions of the bundle."""
     attributes = None
     if bundle.attributes:
         attributes = np.full((len(ids), len(ATTRIBUTES)), np.nan)
         attributes[:, [ATTRIBUTES.index(name) for name in bundle.attributes]] = values[:, len(labels) :]
-    name = f"{bundle.name}@{bundle.fingerprint[:12]}"
+    name = _model_id(bundle)
     seen, scores = np.zeros(len(ids), dtype=bool), values[:, : len(labels)]
     return Predictions(name + where, labels, "prob", tuple(ids), (name,) * len(ids), seen, scores, attributes)
 
@@ -261,12 +286,26 @@ def lines(measured: Measured) -> list[str]:
     found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]
     unsure, silent = (measured.abstained[reason] for reason in ("unsure", "no_speech"))
     found.append(f"  confidence   {measured.confidence:.3f} on average; {unsure} unsure, {silent} no_speech")
+    found += [] if measured.sets is None else _set_lines(measured.sets)
     found += [
         "  by class     " + ", ".join(f"{k} {v['recall']:.2f}" for k, v in report.per_class.items()) + " (recall)"
     ]
     for field, values in report.slices.items():
         part = "; ".join(f"{value} {m['uar'].value:.3f} (n = {m['uar'].n})" for value, m in values.items())
         found.append(f"  by {field}: UAR {part}")
+    return found
+
+
+def _set_lines(sets: Covered) -> list[str]:
+    """What sets are worth, as text."""
+    found = [
+        f"  sets at {sets.coverage:g}: the share that holds the true class is {_number(sets.held)}",
+        f"    {sets.size.value:.2f} classes in a set on average; {sets.alone:.0%} of the sets have one class",
+        "    share by class: " + ", ".join(f"{k} {v['held']:.2f}" for k, v in sets.by_class.items()),
+    ]
+    if sets.by_speaker:
+        mean, low = sets.by_speaker["mean"], sets.by_speaker["low"]
+        found.append(f"    share by speaker: {mean:.2f} on average, {low:.2f} for the tenth with the lowest shares")
     return found
 
 

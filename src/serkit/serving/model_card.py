@@ -20,6 +20,7 @@ from serkit.readers import card
 from serkit.recipe import Recipe
 from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
+from serkit.reporting.sets import sets_table
 from serkit.reporting.svg import Figure
 from serkit.reporting.text import count, listed, voices
 from serkit.serving.bundle import own_modules
@@ -66,6 +67,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
         _classes(report, system, run),
         "## Calibration",
         _sureness(about),
+        *(["## Sets of classes", sets_table(about["sets"])] if about["sets"] else []),
         *(["## Notes", notes.strip()] if notes.strip() else []),
         "## Known failures",
         _failures(report, about, run),
