@@ -34,7 +34,7 @@ _ORDER = """
     tensors layers layer_weights models losses loss_sum networks
     schedules examples sampling objective scoring fitting training
     bootstrap combining pooling fitted_models stacking calibration raters concordance groupings evaluation
-    comparison gaps
+    comparison exchanges gaps
     reporting listing pipeline serving console commands cli __main__
 """
 ORDER = tuple(_ORDER.split())

@@ -19,6 +19,7 @@ from serkit import metrics
 from serkit.bootstrap import clusters, percentile_interval, resample, unit_sums
 from serkit.comparison import POWER_80, holm
 from serkit.evaluation import Decisions
+from serkit.exchanges import Members, f1s, p_values, recalls
 from serkit.groupings import UNKNOWN, Grouping, groupings
 from serkit.settings import Group
 
@@ -26,7 +27,6 @@ COMPARED = ("uar", "macro_f1")
 LEAST_SPEAKERS = 5  # a group below one of these is shown, and left out of gaps
 LEAST_CLIPS = 30
 LEAST_OF_CLASS = 10  # clips of a class in a group, for its recall to be compared
-_ROOM = 4_000_000  # numbers of one chunk of a permutation
 Values = Callable[[np.ndarray], np.ndarray]  # (..., groups, classes, classes) counts → (..., groups) numbers
 
 
@@ -37,8 +37,8 @@ class Gap:
     Attributes:
         values: the number of each group that was compared. highest, lowest: the groups that are farthest apart.
         difference: of these two. low, high: its 95 % bootstrap interval, of these two groups also where there are more.
-        p: share of permutations whose largest difference between any two groups is at least as large, one added to
-            both; ``None`` of a number that is not tested.
+        p: of exchanges of members between the groups (:func:`serkit.exchanges.p_values`); ``None`` of a number that
+            is not tested.
         p_holm: ``p`` adjusted for the groupings (UAR, Macro-F1) or for the classes of one grouping (recall).
         detectable: the smallest true difference that would be found (80 % power, two-sided 5 %) with this spread.
     """
@@ -52,11 +52,6 @@ class Gap:
     p: float | None
     p_holm: float | None
     detectable: float
-
-    @property
-    def is_found(self) -> bool:
-        """Whether the interval leaves out 0 and the adjusted p is below 0.05."""
-        return self.p_holm is not None and self.p_holm < 0.05 and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -189,19 +184,20 @@ class _Sets:
         n, c = len(self.names), len(self.counted)
         whole = np.bincount(self.index * c * c + self._kinds, minlength=n * c * c).reshape(n, c, c)
         drawn = self._drawn(draws, rng)
-        permuted = self._permuted(draws, rng)
         support = whole.sum(axis=2)
-        compared = support >= LEAST_OF_CLASS
-        everyone = np.ones(n, dtype=bool)
-        labels = {int(k): self.rows.labels[k] for k in np.flatnonzero(self.counted)}
+        compared, everyone = support >= LEAST_OF_CLASS, np.ones(n, dtype=bool)
+        places = np.flatnonzero(self.counted)
+        labels = {int(k): self.rows.labels[k] for k in places}
+        single = {k: recalls(np.array([k]), c, compared[:, k]) for k in labels if compared[:, k].sum() > 1}
+        tested = {"uar": recalls(places, c, everyone), "macro_f1": f1s(places, c, everyone)}
+        p = p_values(self._members(), {**tested, **{f"recall {k}": r for k, r in single.items()}}, draws=draws, rng=rng)
         recall = {
-            label: self._gap(partial(_recall, k), whole, drawn, permuted, compared[:, k])
-            for k, label in labels.items()
-            if compared[:, k].sum() > 1
+            labels[k]: self._gap(partial(_recall, k), whole, drawn, r.among, p[f"recall {k}"])
+            for k, r in single.items()
         }
-        share = {label: self._gap(partial(_share, k), whole, drawn, None, everyone) for k, label in labels.items()}
+        share = {label: self._gap(partial(_share, k), whole, drawn, everyone, None) for k, label in labels.items()}
         averages = {
-            name: self._gap(partial(_average, name, self.counted, whole), whole, drawn, permuted, everyone)
+            name: self._gap(partial(_average, name, self.counted, whole), whole, drawn, everyone, p[name])
             for name in COMPARED
         }
         shares = support / support.sum(axis=1, keepdims=True)
@@ -211,10 +207,8 @@ class _Sets:
             classes=tuple(labels.values()), metrics=averages, recall=_adjusted(recall), share=share, truth=truth,
         )  # fmt: skip
 
-    def _gap(
-        self, number: Values, whole: np.ndarray, drawn: np.ndarray, permuted: np.ndarray | None, among: np.ndarray
-    ) -> Gap:
-        """The gap in one number between (groups,) bool ``among``; its p is ``None`` without permutations."""
+    def _gap(self, number: Values, whole: np.ndarray, drawn: np.ndarray, among: np.ndarray, p: float | None) -> Gap:
+        """The gap in one number between (groups,) bool ``among``."""
         places = np.flatnonzero(among)
         values = number(whole)
         order = places[np.argsort(-values[places], kind="stable")]
@@ -224,12 +218,6 @@ class _Sets:
         differences = found[:, highest] - found[:, lowest]
         known = differences[np.isfinite(differences)]  # a draw can lose a class of a group, few draws all of them
         known = known if len(known) else np.array([difference])
-        p = None
-        if permuted is not None:
-            null = number(permuted)[:, places]
-            there = np.isfinite(null)
-            spans = np.where(there, null, -np.inf).max(axis=1) - np.where(there, null, np.inf).min(axis=1)
-            p = float(((spans >= difference - 1e-12).sum() + 1) / (len(spans) + 1))
         return Gap(
             {self.names[k]: float(values[k]) for k in places}, self.names[highest], self.names[lowest], difference,
             *percentile_interval(known), p, None, POWER_80 * float(known.std()),
@@ -251,20 +239,19 @@ class _Sets:
             found[:, used] = resample(unit_sums(np.eye(len(used)), units, kind.reshape(-1)), draws, rng)
         return found.reshape(draws, n, c, c)
 
-    def _permuted(self, draws: int, rng: np.random.Generator) -> np.ndarray:
-        """(draws, groups, classes, classes): counts after speakers, or clips within speakers, changed groups."""
-        n, c = len(self.names), len(self.counted)
-        alone = [f"clip {k}" for k in range(len(self.index))]
-        who = [alone[k] if s is None else f"speaker {s}" for k, s in enumerate(self.rows.speakers)]
+    def _members(self) -> Members:
+        """What changes groups in the test: speakers, or the clips of one speaker and class among themselves."""
+        c = len(self.counted)
+        who = [f"clip {k}" if s is None else f"speaker {s}" for k, s in enumerate(self.rows.speakers)]
         _, who_of = np.unique(who, return_inverse=True)
         if self.within:
-            sums, group = np.eye(c * c)[self._kinds], self.index
             block = who_of * c + self.rows.truth
-        else:
-            parts, part_of = np.unique(np.column_stack([who_of, self.index]), axis=0, return_inverse=True)
-            sums, group, block = np.zeros((len(parts), c * c)), parts[:, 1], np.zeros(len(parts), dtype=np.int64)
-            np.add.at(sums, (part_of.reshape(-1), self._kinds), 1.0)
-        return _shuffled(sums, group, block, n, draws, rng).reshape(draws, n, c, c)
+            return Members(np.eye(c * c)[self._kinds], self.index, block, len(self.names), in_errors=False)
+        parts, part_of = np.unique(np.column_stack([who_of, self.index]), axis=0, return_inverse=True)
+        counts = np.zeros((len(parts), c * c))
+        np.add.at(counts, (part_of.reshape(-1), self._kinds), 1.0)
+        known = any(s is not None for s in self.rows.speakers)
+        return Members(counts, parts[:, 1], np.zeros(len(parts), dtype=np.int64), len(self.names), in_errors=known)
 
     @property
     def _moved(self) -> str:
@@ -279,29 +266,6 @@ class _Sets:
             return clusters(who).interval(draws).replace("% ", "% paired ", 1)
         sides = [clusters([who[r] for r in np.flatnonzero(self.index == g)]) for g in range(len(self.names))]
         return min(sides, key=lambda units: units.speakers).interval(draws) + " in the smallest group"
-
-
-def _shuffled(
-    sums: np.ndarray, group: np.ndarray, block: np.ndarray, n: int, draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Sums by group after the items of each block changed groups among themselves.
-
-    Args:
-        sums: (items, columns). group: (items,) below ``n``. block: (items,) integers.
-
-    Returns:
-        (draws, n, columns) float64.
-    """
-    order = np.argsort(block, kind="stable")
-    sums, group, block = sums[order], group[order], np.unique(block[order], return_inverse=True)[1].reshape(-1)
-    found = np.empty((draws, n, sums.shape[1]))
-    step = max(1, _ROOM // max(len(block), 1))
-    for start in range(0, draws, step):
-        size = min(step, draws - start)
-        moved = group[np.argsort(block + rng.random((size, len(block))), axis=1)]
-        for g in range(n):
-            found[start : start + size, g] = (moved == g).astype(np.float64) @ sums
-    return found
 
 
 def _recall(k: int, counts: np.ndarray) -> np.ndarray:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from serkit.reporting.text import between, count, finite, listed, number, p_value, signed, spaced
+from serkit.reporting.verdict import LEVEL
 
-LEVEL = 0.05
 MANY = 7  # groups are not named one by one
 METHOD = (
     "A group with few clips or speakers is shown, marked, and not compared.",
     "UAR and recall are taken within the true emotion: they do not depend on how frequent each emotion is in a group. "
     "Macro-F1 and the share of answers do. If a group has other emotions than another, compare UAR.",
-    "Intervals are by speaker. p counts how often a gap between random groups is at least as large (a permutation "
+    "Intervals are by speaker. p is the share of random groups with a gap at least as large (a permutation "
     "test); p Holm is adjusted for all the columns, or for all the classes of one column.",
     "A gap is called larger than chance if its interval leaves out zero and p Holm is below 0.05; otherwise it is "
     "open. Open is not the same as no gap: see detectable.",
@@ -52,6 +52,12 @@ def gap_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) and finite(found.get("difference")) is not None else {}
 
 
+def _ends(gap: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The groups with the highest and the lowest number, and these numbers."""
+    values = gap.get("values") or {}
+    return [(group_name(str(gap.get(k))), values.get(gap.get(k))) for k in ("highest", "lowest")]
+
+
 def sentences(row: Mapping[str, Any]) -> list[str]:
     """What the gaps of one column say, a sentence or two each: UAR, the classes, and what was not compared.
 
@@ -60,13 +66,12 @@ def sentences(row: Mapping[str, Any]) -> list[str]:
     """
     lines, gap = [], gap_of(row, "uar")
     if gap:
-        high, low = (group_name(str(gap[k])) for k in ("highest", "lowest"))
-        values = gap.get("values") or {}
-        first = f"Of {len(values)} groups, these are farthest apart: " if len(values) > 2 else ""
+        (high, most), (low, least) = _ends(gap)
+        n = len(gap.get("values") or {})
+        first = f"Of {n} groups, these are farthest apart: " if n > 2 else ""
         lines.append(
             f"{first}UAR is {number(gap['difference'])} {between(gap.get('low'), gap.get('high'), signed)} higher for "
-            f"{high} ({number(values.get(gap['highest']))}) than for {low} ({number(values.get(gap['lowest']))}). "
-            f"{_verdict(gap)}"
+            f"{high} ({number(most)}) than for {low} ({number(least)}). {_verdict(gap)}"
         )
         lines += _classes(row)
     elif row.get("note"):
@@ -91,13 +96,13 @@ def gap_lines(row: Mapping[str, Any]) -> list[str]:
     """The same for a console, in a line or two."""
     gap, lines = gap_of(row, "uar"), []
     if gap:
-        high, low = (group_name(str(gap[k])) for k in ("highest", "lowest"))
+        (high, _), (low, _) = _ends(gap)
         lines.append(
             f"gap {number(gap['difference'])} {between(gap.get('low'), gap.get('high'))} ({high} minus {low}), p Holm "
             f"{p_value(gap.get('p_holm'))}: {outcome(gap)}, detectable "
             f"{number(gap.get('detectable'))}; {row.get('interval')}"
         )
-        lines += [line for line in _classes(row) if is_class_found(row)]
+        lines += _classes(row) if any(is_found(g) for g in (row.get("recall") or {}).values()) else []
     elif row.get("note"):
         lines.append(f"no gap: {row['note']}")
     if missing := row.get("missing"):
@@ -105,11 +110,6 @@ def gap_lines(row: Mapping[str, Any]) -> list[str]:
     if left := left_out(row):
         lines.append(f"not compared: {left}")
     return lines
-
-
-def is_class_found(row: Mapping[str, Any]) -> bool:
-    """Whether the recall of some class differs between the groups."""
-    return any(is_found(gap) for gap in (row.get("recall") or {}).values())
 
 
 def _verdict(gap: Mapping[str, Any]) -> str:
@@ -125,20 +125,19 @@ def _verdict(gap: Mapping[str, Any]) -> str:
 def _classes(row: Mapping[str, Any]) -> list[str]:
     """One sentence on the recall of the classes."""
     recall = {k: gap for k, gap in (row.get("recall") or {}).items() if isinstance(gap, dict)}
-    found = [
-        f"{label}: {group_name(str(gap['highest']))} {number(gap['values'][gap['highest']], 2)}, "
-        f"{group_name(str(gap['lowest']))} {number(gap['values'][gap['lowest']], 2)} "
-        f"(gap {between(gap.get('low'), gap.get('high'), lambda v: signed(v, 2))}, p Holm {p_value(gap.get('p_holm'))})"
-        for label, gap in recall.items()
-        if is_found(gap)
-    ]
+    found = []
+    for label, gap in recall.items():
+        if is_found(gap):
+            (high, most), (low, least) = _ends(gap)
+            interval = between(gap.get("low"), gap.get("high"), lambda value: signed(value, 2))
+            found.append(
+                f"{label}: {high} {number(most, 2)}, {low} {number(least, 2)} (gap {interval}, p Holm "
+                f"{p_value(gap.get('p_holm'))})"
+            )
     if found:
         return [f"Recall differs more than chance explains: {'; '.join(found)}."]
-    return (
-        [f"In the recall of single classes, every gap is open ({count(len(recall), 'class')} tested)."]
-        if recall
-        else []
-    )
+    n = count(len(recall), "class")
+    return [f"In the recall of single classes, every gap is open ({n} tested)."] if recall else []
 
 
 def title(column: str) -> str:
