@@ -111,6 +111,10 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     uar = report["systems"]["stack"]["test"]["uar"]
     assert f"| test | all | UAR | {uar['value']:.3f} | {uar['low']:.3f} to {uar['high']:.3f}" in text
     assert "Toy speech of serkit" in text
+    women = report["details"]["stack"]["test"]["slices"]["gender"]["female"]["uar"]
+    [line] = re.findall(r"^- UAR by gender: .*$", text, re.MULTILINE)
+    assert f"female {women['value']:.3f} ({women['low']:.3f} to {women['high']:.3f}; {women['n']} clips, " in line
+    assert re.search(r"Not compared: female \(\d+ clips?, fewer than 30\) and male \(", line)
     assert "acted or generated" in text
     diagram = re.findall(r"^(0\.\d\d) to \d\.\d\d +(\d\.\d\d) +(\d+)  [·|o-]{41}$", text, re.MULTILINE)
     assert sum(int(n) for _, _, n in diagram) == 60

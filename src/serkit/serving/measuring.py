@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from serkit import comparison, evaluation
+from serkit import comparison, evaluation, gaps, groupings
 from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
 from serkit.progress import Meter, ProgressCallback
+from serkit.reporting.group_words import gap_lines
 from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.resuming import KeptAnswers
 from serkit.serving.thresholds import Thresholds
+from serkit.settings import Group
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
@@ -42,6 +44,7 @@ class Measured:
         trained_on: corpora of these rows that the bundle says it was trained on; of an imported one :data:`NOT_KNOWN`.
         condition: what was done to the recordings; ``None``: nothing. confidence: the mean over the rows.
         abstained: number of rows that are ``no_speech`` and ``unsure``. answered_by: number of rows by model id.
+        gaps: between the groups of each column (:func:`serkit.gaps.gaps`).
         sets: how often the sets of classes hold the true one; ``None`` where no coverage was asked for.
     """
 
@@ -56,6 +59,7 @@ class Measured:
     confidence: float
     abstained: Mapping[str, int]
     answered_by: Mapping[str, int]
+    gaps: Mapping[str, gaps.Gaps]
     sets: Covered | None = None
 
     @property
@@ -69,12 +73,12 @@ class Measured:
         return f"{system}.{short}"
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row: the report, the labels, what was left out, and how sure the answers are."""
+        """As a JSON-able row: the report, gaps, the labels, what was left out, and how sure the answers are."""
         sets = {} if self.sets is None else {"sets": self.sets.to_row()}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
             "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
-            "answered_by": dict(self.answered_by), **sets,
+            "answered_by": dict(self.answered_by), "gaps": {k: one.to_row() for k, one in self.gaps.items()}, **sets,
         }  # fmt: skip
 
 
@@ -97,6 +101,7 @@ def measure_under(
     seed: int = 0,
     progress: ProgressCallback | None = None,
     keep: Path | None = None,
+    groups: Sequence[Group] = (),
 ) -> tuple[Measured, ...]:
     """Ask a bundle for every labelled recording, as it is and under each condition, and measure the answers.
 
@@ -112,16 +117,18 @@ def measure_under(
         draws: bootstrap resamples. seed: of these, and of what is random in conditions.
         progress: is told how many recordings are answered, each once for every condition.
         keep: file that keeps each answer (JSONL); recordings that are in it, unchanged, are not asked again.
+        groups: further columns whose values are groups.
 
     Returns:
         The recordings as they are, then under each condition.
 
     Raises:
-        SerkitError: an unknown label or split, fewer than two shared labels, no recording that can be answered, or too
-            few held-out clips for a coverage.
+        SerkitError: an unknown label, split or column, fewer than two shared labels, no recording that can be
+            answered, or too few held-out clips for a coverage.
     """
     bundle = open_bundle(source)
     rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
+    groupings.check(rows, groups)
     companion = for_calls(bundle, source, calls)
     asking = [one for one in (bundle, companion) if one is not None and coverage is not None]
     least = {_model_id(one): Thresholds(one).in_set_from(shared, coverage or 0.0) for one in asking}
@@ -150,7 +157,7 @@ def measure_under(
         table = _table(bundle, where, shared, [u.id for u in there.values()], np.array([a.numbers for a in answers]))
         one = measured(
             table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
-            condition=condition, answers=answers,
+            condition=condition, answers=answers, groups=groups,
         )  # fmt: skip
         if coverage is not None:
             one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
@@ -187,12 +194,13 @@ def measured(
     seed: int = 0,
     condition: Condition | None = None,
     answers: Sequence[Answer] = (),
+    groups: Sequence[Group] = (),
 ) -> Measured:
     """The numbers of answers to some rows of a manifest.
 
     Args:
         table: probabilities among some labels, of these rows. bundle: which says what it was trained on.
-        answers: what the rows were answered, where it was by ``predict``.
+        answers: what the rows were answered, where it was by ``predict``. groups: further columns to slice by.
     """
     shown = replace(
         manifest,
@@ -201,8 +209,8 @@ def measured(
         class_sets={k: tuple(x for x in v if x in table.labels) for k, v in manifest.class_sets.items()},
         speakers_shared=True,
     )
-    report = evaluation.evaluate(table, shown, split=_SPLIT, draws=draws, seed=seed)
-    sure = evaluation.decide(table, shown, split=_SPLIT).probabilities.max(axis=1)
+    report = evaluation.evaluate(table, shown, split=_SPLIT, draws=draws, seed=seed, groups=groups)
+    decided = evaluation.decide(table, shown, split=_SPLIT)
     corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
     trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
     trained = (NOT_KNOWN, *trained) if "imported" in bundle.head else trained
@@ -211,9 +219,11 @@ def measured(
         trained = (*trained, "these clips")
     abstained = Counter(answer.abstain for answer in answers)
     return Measured(
-        report, table, shown, table.labels, left_out, failed, trained, condition, float(sure.mean()),
+        report, table, shown, table.labels, left_out, failed, trained, condition,
+        float(decided.probabilities.max(axis=1).mean()),
         {reason: abstained[reason] for reason in ("no_speech", "unsure")},
         dict(Counter(answer.model for answer in answers).most_common()),
+        gaps.gaps(decided, groups, draws=draws, seed=seed),
     )  # fmt: skip
 
 
@@ -293,6 +303,7 @@ def lines(measured: Measured) -> list[str]:
     for field, values in report.slices.items():
         part = "; ".join(f"{value} {m['uar'].value:.3f} (n = {m['uar'].n})" for value, m in values.items())
         found.append(f"  by {field}: UAR {part}")
+        found += [f"    {line}" for line in gap_lines(measured.gaps[field].to_row())]
     return found
 
 
