@@ -31,6 +31,8 @@ from serkit.checkpoint_files import (
 )
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import checkpoint_folders, config_path
+from serkit.emotion2vec_files import WEIGHTS as PT
+from serkit.emotion2vec_files import is_emotion2vec, sizes
 from serkit.errors import SerkitError, did_you_mean, refuse
 from serkit.hub import hub_errors, hub_package, unreached, why
 
@@ -47,6 +49,7 @@ FAMILY_OF_TYPE: Mapping[str, str] = {
     "modernbert": "modernbert",
     "bert": "bert",
     "facodec": "facodec",
+    "emotion2vec": "emotion2vec",
 }
 FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.yaml")
@@ -332,6 +335,8 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     at = transformer_folder(folder) / "config.json"
     if at.is_file():
         config = read_json(at, dict)
+    elif is_emotion2vec(folder) or "emotion2vec" in (family, name.split("/", 1)[0]):
+        config = sizes(folder)
     kind = config.get("model_type")
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
@@ -380,7 +385,8 @@ def _wanted(files: Iterable[str]) -> list[str]:
     files = [f for f in files if "/" not in f or f.endswith("config.json")]
     safe = [f for f in files if f == "model.safetensors" or (f.startswith("model-") and f.endswith(".safetensors"))]
     codec = [f for f in files if Path(f).stem in FACODEC_STEMS]
-    return safe or codec or [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
+    whole = [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
+    return safe or codec or whole or [f for f in files if f in PT]
 
 
 def _revision(name: str, row: Checkpoint) -> str:
