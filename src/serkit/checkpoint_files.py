@@ -8,7 +8,7 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,15 @@ def weight_files(folder: Path) -> list[Path]:
             return found[:1]
         raise SerkitError(f"no weights in {folder}: expected {' or '.join(PT)} (or model.safetensors)")
     raise SerkitError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin (or their shards)")
+
+
+def wanted_files(listed: Iterable[str]) -> list[str]:
+    """Of the files of a repository those with weights and configurations: safetensors where there are any."""
+    files = [f for f in listed if "/" not in f or f.endswith("config.json")]
+    safe = [f for f in files if f == "model.safetensors" or (f.startswith("model-") and f.endswith(".safetensors"))]
+    codec = [f for f in files if Path(f).stem in FACODEC_STEMS]
+    whole = [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
+    return safe or codec or whole or [f for f in files if f in PT]
 
 
 def is_facodec(folder: Path) -> bool:

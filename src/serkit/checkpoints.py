@@ -21,17 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from serkit.checkpoint_files import (
-    FACODEC_STEMS,
     is_facodec,
     lacking,
     older_facodec,
     read_json,
     transformer_folder,
+    wanted_files,
     weights_hash,
 )
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import checkpoint_folders, config_path
-from serkit.emotion2vec_files import WEIGHTS as PT
 from serkit.emotion2vec_files import is_emotion2vec, sizes
 from serkit.errors import SerkitError, did_you_mean, refuse
 from serkit.hub import hub_errors, hub_package, unreached, why
@@ -310,7 +309,7 @@ def _looked_for(found: Resolved, unreached: Callable[[Any], str]) -> tuple[Path 
         raise _Unreachable([found], reason, reached=False)
     what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:
-        return None, [*_SMALL_FILES, *_wanted(hub.HfApi().list_repo_files(**what))]
+        return None, [*_SMALL_FILES, *wanted_files(hub.HfApi().list_repo_files(**what))]
     except hub_errors(hub) as error:
         raise _Unreachable([found], why(error), reached=True) from None
 
@@ -379,14 +378,6 @@ def _of_config(name: str, hub_id: str, revision: str, at: Path, family: str | No
         kind, wanted = config.get("model_type"), family or f"one of {', '.join(FAMILY_OF_TYPE)}"
         raise OtherType(kind, f"encoder '{name}': {hub_id} is of model_type '{kind}', expected {wanted}")
     return Resolved(name, family or found, hub_id, None, revision, config)
-
-
-def _wanted(files: Iterable[str]) -> list[str]:
-    files = [f for f in files if "/" not in f or f.endswith("config.json")]
-    safe = [f for f in files if f == "model.safetensors" or (f.startswith("model-") and f.endswith(".safetensors"))]
-    codec = [f for f in files if Path(f).stem in FACODEC_STEMS]
-    whole = [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
-    return safe or codec or whole or [f for f in files if f in PT]
 
 
 def _revision(name: str, row: Checkpoint) -> str:

@@ -16,6 +16,7 @@ import yaml
 from pretrained_checks import check_bfloat16_stays_near, check_layers, check_padding_changes_nothing, clips, worst
 
 from serkit import availability, checkpoints, emotion2vec_files
+from serkit.checkpoint_files import wanted_files
 from serkit.checkpoint_table import BY_NAME
 from serkit.encoders.emotion2vec import Emotion2vec
 from serkit.encoding import n_frames
@@ -391,4 +392,4 @@ def test_a_folder_takes_the_place_of_the_published_files(
     assert (published.spec.dim, published.resolved.layers, published.spec.window, published.spec.hop) == (
         768, 12, 400, 320,
     )  # fmt: skip
-    assert checkpoints._wanted(["README.md", "model.pt", "tokens.txt", "example/test.wav"]) == ["model.pt"]
+    assert wanted_files(["README.md", "model.pt", "tokens.txt", "example/test.wav"]) == ["model.pt"]
