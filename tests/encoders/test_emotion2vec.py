@@ -370,7 +370,7 @@ def test_classes_are_those_of_the_published_list(folder: Path, tmp_path: Path) -
     loaded = Emotion2vecClassifier.load(folder)
     assert loaded.labels == nine
     table = torch.load(folder / "model.pt", weights_only=True)["model"]
-    pair = clips((4_000, 100))
+    pair = clips((4_000, 100, 61 * 16_000))
     for clip, logits in zip(pair, loaded.logits(pair), strict=True):
         mean = Emotion2vec(f"path:{folder}")([clip])[0].mean(axis=0)
         expected = table["proj.weight"].numpy() @ mean + table["proj.bias"].numpy()

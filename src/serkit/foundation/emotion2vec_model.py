@@ -33,14 +33,17 @@ from torch.nn import functional as F
 
 from serkit import emotion2vec_files
 from serkit.checkpoint_files import weight_files
+from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation.loading import read_bin, safe_folder
+from serkit.foundation.pieces import pieces
 from serkit.foundation.speech import receptive_field
 
 PREFIX = "d2v_model."  # of every name below the classifier, in the files that have one
 HEAD = ("proj.weight", "proj.bias")
 IGNORED = ("modality_encoders.AUDIO.decoder.",)  # reconstructs masked frames in pretraining
 QUIET_VARIANCE = 1e-5  # torch's, in the normalisation of the waveform
+CHUNK_S, CONTEXT_S = 60.0, 5.0  # of the classifier, as the encoder has them by default
 
 
 def slopes(heads: int) -> list[float]:
@@ -233,18 +236,6 @@ class Emotion2vecModel(nn.Module):
                 found[k] = x[:, tokens:]
         return found
 
-    def logits(self, samples: Tensor) -> Tensor:
-        """(batch, classes) of (batch, samples) without padding: the classifier on the mean of the last frames.
-
-        Raises:
-            SerkitError: a model without a classifier.
-        """
-        if self.proj is None:
-            raise SerkitError("emotion2vec: this model was loaded without a classifier")
-        last = len(self.layers)
-        result: Tensor = self.proj(self.states(samples, None, [last])[last].mean(dim=1))
-        return result
-
 
 def load_emotion2vec(name: str, folder: Path, *, classes: int = 0) -> Emotion2vecModel:
     """Load the published files, or safetensors of the same names, in float32 and evaluation mode, strictly.
@@ -256,7 +247,8 @@ def load_emotion2vec(name: str, folder: Path, *, classes: int = 0) -> Emotion2ve
     Raises:
         SerkitError: weights missing, unexpected or of another shape, named; or a file with more than tensors.
     """
-    model = Emotion2vecModel(emotion2vec_files.sizes(folder), classes)
+    with torch.device("meta"):  # no random numbers, which would be replaced at once
+        model = Emotion2vecModel(emotion2vec_files.sizes(folder), classes)
     given: dict[str, Tensor] = {}
     for file in weight_files(safe_folder(name, folder)):
         given.update(read_bin(name, file))
@@ -272,7 +264,7 @@ def load_emotion2vec(name: str, folder: Path, *, classes: int = 0) -> Emotion2ve
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             raise SerkitError(f"encoder '{name}': {folder} {what} weight '{found[0]}'{more}")
-    model.load_state_dict({k: tensors[k] for k in own}, strict=True)
+    model.load_state_dict({k: tensors[k] for k in own}, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
 
@@ -299,8 +291,18 @@ class Emotion2vecClassifier:
 
     def logits(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """(clips, classes) float32 of (samples,) float32 at 16 kHz each, each clip alone; every class, used or not."""
-        found = []
         with torch.inference_mode():
-            for clip in clips:
-                found.append(self.model.logits(torch.from_numpy(normalised(clip, self.model.window))[None]).numpy())
-        return np.concatenate(found)
+            return torch.stack([self._logits(clip) for clip in clips]).numpy()
+
+    def _logits(self, clip: np.ndarray) -> Tensor:
+        """(classes,): the linear layer on the mean of all frames of a clip, a long one in stretches."""
+        model = self.model
+        wave, last = normalised(clip, model.window), len(model.layers)
+        total = (len(wave) - model.window) // model.hop + 1
+        size, context = (int(s * SAMPLE_RATE_HZ / model.hop) for s in (CHUNK_S, CONTEXT_S))
+        frames = []
+        for piece in pieces(total, size, context):
+            seen = wave[piece.start * model.hop : (piece.end - 1) * model.hop + model.window]
+            frames.append(model.states(torch.from_numpy(seen)[None], None, [last])[last][0, piece.kept])
+        result: Tensor = cast(nn.Linear, model.proj)(torch.cat(frames).mean(dim=0))
+        return result
