@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from serkit.checkpoint_files import (
-    FACODEC_STEMS,
     is_facodec,
     lacking,
     older_facodec,
     read_json,
     transformer_folder,
+    wanted_files,
     weights_hash,
 )
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import checkpoint_folders, config_path
+from serkit.emotion2vec_files import is_emotion2vec, sizes
 from serkit.errors import SerkitError, did_you_mean, refuse
 from serkit.hub import hub_errors, hub_package, unreached, why
 
@@ -47,6 +48,7 @@ FAMILY_OF_TYPE: Mapping[str, str] = {
     "modernbert": "modernbert",
     "bert": "bert",
     "facodec": "facodec",
+    "emotion2vec": "emotion2vec",
 }
 FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.yaml")
@@ -307,7 +309,7 @@ def _looked_for(found: Resolved, unreached: Callable[[Any], str]) -> tuple[Path 
         raise _Unreachable([found], reason, reached=False)
     what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:
-        return None, [*_SMALL_FILES, *_wanted(hub.HfApi().list_repo_files(**what))]
+        return None, [*_SMALL_FILES, *wanted_files(hub.HfApi().list_repo_files(**what))]
     except hub_errors(hub) as error:
         raise _Unreachable([found], why(error), reached=True) from None
 
@@ -332,6 +334,8 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     at = transformer_folder(folder) / "config.json"
     if at.is_file():
         config = read_json(at, dict)
+    elif is_emotion2vec(folder) or "emotion2vec" in (family, name.split("/", 1)[0]):
+        config = sizes(folder)
     kind = config.get("model_type")
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
@@ -374,13 +378,6 @@ def _of_config(name: str, hub_id: str, revision: str, at: Path, family: str | No
         kind, wanted = config.get("model_type"), family or f"one of {', '.join(FAMILY_OF_TYPE)}"
         raise OtherType(kind, f"encoder '{name}': {hub_id} is of model_type '{kind}', expected {wanted}")
     return Resolved(name, family or found, hub_id, None, revision, config)
-
-
-def _wanted(files: Iterable[str]) -> list[str]:
-    files = [f for f in files if "/" not in f or f.endswith("config.json")]
-    safe = [f for f in files if f == "model.safetensors" or (f.startswith("model-") and f.endswith(".safetensors"))]
-    codec = [f for f in files if Path(f).stem in FACODEC_STEMS]
-    return safe or codec or [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
 
 
 def _revision(name: str, row: Checkpoint) -> str:

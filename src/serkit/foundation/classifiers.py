@@ -27,6 +27,7 @@ from serkit.checkpoint_table import BY_NAME, UNKNOWN
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import front_end, load_model, transformers_package
+from serkit.foundation.speech import CLASSES
 from serkit.hub import hub_errors, hub_package, unreached
 from serkit.recordings import canonical_label, near_label
 from serkit.types import ATTRIBUTES, CANONICAL_LABELS
@@ -42,6 +43,10 @@ _PRETRAINED = re.compile(r"(Wav2Vec2|Hubert|WavLM)(Model|ForCTC|ForPreTraining|F
 _NAMELESS = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
 _HEAD = ("classifier.", "projector.", "layer_weights")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_EMOTION2VEC = (
+    "; import does not read it: its features are features: [emotion2vec/…] in a recipe, its own nine classes "
+    "serkit.foundation.emotion2vec_model.Emotion2vecClassifier"
+)
 _LONGEST = 200  # characters of what a README says
 
 
@@ -235,7 +240,11 @@ def _major(version: Any) -> int:
 
 def _with_prefix(name: str) -> str:
     if name in BY_NAME:
-        return f"; that is a network without a classifier: serkit run finetune --set model.backbone={name}"
+        family = BY_NAME[name].family
+        if family == "emotion2vec":
+            return _EMOTION2VEC
+        trained = f"serkit run finetune --set model.backbone={name}" if family in CLASSES else f"features: [{name}]"
+        return f"; that is a network without a classifier: {trained}"
     if Path(name).is_dir():
         return f"; did you mean path:{name}?"
     return f"; did you mean hub:{name}?" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
@@ -257,6 +266,8 @@ def _architecture(name: str, config: Mapping[str, Any]) -> str:
             f"'{name}' {what} ({found}) and answers no emotions. Train a classifier on it: serkit run finetune --set "
             f"model.backbone={name}, or name it under features: in a recipe"
         )
+    if kind == "emotion2vec":
+        raise SerkitError(f"'{name}' is emotion2vec{_EMOTION2VEC}")
     if not found:
         raise SerkitError(f"'{name}': its config.json names no architectures: which class is it? {_readable()}")
     if found in ARCHITECTURES:
