@@ -1,8 +1,10 @@
-"""Published classifiers of speech: what the files of a checkpoint say, its network, and what transformers computes.
+"""Published classifiers of speech: what the files of a checkpoint say, its network, and what its class computes.
 
-Three classes of transformers are read: wav2vec 2.0, HuBERT and WavLM ``ForSequenceClassification``. Of a clip alone
-all three compute the same: the frames of the last layer, or the sum of all hidden states under a softmax of
-``layer_weights``; a linear projector on each frame; the mean over the frames; a linear classifier.
+Networks of three families are read: wav2vec 2.0, HuBERT and WavLM. Transformers' ``ForSequenceClassification`` computes
+of a clip alone: the frames of the last layer, or the sum of all hidden states under a softmax of ``layer_weights``; a
+linear projector on each frame; the mean over the frames; a linear classifier. The other head that is read, of a class
+``ForSpeechClassification``, is that of :mod:`serkit.foundation.dense_head`. The names of the weights say which one a
+checkpoint has: ``config.json`` may name the other class, and transformers then fills its own with random numbers.
 
 Of networks with a stable layer normalisation, the last state in that sum was normalised by transformers 4, as the
 model's output is; transformers 5 (looked at: 5.24) sums it before the normalisation. A checkpoint is summed as it was
@@ -14,7 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from serkit.checkpoint_files import read_json, weights_hash
 from serkit.checkpoint_table import BY_NAME, UNKNOWN
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
-from serkit.foundation.loading import front_end, load_model, transformers_package
+from serkit.foundation.dense_head import PREFIX, SOURCE, DenseHead, dense_head, is_dense
+from serkit.foundation.loading import front_end, load_model, read_some, transformers_package
 from serkit.foundation.speech import CLASSES
 from serkit.hub import hub_errors, hub_package, unreached
 from serkit.recordings import canonical_label, near_label
@@ -37,8 +40,12 @@ ARCHITECTURES: Mapping[str, str] = {
     "Wav2Vec2ForSequenceClassification": "wav2vec2",
     "HubertForSequenceClassification": "hubert",
     "WavLMForSequenceClassification": "wavlm",
+    "Wav2Vec2ForSpeechClassification": "wav2vec2",
+    "HubertForSpeechClassification": "hubert",
+    "WavLMForSpeechClassification": "wavlm",
 }
-"""Classes of transformers that are read, and their families."""
+"""Classes that are read, and their families."""
+_STILL: Mapping[str, Any] = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}  # of training
 _PRETRAINED = re.compile(r"(Wav2Vec2|Hubert|WavLM)(Model|ForCTC|ForPreTraining|ForMaskedLM)")
 _NAMELESS = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
 _HEAD = ("classifier.", "projector.", "layer_weights")
@@ -56,7 +63,7 @@ class Published:
 
     Attributes:
         name: as asked for. short: its last part. title: where it is from, without a place on this machine.
-        folder: of its files. architecture: class of transformers.
+        folder: of its files. architecture: class in its config.json.
         words: its own names of its classes, in their order. labels: serkit's names of them.
         before_5: whether a transformers before version 5 wrote it, or it does not say.
         revision: commit of the hub, or ``weights-HASH`` of a folder. weights: hash of what decides its numbers.
@@ -77,30 +84,53 @@ class Published:
     datasets: tuple[str, ...]
     languages: tuple[str, ...]
 
+    @property
+    def stem(self) -> str:
+        """What the names of transformers' classes of its family begin with."""
+        return self.architecture.partition("For")[0]
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A classifier of transformers in float32 and evaluation mode.
+    """A classifier in float32 and evaluation mode.
 
     Attributes:
-        model: of one of :data:`ARCHITECTURES`. front: its feature extractor.
+        model: of transformers, with its classifier, or the network below ``dense``. front: its feature extractor.
+        dense: the head where it is none of transformers'. architecture: class that its weights are of.
+        notes: what was decided by the weights, or is not known, in sentences.
     """
 
     model: Any
     front: Any
+    architecture: str
+    dense: DenseHead | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Whose class it is."""
+        return "transformers" if self.dense is None else SOURCE
 
     @property
     def body(self) -> Any:
         """The network below the classifier."""
-        return getattr(self.model, self.model.base_model_prefix)
+        return self.model.base_model
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in its weights."""
+        head = () if self.dense is None else self.dense.parameters()
+        return sum(p.numel() for p in (*self.model.parameters(), *head))
 
     def logits(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """(clips, classes) float32 of (samples,) float32 at 16 kHz each, by transformers, each clip alone."""
+        """(clips, classes) float32 of (samples,) float32 at 16 kHz each, by its own class, each clip alone."""
         found = []
         with torch.inference_mode():
             for clip in clips:
                 given = self.front(clip, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt", return_attention_mask=False)
-                found.append(self.model(given["input_values"]).logits.numpy())
+                answer = self.model(given["input_values"])
+                logits = answer.logits if self.dense is None else self.dense(answer.last_hidden_state)
+                found.append(logits.numpy())
         return np.concatenate(found)
 
     @property
@@ -129,8 +159,8 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
         found = checkpoints.resolve(name)
     except checkpoints.OtherType as error:
         raise SerkitError(f"'{name}' is of model_type '{error.kind}'; {_readable()}") from None
-    architecture = _architecture(name, found.config)
     words = _words(name, found.config)
+    architecture = _architecture(name, found.config)
     labels = labels_of(name, words, renamed or {})
     folder = checkpoints.fetch(found)
     config = read_json(folder / "config.json", dict)
@@ -167,25 +197,59 @@ def load(published: Published) -> Loaded:
         raise SerkitError(f"'{name}' has the front end {type(front).__name__}, expected Wav2Vec2FeatureExtractor")
     if front.sampling_rate != SAMPLE_RATE_HZ:
         raise SerkitError(f"'{name}' was trained at {front.sampling_rate} Hz, expected {SAMPLE_RATE_HZ}")
-    made = getattr(transformers_package(name), published.architecture)
+    tensors = read_some(name, folder, PREFIX)
+    loaded = _with_dense(published, front, tensors) if is_dense(tensors) else _with_classifier(published, front)
+    if loaded.architecture == published.architecture:
+        return loaded
+    note = (
+        f"config.json says {published.architecture}, but its weights are those of {loaded.architecture} "
+        f"({loaded.origin}), and it is imported as that"
+        + (": transformers would fill the head with random numbers" if loaded.dense else "")
+    )
+    return replace(loaded, notes=(note, *loaded.notes))
+
+
+def _with_classifier(published: Published, front: Any) -> Loaded:
+    """With the head of transformers."""
+    name, folder = published.name, published.folder
+    architecture = f"{published.stem}ForSequenceClassification"
+    made = getattr(transformers_package(name), architecture)
     unused = f"{made.base_model_prefix}.masked_spec_embed"  # of training
     try:
-        model = load_model(
-            name, made, folder, ignored=(unused,), missing_ok=(unused,), mask_time_prob=0.0, mask_feature_prob=0.0,
-            layerdrop=0.0,
-        )  # fmt: skip
+        model = load_model(name, made, folder, ignored=(unused,), missing_ok=(unused,), **_STILL)
     except SerkitError as error:
         if not any(f"weight '{part}" in str(error) for part in _HEAD):
             raise
         if "another shape" in str(error):
             raise SerkitError(f"{error}: config.json names {len(published.words)} labels") from None
         raise SerkitError(
-            f"{error}: its classifier is not that of {published.architecture}, but of code of its author's own, which "
+            f"{error}: its classifier is not that of {architecture}, but of code of its author's own, which "
             "serkit does not run (transformers fills what is missing with random numbers)"
         ) from None
     if published.before_5:
         model.config.tie_last_hidden_states = True  # of transformers 5; 4 does so and does not ask
-    return Loaded(model, front)
+    return Loaded(model, front, architecture)
+
+
+def _with_dense(published: Published, front: Any, tensors: Mapping[str, Any]) -> Loaded:
+    """With the head of :mod:`serkit.foundation.dense_head`, of these of its weights."""
+    name = published.name
+    pooling = read_json(published.folder / "config.json", dict).get("pooling_mode")
+    if pooling not in (None, "mean"):
+        raise SerkitError(f"'{name}' pools its frames by '{pooling}' (pooling_mode in its config.json), expected mean")
+    made = getattr(transformers_package(name), f"{published.stem}Model")
+    unused = ("masked_spec_embed", f"{made.base_model_prefix}.masked_spec_embed")  # of training
+    model = load_model(name, made, published.folder, ignored=(PREFIX, *unused), missing_ok=unused, **_STILL)
+    head = dense_head(name, tensors, dim=model.config.hidden_size, n_classes=len(published.words))
+    notes = []
+    if head.renamed:
+        notes.append(
+            f"its last layer is named {head.last}, and no code with that name is known. That a tanh comes before it, "
+            f"as in {SOURCE}, is an assumption, which weights cannot show"
+        )
+    if pooling is None:
+        notes.append("config.json has no pooling_mode: the mean over the frames is assumed")
+    return Loaded(model, front, f"{published.stem}ForSpeechClassification", head, tuple(notes))
 
 
 def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
@@ -282,9 +346,6 @@ def _architecture(name: str, config: Mapping[str, Any]) -> str:
 
 def _words(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """The checkpoint's own names of its classes, in their order."""
-    task = config.get("problem_type")
-    if task not in (None, "single_label_classification"):
-        raise SerkitError(f"'{name}' is for {task}, expected single_label_classification")
     table = config.get("id2label")
     if table is None:
         table = {"0": "LABEL_0", "1": "LABEL_1"}  # as transformers has it
@@ -297,6 +358,9 @@ def _words(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     words = tuple(by_number[k] for k in range(len(by_number)))
     if {word.lower() for word in words} <= set(ATTRIBUTES) and words:
         raise SerkitError(f"'{name}' gives {', '.join(words)} as numbers, and no labels; import reads classifiers")
+    task = config.get("problem_type")
+    if task not in (None, "single_label_classification"):
+        raise SerkitError(f"'{name}' is for {task}, expected single_label_classification")
     if len(words) < 2 or len(set(words)) != len(words):
         raise SerkitError(f"'{name}': its labels are {', '.join(words) or 'none'}, expected two or more, each once")
     return words
