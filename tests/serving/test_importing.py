@@ -430,7 +430,7 @@ def test_weights_that_do_not_belong(copy: Path, tmp_path: Path) -> None:
 def test_other_numbers_than_transformers_are_refused(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifiers.Loaded, "raw_end", False)
+    monkeypatch.setattr(importing.Loaded, "raw_end", False)
     with pytest.raises(
         SerkitError, match=r"differ from those of transformers by .*this variant of the network is not supported"
     ):

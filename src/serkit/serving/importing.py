@@ -19,7 +19,8 @@ from serkit.encoders.waveform import Waveform
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation import classifiers
-from serkit.foundation.classifiers import Loaded, Published
+from serkit.foundation.classifier_networks import Loaded, load
+from serkit.foundation.classifiers import Published
 from serkit.foundation.trainable import WaveBackbone
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.pipeline.inputs import WAVEFORM
@@ -101,7 +102,7 @@ def import_checkpoint(
     published = classifiers.read(source, labels)
     known = published.labels
     tell(f"loading {published.architecture}")
-    loaded = classifiers.load(published)
+    loaded = load(published)
     _refuse_large(loaded, weights)
     network, difference = compared(loaded, len(known))
     tell(f"logits differ from those of {loaded.origin} by {difference:.1e}; writing the graph")
