@@ -82,6 +82,43 @@ def classifier(
     return model
 
 
+def with_dense_head(
+    folder: Path,
+    kind: str = "Wav2Vec2",
+    *,
+    last: str = "out_proj",
+    says: str | None = None,
+    pooling: str | None = "mean",
+    labels: tuple[str, ...] = ("angry", "calm", "happy", "sad"),
+    **how: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """A checkpoint of the class ``…ForSpeechClassification`` of m3hrdadfi/soxan, which is no part of transformers.
+
+    Args:
+        kind: Wav2Vec2, Hubert or WavLM. last: name of its last layer. says: class that its config names, where it is
+            another one. pooling: ``pooling_mode`` of its config, ``None`` for none. how: see :func:`classifier`.
+
+    Returns:
+        The network below the head, in evaluation mode, and the four tensors of the head by name.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    body = classifier(folder, kind, labels=labels, written_by="4.8.2", **how).base_model
+    width, draw = body.config.hidden_size, torch.Generator().manual_seed(3)
+    head = {
+        "classifier.dense.weight": torch.randn(width, width, generator=draw),
+        "classifier.dense.bias": 0.3 * torch.randn(width, generator=draw),
+        f"classifier.{last}.weight": torch.randn(len(labels), width, generator=draw),
+        f"classifier.{last}.bias": 0.3 * torch.randn(len(labels), generator=draw),
+    }
+    file = folder / "model.safetensors"
+    own = {k: v for k, v in load_file(file).items() if k.startswith(f"{kind.lower()}.")}
+    save_file(own | head, file, {"format": "pt"})
+    edit(folder / "config.json", architectures=[says or f"{kind}ForSpeechClassification"], pooling_mode=pooling)
+    return body, head
+
+
 def edit(file: Path, **changes: Any) -> None:
     """Change fields of a JSON file; ``None`` takes one away."""
     row = json.loads(file.read_text()) | changes

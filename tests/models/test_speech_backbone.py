@@ -106,6 +106,18 @@ def test_weighted_states_go_through_the_layers_on_each_frame() -> None:
     torch.testing.assert_close(fresh.weights(), torch.full((5,), 0.2))
 
 
+def test_a_hidden_layer_with_tanh_has_no_normalisation() -> None:
+    """By hand: dense, tanh, linear, as in published heads."""
+    network = made(hidden=5, activation="tanh").eval()
+    dense, out = (m for m in network.head.emotion if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        outputs = network(batch_of(waves(5200, 900)))
+        wanted = torch.tanh(outputs.embedding @ dense.weight.T + dense.bias) @ out.weight.T + out.bias
+    torch.testing.assert_close(outputs.emotion, wanted)
+    with pytest.raises(SerkitError, match="no activation 'than'; did you mean 'tanh'"):
+        made(hidden=5, activation="than")
+
+
 def test_adapters_of_the_upper_feed_forward_layers_alone() -> None:
     pytest.importorskip("peft")
     options = {"lora_targets": ["intermediate_dense", "output_dense"], "frozen_layers": 2, "frame_layers": 2}
@@ -339,6 +351,7 @@ def test_without_peft_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
         {},
         {"wave_normalize": "train", "heads": 2, "pooling": "attention", "max_s": 0.6},
         {"states": "weighted", "frame_layers": 2, "frame_width": 12},
+        {"hidden": 5, "activation": "tanh", "attribute_head": True},
     ],
 )
 def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, Any]) -> None:

@@ -370,7 +370,8 @@ def test_the_command_names_them(copy: Path, tmp_path: Path) -> None:
     [
         ({"architectures": ["HubertForCTC"]}, r"recognises words \(HubertForCTC\).*serkit run finetune --set"),
         ({"architectures": ["HubertModel"]}, r"a network without a classifier \(HubertModel\)"),
-        ({"architectures": ["Wav2Vec2ForSpeechClassification"]}, "code of its author's own.*Wav2Vec2ForSequence"),
+        ({"architectures": ["EmotionModel"]}, "code of its author's own.*Wav2Vec2ForSequence"),
+        ({"architectures": ["Wav2Vec2ForSpeechClassification"]}, "which do not agree"),
         ({"architectures": ["WhisperForAudioClassification"], "model_type": "whisper"}, "not supported; import reads"),
         (
             {"architectures": ["ASTForAudioClassification"], "model_type": "audio-spectrogram-transformer"},
@@ -409,7 +410,7 @@ def test_weights_that_do_not_belong(copy: Path, tmp_path: Path) -> None:
     file = copy / "model.safetensors"
     whole = load_file(file)
     own = {k: v for k, v in whole.items() if not k.startswith(("classifier", "projector"))}
-    own |= {"classifier.dense.weight": torch.zeros(16, 16), "classifier.out_proj.weight": torch.zeros(4, 16)}
+    own |= {"classifier.hidden.weight": torch.zeros(16, 16), "classifier.out_proj.weight": torch.zeros(4, 16)}
     for weights, said in (
         (own, r"lacks weight 'classifier\.bias' and 3 more: its classifier is not that of HubertFor.*author's own"),
         (whole | {"hubert.more": torch.zeros(2)}, r"unexpected weight 'hubert\.more'"),
@@ -429,9 +430,9 @@ def test_weights_that_do_not_belong(copy: Path, tmp_path: Path) -> None:
 def test_other_numbers_than_transformers_are_refused(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifiers.Loaded, "raw_end", False)
+    monkeypatch.setattr(importing.Loaded, "raw_end", False)
     with pytest.raises(
-        SerkitError, match=r"differ from transformers' by .*this variant of the network is not supported"
+        SerkitError, match=r"differ from those of transformers by .*this variant of the network is not supported"
     ):
         importing.import_checkpoint(f"path:{published}", tmp_path / "x.zip")
 

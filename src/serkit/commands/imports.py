@@ -32,7 +32,7 @@ def import_(
     ] = None,
     max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")] = 20.0,
 ) -> None:
-    """Make a bundle of a published emotion classifier (wav2vec 2.0, HuBERT or WavLM for sequence classification)."""
+    """Make a bundle of a published emotion classifier (of wav2vec 2.0, HuBERT or WavLM)."""
     from serkit.recordings import near_label
     from serkit.serving.importing import import_checkpoint
     from serkit.types import CANONICAL_LABELS
@@ -41,6 +41,8 @@ def import_(
         source, out, name=name, labels=_renamed(labels), weights=weights.value, licence=licence, max_clip_s=max_clip,
         progress=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
+    for note in made.notes:
+        typer.echo(f"note: {note}")
     for word, label in made.labels.items():
         near = near_label(label, CANONICAL_LABELS) if label in made.unclear else None
         typer.echo(f"  {word} -> {label}" + (f" (did you mean {near}?)" if near else ""))
@@ -51,8 +53,8 @@ def import_(
         )
     typer.echo(
         f"{made.path}: '{made.name}', {made.n_bytes / 1e6:.2f} MB, logits within {made.difference:.1e} of "
-        f"transformers'; licence of the weights: {made.licence}. Nothing of it is calibrated or measured: serkit "
-        f"measure {made.path} --corpus table --root labels.csv"
+        f"those of {made.origin}; licence of the weights: {made.licence}. Nothing of it is calibrated or measured: "
+        f"serkit measure {made.path} --corpus table --root labels.csv"
     )
 
 

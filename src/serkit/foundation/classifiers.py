@@ -1,12 +1,6 @@
-"""Published classifiers of speech: what the files of a checkpoint say, its network, and what transformers computes.
+"""Published classifiers of speech: what the files of a checkpoint say.
 
-Three classes of transformers are read: wav2vec 2.0, HuBERT and WavLM ``ForSequenceClassification``. Of a clip alone
-all three compute the same: the frames of the last layer, or the sum of all hidden states under a softmax of
-``layer_weights``; a linear projector on each frame; the mean over the frames; a linear classifier.
-
-Of networks with a stable layer normalisation, the last state in that sum was normalised by transformers 4, as the
-model's output is; transformers 5 (looked at: 5.24) sums it before the normalisation. A checkpoint is summed as it was
-trained: in the way of 4 unless its ``config.json`` says that transformers 5 or later wrote it.
+What its network computes is told in :mod:`serkit.foundation.classifier_networks`.
 """
 
 from __future__ import annotations
@@ -18,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from serkit import checkpoints
 from serkit.checkpoint_files import read_json, weights_hash
 from serkit.checkpoint_table import BY_NAME, UNKNOWN
-from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
-from serkit.foundation.loading import front_end, load_model, transformers_package
+from serkit.foundation.loading import transformers_package
 from serkit.foundation.speech import CLASSES
 from serkit.hub import hub_errors, hub_package, unreached
 from serkit.recordings import canonical_label, near_label
@@ -37,11 +27,13 @@ ARCHITECTURES: Mapping[str, str] = {
     "Wav2Vec2ForSequenceClassification": "wav2vec2",
     "HubertForSequenceClassification": "hubert",
     "WavLMForSequenceClassification": "wavlm",
+    "Wav2Vec2ForSpeechClassification": "wav2vec2",
+    "HubertForSpeechClassification": "hubert",
+    "WavLMForSpeechClassification": "wavlm",
 }
-"""Classes of transformers that are read, and their families."""
+"""Classes that are read, and their families."""
 _PRETRAINED = re.compile(r"(Wav2Vec2|Hubert|WavLM)(Model|ForCTC|ForPreTraining|ForMaskedLM)")
 _NAMELESS = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
-_HEAD = ("classifier.", "projector.", "layer_weights")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _EMOTION2VEC = (
     "; import does not read it: its features are features: [emotion2vec/…] in a recipe, its own nine classes "
@@ -56,7 +48,7 @@ class Published:
 
     Attributes:
         name: as asked for. short: its last part. title: where it is from, without a place on this machine.
-        folder: of its files. architecture: class of transformers.
+        folder: of its files. architecture: class in its config.json.
         words: its own names of its classes, in their order. labels: serkit's names of them.
         before_5: whether a transformers before version 5 wrote it, or it does not say.
         revision: commit of the hub, or ``weights-HASH`` of a folder. weights: hash of what decides its numbers.
@@ -77,38 +69,10 @@ class Published:
     datasets: tuple[str, ...]
     languages: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class Loaded:
-    """A classifier of transformers in float32 and evaluation mode.
-
-    Attributes:
-        model: of one of :data:`ARCHITECTURES`. front: its feature extractor.
-    """
-
-    model: Any
-    front: Any
-
     @property
-    def body(self) -> Any:
-        """The network below the classifier."""
-        return getattr(self.model, self.model.base_model_prefix)
-
-    def logits(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """(clips, classes) float32 of (samples,) float32 at 16 kHz each, by transformers, each clip alone."""
-        found = []
-        with torch.inference_mode():
-            for clip in clips:
-                given = self.front(clip, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt", return_attention_mask=False)
-                found.append(self.model(given["input_values"]).logits.numpy())
-        return np.concatenate(found)
-
-    @property
-    def raw_end(self) -> bool:
-        """Whether the sum of all states takes the last layer's own output, and not the model's, as computed here."""
-        with torch.inference_mode():
-            found = self.body(torch.linspace(-1.0, 1.0, SAMPLE_RATE_HZ)[None], output_hidden_states=True)
-        return not torch.equal(found.hidden_states[-1], found.last_hidden_state)
+    def stem(self) -> str:
+        """What the names of transformers' classes of its family begin with."""
+        return self.architecture.partition("For")[0]
 
 
 def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
@@ -129,8 +93,8 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
         found = checkpoints.resolve(name)
     except checkpoints.OtherType as error:
         raise SerkitError(f"'{name}' is of model_type '{error.kind}'; {_readable()}") from None
-    architecture = _architecture(name, found.config)
     words = _words(name, found.config)
+    architecture = _architecture(name, found.config)
     labels = labels_of(name, words, renamed or {})
     folder = checkpoints.fetch(found)
     config = read_json(folder / "config.json", dict)
@@ -153,39 +117,6 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
         datasets=_listed(said.get("datasets")),
         languages=_listed(said.get("language")),
     )
-
-
-def load(published: Published) -> Loaded:
-    """The network of a checkpoint; every name of its weights is accounted for.
-
-    Raises:
-        SerkitError: weights that are missing, unexpected or damaged, or a front end of another kind or sampling rate.
-    """
-    name, folder = published.name, published.folder
-    front = front_end(name, folder)
-    if type(front).__name__ != "Wav2Vec2FeatureExtractor" or front.feature_size != 1:
-        raise SerkitError(f"'{name}' has the front end {type(front).__name__}, expected Wav2Vec2FeatureExtractor")
-    if front.sampling_rate != SAMPLE_RATE_HZ:
-        raise SerkitError(f"'{name}' was trained at {front.sampling_rate} Hz, expected {SAMPLE_RATE_HZ}")
-    made = getattr(transformers_package(name), published.architecture)
-    unused = f"{made.base_model_prefix}.masked_spec_embed"  # of training
-    try:
-        model = load_model(
-            name, made, folder, ignored=(unused,), missing_ok=(unused,), mask_time_prob=0.0, mask_feature_prob=0.0,
-            layerdrop=0.0,
-        )  # fmt: skip
-    except SerkitError as error:
-        if not any(f"weight '{part}" in str(error) for part in _HEAD):
-            raise
-        if "another shape" in str(error):
-            raise SerkitError(f"{error}: config.json names {len(published.words)} labels") from None
-        raise SerkitError(
-            f"{error}: its classifier is not that of {published.architecture}, but of code of its author's own, which "
-            "serkit does not run (transformers fills what is missing with random numbers)"
-        ) from None
-    if published.before_5:
-        model.config.tie_last_hidden_states = True  # of transformers 5; 4 does so and does not ask
-    return Loaded(model, front)
 
 
 def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
@@ -282,9 +213,6 @@ def _architecture(name: str, config: Mapping[str, Any]) -> str:
 
 def _words(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """The checkpoint's own names of its classes, in their order."""
-    task = config.get("problem_type")
-    if task not in (None, "single_label_classification"):
-        raise SerkitError(f"'{name}' is for {task}, expected single_label_classification")
     table = config.get("id2label")
     if table is None:
         table = {"0": "LABEL_0", "1": "LABEL_1"}  # as transformers has it
@@ -297,6 +225,9 @@ def _words(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     words = tuple(by_number[k] for k in range(len(by_number)))
     if {word.lower() for word in words} <= set(ATTRIBUTES) and words:
         raise SerkitError(f"'{name}' gives {', '.join(words)} as numbers, and no labels; import reads classifiers")
+    task = config.get("problem_type")
+    if task not in (None, "single_label_classification"):
+        raise SerkitError(f"'{name}' is for {task}, expected single_label_classification")
     if len(words) < 2 or len(set(words)) != len(words):
         raise SerkitError(f"'{name}': its labels are {', '.join(words) or 'none'}, expected two or more, each once")
     return words

@@ -191,6 +191,25 @@ def read_bin(name: str, file: Path) -> dict[str, Any]:
     return dict(tensors)
 
 
+def read_some(name: str, folder: Path, prefix: str) -> dict[str, Any]:
+    """Those tensors of a folder whose names begin with ``prefix``, by name, on the CPU; a ``.bin`` is converted first.
+
+    Raises:
+        SerkitError: as :func:`safe_folder`, or a file that is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, Any] = {}
+    for path in weight_files(safe_folder(name, folder)):
+        try:
+            with safe_open(path, "pt") as file:
+                names = file.keys()
+                tensors |= {key: file.get_tensor(key) for key in names if key.startswith(prefix)}
+        except (OSError, SafetensorError) as error:
+            raise SerkitError(f"encoder '{name}': {folder} cannot be loaded: {' '.join(str(error).split())}") from None
+    return tensors
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from printing progress bars and load reports while it loads."""

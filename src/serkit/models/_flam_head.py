@@ -14,6 +14,7 @@ from serkit.models._attributes import AttributeHead
 from serkit.tensors import Outputs
 
 FramePooling = Literal["attention", "mean", "max", "last", "attentive_statistics"]
+HiddenActivation = Literal["relu", "tanh"]
 _VARIANCE_FLOOR = 1e-5
 
 
@@ -75,6 +76,7 @@ class FlamHead(nn.Module):
         pooling: see :class:`FramePool`.
         bottleneck: width of the embedding; 0 takes the pooled vector as it is.
         hidden: units of a hidden layer of the classifier; 0 is a linear one.
+        activation: of that layer: ``relu``, after a layer normalisation; ``tanh``, without one.
         dropout: before the classifier (and in it). attention_dropout: of the attention weights.
         layer_norm: normalise ``U`` before pooling.
         attribute_head: arousal, valence and dominance from the embedding, on the ratings' own scale.
@@ -84,7 +86,7 @@ class FlamHead(nn.Module):
         embedding_dim: width of ``Outputs.embedding``.
 
     Raises:
-        SerkitError: ``heads`` does not divide ``dim``, or an unknown pooling.
+        SerkitError: ``heads`` does not divide ``dim``, or an unknown pooling or activation.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class FlamHead(nn.Module):
         pooling: FramePooling = "attention",
         bottleneck: int = 64,
         hidden: int = 0,
+        activation: HiddenActivation = "relu",
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         layer_norm: bool = False,
@@ -103,15 +106,17 @@ class FlamHead(nn.Module):
         neutral_head: bool = False,
     ) -> None:
         super().__init__()
+        if activation not in get_args(HiddenActivation):
+            raise SerkitError(f"no activation '{activation}'" + did_you_mean(activation, get_args(HiddenActivation)))
         self.attention = CrossModalAttention(dim, heads, attention_dropout) if heads else None
         self.norm = nn.LayerNorm(dim) if layer_norm else nn.Identity()
         self.pool = FramePool(dim, pooling)
         self.embedding_dim = bottleneck or self.pool.out_dim
         self.embed = nn.Linear(self.pool.out_dim, bottleneck) if bottleneck else nn.Identity()
-        self.emotion = _classifier(self.embedding_dim, hidden, n_classes, dropout)
-        attributes = _classifier(self.embedding_dim, hidden, 3, dropout) if attribute_head else ()
+        self.emotion = _classifier(self.embedding_dim, hidden, n_classes, dropout, activation)
+        attributes = _classifier(self.embedding_dim, hidden, 3, dropout, activation) if attribute_head else ()
         self.attributes = AttributeHead(*attributes) if attribute_head else None
-        self.neutral = _classifier(self.embedding_dim, hidden, 1, dropout) if neutral_head else None
+        self.neutral = _classifier(self.embedding_dim, hidden, 1, dropout, activation) if neutral_head else None
 
     def forward(self, frames: Tensor, mask: Tensor) -> Outputs:
         """Score frames.
@@ -136,8 +141,9 @@ class FlamHead(nn.Module):
         )
 
 
-def _classifier(dim: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
+def _classifier(dim: int, hidden: int, out: int, dropout: float, activation: HiddenActivation) -> nn.Sequential:
     if not hidden:
         return nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, out))
-    inner = [nn.Dropout(dropout), nn.Linear(dim, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(dropout)]
+    bend = [nn.Tanh()] if activation == "tanh" else [nn.LayerNorm(hidden), nn.ReLU()]
+    inner = [nn.Dropout(dropout), nn.Linear(dim, hidden), *bend, nn.Dropout(dropout)]
     return nn.Sequential(*inner, nn.Linear(hidden, out))

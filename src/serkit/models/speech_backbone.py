@@ -15,7 +15,7 @@ from serkit.foundation.backbones import add_adapters, merge_adapters
 from serkit.foundation.trainable import Backbone
 from serkit.layer_weights import LayerWeights
 from serkit.layers import FeatureNormalisation
-from serkit.models._flam_head import FlamHead, FramePooling
+from serkit.models._flam_head import FlamHead, FramePooling, HiddenActivation
 from serkit.parameters import Fraction, Needs, Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
@@ -49,8 +49,8 @@ class SpeechBackbone(nn.Module):
         frame_layers: linear layers on each frame after that, with ReLU and dropout between them (SAILER: 3).
         frame_width, frame_dropout: of these (SAILER: 256 and 0.1).
         max_s: only so many seconds of a longer clip are read, in training and answering; ``None`` reads all.
-        heads: of the self-attention, 0 leaves it out. pooling, bottleneck, hidden, dropout, attention_dropout,
-            layer_norm, attribute_head, neutral_head: see ``FlamHead``.
+        heads: of the self-attention, 0 leaves it out. pooling, bottleneck, hidden, activation, dropout,
+            attention_dropout, layer_norm, attribute_head, neutral_head: see ``FlamHead``.
 
     Raises:
         SerkitError: features other than one waveform, or a setting out of range.
@@ -82,6 +82,7 @@ class SpeechBackbone(nn.Module):
         pooling: FramePooling = "mean",
         bottleneck: Whole = 0,
         hidden: Whole = 0,
+        activation: Annotated[HiddenActivation, Needs("hidden")] = "relu",
         dropout: Rate = 0.0,
         attention_dropout: Annotated[Rate, Needs("heads")] = 0.0,
         layer_norm: bool = False,
@@ -125,6 +126,7 @@ class SpeechBackbone(nn.Module):
             pooling=pooling,
             bottleneck=bottleneck,
             hidden=hidden,
+            activation=activation,
             dropout=dropout,
             attention_dropout=attention_dropout,
             layer_norm=layer_norm,

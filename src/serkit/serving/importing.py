@@ -19,7 +19,8 @@ from serkit.encoders.waveform import Waveform
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation import classifiers
-from serkit.foundation.classifiers import Loaded, Published
+from serkit.foundation.classifier_networks import Loaded, load
+from serkit.foundation.classifiers import Published
 from serkit.foundation.trainable import WaveBackbone
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.pipeline.inputs import WAVEFORM
@@ -47,7 +48,8 @@ class Imported:
     Attributes:
         path: of the bundle. name: of the model. labels: by the checkpoint's own words.
         licence: as its README has it. n_bytes: size of the bundle's files.
-        difference: largest difference of a logit, in torch, from transformers'. exported: of ONNX from torch.
+        difference: largest difference of a logit, in torch, from its own class's. exported: of ONNX from torch.
+        origin: whose class that is. notes: what was decided by the weights, or is not known.
     """
 
     path: Path
@@ -57,6 +59,8 @@ class Imported:
     n_bytes: int
     difference: float
     exported: float
+    origin: str
+    notes: tuple[str, ...]
 
     @property
     def unclear(self) -> tuple[str, ...]:
@@ -87,7 +91,7 @@ def import_checkpoint(
 
     Raises:
         SerkitError: ``out`` is there already; a checkpoint that is not read, see :mod:`serkit.foundation.classifiers`;
-            numbers that are not those of transformers. MissingExtra: transformers or onnx is not installed.
+            numbers that are not those of its class. MissingExtra: transformers or onnx is not installed.
     """
     if not max_clip_s >= 1.0:
         raise SerkitError(f"clips of at most {max_clip_s} s: expected 1 s or more")
@@ -98,13 +102,13 @@ def import_checkpoint(
     published = classifiers.read(source, labels)
     known = published.labels
     tell(f"loading {published.architecture}")
-    loaded = classifiers.load(published)
+    loaded = load(published)
     _refuse_large(loaded, weights)
     network, difference = compared(loaded, len(known))
-    tell(f"logits differ from transformers' by {difference:.1e}; writing the graph")
+    tell(f"logits differ from those of {loaded.origin} by {difference:.1e}; writing the graph")
     graph, exported = checked_graph(network, MODEL, known, weights, network.dims)
     tell(f"{len(graph)} bytes, differs from torch by {exported:.1e}")
-    about = _about(published, name or published.short, weights, licence, max_clip_s)
+    about = _about(published, loaded, name or published.short, weights, licence, max_clip_s)
     file = f"networks/{SYSTEM}.onnx"
     about["networks"] = [
         {
@@ -118,12 +122,12 @@ def import_checkpoint(
     write_bundle(about, files, out)
     return Imported(
         out, str(about["name"]), about["imported"]["labels"], about["licence"]["weights"],
-        sum(map(len, files.values())), difference, exported,
+        sum(map(len, files.values())), difference, exported, loaded.origin, loaded.notes,
     )  # fmt: skip
 
 
 def compared(loaded: Loaded, n_classes: int) -> tuple[SpeechBackbone, float]:
-    """serkit's network with the weights of a classifier, and the largest difference of a logit from transformers'.
+    """serkit's network with the weights of a classifier, and the largest difference of a logit from its class's.
 
     Raises:
         SerkitError: they differ by more than 1e-4.
@@ -140,12 +144,12 @@ def compared(loaded: Loaded, n_classes: int) -> tuple[SpeechBackbone, float]:
             features, lengths = {WAVEFORM: torch.from_numpy(clip[None, :, None])}, {WAVEFORM: torch.tensor([len(clip)])}
             found.append(network(Batch(("clip",), features, lengths, torch.tensor([-1]))).emotion.numpy())
     if not np.isfinite(wanted).all():
-        raise SerkitError("the weights give no finite numbers in transformers: is the file damaged?")
+        raise SerkitError(f"the weights give no finite numbers in {loaded.architecture}: is the file damaged?")
     difference = float(np.abs(np.concatenate(found) - wanted).max())
     if not difference <= TOLERANCE["float32"]:
         raise SerkitError(
-            f"serkit's logits differ from transformers' by {difference:.2g}, allowed are {TOLERANCE['float32']:g}: "
-            "this variant of the network is not supported"
+            f"serkit's logits differ from those of {loaded.origin} by {difference:.2g}, allowed are "
+            f"{TOLERANCE['float32']:g}: this variant of the network is not supported"
         )
     return network, difference
 
@@ -154,8 +158,8 @@ def network_of(loaded: Loaded, n_classes: int) -> SpeechBackbone:
     """serkit's network that computes the same, in evaluation mode; the model's own modules become part of it."""
     import torch
 
-    model, config = loaded.model, loaded.model.config
-    weighted = bool(config.use_weighted_layer_sum)
+    model, config, dense = loaded.model, loaded.model.config, loaded.dense
+    weighted = dense is None and bool(config.use_weighted_layer_sum)
     raw_end = weighted and loaded.raw_end
     network = SpeechBackbone(
         dims={WAVEFORM: 1},
@@ -163,22 +167,27 @@ def network_of(loaded: Loaded, n_classes: int) -> SpeechBackbone:
         backbone=WaveBackbone(loaded.body, normalise=bool(loaded.front.do_normalize), raw_end=raw_end),
         tuning="frozen",
         states="weighted" if weighted else "last",
-        frame_layers=1,
+        frame_layers=1 if dense is None else 0,
         frame_width=int(config.classifier_proj_size),
         pooling="mean",
+        hidden=0 if dense is None else int(config.hidden_size),
+        activation="relu" if dense is None else "tanh",
     )
+    layers = (model.classifier,) if dense is None else (dense.dense, dense.out)
     with torch.no_grad():
         if network.layer_weights is not None:
             network.layer_weights.logits.copy_(model.layer_weights)
         if network.frame_layers is not None:
             network.frame_layers[0].load_state_dict(model.projector.state_dict())
-        network.head.emotion[-1].load_state_dict(model.classifier.state_dict())
+        placed = [part for part in network.head.emotion if isinstance(part, torch.nn.Linear)]
+        for part, layer in zip(placed, layers, strict=True):
+            part.load_state_dict(layer.state_dict())
     return network.eval()
 
 
 def _refuse_large(loaded: Loaded, weights: Weights) -> None:
     """Refuse what does not fit into one ONNX file."""
-    n = sum(p.numel() for p in loaded.model.parameters())
+    n = loaded.n_parameters
     if n * _BYTES[weights] <= MOST_BYTES:
         return
     fitting = [kind for kind, size in _BYTES.items() if n * size <= MOST_BYTES]
@@ -197,14 +206,18 @@ def _sum(network: SpeechBackbone) -> str:
     return f"all layers, the last one {'before' if network.backbone.raw_end else 'after'} its normalisation"
 
 
-def _about(published: Published, name: str, weights: Weights, licence: str | None, max_clip_s: float) -> dict[str, Any]:
+def _about(
+    published: Published, loaded: Loaded, name: str, weights: Weights, licence: str | None, max_clip_s: float
+) -> dict[str, Any]:
     """What ``bundle.json`` says, but for the network."""
     spec = Waveform().spec
     labels, n = published.labels, len(published.labels)
     unfitted = Calibration("none", labels, (1.0,) * n, (0.0,) * n, {})
     facts = {
         "from": published.title,
-        "class": published.architecture,
+        "class": loaded.architecture,
+        "class_of": loaded.origin,
+        "notes": list(loaded.notes),
         "revision": published.revision,
         "weights": published.weights,
         "labels": dict(zip(published.words, labels, strict=True)),
@@ -258,14 +271,15 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
         "probabilities by labelled clips of yours, and measures thresholds on them.",
         "## Known failures",
         f"Unknown to serkit. A recording longer than {about['max_clip_s']:g} s is answered by its stretches of speech, "
-        "where transformers reads it whole.",
+        "where its own class reads it whole.",
         "## What is in it",
-        f"1 network ({about['weights']} weights), {n_parameters} parameters: `{facts['class']}` of transformers, "
-        f"revision `{facts['revision']}`, hash of its weights `{facts['weights']}`. "
+        f"1 network ({about['weights']} weights), {n_parameters} parameters: `{facts['class']}` of "
+        f"{facts['class_of']}, revision `{facts['revision']}`, hash of its weights `{facts['weights']}`. "
         + (f"Weighted sum of {facts['sum']}. " if facts["sum"] else "")
         + "It needs no other weights. Largest "
-        f"difference of a logit: {facts['largest_difference']:.1e} between serkit and transformers, "
+        f"difference of a logit: {facts['largest_difference']:.1e} between serkit and that class, "
         f"{about['largest_difference']:.1e} between ONNX and torch. serkit {about['serkit']}.",
+        *(f"Note: {note}." for note in facts["notes"]),
         "\n".join(words),
         "## Licence",
         f"Weights: {about['licence']['weights']} ({by}). The pretrained network and the recordings that they were "
