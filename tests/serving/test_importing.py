@@ -25,7 +25,6 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("onnx")
 
 from serkit.foundation import classifiers  # noqa: E402  # what it needs is an extra
-from serkit.foundation.tiny import tiny_folder  # noqa: E402  # the same
 from serkit.serving import importing, measuring  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
 from tiny_checkpoints import classifier, edit  # noqa: E402  # the same
@@ -454,8 +453,6 @@ def test_wrong_words_on_the_command_line(published: Path, bundle: Path, tmp_path
         (str(published), f"did you mean path:{published}?"), ("superb/er", "did you mean hub:superb/er?"),
         ("wavlm/large", "a network without a classifier: serkit run finetune"), ("path:none", "no folder none"),
         ("roberta/large", "a network without a classifier: features: [roberta/large]"),
-        ("emotion2vec/plus-base", "import does not read it: its features are features: [emotion2vec/…] in a recipe"),
-        (f"path:{tiny_folder('emotion2vec')}", "is emotion2vec; import does not read it"),
         ("hub:superb/er", "cannot be downloaded (this machine cannot reach the hub"), ("x", "expected hub:ORG/MODEL"),
     ):  # fmt: skip
         code, _, told = ask("import", source, "-o", out)

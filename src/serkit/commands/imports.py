@@ -18,7 +18,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def import_(
     source: Annotated[
-        str, typer.Argument(help="hub:ORG/MODEL, or path:DIR: a folder in the hub's layout.", metavar="SOURCE")
+        str,
+        typer.Argument(
+            help="hub:ORG/MODEL, or path:DIR: a folder in the hub's layout; or emotion2vec/plus-base.", metavar="SOURCE"
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
     labels: Annotated[
@@ -32,7 +35,7 @@ def import_(
     ] = None,
     max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")] = 20.0,
 ) -> None:
-    """Make a bundle of a published emotion classifier (of wav2vec 2.0, HuBERT or WavLM)."""
+    """Make a bundle of a published emotion classifier (of wav2vec 2.0, HuBERT or WavLM, or emotion2vec+)."""
     from serkit.recordings import near_label
     from serkit.serving.importing import import_checkpoint
     from serkit.types import CANONICAL_LABELS

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from serkit.checkpoint_files import read_json
+from serkit.emotion2vec_files import TOKENS, labels
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.foundation.classifiers import Published
+from serkit.foundation.classifiers import EMOTION2VEC, Published
 from serkit.foundation.dense_head import PREFIX, SOURCE, DenseHead, dense_head, is_dense
+from serkit.foundation.emotion2vec_model import Emotion2vecClassifier
 from serkit.foundation.loading import front_end, load_model, read_some, transformers_package
 
 _STILL: Mapping[str, Any] = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}  # of training
@@ -82,13 +85,46 @@ class Loaded:
         return not torch.equal(found.hidden_states[-1], found.last_hidden_state)
 
 
-def load(published: Published) -> Loaded:
+@dataclass(frozen=True)
+class LoadedEmotion2vec:
+    """emotion2vec+ in float32 and evaluation mode.
+
+    Attributes:
+        classifier: with all classes of the file. architecture, origin, notes: as of :class:`Loaded`.
+    """
+
+    classifier: Emotion2vecClassifier
+    architecture: str = EMOTION2VEC
+    origin: str = "FunASR as serkit computes it"
+    notes: tuple[str, ...] = (
+        "the network was written from FunASR's code and compared with it on made-up weights, never on the published "
+        "ones",
+    )
+
+    @property
+    def used(self) -> list[int]:
+        """Numbers of the classes that the publisher uses."""
+        return [k for k, label in enumerate(self.classifier.labels) if label is not None]
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in its weights."""
+        return sum(p.numel() for p in self.classifier.model.parameters())
+
+    def logits(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """(clips, used classes) float32 of (samples,) float32 at 16 kHz each, each clip alone."""
+        return self.classifier.logits(clips)[:, self.used]
+
+
+def load(published: Published) -> Loaded | LoadedEmotion2vec:
     """The network of a checkpoint; every name of its weights is accounted for.
 
     Raises:
         SerkitError: weights that are missing, unexpected or damaged, or a front end of another kind or sampling rate.
     """
     name, folder = published.name, published.folder
+    if published.architecture == EMOTION2VEC:
+        return _emotion2vec(name, folder)
     front = front_end(name, folder)
     if type(front).__name__ != "Wav2Vec2FeatureExtractor" or front.feature_size != 1:
         raise SerkitError(f"'{name}' has the front end {type(front).__name__}, expected Wav2Vec2FeatureExtractor")
@@ -104,6 +140,15 @@ def load(published: Published) -> Loaded:
         + (": transformers would fill the head with random numbers" if loaded.dense else "")
     )
     return replace(loaded, notes=(note, *loaded.notes))
+
+
+def _emotion2vec(name: str, folder: Path) -> LoadedEmotion2vec:
+    try:
+        return LoadedEmotion2vec(Emotion2vecClassifier.load(folder, name))
+    except SerkitError as error:
+        if "another shape for weight 'proj." not in str(error):
+            raise
+        raise SerkitError(f"{error}: {TOKENS} names {len(labels(folder))} classes") from None
 
 
 def _with_classifier(published: Published, front: Any) -> Loaded:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serkit import checkpoints
+from serkit import checkpoints, emotion2vec_files
 from serkit.checkpoint_files import read_json, weights_hash
 from serkit.checkpoint_table import BY_NAME, UNKNOWN
 from serkit.errors import SerkitError, did_you_mean
@@ -35,10 +35,7 @@ ARCHITECTURES: Mapping[str, str] = {
 _PRETRAINED = re.compile(r"(Wav2Vec2|Hubert|WavLM)(Model|ForCTC|ForPreTraining|ForMaskedLM)")
 _NAMELESS = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_EMOTION2VEC = (
-    "; import does not read it: its features are features: [emotion2vec/…] in a recipe, its own nine classes "
-    "serkit.foundation.emotion2vec_model.Emotion2vecClassifier"
-)
+EMOTION2VEC = "Emotion2vec"  # class of FunASR
 _LONGEST = 200  # characters of what a README says
 
 
@@ -79,20 +76,24 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
     """What a checkpoint says of itself; brings its files from the hub, once its configuration is understood.
 
     Args:
-        name: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout. renamed: see :func:`labels_of`.
+        name: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout; or ``emotion2vec/plus-base``, as in the
+            table of checkpoints. renamed: see :func:`labels_of`.
 
     Raises:
-        SerkitError: no such model, one that is no classifier of :data:`ARCHITECTURES`, labels that :func:`labels_of`
-            refuses, or files that are missing.
+        SerkitError: no such model, one that is no classifier of :data:`ARCHITECTURES` or emotion2vec+, labels that
+            :func:`labels_of` refuses, or files that are missing.
         MissingExtra: transformers is not installed.
     """
-    if not name.startswith(("hub:", "path:")):
+    row = _emotion2vec_row(name)
+    if row is None and not name.startswith(("hub:", "path:")):
         raise SerkitError(f"'{name}': expected hub:ORG/MODEL or path:DIR{_with_prefix(name)}")
-    transformers_package(name)
     try:
-        found = checkpoints.resolve(name)
+        found = checkpoints.resolve(row or name)
     except checkpoints.OtherType as error:
         raise SerkitError(f"'{name}' is of model_type '{error.kind}'; {_readable()}") from None
+    if found.family == "emotion2vec":
+        return _emotion2vec(name, found, renamed or {})
+    transformers_package(name)
     words = _words(name, found.config)
     architecture = _architecture(name, found.config)
     labels = labels_of(name, words, renamed or {})
@@ -100,6 +101,21 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
     config = read_json(folder / "config.json", dict)
     if (_architecture(name, config), _words(name, config)) != (architecture, words):
         raise SerkitError(f"'{name}' changed on the hub while it was read; run the command again")
+    before_5 = _major(config.get("transformers_version")) < 5
+    return _published(name, found, folder, architecture, words, labels, before_5=before_5)
+
+
+def _published(
+    name: str,
+    found: checkpoints.Resolved,
+    folder: Path,
+    architecture: str,
+    words: tuple[str, ...],
+    labels: tuple[str, ...],
+    *,
+    before_5: bool = True,
+) -> Published:
+    """With what the files and the README in a folder say."""
     said = _readme(found, folder)
     at_commit = found.folder is None and found.revision == "main" and _COMMIT.fullmatch(folder.name)
     return Published(
@@ -110,13 +126,42 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
         architecture=architecture,
         words=words,
         labels=labels,
-        before_5=_major(config.get("transformers_version")) < 5,
+        before_5=before_5,
         revision=folder.name if at_commit else found.revision,
         weights=weights_hash(folder),
         licence=_licence(said),
         datasets=_listed(said.get("datasets")),
         languages=_listed(said.get("language")),
     )
+
+
+def _emotion2vec_row(name: str) -> str | None:
+    """The name of emotion2vec in serkit's table, of itself or of its id on the hub."""
+    if name in checkpoints.replaced_sources() and name.startswith("hub:"):
+        return None
+    rows = checkpoints.rows("emotion2vec")
+    return next((row.name for row in rows if name in (row.name, f"hub:{row.hub}")), None)
+
+
+def _emotion2vec(name: str, found: checkpoints.Resolved, renamed: Mapping[str, str]) -> Published:
+    """What the files of emotion2vec+ say.
+
+    Raises:
+        SerkitError: it has no classifier.
+    """
+    headless = SerkitError(
+        f"'{name}' is emotion2vec without a classifier ({emotion2vec_files.TOKENS}), which only emotion2vec+ has. "
+        f"Import emotion2vec/plus-base, or use its features: features: [{found.name}] in a recipe"
+    )
+    if found.folder is None and found.name == "emotion2vec/base":
+        raise headless
+    folder = checkpoints.fetch(found)
+    if not (folder / emotion2vec_files.TOKENS).is_file():
+        raise headless
+    words = tuple(label for label in emotion2vec_files.labels(folder) if label is not None)
+    if len(words) < 2:
+        raise SerkitError(f"'{name}': {emotion2vec_files.TOKENS} has {len(words)} used class, expected two or more")
+    return _published(name, found, folder, EMOTION2VEC, words, labels_of(name, words, renamed))
 
 
 def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
@@ -172,17 +217,17 @@ def _major(version: Any) -> int:
 def _with_prefix(name: str) -> str:
     if name in BY_NAME:
         family = BY_NAME[name].family
-        if family == "emotion2vec":
-            return _EMOTION2VEC
         trained = f"serkit run finetune --set model.backbone={name}" if family in CLASSES else f"features: [{name}]"
         return f"; that is a network without a classifier: {trained}"
+    if name.startswith("emotion2vec/"):
+        return did_you_mean(name, [row.name for row in checkpoints.rows("emotion2vec")])
     if Path(name).is_dir():
         return f"; did you mean path:{name}?"
     return f"; did you mean hub:{name}?" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
 
 
 def _readable() -> str:
-    return f"import reads {', '.join(ARCHITECTURES)}"
+    return f"import reads {', '.join(ARCHITECTURES)}, and emotion2vec+"
 
 
 def _architecture(name: str, config: Mapping[str, Any]) -> str:
@@ -197,8 +242,6 @@ def _architecture(name: str, config: Mapping[str, Any]) -> str:
             f"'{name}' {what} ({found}) and answers no emotions. Train a classifier on it: serkit run finetune --set "
             f"model.backbone={name}, or name it under features: in a recipe"
         )
-    if kind == "emotion2vec":
-        raise SerkitError(f"'{name}' is emotion2vec{_EMOTION2VEC}")
     if not found:
         raise SerkitError(f"'{name}': its config.json names no architectures: which class is it? {_readable()}")
     if found in ARCHITECTURES:

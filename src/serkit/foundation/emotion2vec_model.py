@@ -280,14 +280,14 @@ class Emotion2vecClassifier:
     labels: tuple[str | None, ...]
 
     @classmethod
-    def load(cls, folder: Path) -> Emotion2vecClassifier:
-        """From a folder with the published ``config.yaml``, ``model.pt`` and ``tokens.txt``.
+    def load(cls, folder: Path, name: str = "") -> Emotion2vecClassifier:
+        """From a folder with the published ``config.yaml``, ``model.pt`` and ``tokens.txt``; ``name`` is for messages.
 
         Raises:
             SerkitError: as for :func:`load_emotion2vec`, or no ``tokens.txt``.
         """
         labels = emotion2vec_files.labels(folder)
-        return cls(load_emotion2vec(folder.name, folder, classes=len(labels)), labels)
+        return cls(load_emotion2vec(name or folder.name, folder, classes=len(labels)), labels)
 
     def logits(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """(clips, classes) float32 of (samples,) float32 at 16 kHz each, each clip alone; every class, used or not."""

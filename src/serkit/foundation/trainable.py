@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from serkit.foundation import emotion2vec_model
 from serkit.foundation.speech import isolate_clips, receptive_field
 from serkit.foundation.whisper import HOP, N_FFT, attended, entering, log_mel
 
@@ -26,6 +27,8 @@ class Backbone(nn.Module):
         front: the convolutions below everything else. layers: of the transformer, first to last. top: what follows.
         dim: width of a frame. window, hop: samples that a frame needs, and between frames.
     """
+
+    quiet_variance: ClassVar[float] = QUIET_VARIANCE
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class Backbone(nn.Module):
         if self.normalise:
             n = lengths[:, None].float()
             away = (samples - samples.sum(dim=1, keepdim=True) / n).masked_fill(~real, 0.0)
-            samples = away * torch.rsqrt((away**2).sum(dim=1, keepdim=True) / n + QUIET_VARIANCE)
+            samples = away * torch.rsqrt((away**2).sum(dim=1, keepdim=True) / n + self.quiet_variance)
         return self._states(samples, lengths, real, every)
 
     def _states(self, samples: Tensor, lengths: Tensor, real: Tensor, every: bool) -> tuple[list[Tensor], Tensor]:
@@ -127,6 +130,29 @@ class WaveBackbone(Backbone):
         below = list(found.hidden_states[:-1]) if every else []
         last = found.hidden_states[-1] if every and self.raw_end else found.last_hidden_state
         return [*below, last], (lengths - self.window) // self.hop + 1
+
+
+class Emotion2vecBackbone(Backbone):
+    """emotion2vec, for inference: :class:`serkit.foundation.emotion2vec_model.Emotion2vecModel` has no dropout.
+
+    Args:
+        model: in evaluation mode; its classifier is not asked.
+    """
+
+    quiet_variance: ClassVar[float] = emotion2vec_model.QUIET_VARIANCE
+
+    def __init__(self, model: emotion2vec_model.Emotion2vecModel) -> None:
+        super().__init__(
+            model, normalise=True, front=[model.audio.local_encoder], layers=model.layers, top=[], dim=model.dim,
+            window=model.window, hop=model.hop,
+        )  # fmt: skip
+
+    def _states(self, samples: Tensor, lengths: Tensor, real: Tensor, every: bool) -> tuple[list[Tensor], Tensor]:
+        n_frames = (lengths - self.window) // self.hop + 1
+        last = len(self.layers)
+        wanted = range(0 if every else last, last + 1)
+        found = cast(Any, self.model).states(samples, None if bool(real.all()) else n_frames, wanted)
+        return [found[k] for k in wanted], n_frames
 
 
 class WhisperBackbone(Backbone):

@@ -1,4 +1,4 @@
-"""Fine-tuned speech networks as ONNX graphs: wav2vec 2.0 and Whisper layer by layer, padding masked as in torch."""
+"""Speech networks as ONNX graphs, padding masked as in torch: wav2vec 2.0, Whisper and emotion2vec layer by layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.foundation.trainable import QUIET_VARIANCE, WaveBackbone, WhisperBackbone
+from serkit.foundation.emotion2vec_model import slopes
+from serkit.foundation.trainable import Emotion2vecBackbone, WaveBackbone, WhisperBackbone
 from serkit.foundation.whisper import DYNAMIC_RANGE, HOP, MEL_HOP, N_FFT, QUIETEST
 from serkit.serving.graphs import Graph, numpy
 
@@ -30,9 +31,11 @@ def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str]
     backbone = network.backbone
     wave, n = _samples(graph, network, x, n)
     if backbone.normalise:
-        wave = _standardised(graph, wave, n)
+        wave = _standardised(graph, wave, n, backbone.quiet_variance)
     if isinstance(backbone, WhisperBackbone):
         return _whisper(graph, backbone, wave, n)
+    if isinstance(backbone, Emotion2vecBackbone):
+        return _emotion2vec(graph, backbone, wave, n)
     return _wav2vec(graph, backbone, wave, n)
 
 
@@ -58,7 +61,7 @@ def _wav2vec(graph: Graph, backbone: WaveBackbone, wave: str, n: str) -> tuple[l
     if hasattr(projection, "layer_norm"):
         frames = graph.layer_norm(frames, projection.layer_norm)
     frames = graph.masked(graph.linear(frames, projection.projection), mask)
-    frames = graph.add(frames, _position(graph, frames, model.encoder.pos_conv_embed.conv))
+    frames = graph.add(frames, graph.gelu(_position(graph, frames, model.encoder.pos_conv_embed.conv)))
     states = _transformer(graph, frames, mask, model.encoder, stable=bool(config.do_stable_layer_norm))
     if config.do_stable_layer_norm and not backbone.raw_end:
         states[-1] = graph.layer_norm(states[-1], model.encoder.layer_norm)
@@ -80,14 +83,14 @@ def _samples(graph: Graph, network: Any, x: str, n: str) -> tuple[str, str]:
     return graph.times(wave, graph.real(graph.mask(n, graph.time(wave)))), n
 
 
-def _standardised(graph: Graph, wave: str, n: str) -> str:
+def _standardised(graph: Graph, wave: str, n: str, quiet: float) -> str:
     """Zero mean and unit variance over each row's own samples."""
     count = graph.unsqueeze(graph.real(n), 1)
     real = graph.real(graph.mask(n, graph.time(wave)))
     mean = graph("Div", graph.total(wave, 1, keep=True), count)
     away = graph.times(graph("Sub", wave, mean), real)
     variance = graph("Div", graph.total(graph.times(away, away), 1, keep=True), count)
-    return graph("Div", away, graph("Sqrt", graph.add(variance, graph.constant(QUIET_VARIANCE))))
+    return graph("Div", away, graph("Sqrt", graph.add(variance, graph.constant(quiet))))
 
 
 def _norm_over_time(graph: Graph, x: str, n: str, norm: Any) -> str:
@@ -114,12 +117,12 @@ def _turned(graph: Graph, x: str) -> str:
 
 
 def _position(graph: Graph, frames: str, conv: Any) -> str:
-    """The grouped convolution that stands for positions; of an even kernel the last frame is dropped."""
+    """A grouped convolution that stands for positions; of an even kernel the last frame is dropped."""
     kernel, half = int(conv.kernel_size[0]), int(conv.padding[0])
     weight, bias = graph.matrix(numpy(conv.weight), (1, 2)), graph.constant(numpy(conv.bias))
     sides = [half, half - (1 if kernel % 2 == 0 else 0)]
     found = graph("Conv", _turned(graph, frames), weight, bias, group=int(conv.groups), pads=sides)
-    return _turned(graph, graph.gelu(found))
+    return _turned(graph, found)
 
 
 def _transformer(graph: Graph, frames: str, mask: str, encoder: Any, *, stable: bool) -> list[str]:
@@ -182,9 +185,72 @@ def _attention(graph: Graph, x: str, mask: str | None, attention: Any, distance:
         inner = graph.times(two, graph.constant(numpy(attention.gru_rel_pos_const)))
         gate = graph.add(graph.times(one, graph("Sub", inner, graph.constant(1.0))), graph.constant(2.0))
         scores = graph.add(scores, graph.times(gate, distance))
+    mixed = _mixed(graph, scores, mask, value, dim)
+    return graph.linear(mixed, attention.out_proj)
+
+
+def _mixed(graph: Graph, scores: str, mask: str | None, value: str, dim: int) -> str:
+    """(batch, heads, time, time) scores and (batch, heads, time, size) values to (batch, time, dim)."""
     weights = graph.softmax(scores, None if mask is None else graph.unsqueeze(mask, 1, 2))
     mixed = graph("Transpose", graph("MatMul", weights, value), perm=[0, 2, 1, 3])
-    return graph.linear(graph("Reshape", mixed, graph.constant([0, 0, dim], np.int64)), attention.out_proj)
+    return graph("Reshape", mixed, graph.constant([0, 0, dim], np.int64))
+
+
+def _emotion2vec(graph: Graph, backbone: Emotion2vecBackbone, wave: str, n: str) -> tuple[list[str], str]:
+    """emotion2vec from (batch, time) samples; see :mod:`serkit.foundation.emotion2vec_model`."""
+    model: Any = backbone.model
+    audio, dim = model.audio, backbone.dim
+    x = graph.unsqueeze(wave, 1)
+    for layer in audio.local_encoder.conv_layers:
+        x = _turned(graph, graph.convolution(x, layer["0"]))
+        x = _turned(graph, graph.gelu(graph.layer_norm(x, layer["2"]["1"])))
+    x, n_frames = _turned(graph, x), _divided(graph, n, backbone.window, backbone.hop)
+    time = graph.time(x)
+    mask = graph.mask(n_frames, time)
+    x = graph.linear(graph.layer_norm(x, audio.project_features["1"]), audio.project_features["2"])
+    position, plain = x, (graph.constant(np.ones(dim)), graph.constant(np.zeros(dim)))
+    for layer in audio.relative_positional_encoder.values():
+        position = _position(graph, graph.masked(position, mask), layer["0"])
+        position = graph.gelu(graph("LayerNormalization", position, *plain, axis=-1, epsilon=1e-5))
+    tokens = int(audio.extra_tokens.shape[1])
+    rows = graph("Concat", graph("Shape", n), graph.constant([tokens, dim], np.int64), axis=0)
+    first = graph("Expand", graph.constant(numpy(audio.extra_tokens)), rows)
+    x = graph.layer_norm(graph("Concat", first, graph.add(x, position), axis=1), audio.context_encoder.norm)
+    seen = graph.mask(graph.add(n_frames, graph.constant(tokens, np.int64)), graph.time(x))
+    penalty, states = _penalty(graph, audio, time, tokens), [x]
+    for layer in backbone.layers:
+        x = _emotion2vec_layer(graph, x, seen, penalty, layer)
+        states.append(x)
+    begin, end, axis = (graph.constant([k], np.int64) for k in (tokens, np.iinfo(np.int64).max, 1))
+    return [graph("Slice", state, begin, end, axis) for state in states], mask
+
+
+def _penalty(graph: Graph, audio: Any, time: str, tokens: int) -> str:
+    """(heads, tokens + time, tokens + time): what grows with the distance of two frames; none to or from a token."""
+    scale = np.maximum(numpy(audio.alibi_scale)[0, 0], 0.0)
+    each = np.asarray(slopes(len(scale)), np.float32)[:, None, None] * scale
+    place = graph.positions(time)
+    apart = graph.real(graph("Abs", graph("Sub", place, graph("Transpose", place, perm=[1, 0]))))
+    sides = graph.constant([0, tokens, tokens, 0, 0, 0], np.int64)
+    return graph("Pad", graph.times(graph.unsqueeze(apart, 0), graph.constant(-each)), sides)
+
+
+def _emotion2vec_layer(graph: Graph, x: str, seen: str, penalty: str, layer: Any) -> str:
+    attention = layer.attn
+    dim, heads = int(attention.proj.out_features), int(attention.heads)
+    apart, parts = graph.constant([0, 0, heads, dim // heads], np.int64), []
+    weights, biases = (np.split(numpy(p), 3) for p in (attention.qkv.weight, attention.qkv.bias))
+    for weight, bias in zip(weights, biases, strict=True):
+        split = graph("Reshape", graph.affine(x, weight.T, bias), apart)
+        parts.append(graph("Transpose", split, perm=[0, 2, 1, 3]))
+    query, key, value = parts
+    query = graph.times(query, graph.constant(1.0 / math.sqrt(dim // heads)))
+    scores = graph.add(graph("MatMul", query, graph("Transpose", key, perm=[0, 1, 3, 2])), penalty)
+    x = graph.layer_norm(
+        graph.add(x, graph.linear(_mixed(graph, scores, seen, value, dim), attention.proj)), layer.norm1
+    )
+    wide = graph.linear(graph.gelu(graph.linear(x, layer.mlp.fc1)), layer.mlp.fc2)
+    return graph.layer_norm(graph.add(x, wide), layer.norm2)
 
 
 def _whisper(graph: Graph, backbone: WhisperBackbone, wave: str, n: str) -> tuple[list[str], str]:

@@ -1,6 +1,6 @@
 """From a published classifier to a bundle: no run is behind it, so nothing in it is calibrated or measured.
 
-Needs torch, transformers and onnx; what it writes needs none of them.
+Needs torch and onnx, and transformers for its classes; what it writes needs none of them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from serkit.encoders.waveform import Waveform
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation import classifiers
-from serkit.foundation.classifier_networks import Loaded, load
+from serkit.foundation.classifier_networks import Loaded, LoadedEmotion2vec, load
 from serkit.foundation.classifiers import Published
-from serkit.foundation.trainable import WaveBackbone
+from serkit.foundation.trainable import Emotion2vecBackbone, WaveBackbone
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.pipeline.inputs import WAVEFORM
 from serkit.reporting.text import listed
@@ -82,7 +82,7 @@ def import_checkpoint(
     """Make a bundle of a published classifier.
 
     Args:
-        source: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout.
+        source: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout; or ``emotion2vec/plus-base``.
         out: folder, or a file ending in .zip or .serkit. name: of the bundle; the model's where ``None``.
         labels: names of its classes by its own words, see :func:`serkit.foundation.classifiers.labels_of`.
         weights: how matrices are stored. licence: of the weights; where ``None`` what its README says.
@@ -126,7 +126,7 @@ def import_checkpoint(
     )  # fmt: skip
 
 
-def compared(loaded: Loaded, n_classes: int) -> tuple[SpeechBackbone, float]:
+def compared(loaded: Loaded | LoadedEmotion2vec, n_classes: int) -> tuple[SpeechBackbone, float]:
     """serkit's network with the weights of a classifier, and the largest difference of a logit from its class's.
 
     Raises:
@@ -154,10 +154,12 @@ def compared(loaded: Loaded, n_classes: int) -> tuple[SpeechBackbone, float]:
     return network, difference
 
 
-def network_of(loaded: Loaded, n_classes: int) -> SpeechBackbone:
+def network_of(loaded: Loaded | LoadedEmotion2vec, n_classes: int) -> SpeechBackbone:
     """serkit's network that computes the same, in evaluation mode; the model's own modules become part of it."""
     import torch
 
+    if isinstance(loaded, LoadedEmotion2vec):
+        return _of_emotion2vec(loaded)
     model, config, dense = loaded.model, loaded.model.config, loaded.dense
     weighted = dense is None and bool(config.use_weighted_layer_sum)
     raw_end = weighted and loaded.raw_end
@@ -185,7 +187,23 @@ def network_of(loaded: Loaded, n_classes: int) -> SpeechBackbone:
     return network.eval()
 
 
-def _refuse_large(loaded: Loaded, weights: Weights) -> None:
+def _of_emotion2vec(loaded: LoadedEmotion2vec) -> SpeechBackbone:
+    """The same of emotion2vec+: its classes that are not used are left out, as FunASR gives them no probability."""
+    import torch
+
+    model, used = loaded.classifier.model, loaded.used
+    network = SpeechBackbone(
+        dims={WAVEFORM: 1}, n_classes=len(used), backbone=Emotion2vecBackbone(model), tuning="frozen", pooling="mean"
+    )
+    last, proj = (cast(torch.nn.Linear, layer) for layer in (network.head.emotion[-1], model.proj))
+    with torch.no_grad():
+        last.weight.copy_(proj.weight[used])
+        last.bias.copy_(proj.bias[used])
+    model.proj = None  # it is in the head now
+    return network.eval()
+
+
+def _refuse_large(loaded: Loaded | LoadedEmotion2vec, weights: Weights) -> None:
     """Refuse what does not fit into one ONNX file."""
     n = loaded.n_parameters
     if n * _BYTES[weights] <= MOST_BYTES:
@@ -207,7 +225,12 @@ def _sum(network: SpeechBackbone) -> str:
 
 
 def _about(
-    published: Published, loaded: Loaded, name: str, weights: Weights, licence: str | None, max_clip_s: float
+    published: Published,
+    loaded: Loaded | LoadedEmotion2vec,
+    name: str,
+    weights: Weights,
+    licence: str | None,
+    max_clip_s: float,
 ) -> dict[str, Any]:
     """What ``bundle.json`` says, but for the network."""
     spec = Waveform().spec
