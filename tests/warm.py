@@ -14,7 +14,15 @@ import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-HEAVY = ["torch", "torch._dynamo", "sklearn.ensemble", "sklearn.linear_model", "scipy.optimize", "scipy.stats"]
+HEAVY = [
+    "torch",
+    "torch._dynamo",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "scipy.optimize",
+    "scipy.stats",
+    "skops.io",
+]
 _TESTS = str(Path(__file__).parent)
 _FORKING = hasattr(os, "fork")
 
