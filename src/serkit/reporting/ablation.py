@@ -41,7 +41,7 @@ def read_ablation(folder: Path) -> dict[str, Any]:
     """Read ``folder/ablation.json``; its texts are cleaned.
 
     Raises:
-        SerkitError: there is none, it is no JSON, or it is not an ablation of this format.
+        SerkitError: there is none, it is not JSON, or it is not an ablation of this format.
         RunFailed: it cannot be read from disk.
     """
     file = folder / "ablation.json"

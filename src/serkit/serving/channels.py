@@ -15,7 +15,7 @@ import numpy as np
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
 from serkit.serving.results import Decision, Prediction
-from serkit.serving.speakers import summed_up
+from serkit.serving.speakers import mean_by_speech, speaker_from
 from serkit.serving.stream import Stream, StreamEvent, StreamSettings
 from serkit.serving.timeline import Turn
 
@@ -163,16 +163,17 @@ class ChannelStream:
         labels = tuple(alone[0].probabilities)
         cut = self._first.model.unsure_below(labels, self._settings.threshold)
         speakers = tuple(
-            summed_up(speaker_of(k), p.numbers, p, p.segments, "channel", cut, p.speech_s) for k, p in enumerate(alone)
+            speaker_from(speaker_of(k), p.numbers, p, p.segments, "channel", cut, p.speech_s)
+            for k, p in enumerate(alone)
         )
         if len(alone) == 1:
             return replace(alone[0], by="channel", speakers=speakers)
         notes = tuple(note for note in alone[0].notes if all(note in p.notes for p in alone))
         speech = [p.speech_s for p in alone]
-        weights = speech if any(speech) else [1.0] * len(alone)
-        numbers = np.average([p.numbers for p in alone], axis=0, weights=weights)
         notes += (ONE_SOUND,) * (self._alike and any(speech))
-        whole = Decision.of(labels, numbers, cut, speech=any(speech), attributes=tuple(alone[0].attributes))
+        whole = Decision.of(
+            labels, mean_by_speech(alone), cut, speech=any(speech), attributes=tuple(alone[0].attributes)
+        )
         parts = sorted((s for p in alone for s in p.segments), key=lambda s: (s.start_s, s.speaker))
         return replace(
             alone[0], label=whole.label, confidence=whole.confidence, abstain=whole.abstain, by="channel",

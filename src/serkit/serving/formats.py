@@ -38,7 +38,7 @@ def of_file(out: Path) -> str:
 
 
 def shown(path: str) -> str:
-    """A path as text: ``example`` for the recording that comes with serkit, bytes that are no UTF-8 as ``\\xff``."""
+    """A path as text: ``example`` for the recording that comes with serkit, bytes that are not UTF-8 as ``\\xff``."""
     if path == str(example.path()):
         return example.NAME
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

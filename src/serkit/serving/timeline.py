@@ -100,8 +100,8 @@ def turns_of(rttm: dict[str, list[Turn]], name: str) -> list[Turn]:
 def read_transcript(path: Path | str) -> list[Turn]:
     """Sentences with times: SubRip (.srt), WebVTT (.vtt), or JSON rows with ``start_s, end_s, text, speaker``.
 
-    JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` will do as
-    names, and ``words`` with times of their own are kept, as Whisper and WhisperX write them.
+    JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` are
+    accepted too, and ``words`` with times of their own are kept, as Whisper and WhisperX write them.
 
     Raises:
         SerkitError: cannot be read, no sentence with times, or a time that is none.
@@ -220,12 +220,12 @@ def _json_turns(path: Path, text: str) -> list[Turn]:
 
 
 def turn_of(row: Mapping[str, Any]) -> Turn:
-    """A turn, a sentence or a word from a row of ``start_s, end_s, speaker, text, words``; ``start``, ``end`` will do.
+    """A turn, a sentence or a word from a row of ``start_s, end_s, speaker, text, words``; or ``start``, ``end``.
 
     Blank words and a blank speaker are none.
 
     Raises:
-        KeyError, TypeError, ValueError: times that are missing, or are no numbers.
+        KeyError, TypeError, ValueError: times that are missing, or are not numbers.
     """
     speaker = row.get("speaker")
     return Turn(
