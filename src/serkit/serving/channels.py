@@ -27,12 +27,10 @@ _FOREVER_S = 1e9
 ONE_SOUND = "the channels hold the same sound: every part occurs once for each of them; by segment it occurs once"
 
 
-def open_stream(
-    model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None
-) -> Stream | ChannelStream:
+def open_stream(model: Model, rate_hz: float, settings: StreamSettings) -> Stream | ChannelStream:
     """What hears a recording that is divided as ``settings.by`` says; args as for :class:`Stream`."""
     kind = ChannelStream if settings.by == "channel" else Stream
-    return kind(model, rate_hz, settings, remarks)
+    return kind(model, rate_hz, settings)
 
 
 def speaker_of(channel: int) -> str:
@@ -73,15 +71,14 @@ class ChannelStream:
 
     Args:
         model: what answers. rate_hz: sampling rate of the chunks. settings: what is asked, ``by`` being ``channel``.
-        remarks: where the chunks come from a file, what was gathered of it.
 
     Attributes:
-        remarks: what is worth knowing of the recording.
+        remarks: what is worth knowing of the recording, as for a :class:`Stream`.
     """
 
-    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None) -> None:
+    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings) -> None:
         self._model, self._rate_hz, self._settings = model, rate_hz, replace(settings, by="segment")
-        self.remarks = Remarks() if remarks is None else remarks
+        self.remarks = Remarks()
         _refuse_strangers(settings.sentences, MAX_CHANNELS)
         self._first = self._opened(0)  # refuses options that no recording could be answered with
         self._streams: list[Stream] = []

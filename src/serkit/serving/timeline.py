@@ -15,6 +15,7 @@ import numpy as np
 from serkit.errors import SerkitError
 
 MARGIN = 0.1  # how much more probable another emotion has to be before it takes over at once
+PAUSE_S = 1.0  # after a longer pause, the same speaker begins another turn
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
 
 
@@ -132,14 +133,14 @@ def _begin(turn: Turn) -> float:
     return turn.start_s
 
 
-def joined(sentences: Iterable[Turn], pause_s: float = 1.0) -> list[Turn]:
+def joined(sentences: Iterable[Turn]) -> list[Turn]:
     """Turns of sentences that name their speakers: what one says without a longer pause is one turn."""
     found: list[Turn] = []
     for sentence in sentences:
         last = found[-1] if found else None
         if sentence.speaker is None:
             continue
-        if last is None or last.speaker != sentence.speaker or sentence.start_s - last.end_s > pause_s:
+        if last is None or last.speaker != sentence.speaker or sentence.start_s - last.end_s > PAUSE_S:
             found.append(Turn(sentence.start_s, sentence.end_s, sentence.speaker))
         else:
             found[-1] = replace(last, end_s=max(last.end_s, sentence.end_s))
