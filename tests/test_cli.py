@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 
 from command_line import RATE_HZ, ask, run_table
-from serkit import __version__
+from serkit import __version__, cli
 from serkit.metrics import METRICS
 from serkit.store import FeatureStore
 
@@ -57,6 +58,17 @@ def test_version_and_lists():
         rows = json.loads(ask(words, "--json")[1])
         assert len(rows) == len(said.splitlines())
         assert all(said.count(r["name"]) for r in rows)
+
+
+def test_help_lists_every_command_once_with_its_whole_first_sentence():
+    named = [name for names in cli.SECTIONS.values() for name in names]
+    known = typer.main.get_command(cli.app).commands
+    assert sorted(named) == sorted(known)
+    said = " ".join(ask("--help")[1].split())
+    for name, command in known.items():
+        sentence = " ".join(command.help.split()).split(". ")[0].rstrip(".")
+        assert f"{name} {sentence}." in said
+    assert "serkit predict example --timeline" in said
 
 
 def test_run_prepare_and_the_stages_alone(recipe, clips, tmp_path):

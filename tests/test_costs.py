@@ -35,7 +35,7 @@ def counted(call: Any, *given: Any) -> float:
     ("family", "choices"),
     [
         ("whisper", {"window": "clip"}), ("whisper", {"window": "30s"}), ("wavlm", {}), ("hubert", {}),
-        ("wav2vec2", {}), ("distilhubert", {}), ("facodec", {}),
+        ("wav2vec2", {}), ("distilhubert", {}), ("facodec", {}), ("emotion2vec", {}),
     ],
 )  # fmt: skip
 def test_an_audio_encoder_costs_what_torch_counts(family: str, choices: dict[str, Any]) -> None:

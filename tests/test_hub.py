@@ -20,7 +20,7 @@ from serkit.recipe import load_recipe
 
 pytest.importorskip("huggingface_hub")
 
-from serkit.hub import hub_package, unreached  # its package is an extra
+from serkit.hub import hub_package, unreached, why  # its package is an extra
 
 
 class _NotFound(http.server.BaseHTTPRequestHandler):
@@ -97,3 +97,13 @@ def test_it_is_asked_by_a_program_that_has_loaded_nothing_else(tmp_path: Path) -
     }  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
     assert done.stdout.strip() in ("ConnectError", "ConnectionError")
+
+
+def test_a_model_for_members_is_told_with_the_way_in() -> None:
+    from huggingface_hub import errors
+
+    response = type("Response", (), {"headers": {}, "request": None})()
+    refused = errors.GatedRepoError("401 Client Error", response=response)  # type: ignore[arg-type]  # enough of one
+    assert why(refused).startswith("GatedRepoError: ")
+    assert "HF_TOKEN" in why(refused)
+    assert why(OSError("reset")) == "OSError"

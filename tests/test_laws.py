@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 _ORDER = """
     errors extras files yaml_text text_rows config cards types probabilities predictions
     journal progress hashes interrupts processes parameters registry
-    settings idle recipe checkpoint_table checkpoint_files hub checkpoints costs availability
+    settings idle recipe checkpoint_table emotion2vec_files checkpoint_files hub checkpoints costs availability
     suffixes recordings protocols corpora across labels readers crossfit
     encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
     onnx_weights silero_files segments
@@ -34,7 +34,8 @@ _ORDER = """
     metrics
     tensors layers layer_weights models losses loss_sum networks
     schedules examples sampling objective scoring fitting training
-    bootstrap combining pooling fitted_models stacking calibration raters concordance evaluation comparison
+    bootstrap combining pooling fitted_models stacking calibration conformal raters concordance groupings evaluation
+    comparison exchanges gaps
     reporting listing pipeline serving console commands cli __main__
 """
 ORDER = tuple(_ORDER.split())

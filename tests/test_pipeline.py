@@ -91,6 +91,29 @@ def test_a_report_that_is_gone_is_made_again(finished, machine):
     assert report(finished)["systems"] == before["systems"]
 
 
+def test_columns_asked_for_are_in_the_report(small_text, finished, toy_root, tmp_path, machine):
+    folder = shutil.copytree(finished, tmp_path / "grouped")
+    manifest = toy(toy_root)
+    asked = parse_recipe(small_text, ["evaluate.groups=[repetition, speaker]"])
+    with pytest.raises(SerkitError, match="no utterance has a value in the column 'repetiton'"):
+        pipeline.prepare(parse_recipe(small_text, ["evaluate.groups=[repetiton]"]), manifest, folder)
+    run = pipeline.prepare(asked, manifest, folder)
+    begun = []
+    pipeline.run_all(run, machine, lambda event: begun.append(getattr(event, "stage", "")))
+    assert [stage for stage in begun if stage] == ["stack", "evaluate", "report"], "no network is trained again"
+    tree, before = report(folder), report(finished)
+    speakers = {u.speaker for u in run.manifest.split("test")}
+    slices = tree["details"]["stack"]["test"]["slices"]
+    assert set(slices["speaker"]) == speakers
+    assert {k: v for k, v in slices.items() if k in before["details"]["stack"]["test"]["slices"]} == before["details"][
+        "stack"
+    ]["test"]["slices"]
+    assert set(tree["gaps"]) == {tree["lead"]}
+    assert tree["gaps"][tree["lead"]]["test"]["speaker"]["left_out"].keys() == speakers
+    page = (folder / "report" / "report.md").read_text(encoding="utf-8")
+    assert "### Speaker: " in page
+
+
 def test_a_folder_that_cannot_be_made_is_refused(small_text, toy_root, tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file" / "run", tmp_path / "file" / "deep" / "run", Path("/proc/serkit-run")):

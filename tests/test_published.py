@@ -138,18 +138,23 @@ def test_the_baseline_of_the_challenge(folders: dict[str, Path], toy_root: Path,
 def test_sailer2025_learns_votes_by_adapters(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     narrow = ("model.hidden=8", "model.frame_width=8", "model.lora_rank=2", "model.frozen_layers=2")
-    run, _ = finish(small("sailer2025", *narrow, "train.batch_size=8"), toy_root, tmp_path)
-    network, _ = load_network(run.network("wavlm", "full"))
-    weights = network.layer_weights.weights()
+    run, tree = finish(small("sailer2025", *narrow, "train.batch_size=8"), toy_root, tmp_path)
+    wavlm, _ = load_network(run.network("wavlm", "full"))
+    weights = wavlm.layer_weights.weights()
     assert len(weights) == 5
     assert len(weights.unique()) > 1, "they were learned"
-    assert largest_difference(network, to_onnx(network, "speech_backbone", run.manifest.labels)) < 1e-4
+    whisper, _ = load_network(run.network("whisper", "full"))
+    assert (whisper.layer_weights, whisper.backbone.frames) == (None, 750)
+    for network in (wavlm, whisper):
+        assert largest_difference(network, to_onnx(network, "speech_backbone", run.manifest.labels)) < 1e-4
+    assert "mean_probability" in tree["systems"]
 
 
-def test_the_released_layers_of_sailer_are_those_that_adapt() -> None:
-    """Read in its code: those whose number, from 0, is above half of the 24."""
-    system = load_recipe("sailer2025").systems["wavlm"]
-    assert system.model.parameters["frozen_layers"] == len([k for k in range(24) if not k > 24 // 2])
+@pytest.mark.parametrize(("name", "layers"), [("wavlm", 24), ("whisper", 32)])
+def test_the_released_layers_of_sailer_are_those_that_adapt(name: str, layers: int) -> None:
+    """Read in its code: those whose number, from 0, is above half of them."""
+    system = load_recipe("sailer2025").systems[name]
+    assert system.model.parameters["frozen_layers"] == len([k for k in range(layers) if not k > layers // 2])
 
 
 @pytest.mark.slow

@@ -40,6 +40,23 @@ def test_the_optimisers_second_decay_is_written_where_it_was_set():
     assert parse_recipe(BASE, ["train.beta2=0.999"]).fingerprint == plain.fingerprint != other.fingerprint
 
 
+def test_groups_are_names_or_have_edges():
+    plain = parse_recipe(BASE)
+    assert "groups" not in plain.model_dump(mode="json")["evaluate"], "as before: the fingerprint is the same"
+    told = parse_recipe(BASE, ["evaluate.groups=[accent, {name: age, edges: [30, 50]}]"])
+    assert [(g.name, g.edges) for g in told.evaluate.groups] == [("accent", ()), ("age", (30.0, 50.0))]
+    assert told.model_dump(mode="json")["evaluate"]["groups"] == ["accent", {"name": "age", "edges": [30.0, 50.0]}]
+    assert parse_recipe(told.to_yaml()) == told
+    with pytest.raises(SerkitError, match="expected rising edges, got 50, 30"):
+        parse_recipe(BASE, ["evaluate.groups=[{name: age, edges: [50, 30]}]"])
+    with pytest.raises(SerkitError, match="a group occurs twice: age, age"):
+        parse_recipe(BASE, ["evaluate.groups=[age, {name: age, edges: [50]}]"])
+    with pytest.raises(SerkitError, match=r"unknown key 'evaluate\.groups.*edge'; did you mean 'edges'"):
+        parse_recipe(BASE, ["evaluate.groups=[{name: age, edge: [50]}]"])
+    with pytest.raises(SerkitError, match=r"evaluate\.groups: expected a list"):
+        parse_recipe(BASE, ["evaluate.groups=age"])
+
+
 def test_transcripts_are_a_name_or_a_mapping():
     bare = parse_recipe(BASE, ["transcripts=corpus"])
     assert bare.transcripts.name == "corpus"
@@ -285,7 +302,8 @@ def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
             pytest.importorskip("transformers")
             if model.get("tuning") == "lora":
                 pytest.importorskip("peft", reason="the extra finetune is not installed")
-            model["backbone"] = f"{model['backbone'].split('/')[0]}/random"
+            wanted = model["backbone"] if isinstance(model["backbone"], dict) else {"name": model["backbone"]}
+            model["backbone"] = {**wanted, "name": f"{wanted['name'].split('/')[0]}/random"}
             if "frozen_layers" in model:
                 model["frozen_layers"] = min(model["frozen_layers"], 2)  # the tiny ones have two layers or four
         shape = (len(dims), settings.model, settings.losses, settings.balance)

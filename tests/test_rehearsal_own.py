@@ -40,6 +40,8 @@ def on_backbone(tmp_path, backbone, more=""):
     [
         ("wavlm/base", ", frozen_layers: 13", "frozen_layers 13, the backbone has 12 layers"),
         ("{name: wavlm/base, layers: 13}", "", "layers 13, expected 1 to 12"),
+        ("whisper/large-v3", ", frozen_layers: 33", "frozen_layers 33, the backbone has 32 layers"),
+        ("{name: whisper/base, window: 40s}", "", "window '40s', expected 'clip' or seconds with an s, at most '30s'"),
         ("{name: wavlm/base, layer: 3}", "", "backbone: no option 'layer'; did you mean 'layers'?"),
         ("wavlm/bas", "", "did you mean 'wavlm/base'?"),
         ("roberta/base", "", "is of the family 'roberta', expected one of wavlm, hubert, wav2vec2, distilhubert"),

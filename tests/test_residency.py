@@ -24,8 +24,8 @@ from serkit.residency import GPU_WORKING_BYTES, WORKING_BYTES, free_memory, turn
 from test_extraction import Letters, Level, broken, corpus
 
 GB = 10**9
-FAMILIES = ("whisper", "wavlm", "hubert", "wav2vec2", "distilhubert", "facodec", "roberta", "bert", "deberta",
-            "modernbert")  # fmt: skip
+FAMILIES = ("whisper", "wavlm", "hubert", "wav2vec2", "distilhubert", "facodec", "emotion2vec", "roberta", "bert",
+            "deberta", "modernbert")  # fmt: skip
 
 
 class Heavy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,3 +28,61 @@ def in_roots(
     table = yaml.safe_dump({"checkpoints": {name: str(folder) for name, folder in made.items()}})
     (tmp_path / "config" / "roots.yaml").write_text(table)
     return made
+
+
+def classifier(
+    folder: Path,
+    kind: str = "Wav2Vec2",
+    *,
+    stable: bool = False,
+    weighted: bool = False,
+    normalise: bool = True,
+    labels: tuple[str, ...] = ("neu", "hap", "ang", "sad"),
+    written_by: str | None = None,
+    **changes: Any,
+) -> Any:
+    """A checkpoint of a class of transformers ``…ForSequenceClassification``, as ``save_pretrained`` writes it.
+
+    Args:
+        kind: Wav2Vec2, Hubert or WavLM. stable: layer normalisation in all convolutions and before each layer, or else
+            a group normalisation in the first. weighted: a sum of all states. normalise: of its feature extractor.
+        written_by: version of transformers that its config names, instead of the one that is here.
+        changes: to its configuration.
+
+    Returns:
+        The model, in evaluation mode: its answers differ from clip to clip.
+    """
+    import torch
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        **{
+            "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
+            "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+            "feat_extract_norm": "layer" if stable else "group", "conv_bias": stable, "do_stable_layer_norm": stable,
+            "num_buckets": 32, "max_bucket_distance": 80, "classifier_proj_size": 12,
+            "use_weighted_layer_sum": weighted, "id2label": dict(enumerate(labels)),
+            "label2id": {label: k for k, label in enumerate(labels)},
+        } | changes
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3.0) if parameter.dim() > 1 else parameter.add_(0.1 * torch.randn_like(parameter))
+            model.classifier.weight.mul_(30.0)
+            if weighted:
+                model.layer_weights.copy_(torch.linspace(-1.0, 1.0, len(model.layer_weights)))
+            model.classifier.bias.sub_(model(torch.randn(1, 16_000)).logits[0])
+    model.save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=stable).save_pretrained(folder)
+    if written_by is not None:
+        edit(folder / "config.json", transformers_version=written_by)
+    return model
+
+
+def edit(file: Path, **changes: Any) -> None:
+    """Change fields of a JSON file; ``None`` takes one away."""
+    row = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in row.items() if value is not None}))

@@ -85,7 +85,9 @@ def check(name: str) -> Availability:
 
 def absent_package(found: Resolved) -> str:
     """What to install, where a package that loads this family is not."""
-    needed = () if found.family == "facodec" else PACKAGES if found.family == "deberta" else PACKAGES[:1]
+    needed: tuple[str, ...] = PACKAGES if found.family == "deberta" else PACKAGES[:1]
+    if found.family in ("facodec", "emotion2vec"):
+        needed = ()
     for package in needed:
         if importlib.util.find_spec(package) is None:
             return str(MissingExtra(package, "foundation", f"encoder '{found.name}'"))

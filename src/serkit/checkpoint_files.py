@@ -8,11 +8,13 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from serkit.config import cache_folder
+from serkit.emotion2vec_files import CONFIG, is_emotion2vec
+from serkit.emotion2vec_files import WEIGHTS as PT
 from serkit.errors import SerkitError
 from serkit.hashes import ContentHashes
 from serkit.text_rows import Tree, json_tree
@@ -60,7 +62,7 @@ def transformer_folder(folder: Path) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Files that hold the weights: safetensors where there are any, otherwise ``.bin``; shards in order.
+    """Files that hold the weights: safetensors where there are any, otherwise ``.bin`` or ``.pt``; shards in order.
 
     Raises:
         SerkitError: none there, or a shard that the index names is not.
@@ -87,7 +89,20 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} holds FACodec's V1 ({older}), whose features are others; expected its V2: "
             + " and ".join(f"{stem}.bin" for stem in FACODEC_STEMS)
         )
+    if is_emotion2vec(folder):
+        if found := [folder / name for name in PT if (folder / name).is_file()]:
+            return found[:1]
+        raise SerkitError(f"no weights in {folder}: expected {' or '.join(PT)} (or model.safetensors)")
     raise SerkitError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin (or their shards)")
+
+
+def wanted_files(listed: Iterable[str]) -> list[str]:
+    """Of the files of a repository those with weights and configurations: safetensors where there are any."""
+    files = [f for f in listed if "/" not in f or f.endswith("config.json")]
+    safe = [f for f in files if f == "model.safetensors" or (f.startswith("model-") and f.endswith(".safetensors"))]
+    codec = [f for f in files if Path(f).stem in FACODEC_STEMS]
+    whole = [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
+    return safe or codec or whole or [f for f in files if f in PT]
 
 
 def is_facodec(folder: Path) -> bool:
@@ -111,7 +126,8 @@ def weights_hash(folder: Path) -> str:
         SerkitError: a file cannot be read.
     """
     folder = transformer_folder(folder)
-    small = [folder / n for n in _HASHED_SMALL if (folder / n).is_file()]
+    named = (*_HASHED_SMALL, CONFIG) if is_emotion2vec(folder) else _HASHED_SMALL
+    small = [folder / n for n in named if (folder / n).is_file()]
     files = {path: path.resolve() for path in [*weight_files(folder), *small]}
     hashes = ContentHashes(cache_folder() / "weights.jsonl").of(list(files.values()))
     digest = hashlib.blake2b(digest_size=8)
@@ -143,6 +159,8 @@ def lacking(folder: Path, family: str) -> str:
     if family == "facodec":
         absent = set(FACODEC_STEMS) - {file.stem for file in files}
         return f"no {min(absent)}.bin in {folder}" if len(absent) == 1 else ""
+    if family == "emotion2vec":
+        return "" if (folder / CONFIG).is_file() else f"no {CONFIG} in {folder}"
     needed = _FRONT_ENDS if family in _HEARING else _VOCABULARIES
     if not any((folder / name).is_file() for name in needed):
         what = "front end" if family in _HEARING else "vocabulary"
@@ -155,7 +173,8 @@ def looked_at(files: Sequence[Path], family: str) -> str:
     """What :func:`lacking` has looked at of files of weights, in words."""
     if not all(file.suffix == ".safetensors" for file in files):
         return "files, sizes"
-    return "files, sizes, shapes" if family == "facodec" else "files, sizes, shapes, names of the layers"
+    seen = "files, sizes, shapes"
+    return seen if family in ("facodec", "emotion2vec") else f"{seen}, names of the layers"
 
 
 def _head(file: Path) -> tuple[int, bytes, str]:

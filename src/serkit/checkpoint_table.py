@@ -18,6 +18,9 @@ WHISPER = "read: openai/whisper README, model table (whole model)"
 DEBERTA = "read: microsoft/DeBERTa README, model table (backbone)"
 BERT = "read: google-research/bert README"
 FACODEC = "read: parameter names and shapes of the published reference classes"
+E2V = "read: config.yaml on the hub"
+E2V_LARGE = "read: config.yaml on the hub, a part of it; the layers of the context encoder from lists of its weights"
+E2V_COUNTED = "counted: weights of a network of this shape"
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ _MIT, _APACHE = ("mit", HUB), ("apache-2.0", HUB)
 _EN, _99 = ("en", HUB), ("99 languages", HUB)
 _OPENAI = ("MIT", "read: openai/whisper README, 'code and model weights'")
 _GOOGLE = ("apache-2.0", BERT)
+_FUNASR = ("other: model-license of FunASR", "read: model card; its link leads to the repository of FunASR")
 
 # fmt: off
 TABLE: tuple[Checkpoint, ...] = (
@@ -112,6 +116,11 @@ TABLE: tuple[Checkpoint, ...] = (
     _row("wav2vec2/large-robust", "facebook/wav2vec2-large-robust", 1024, 24, REMEMBERED, gb=1.27, languages=_EN, licence=_APACHE, revision="b0f1fc09a26486a009ebd4afaddb69c4cd6f0882", safetensors=False),
     _row("wav2vec2/xls-r-300m", "facebook/wav2vec2-xls-r-300m", 1024, 24, REMEMBERED),
     _row("distilhubert/base", "ntu-spml/distilhubert", 768, 2, REMEMBERED, gb=0.094, languages=_EN, licence=_APACHE, revision="fa87d96265d6b7af66e112faff6ff44df419cec9", safetensors=True),
+    # whether FunASR's licence for its models holds for these has been asked (ddlBoJack/emotion2vec #78), without an answer
+    _row("emotion2vec/base", "emotion2vec/emotion2vec_base", 768, 12, E2V, millions=(93.2, E2V_COUNTED), gb=1.13, licence=_FUNASR, revision="0c9a3152734f9d7a7a05b4ee6bfb3c109d288664", safetensors=False),
+    _row("emotion2vec/plus-seed", "emotion2vec/emotion2vec_plus_seed", 768, 12, E2V, millions=(93.2, E2V_COUNTED), licence=_FUNASR, revision="7be9a30d52bdc793cc24e6f7d25358d6648927c1", safetensors=False),
+    _row("emotion2vec/plus-base", "emotion2vec/emotion2vec_plus_base", 768, 12, E2V, millions=(93.2, E2V_COUNTED), gb=1.12, licence=_FUNASR, revision="b318240bfe67db81a8c572ecb37ce9c3759b81c9", safetensors=False),
+    _row("emotion2vec/plus-large", "emotion2vec/emotion2vec_plus_large", 1024, 12, E2V_LARGE, millions=(162.1, E2V_COUNTED), gb=1.95, licence=_FUNASR, revision="6c303ba987b86b93193de93e34bb2b077a6bedc4", safetensors=False),
     _row("roberta/base", "FacebookAI/roberta-base", 768, 12, REMEMBERED),
     _row("roberta/large", "FacebookAI/roberta-large", 1024, 24, UEDA, gb=1.42, languages=_EN, licence=_MIT, revision="5069d8a2a32a7df4c69ef9b56348be04152a2341", safetensors=True),
     _row("roberta/xlm-large", "FacebookAI/xlm-roberta-large", 1024, 24, REMEMBERED),

@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from serkit.checkpoint_files import (
-    FACODEC_STEMS,
     is_facodec,
     lacking,
     older_facodec,
     read_json,
     transformer_folder,
+    wanted_files,
     weights_hash,
 )
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import checkpoint_folders, config_path
+from serkit.emotion2vec_files import is_emotion2vec, sizes
 from serkit.errors import SerkitError, did_you_mean, refuse
-from serkit.hub import hub_errors, hub_package, unreached
+from serkit.hub import hub_errors, hub_package, unreached, why
 
 FAMILY_OF_TYPE: Mapping[str, str] = {
     "whisper": "whisper",
@@ -47,9 +48,18 @@ FAMILY_OF_TYPE: Mapping[str, str] = {
     "modernbert": "modernbert",
     "bert": "bert",
     "facodec": "facodec",
+    "emotion2vec": "emotion2vec",
 }
 FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.yaml")
+
+
+class OtherType(SerkitError):
+    """A model of a type that no family knows, or of another family; ``kind`` is its ``model_type``."""
+
+    def __init__(self, kind: object, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -218,7 +228,7 @@ def fetch(found: Resolved) -> Path:
         what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
         folder = transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
     except hub_errors(hub) as error:
-        raise _Unreachable([found], type(error).__name__, reached=True) from None
+        raise _Unreachable([found], why(error), reached=True) from None
     if reason := lacking(folder, found.family):
         raise SerkitError(f"encoder '{found.name}': {reason}")
     return folder
@@ -299,9 +309,9 @@ def _looked_for(found: Resolved, unreached: Callable[[Any], str]) -> tuple[Path 
         raise _Unreachable([found], reason, reached=False)
     what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
     try:
-        return None, [*_SMALL_FILES, *_wanted(hub.HfApi().list_repo_files(**what))]
+        return None, [*_SMALL_FILES, *wanted_files(hub.HfApi().list_repo_files(**what))]
     except hub_errors(hub) as error:
-        raise _Unreachable([found], type(error).__name__, reached=True) from None
+        raise _Unreachable([found], why(error), reached=True) from None
 
 
 def locked() -> dict[str, str]:
@@ -324,6 +334,8 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     at = transformer_folder(folder) / "config.json"
     if at.is_file():
         config = read_json(at, dict)
+    elif is_emotion2vec(folder) or "emotion2vec" in (family, name.split("/", 1)[0]):
+        config = sizes(folder)
     kind = config.get("model_type")
     expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
     if expected not in FAMILIES:
@@ -336,7 +348,7 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     same = found == expected or (found == "hubert" and expected == "distilhubert")
     if found is None or (expected is not None and not same):
         wanted = f"a {expected} model" if expected else f"one of {', '.join(FAMILY_OF_TYPE)}"
-        raise SerkitError(f"encoder '{name}': {at} is of model_type '{kind}', expected {wanted}")
+        raise OtherType(kind, f"encoder '{name}': {at} is of model_type '{kind}', expected {wanted}")
     revision = f"weights-{weights_hash(folder)}"
     if (expected or found) == "facodec":  # its folder names sizes of its own, or, as published, none
         dim = int(config.get("dim", 256)) * (1 if name == "facodec/prosody" else 2)
@@ -351,9 +363,9 @@ def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:
     try:
         at = hub.hf_hub_download(hub_id, "config.json", revision=revision, local_files_only=bool(reason))
     except hub_errors(hub) as error:
-        why = f"this machine cannot reach the hub, {reason}" if reason else type(error).__name__
+        said = f"this machine cannot reach the hub, {reason}" if reason else why(error)
         raise SerkitError(
-            f"encoder '{name}': config.json of {hub_id} cannot be downloaded ({why}); without the hub, give path:DIR "
+            f"encoder '{name}': config.json of {hub_id} cannot be downloaded ({said}); without the hub, give path:DIR "
             f"or put a folder into {config_path()}"
         ) from None
     return _of_config(name, hub_id, revision, Path(at), family)
@@ -363,18 +375,9 @@ def _of_config(name: str, hub_id: str, revision: str, at: Path, family: str | No
     config = read_json(at, dict)
     found = FAMILY_OF_TYPE.get(str(config.get("model_type")))
     if found is None or (family not in (None, found) and not (found == "hubert" and family == "distilhubert")):
-        raise SerkitError(
-            f"encoder '{name}': {hub_id} is of model_type '{config.get('model_type')}', expected "
-            + (family or f"one of {', '.join(FAMILY_OF_TYPE)}")
-        )
+        kind, wanted = config.get("model_type"), family or f"one of {', '.join(FAMILY_OF_TYPE)}"
+        raise OtherType(kind, f"encoder '{name}': {hub_id} is of model_type '{kind}', expected {wanted}")
     return Resolved(name, family or found, hub_id, None, revision, config)
-
-
-def _wanted(files: Iterable[str]) -> list[str]:
-    files = [f for f in files if "/" not in f or f.endswith("config.json")]
-    safe = [f for f in files if f == "model.safetensors" or (f.startswith("model-") and f.endswith(".safetensors"))]
-    codec = [f for f in files if Path(f).stem in FACODEC_STEMS]
-    return safe or codec or [f for f in files if f.startswith("pytorch_model") and f.endswith(".bin")]
 
 
 def _revision(name: str, row: Checkpoint) -> str:

@@ -14,14 +14,30 @@ import typer
 from typer.core import TyperGroup
 
 from serkit import __version__
-from serkit.commands import ablation, adapt, answers, explain, findings, listen, lists, measure, serve, stages
+from serkit.commands import ablation, adapt, answers, explain, findings, imports, listen, lists, measure, serve, stages
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
 
+SECTIONS = {
+    "Answers": ("predict", "listen", "serve", "explain"),
+    "Models": ("measure", "adapt", "bundle", "import"),
+    "Training and comparison": ("run", "cv", "ablate", "compare", "audit"),
+    "Stages of a run": ("prepare", "extract", "train", "stack", "evaluate", "report"),
+    "Lists": ("corpora", "encoders", "recipes", "models", "losses", "augmentations"),
+}
+"""The commands by what they are for, as ``serkit --help`` lists them."""
+
 
 class _Program(TyperGroup):
     """The commands; a word that an option does not take is told with the nearest that it does."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands section by section, each with the whole first sentence of its help."""
+        for title, names in SECTIONS.items():
+            found = [(name, self.commands[name].get_short_help_str(limit=500)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(found, col_max=14)
 
     def invoke(self, ctx: Any) -> Any:
         """Call a command."""
@@ -40,12 +56,13 @@ app = typer.Typer(
     cls=_Program,
     name="serkit",
     help="Speech emotion recognition: corpora, features, cross-modal networks, a balanced stack, honest reports.",
+    epilog="A first answer: serkit predict example --timeline. The options of a command: serkit COMMAND --help.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, ablation, findings, lists, answers, explain, measure, adapt, listen, serve):
+for group in (stages, ablation, findings, lists, answers, imports, explain, measure, adapt, listen, serve):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C

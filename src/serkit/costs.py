@@ -24,7 +24,7 @@ MODERNBERT_INNER = {768: 1152, 1024: 2624}  # by width, of the two published one
 
 def frames_per_audio_hour(found: Resolved) -> int:
     """Hidden states per hour of audio; of a text model, tokens of about 150 words a minute."""
-    if found.family == "whisper" or found.family in SPEECH:
+    if found.family in ("whisper", "emotion2vec", *SPEECH):
         return 50 * 3600
     return CODEC_RATE * 3600 if found.family == "facodec" else TOKENS_PER_AUDIO_HOUR
 
@@ -47,6 +47,8 @@ def tflop_per_audio_hour(found: Resolved, clip_s: float = CLIP_S, *, whole: bool
         return n * _facodec(found, seen) / 1e12
     if found.family in SPEECH:
         return n * _speech(found, seen) / 1e12
+    if found.family == "emotion2vec":
+        return n * _emotion2vec(found, seen) / 1e12
     return n * found.layers * _text_layer(found, seen) / 1e12
 
 
@@ -64,6 +66,27 @@ def _whisper(found: Resolved, seen: float) -> float:
 
 def _speech(found: Resolved, seen: float) -> float:
     config, dim = found.config, found.dim
+    front, inside = _convolutions(config)
+    kernel, groups = config.get("num_conv_pos_embeddings", 128), config.get("num_conv_pos_embedding_groups", 16)
+    front += 2.0 * inside * dim + 2.0 * dim**2 * int(kernel) / int(groups)
+    return front + found.layers * _layer(dim, int(config.get("intermediate_size") or 4 * dim), seen)
+
+
+def _emotion2vec(found: Resolved, seen: float) -> float:
+    config, dim = found.config, found.dim
+    front, inside = _convolutions(config)
+    depth, kernel, groups = (
+        int(config.get(key, published))
+        for key, published in (("conv_pos_depth", 5), ("conv_pos_kernel", 19), ("conv_pos_groups", 16))
+    )
+    front += 2.0 * inside * dim + depth * 2.0 * dim**2 * kernel / groups
+    positions = seen + int(config.get("num_extra_tokens", 10))  # every layer computes the tokens of a clip as well
+    inner = int(config.get("intermediate_size") or 4 * dim)
+    return front + found.layers * _layer(dim, inner, positions) * positions / seen
+
+
+def _convolutions(config: Mapping[str, Any]) -> tuple[float, int]:
+    """Of the layers that read samples, per frame; and the channels of the last."""
     kernels, strides = _list(config, "conv_kernel", KERNELS), _list(config, "conv_stride", STRIDES)
     widths = _list(config, "conv_dim", (512,) * len(kernels))
     front, inside, rate = 0.0, 1, 1.0  # rate: outputs of a layer per frame of the last
@@ -73,9 +96,7 @@ def _speech(found: Resolved, seen: float) -> float:
         rate /= stride
         front += 2.0 * rate * kernel * inside * width
         inside = width
-    kernel, groups = config.get("num_conv_pos_embeddings", 128), config.get("num_conv_pos_embedding_groups", 16)
-    front += 2.0 * inside * dim + 2.0 * dim**2 * int(kernel) / int(groups)
-    return front + found.layers * _layer(dim, int(config.get("intermediate_size") or 4 * dim), seen)
+    return front, inside
 
 
 def _text_layer(found: Resolved, seen: float) -> float:

@@ -6,7 +6,7 @@ the utterance's corpus can have. Rows are matched by id; whatever is missing is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,9 +17,11 @@ from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, res
 from serkit.combining import allowed_classes
 from serkit.concordance import concordance
 from serkit.errors import SerkitError, did_you_mean
+from serkit.groupings import duration_s, groupings
 from serkit.predictions import Metric, Predictions, Report
 from serkit.probabilities import masked
 from serkit.raters import closeness
+from serkit.settings import Group
 from serkit.types import SPLITS, Manifest, Utterance
 
 
@@ -175,6 +177,7 @@ def evaluate(
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
     in_sample: bool = False,
+    groups: Sequence[Group] = (),
 ) -> Report:
     """Measure one system on one split.
 
@@ -186,29 +189,29 @@ def evaluate(
 
     Macro averages run over all labels that the corpora of these rows can have, present or not. A bootstrap
     draw that loses all clips of a class leaves that class out of its average
-    (:func:`serkit.metrics.counted_when_drawn`). A slice (gender, language,
-    duration, corpus) averages over the classes that have a clip in it.
+    (:func:`serkit.metrics.counted_when_drawn`). A slice (by gender, language, corpus, duration, and by each of
+    ``groups``) averages over the classes that have a clip in it.
 
     Args:
         predictions, manifest: one of each, or one per fold, whose rows are pooled.
         split: which rows. draws: bootstrap resamples. seed: same seed, same report.
         provenance: added to what is recorded here (fingerprints, counts, seed).
-        in_sample: accept scores on training utterances.
+        in_sample: accept scores on training utterances. groups: further columns to slice by.
 
     Raises:
         SerkitError: as :func:`decide`.
     """
     rows = gather(predictions, manifest, split=split, in_sample=in_sample)
     manifests = [manifest] if isinstance(manifest, Manifest) else list(manifest)
-    groups = clusters(rows.speakers)
+    units = clusters(rows.speakers)
     confusion = rows.confusion()
-    numbers = classification(rows, groups, rows.possible, draws=draws, seed=seed)
+    numbers = classification(rows, units, rows.possible, draws=draws, seed=seed)
     subsets, name = bs_f1(confusion, seed=seed)
-    n, speakers = len(rows.truth), groups.speakers
+    n, speakers = len(rows.truth), units.speakers
     low, high = float(subsets.min()), float(subsets.max())
     mean = min(max(float(subsets.mean()), low), high)  # of equal numbers, rounding would put it outside their range
     numbers["bs_f1"] = Metric(mean, low, high, n, speakers, name)
-    numbers["ece"] = ece(rows, groups, draws=draws, seed=seed)
+    numbers["ece"] = ece(rows, units, draws=draws, seed=seed)
     tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     numbers.update(closeness(tables, manifests, split=split, draws=draws, seed=seed))
     numbers.update(concordance(tables, manifests, split=split, draws=draws, seed=seed))
@@ -226,8 +229,8 @@ def evaluate(
     return Report(
         rows.system, split, rows.labels, numbers, metrics.per_class(confusion, rows.labels),
         tuple(tuple(int(c) for c in line) for line in confusion), {"bs_f1": tuple(float(d) for d in subsets)},
-        slices(rows, draws=draws, seed=seed), {**recorded, **(provenance or {})},
-        reliability(rows, groups, draws=draws, seed=seed),
+        slices(rows, groups, draws=draws, seed=seed), {**recorded, **(provenance or {})},
+        reliability(rows, units, draws=draws, seed=seed),
     )  # fmt: skip
 
 
@@ -273,53 +276,23 @@ def reliability(rows: Decisions, groups: Clusters, *, draws: int, seed: int) -> 
     return tuple(found)
 
 
-def duration_s(utterance: Utterance) -> float | None:
-    """Length of an utterance in seconds: from its times, else from ``meta["duration_s"]``, else ``None``."""
-    if utterance.end_s is not None:
-        return utterance.end_s - (utterance.start_s or 0.0)
-    found = utterance.meta.get("duration_s")
-    return float(found) if isinstance(found, int | float) else None
+def slices(
+    rows: Decisions, groups: Sequence[Group] = (), *, draws: int, seed: int
+) -> dict[str, dict[str, dict[str, Metric]]]:
+    """Metrics by group of :func:`serkit.groupings.groupings`: ``{column: {group: {metric: number}}}``.
 
-
-def slices(rows: Decisions, *, draws: int, seed: int) -> dict[str, dict[str, dict[str, Metric]]]:
-    """Metrics by gender, language, corpus and third of duration, where the rows differ in it.
-
-    Utterances of which the field is not known are a slice of their own, ``unknown``. Macro averages run over
-    the classes that have a clip in the slice.
+    Utterances of which the column is not known are a group of their own, ``unknown``. Macro averages run over
+    the classes that have a clip in the group.
     """
-    fields: dict[str, Callable[[Utterance], str | None]] = {
-        "gender": lambda u: u.gender,
-        "language": lambda u: u.language,
-        "corpus": lambda u: u.corpus,
-        "duration": _thirds(rows.utterances),
-    }
     found: dict[str, dict[str, dict[str, Metric]]] = {}
-    for name, value_of in fields.items():
-        values = np.array([value_of(u) or "unknown" for u in rows.utterances])
-        distinct = sorted(set(values.tolist()))
-        if len(distinct) < 2:
-            continue
-        found[name] = {}
-        for value in distinct:
-            part = rows.where(values == value)
+    for grouping in groupings(rows.utterances, groups):
+        found[grouping.name] = {}
+        for k, name in enumerate(grouping.groups):
+            part = rows.where(grouping.index == k)
             present = metrics.with_truth(part.confusion())
-            found[name][value] = classification(part, clusters(part.speakers), present, draws=draws, seed=seed)
+            numbers = classification(part, clusters(part.speakers), present, draws=draws, seed=seed)
+            found[grouping.name][name] = numbers
     return found
-
-
-def _thirds(utterances: Sequence[Utterance]) -> Callable[[Utterance], str | None]:
-    """Name the third of durations that an utterance falls in; ``None`` where durations do not differ."""
-    known = [d for d in map(duration_s, utterances) if d is not None]
-    low, high = np.quantile(known, [1 / 3, 2 / 3]) if known else (0.0, 0.0)
-    if round(low, 2) >= round(high, 2):
-        return lambda u: None
-    names = (f"1 below {low:.2f} s", f"2 {low:.2f} to {high:.2f} s", f"3 from {high:.2f} s")
-
-    def third(utterance: Utterance) -> str | None:
-        length = duration_s(utterance)
-        return None if length is None else names[int(length >= low) + int(length >= high)]
-
-    return third
 
 
 @dataclass(frozen=True)

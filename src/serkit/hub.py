@@ -35,6 +35,14 @@ def hub_errors(hub: Any) -> tuple[type[Exception], ...]:
     return tuple(found)
 
 
+def why(error: Exception) -> str:
+    """What a call to the hub failed of, in a word; with the way out where the hub shows a model to members alone."""
+    name = type(error).__name__
+    if name not in ("GatedRepoError", "RepositoryNotFoundError"):
+        return name
+    return f"{name}: there is none, or only members see it; for these, ask for access on its page and set HF_TOKEN"
+
+
 def unreached(hub: Any) -> str:
     """Why the hub is not reached from this machine, a word; empty where it answers, be it with a refusal.
 

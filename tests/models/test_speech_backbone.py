@@ -20,10 +20,10 @@ from serkit.tensors import Batch, pad_sequences
 pytest.importorskip("transformers")
 
 from serkit.foundation import backbones  # it needs transformers
-from serkit.foundation.speech import CLASSES
 from serkit.foundation.tiny import tiny_folder
 
-FAMILIES = tuple(CLASSES)
+FAMILIES = backbones.FAMILIES
+WINDOW = {"whisper": {"window": "clip"}}  # of an encoder, where that is not what a backbone begins with
 
 
 def waves(*lengths: int) -> list[torch.Tensor]:
@@ -60,7 +60,7 @@ def step(network: SpeechBackbone, lr: float = 1e-2) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_frames_are_those_of_the_frozen_encoder(family: str) -> None:
     """Fine-tuning starts from the numbers that extraction would have given, padded or not, short or long."""
-    encoder = registry.find("encoders", family)(f"{family}/random", dtype="float32")
+    encoder = registry.find("encoders", family)(f"{family}/random", dtype="float32", **WINDOW.get(family, {}))
     backbone = backbones.build(backbones.describe(f"{family}/random")).eval()
     clips = waves(200, 5200, 9000)
     with torch.no_grad():
@@ -73,7 +73,9 @@ def test_frames_are_those_of_the_frozen_encoder(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_states_are_those_of_the_frozen_encoder(family: str) -> None:
-    encoder = registry.find("encoders", family)(f"{family}/random", dtype="float32", layer="all")
+    encoder = registry.find("encoders", family)(
+        f"{family}/random", dtype="float32", layer="all", **WINDOW.get(family, {})
+    )
     backbone = backbones.build(backbones.describe(f"{family}/random")).eval()
     clips = waves(200, 5200)
     with torch.no_grad():
@@ -193,10 +195,11 @@ def test_rates_fall_from_layer_to_layer() -> None:
     assert {g["lr"] for g in made().param_groups(3e-4)} == {3e-4}
 
 
-def test_recomputed_activations_give_the_same_gradients() -> None:
+@pytest.mark.parametrize("family", ["wavlm", "whisper"])
+def test_recomputed_activations_give_the_same_gradients(family: str) -> None:
     found = []
     for again in (False, True):
-        network = made(backbone={"dropout": 0.0}, gradient_checkpointing=again).train()
+        network = made(family, backbone={"dropout": 0.0}, gradient_checkpointing=again).train()
         network(batch_of(waves(3000, 5200))).emotion.pow(2).sum().backward()
         found.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
@@ -204,11 +207,11 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
         torch.testing.assert_close(grad, found[1][name], msg=name)
 
 
-@pytest.mark.parametrize("family", ["wavlm", "hubert"])
+@pytest.mark.parametrize("family", ["wavlm", "hubert", "whisper"])
 def test_adapters_begin_as_nothing_learn_and_are_merged(family: str) -> None:
     pytest.importorskip("peft")
     plain = made(family).eval()
-    targets = ["q_proj", "v_proj", "intermediate_dense"]
+    targets = ["q_proj", "v_proj", "fc1" if family == "whisper" else "intermediate_dense"]
     network = made(family, tuning="lora", lora_rank=2, lora_targets=targets).eval()
     network.head.load_state_dict(plain.head.state_dict())
     batch = batch_of(waves(3000, 5200, 700))
@@ -230,12 +233,12 @@ def config(**model: Any) -> NetworkConfig:
     return NetworkConfig("s", model, {"waveform": 1}, {}, ("a", "b", "c"), 1, {})
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize(("family", "tuning"), [("wavlm", "full"), ("wavlm", "lora"), ("whisper", "lora")])
 def test_a_saved_network_needs_no_hub_and_no_folder_of_the_backbone(
-    tuning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, tuning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("peft")
-    folder = tiny_folder("wavlm", tmp_path / "wavlm")
+    folder = tiny_folder(family, tmp_path / family)
     described = config(tuning=tuning, backbone=f"path:{folder}", heads=2)
     torch.manual_seed(0)
     network = build_network(described)
@@ -249,7 +252,7 @@ def test_a_saved_network_needs_no_hub_and_no_folder_of_the_backbone(
     with torch.no_grad():
         assert torch.equal(again(batch).emotion, network.eval()(batch).emotion)
     assert read.backbone is not None
-    assert read.backbone["config"]["model_type"] == "wavlm"
+    assert read.backbone["config"]["model_type"] == family
     assert str(tmp_path) not in str(read.backbone["source"])
 
 

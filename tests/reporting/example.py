@@ -52,9 +52,40 @@ def details(value: float) -> dict[str, Any]:
         "per_class": dict.fromkeys(LABELS, scores),
         "confusion": [[14, 5, 1], [2, 16, 2], [0, 9, 11]],
         "draws": {"bs_f1": [value] * 3},
-        "slices": {"gender": {"female": one, "male": one}, "duration": {"1 below 2.00 s": one, "3 from 4.00 s": one}},
+        "slices": {
+            "gender": {"female": one, "male": one, "other": one},
+            "duration": {"1 below 2.00 s": one, "3 from 4.00 s": one},
+        },
         "reliability": reliability(value),
     }
+
+
+def gap(highest: str, lowest: str, low: float, high: float, p: float | None) -> dict[str, Any]:
+    middle = (low + high) / 2
+    return {
+        "values": {highest: 0.5 + middle, lowest: 0.5}, "highest": highest, "lowest": lowest, "difference": middle,
+        "low": low, "high": high, "p": p, "p_holm": p, "detectable": 0.09,
+    }  # fmt: skip
+
+
+def gaps() -> dict[str, Any]:
+    """Of gender a gap that is larger than chance, of duration nothing to compare."""
+    found, open_ = gap("male", "female", 0.1, 0.3, 0.004), gap("female", "male", -0.05, 0.11, 0.4)
+    size = {"female": 30, "male": 30}
+    return {
+        "gender": {
+            "clips": size, "speakers": dict.fromkeys(size, 3), "left_out": {"other": "2 clips, fewer than 30"},
+            "note": "", "moved": "speakers", "crossed": 1, "interval": ROUGH, "classes": LABELS[:2],
+            "missing": ["sadness"], "metrics": {"uar": found, "macro_f1": open_},
+            "recall": {"anger": found, "neutral": open_}, "share": {x: {**open_, "p_holm": None} for x in LABELS[:2]},
+            "truth": {x: {"female": 0.31, "male": 0.42} for x in LABELS[:2]},
+        },
+        "duration": {
+            "clips": {}, "speakers": {}, "left_out": {"3 from 4.00 s": "3 speakers, fewer than 5"},
+            "note": "fewer than two groups are large enough to be compared", "moved": "", "crossed": 0, "interval": "",
+            "classes": [], "missing": [], "metrics": {}, "recall": {}, "share": {}, "truth": {},
+        },
+    }  # fmt: skip
 
 
 def difference(
@@ -84,6 +115,7 @@ def report() -> dict[str, Any]:
         "best_on_dev": "voice_text",
         "systems": {n: {s: numbers(v) for s in ("train", "dev", "test")} for n, v in VALUES.items()},
         "details": {n: {s: details(v) for s in ("dev", "test")} for n, v in VALUES.items()},
+        "gaps": {"stack": {"test": gaps()}},
         "scaled": scaled(),
         "design": {
             "voice_text": {**design, "features": ["voice[pool=4]", "hashed_text/32"]},

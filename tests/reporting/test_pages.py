@@ -20,7 +20,7 @@ from serkit.reporting.reading import Source
 from serkit.reporting.svg import digits_of, element, ticks
 from serkit.reporting.tables import short_features
 
-from .example import VALUES, Page, details, difference, numbers, report, write
+from .example import VALUES, Page, details, difference, gap, numbers, report, write
 
 
 def test_page_is_well_formed_and_asks_the_network_for_nothing(tmp_path: Path) -> None:
@@ -103,6 +103,37 @@ def test_everything_asked_for_is_on_the_page(tmp_path: Path) -> None:
         assert expected in text, expected
 
 
+def test_gaps_between_groups_are_said_in_words(tmp_path: Path) -> None:
+    tree = report()
+    text = re.sub(r"<wbr>|</?bdi>", "", write(tree, tmp_path))
+    for expected in (
+        "UAR is 0.200 [+0.100, +0.300] higher for male (0.700) than for female (0.500). That is more than chance "
+        "explains (p Holm 0.004).",
+        "Recall differs more than chance explains: anger: male 0.70, female 0.50 (gap [+0.10, +0.30], p Holm 0.004).",
+        "Gaps leave out sadness: not every group has such clips.",
+        "Not compared: other (2 clips, fewer than 30).",
+        "1 speaker with clips in several groups: counted in each of them.",
+        "No gap was measured: fewer than two groups are large enough to be compared.",
+        "Not compared: from 4.00 s (3 speakers, fewer than 5).",
+        "not compared: 2 clips, fewer than 30",
+        "gap 0.200 [+0.100, +0.300], larger than chance",
+        "equal opportunity", "demographic parity", "Macro-F1 and the share of answers do.", "Detectable in UAR: 0.090",
+        "Open dots with dotted bars: too few clips or speakers to be compared.", 'class="mark few"',
+    ):  # fmt: skip
+        assert expected in text, expected
+    open_ = gap("female", "male", -0.05, 0.11, 0.4)
+    tree["gaps"]["stack"]["test"]["gender"]["metrics"]["uar"] = {**open_, "values": {**open_["values"], "other": 0.51}}
+    text = write(tree, tmp_path / "open")
+    assert "Of 3 groups, these are farthest apart: UAR is 0.030" in text
+    assert "Chance can explain it (p Holm 0.400). A true gap of 0.090 would be found four times in five." in text
+    tree["gaps"]["stack"]["test"]["gender"]["metrics"]["uar"] = gap("female", "male", 0.01, 0.11, 0.2)
+    assert "The interval and the test (p Holm 0.200) disagree" in write(tree, tmp_path / "leaning")
+    del tree["gaps"]
+    text = write(tree, tmp_path / "old")
+    assert "By group" in text
+    assert "equal opportunity" not in text, "an earlier report has no gaps"
+
+
 HOSTILE = '</title></style><script>alert(1)</script><img src=x onerror="alert(1)">&{{ 7*7 }}|\\input{x}\x00\ud800\u202e'
 
 
@@ -110,7 +141,7 @@ def poison(value: Any) -> Any:
     if isinstance(value, str):
         return value + HOSTILE
     if isinstance(value, dict):
-        keys = {"label_map", "mapped", "dropped", "features", "versions", "run", "gender"}
+        keys = {"label_map", "mapped", "dropped", "features", "versions", "run", "gender", "values", "left_out"}
         return {k: {c + HOSTILE: poison(v) for c, v in x.items()} if k in keys and isinstance(x, dict) else poison(x)
                 for k, x in value.items()}  # fmt: skip
     return [poison(v) for v in value] if isinstance(value, list) else value

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -96,6 +97,11 @@ def test_smaller_weights_answer_nearly_the_same(finished: Path, tmp_path: Path, 
     assert head["largest_difference"] == small.difference > full.difference
 
 
+def made_sets(bundle: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["sets"]
+    return found
+
+
 def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path) -> None:
     made = build(Run(finished), tmp_path / "b", licence="CC BY-NC-SA 4.0", notes="Measured elsewhere, too.")
     text = (made.path / "card.md").read_text(encoding="utf-8")
@@ -105,6 +111,10 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     uar = report["systems"]["stack"]["test"]["uar"]
     assert f"| test | all | UAR | {uar['value']:.3f} | {uar['low']:.3f} to {uar['high']:.3f}" in text
     assert "Toy speech of serkit" in text
+    women = report["details"]["stack"]["test"]["slices"]["gender"]["female"]["uar"]
+    [line] = re.findall(r"^- UAR by gender: .*$", text, re.MULTILINE)
+    assert f"female {women['value']:.3f} ({women['low']:.3f} to {women['high']:.3f}; {women['n']} clips, " in line
+    assert re.search(r"Not compared: female \(\d+ clips?, fewer than 30\) and male \(", line)
     assert "acted or generated" in text
     diagram = re.findall(r"^(0\.\d\d) to \d\.\d\d +(\d\.\d\d) +(\d+)  [·|o-]{41}$", text, re.MULTILINE)
     assert sum(int(n) for _, _, n in diagram) == 60
@@ -112,6 +122,10 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     circles = [e for e in drawn.iter() if e.tag.endswith("circle")]
     assert len(circles) >= len(diagram) > 0
     assert "](reliability.svg)" in text
+    [row] = [row for row in made_sets(made.path) if row["coverage"] == 0.9]
+    assert row["held"]["n"] == 60
+    assert f"| 0.9 | {row['held']['value']:.3f} | {row['held']['low']:.3f} to" in text
+    assert "\n## Sets of classes\n" in text
     assert "\n## Notes\n\nMeasured elsewhere, too.\n" in text
     assert "CC BY-NC-SA 4.0" in (made.path / "LICENCE.md").read_text(encoding="utf-8")
     about = json.loads((made.path / "bundle.json").read_text(encoding="utf-8"))

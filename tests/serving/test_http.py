@@ -48,12 +48,14 @@ def test_it_says_how_it_is(service: Service, model: Model) -> None:
         {"by": "clip", "labels": ("anger", "fear", "sadness")},
         {"by": "segment", "text": "what was said"},
         {"by": "clip", "threshold": 0.3},
+        {"by": "segment", "coverage": 0.9, "labels": ("anger", "fear", "sadness")},
     ],
 )
 def test_the_numbers_are_those_of_predict(service: Service, model: Model, options: dict[str, Any]) -> None:
     asked = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in options.items()}
     found = service.result(TALK, **asked)
     assert found == expected(model, TALK, **options)
+    assert ("set" in found) == ("coverage" in found) == ("coverage" in options)
     assert (found["granularity"] == "clip") == (not found["segments"])
 
 
@@ -114,7 +116,7 @@ def test_several_files_are_answered_in_order_also_under_one_name(service: Servic
         ({"timelines": "true"}, "no option 'timelines'; did you mean 'timeline'?"),
         ({"labels": "angr,fear"}, "no label 'angr'; did you mean 'anger'?"),
         ({"labels": "anger"}, "two or more"),
-        ({"by": "word"}, "by: Input should be 'clip', 'segment'"),
+        ({"by": "phrase"}, "by: Input should be 'clip', 'segment'"),
         ({"by": "turn"}, "needs the turns"),
         ({"by": "clip", "timeline": "true"}, "timeline is of parts, and by 'clip' makes none"),
         ({"by": "segment", "window_s": "2"}, "by 'segment' has no windows"),
@@ -123,6 +125,9 @@ def test_several_files_are_answered_in_order_also_under_one_name(service: Servic
         ({"by": "turn", "turns": json.dumps([{"start_s": 0, "end_s": 1e6}] * 500)}, "are their times in seconds?"),
         ({"threshold": "2"}, "threshold: Input should be less than or equal to 1"),
         ({"threshold": "0.999"}, "no confidence reached that precision"),
+        ({"coverage": "90"}, "coverage: Input should be less than 1"),
+        ({"coverage": "0.9999"}, "coverage 0.9999 takes 9999 held-out clips or more"),
+        ({"coverage": "0.9", "by": "channel"}, "by 'channel' answers for several speakers"),
         ({"timeline": "perhaps"}, "timeline: Input should be a valid boolean"),
         ({"by": "window", "window_s": "1", "hop_s": "2"}, "hop"),
     ],
@@ -190,6 +195,15 @@ def test_a_job_is_answered_later(service: Service, model: Model) -> None:
     assert service.client.delete(url).status_code == 404
 
 
+def test_a_job_has_sets_only_if_a_coverage_was_asked_for(service: Service, model: Model) -> None:
+    begun = service.client.post("/v1/jobs?coverage=0.9", files={"file": ("a.wav", TALK)})
+    [found] = wait_for(service, begun.headers["location"])["results"]
+    assert found == expected(model, TALK, by="clip", coverage=0.9)
+    assert found["set"][0] == found["label"]
+    plain = service.client.post("/v1/jobs", files={"file": ("a.wav", TALK)})
+    assert not {"set", "coverage"} & set(wait_for(service, plain.headers["location"])["results"][0])
+
+
 def test_a_job_that_cannot_be_answered_says_why(service: Service) -> None:
     begun = service.client.post("/v1/jobs", files={"file": ("a.wav", b"no sound at all")})
     done = wait_for(service, begun.headers["location"])
@@ -225,7 +239,7 @@ def test_openapi_has_examples_and_all_endpoints(service: Service) -> None:
     PredictAnswer.model_validate(schemas["PredictAnswer"]["example"])
     JobAnswer.model_validate(schemas["JobAnswer"]["example"])
     names = {p["name"] for p in found["paths"]["/v1/predict"]["post"]["parameters"]}
-    assert names == {"timeline", "by", "labels", "threshold", "text", "window_s", "hop_s"}
+    assert names == {"timeline", "by", "labels", "threshold", "coverage", "text", "window_s", "hop_s"}
     assert service.client.get("/docs").status_code == 200
 
 

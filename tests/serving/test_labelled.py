@@ -14,14 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 import serkit
-from serkit import audio, cli
+from serkit import audio, cli, conformal
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError, Stopped
 from serkit.progress import Meter, Progress
+from serkit.reporting.sets import sets_table
 from serkit.serving import adapting, labelled, measuring
 from serkit.serving.bundle import Bundle, open_bundle
 from serkit.serving.correction import Correction
 from serkit.serving.labelled import Taught
+from serkit.serving.thresholds import Thresholds
 from serkit.types import Manifest
 
 from .signals import GOLDEN, RATE, talk, wav
@@ -68,6 +70,18 @@ def test_it_says_what_it_was_taught_by(bundle: Bundle, taught: Taught) -> None:
     same = {name for name in golden.contents() if bundle.contents()[name] == golden.contents()[name]}
     assert set(golden.contents()) - same == {"card.md", "calibration.safetensors"}
     assert bundle.held_out[0] == pytest.approx(taught.after.predictions.scores, abs=1e-6), "thresholds are of its own"
+
+
+def test_sets_are_of_its_own_clips(bundle: Bundle) -> None:
+    p, truth = bundle.held_out
+    assert len(truth) == CLIPS
+    found = Thresholds(bundle)
+    assert found.in_set_from(bundle.labels, 0.9) == pytest.approx(conformal.least_probability(0.9, p, truth), abs=1e-6)
+    sets = bundle.head["sets"]
+    assert [row["coverage"] for row in sets] == [0.8, 0.9, 0.95]
+    assert sets_table(sets) in bundle.text("card.md")
+    with pytest.raises(SerkitError, match=f"takes 999 held-out clips or more, and there are {CLIPS}"):
+        found.in_set_from(bundle.labels, 0.999)
 
 
 def test_before_is_what_measure_says_of_the_original(taught: Taught) -> None:

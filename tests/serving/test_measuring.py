@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from serkit import cli
 from serkit.augment import _recordings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.gaps import Gap, Gaps
 from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
 from serkit.predictions import Predictions
@@ -104,6 +106,37 @@ def test_the_command_on_a_table_names_what_failed_and_writes_what_it_found(tmp_p
     assert bare.exit_code == 0, bare.output
     [report] = json.loads(bare.stdout)["models"]
     assert (report["metrics"]["uar"]["n"], report["metrics"]["uar"]["speakers"]) == (2, 0)
+
+
+def test_columns_of_a_table_are_groups(tmp_path: Path) -> None:
+    table = ["path,emotion,speaker,accent,age"]
+    for k in range(12):
+        (tmp_path / f"{k}.wav").write_bytes(wav(voice(1.0, seed=k, pitch_hz=100.0 + 20 * k)))
+        table.append(f"{k}.wav,{('anger', 'sadness')[k % 2]},s{k // 2},{('north', 'south')[k // 6]},{20 + k}")
+    (tmp_path / "t.csv").write_text("\n".join(table))
+    command = ["measure", str(GOLDEN), "--corpus", "table", "--root", str(tmp_path / "t.csv"), "--draws", "20"]
+    done = CliRunner().invoke(cli.app, [*command, "--group", "accent", "--group", "age=25"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"by accent: UAR north 0\.\d+ \(n = 6\); south 0\.\d+ \(n = 6\)", done.stdout)
+    assert "not compared: north (6 clips, fewer than 30) and south (6 clips, fewer than 30)" in done.stdout
+    told = CliRunner().invoke(cli.app, [*command, "--group", "age=25", "--json"])
+    [report] = json.loads(told.stdout)["models"]
+    assert list(report["slices"]) == ["age"]
+    assert {name: m["uar"]["n"] for name, m in report["slices"]["age"].items()} == {"below 25": 5, "from 25": 7}
+    assert report["gaps"]["age"]["note"] == "fewer than two groups are large enough to be compared"
+    for wrong, said in (("acccent", "did you mean 'accent'"), ("age=3,2", "rising edges")):
+        refused = CliRunner().invoke(cli.app, [*command, "--group", wrong])
+        assert isinstance(refused.exception, SerkitError)
+        assert said in str(refused.exception)
+
+
+def test_gaps_are_told_with_what_is_needed_to_read_them(rows: Manifest) -> None:
+    found = measure(GOLDEN, rows, draws=50)
+    gap = Gap({"a": 0.7, "b": 0.5}, "a", "b", 0.2, 0.1, 0.3, 0.001, 0.002, 0.12)
+    told = Gaps({}, {}, {"c": "2 clips, fewer than 30"}, interval="95% speaker bootstrap", metrics={"uar": gap})
+    text = "\n".join(lines(replace(found, gaps=dict.fromkeys(found.report.slices, told))))
+    assert "gap 0.200 [0.100, 0.300] (a minus b), p Holm 0.002: larger than chance, detectable 0.120; 95% sp" in text
+    assert "not compared: c (2 clips, fewer than 30)" in text
 
 
 def test_a_corpus_of_its_training_is_named(rows: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:

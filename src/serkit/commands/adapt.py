@@ -48,8 +48,8 @@ def adapt(
     option: Option = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws, of the numbers with labels.", min=10)] = 1000,
 ) -> None:
-    """Adapt a model to your recordings: another microphone, another language, telephone. Labels of 20 clips or more
-    help much; without labels it helps little."""
+    """Adapt a model to your recordings (another microphone, another language, telephone), with a few labels or none.
+    Labels of 20 clips or more help much; without labels it helps little."""
     from serkit.serving.ticker import Ticker
 
     if tables := [one for one in inputs or [] if Path(one).suffix.lower() == ".csv"]:

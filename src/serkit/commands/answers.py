@@ -10,7 +10,7 @@ import typer
 
 from serkit.commands.options import comma_separated
 from serkit.errors import SerkitError
-from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
+from serkit.serving.results import CALLS_MEANS, COVERAGE_MEANS, THRESHOLD_MEANS
 
 
 class Format(StrEnum):
@@ -101,6 +101,7 @@ def predict(
     labels: Annotated[str | None, typer.Option(help="Restrict answers to these labels, comma-separated.")] = None,
     text: Annotated[str | None, typer.Option(help="The spoken words, for models that use text.")] = None,
     threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
+    coverage: Annotated[float | None, typer.Option(help=COVERAGE_MEANS)] = None,
     rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM file of a diarisation.")] = None,
     transcript: Annotated[
         Path | None, typer.Option(help="Sentences with times: .srt, .vtt, .json, or a folder with one per recording.")
@@ -127,8 +128,8 @@ def predict(
         inputs=tuple(inputs), model=model, calls=calls, kind=None if format_ is None else format_.value,
         timeline=timeline or by not in (None, Division.clip),
         labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,
-        window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out, jobs=jobs, asr=asr,
-        language=language, diariser=diarise,
+        coverage=coverage, window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out,
+        jobs=jobs, asr=asr, language=language, diariser=diarise,
     )  # fmt: skip
     with Ticker() as ticker:
         failed = predicting.predict(asked, ticker.write, ticker.complain, ticker)

@@ -41,8 +41,19 @@ def measure(
             help="Measure degraded recordings as well: telephone, noise:10, reverb+noise:20, …, or all; repeat.",
         ),
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            help="Measure by a column of the table too: accent, or age=30,50 with the edges of its bins; repeat.",
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test or all of the recordings.")] = "all",
     labels: Annotated[str | None, typer.Option(help="Measure on these labels only, comma-separated.")] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Also measure the sets of serkit predict --coverage: how often they hold the true class."),
+    ] = None,
     protocol: Protocol = None,
     option: Option = None,
     calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
@@ -57,6 +68,7 @@ def measure(
 ) -> None:
     """Measure a trained system on labelled recordings, with intervals by speaker; exits 1 if a recording failed."""
     from serkit.files import made_folder
+    from serkit.groupings import parse_groups
     from serkit.interrupts import resumable
     from serkit.readers import read_labelled
     from serkit.serving import measuring, robustness
@@ -68,6 +80,7 @@ def measure(
             "measure needs labelled recordings: --corpus table --root my.csv for your own, or --corpus NAME --root DIR"
         )
     conditions = parse(under or [])
+    groups = parse_groups(group or [])
     manifest = read_labelled(corpus, root or [], protocol=protocol, options=option or [])
     models = [model] if beside is None else [model, beside]
     given = comma_separated(labels)
@@ -75,8 +88,9 @@ def measure(
     keep = None if out is None else made_folder(out) / "answers.jsonl"
     with Ticker() as ticker, nullcontext() if keep is None else resumable():
         ask = partial(
-            measuring.measure_under, manifest=manifest, conditions=conditions, split=split, labels=chosen, calls=calls,
-            jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep,
+            measuring.measure_under, manifest=manifest, conditions=conditions, split=split, labels=chosen,
+            coverage=coverage, calls=calls, jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep,
+            groups=groups,
         )  # fmt: skip
         found = [ask(one) for one in models]
         for one in found:

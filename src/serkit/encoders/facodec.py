@@ -47,6 +47,7 @@ class Facodec(Pretrained):
 
     FAMILY: ClassVar[str] = "facodec"
     MODALITY: ClassVar[Literal["audio", "text"]] = "audio"
+    TRANSFORMERS: ClassVar[bool] = False
 
     def __init__(
         self,

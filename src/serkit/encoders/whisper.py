@@ -13,12 +13,9 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
 from serkit.foundation.loading import front_end, load_model, transformers_package
 from serkit.foundation.pieces import Window, encoded
+from serkit.foundation.whisper import HOP, IGNORED, N_FFT, PREFIXES, attended, check_front_end, entering, log_mel
 
-HOP = 320  # samples: a 10-ms spectrogram, halved by the second convolution (Radford et al. 2022, section 2.2)
-N_FFT, MEL_HOP = 400, 160
 WINDOWS = ("30s", "clip")
-IGNORED = ("model.decoder.", "decoder.", "proj_out.", "projector.", "classifier.", "layer_weights")
-PREFIXES = {r"^model\.encoder\.": "", r"^encoder\.": ""}
 
 
 class Whisper(Pretrained):
@@ -83,9 +80,7 @@ class Whisper(Pretrained):
             ignored=IGNORED,
         )  # fmt: skip
         front = front_end(name, folder)
-        found = (front.sampling_rate, front.hop_length, front.n_fft, front.feature_size)
-        if found != (SAMPLE_RATE_HZ, MEL_HOP, N_FFT, self._model.config.num_mel_bins):
-            raise SerkitError(f"encoder '{name}': front end with rate, hop, window and bands {found} is not Whisper's")
+        check_front_end(f"encoder '{name}'", vars(front), self._model.config.num_mel_bins)
         config = self._model.config
         if (config.d_model, config.encoder_layers) != (self.resolved.dim, self.resolved.layers):
             raise SerkitError(
@@ -113,7 +108,6 @@ class Whisper(Pretrained):
     def _batch(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
         """(samples,) each, at most one window, to (frames, dim) each."""
         import torch
-        from torch.nn import functional as F
 
         n = [max(1, -(-len(w) // HOP)) for w in waves]
         time = self._frames_max if self.whole else max(n)
@@ -122,36 +116,11 @@ class Whisper(Pretrained):
             padded[row, : len(wave)] = wave
         values = torch.from_numpy(padded).to(self.device)
         seen = torch.arange(time, device=values.device)[None, :] < torch.tensor(n, device=values.device)[:, None]
-        mel = self._log_mel(values, None if self.whole else seen)
+        mel = log_mel(values, self._mel, None if self.whole else seen)
         model = self._model
-        hidden = F.gelu(model.conv1(mel.to(model.dtype)))
-        hidden = F.gelu(model.conv2(hidden)).transpose(1, 2)
-        hidden = hidden + model.embed_positions.weight[:time].to(hidden.dtype)
-        mask = None
-        if not self.whole and min(n) < max(n):
-            mask = torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device)
-            mask = mask.masked_fill(~seen, torch.finfo(hidden.dtype).min)[:, None, None, :].expand(-1, 1, time, -1)
+        hidden = entering(model, mel.to(model.dtype))
+        mask = attended(None if self.whole else seen, hidden.dtype)
         for layer in model.layers:
             hidden = layer(hidden, mask)
         states = self._combined(self._tap.states(model.layer_norm(hidden))).numpy()
         return [states[row, : n[row]] for row in range(len(waves))]
-
-    def _log_mel(self, values: Any, seen: Any) -> Any:
-        """(batch, samples) zero-padded to (batch, bands, 2 x time): the published spectrogram.
-
-        With ``seen`` (batch, time) each row is scaled by its own loudest real frame, frames after its end
-        are zero, and what follows the clip is silence rather than its mirror image.
-        """
-        import torch
-
-        window = torch.hann_window(N_FFT, device=values.device)
-        spectrum = torch.stft(values, N_FFT, MEL_HOP, window=window, return_complex=True)
-        steps = values.shape[1] // MEL_HOP if seen is None else 2 * seen.shape[1]
-        power = spectrum[..., :steps].abs() ** 2
-        log = (self._mel @ power).clamp(min=1e-10).log10()
-        if seen is not None:
-            real = seen.repeat_interleave(2, dim=1)[:, None, :]
-            log = log.masked_fill(~real, float("-inf"))
-        floor = log.amax(dim=(1, 2), keepdim=True) - 8.0
-        scaled = (torch.maximum(log, floor) + 4.0) / 4.0
-        return scaled if seen is None else scaled.masked_fill(~real, 0.0)

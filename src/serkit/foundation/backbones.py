@@ -1,4 +1,4 @@
-"""Pretrained speech networks to train on: samples in, frames out, and no trace of the padding.
+"""Pretrained speech networks to train on, by name.
 
 A backbone is described by plain values (:func:`describe`), which go into a network's ``config.json``; from them the
 same network is made again without the hub (:func:`build` with ``weights=False``), its weights coming from
@@ -10,20 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import load_model, peft_package, quiet, transformers_package
-from serkit.foundation.speech import CLASSES, HEADS, isolate_clips, receptive_field
+from serkit.foundation.speech import CLASSES, HEADS
 from serkit.foundation.tiny import tiny_folder
+from serkit.foundation.trainable import Backbone, WaveBackbone, WhisperBackbone
+from serkit.foundation.whisper import IGNORED, PREFIXES, check_front_end, mel_filters, window_frames
 
-OPTIONS = ("name", "layers", "dropout", "layer_drop")
-_QUIET_VARIANCE = 1e-7  # of Wav2Vec2FeatureExtractor
+WHISPER = "whisper"
+FAMILIES = (*CLASSES, WHISPER)
+OPTIONS = ("name", "layers", "dropout", "layer_drop", "window")
 
 
 def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -32,14 +34,15 @@ def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
     Args:
         wanted: ``family/checkpoint``, ``hub:ORG/MODEL``, ``path:DIR`` or ``FAMILY/random`` (tiny random weights), or a
             mapping with that as ``name`` and, where wanted, ``layers`` (the first so many transformer layers
-            are kept), ``dropout`` (of all of its dropouts; its own where absent) and ``layer_drop`` (0).
+            are kept), ``dropout`` (of all of its dropouts; its own where absent), ``layer_drop`` (0) and, of Whisper,
+            ``window`` (``clip``, or seconds that clips are padded to, such as ``30s``; see :class:`WhisperBackbone`).
 
     Returns:
         ``name``, ``options``, ``family``, ``source``, ``revision``, ``licence``, ``note``, ``config`` (of
         transformers) and ``normalise`` (whether it was trained on clips of zero mean and unit variance).
 
     Raises:
-        SerkitError: an unknown name or option, or a model that is no wav2vec 2.0-shaped speech network.
+        SerkitError: an unknown name or option, or a model of another family than :data:`FAMILIES`.
     """
     name, options = _name_and_options(wanted)
     found = _resolved(name)
@@ -63,7 +66,8 @@ def sketch(wanted: str | Mapping[str, Any]) -> dict[str, Any] | None:
     folder = checkpoints.here(found)
     if folder is not None:
         return _described(found, options, folder)
-    changes = found.config or {"num_hidden_layers": found.layers}
+    depth = "encoder_layers" if found.family == WHISPER else "num_hidden_layers"
+    changes = found.config or {depth: found.layers}
     return _described(found, options, tiny_folder(found.family), **changes)
 
 
@@ -77,8 +81,8 @@ def _name_and_options(wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, A
 
 def _resolved(name: str, known: checkpoints.Resolved | None = None) -> checkpoints.Resolved:
     family = known.family if known is not None else checkpoints.family_of(name)
-    if family not in CLASSES:
-        raise SerkitError(f"backbone '{name}' is of the family '{family}', expected one of {', '.join(CLASSES)}")
+    if family not in FAMILIES:
+        raise SerkitError(f"backbone '{name}' is of the family '{family}', expected one of {', '.join(FAMILIES)}")
     source = tiny_folder(family) if name == f"{family}/random" else None
     return known or checkpoints.resolve(name, source, family=family)
 
@@ -89,12 +93,21 @@ def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Pat
     config = {**json.loads((folder / "config.json").read_text(encoding="utf-8")), **changes}
     front = folder / "preprocessor_config.json"
     settings = json.loads(front.read_text(encoding="utf-8")) if front.is_file() else {}
-    rate = settings.get("sampling_rate", SAMPLE_RATE_HZ)
-    if rate != SAMPLE_RATE_HZ:
-        raise SerkitError(f"backbone '{name}': trained at {rate} Hz, expected {SAMPLE_RATE_HZ}")
-    layers = options.get("layers")
-    if layers is not None and not 1 <= int(layers) <= int(config["num_hidden_layers"]):
-        raise SerkitError(f"backbone '{name}': layers {layers}, expected 1 to {config['num_hidden_layers']}")
+    what, whisper = f"backbone '{name}'", found.family == WHISPER
+    if whisper:
+        check_front_end(what, settings, int(config.get("num_mel_bins", 80)))
+        window_frames(what, options.get("window", "clip"), int(config.get("max_source_positions", 1500)))
+    elif settings.get("sampling_rate", SAMPLE_RATE_HZ) != SAMPLE_RATE_HZ:
+        raise SerkitError(f"{what}: trained at {settings['sampling_rate']} Hz, expected {SAMPLE_RATE_HZ}")
+    elif "window" in options:
+        raise SerkitError(f"{what}: window '{options['window']}' has no effect on a {found.family}, only on a Whisper")
+    layers, depth = options.get("layers"), int(config["encoder_layers" if whisper else "num_hidden_layers"])
+    if layers is not None and (type(layers) is not int or not 1 <= layers <= depth):
+        raise SerkitError(f"{what}: layers {layers}, expected 1 to {depth}")
+    for key in ("dropout", "layer_drop"):
+        share = options.get(key, 0.0)
+        if share is not None and (type(share) not in (int, float) or not 0 <= share < 1):
+            raise SerkitError(f"{what}: {key} {share}, expected a number from 0 up to 1")
     return {
         "name": name,
         "options": options,
@@ -104,7 +117,7 @@ def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Pat
         "licence": found.licence,
         "note": found.note,
         "config": config,
-        "normalise": bool(settings.get("do_normalize", True)),
+        "normalise": bool(settings.get("do_normalize", not whisper)),
     }
 
 
@@ -118,112 +131,45 @@ def build(described: Mapping[str, Any], *, weights: bool = True) -> Backbone:
         MissingExtra: transformers is not installed.
         SerkitError: weights that are no longer there, or do not fit.
     """
-    name, options = str(described["name"]), described["options"]
-    transformers = transformers_package(name)
-    made = getattr(transformers, CLASSES[described["family"]])
-    changes: dict[str, Any] = {
-        "mask_time_prob": 0.0,
-        "mask_feature_prob": 0.0,
-    }  # they draw outside of torch's generator
-    changes["layerdrop"] = float(options.get("layer_drop", 0.0))
-    if options.get("dropout") is not None:
-        keys = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
-        changes |= dict.fromkeys(keys, float(options["dropout"]))
+    name, options, family = str(described["name"]), described["options"], str(described["family"])
+    transformers, whisper = transformers_package(name), family == WHISPER
+    source = transformers.models.whisper.modeling_whisper if whisper else transformers
+    made = getattr(source, "WhisperEncoder" if whisper else CLASSES[family])
+    changes = _changes(options, whisper)
     if weights:
-        family = described["family"]
-        source = tiny_folder(family) if name == f"{family}/random" else None
-        folder = checkpoints.fetch(checkpoints.resolve(name, source, family=family))
-        model = load_model(name, made, folder, ignored=(*HEADS, "masked_spec_embed"), **changes)
+        tiny = tiny_folder(family) if name == f"{family}/random" else None
+        folder = checkpoints.fetch(checkpoints.resolve(name, tiny, family=family))
+        names: dict[str, Any] = {"ignored": (*HEADS, "masked_spec_embed")}
+        if whisper:
+            names = {"ignored": IGNORED, "key_mapping": PREFIXES}
+        model = load_model(name, made, folder, **names, **changes)
     else:
         with quiet():
             model = made(made.config_class.from_dict({**described["config"], **changes}))
     if options.get("layers") is not None:
-        del model.encoder.layers[int(options["layers"]) :]
-    return Backbone(model.requires_grad_(True), normalise=bool(described["normalise"]))
+        del (model.layers if whisper else model.encoder.layers)[int(options["layers"]) :]
+    model.requires_grad_(True)
+    normalise = bool(described["normalise"])
+    if not whisper:
+        return WaveBackbone(model, normalise=normalise)
+    filters = mel_filters(name, int(model.config.num_mel_bins))
+    frames = window_frames(f"backbone '{name}'", options.get("window", "clip"), int(model.config.max_source_positions))
+    return WhisperBackbone(model, normalise=normalise, filters=filters, frames=frames)
 
 
-class Backbone(nn.Module):
-    """A wav2vec 2.0-shaped network of transformers on padded batches, in which a clip's frames are its own.
-
-    What is masked, and why, is told in :mod:`serkit.foundation.speech`; the frames of a clip are those that the
-    encoder of the same name extracts, in evaluation mode.
-
-    Args:
-        model: of transformers. normalise: bring each clip to zero mean and unit variance, as its front end does.
-
-    Attributes:
-        dim: width of a frame. window, hop: samples that a frame spans, and between frames.
-        front: the convolutions. layers: the transformer layers, first to last.
-    """
-
-    def __init__(self, model: Any, *, normalise: bool) -> None:
-        super().__init__()
-        config = model.config
-        self.model, self.normalise = model, normalise
-        self.dim = int(config.hidden_size)
-        self.window, self.hop = receptive_field(config.conv_kernel, config.conv_stride)
-        self._kernels, self._strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self._norm = isolate_clips(model)
-
-    @property
-    def front(self) -> nn.Module:
-        """The convolutions that read samples."""
-        return cast(nn.Module, self.model.feature_extractor)
-
-    @property
-    def layers(self) -> Sequence[nn.Module]:
-        """Transformer layers, first to last."""
-        return list(self.model.encoder.layers)
-
-    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames of some clips.
-
-        Args:
-            samples: (batch, time) float, anything in the padding. lengths: (batch,) int64, at least 1.
-
-        Returns:
-            (batch, frames, dim) and (batch,) int64 numbers of real frames.
-        """
-        states, n_frames = self.states(samples, lengths, every=False)
-        return states[0], n_frames
-
-    def states(self, samples: Tensor, lengths: Tensor, *, every: bool = True) -> tuple[list[Tensor], Tensor]:
-        """Hidden states of some clips: what enters the first layer, then what each layer gives.
-
-        The last one is the model's own output, after its final normalisation, as in features with ``layer: all``.
-
-        Args:
-            samples: (batch, time) float, anything in the padding. lengths: (batch,) int64, at least 1.
-            every: or else the last one alone.
-
-        Returns:
-            (batch, frames, dim) each, and (batch,) int64 numbers of real frames.
-        """
-        lengths = lengths.clamp(min=self.window)
-        short = self.window - samples.shape[1]
-        samples = nn.functional.pad(samples, (0, short)) if short > 0 else samples
-        real = torch.arange(samples.shape[1], device=samples.device)[None, :] < lengths[:, None]
-        samples = samples.float().masked_fill(~real, 0.0)
-        if self.normalise:
-            n = lengths[:, None].float()
-            away = (samples - samples.sum(dim=1, keepdim=True) / n).masked_fill(~real, 0.0)
-            samples = away * torch.rsqrt((away**2).sum(dim=1, keepdim=True) / n + _QUIET_VARIANCE)
-        if self._norm is not None:
-            self._norm.lengths = (lengths - self._kernels[0]) // self._strides[0] + 1
-        mask = None if bool(real.all()) else real.long()
-        found = self.model(samples, attention_mask=mask, output_hidden_states=every)
-        below = list(found.hidden_states[:-1]) if every else []
-        return [*below, found.last_hidden_state], (lengths - self.window) // self.hop + 1
-
-    def freeze_front(self) -> None:
-        """Train the convolutions no further, and keep no graph of them."""
-        self.front._freeze_parameters()  # type: ignore[operator]  # of transformers, in every family
-
-    def checkpoint_activations(self) -> None:
-        """Keep no activations of the transformer layers, and compute them again in the backward pass."""
-        enable = getattr(self.model, "activation_checkpointing_enable", None)  # its name since transformers 5
-        enable = enable or self.model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+def _changes(options: Mapping[str, Any], whisper: bool) -> dict[str, Any]:
+    """What the options change in a configuration of transformers."""
+    dropouts = ["attention_dropout", "activation_dropout"]
+    if whisper:
+        dropouts += ["dropout"]
+        changes: dict[str, Any] = {"encoder_layerdrop": float(options.get("layer_drop") or 0.0)}
+    else:
+        dropouts += ["hidden_dropout", "feat_proj_dropout"]
+        changes = {"layerdrop": float(options.get("layer_drop") or 0.0)}
+        changes |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}  # they draw outside of torch's generator
+    if options.get("dropout") is not None:
+        changes |= dict.fromkeys(dropouts, float(options["dropout"]))
+    return changes
 
 
 def add_adapters(backbone: nn.Module, *, rank: int, alpha: int, dropout: float, targets: Sequence[str]) -> None:

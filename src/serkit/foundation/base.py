@@ -38,6 +38,7 @@ class Pretrained:
     FAMILY: ClassVar[str]
     MODALITY: ClassVar[Literal["audio", "text"]]
     COMMERCIAL: ClassVar[bool | None] = True  # of the random weights; what is published is in the table
+    TRANSFORMERS: ClassVar[bool] = True  # whether the package computes it
 
     spec: EncoderSpec
     resolved: checkpoints.Resolved
@@ -146,7 +147,7 @@ class Pretrained:
         Raises:
             MissingExtra, SerkitError: as for :meth:`load`, as far as that is known without reading the weights.
         """
-        if self.FAMILY != "facodec":
+        if self.TRANSFORMERS:
             transformers_package(self.spec.name)
         checkpoints.fetch(self.resolved)
 

@@ -92,7 +92,8 @@ def front_end(name: str, folder: Path) -> Any:
     """
     with quiet():
         try:
-            return transformers_package(name).AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+            build = transformers_package(name).AutoFeatureExtractor.from_pretrained
+            return build(folder, local_files_only=True, trust_remote_code=False)
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise SerkitError(f"encoder '{name}': no front end can be read from {folder}: {reason}") from None
@@ -137,7 +138,7 @@ def _damaged_pieces(folder: Path) -> str:
 def safe_folder(name: str, folder: Path) -> Path:
     """The folder itself where it holds safetensors; otherwise a converted copy in the cache, made once.
 
-    A ``.bin`` is read with ``weights_only=True``: tensors and plain containers, never code.
+    A ``.bin`` or ``.pt`` is read with ``weights_only=True``: tensors and plain containers, never code.
 
     Raises:
         SerkitError: no weights, or a ``.bin`` that holds more than tensors.
@@ -164,7 +165,7 @@ def safe_folder(name: str, folder: Path) -> Path:
 
 
 def read_bin(name: str, file: Path) -> dict[str, Any]:
-    """Tensors of a ``.bin`` or ``.safetensors`` file by name, on the CPU.
+    """Tensors of a ``.bin``, ``.pt`` or ``.safetensors`` file by name, on the CPU.
 
     Raises:
         SerkitError: it holds more than tensors, or is damaged.
@@ -183,6 +184,8 @@ def read_bin(name: str, file: Path) -> dict[str, Any]:
     except (*_UNREADABLE, pickle.UnpicklingError, SafetensorError, struct.error) as error:
         first = " ".join(str(error).split())[:160]
         raise SerkitError(f"encoder '{name}': {file} is damaged or holds more than tensors: {first}") from None
+    if isinstance(tensors, dict) and isinstance(tensors.get("model"), dict):
+        tensors = tensors["model"]  # of fairseq, which keeps its optimiser beside it
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
         raise SerkitError(f"encoder '{name}': {file} is not a table of tensors")
     return dict(tensors)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from serkit.errors import SerkitError
 from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
 from serkit.foundation.loading import front_end, load_model, transformers_package
 from serkit.foundation.pieces import Window, encoded, pieces
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WINDOW, HOP = 400, 320  # of every published checkpoint (Baevski et al. 2020, section 2); folders say their own
 CLASSES: Mapping[str, str] = {
@@ -113,7 +116,7 @@ class SpeechEncoder(Pretrained):
         window, hop = self.spec.window, self.spec.hop
         windows: list[Window[np.ndarray]] = []
         for index, wave in enumerate(map(self._prepared, items)):
-            total = 1 + (len(wave) - window) // hop
+            total = self._n_frames(len(wave))
             for piece in pieces(total, self._chunk, self._context):
                 end = len(wave) if piece.end == total else (piece.end - 1) * hop + window
                 windows.append(Window(index, wave[piece.start * hop : end], piece.kept))
@@ -136,6 +139,16 @@ class SpeechEncoder(Pretrained):
         for row, wave in enumerate(waves):
             padded[row, : len(wave)] = wave
         values = torch.from_numpy(padded).to(self.device, self._model.dtype)
+        states = self._combined(self._states(values, lengths)).numpy()
+        return [states[row, : self._n_frames(length)] for row, length in enumerate(lengths)]
+
+    def _n_frames(self, n_samples: int) -> int:
+        return 1 + (n_samples - self.spec.window) // self.spec.hop
+
+    def _states(self, values: Tensor, lengths: list[int]) -> Mapping[int, Tensor]:
+        """Hidden states of (batch, samples), zeros in the padding, by number, (batch, frames, dim) each."""
+        import torch
+
         mask = None
         if min(lengths) < max(lengths):
             seen = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
@@ -144,9 +157,7 @@ class SpeechEncoder(Pretrained):
             first = [(n - self._first_kernel) // self._first_stride + 1 for n in lengths]
             self._norm.lengths = torch.tensor(first, device=self.device)
         output = self._model(values, attention_mask=mask)
-        states = self._combined(self._tap.states(output.last_hidden_state)).numpy()
-        n = [1 + (length - self.spec.window) // self.spec.hop for length in lengths]
-        return [states[row, : n[row]] for row in range(len(waves))]
+        return self._tap.states(output.last_hidden_state)
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:

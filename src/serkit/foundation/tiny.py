@@ -152,6 +152,31 @@ def _facodec(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> Non
         torch.save(part.state_dict(), folder / f"{stem}.bin")
 
 
+def _emotion2vec(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
+    """The files as published, with the decoder of the pretraining and a classifier of nine classes."""
+    import torch
+    import yaml
+
+    from serkit import emotion2vec_files
+    from serkit.foundation.emotion2vec_model import IGNORED, PREFIX, Emotion2vecModel
+
+    audio = {
+        "prenet_depth": 2, "num_extra_tokens": 3, "num_alibi_heads": 2, "conv_pos_width": 25, "conv_pos_groups": 4,
+        "conv_pos_depth": 5, "feature_encoder_spec": "[(8, 10, 5)] + [(8, 3, 2)] * 4 + [(8,2,2)] + [(8,2,2)]",
+    }  # fmt: skip
+    network = {"embed_dim": 16, "num_heads": 2, "depth": 2, "mlp_ratio": 1.5, "norm_eps": 1e-5} | dict(changes)
+    table = {"model": "Emotion2vec", "model_conf": network | {"modalities": {"audio": audio}}}
+    (folder / emotion2vec_files.CONFIG).write_text(yaml.safe_dump(table), encoding="utf-8")
+    classes = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised")
+    (folder / emotion2vec_files.TOKENS).write_text("".join(f"-/{c}\n" for c in classes) + "<unk>\n", encoding="utf-8")
+    model = _lively(Emotion2vecModel(emotion2vec_files.sizes(folder), len(classes) + 1))
+    with torch.no_grad():
+        model.audio.alibi_scale.copy_(torch.linspace(0.5, 2.0, model.audio.alibi_scale.numel()).view(1, 1, -1, 1, 1))
+    tensors = {(k if k.startswith("proj.") else PREFIX + k): t for k, t in model.state_dict().items()}
+    tensors[f"{PREFIX}{IGNORED[0]}proj.bias"] = torch.zeros(16)
+    torch.save({"model": tensors, "args": None}, folder / "model.pt")
+
+
 def _text(make: Callable[[Any, Path, Mapping[str, Any]], Any]) -> Builder:
     def build(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> None:
         _lively(make(transformers, folder, changes)).save_pretrained(folder)
@@ -166,6 +191,7 @@ BUILDERS: Mapping[str, Builder] = {
     "wav2vec2": _speech("Wav2Vec2", "group", 4),
     "distilhubert": _speech("Hubert", "group", 2),
     "facodec": _facodec,
+    "emotion2vec": _emotion2vec,
     "roberta": _text(tiny_text.roberta),
     "bert": _text(tiny_text.bert),
     "deberta": _text(tiny_text.deberta),

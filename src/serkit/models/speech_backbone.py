@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
-from serkit.foundation.backbones import Backbone, add_adapters, merge_adapters
+from serkit.foundation.backbones import add_adapters, merge_adapters
+from serkit.foundation.trainable import Backbone
 from serkit.layer_weights import LayerWeights
 from serkit.layers import FeatureNormalisation
 from serkit.models._flam_head import FlamHead, FramePooling
@@ -27,7 +28,7 @@ class SpeechBackbone(nn.Module):
     """A pretrained network on waveforms, trained too, then frame attention and pooling (after Wang et al. 2026).
 
     Reads the feature ``waveform``. In a recipe ``backbone`` is a name (``wavlm/large``, ``hub:ORG/MODEL``,
-    ``path:DIR``) or a mapping of it with ``layers``, ``dropout`` and ``layer_drop``; see
+    ``path:DIR``) or a mapping of it with ``layers``, ``dropout``, ``layer_drop`` and ``window``; see
     :func:`serkit.foundation.backbones.describe`. A saved network holds all weights and needs no hub; adapters
     are merged into them.
 
@@ -175,6 +176,7 @@ class SpeechBackbone(nn.Module):
         own = [m for m in (self.head, self.layer_weights, self.frame_layers) if m is not None]
         groups = [_group(nn.ModuleList(own), lr, placed)]
         layers = self.backbone.layers
+        groups.append(_group(nn.ModuleList(self.backbone.top), last, placed))
         for below, layer in enumerate(reversed(layers)):
             groups.append(_group(layer, last * self.layer_decay**below, placed))
         groups.append(_group(self.backbone, last * self.layer_decay ** len(layers), placed))
@@ -212,10 +214,8 @@ def _freeze(backbone: Backbone, front: bool, frozen_layers: int) -> None:
     if front:
         backbone.freeze_front()
     if frozen_layers:
-        above = {id(p) for layer in backbone.layers[frozen_layers:] for p in layer.parameters()}
-        final = getattr(backbone.model.encoder, "layer_norm", None)  # of stable networks it follows the last layer
-        if final is not None and backbone.model.config.do_stable_layer_norm:
-            above |= {id(p) for p in cast(nn.Module, final).parameters()}
+        still = (*backbone.layers[frozen_layers:], *backbone.top)
+        above = {id(p) for module in still for p in module.parameters()}
         for parameter in backbone.parameters():
             if id(parameter) not in above:
                 parameter.requires_grad_(False)

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from serkit import across, comparison, evaluation, metrics
+from serkit import across, comparison, evaluation, gaps, metrics
 from serkit.files import write_text
 from serkit.pipeline import elsewhere
 from serkit.pipeline.confidence import scaled
@@ -49,9 +49,9 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
 
     The tree holds ``systems.NAME.SPLIT.METRIC`` (value, low, high, n, speakers, interval), details by the
     same names (per class, confusion, draws, slices, reliability), ``lead`` (what a bundle of the run answers with:
-    the stack, else the mean logit, else the only system), ``scaled`` (its ECE and reliability after temperature
-    scaling), training curves, its paired comparisons, the most confident mistakes, and the provenance, whose clock
-    and hardware stand apart under ``run``.
+    the stack, else the mean logit, else the only system), ``gaps`` (its gaps between groups, by split and column),
+    ``scaled`` (its ECE and reliability after temperature scaling), training curves, its paired comparisons, the most
+    confident mistakes, and the provenance, whose clock and hardware stand apart under ``run``.
     Of several folds, dev and test are pooled (each speaker is in each of them once) and ``folds`` holds the
     folds' own numbers; of several systems ``best_on_dev`` answers each fold with the one that is best on its dev.
     Where whole corpora are test, ``across`` has the numbers of each; of several such runs dev is not pooled, as the
@@ -86,6 +86,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "best_on_dev": best,
         "systems": {n: {s: _numbers(r) for s, r in reports[n].items()} for n in names},
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
+        "gaps": {lead: _gaps(first, manifests, {s: scores[lead][s] for s in reports[lead]})},
         "scaled": {lead: scaled(scores[lead], manifests, pooled, draws=settings.draws, seed=settings.seed)},
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
@@ -114,10 +115,24 @@ def _reports(first: Run, manifests: Sequence[Manifest], tables: dict[str, list[P
             draws=settings.draws,
             seed=settings.seed,
             in_sample=in_sample and s == "train",
+            groups=settings.groups,
         )
         for s, of_split in tables.items()
         if any(u.emotion is not None for u in first.manifest.split(s))
     }
+
+
+def _gaps(
+    first: Run, manifests: Sequence[Manifest], tables: Mapping[str, list[Predictions]]
+) -> dict[str, dict[str, Any]]:
+    """By split and column, the gaps of one system between groups."""
+    settings = first.recipe.evaluate
+    found = {}
+    for s, of_split in tables.items():
+        rows = evaluation.gather(of_split, manifests, split=s, in_sample=s == "train")
+        columns = gaps.gaps(rows, settings.groups, draws=settings.draws, seed=settings.seed)
+        found[s] = {column: one.to_row() for column, one in columns.items()}
+    return found
 
 
 def _best_of_each(runs: Sequence[Run], scores: Scores) -> dict[str, list[Predictions]]:

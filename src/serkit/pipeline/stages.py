@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serkit import extraction, stacking
+from serkit import extraction, groupings, stacking
 from serkit.combining import Ensemble
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
@@ -61,9 +61,10 @@ def fit(recipe: Recipe, manifest: Manifest) -> Manifest:
     """The manifest with the recipe's labels, once everything is checked that can be before any work.
 
     Raises:
-        SerkitError: labels or splits that the recipe cannot use; parameters that do not go together.
+        SerkitError: labels, splits or groups that the recipe cannot use; parameters that do not go together.
     """
     fitted = apply_labels(manifest, recipe)
+    groupings.check(fitted.utterances, recipe.evaluate.groups)
     check_splits(fitted, recipe)
     check_parts(recipe, fitted)
     return fitted
@@ -246,10 +247,11 @@ def evaluate_run(run: Run, machine: Machine | None = None, listener: Listener | 
     """Measure every system and ensemble on every split: ``report/report.json``.
 
     Raises:
-        SerkitError: the ensembles there are, if any, are not of the recipe as it is now.
+        SerkitError: the ensembles there are, if any, are not of the recipe as it is now; a group that is no column.
     """
     if not run.done("stack"):
         raise SerkitError(f"{run.folder}: there is no stack yet for this recipe.yaml; run stack first")
+    groupings.check(run.manifest.utterances, run.recipe.evaluate.groups)
     _tell(listener, "evaluate", f"{run.recipe.evaluate.draws} bootstrap draws")
     measure_run(run, machine)
     run.mark("evaluate")

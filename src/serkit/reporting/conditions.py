@@ -14,6 +14,7 @@ from serkit.reporting.verdict import LEVEL, outcome
 UNCHANGED = "unchanged"
 KINDS = ("stack", "best")  # how the first and the second bundle are drawn
 HEAD = ("condition", "UAR [95 %]", "change [95 %]", "p Holm", "right", "confidence", "ECE", "no speech", "unsure")
+SETS = ("in set", "classes")
 METHOD = (
     "Every recording was answered as it is and under each condition. The strength is that of the table. What is "
     "random, such as the noise, is drawn for each recording; with the same seed it is the same again.",
@@ -37,7 +38,8 @@ def conditions_text(tree: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for k, model in enumerate(tree["models"]):
         found += [f"{model['system']} under each condition, in pairs with the unchanged recordings"]
-        found += _columns([HEAD, *(_cells(row) for row in _lines(tree, k))])
+        head = (*HEAD, *(SETS if "sets" in model else ()))
+        found += _columns([head, *((*_cells(row), *_set_cells(row[1])) for row in _lines(tree, k))])
         found += [f"  {line}" for line in answered_by(tree, k)]
     found += _few_draws(tree)
     if len(tree["models"]) == 2:
@@ -112,6 +114,12 @@ def _cells(row: Line) -> tuple[str, ...]:
         p_value(change["p_holm"]) if change else "", *_sureness(model),
         *(f"{model['abstained'][reason] / n:.0%}" for reason in ("no_speech", "unsure")),
     )  # fmt: skip
+
+
+def _set_cells(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """The share of sets that hold the true class, and their mean number of classes, if a coverage was asked for."""
+    sets = model.get("sets")
+    return () if sets is None else (number(sets["held"]["value"], 2), number(sets["size"]["value"], 2))
 
 
 def _sureness(model: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -199,7 +207,7 @@ def _figure(tree: Mapping[str, Any]) -> Figure:
 def _table(tree: Mapping[str, Any], k: int) -> Table:
     titles = (
         "Condition", METRICS["uar"], "Change in UAR", "p Holm", METRICS["macro_f1"], "Right", "Confidence", "ECE",
-        "No speech", "Unsure",
+        "No speech", "Unsure", *(("In the set", "Classes in a set") if "sets" in tree["models"][k] else ()),
     )  # fmt: skip
     columns = tuple(Column(title, numeric=k > 0) for k, title in enumerate(titles))
     rows = []
@@ -207,7 +215,7 @@ def _table(tree: Mapping[str, Any], k: int) -> Table:
         name, model, change = line
         uar, f1 = model["metrics"]["uar"], model["metrics"]["macro_f1"]
         found = [Cell(number(m["value"]), between(m["low"], m["high"])) for m in (uar, f1)]
-        p, *rest = map(Cell, _cells(line)[3:])
+        p, *rest = map(Cell, (*_cells(line)[3:], *_set_cells(model)))
         rows.append(Row((Cell(name), found[0], _difference(change), p, found[1], *rest), "" if change else "stack"))
     system = tree["models"][k]["system"]
     first = tree["models"][k]["metrics"]["uar"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serkit.reporting import data_tables, elsewhere, tables
+from serkit.reporting import data_tables, elsewhere, groups, tables
 from serkit.reporting.charts import component_curves, confusion, learning_curves
 from serkit.reporting.figures import ClassScore, Interval, class_bars, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.reliability import reliability
 from serkit.reporting.svg import Drawing, Figure
-from serkit.reporting.text import METRICS, between, count, finite, listed, number, signed, spaced, whole
+from serkit.reporting.text import METRICS, between, count, finite, listed, number, signed, whole
 from serkit.reporting.verdict import judge
 
 
@@ -31,7 +31,8 @@ def content(source: Source) -> dict[str, Any]:
         "comparisons": tables.comparisons(source),
         "confusions": tables.confusions(source),
         "classes": tables.classes(source),
-        "slices": tables.slices(source),
+        "groups": groups.sections(source),
+        "group_notes": groups.notes(source),
         "mistakes": tables.mistakes(source),
         "everything": data_tables.everything(source),
         "calibration": data_tables.calibration(source),
@@ -90,7 +91,7 @@ def _tiles(source: Source) -> list[dict[str, str]]:
 def figures(source: Source) -> dict[str, Figure]:
     """All figures that the report's content allows, by name."""
     found = [
-        _forest(source), _differences(source), *_confusions(source), _classes(source), *_slices(source),
+        _forest(source), _differences(source), *_confusions(source), _classes(source), groups.figure(source),
         _curves(source), _components(source), reliability(source),
     ]  # fmt: skip
     return {f.key: f for f in found if f is not None}
@@ -171,24 +172,6 @@ def _classes(source: Source) -> Figure | None:
     alt = f"F1 by class on {source.split} of {' and '.join(series)}: {told}"
     wide, narrow = (class_bars(rows, series, alt=alt, narrow=n) for n in (False, True))
     return Figure("classes", f"F1 by class on {source.split}", "", (wide,), (narrow,))
-
-
-def _slices(source: Source) -> list[Figure]:
-    rows: list[Interval] = []
-    for field, groups in (source.details(source.lead, source.split).get("slices") or {}).items():
-        for value, metrics in groups.items():
-            m = metrics.get("macro_f1") or {}
-            if finite(m.get("value")) is not None:
-                rows.append(_interval(f"{spaced(field)}: {tables.slice_name(value)}", m, "system"))
-    if not rows:
-        return []
-    whole_set = source.metric(source.lead, source.split, "macro_f1")
-    at = finite(whole_set.get("value"))
-    axis = f"Macro-F1 of {source.named(source.lead)} on {source.split}"
-    alt = f"{axis}, by group: " + "; ".join(r.hint for r in rows)
-    wide, narrow = (forest(rows, alt=alt, axis=axis, narrow=n, at=at) for n in (False, True))
-    caption = f"The dashed line is the whole split ({number(at)})."
-    return [Figure("slices", "By group", caption, (wide,), (narrow,))]
 
 
 def _curves(source: Source) -> Figure | None:

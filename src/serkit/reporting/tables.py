@@ -238,30 +238,6 @@ def classes(source: Source) -> Table | None:
     return Table("classes", title, tuple(columns), tuple(rows))
 
 
-def slice_name(text: str) -> str:
-    """The name of a slice without the digit that sorts thirds of duration."""
-    return text[2:] if text[:2] in ("1 ", "2 ", "3 ") and text.endswith(" s") else text
-
-
-def slices(source: Source) -> list[Table]:
-    """A table by gender, language, duration and corpus, as far as the recordings differ in it."""
-    found: list[Table] = []
-    for field, groups in (source.details(source.lead, source.split).get("slices") or {}).items():
-        columns = [Column(spaced(field).capitalize()), Column("Clips", numeric=True), Column("Speakers", numeric=True)]
-        columns += [Column(t, numeric=True) for t in ("Macro-F1 [95%]", "UAR [95%]", "Accuracy [95%]")]
-        rows, kinds = [], []
-        for value, metrics in groups.items():
-            m = metrics.get("macro_f1") or {}
-            cells = [Cell(slice_name(value)), Cell(whole(m.get("n"))), Cell(whole(m.get("speakers")))]
-            cells += [_measured(metrics.get(k) or {}, True) for k in ("macro_f1", "uar", "accuracy")]
-            rows.append(Row(tuple(cells)))
-            kinds.append(f"{slice_name(value)}: {m.get('interval')}")
-        notes = ("; ".join(kinds) + ". Macro averages run over the classes that have a clip in the group.",)
-        title = f"By {spaced(field)}: {source.display(source.lead)} on {source.split}"
-        found.append(Table(f"slice-{len(found)}", title, tuple(columns), tuple(rows), notes))
-    return found
-
-
 def mistakes(source: Source) -> Table | None:
     """The most confident mistakes, with the files to listen to."""
     about = source.part("mistakes")

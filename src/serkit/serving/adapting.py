@@ -103,7 +103,8 @@ def adapt(
     if not bundle.inputs:
         raise SerkitError(
             f"{bundle.source} cannot be adapted: it has no statistics of its training's features (networks with "
-            "normalize: train or level have them, in bundles that this version of serkit makes)"
+            "normalize: train or level have them, in bundles that this version of serkit makes); labelled clips can "
+            "adapt any bundle: --corpus"
         )
     chosen = [recordings[k] for k in evenly(len(recordings), at_most)]
     tell_of_calls(bundle, source, chosen, complain)

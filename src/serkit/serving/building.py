@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import __version__, across, calibration, evaluation, metrics, stacking
+from serkit import __version__, across, calibration, conformal, evaluation, metrics, stacking
 from serkit.calibration import Method
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
 from serkit.layers import FeatureNormalisation
@@ -93,7 +93,7 @@ def build(
     if inputs:
         files[INPUTS] = _safetensors(_mean_statistics(inputs, features))
     tell(f"calibrating '{chosen}' ({method})")
-    fitted, held, extra = _calibrated(run, chosen, method)
+    fitted, held, sets, extra = _calibrated(run, chosen, method)
     files[HELD_OUT] = _safetensors({"probabilities": held[0].astype(np.float32), "truth": held[1].astype(np.int16)})
     about: dict[str, Any] = {
         "name": name or run.recipe.name,
@@ -106,6 +106,7 @@ def build(
         "networks": networks,
         "stack": head,
         **_measured(fitted, held),
+        "sets": sets,
         "weights": weights,
         "largest_difference": worst,
         "max_clip_s": max_clip_s,
@@ -223,8 +224,8 @@ def _mean_statistics(inputs: _Statistics, features: Iterable[str]) -> dict[str, 
 
 def _calibrated(
     run: Run, system: str, method: Method
-) -> tuple[calibration.Calibration, tuple[np.ndarray, np.ndarray], dict[str, Any]]:
-    """The calibration, held-out calibrated scores with their truth, and what is to be said of them."""
+) -> tuple[calibration.Calibration, tuple[np.ndarray, np.ndarray], list[dict[str, Any]], dict[str, Any]]:
+    """The calibration, held-out calibrated scores with their truth, the sets of these, and what is to be said."""
     crossfit = run.recipe.crossfit
     dealt = crossfit is not None and crossfit.with_dev
     splits = ["dev (out-of-fold)" if dealt else "dev"]
@@ -248,7 +249,8 @@ def _calibrated(
             "reliability": calibration.reliability(after, test.truth),
             "levels": [vars(level) for level in calibration.levels(after, test.truth, (0.0, 0.5, 0.7, 0.9))],
         }
-    return replace(fitted, record=record), (held, truth), {"splits": splits, "rows": len(truth)}
+    sets = conformal.crossed(held, truth, run.manifest.labels, speakers)
+    return replace(fitted, record=record), (held, truth), sets, {"splits": splits, "rows": len(truth)}
 
 
 def _as_served(run: Run, system: str, split: str) -> evaluation.Decisions:

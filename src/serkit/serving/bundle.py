@@ -3,7 +3,7 @@
 ::
 
     bundle.json                    what it is: labels, encoders, networks, stack, calibration, files and hashes
-    recipe.yaml                    the recipe it was trained by
+    recipe.yaml                    the recipe it was trained by; an imported one has only a card and its network
     card.md                        for people: data, licences, measured results, known failures
     reliability.svg                the card's reliability diagram
     networks/SYSTEM.MODEL.onnx     one network each (see serkit.serving.export)

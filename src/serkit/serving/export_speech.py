@@ -1,4 +1,4 @@
-"""Fine-tuned speech networks as ONNX graphs: wav2vec 2.0 layer by layer, padding masked as in torch."""
+"""Fine-tuned speech networks as ONNX graphs: wav2vec 2.0 and Whisper layer by layer, padding masked as in torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
+from serkit.foundation.trainable import QUIET_VARIANCE, WaveBackbone, WhisperBackbone
+from serkit.foundation.whisper import DYNAMIC_RANGE, HOP, MEL_HOP, N_FFT, QUIETEST
 from serkit.serving.graphs import Graph, numpy
-
-_QUIET_VARIANCE = 1e-7  # as in serkit.foundation.backbones
 
 
 def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str], str]:
@@ -21,19 +21,28 @@ def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str]
         x: (batch, time, 1) samples, zeros in the padding. n: (batch,) int64 lengths.
 
     Returns:
-        What enters the first layer and what each layer gives, the last one normalised where the model does so, each
-        (batch, frames, dim); and their (batch, frames) mask.
+        What enters the first layer and what each layer gives, each (batch, frames, dim), as ``Backbone.states`` has
+        them; and their (batch, frames) mask.
 
     Raises:
         SerkitError: a variant of the architecture that has no form here.
     """
     backbone = network.backbone
-    model, config = backbone.model, backbone.model.config
-    if {config.hidden_act, config.feat_extract_activation} != {"gelu"} or getattr(config, "conv_pos_batch_norm", False):
-        raise SerkitError("no ONNX form of a backbone with activations other than gelu, or batch normalisation")
     wave, n = _samples(graph, network, x, n)
     if backbone.normalise:
         wave = _standardised(graph, wave, n)
+    if isinstance(backbone, WhisperBackbone):
+        return _whisper(graph, backbone, wave, n)
+    return _wav2vec(graph, backbone, wave, n)
+
+
+def _wav2vec(graph: Graph, backbone: WaveBackbone, wave: str, n: str) -> tuple[list[str], str]:
+    """wav2vec 2.0 and its kin, from (batch, time) samples."""
+    model, config = backbone.model, backbone.model.config
+    if {config.hidden_act, config.feat_extract_activation} != {"gelu"} or getattr(config, "conv_pos_batch_norm", False):
+        raise SerkitError("no ONNX form of a backbone with activations other than gelu, or batch normalisation")
+    if getattr(config, "adapter_attn_dim", None) is not None:
+        raise SerkitError("no ONNX form of a backbone with adapters in its layers (adapter_attn_dim)")
     x = graph.unsqueeze(wave, 1)
     for k, layer in enumerate(model.feature_extractor.conv_layers):
         x = graph.convolution(x, layer.conv)
@@ -50,7 +59,10 @@ def speech_states(graph: Graph, network: Any, x: str, n: str) -> tuple[list[str]
         frames = graph.layer_norm(frames, projection.layer_norm)
     frames = graph.masked(graph.linear(frames, projection.projection), mask)
     frames = graph.add(frames, _position(graph, frames, model.encoder.pos_conv_embed.conv))
-    return _transformer(graph, frames, mask, model.encoder, stable=bool(config.do_stable_layer_norm)), mask
+    states = _transformer(graph, frames, mask, model.encoder, stable=bool(config.do_stable_layer_norm))
+    if config.do_stable_layer_norm and not backbone.raw_end:
+        states[-1] = graph.layer_norm(states[-1], model.encoder.layer_norm)
+    return states, mask
 
 
 def _samples(graph: Graph, network: Any, x: str, n: str) -> tuple[str, str]:
@@ -75,7 +87,7 @@ def _standardised(graph: Graph, wave: str, n: str) -> str:
     mean = graph("Div", graph.total(wave, 1, keep=True), count)
     away = graph.times(graph("Sub", wave, mean), real)
     variance = graph("Div", graph.total(graph.times(away, away), 1, keep=True), count)
-    return graph("Div", away, graph("Sqrt", graph.add(variance, graph.constant(_QUIET_VARIANCE))))
+    return graph("Div", away, graph("Sqrt", graph.add(variance, graph.constant(QUIET_VARIANCE))))
 
 
 def _norm_over_time(graph: Graph, x: str, n: str, norm: Any) -> str:
@@ -128,7 +140,7 @@ def _transformer(graph: Graph, frames: str, mask: str, encoder: Any, *, stable: 
             frames = graph.add(frames, _feed_forward(graph, frames, layer.feed_forward))
             frames = graph.layer_norm(frames, layer.final_layer_norm)
         states.append(frames)
-    return [*states[:-1], graph.layer_norm(frames, encoder.layer_norm)] if stable else states
+    return states
 
 
 def _feed_forward(graph: Graph, x: str, module: Any) -> str:
@@ -150,7 +162,7 @@ def _distance_bias(graph: Graph, frames: str, attention: Any) -> str:
     return graph("Transpose", graph("Gather", table, row, axis=0), perm=[2, 0, 1])
 
 
-def _attention(graph: Graph, x: str, mask: str, attention: Any, distance: str | None) -> str:
+def _attention(graph: Graph, x: str, mask: str | None, attention: Any, distance: str | None) -> str:
     """Self-attention of (batch, time, dim), with WavLM's gated bias where ``distance`` is given."""
     heads, dim = int(attention.num_heads), int(attention.q_proj.out_features)
     size = dim // heads
@@ -170,6 +182,83 @@ def _attention(graph: Graph, x: str, mask: str, attention: Any, distance: str | 
         inner = graph.times(two, graph.constant(numpy(attention.gru_rel_pos_const)))
         gate = graph.add(graph.times(one, graph("Sub", inner, graph.constant(1.0))), graph.constant(2.0))
         scores = graph.add(scores, graph.times(gate, distance))
-    weights = graph.softmax(scores, graph.unsqueeze(mask, 1, 2))
+    weights = graph.softmax(scores, None if mask is None else graph.unsqueeze(mask, 1, 2))
     mixed = graph("Transpose", graph("MatMul", weights, value), perm=[0, 2, 1, 3])
     return graph.linear(graph("Reshape", mixed, graph.constant([0, 0, dim], np.int64)), attention.out_proj)
+
+
+def _whisper(graph: Graph, backbone: WhisperBackbone, wave: str, n: str) -> tuple[list[str], str]:
+    """Whisper's encoder from (batch, time) samples, in windows one after the other."""
+    model: Any = backbone.model
+    if model.config.activation_function != "gelu":
+        raise SerkitError("no ONNX form of a backbone with activations other than gelu")
+
+    def number(value: int) -> str:
+        return graph.constant([value], np.int64)
+
+    n_frames = _divided_up(graph, n, number(HOP))
+    time = _divided_up(graph, graph.unsqueeze(graph.time(wave), 0), number(HOP))
+    size = number(backbone.frames) if backbone.frames else graph("Min", time, number(backbone.most))
+    count = _divided_up(graph, time, size)
+    whole = graph.times(count, size)
+    missing = graph("Sub", graph.times(whole, number(HOP)), graph.unsqueeze(graph.time(wave), 0))
+    wave = graph("Pad", wave, graph("Concat", graph.constant([0, 0, 0], np.int64), missing, axis=0))
+    wave = graph("Reshape", wave, graph("Concat", number(-1), graph.times(size, number(HOP)), axis=0))
+    first = graph.times(graph.positions(graph.squeeze(count, 0)), size)
+    own = graph("Max", graph("Min", graph("Sub", graph.unsqueeze(n_frames, 1), first), size), number(0))
+    own = graph("Reshape", own, number(-1))
+    seen = None if backbone.frames else graph.mask(own, graph.squeeze(size, 0))
+    mel = _log_mel(graph, wave, numpy(backbone.filters), own, seen)
+    frames = _turned(graph, graph.gelu(graph.convolution(graph.gelu(graph.convolution(mel, model.conv1)), model.conv2)))
+    places = graph.constant(numpy(model.embed_positions.weight))
+    frames = graph.add(frames, graph("Slice", places, number(0), size, number(0)))
+    states = [frames]
+    for layer in backbone.layers:
+        frames = _whisper_layer(graph, frames, seen, layer)
+        states.append(frames)
+    states[-1] = graph.layer_norm(frames, model.layer_norm)
+    joined = graph("Concat", number(-1), whole, number(backbone.dim), axis=0)
+    return [graph("Reshape", s, joined) for s in states], graph.mask(n_frames, graph.squeeze(whole, 0))
+
+
+def _divided_up(graph: Graph, a: str, b: str) -> str:
+    """``a / b`` of positive int64, rounded up."""
+    return graph("Div", graph("Sub", graph.add(a, b), graph.constant([1], np.int64)), b)
+
+
+def _log_mel(graph: Graph, wave: str, filters: np.ndarray, own: str, seen: str | None) -> str:
+    """As :func:`serkit.foundation.whisper.log_mel`; the Fourier transform is a convolution with its waves.
+
+    Args:
+        wave: (windows, samples), zeros after the end of a clip. own: (windows,) int64 frames of the clip.
+        seen: whether the clip is cut out of its window. What follows it is silence then, or else its mirror image.
+    """
+    after = N_FFT // 2 - MEL_HOP  # of what follows, a last frame sees so much
+    mirrored, silent = ([0, N_FFT // 2, 0, 0], [0, 0, 0, after]) if seen else ([0, N_FFT // 2, 0, after], [0] * 4)
+    wave = graph("Pad", wave, graph.constant(mirrored, np.int64), mode="reflect")
+    wave = graph("Pad", wave, graph.constant(silent, np.int64))
+    angle = 2 * np.pi * np.outer(np.arange(N_FFT // 2 + 1), np.arange(N_FFT)) / N_FFT
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+    power = None
+    for waves in (np.cos(angle) * hann, np.sin(angle) * hann):
+        part = graph("Conv", graph.unsqueeze(wave, 1), graph.constant(waves[:, None, :]), strides=[MEL_HOP])
+        square = graph.times(part, part)
+        power = square if power is None else graph.add(power, square)
+    mel = graph("Max", graph("MatMul", graph.constant(filters), str(power)), graph.constant(QUIETEST))
+    log = graph.times(graph("Log", mel), graph.constant(1 / math.log(10)))
+    real = None
+    if seen is not None:
+        twice = graph.times(own, graph.constant([2], np.int64))
+        real = graph.unsqueeze(graph.mask(twice, graph.time(log, 2)), 1)
+        log = graph("Where", real, log, graph.constant(math.log10(QUIETEST)))
+    loudest = graph("ReduceMax", log, axes=[1, 2], keepdims=1)
+    log = graph("Max", log, graph("Sub", loudest, graph.constant(DYNAMIC_RANGE)))
+    scaled = graph.times(graph.add(log, graph.constant(4.0)), graph.constant(0.25))
+    return scaled if real is None else graph.times(scaled, graph.real(real))
+
+
+def _whisper_layer(graph: Graph, frames: str, mask: str | None, layer: Any) -> str:
+    normed = graph.layer_norm(frames, layer.self_attn_layer_norm)
+    frames = graph.add(frames, _attention(graph, normed, mask, layer.self_attn, None))
+    normed = graph.layer_norm(frames, layer.final_layer_norm)
+    return graph.add(frames, graph.linear(graph.gelu(graph.linear(normed, layer.fc1)), layer.fc2))

@@ -44,11 +44,13 @@ def shown(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def header(kind: str, labels: Sequence[str], attributes: Sequence[str] = (), *, timeline: bool) -> str:
-    """What stands before the first prediction of a model with such labels and attributes."""
+def header(
+    kind: str, labels: Sequence[str], attributes: Sequence[str] = (), *, timeline: bool, sets: bool = False
+) -> str:
+    """What stands before the first prediction of a model with such labels and attributes, with or without sets."""
     if kind != "csv":
         return ""
-    columns = _TIMELINE_COLUMNS if timeline else ("path", "label", "confidence", "abstain")
+    columns = _TIMELINE_COLUMNS if timeline else ("path", "label", "confidence", "abstain", *("set",) * sets)
     return csv_line([*columns, *labels, *attributes])
 
 
@@ -67,7 +69,8 @@ def rows(kind: str, prediction: Prediction, *, timeline: bool) -> str:
         raise SerkitError(f"format '{kind}'" + did_you_mean(kind, BY_ROW))
     if not timeline:
         numbers = [f"{p:.6f}" for p in prediction.numbers]
-        return csv_line([path, prediction.label, f"{prediction.confidence:.6f}", prediction.abstain, *numbers])
+        known = [path, prediction.label, f"{prediction.confidence:.6f}", prediction.abstain]
+        return csv_line([*known, *([] if prediction.set is None else ["|".join(prediction.set)]), *numbers])
     lines = []
     for s in prediction.segments:
         numbers = [f"{p:.6f}" for p in s.numbers]
@@ -90,7 +93,8 @@ def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool, li
     refuse_several(kind, len(predictions))
     if kind in BY_ROW:
         first = [(tuple(p.probabilities), tuple(p.attributes)) for p in predictions[:1]]
-        head = header(kind, *(first[0] if first else ((),)), timeline=timeline)
+        sets = any(p.set is not None for p in predictions[:1])
+        head = header(kind, *(first[0] if first else ((),)), timeline=timeline, sets=sets)
         return head + "".join(rows(kind, p, timeline=timeline) for p in predictions)
     if kind == "json":
         content = [p.to_row() for p in predictions]
@@ -125,7 +129,12 @@ def _line(p: Prediction) -> str:
     ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
     others = ", ".join(f"{label} {share:.2f}" for label, share in ranked[1:3])
     doubt = {"": "", "no_speech": "  [no speech found]", "unsure": "  [unsure]"}[p.abstain]
-    return f"{p.path or '-'}  {p.label} {p.confidence:.2f}  ({others}){doubt}{_attributes(p)}"
+    return f"{p.path or '-'}  {p.label} {p.confidence:.2f}  ({others}){doubt}{_attributes(p)}{_set(p)}"
+
+
+def _set(p: Prediction) -> str:
+    """``; 90% set: anger, disgust``, or nothing."""
+    return "" if p.set is None or p.coverage is None else f"; {100 * p.coverage:g}% set: {', '.join(p.set)}"
 
 
 def _attributes(p: Prediction | Speaker) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Weights = Literal["float32", "float16", "int8"]
 WEIGHTS = ("float32", "float16", "int8")
 OPSET = 17
+_LARGEST = 2**31 - 2**20  # bytes of weights in one file: protobuf writes no message of 2 GiB
 _LOWEST = -3.0e38  # softmax gives it no weight, and no NaN where a row is all padding
 
 
@@ -96,7 +97,18 @@ class Graph:
         return self("Mul", self("Cast", name, to=self._onnx.TensorProto.FLOAT), self.constant(scale))
 
     def to_bytes(self, outputs: dict[str, tuple[str, int]], metadata: dict[str, str]) -> bytes:
-        """The model; ``outputs`` are a tensor of (batch, size) and its size by the name to give it."""
+        """The model; ``outputs`` are a tensor of (batch, size) and its size by the name to give it.
+
+        Raises:
+            SerkitError: more weights than one file can hold.
+        """
+        size = sum(len(tensor.raw_data) for tensor in self._constants.values())
+        if size > _LARGEST:
+            smaller = " with --weights float16 or int8" if self.weights == "float32" else ", or fewer of its layers"
+            raise SerkitError(
+                f"the ONNX graph of this network has {size / 1e9:.1f} GB of {self.weights} weights, and one file holds "
+                f"at most {_LARGEST / 1e9:.1f} GB: write the bundle{smaller}"
+            )
         helper = self._onnx.helper
         nodes = self._nodes + [helper.make_node("Identity", [inner], [name]) for name, (inner, _) in outputs.items()]
         declared = [

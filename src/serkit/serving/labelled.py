@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from serkit import calibration, comparison
+from serkit import calibration, comparison, conformal
 from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 from serkit.predictions import Predictions
 from serkit.probabilities import restricted
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
+from serkit.reporting.sets import sets_table
 from serkit.reporting.text import count, listed, voices
 from serkit.serving import adapting, measuring
 from serkit.serving.bundle import HELD_OUT, LABELLED, Bundle, check_new, open_bundle
@@ -227,6 +228,7 @@ def _made(
     trained = dict(bundle.head.get("trained_on", {}))
     trained["corpus"] = "+".join(filter(None, dict.fromkeys([*str(trained.get("corpus", "")).split("+"), *named])))
     answers = (fitted.held, clips.truth)
+    sets = conformal.crossed(*answers, bundle.labels, clips.speakers)
     head: dict[str, object] = {k: v for k, v in bundle.head.items() if k not in ("format", "files", "hears_calls")}
     head |= {
         "name": name,
@@ -235,12 +237,14 @@ def _made(
         "unsure_below": calibration.unsure_below(*answers),
         "levels": [vars(level) for level in calibration.levels(*answers)],
         "reliability": calibration.reliability(*answers),
+        "sets": sets,
     }
-    files["card.md"] = adapting.card_with(bundle, name, "Adapted with labels", _told(facts, measured)).encode()
+    told = _told(facts, measured, sets)
+    files["card.md"] = adapting.card_with(bundle, name, "Adapted with labels", told).encode()
     return head, files
 
 
-def _told(facts: Mapping[str, Any], measured: Sequence[Measured]) -> str:
+def _told(facts: Mapping[str, Any], measured: Sequence[Measured], sets: Sequence[Mapping[str, Any]]) -> str:
     """The section of the card."""
     classes = listed([f"{label} {n}" for label, n in facts["classes"].items()])
     rows = ["| model | metric | value | interval | clips | speakers |", "|---|---|---|---|---|---|"]
@@ -259,6 +263,7 @@ def _told(facts: Mapping[str, Any], measured: Sequence[Measured]) -> str:
         + "\n".join(rows)
         + (f"\n\nNote: {BY_CLIP}." if facts["unit"] == "clip" else "")
         + "\n\nAnswers are marked unsure, and thresholds are measured, by the cross-validated answers to these clips."
+        + (f"\n\n{sets_table(sets)}" if sets else "")
     )
 
 

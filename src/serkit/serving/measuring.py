@@ -11,19 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from serkit import comparison, evaluation
+from serkit import comparison, evaluation, gaps, groupings
+from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
 from serkit.progress import Meter, ProgressCallback
+from serkit.reporting.group_words import gap_lines
 from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.resuming import KeptAnswers
+from serkit.serving.thresholds import Thresholds
+from serkit.settings import Group
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
 OWN = "table"  # a name that says nothing of which recordings they are
+NOT_KNOWN = "data that serkit does not know"  # of an imported bundle
 _KEPT_AS = 2  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
 
@@ -36,9 +41,11 @@ class Measured:
         report: its numbers. predictions: calibrated probabilities among the shared labels, and attributes.
         manifest: the rows that were measured. labels: those that the model and the rows share.
         left_out: number of rows by reason. failed: reason by id of recordings that could not be answered.
-        trained_on: corpora of these rows that the bundle says it was trained on.
+        trained_on: corpora of these rows that the bundle says it was trained on; of an imported one :data:`NOT_KNOWN`.
         condition: what was done to the recordings; ``None``: nothing. confidence: the mean over the rows.
         abstained: number of rows that are ``no_speech`` and ``unsure``. answered_by: number of rows by model id.
+        gaps: between the groups of each column (:func:`serkit.gaps.gaps`).
+        sets: how often the sets of classes hold the true one; ``None`` where no coverage was asked for.
     """
 
     report: Report
@@ -52,6 +59,8 @@ class Measured:
     confidence: float
     abstained: Mapping[str, int]
     answered_by: Mapping[str, int]
+    gaps: Mapping[str, gaps.Gaps]
+    sets: Covered | None = None
 
     @property
     def file_name(self) -> str:
@@ -64,11 +73,12 @@ class Measured:
         return f"{system}.{short}"
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row: the report, the labels, what was left out, and how sure the answers are."""
+        """As a JSON-able row: the report, gaps, the labels, what was left out, and how sure the answers are."""
+        sets = {} if self.sets is None else {"sets": self.sets.to_row()}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
             "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
-            "answered_by": dict(self.answered_by),
+            "answered_by": dict(self.answered_by), "gaps": {k: one.to_row() for k, one in self.gaps.items()}, **sets,
         }  # fmt: skip
 
 
@@ -84,12 +94,14 @@ def measure_under(
     *,
     split: str = ALL,
     labels: Sequence[str] | None = None,
+    coverage: float | None = None,
     calls: str = "auto",
     jobs: int = 1,
     draws: int = 1000,
     seed: int = 0,
     progress: ProgressCallback | None = None,
     keep: Path | None = None,
+    groups: Sequence[Group] = (),
 ) -> tuple[Measured, ...]:
     """Ask a bundle for every labelled recording, as it is and under each condition, and measure the answers.
 
@@ -101,19 +113,25 @@ def measure_under(
         source, calls: the bundle, see :func:`serkit.serving.predictor.load`. manifest: labelled recordings.
         conditions: what else is done to the recordings, see :func:`serkit.serving.conditions.parse`.
         split: which rows; ``all`` by default. labels: only these classes. jobs: processes; 0 is one per core.
+        coverage: of the sets to measure; ``None``: none.
         draws: bootstrap resamples. seed: of these, and of what is random in conditions.
         progress: is told how many recordings are answered, each once for every condition.
         keep: file that keeps each answer (JSONL); recordings that are in it, unchanged, are not asked again.
+        groups: further columns whose values are groups.
 
     Returns:
         The recordings as they are, then under each condition.
 
     Raises:
-        SerkitError: an unknown label or split, fewer than two shared labels, or no recording that can be answered.
+        SerkitError: an unknown label, split or column, fewer than two shared labels, no recording that can be
+            answered, or too few held-out clips for a coverage.
     """
     bundle = open_bundle(source)
     rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
+    groupings.check(rows, groups)
     companion = for_calls(bundle, source, calls)
+    asking = [one for one in (bundle, companion) if one is not None and coverage is not None]
+    least = {_model_id(one): Thresholds(one).in_set_from(shared, coverage or 0.0) for one in asking}
     question = [_KEPT_AS, bundle.fingerprint, None if companion is None else companion.fingerprint]
     asked = (None, *conditions)
     tasks = [
@@ -139,8 +157,10 @@ def measure_under(
         table = _table(bundle, where, shared, [u.id for u in there.values()], np.array([a.numbers for a in answers]))
         one = measured(
             table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
-            condition=condition, answers=answers,
+            condition=condition, answers=answers, groups=groups,
         )  # fmt: skip
+        if coverage is not None:
+            one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
         found.append(one)
         told.advance()
     return tuple(found)
@@ -174,12 +194,13 @@ def measured(
     seed: int = 0,
     condition: Condition | None = None,
     answers: Sequence[Answer] = (),
+    groups: Sequence[Group] = (),
 ) -> Measured:
     """The numbers of answers to some rows of a manifest.
 
     Args:
         table: probabilities among some labels, of these rows. bundle: which says what it was trained on.
-        answers: what the rows were answered, where it was by ``predict``.
+        answers: what the rows were answered, where it was by ``predict``. groups: further columns to slice by.
     """
     shown = replace(
         manifest,
@@ -188,19 +209,35 @@ def measured(
         class_sets={k: tuple(x for x in v if x in table.labels) for k, v in manifest.class_sets.items()},
         speakers_shared=True,
     )
-    report = evaluation.evaluate(table, shown, split=_SPLIT, draws=draws, seed=seed)
-    sure = evaluation.decide(table, shown, split=_SPLIT).probabilities.max(axis=1)
+    report = evaluation.evaluate(table, shown, split=_SPLIT, draws=draws, seed=seed, groups=groups)
+    decided = evaluation.decide(table, shown, split=_SPLIT)
     corpora = set(str(bundle.head.get("trained_on", {}).get("corpus", "")).split("+")) - {OWN}
     trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
+    trained = (NOT_KNOWN, *trained) if "imported" in bundle.head else trained
     taught = bundle.head.get("labelled", {})
     if taught.get("manifest") == manifest.fingerprint and any(taught.get("split", ALL) in (ALL, u.split) for u in rows):
         trained = (*trained, "these clips")
     abstained = Counter(answer.abstain for answer in answers)
     return Measured(
-        report, table, shown, table.labels, left_out, failed, trained, condition, float(sure.mean()),
+        report, table, shown, table.labels, left_out, failed, trained, condition,
+        float(decided.probabilities.max(axis=1).mean()),
         {reason: abstained[reason] for reason in ("no_speech", "unsure")},
         dict(Counter(answer.model for answer in answers).most_common()),
+        gaps.gaps(decided, groups, draws=draws, seed=seed),
     )  # fmt: skip
+
+
+def _sets(one: Measured, coverage: float, least: Sequence[float], draws: int, seed: int) -> Covered:
+    """How often sets hold the true class, each made from its own (rows,) least probability."""
+    truth = np.array([one.labels.index(str(u.emotion)) for u in one.manifest])
+    inside = members(one.predictions.scores, np.array(least)[:, None])
+    speakers = [u.speaker for u in one.manifest]
+    return covered(coverage, inside, truth, one.labels, speakers, draws=draws, seed=seed)
+
+
+def _model_id(bundle: Bundle) -> str:
+    """As :class:`serkit.serving.predictor.Model` has it."""
+    return f"{bundle.name}@{bundle.fingerprint[:12]}"
 
 
 def _table(bundle: Bundle, where: str, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
@@ -209,7 +246,7 @@ def _table(bundle: Bundle, where: str, labels: tuple[str, ...], ids: Sequence[st
     if bundle.attributes:
         attributes = np.full((len(ids), len(ATTRIBUTES)), np.nan)
         attributes[:, [ATTRIBUTES.index(name) for name in bundle.attributes]] = values[:, len(labels) :]
-    name = f"{bundle.name}@{bundle.fingerprint[:12]}"
+    name = _model_id(bundle)
     seen, scores = np.zeros(len(ids), dtype=bool), values[:, : len(labels)]
     return Predictions(name + where, labels, "prob", tuple(ids), (name,) * len(ids), seen, scores, attributes)
 
@@ -259,12 +296,27 @@ def lines(measured: Measured) -> list[str]:
     found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]
     unsure, silent = (measured.abstained[reason] for reason in ("unsure", "no_speech"))
     found.append(f"  confidence   {measured.confidence:.3f} on average; {unsure} unsure, {silent} no_speech")
+    found += [] if measured.sets is None else _set_lines(measured.sets)
     found += [
         "  by class     " + ", ".join(f"{k} {v['recall']:.2f}" for k, v in report.per_class.items()) + " (recall)"
     ]
     for field, values in report.slices.items():
         part = "; ".join(f"{value} {m['uar'].value:.3f} (n = {m['uar'].n})" for value, m in values.items())
         found.append(f"  by {field}: UAR {part}")
+        found += [f"    {line}" for line in gap_lines(measured.gaps[field].to_row())]
+    return found
+
+
+def _set_lines(sets: Covered) -> list[str]:
+    """What sets are worth, as text."""
+    found = [
+        f"  sets at {sets.coverage:g}: the share that holds the true class is {_number(sets.held)}",
+        f"    {sets.size.value:.2f} classes in a set on average; {sets.alone:.0%} of the sets have one class",
+        "    share by class: " + ", ".join(f"{k} {v['held']:.2f}" for k, v in sets.by_class.items()),
+    ]
+    if sets.by_speaker:
+        mean, low = sets.by_speaker["mean"], sets.by_speaker["low"]
+        found.append(f"    share by speaker: {mean:.2f} on average, {low:.2f} for the tenth with the lowest shares")
     return found
 
 

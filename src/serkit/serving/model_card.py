@@ -18,8 +18,10 @@ from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import Run
 from serkit.readers import card
 from serkit.recipe import Recipe
+from serkit.reporting.group_words import sentences
 from serkit.reporting.pages import css
 from serkit.reporting.reliability import panel
+from serkit.reporting.sets import sets_table
 from serkit.reporting.svg import Figure
 from serkit.reporting.text import count, listed, voices
 from serkit.serving.bundle import own_modules
@@ -64,8 +66,10 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
         _results(report, system, run),
         "## By class",
         _classes(report, system, run),
+        *_groups(report, system, run),
         "## Calibration",
         _sureness(about),
+        *(["## Sets of classes", sets_table(about["sets"])] if about["sets"] else []),
         *(["## Notes", notes.strip()] if notes.strip() else []),
         "## Known failures",
         _failures(report, about, run),
@@ -184,6 +188,23 @@ def _classes(report: Mapping[str, Any], system: str, run: Run) -> str:
         numbers = " | ".join(f"{row[k]:.2f}" for k in ("precision", "recall", "f1"))
         lines.append(f"| {label} | {numbers} | {row['support']:.0f} |")
     return "\n".join(lines)
+
+
+def _groups(report: Mapping[str, Any], system: str, run: Run) -> list[str]:
+    """UAR by gender and language with the gaps, where the rows differ in them: a heading and a list, or nothing."""
+    details = report["details"].get(system, {})
+    split, called = _leading(details, run)
+    gaps = report.get("gaps", {}).get(system, {}).get(split, {})
+    lines = []
+    for column in ("gender", "language"):
+        groups = details[split]["slices"].get(column, {})
+        parts = [
+            f"{name} {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f}; {m['n']} clips, {voices(m['speakers'])})"
+            for name, m in ((name, numbers["uar"]) for name, numbers in groups.items())
+        ]
+        said = " ".join(sentences(gaps.get(column, {})))
+        lines += [f"- UAR by {column}: {'; '.join(parts)}. {said}".rstrip()] if parts else []
+    return ["## By group", f"On {called}, 95% intervals:\n\n" + "\n".join(lines)] if lines else []
 
 
 def _sureness(about: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ class Asked:
     Attributes:
         inputs: files, folders, or ``-``. model: name or place of a bundle. calls: that for calls. timeline: parts too.
         kind: format; ``None``: what the name of ``out`` ends in, else a table.
-        labels, text, by, threshold, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
+        labels, text, by, threshold, coverage, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
         vad: how speech is found. rttm, transcript, asr, diariser, language: see
             :class:`serkit.serving.hearing.Beside`. out: file to write. jobs: processes; 0 is one per core.
     """
@@ -52,6 +52,7 @@ class Asked:
     text: str | None = None
     by: By | None = None
     threshold: float | None = None
+    coverage: float | None = None
     window_s: float | None = None
     hop_s: float | None = None
     vad: str = "spectral"
@@ -107,7 +108,8 @@ class Worker:
         turns, sentences = ([], []) if beside is None else beside.of(path, recording, apart=asked.by == "channel")
         return {
             "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
-            "turns": turns, "sentences": sentences, "window_s": asked.window_s, "hop_s": asked.hop_s,
+            "coverage": asked.coverage, "turns": turns, "sentences": sentences, "window_s": asked.window_s,
+            "hop_s": asked.hop_s,
             "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
         }  # fmt: skip
 

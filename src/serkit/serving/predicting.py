@@ -52,6 +52,11 @@ def predict(
     asked = replace(asked, kind=kind, timeline=timeline, by=by)
     if asked.by == "channel" and (asked.rttm or asked.diariser):
         raise SerkitError("--by channel uses the channels as speakers: leave out --rttm and --diarise")
+    if asked.coverage is not None and (kind in formats.OF_PARTS or (kind == "csv" and timeline)):
+        shown = "--format csv with a timeline" if kind == "csv" else f"--format {kind}"
+        raise SerkitError(
+            f"--coverage gives a set for the whole recording, and {shown} writes only its parts: take json or table"
+        )
     unread: list[str] = []
     files = gather(asked.inputs, unread.append)
     if kind == "rttm":
@@ -62,7 +67,8 @@ def predict(
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check(files)
-    head = formats.header(kind, labels, worker.model.attributes, timeline=timeline)
+    sets = asked.coverage is not None
+    head = formats.header(kind, labels, worker.model.attributes, timeline=timeline, sets=sets)
     answered = _answered(asked, worker.model, head, files)
     for line in unread:
         complain(line)
@@ -242,7 +248,8 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
     else:
         beside = {"rttm": stamp(asked.rttm), "transcript": stamp(words)}
     calls = None if model.calls is None else model.calls.fingerprint
-    return {"model": model.id, "calls": calls, **{name: getattr(asked, name) for name in names}, **beside}
+    sets = {} if asked.coverage is None else {"coverage": asked.coverage}
+    return {"model": model.id, "calls": calls, **{name: getattr(asked, name) for name in names}, **sets, **beside}
 
 
 def _check_out(out: Path, files: Sequence[str], asked: Asked) -> None:

@@ -41,6 +41,10 @@ NARROW = (
     "than its card says; the model 'telephone' was also trained on calls"
 )
 SENT = "nothing above 4 kHz, as in calls: answered by the model '{name}', which was also trained on telephone calls"
+NOT_CALIBRATED = (
+    "imported model: its confidence is not calibrated, and serkit has not measured it; measure it on labelled "
+    "recordings (serkit measure), or correct it by them (serkit adapt --corpus)"
+)
 TEXT_UNREAD = "this model does not use text: the given text was ignored"
 NO_TEXT = "this model uses text and none was given: an empty text was used"
 
@@ -129,6 +133,7 @@ class Model(Classifier):
         turns: Sequence[Turn] = (),
         sentences: Sequence[Turn] = (),
         threshold: float | None = None,
+        coverage: float | None = None,
         heard: Callable[[float], None] | None = None,
         **options: Any,
     ) -> Prediction: ...
@@ -144,6 +149,7 @@ class Model(Classifier):
         turns: Sequence[Turn] = (),
         sentences: Sequence[Turn] = (),
         threshold: float | None = None,
+        coverage: float | None = None,
         heard: Callable[[float], None] | None = None,
         **options: Any,
     ) -> Prediction | np.ndarray:
@@ -153,8 +159,8 @@ class Model(Classifier):
             recording: path, bytes of a file, an open binary file, or an array with ``rate_hz``: (samples,) or
                 (samples, channels), float in [-1, 1] or integers of at most 32 bits at full scale. Or a list of these,
                 or an array of paths, without further options.
-            labels, text, by, turns, sentences, threshold: see :class:`serkit.serving.stream.StreamSettings`, as
-                are further ``options``: ``window_s``, ``hop_s``, ``segments``. heard: is told now and then how many
+            labels, text, by, turns, sentences, threshold, coverage: see :class:`serkit.serving.stream.StreamSettings`,
+                as are further ``options``: ``window_s``, ``hop_s``, ``segments``. heard: is told now and then how many
                 seconds of a file have been heard.
 
         Returns:
@@ -162,16 +168,21 @@ class Model(Classifier):
             :meth:`predict_many` gives whole answers for a list.
 
         Raises:
-            SerkitError: not audio, empty, damaged, too long; an unknown label; a threshold that was never reached.
+            SerkitError: not audio, empty, damaged, too long; an unknown label; a threshold that was never reached; too
+                few held-out clips for a coverage.
         """
         if (many := inputs.several(recording)) is not None:
-            if options or by != "segment" or any((labels, text, turns, sentences, threshold is not None)):
+            if (
+                options
+                or by != "segment"
+                or any((labels, text, turns, sentences, threshold is not None, coverage is not None))
+            ):
                 raise SerkitError("predict of a list gives labels and takes rate_hz alone; predict_many takes the rest")
             answers: np.ndarray = self.classes_[self.predict_proba(many, rate_hz=rate_hz).argmax(axis=1)]
             return answers
         settings = self._settings(
             labels=inputs.names(labels), text=text, by=by, turns=turns, sentences=sentences,
-            threshold=threshold, **options,
+            threshold=threshold, coverage=coverage, **options,
         )  # fmt: skip
         recording = inputs.known(recording)
         if isinstance(recording, np.ndarray):
@@ -284,7 +295,8 @@ class Model(Classifier):
     def notes(self, text: str | None, sentences: Sequence[Turn], rate_hz: float = 0.0) -> tuple[str, ...]:
         """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
         call = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
-        found = (NARROW,) * call + (SENT.format(name=self.bundle.name),) * self._stands_in
+        raw = "imported" in self.bundle.head and self.bundle.correction is None
+        found = (NOT_CALIBRATED,) * raw + (NARROW,) * call + (SENT.format(name=self.bundle.name),) * self._stands_in
         if text is not None and not self.reads_text:
             return (*found, TEXT_UNREAD)
         return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found

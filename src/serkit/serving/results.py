@@ -14,6 +14,10 @@ THRESHOLD_MEANS = (
     "Answers are 'unsure' below the smallest confidence at and above which answers were right at least this often on "
     "held-out speakers [default: where answers of that confidence were more often wrong than right]."
 )
+COVERAGE_MEANS = (
+    "Also give the set of classes that holds the right one with this probability, such as 0.9. It was measured on "
+    "held-out speakers of the training corpora; on other recordings the sets hold the right one less often."
+)
 CALLS_MEANS = (
     "Bundle for calls: recordings of 8 kHz or less, or with nothing above 4 kHz; none: --model answers them too; auto: "
     "telephone, where --model is default."
@@ -168,6 +172,8 @@ class Prediction:
         speakers: each one summed up, in the order in which they first speak, or of the channels; empty where none is
             known.
         attributes: arousal, valence and dominance of the whole, where the model learned them.
+        coverage: probability that was asked for. set: the classes that hold the right one with it on speakers like
+            those of the training, the most probable first; ``None`` where none was asked for.
     """
 
     label: str
@@ -184,6 +190,8 @@ class Prediction:
     notes: tuple[str, ...] = field(default=())
     speakers: tuple[Speaker, ...] = field(default=())
     attributes: Mapping[str, float] = field(default_factory=dict)
+    coverage: float | None = None
+    set: tuple[str, ...] | None = None
 
     @property
     def numbers(self) -> list[float]:
@@ -200,7 +208,8 @@ class Prediction:
         return held_s(self.segments, self.by)
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row."""
+        """As a JSON-able row; ``coverage`` and ``set`` are in it where they were asked for."""
+        sets = {} if self.set is None else {"coverage": self.coverage, "set": list(self.set)}
         return {
             "path": self.path,
             "duration_s": round(self.duration_s, 3),
@@ -209,6 +218,7 @@ class Prediction:
             "confidence": self.confidence,
             "abstain": self.abstain,
             "no_speech": self.no_speech,
+            **sets,
             "probabilities": dict(self.probabilities),
             "attributes": dict(self.attributes),
             "granularity": self.by,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from serkit.conformal import ranked
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.recent import Recent
@@ -22,6 +23,7 @@ from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, GivenCutter, Piece, S
 from serkit.serving.resampling import to_16k
 from serkit.serving.results import BYS, By, Decision, Prediction, Segment
 from serkit.serving.speakers import speakers_of
+from serkit.serving.thresholds import LONG_SET
 from serkit.serving.timeline import Hysteresis, Turn, check_words, completed, speaker_at, text_at
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class StreamSettings:
             turns, and the speaker of a sentence is its channel: ``channel 1``, …
         threshold: unsure below the smallest confidence at and above which answers were right at least this often on
             held-out speakers; ``None``: where those of that confidence were more often wrong than right.
+        coverage: the answer for the whole gets the set of classes that holds the right one with this probability, on
+            speakers like those of the training; ``None``: no set. Parts, and events of a stream, have none.
         window_s, hop_s: length of a window and from one to the next, 3 s and 1.5 s unless given; of ``window`` alone.
         segments: how speech is found.
         partial_s: a partial answer after every so many seconds of speech; ``None``: none.
@@ -62,6 +66,7 @@ class StreamSettings:
     turns: Sequence[Turn] = ()
     sentences: Sequence[Turn] = ()
     threshold: float | None = None
+    coverage: float | None = None
     window_s: float | None = None
     hop_s: float | None = None
     segments: SegmentSettings = field(default_factory=SegmentSettings)
@@ -98,6 +103,8 @@ class StreamSettings:
             )
         if self.by == "channel" and self.turns:
             raise SerkitError("by 'channel' takes no turns of a diarisation: its speakers are the channels")
+        if self.by == "channel" and self.coverage is not None:
+            raise SerkitError("by 'channel' answers for several speakers, a coverage for one: leave one of them out")
         if self.partial_s is not None and not self.partial_s > 0:
             raise SerkitError(f"partial_s {self.partial_s}: expected a time above 0, or None")
 
@@ -165,6 +172,8 @@ class Stream:
         self._columns = model.columns(self._settings.labels)
         self._labels = tuple(model.labels[k] for k in self._columns)
         self._cut = model.unsure_below(self._labels, self._settings.threshold)
+        asked = self._settings.coverage
+        self._least = None if asked is None else model.thresholds.in_set_from(self._labels, asked)
         self._longest = round(model.max_clip_s * SAMPLE_RATE_HZ)
 
     @property
@@ -376,11 +385,13 @@ class Stream:
             found = self._model.score_one(head, self._settings.text, self._columns)
         speech_s = self._segmenter.speech / SAMPLE_RATE_HZ
         one = self._decided(found, speech_s)
+        long = self._least is not None and self._recent.end > self._longest
         two = speech_s > 0 and self.remarks.two_sided and not self._settings.turns
         return Prediction(
             one.label, one.confidence, one.probabilities, one.abstain, speech_s == 0, tuple(self._segments),
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
             self._model.notes(self._settings.text, self._settings.sentences, self.remarks.rate_hz)
-            + self.remarks.notes + (TWO_VOICES,) * two,
-            speakers_of(self._segments, self._settings.by, self._cut), one.attributes,
+            + self.remarks.notes + (TWO_VOICES,) * two + (LONG_SET.format(longest=self._model.max_clip_s),) * long,
+            speakers_of(self._segments, self._settings.by, self._cut), one.attributes, self._settings.coverage,
+            None if self._least is None else ranked(one.probabilities, self._least),
         )  # fmt: skip

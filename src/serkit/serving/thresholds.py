@@ -1,4 +1,4 @@
-"""The confidence below which an answer counts as unsure: measured on the held-out clips that a bundle keeps."""
+"""What counts as unsure, and what is in a set of classes: measured on the held-out clips that a bundle keeps."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serkit import calibration
+from serkit import calibration, conformal
 from serkit.errors import SerkitError, did_you_mean
 from serkit.probabilities import restricted
 from serkit.serving.bundle import Bundle
+
+LONG_SET = (
+    "the recording is longer than {longest:g} s, so its answer is the mean over its parts; the coverage of such a set "
+    "was not measured"
+)
 
 
 class Thresholds:
@@ -23,6 +28,7 @@ class Thresholds:
         self._bundle = bundle
         self._held: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._cuts: dict[tuple[tuple[str, ...], float | None], float] = {}
+        self._least: dict[tuple[tuple[str, ...], float], float] = {}
 
     def columns(self, labels: Sequence[str] | None) -> list[int]:
         """Places of some labels in the class order; all where ``None``.
@@ -54,6 +60,32 @@ class Thresholds:
         if asked not in self._cuts:
             self._cuts[asked] = self._measured(*asked)
         return self._cuts[asked]
+
+    def in_set_from(self, labels: Sequence[str], coverage: float) -> float:
+        """The probability from which on a class is in the set: see :func:`serkit.conformal.least_probability`.
+
+        Args:
+            labels: that the answer is restricted to; measured on held-out clips of these. coverage: wanted.
+
+        Raises:
+            SerkitError: a coverage out of range, too few held-out clips of these labels, or a bundle that was adapted
+                to recordings without labels.
+        """
+        conformal.refuse_coverage(coverage)
+        asked = (tuple(labels), coverage)
+        if asked not in self._least:
+            bundle = self._bundle
+            if bundle.adaptation is not None and bundle.correction is None:
+                raise SerkitError(
+                    f"no sets at coverage {coverage:g}: '{bundle.name}' is adapted to recordings without labels, and "
+                    "what it answers to clips like these was never measured; leave --coverage out, or adapt it to "
+                    "labelled clips (serkit adapt --corpus)"
+                )
+            try:
+                self._least[asked] = conformal.least_probability(coverage, *self._held_out(asked[0]))
+            except SerkitError as error:
+                raise SerkitError(f"no sets of '{bundle.name}' for {', '.join(labels)}: {error}") from None
+        return self._least[asked]
 
     def _measured(self, labels: tuple[str, ...], threshold: float | None) -> float:
         probabilities, truth = self._held_out(labels)

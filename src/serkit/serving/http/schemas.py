@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from serkit.errors import did_you_mean
-from serkit.serving.results import THRESHOLD_MEANS, Abstain, By, Prediction, Segment
+from serkit.serving.results import COVERAGE_MEANS, THRESHOLD_MEANS, Abstain, By, Prediction, Segment
 
 MAX_TEXT = 100_000
 _SUMMARY = (
@@ -139,6 +139,12 @@ class Result(Row):
     confidence: float | None = None
     abstain: Abstain | None = Field(None, description="'', 'no_speech' or 'unsure'.")
     no_speech: bool | None = None
+    coverage: float | None = Field(None, description="As asked for; not in answers to requests without it.")
+    set: list[str] | None = Field(
+        None,
+        description="With coverage: the labels that include the right one with this probability, on speakers like "
+        "those of the training; the most probable first.",
+    )
     scores: dict[str, float] | None = None
     attributes: dict[str, float] = Field(default={}, description=_ATTRIBUTES)
     duration_s: float | None = None
@@ -148,6 +154,11 @@ class Result(Row):
     speakers: list[SpeakerRow] = Field(default=[], description="A summary for each; empty if none is known.")
     notes: list[str] = Field(default=[], description="What a reader should know about this answer.")
     error: ErrorBody | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unasked(self, written: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # keeps the schema
+        """No ``coverage`` and ``set`` in answers to requests without a coverage."""
+        return {k: v for k, v in written(self).items() if v is not None or k not in ("coverage", "set")}
 
 
 class PredictAnswer(Row):
@@ -186,6 +197,7 @@ class Options(Row):
     by: By | None = Field(None, description="Parts of the timeline; segment (of speech) with timeline, else clip.")
     labels: list[str] | None = Field(None, max_length=200, description="Restrict answers to these labels.")
     threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description=THRESHOLD_MEANS)
+    coverage: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False, description=COVERAGE_MEANS)
     text: str | None = Field(None, max_length=MAX_TEXT, description="The spoken words, for models that use text.")
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="Length of a window.")
     hop_s: float | None = Field(
@@ -326,6 +338,7 @@ def result_row(prediction: Prediction, index: int, file: str | None, text: str |
         "segments": [segment_row(s) for s in prediction.segments],
         "error": None,
         **{k: row[k] for k in ("granularity", "label", "confidence", "abstain", "no_speech")},
+        **{k: row[k] for k in ("coverage", "set") if k in row},
         "speakers": [_scored(one) for one in row["speakers"]],
         **{k: row[k] for k in ("duration_s", "speech_s", "summary", "notes", "attributes")},
     }

@@ -1,0 +1,69 @@
+"""The command ``import``: a published classifier becomes a bundle. Imports lazily, like the whole command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serkit.commands.answers import WeightKind
+from serkit.commands.options import comma_separated
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command("import")(import_)
+
+
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="hub:ORG/MODEL, or path:DIR: a folder in the hub's layout.", metavar="SOURCE")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of its labels: WORD=NAME,…; WORD is its own word for a label, or its number."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model [default: that of the checkpoint].")] = None,
+    weights: Annotated[WeightKind, typer.Option(help="How matrices are stored.")] = WeightKind.float32,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights [default: what the checkpoint's README says].")
+    ] = None,
+    max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")] = 20.0,
+) -> None:
+    """Make a bundle of a published emotion classifier (wav2vec 2.0, HuBERT or WavLM for sequence classification)."""
+    from serkit.recordings import near_label
+    from serkit.serving.importing import import_checkpoint
+    from serkit.types import CANONICAL_LABELS
+
+    made = import_checkpoint(
+        source, out, name=name, labels=_renamed(labels), weights=weights.value, licence=licence, max_clip_s=max_clip,
+        progress=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    for word, label in made.labels.items():
+        near = near_label(label, CANONICAL_LABELS) if label in made.unclear else None
+        typer.echo(f"  {word} -> {label}" + (f" (did you mean {near}?)" if near else ""))
+    if made.unclear:
+        typer.echo(
+            f"not among serkit's own labels, and kept: {', '.join(made.unclear)}. If one is another word for a label "
+            "of your recordings, import again with --labels WORD=NAME"
+        )
+    typer.echo(
+        f"{made.path}: '{made.name}', {made.n_bytes / 1e6:.2f} MB, logits within {made.difference:.1e} of "
+        f"transformers'; licence of the weights: {made.licence}. Nothing of it is calibrated or measured: serkit "
+        f"measure {made.path} --corpus table --root labels.csv"
+    )
+
+
+def _renamed(given: str | None) -> dict[str, str]:
+    """``a=b,c=d`` as a table."""
+    found: dict[str, str] = {}
+    for pair in comma_separated(given) or ():
+        word, equals, name = (part.strip() for part in pair.partition("="))
+        if not (word and equals and name):
+            raise typer.BadParameter(f"--labels {pair}: expected WORD=NAME")
+        if word in found:
+            raise typer.BadParameter(f"--labels names '{word}' twice")
+        found[word] = name
+    return found

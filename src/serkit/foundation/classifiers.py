@@ -1,0 +1,336 @@
+"""Published classifiers of speech: what the files of a checkpoint say, its network, and what transformers computes.
+
+Three classes of transformers are read: wav2vec 2.0, HuBERT and WavLM ``ForSequenceClassification``. Of a clip alone
+all three compute the same: the frames of the last layer, or the sum of all hidden states under a softmax of
+``layer_weights``; a linear projector on each frame; the mean over the frames; a linear classifier.
+
+Of networks with a stable layer normalisation, the last state in that sum was normalised by transformers 4, as the
+model's output is; transformers 5 (looked at: 5.24) sums it before the normalisation. A checkpoint is summed as it was
+trained: in the way of 4 unless its ``config.json`` says that transformers 5 or later wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from serkit import checkpoints
+from serkit.checkpoint_files import read_json, weights_hash
+from serkit.checkpoint_table import BY_NAME, UNKNOWN
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation.loading import front_end, load_model, transformers_package
+from serkit.foundation.speech import CLASSES
+from serkit.hub import hub_errors, hub_package, unreached
+from serkit.recordings import canonical_label, near_label
+from serkit.types import ATTRIBUTES, CANONICAL_LABELS
+from serkit.yaml_text import parse
+
+ARCHITECTURES: Mapping[str, str] = {
+    "Wav2Vec2ForSequenceClassification": "wav2vec2",
+    "HubertForSequenceClassification": "hubert",
+    "WavLMForSequenceClassification": "wavlm",
+}
+"""Classes of transformers that are read, and their families."""
+_PRETRAINED = re.compile(r"(Wav2Vec2|Hubert|WavLM)(Model|ForCTC|ForPreTraining|ForMaskedLM)")
+_NAMELESS = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
+_HEAD = ("classifier.", "projector.", "layer_weights")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_EMOTION2VEC = (
+    "; import does not read it: its features are features: [emotion2vec/…] in a recipe, its own nine classes "
+    "serkit.foundation.emotion2vec_model.Emotion2vecClassifier"
+)
+_LONGEST = 200  # characters of what a README says
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the files of a checkpoint say.
+
+    Attributes:
+        name: as asked for. short: its last part. title: where it is from, without a place on this machine.
+        folder: of its files. architecture: class of transformers.
+        words: its own names of its classes, in their order. labels: serkit's names of them.
+        before_5: whether a transformers before version 5 wrote it, or it does not say.
+        revision: commit of the hub, or ``weights-HASH`` of a folder. weights: hash of what decides its numbers.
+        licence, datasets, languages: as the head of its README has them; ``unknown`` or empty where it has none.
+    """
+
+    name: str
+    short: str
+    title: str
+    folder: Path
+    architecture: str
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+    before_5: bool
+    revision: str
+    weights: str
+    licence: str
+    datasets: tuple[str, ...]
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier of transformers in float32 and evaluation mode.
+
+    Attributes:
+        model: of one of :data:`ARCHITECTURES`. front: its feature extractor.
+    """
+
+    model: Any
+    front: Any
+
+    @property
+    def body(self) -> Any:
+        """The network below the classifier."""
+        return getattr(self.model, self.model.base_model_prefix)
+
+    def logits(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """(clips, classes) float32 of (samples,) float32 at 16 kHz each, by transformers, each clip alone."""
+        found = []
+        with torch.inference_mode():
+            for clip in clips:
+                given = self.front(clip, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt", return_attention_mask=False)
+                found.append(self.model(given["input_values"]).logits.numpy())
+        return np.concatenate(found)
+
+    @property
+    def raw_end(self) -> bool:
+        """Whether the sum of all states takes the last layer's own output, and not the model's, as computed here."""
+        with torch.inference_mode():
+            found = self.body(torch.linspace(-1.0, 1.0, SAMPLE_RATE_HZ)[None], output_hidden_states=True)
+        return not torch.equal(found.hidden_states[-1], found.last_hidden_state)
+
+
+def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
+    """What a checkpoint says of itself; brings its files from the hub, once its configuration is understood.
+
+    Args:
+        name: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout. renamed: see :func:`labels_of`.
+
+    Raises:
+        SerkitError: no such model, one that is no classifier of :data:`ARCHITECTURES`, labels that :func:`labels_of`
+            refuses, or files that are missing.
+        MissingExtra: transformers is not installed.
+    """
+    if not name.startswith(("hub:", "path:")):
+        raise SerkitError(f"'{name}': expected hub:ORG/MODEL or path:DIR{_with_prefix(name)}")
+    transformers_package(name)
+    try:
+        found = checkpoints.resolve(name)
+    except checkpoints.OtherType as error:
+        raise SerkitError(f"'{name}' is of model_type '{error.kind}'; {_readable()}") from None
+    architecture = _architecture(name, found.config)
+    words = _words(name, found.config)
+    labels = labels_of(name, words, renamed or {})
+    folder = checkpoints.fetch(found)
+    config = read_json(folder / "config.json", dict)
+    if (_architecture(name, config), _words(name, config)) != (architecture, words):
+        raise SerkitError(f"'{name}' changed on the hub while it was read; run the command again")
+    said = _readme(found, folder)
+    at_commit = found.folder is None and found.revision == "main" and _COMMIT.fullmatch(folder.name)
+    return Published(
+        name=name,
+        short=found.hub.rpartition("/")[2] if found.hub else folder.resolve().name,
+        title=_title(found, folder),
+        folder=folder,
+        architecture=architecture,
+        words=words,
+        labels=labels,
+        before_5=_major(config.get("transformers_version")) < 5,
+        revision=folder.name if at_commit else found.revision,
+        weights=weights_hash(folder),
+        licence=_licence(said),
+        datasets=_listed(said.get("datasets")),
+        languages=_listed(said.get("language")),
+    )
+
+
+def load(published: Published) -> Loaded:
+    """The network of a checkpoint; every name of its weights is accounted for.
+
+    Raises:
+        SerkitError: weights that are missing, unexpected or damaged, or a front end of another kind or sampling rate.
+    """
+    name, folder = published.name, published.folder
+    front = front_end(name, folder)
+    if type(front).__name__ != "Wav2Vec2FeatureExtractor" or front.feature_size != 1:
+        raise SerkitError(f"'{name}' has the front end {type(front).__name__}, expected Wav2Vec2FeatureExtractor")
+    if front.sampling_rate != SAMPLE_RATE_HZ:
+        raise SerkitError(f"'{name}' was trained at {front.sampling_rate} Hz, expected {SAMPLE_RATE_HZ}")
+    made = getattr(transformers_package(name), published.architecture)
+    unused = f"{made.base_model_prefix}.masked_spec_embed"  # of training
+    try:
+        model = load_model(
+            name, made, folder, ignored=(unused,), missing_ok=(unused,), mask_time_prob=0.0, mask_feature_prob=0.0,
+            layerdrop=0.0,
+        )  # fmt: skip
+    except SerkitError as error:
+        if not any(f"weight '{part}" in str(error) for part in _HEAD):
+            raise
+        if "another shape" in str(error):
+            raise SerkitError(f"{error}: config.json names {len(published.words)} labels") from None
+        raise SerkitError(
+            f"{error}: its classifier is not that of {published.architecture}, but of code of its author's own, which "
+            "serkit does not run (transformers fills what is missing with random numbers)"
+        ) from None
+    if published.before_5:
+        model.config.tie_last_hidden_states = True  # of transformers 5; 4 does so and does not ask
+    return Loaded(model, front)
+
+
+def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
+    """The classes of a checkpoint by serkit's names: the canonical one where its own word is clear, else that word.
+
+    Args:
+        name: of the checkpoint, for messages. words: its own.
+        renamed: names by its own words, or by the numbers of its classes; they come before all else.
+
+    Raises:
+        SerkitError: a word that the checkpoint does not have, classes without a name, or two of one name.
+    """
+    numbers = {str(k): word for k, word in enumerate(words)}
+    given: dict[str, str] = {}
+    for key, value in renamed.items():
+        word = key if key in words else numbers.get(key)
+        if word is None:
+            raise SerkitError(f"'{name}' has no label '{key}'" + did_you_mean(key, words))
+        near = near_label(value, CANONICAL_LABELS) if canonical_label(value) not in CANONICAL_LABELS else None
+        if near is not None:
+            raise SerkitError(f"--labels {key}={value}: '{value}' is not a known emotion; did you mean '{near}'?")
+        given[word] = value
+    nameless = [word for word in words if _NAMELESS.fullmatch(word) and word not in given]
+    if nameless:
+        example = ",".join(f"{word}=NAME" for word in nameless[:2])
+        raise SerkitError(
+            f"'{name}' does not say what its classes are: {', '.join(nameless)}. Its README may; name them: "
+            f"--labels {example}{',…' if len(nameless) > 2 else ''}"
+        )
+    found = tuple(canonical_label(given.get(word, word)) or word for word in words)
+    twice = [label for label, n in Counter(found).items() if n > 1]
+    if twice:
+        own = ", ".join(word for word, label in zip(words, found, strict=True) if label == twice[0])
+        raise SerkitError(
+            f"'{name}': {own} would all be '{twice[0]}', and classes are not added up; give them different "
+            "names: --labels WORD=NAME,…"
+        )
+    return found
+
+
+def _title(found: checkpoints.Resolved, folder: Path) -> str:
+    if found.hub is None:
+        return f"the local folder {folder.resolve().name}"
+    return f"hub:{found.hub}" + (" (the files of a local folder in its place)" if found.substituted else "")
+
+
+def _major(version: Any) -> int:
+    """The first number of a version; 0 where there is none."""
+    found = re.match(r"\d+", str(version))
+    return int(found[0]) if found else 0
+
+
+def _with_prefix(name: str) -> str:
+    if name in BY_NAME:
+        family = BY_NAME[name].family
+        if family == "emotion2vec":
+            return _EMOTION2VEC
+        trained = f"serkit run finetune --set model.backbone={name}" if family in CLASSES else f"features: [{name}]"
+        return f"; that is a network without a classifier: {trained}"
+    if Path(name).is_dir():
+        return f"; did you mean path:{name}?"
+    return f"; did you mean hub:{name}?" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
+
+
+def _readable() -> str:
+    return f"import reads {', '.join(ARCHITECTURES)}"
+
+
+def _architecture(name: str, config: Mapping[str, Any]) -> str:
+    """The class of a checkpoint, refused where it is none of :data:`ARCHITECTURES`."""
+    listed, kind = config.get("architectures"), str(config.get("model_type"))
+    found = str(listed[0]) if isinstance(listed, list) and listed else ""
+    if ARCHITECTURES.get(found) == kind:
+        return found
+    if _PRETRAINED.fullmatch(found):
+        what = "recognises words" if found.endswith("ForCTC") else "is a network without a classifier"
+        raise SerkitError(
+            f"'{name}' {what} ({found}) and answers no emotions. Train a classifier on it: serkit run finetune --set "
+            f"model.backbone={name}, or name it under features: in a recipe"
+        )
+    if kind == "emotion2vec":
+        raise SerkitError(f"'{name}' is emotion2vec{_EMOTION2VEC}")
+    if not found:
+        raise SerkitError(f"'{name}': its config.json names no architectures: which class is it? {_readable()}")
+    if found in ARCHITECTURES:
+        raise SerkitError(f"'{name}': its config.json says {found} and model_type '{kind}', which do not agree")
+    if found.endswith(("ForSpeechClassification", "EmotionModel")):
+        raise SerkitError(
+            f"'{name}' is of the class {found}, which is code of its author's own and no part of transformers; serkit "
+            f"runs no such code; {_readable()}"
+        )
+    raise SerkitError(f"'{name}' is of the class {found} (model_type '{kind}'), which is not supported; {_readable()}")
+
+
+def _words(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The checkpoint's own names of its classes, in their order."""
+    task = config.get("problem_type")
+    if task not in (None, "single_label_classification"):
+        raise SerkitError(f"'{name}' is for {task}, expected single_label_classification")
+    table = config.get("id2label")
+    if table is None:
+        table = {"0": "LABEL_0", "1": "LABEL_1"}  # as transformers has it
+    try:
+        by_number = {int(k): " ".join(str(v).split()) for k, v in dict(table).items()}
+    except (TypeError, ValueError):
+        by_number = {}
+    if sorted(by_number) != list(range(len(by_number))) or not all(w.isprintable() and w for w in by_number.values()):
+        raise SerkitError(f"'{name}': id2label of its config.json is damaged: expected a name for each of 0, 1, 2 …")
+    words = tuple(by_number[k] for k in range(len(by_number)))
+    if {word.lower() for word in words} <= set(ATTRIBUTES) and words:
+        raise SerkitError(f"'{name}' gives {', '.join(words)} as numbers, and no labels; import reads classifiers")
+    if len(words) < 2 or len(set(words)) != len(words):
+        raise SerkitError(f"'{name}': its labels are {', '.join(words) or 'none'}, expected two or more, each once")
+    return words
+
+
+def _readme(found: checkpoints.Resolved, folder: Path) -> dict[str, Any]:
+    """The head of a checkpoint's README, which says of licence and data; empty where there is none."""
+    at = folder / "README.md"
+    if not at.is_file() and found.folder is None:
+        hub = hub_package(found.name)
+        revision = folder.name if _COMMIT.fullmatch(folder.name) else found.revision
+        try:
+            at = Path(
+                hub.hf_hub_download(found.hub, "README.md", revision=revision, local_files_only=bool(unreached(hub)))
+            )
+        except hub_errors(hub):
+            return {}
+    try:
+        text = at.read_text(encoding="utf-8", errors="replace")
+        begin, head, _ = re.split(r"^---[ \t]*\r?$", text, maxsplit=2, flags=re.MULTILINE)
+        said = {} if begin.strip("\ufeff \n\r\t") else parse(head, str(at))
+    except (OSError, ValueError, SerkitError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    """Words of a README, one or a list of them, each in one line."""
+    many = value if isinstance(value, list) else [] if value is None else [value]
+    lines = (" ".join("".join(c if c.isprintable() else " " for c in str(one)).split())[:_LONGEST] for one in many)
+    return tuple(line for line in lines if line)
+
+
+def _licence(said: Mapping[str, Any]) -> str:
+    names = ", ".join(_listed(said.get("license")))
+    own = ", ".join(_listed(said.get("license_name")))
+    return f"{names} ({own})" if names and own else names or own or UNKNOWN

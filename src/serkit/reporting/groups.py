@@ -1,0 +1,228 @@
+"""The section "By group": the numbers of each group with its interval, gaps between groups, and classes by group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from serkit.reporting.figures import NARROW, WIDE, Interval
+from serkit.reporting.group_words import CLASS_METHOD, METHOD, gap_of, group_name, is_found, outcome, sentences, title
+from serkit.reporting.reading import Source
+from serkit.reporting.svg import Drawing, Figure, cut, digits_of, element, label, line, ticks
+from serkit.reporting.tables import Cell, Column, Row, Table, _measured
+from serkit.reporting.text import between, count, finite, number, p_value, signed, voices, whole
+
+FEW = "few"  # how a group is drawn that is not compared
+SHOWN = "uar"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One column. title; sentences; table of its groups; classes: by class, ``None`` if nothing is compared."""
+
+    title: str
+    sentences: tuple[str, ...]
+    table: Table
+    classes: Table | None
+
+
+def sections(source: Source) -> list[Section]:
+    """A section by gender, language, duration, corpus and each column asked for, of the leading system."""
+    found = []
+    for column, groups in slices_of(source).items():
+        row = gaps_of(source).get(column) or {}
+        found.append(
+            Section(title(column), tuple(sentences(row)), _groups(source, column, groups, row), _classes(column, row))
+        )
+    return found
+
+
+def notes(source: Source) -> list[str]:
+    """How to read the section, where something was compared."""
+    compared = any(gap_of(row, SHOWN) for row in gaps_of(source).values())
+    return [*METHOD, *CLASS_METHOD] if compared else []
+
+
+def slices_of(source: Source) -> Mapping[str, Any]:
+    """The metrics of each group of the leading system, by column."""
+    found: Mapping[str, Any] = source.details(source.lead, source.split).get("slices") or {}
+    return found
+
+
+def gaps_of(source: Source) -> Mapping[str, Any]:
+    """Its gaps by column; none in a report of an earlier serkit."""
+    found = source.part("gaps").get(source.lead)
+    of_split = found.get(source.split) if isinstance(found, dict) else None
+    return of_split if isinstance(of_split, dict) else {}
+
+
+def _groups(source: Source, column: str, groups: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
+    """The metrics of each group, then the gaps."""
+    columns = [Column(title(column)), Column("Clips", numeric=True), Column("Speakers", numeric=True)]
+    columns += [Column(t, numeric=True) for t in ("UAR [95%]", "Macro-F1 [95%]", "Accuracy [95%]")]
+    left, rows, kinds = row.get("left_out") or {}, [], []
+    for name, metrics in groups.items():
+        m = metrics.get("macro_f1") or {}
+        mark = f"not compared: {left[name]}" if name in left else ""
+        cells = [Cell(group_name(name), mark), Cell(whole(m.get("n"))), Cell(whole(m.get("speakers")))]
+        cells += [_measured(metrics.get(k) or {}, True) for k in ("uar", "macro_f1", "accuracy")]
+        rows.append(Row(tuple(cells)))
+        kinds.append(f"{group_name(name)}: {m.get('interval')}")
+    found = [gap_of(row, k) for k in ("uar", "macro_f1")]
+    if any(found):
+        cells = [Cell("Largest gap"), Cell(""), Cell("")]
+        for gap in found:
+            interval = f"{between(gap.get('low'), gap.get('high'), signed)}, p Holm {p_value(gap.get('p_holm'))}"
+            cells.append(Cell(number(gap.get("difference")), interval) if gap else Cell(""))
+        rows.append(Row((*cells, Cell("")), "gap"))
+    lines = ["; ".join(kinds) + ". Macro averages run over the classes that have a clip in the group."]
+    if any(found):
+        lines.append(
+            f"Gaps: {row.get('interval')}; {row.get('moved')} change groups in the test. Detectable in UAR: "
+            f"{number(found[0].get('detectable'))}."
+        )
+    name = f"{title(column)}: {source.display(source.lead)} on {source.split}"
+    return Table(f"group-{column}", name, tuple(columns), tuple(rows), tuple(lines))
+
+
+def _classes(column: str, row: Mapping[str, Any]) -> Table | None:
+    """Recall and share of answers by class: the groups that are farthest apart, and how far."""
+    recall, share = row.get("recall") or {}, row.get("share") or {}
+    if not share:
+        return None
+    titles = ("Recall, highest", "lowest", "Gap [95%]", "p Holm", "Answered, most", "least", "Gap [95%]", "In truth")
+    rows = []
+    for name, of_share in share.items():
+        gap = recall.get(name) or {}
+        cells = [Cell(str(name)), *_two(gap)]
+        found = is_found(gap)
+        cells += [Cell(number(gap.get("difference"), 2), _spread(gap), found), Cell(p_value(gap.get("p_holm")))]
+        cells += [*_two(of_share), Cell(number(of_share.get("difference"), 2), _spread(of_share))]
+        true = (row.get("truth") or {}).get(name) or {}
+        cells.append(Cell(" and ".join(number(true.get(of_share.get(k)), 2) for k in ("highest", "lowest"))))
+        rows.append(Row(tuple(cells)))
+    columns = (Column("Class"), *(Column(t, numeric=True) for t in titles))
+    heading = f"{title(column)}, by class: recall (equal opportunity), share of answers (demographic parity)"
+    return Table(f"group-{column}-classes", heading, columns, tuple(rows))
+
+
+def _two(gap: Mapping[str, Any]) -> list[Cell]:
+    values = gap.get("values") or {}
+    names = [gap.get(k) for k in ("highest", "lowest")]
+    return [Cell(number(values.get(n), 2), group_name(str(n)) if n is not None else "") for n in names]
+
+
+def _spread(gap: Mapping[str, Any]) -> str:
+    return between(gap.get("low"), gap.get("high"), lambda value: signed(value, 2))
+
+
+def figure(source: Source) -> Figure | None:
+    """UAR of every group with its interval, the columns below one another on one axis."""
+    panels, words = [], []
+    for column, groups in slices_of(source).items():
+        row = gaps_of(source).get(column) or {}
+        rows = []
+        for name, metrics in groups.items():
+            m = metrics.get(SHOWN) or {}
+            value = finite(m.get("value"))
+            if value is not None:
+                low, high = finite(m.get("low")), finite(m.get("high"))
+                kind = FEW if name in (row.get("left_out") or {}) else "system"
+                interval = Interval(
+                    group_name(name), value, value if low is None else low, value if high is None else high, kind
+                )
+                rows.append((interval, f"{count(m.get('n'), 'clip')}, {voices(m.get('speakers'))}"))
+        if rows:
+            panels.append(Panel(title(column), _told(row), tuple(rows)))
+            words.append(f"{title(column)}: " + "; ".join(r.hint for r, _ in rows))
+    if not panels:
+        return None
+    at = finite(source.metric(source.lead, source.split, SHOWN).get("value"))
+    axis = f"UAR of {source.named(source.lead)} on {source.split}"
+    drawings = [dots_by_group(panels, alt=f"{axis}, by group. {'. '.join(words)}", axis=axis, narrow=n, at=at)
+                for n in (False, True)]  # fmt: skip
+    few = any(r.kind == FEW for p in panels for r, _ in p.rows)
+    caption = f"The dashed line is the whole split ({number(at)}). Bars: 95% intervals."
+    caption += " Open dots with dotted bars: too few clips or speakers to be compared." if few else ""
+    return Figure("slices", "By group", caption, (drawings[0],), (drawings[1],))
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """The gap beside the name of its column."""
+    gap = gap_of(row, SHOWN)
+    if not gap:
+        return ""
+    return f"gap {number(gap['difference'])} {between(gap.get('low'), gap.get('high'), signed)}, {outcome(gap)}"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The groups of one column: title, what its gap is, and each group's interval with its size in words."""
+
+    title: str
+    told: str
+    rows: tuple[tuple[Interval, str], ...]
+
+
+def dots_by_group(
+    panels: Sequence[Panel], *, alt: str, axis: str, narrow: bool = False, at: float | None = None
+) -> Drawing:
+    """A heading for each column, below it a dot with its interval for each group, all on one axis.
+
+    Args:
+        panels: from the top. alt: what the drawing shows. axis: what is measured.
+        narrow: names above the lines, for 340 px. at: value of a dashed line through all rows.
+    """
+    width = NARROW if narrow else WIDE
+    left, right = (22.0, width - 22.0) if narrow else (262.0, width - 66.0)
+    pitch, head = (40.0, 44.0) if narrow else (26.0, 40.0)
+    everyone = [r for panel in panels for r, _ in panel.rows]
+    edges = [e for r in everyone for e in (r.low, r.high, r.value)] + ([at] if at is not None else [])
+    marks = ticks(min(edges), max(edges), 4 if narrow else 6)
+    bottom = head * len(panels) + pitch * len(everyone) + 2
+
+    def x(value: float) -> float:
+        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (right - left)
+
+    parts: list[Markup] = []
+    for mark in marks:
+        parts.append(line(x(mark), 4, x(mark), bottom, "grid"))
+        parts.append(label(x(mark), bottom + 15, number(mark, digits_of(marks)), "tick", text_anchor="middle"))
+    if at is not None:
+        parts.append(line(x(at), 4, x(at), bottom, "guide"))
+    y = 0.0
+    for panel in panels:
+        parts.append(label(0, y + (16 if narrow else 26), cut(panel.title, 30), "name strong"))
+        told = (0.0, y + 32, "start") if narrow else (width - 2, y + 26, "end")
+        parts.append(label(told[0], told[1], panel.told, "name small", text_anchor=told[2]))
+        y += head
+        for row, size in panel.rows:
+            parts.append(_dot(row, size, x, y, width, narrow))
+            y += pitch
+    parts.append(label((left + right) / 2, bottom + 33, axis, "axis", text_anchor="middle"))
+    return Drawing(width, bottom + 42, alt, Markup("").join(parts))
+
+
+def _dot(row: Interval, size: str, x: Any, top: float, width: float, narrow: bool) -> Markup:
+    """One group: its name and size, the bar of its interval, its value."""
+    y = top + (27.0 if narrow else 13.0)
+    at_name, at_size, at_value = (
+        ((2.0, y - 13), (width - 46, y - 13), (width - 2, y - 13))
+        if narrow
+        else ((12.0, y + 4), (246.0, y + 4), (width - 2, y + 4))
+    )
+    return element(
+        "g",
+        element("title", f"{row.hint}, {size}"),
+        label(*at_name, cut(row.label, 18), "name"),
+        label(*at_size, size, "name size", text_anchor="end"),
+        line(x(row.low), y, x(row.high), y, f"span {row.kind}"),
+        *(line(x(end), y - 4, x(end), y + 4, f"span {row.kind}") for end in (row.low, row.high) if row.kind != FEW),
+        element(
+            "circle", cx=float(x(row.value)), cy=float(y), r=4.2, class_=f"mark {'dot' if row.kind != FEW else FEW}"
+        ),
+        label(*at_value, number(row.value), "value", text_anchor="end"),
+    )

@@ -1,0 +1,278 @@
+"""From a published classifier to a bundle: no run is behind it, so nothing in it is calibrated or measured.
+
+Needs torch, transformers and onnx; what it writes needs none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit import __version__
+from serkit.calibration import Calibration
+from serkit.checkpoint_table import UNKNOWN
+from serkit.encoders.waveform import Waveform
+from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.errors import SerkitError
+from serkit.foundation import classifiers
+from serkit.foundation.classifiers import Loaded, Published
+from serkit.foundation.trainable import WaveBackbone
+from serkit.models.speech_backbone import SpeechBackbone
+from serkit.pipeline.inputs import WAVEFORM
+from serkit.reporting.text import listed
+from serkit.serving import ensembles
+from serkit.serving.building import MAX_CLIP_S
+from serkit.serving.bundle import check_new, write_bundle
+from serkit.serving.checked import TOLERANCE, checked_graph
+from serkit.serving.graphs import Weights, onnx_package
+from serkit.serving.model_card import INTENDED
+from serkit.tensors import Batch
+from serkit.types import CANONICAL_LABELS
+
+SYSTEM = "imported"
+MODEL = "speech_backbone"
+MOST_BYTES = 2_000_000_000  # of one ONNX file; protobuf ends a little above
+_BYTES: Mapping[Weights, int] = {"float32": 4, "float16": 2, "int8": 1}
+_COMPARED_S = (0.3, 1.0, 2.5)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was written.
+
+    Attributes:
+        path: of the bundle. name: of the model. labels: by the checkpoint's own words.
+        licence: as its README has it. n_bytes: size of the bundle's files.
+        difference: largest difference of a logit, in torch, from transformers'. exported: of ONNX from torch.
+    """
+
+    path: Path
+    name: str
+    labels: Mapping[str, str]
+    licence: str
+    n_bytes: int
+    difference: float
+    exported: float
+
+    @property
+    def unclear(self) -> tuple[str, ...]:
+        """The labels that are none of serkit's own."""
+        return tuple(label for label in self.labels.values() if label not in CANONICAL_LABELS)
+
+
+def import_checkpoint(
+    source: str,
+    out: Path,
+    *,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    weights: Weights = "float32",
+    licence: str | None = None,
+    max_clip_s: float = MAX_CLIP_S,
+    progress: Callable[[str], None] | None = None,
+) -> Imported:
+    """Make a bundle of a published classifier.
+
+    Args:
+        source: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout.
+        out: folder, or a file ending in .zip or .serkit. name: of the bundle; the model's where ``None``.
+        labels: names of its classes by its own words, see :func:`serkit.foundation.classifiers.labels_of`.
+        weights: how matrices are stored. licence: of the weights; where ``None`` what its README says.
+        max_clip_s: a longer recording is answered by its stretches of speech.
+        progress: told what is being done.
+
+    Raises:
+        SerkitError: ``out`` is there already; a checkpoint that is not read, see :mod:`serkit.foundation.classifiers`;
+            numbers that are not those of transformers. MissingExtra: transformers or onnx is not installed.
+    """
+    if not max_clip_s >= 1.0:
+        raise SerkitError(f"clips of at most {max_clip_s} s: expected 1 s or more")
+    check_new(out)
+    onnx_package()
+    tell = progress or (lambda line: None)
+    tell(f"reading the files of {source}")
+    published = classifiers.read(source, labels)
+    known = published.labels
+    tell(f"loading {published.architecture}")
+    loaded = classifiers.load(published)
+    _refuse_large(loaded, weights)
+    network, difference = compared(loaded, len(known))
+    tell(f"logits differ from transformers' by {difference:.1e}; writing the graph")
+    graph, exported = checked_graph(network, MODEL, known, weights, network.dims)
+    tell(f"{len(graph)} bytes, differs from torch by {exported:.1e}")
+    about = _about(published, name or published.short, weights, licence, max_clip_s)
+    file = f"networks/{SYSTEM}.onnx"
+    about["networks"] = [
+        {
+            "system": SYSTEM, "model": "full", "file": file, "features": [WAVEFORM], "batches": True,
+            "bytes": len(graph), "largest_difference": exported,
+        }
+    ]  # fmt: skip
+    about["largest_difference"] = exported
+    about["imported"] |= {"largest_difference": difference, "sum": _sum(network)}
+    files = {file: graph, "card.md": _card(about, sum(p.numel() for p in network.parameters())).encode()}
+    write_bundle(about, files, out)
+    return Imported(
+        out, str(about["name"]), about["imported"]["labels"], about["licence"]["weights"],
+        sum(map(len, files.values())), difference, exported,
+    )  # fmt: skip
+
+
+def compared(loaded: Loaded, n_classes: int) -> tuple[SpeechBackbone, float]:
+    """serkit's network with the weights of a classifier, and the largest difference of a logit from transformers'.
+
+    Raises:
+        SerkitError: they differ by more than 1e-4.
+    """
+    import torch
+
+    rng = np.random.default_rng(0)
+    clips = [(0.1 * rng.standard_normal(round(s * SAMPLE_RATE_HZ)) + 0.02).astype(np.float32) for s in _COMPARED_S]
+    wanted = loaded.logits(clips)  # first: the network is built of the model's own modules, and changes some
+    network = network_of(loaded, n_classes)
+    found = []
+    with torch.inference_mode():
+        for clip in clips:
+            features, lengths = {WAVEFORM: torch.from_numpy(clip[None, :, None])}, {WAVEFORM: torch.tensor([len(clip)])}
+            found.append(network(Batch(("clip",), features, lengths, torch.tensor([-1]))).emotion.numpy())
+    if not np.isfinite(wanted).all():
+        raise SerkitError("the weights give no finite numbers in transformers: is the file damaged?")
+    difference = float(np.abs(np.concatenate(found) - wanted).max())
+    if not difference <= TOLERANCE["float32"]:
+        raise SerkitError(
+            f"serkit's logits differ from transformers' by {difference:.2g}, allowed are {TOLERANCE['float32']:g}: "
+            "this variant of the network is not supported"
+        )
+    return network, difference
+
+
+def network_of(loaded: Loaded, n_classes: int) -> SpeechBackbone:
+    """serkit's network that computes the same, in evaluation mode; the model's own modules become part of it."""
+    import torch
+
+    model, config = loaded.model, loaded.model.config
+    weighted = bool(config.use_weighted_layer_sum)
+    raw_end = weighted and loaded.raw_end
+    network = SpeechBackbone(
+        dims={WAVEFORM: 1},
+        n_classes=n_classes,
+        backbone=WaveBackbone(loaded.body, normalise=bool(loaded.front.do_normalize), raw_end=raw_end),
+        tuning="frozen",
+        states="weighted" if weighted else "last",
+        frame_layers=1,
+        frame_width=int(config.classifier_proj_size),
+        pooling="mean",
+    )
+    with torch.no_grad():
+        if network.layer_weights is not None:
+            network.layer_weights.logits.copy_(model.layer_weights)
+        if network.frame_layers is not None:
+            network.frame_layers[0].load_state_dict(model.projector.state_dict())
+        network.head.emotion[-1].load_state_dict(model.classifier.state_dict())
+    return network.eval()
+
+
+def _refuse_large(loaded: Loaded, weights: Weights) -> None:
+    """Refuse what does not fit into one ONNX file."""
+    n = sum(p.numel() for p in loaded.model.parameters())
+    if n * _BYTES[weights] <= MOST_BYTES:
+        return
+    fitting = [kind for kind, size in _BYTES.items() if n * size <= MOST_BYTES]
+    raise SerkitError(
+        f"{n / 1e6:.0f} million weights are {n * _BYTES[weights] / 1e9:.1f} GB as {weights}, and an ONNX file holds "
+        f"{MOST_BYTES / 1e9:g} GB: " + (f"use --weights {' or '.join(fitting)}" if fitting else "it cannot be imported")
+    )
+
+
+def _sum(network: SpeechBackbone) -> str:
+    """How the layers are summed, in words; empty where they are not."""
+    if network.layer_weights is None:
+        return ""
+    if not network.backbone.model.config.do_stable_layer_norm:
+        return "all layers"
+    return f"all layers, the last one {'before' if network.backbone.raw_end else 'after'} its normalisation"
+
+
+def _about(published: Published, name: str, weights: Weights, licence: str | None, max_clip_s: float) -> dict[str, Any]:
+    """What ``bundle.json`` says, but for the network."""
+    spec = Waveform().spec
+    labels, n = published.labels, len(published.labels)
+    unfitted = Calibration("none", labels, (1.0,) * n, (0.0,) * n, {})
+    facts = {
+        "from": published.title,
+        "class": published.architecture,
+        "revision": published.revision,
+        "weights": published.weights,
+        "labels": dict(zip(published.words, labels, strict=True)),
+        "licence_by": "whoever imported it" if licence else "its README" if published.licence != UNKNOWN else "",
+        "datasets": list(published.datasets),
+        "languages": list(published.languages),
+    }
+    return {
+        "name": name,
+        "serkit": __version__,
+        "description": f"Imported from {published.title}.",
+        "labels": list(labels),
+        "system": SYSTEM,
+        "features": {
+            WAVEFORM: {"name": WAVEFORM, "parameters": {}, "spec": asdict(spec), "fingerprint": spec.fingerprint}
+        },
+        "stack": ensembles.alone(SYSTEM, labels),
+        "calibration": unfitted.to_row(),
+        "weights": weights,
+        "max_clip_s": max_clip_s,
+        "licence": {"weights": licence or published.licence, "code": "Apache-2.0"},
+        "imported": facts,
+    }
+
+
+def _card(about: Mapping[str, Any], n_parameters: int) -> str:
+    """The card as Markdown: frank about what is not known."""
+    facts = about["imported"]
+    said = [f"data sets: {listed(facts['datasets'])}"] if facts["datasets"] else []
+    said += [f"languages: {listed(facts['languages'])}"] if facts["languages"] else []
+    readme = f" Its README names {'; '.join(said)}. serkit did not check this." if said else ""
+    words = ["| the checkpoint's word | label here |", "|---|---|"]
+    words += [f"| {_cell(word)} | {_cell(label)} |" for word, label in facts["labels"].items()]
+    by = {"": "its README names none", "its README": "as its README says"}.get(
+        facts["licence_by"], "as given by the person who imported it"
+    )
+    parts = [
+        f"# {about['name']}",
+        f"Imported from {facts['from']}. serkit neither trained nor measured this model.",
+        f"Labels: {', '.join(about['labels'])}.",
+        "## Intended use",
+        INTENDED,
+        "## Data",
+        f"Unknown to serkit: what it was trained on, on how many speakers, in which languages.{readme} Recordings that "
+        "you measure it with may have been in its training.",
+        "## Measured results",
+        "None. Measure it on labelled recordings of your own: `serkit measure`.",
+        "## Calibration",
+        "None. Its confidence is the softmax of the network, which is often too high. No answer is marked unsure, and "
+        "`--threshold` is refused, because no held-out clips are known. `serkit adapt --corpus` corrects the "
+        "probabilities by labelled clips of yours, and measures thresholds on them.",
+        "## Known failures",
+        f"Unknown to serkit. A recording longer than {about['max_clip_s']:g} s is answered by its stretches of speech, "
+        "where transformers reads it whole.",
+        "## What is in it",
+        f"1 network ({about['weights']} weights), {n_parameters} parameters: `{facts['class']}` of transformers, "
+        f"revision `{facts['revision']}`, hash of its weights `{facts['weights']}`. "
+        + (f"Weighted sum of {facts['sum']}. " if facts["sum"] else "")
+        + "It needs no other weights. Largest "
+        f"difference of a logit: {facts['largest_difference']:.1e} between serkit and transformers, "
+        f"{about['largest_difference']:.1e} between ONNX and torch. serkit {about['serkit']}.",
+        "\n".join(words),
+        "## Licence",
+        f"Weights: {about['licence']['weights']} ({by}). The pretrained network and the recordings that they were "
+        f"computed from may have licences of their own.\n\nCode: {about['licence']['code']}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
