@@ -103,7 +103,7 @@ def test_padding_order_and_size_of_the_batch_change_no_output(name, lengths, ext
             together = tables(network(collate([items[k] for k in order], extra)))
         for key, table in together.items():
             for row, k in enumerate(order):
-                torch.testing.assert_close(table[row], alone[k][key][0], atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(table[row], alone[k][key][0], atol=5e-5, rtol=1e-5)
 
 
 def _normalisations(name: str) -> list[dict[str, str]]:
