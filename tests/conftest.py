@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -39,6 +40,12 @@ def _own_machine(tmp_path_factory, monkeypatch):
     home = tmp_path_factory.getbasetemp() / "home"
     monkeypatch.setenv("SERKIT_CONFIG", str(home / "config"))
     monkeypatch.setenv("SERKIT_CACHE", str(home / "cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_for_good():
+    """What is alive at the start of a module, above all loaded packages, is no longer searched for garbage."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -284,9 +284,25 @@ def test_what_cannot_be_tested_on_is_one_line(tables, recipe, tmp_path, words, s
     assert not (tmp_path / "run").exists()
 
 
-def test_leave_out_needs_two_corpora_and_no_folds(recipe, tmp_path, toy_root):
+def test_leave_out_needs_two_corpora_and_at_most_one_fold(recipe, tmp_path, toy_root):
     words = ["cv", recipe, "--corpus", "toy", "--root", toy_root, "--leave-out", "corpus", "--out", tmp_path / "cv"]
     code, _, line = ask(*words)
     assert (code, "needs two corpora or more, got 'toy' alone" in line) == (2, True)
     code, _, line = ask(*words, "--folds", "1,2")
     assert (code, "with --leave-out each corpus is a fold" in line) == (2, True)
+    code, _, line = ask(*words, "--fold", "9")
+    assert (code, "has folds 1 to 4, got fold 9" in line) == (2, True)
+
+
+def test_leave_out_reads_the_fold_that_is_named(recipe, tmp_path, toy_root, monkeypatch):
+    read = []
+
+    def reading(*_, fold, **__):
+        read.append(fold)
+        raise SerkitError("that was all")
+
+    monkeypatch.setattr("serkit.readers.read_corpora", reading)
+    words = ["cv", recipe, "--corpus", "toy", "--corpus", "ased", "--leave-out", "corpus", "--out", tmp_path / "cv"]
+    for more in ([], ["--fold", "1"], ["--folds", "2"]):
+        assert ask(*words, *more)[2] == "that was all"
+    assert read == [1, 1, 2]

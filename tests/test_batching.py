@@ -64,7 +64,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [3, 7, 11])
+@pytest.mark.parametrize("stop", [3, pytest.param(7, marks=pytest.mark.slow), 11])
 def test_a_resumed_extraction_has_the_bytes_of_an_unbroken_one(tmp_path: Path, stop: int) -> None:
     """Of encoders with weights too, whose last digits depend on the batch."""
     pytest.importorskip("transformers")

@@ -13,6 +13,7 @@ import typer
 from command_line import RATE_HZ, ask, run_table
 from serkit import __version__, cli
 from serkit.metrics import METRICS
+from serkit.store import FeatureStore
 
 
 @pytest.fixture
@@ -112,9 +113,8 @@ def test_compare_refuses_runs_whose_clips_mean_something_else(recipe, clips, tmp
     assert re.search(r"label \d+ test clips differently: 'anger' and 'neutral' for '[\w-]+' \(see map_labels\)", said)
 
 
-def test_compare_says_p_of_both_tests(recipe, clips, tmp_path):
-    assert run_table(recipe, clips, tmp_path)[0] == 0
-    code, said, _ = ask("compare", tmp_path / "run", tmp_path / "run", "--system-b", "vote", "--draws", 20)
+def test_compare_says_p_of_both_tests(finished):
+    code, said, _ = ask("compare", finished, finished, "--system-b", "vote", "--draws", 20)
     assert code == 0
     assert len(re.findall(r"p = \d\.\d{3}, permuted [01]\.\d{3}   95% paired", said)) == len(METRICS)
 
@@ -357,7 +357,8 @@ def test_a_class_with_two_clips_is_named_with_what_to_do(recipe, clips, tmp_path
     assert "'fear'" in said
     assert "drop_labels" in said
     assert not (tmp_path / "run").exists()
-    assert run_table(recipe, clips, tmp_path, "--set", "drop_labels=[fear]", "--set", "train.epochs=1")[0] == 0
+    where = ["--corpus", "table", "--root", clips, "--out", tmp_path / "run"]
+    assert ask("prepare", recipe, *where, "--set", "drop_labels=[fear]")[0] == 0
 
 
 def test_a_label_with_a_typo_is_named_with_the_one_it_resembles(recipe, clips, tmp_path):
@@ -394,14 +395,23 @@ def halve(path):
     ids=["half", "gone", "half an index", "no index", "empty"],
 )
 def test_a_half_written_shard_is_done_again(recipe, clips, tmp_path, kind, spoil):
-    assert run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")[0] == 0
-    before = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    before = features_of(recipe, clips, tmp_path)
     spoilt = [p for p in (tmp_path / "store").rglob(kind) if p.with_suffix(".npy").exists()]
     assert spoilt
     for shard in spoilt:
         spoil(shard)
     shutil.rmtree(tmp_path / "run")
-    code, _, said = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")
+    after = features_of(recipe, clips, tmp_path)
+    assert [len(keys) for keys in after] == [3, 36, 36], "three texts, and the clips for each of two encoders"
+    for old, new in zip(before, after, strict=True):
+        assert old.keys() == new.keys()
+        assert all(np.array_equal(old[key], new[key]) for key in old)
+
+
+def features_of(recipe, clips, tmp_path):
+    """What every encoder of a run has in the store, by key, after prepare and extract."""
+    assert ask("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")[0] == 0
+    code, _, said = ask("extract", tmp_path / "run", "--store", tmp_path / "store", "--jobs", 1, "--device", "cpu")
     assert code == 0, said
-    after = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
-    assert after["systems"] == before["systems"]
+    stores = [FeatureStore.open(folder) for folder in sorted((tmp_path / "store").iterdir()) if folder.is_dir()]
+    return [{key: np.array(store.get(key)) for key in store} for store in stores]

@@ -14,8 +14,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import warm
 from doc_tables import DOCUMENTS, NAMES, ROOT, TABLE, TABLES, cells, written
 from serkit.recipe import parse_recipe
 
@@ -82,19 +81,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def run(command: list[str], folder: Path, environment: dict[str, str], where: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"{where}: exit {done.returncode}\n{done.stdout[-3000:]}"
-    return done.stdout
+def run(words: list[str], folder: Path, environment: dict[str, str], where: str) -> str:
+    out = folder.with_name(f"{folder.name}.printed")
+    out.unlink(missing_ok=True)
+    code = warm.run(words, folder, environment, out, timeout_s=600)
+    printed = out.read_text(encoding="utf-8")
+    assert code == 0, f"{where}: exit {code}\n{printed[-3000:]}"
+    return printed
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
@@ -126,7 +119,7 @@ def test_blocks_run(name: str, environment: dict[str, str], tmp_path: Path) -> N
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            run([sys.executable, "-c", block.text], tmp_path, environment, where)
+            run(["-c", block.text], tmp_path, environment, where)
         elif block.language == "console":
             for command, shown in commands(block.text):
                 words = shlex.split(command, comments=True)
@@ -136,7 +129,7 @@ def test_blocks_run(name: str, environment: dict[str, str], tmp_path: Path) -> N
                     old = environment.get(key, "")
                     here = {**here, key: os.pathsep.join([value, old]) if key == "PYTHONPATH" else value}
                 assert words[0] == "serkit", f"{where}: '$ {command}': a console block holds serkit commands"
-                printed = normal(run([sys.executable, "-P", "-m", "serkit.cli", *words[1:]], tmp_path, here, where))
+                printed = normal(run(["-m", "serkit.cli", *words[1:]], tmp_path, here, where))
                 pattern = ".*".join(re.escape(normal(part)) for part in shown.split("…"))
                 assert re.search(pattern, printed, re.S), f"{where}: expected\n{shown}\nprinted\n{printed[-2000:]}"
 

@@ -32,7 +32,7 @@ KINDS = (
 )  # fmt: skip
 MAX_S = 30.0
 QUICK = settings(
-    max_examples=800, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.explicit]
+    max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.explicit]
 )
 LONG = settings(QUICK, max_examples=20_000)
 
@@ -117,7 +117,7 @@ def test_the_seeds_themselves_are_answered(model: Model) -> None:
         assert model.predict(content).duration_s == pytest.approx(0.25, abs=0.1)
 
 
-@settings(QUICK, max_examples=1500)
+@settings(QUICK, max_examples=500)
 @given(damaged())
 def test_decoding_damaged_recordings(content: bytes) -> None:
     check_decoding(content)

@@ -37,7 +37,7 @@ def answers(draw):
 
 
 @given(answers())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_metrics_agree_with_scikit_learn(case):
     n_classes, truth, answer = case
     matrix = metrics.confusion_matrix(truth, answer, n_classes)

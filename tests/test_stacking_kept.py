@@ -31,28 +31,40 @@ def test_saved_and_loaded_it_gives_the_same_scores(tmp_path, name):
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("name", ["random_forest", "logistic"])
-def test_the_same_stack_is_the_same_bytes_at_another_time_and_in_another_process(tmp_path, monkeypatch, name):
-    """A resumed run fits its stack again: nothing in the file may tell."""
-    train = make_manifest(300)
-    stack = make(name, **({"trees": 5} if name == "random_forest" else {})).fit(planted(train), train)
-    stack.save(tmp_path / "one")
-    monkeypatch.setattr("time.time", lambda: 2e9)  # zip archives hold the time of each member
-    again = make(name, **({"trees": 5} if name == "random_forest" else {})).fit(planted(train), train)
-    again.save(tmp_path / "two")
-    load(tmp_path / "one").save(tmp_path / "three")
+FITTED = {"random_forest": {"trees": 5}, "logistic": {}}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A folder with a stack of each kind, fitted and saved by another process."""
+    folder = tmp_path_factory.mktemp("elsewhere")
     program = (
         f"import sys; ballast = [bytearray(k) for k in range(10_000)]; sys.path.insert(0, {str(HERE)!r})\n"
         "from made_scores import make_manifest, planted\n"
         "from serkit.stacking import make\n"
-        f"train = make_manifest(300); stack = make({name!r}, **{stack.parameters()!r}).fit(planted(train), train)\n"
-        f"stack.save({str(tmp_path / 'four')!r})"
+        f"train = make_manifest(300)\nfor name, given in {FITTED!r}.items():\n"
+        f"    make(name, **given).fit(planted(train), train).save({str(folder)!r} + '/' + name)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+    return folder
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_the_same_stack_is_the_same_bytes_at_another_time_and_in_another_process(
+    tmp_path, monkeypatch, name, elsewhere
+):
+    """A resumed run fits its stack again: nothing in the file may tell."""
+    train = make_manifest(300)
+    stack = make(name, **FITTED[name]).fit(planted(train), train)
+    stack.save(tmp_path / "one")
+    monkeypatch.setattr("time.time", lambda: 2e9)  # zip archives hold the time of each member
+    again = make(name, **FITTED[name]).fit(planted(train), train)
+    again.save(tmp_path / "two")
+    load(tmp_path / "one").save(tmp_path / "three")
     first = {p.name: p.read_bytes() for p in sorted((tmp_path / "one").iterdir())}
     assert set(first) == {"models.skops", "stack.json"}
-    for other in ("two", "four"):
-        assert {p.name: p.read_bytes() for p in sorted((tmp_path / other).iterdir())} == first, other
+    for other in (tmp_path / "two", elsewhere / name):
+        assert {p.name: p.read_bytes() for p in sorted(other.iterdir())} == first, other
     assert np.array_equal(load(tmp_path / "three").predict(planted(train)).scores, stack.predict(planted(train)).scores)
 
 

@@ -82,6 +82,49 @@ def classifier(
     return model
 
 
+def whisper_classifier(
+    folder: Path,
+    *,
+    weighted: bool = False,
+    positions: int = 100,
+    bands: int = 80,
+    normalise: bool = False,
+    labels: tuple[str, ...] = ("angry", "happy", "neutral", "sad"),
+) -> Any:
+    """A checkpoint of transformers' ``WhisperForAudioClassification``, in evaluation mode.
+
+    Args:
+        weighted: a sum of all states. positions: of its window, 320 samples each (a published one has 1500).
+        bands: of its spectrogram. normalise: of its feature extractor.
+    """
+    import torch
+    import transformers
+
+    config = transformers.WhisperConfig(
+        vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, d_model=16,
+        encoder_layers=3, encoder_attention_heads=2, encoder_ffn_dim=24, decoder_layers=1, decoder_attention_heads=2,
+        decoder_ffn_dim=16, num_mel_bins=bands, max_source_positions=positions, classifier_proj_size=12,
+        use_weighted_layer_sum=weighted, id2label=dict(enumerate(labels)),
+        label2id={label: k for k, label in enumerate(labels)},
+    )  # fmt: skip
+    front = transformers.WhisperFeatureExtractor(bands, chunk_length=positions // 50, do_normalize=normalise)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = transformers.WhisperForAudioClassification(config).eval()
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                if "embed_positions" not in key:
+                    parameter.mul_(3.0) if parameter.dim() > 1 else parameter.add_(0.1 * torch.randn_like(parameter))
+            model.classifier.weight.mul_(10.0)
+            if weighted:
+                model.layer_weights.copy_(torch.linspace(-1.0, 1.0, len(model.layer_weights)))
+            silence = front(torch.zeros(16_000).numpy(), sampling_rate=16_000, return_tensors="pt")
+            model.classifier.bias.sub_(model(silence["input_features"]).logits[0])
+    model.save_pretrained(folder)
+    front.save_pretrained(folder)
+    return model
+
+
 def with_dense_head(
     folder: Path,
     kind: str = "Wav2Vec2",

@@ -133,7 +133,7 @@ def opened(source: Source, name: str) -> Iterator[Track]:
 
 
 def _decoder(program: str, path: str) -> list[str]:
-    """The command: every channel (ffmpeg's own mix is no mean: it gets louder by the channels), nothing sought."""
+    """The command: every channel (ffmpeg's own mix is not a mean: it gets louder by the channels), nothing sought."""
     command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}"]
     return [*command, "-map", "0:a:0", "-vn", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
 

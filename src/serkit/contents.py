@@ -9,11 +9,11 @@ from pathlib import Path
 from serkit.files import content_hash
 from serkit.journal import append_rows, read_rows
 
-KEY_LENGTH = 32  # hex digits, 128 bits: no two of 10^15 items collide by chance
-
 
 def item_key(content: str, start_s: float | None = None, end_s: float | None = None) -> str:
     """Name of a stretch of a recording: 32 hex digits of blake2b over its content and its times.
+
+    With 128 bits no two of 10^15 items collide by chance.
 
     Args:
         content: hash of the recording's bytes. start_s, end_s: the stretch; ``None`` is begin / end.

@@ -24,7 +24,7 @@ def at_least(samples: np.ndarray, length: int) -> np.ndarray:
 def without_offset(samples: np.ndarray, least: float = 0.05) -> np.ndarray:
     """The samples less their mean, where that exceeds ``least`` of their deviation; else the samples as they are.
 
-    What a sound card adds to everything is no part of the voice; the little that a short stretch of speech is off
+    What a sound card adds to everything is not part of the voice; the little that a short stretch of speech is off
     zero by itself stays.
 
     Args:

@@ -65,7 +65,7 @@ def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
 def checked(names: Sequence[str]) -> list[dict[str, Any]]:
     """Whether encoders can be loaded here, from where, how large they are and what an hour of audio costs.
 
-    A name that there is not, or a folder that is no model, is a row that says why, and stops no other.
+    A name that there is not, or a folder that holds no model, is a row that says why, and stops no other.
 
     Raises:
         SerkitError: ``roots.yaml`` cannot be used.

@@ -38,7 +38,7 @@ class NotSpeech:
         self._recent.forget(before)
 
     def between(self, start: int, end: int) -> bool:
-        """Whether what lies between two samples is tones, music or noise."""
+        """Whether the sound between two samples is tones, music or noise."""
         return self.is_tonal(start, end) or self.is_noise_or_melody(start, end)
 
     def is_tonal(self, start: int, end: int) -> bool:

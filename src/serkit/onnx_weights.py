@@ -2,7 +2,7 @@
 
 An ONNX file is a protobuf message; of it this reads the initializers of the graph, by the field numbers of onnx.proto
 (onnx 1.x, IR version 3 and later), and no more. onnxruntime runs such files but hands out no weights, and the package
-onnx is no part of the base install.
+onnx is not part of the base install.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def initializers(content: bytes, name: str = "ONNX file") -> dict[str, np.ndarra
         content: the whole file. name: what to call it in an error.
 
     Raises:
-        SerkitError: it is no ONNX file, or ends too early.
+        SerkitError: it is not an ONNX file, or ends too early.
     """
     try:
         found = {}

@@ -123,7 +123,7 @@ def _handle(source: Source, *, wav: bool) -> Iterator[Any]:
             if (at := riff.unsaid(file)) is not None:
                 yield riff.Unclosed(file, at)
                 return
-    # a name that is no UTF-8 is a file like any other
+    # a name that is not UTF-8 is a file like any other
     yield os.fsencode(str(source)) if os.name == "posix" else str(source)
 
 

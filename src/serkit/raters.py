@@ -97,7 +97,7 @@ def closeness(
     - ``entropy_correlation``: Pearson's r between the entropy of the votes and that of the scores: does the system
       doubt where raters differ? Left out where either is constant.
     - ``NAME_prior``: the same distances for one constant, the mean vote of train, without the classes that a row's
-      corpus cannot have, which are no answer of the system either. A system that does not beat it has
+      corpus cannot have, which are not answers of the system either. A system that does not beat it has
       learned nothing of how raters differ; published ones did not (EM2LDL).
     - ``NAME_disputed``: the same distances over the rows without agreement alone, where there are some.
 

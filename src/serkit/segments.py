@@ -363,7 +363,7 @@ def find_speech(blocks: Iterable[np.ndarray], settings: SegmentSettings | None =
     """Yield the stretches of speech of a recording, given in blocks of any size.
 
     Args:
-        blocks: (n,) float32 mono 16 kHz each, such as :func:`serkit.audio.blocks`; one array in a list will do.
+        blocks: (n,) float32 mono 16 kHz each, such as :func:`serkit.audio.blocks`; or one array in a list.
 
     >>> list(find_speech([np.zeros(16000, dtype=np.float32)]))
     []

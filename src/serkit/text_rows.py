@@ -111,7 +111,7 @@ def json_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
         The line that an object stands in, counted from 1, and the object.
 
     Raises:
-        SerkitError: a line that is no JSON object.
+        SerkitError: a line that is not a JSON object.
     """
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():

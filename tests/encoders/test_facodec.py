@@ -148,9 +148,9 @@ def test_frames_and_long_clips() -> None:
     encoder = Facodec("facodec/random", chunk_s=4.0, context_s=1.0)
     for n in (1, 199, 200, 201, 960, 40_000):
         assert len(encoder(clips((n,)))[0]) == n_frames(n, encoder.spec) == 1 + n // 200
-    long = np.tile(clips((16_000,))[0], 60)
+    long = np.tile(clips((16_000,))[0], 25)
     prosody = Facodec("facodec/prosody", source=tiny_folder("facodec"), chunk_s=10.0, context_s=1.0)
-    assert prosody([long])[0].shape == (4_801, 16)
+    assert prosody([long])[0].shape == (2_001, 16)
     whole = Facodec("facodec/random", speaker="frames")
     cut = Facodec("facodec/random", speaker="frames", chunk_s=4.0, context_s=1.9)
     assert whole.spec.fingerprint != cut.spec.fingerprint

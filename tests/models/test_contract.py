@@ -96,6 +96,8 @@ def test_shapes(name):
 def test_padding_order_and_size_of_the_batch_change_no_output(name, lengths, extra, data):
     for options in _normalisations(name):
         network = build(name, **options).eval()
+        # the mean over a clip that was standardised by itself is 0: rounding alone, which some networks make larger
+        limit = 5e-5 if options.get("normalize") == "utterance" else 1e-5
         items = clips(lengths, seed=len(lengths), dims=dims_of(name))
         order = data.draw(st.permutations(range(len(items))))
         with torch.no_grad():
@@ -103,7 +105,7 @@ def test_padding_order_and_size_of_the_batch_change_no_output(name, lengths, ext
             together = tables(network(collate([items[k] for k in order], extra)))
         for key, table in together.items():
             for row, k in enumerate(order):
-                torch.testing.assert_close(table[row], alone[k][key][0], atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(table[row], alone[k][key][0], atol=limit, rtol=1e-5)
 
 
 def _normalisations(name: str) -> list[dict[str, str]]:

@@ -106,13 +106,16 @@ def test_page_is_well_formed_and_trusts_no_text(tmp_path: Path) -> None:
     assert again == text
 
 
-def test_the_narrow_legend_fits() -> None:
+def test_long_names_fit_a_narrow_page(tmp_path: Path) -> None:
     found = two()
     for one, name in zip(found["models"], ("default-adapted@87a05ff8c7a0", "default@2ce5c84d20e9"), strict=True):
         one["system"] = name
     assert legends(found) == [["default-adapted", "default"]] * 2
+    assert conditions_content(found)["headline"].startswith("default-adapted: UAR 0.600 unchanged, ")
     found["models"][1]["system"] = "default-adapted@2ce5c84d20e9"
     assert legends(found)[1] == ["default-adapted@87a…", "default-adapted@2ce…"]
+    assert conditions_content(found)["headline"].startswith("default-adapted@87a05ff8c7a0: UAR ")
+    assert "<h1>default-adapted<wbr>@87a05ff8c7a0: UAR " in write_conditions(tmp_path, found).read_text("utf-8")
 
 
 def legends(found: dict[str, Any]) -> list[list[str]]:

@@ -74,7 +74,7 @@ def test_the_command_writes_what_the_name_of_the_file_asks_for(tmp_path: Path, s
     out = tmp_path / f"why{suffix}"
     done = CliRunner().invoke(cli.app, ["explain", "example", "--end", "2.0", "--out", str(out)])
     assert done.exit_code == 0, done.output
-    start = {".html": "<!doctype html>", ".json": '{\n "label"', ".txt": str(Path("serving", "web"))}[suffix]
+    start = {".html": "<!doctype html>", ".json": '{\n "label"', ".txt": "example, 0.00 to 2.00 s: "}[suffix]
     assert start in out.read_text(encoding="utf-8")[:200]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import serkit
+from serkit.cli import app
 from serkit.errors import DiskFull, SerkitError, Stopped
 from serkit.progress import Meter, Progress
 from serkit.serving import adapting
@@ -235,18 +238,20 @@ def test_a_bundle_without_statistics_is_refused(recordings: Path) -> None:
 
 def test_by_command_line_and_light(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.zip"
-    done = run("adapt", str(recordings), "-o", str(out))
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["adapt", str(recordings), "-o", str(out)])
+    assert done.exit_code == 0, done.stderr
     assert "adapted to 15 recordings" in done.stdout
     assert "predict with --calls telephone; if all are, adapt that model: --model telephone" in done.stdout
     assert done.stderr.count("\n") == 1
     assert "text.wav" in done.stderr
-    answered = run("predict", str(recordings / "clip00.wav"), "--model", str(out), "--format", "csv")
-    assert answered.returncode == 0
+    answered = CliRunner().invoke(
+        app, ["predict", str(recordings / "clip00.wav"), "--model", str(out), "--format", "csv"]
+    )
+    assert answered.exit_code == 0
     assert answered.stdout.startswith("path,label")
-    again = run("adapt", str(recordings), "-o", str(out))
-    assert again.returncode == 2
-    assert again.stderr.strip().endswith(f"{out} exists already; choose another place, or remove it first")
+    refused = re.escape(f"{out} exists already; choose another place, or remove it first")
+    with pytest.raises(SerkitError, match=refused):
+        CliRunner().invoke(app, ["adapt", str(recordings), "-o", str(out)], catch_exceptions=False)
     code = (
         "import sys; from pathlib import Path; from serkit.serving import adapting; "
         f"adapting.adapt('default', sorted(Path({str(recordings)!r}).glob('clip*'))); "
@@ -254,9 +259,3 @@ def test_by_command_line_and_light(recordings: Path, tmp_path: Path) -> None:
     )
     light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert light.stdout.strip() == "[]"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "serkit", *arguments], capture_output=True, text=True, check=False, timeout=120
-    )

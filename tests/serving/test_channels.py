@@ -27,7 +27,7 @@ from serkit.serving.pool import Asked
 from serkit.serving.predicting import predict
 from serkit.serving.predictor import NO_TEXT, Model
 from serkit.serving.results import Prediction, Segment
-from serkit.serving.speakers import sum_up
+from serkit.serving.speakers import speakers_of
 from serkit.serving.timeline import Turn
 
 from .signals import GOLDEN, RATE, quiet, talk, voice, wav
@@ -133,7 +133,7 @@ def test_a_long_channel_is_summed_up_as_a_speaker_of_turns_is(model: Model) -> N
     sound = made(n=24)
     assert len(sound) > model.max_clip_s * RATE
     found = model.predict(sound, rate_hz=RATE, by="channel")
-    for own, mean in zip(found.speakers, sum_up(found.segments, "channel", 0.0), strict=True):
+    for own, mean in zip(found.speakers, speakers_of(found.segments, "channel", 0.0), strict=True):
         assert (own.speaker, own.label, own.summary) == (mean.speaker, mean.label, mean.summary)
         assert own.probabilities == pytest.approx(mean.probabilities, abs=1e-12)
         assert own.speech_s == pytest.approx(mean.speech_s)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ from .signals import GOLDEN, quiet, talk, voice, wav
 
 CLIPS = [wav(voice(0.8 + 0.2 * k, k, 100.0 + 30 * k), subtype="PCM_16") for k in range(8)]
 MINUTES = np.tile(np.concatenate([voice(3), quiet(1)]), 60)  # four of them
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that waits a second for what a client has to send."""
+    with Service(tmp_path_factory.mktemp("hasty"), workers=1, read_timeout=1) as service:
+        yield service
 
 
 def raw(service: Service, content: bytes = b"") -> socket.socket:
@@ -133,38 +141,37 @@ def test_more_than_it_holds_is_sent_away_at_once(tmp_path: Path, model: Model) -
         assert service.metric("serkit_refused_total", code="busy") == counts[429]
 
 
-def test_slow_clients_are_let_go_and_the_others_served(tmp_path: Path) -> None:
-    with Service(tmp_path, workers=1, read_timeout=1) as service:
-        half = CLIPS[0][: len(CLIPS[0]) // 2]
-        began = time.monotonic()
-        silent = [raw(service) for _ in range(3)]
-        headers = [raw(service, b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-A: ") for _ in range(3)]
-        bodies = [raw(service, head(len(CLIPS[0])) + half) for _ in range(3)]
-        drip = raw(service, head(5_000_000))
-        alive = threading.Event()
+def test_slow_clients_are_let_go_and_the_others_served(hasty: Service) -> None:
+    half = CLIPS[0][: len(CLIPS[0]) // 2]
+    began = time.monotonic()
+    silent = [raw(hasty) for _ in range(3)]
+    headers = [raw(hasty, b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-A: ") for _ in range(3)]
+    bodies = [raw(hasty, head(len(CLIPS[0])) + half) for _ in range(3)]
+    drip = raw(hasty, head(5_000_000))
+    alive = threading.Event()
 
-        def drop() -> None:
-            try:
-                while not alive.wait(0.1):
-                    drip.sendall(b"x")
-            except OSError:
-                return
+    def drop() -> None:
+        try:
+            while not alive.wait(0.1):
+                drip.sendall(b"x")
+        except OSError:
+            return
 
-        dripping = threading.Thread(target=drop)
-        dripping.start()
-        assert service.predict(CLIPS[1]).status_code == 200
-        assert [received(c) for c in silent + headers] == [b""] * 6
-        for connection in (*bodies, drip):
-            answer = received(connection)
-            assert answer.startswith(b"HTTP/1.1 408"), answer
-            assert b'"too_slow"' in answer
-        alive.set()
-        dripping.join()
-        assert time.monotonic() - began < 20
-        assert settled(service)
-        assert settled(service, "serkit_held_bytes")
-        for connection in (*silent, *headers, *bodies, drip):
-            connection.close()
+    dripping = threading.Thread(target=drop)
+    dripping.start()
+    assert hasty.predict(CLIPS[1]).status_code == 200
+    assert [received(c) for c in silent + headers] == [b""] * 6
+    for connection in (*bodies, drip):
+        answer = received(connection)
+        assert answer.startswith(b"HTTP/1.1 408"), answer
+        assert b'"too_slow"' in answer
+    alive.set()
+    dripping.join()
+    assert time.monotonic() - began < 20
+    assert settled(hasty)
+    assert settled(hasty, "serkit_held_bytes")
+    for connection in (*silent, *headers, *bodies, drip):
+        connection.close()
 
 
 def test_clients_that_vanish_leave_nothing_behind(service: Service) -> None:
@@ -182,17 +189,16 @@ def test_clients_that_vanish_leave_nothing_behind(service: Service) -> None:
     assert "Traceback" not in service.log
 
 
-def test_a_body_that_is_refused_early_is_answered_and_not_listened_to(tmp_path: Path) -> None:
-    with Service(tmp_path, workers=1, read_timeout=1) as service:
-        connection = raw(service, head(200_000_000))
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
-        began = time.monotonic()
-        with contextlib.suppress(OSError):
-            while time.monotonic() - began < 20:
-                connection.sendall(bytes(65_536))
-                time.sleep(0.01)
-        assert time.monotonic() - began < 15, "it went on listening to a body that it had refused"
-        connection.close()
+def test_a_body_that_is_refused_early_is_answered_and_not_listened_to(hasty: Service) -> None:
+    connection = raw(hasty, head(200_000_000))
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        while time.monotonic() - began < 20:
+            connection.sendall(bytes(65_536))
+            time.sleep(0.01)
+    assert time.monotonic() - began < 15, "it went on listening to a body that it had refused"
+    connection.close()
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
@@ -231,7 +237,7 @@ def test_what_takes_too_long_is_given_up(tmp_path: Path) -> None:
 
 def test_sigterm_finishes_what_was_taken_and_refuses_more(tmp_path: Path) -> None:
     service = Service(tmp_path, workers=1, grace=60)
-    long = wav(np.tile(MINUTES, 2), kind="FLAC")
+    long = wav(MINUTES, kind="FLAC")
     with ThreadPoolExecutor(4) as pool, service.stream() as stream:
         stream.send(json.dumps({"type": "start"}))
         stream.recv(30)
@@ -307,7 +313,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in service.log
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.6])
+@pytest.mark.parametrize("after_s", [0.0, pytest.param(0.2, marks=pytest.mark.slow), 0.6])
 def test_a_signal_while_it_starts_ends_it_without_a_word_too_many(after_s: float) -> None:
     words = [sys.executable, "-m", "serkit", "serve", "--model", str(GOLDEN), "--port", "0", "--workers", "1"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:

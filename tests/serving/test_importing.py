@@ -371,7 +371,7 @@ def test_the_command_names_them(copy: Path, tmp_path: Path) -> None:
         ({"architectures": ["HubertModel"]}, r"a network without a classifier \(HubertModel\)"),
         ({"architectures": ["EmotionModel"]}, "code of its author's own.*Wav2Vec2ForSequence"),
         ({"architectures": ["Wav2Vec2ForSpeechClassification"]}, "which do not agree"),
-        ({"architectures": ["WhisperForAudioClassification"], "model_type": "whisper"}, "not supported; import reads"),
+        ({"architectures": ["WhisperForAudioClassification"]}, "model_type 'hubert', which do not agree"),
         (
             {"architectures": ["ASTForAudioClassification"], "model_type": "audio-spectrogram-transformer"},
             "model_type '",

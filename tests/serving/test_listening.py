@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from command_line import ask as run
 from serkit.cli import app
 from serkit.errors import MissingExtra, SerkitError
 from serkit.serving import example, listening
@@ -180,8 +181,7 @@ def test_no_microphone_names_those_that_are(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_recording_that_cannot_be_read_is_a_failure_for_both_commands(tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "bad.wav").write_bytes(b"not audio")
     for name in ("bad.wav", "none.wav"):
-        words = [sys.executable, "-m", "serkit.cli", *command, str(tmp_path / name), "--model", str(GOLDEN)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        assert (done.returncode, done.stdout.count("all:")) == (1, 0)
-        (line,) = [row for row in done.stderr.splitlines() if name in row]
+        code, said, complaint = run(*command, tmp_path / name, "--model", GOLDEN)
+        assert (code, said.count("all:")) == (1, 0)
+        (line,) = [row for row in complaint.splitlines() if name in row]
         assert "Traceback" not in line

@@ -203,21 +203,30 @@ def test_what_a_threshold_means_is_in_the_help() -> None:
 
 
 def test_standard_input_and_exit_codes(folder: Path) -> None:
-    command = [sys.executable, "-m", "serkit.cli", "predict", "--model", str(GOLDEN), "--format", "csv"]
-    done = subprocess.run([*command, "-"], input=wav(voice(1.0)), capture_output=True)
+    words = ["predict", "--model", str(GOLDEN), "--format", "csv"]
+    command = [sys.executable, "-m", "serkit.cli", *words, "-"]
+    done = subprocess.run(command, input=wav(voice(1.0)), capture_output=True)
     assert done.returncode == 0
     row = done.stdout.decode().splitlines()[1]
     assert row.startswith("-,")
     same = ask(asked(folder / "a.wav", kind="csv"))[1].splitlines()[1]
     assert row.split(",")[1:] == same.split(",")[1:]
-    bad = subprocess.run([*command, str(folder)], capture_output=True)
-    assert bad.returncode == 1
-    assert len(bad.stdout.decode().splitlines()) == 3
-    assert "b.wav" in bad.stderr.decode()
-    assert "Traceback" not in bad.stderr.decode()
-    none = subprocess.run([*command, str(folder), "--labels", "joy,anger"], capture_output=True)
-    assert none.returncode == 2
-    assert none.stderr.decode().startswith("serkit: the model has no label 'joy'")
+    bad = CliRunner().invoke(app, [*words, str(folder)])
+    assert bad.exit_code == 1
+    assert len(bad.stdout.splitlines()) == 3
+    assert "b.wav" in bad.stderr
+    assert "Traceback" not in bad.stderr
+    none = CliRunner().invoke(app, [*words, str(folder), "--labels", "joy,anger"])
+    assert isinstance(none.exception, SerkitError)
+    assert none.exception.exit_code == 2
+    assert str(none.exception).startswith("the model has no label 'joy'")
+
+
+def test_the_example_is_called_so_wherever_serkit_is_installed() -> None:
+    shown = CliRunner().invoke(app, ["predict", "example", "--model", str(GOLDEN)])
+    assert shown.stdout.startswith("example  ")
+    rows = CliRunner().invoke(app, ["predict", "example", "--model", str(GOLDEN), "--format", "csv"]).stdout
+    assert rows.splitlines()[1].startswith("example,")
 
 
 def test_bundle_from_the_command_line(finished: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from serkit.serving.predictor import Model
 from serkit.serving.results import Segment
-from serkit.serving.speakers import sum_up
+from serkit.serving.speakers import speakers_of
 from serkit.serving.timeline import Turn
 
 from .signals import RATE, talk
@@ -25,24 +25,24 @@ def test_a_speaker_is_the_mean_of_the_parts_by_speech() -> None:
         part(4, 5, None, 1.0, 1.0),
         part(6, 9, "B", 0.3, 3.0),
     ]
-    first, second = sum_up(parts, "turn", cut=0.6)
+    first, second = speakers_of(parts, "turn", cut=0.6)
     assert (first.speaker, second.speaker) == ("B", "A")
     assert first.probabilities == pytest.approx({"joy": 0.45, "anger": 0.55})
     assert (first.label, first.abstain, first.speech_s) == ("anger", "unsure", 4.0)
     assert first.summary == {"anger": 3.0, "joy": 2.0}
     assert (second.label, second.confidence, second.abstain) == ("anger", 0.8, "")
-    assert sum_up([part(0, 1, None, 0.4, 1.0)], "segment", cut=0.0) == ()
+    assert speakers_of([part(0, 1, None, 0.4, 1.0)], "segment", cut=0.0) == ()
 
 
 def test_one_who_says_nothing_has_an_answer_that_does_not_count() -> None:
-    (found,) = sum_up([part(0, 1, "A", 0.9, 0.0), part(2, 3, "A", 0.7, 0.0)], "turn", cut=0.0)
+    (found,) = speakers_of([part(0, 1, "A", 0.9, 0.0), part(2, 3, "A", 0.7, 0.0)], "turn", cut=0.0)
     assert found.abstain == "no_speech"
     assert found.probabilities["joy"] == pytest.approx(0.8)
 
 
 def test_windows_that_overlap_count_once_for_each() -> None:
     parts = [part(0, 3, "A", 0.9, 2.0), part(1.5, 4.5, "B", 0.1, 2.0), part(3, 6, "A", 0.9, 2.0)]
-    first, second = sum_up(parts, "window", cut=0.0)
+    first, second = speakers_of(parts, "window", cut=0.0)
     assert first.summary == {"joy": 6.0}
     assert second.summary == {"anger": 3.0}
 

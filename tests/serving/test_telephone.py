@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
+from typer.testing import CliRunner
 
 import serkit
 from serkit.bandwidth import narrow
+from serkit.cli import app
 from serkit.errors import SerkitError
 from serkit.recipe import load_recipe, parse_recipe
 from serkit.serving import adapting
@@ -75,7 +75,7 @@ def test_recordings_of_8_khz_are_answered_by_it_in_place_of_default(rate: int, s
     stream.push(call(rate))
     stream.finish()
     assert stream.prediction.model == (telephone if sent else model).id
-    assert model.explain(path).model == (telephone if sent else model).id
+    assert model.explain(path, end_s=0.8).model == (telephone if sent else model).id
 
 
 def test_a_call_is_known_by_its_sound_where_it_was_resampled(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_the_command_says_it_once_for_a_folder(tmp_path: Path) -> None:
         (tmp_path / f"{k}.wav").write_bytes(wav(voice(1.5, seed=k)[::2], rate=8000))
 
     def asked(*words: str) -> tuple[str, str]:
-        command = [sys.executable, "-m", "serkit", "predict", str(tmp_path), "--format", "csv", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        done = CliRunner().invoke(app, ["predict", str(tmp_path), "--format", "csv", *words])
+        assert done.exit_code == 0, done.output
         return done.stdout, done.stderr
 
     answers, said = asked()

@@ -35,7 +35,7 @@ def import_(
     ] = None,
     max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")] = 20.0,
 ) -> None:
-    """Make a bundle of a published emotion classifier (of wav2vec 2.0, HuBERT or WavLM, or emotion2vec+)."""
+    """Make a bundle of a published emotion classifier (wav2vec 2.0, HuBERT, WavLM, Whisper or emotion2vec+)."""
     from serkit.recordings import near_label
     from serkit.serving.importing import import_checkpoint
     from serkit.types import CANONICAL_LABELS

@@ -84,7 +84,15 @@ def cv(
     corpus: Corpus,
     root: Root = None,
     protocol: Protocol = None,
-    folds: Annotated[str, typer.Option(help="all, or fold numbers such as 1,3,5.")] = "all",
+    folds: Annotated[
+        str,
+        typer.Option(
+            "--folds",
+            "--fold",
+            help="all, or fold numbers such as 1,3,5. With --leave-out one number: the fold of each corpus's own "
+            "protocol [1].",
+        ),
+    ] = "all",
     leave_out: Annotated[
         LeaveOut | None,
         typer.Option(
@@ -117,11 +125,16 @@ def cv(
     if leave_out is None:
         numbers, name = fold_numbers(corpus, protocol, folds, at_least=2), f"{'+'.join(corpus)}-cv"
     else:
-        if folds != "all":
-            raise SerkitError(f"--folds {folds} chooses folds of a protocol; with --leave-out each corpus is a fold")
-        joined = read(1)
+        if folds != "all" and not folds.isdecimal():
+            raise SerkitError(
+                f"--fold {folds}: with --leave-out each corpus is a fold; expected one number, the fold of each "
+                "corpus's own protocol"
+            )
+        own = 1 if folds == "all" else int(folds)
+        joined = read(own)
         of_fold = pipeline.leave_out(joined, others=leave_out is LeaveOut.others)
         numbers, name = list(range(1, len(corpus) + 1)), f"{joined.corpus}-leave-out-{leave_out}"
+        name += f"-fold{own}" if own != 1 else ""
     folder = out or Path("runs") / f"{resolved.name}-{name}"
     with watcher() as watch:
         page = pipeline.cross_validate(resolved, of_fold, numbers, folder, here, watch)

@@ -30,9 +30,12 @@ ARCHITECTURES: Mapping[str, str] = {
     "Wav2Vec2ForSpeechClassification": "wav2vec2",
     "HubertForSpeechClassification": "hubert",
     "WavLMForSpeechClassification": "wavlm",
+    "WhisperForAudioClassification": "whisper",
 }
 """Classes that are read, and their families."""
-_PRETRAINED = re.compile(r"(Wav2Vec2|Hubert|WavLM)(Model|ForCTC|ForPreTraining|ForMaskedLM)")
+_PRETRAINED = re.compile(
+    r"(Wav2Vec2|Hubert|WavLM)(Model|ForCTC|ForPreTraining|ForMaskedLM)|Whisper(Model|ForConditionalGeneration)"
+)
 _NAMELESS = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 EMOTION2VEC = "Emotion2vec"  # class of FunASR
@@ -237,7 +240,11 @@ def _architecture(name: str, config: Mapping[str, Any]) -> str:
     if ARCHITECTURES.get(found) == kind:
         return found
     if _PRETRAINED.fullmatch(found):
-        what = "recognises words" if found.endswith("ForCTC") else "is a network without a classifier"
+        what = (
+            "recognises words"
+            if found.endswith(("ForCTC", "ForConditionalGeneration"))
+            else "is a network without a classifier"
+        )
         raise SerkitError(
             f"'{name}' {what} ({found}) and answers no emotions. Train a classifier on it: serkit run finetune --set "
             f"model.backbone={name}, or name it under features: in a recipe"

@@ -167,16 +167,21 @@ class WhisperBackbone(Backbone):
         frames: of a window that every clip is padded to with silence, which is attended to, as published (1500: 30 s);
             ``None``: positions are cut to the clip, nothing else is attended to, and only what is longer than the
             model's positions is cut.
+        whole: the frames of the silence after a clip count as its own, up to the end of its last window, as they do in
+            transformers' classifier; only with ``frames``.
     """
 
     filters: Tensor
 
-    def __init__(self, model: Any, *, normalise: bool, filters: np.ndarray, frames: int | None) -> None:
+    def __init__(
+        self, model: Any, *, normalise: bool, filters: np.ndarray, frames: int | None, whole: bool = False
+    ) -> None:
         super().__init__(
             model, normalise=normalise, front=[model.conv1, model.conv2], layers=model.layers, top=[model.layer_norm],
             dim=int(model.config.d_model), window=1, hop=HOP,
         )  # fmt: skip
         self.frames, self.most = frames, int(model.config.max_source_positions)
+        self.whole = whole and frames is not None
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
         model.embed_positions.requires_grad_(False)
 
@@ -192,6 +197,8 @@ class WhisperBackbone(Backbone):
         some = own > 0  # windows; a short clip beside a long one has none of most
         found = [state.new_zeros(len(some), *state.shape[1:]).index_put((some,), state) if count > 1 else state
                  for state in self._windows(samples[some], own[some], every)]  # fmt: skip
+        if self.whole:
+            time, n_frames = count * size, -(-n_frames // size) * size
         return [state.reshape(-1, count * size, self.dim)[:, :time] for state in found], n_frames
 
     def _windows(self, samples: Tensor, own: Tensor, every: bool) -> list[Tensor]:

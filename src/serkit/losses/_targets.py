@@ -3,7 +3,7 @@
 The rules, for every loss that uses them:
 
 - A row's target is its row of ``batch.targets`` (normalised, so rater counts serve too), or the one-hot of its label
-  where it has no such row. A row of zeros, or one that is not finite, is no target. Rows with neither are left out.
+  where it has no such row. A row of zeros, or one that is not finite, is not a target. Rows with neither are left out.
 - Classes that a row's corpus cannot have (``batch.class_mask``) take no part in the softmax.
 - A loss is the plain mean over the rows that take part, and 0, still with a graph, where there are none.
 """
@@ -32,7 +32,7 @@ def label_rows(batch: Batch, n_classes: int, like: Tensor) -> Tensor:
         batch: labels. n_classes: width. like: its floating type is taken.
 
     Raises:
-        SerkitError: a label that is no class.
+        SerkitError: a label that is not a class.
     """
     labels = batch.labels
     if bool((labels >= n_classes).any()):
@@ -50,7 +50,7 @@ def target_rows(batch: Batch, n_classes: int, like: Tensor) -> tuple[Tensor, Ten
         (batch, classes) rows summing to 1 (zeros where there is no target), and (batch,) bool: has one.
 
     Raises:
-        SerkitError: targets of another width, or a label that is no class.
+        SerkitError: targets of another width, or a label that is not a class.
     """
     hard = label_rows(batch, n_classes, like)
     if batch.targets is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.layers import FeatureNormalisation
 
 
 class ShareEmbedding(nn.Module):
@@ -51,3 +53,14 @@ class ShareEmbedding(nn.Module):
         """(batch, time, bins) shares to (batch, time, width)."""
         embedded: Tensor = self.table(name)(frames)
         return embedded
+
+    def or_normalised(self, normalisation: FeatureNormalisation, name: str, given: Tensor, mask: Tensor) -> Tensor:
+        """(batch, time, dim) features of a modality: vectors if they are shares, normalised if they are not."""
+        frames: Tensor = self(name, given) if name in self else normalisation(name, given, mask)
+        return frames
+
+    def set_statistics(self, normalisation: FeatureNormalisation, name: str, mean: Tensor, std: Tensor) -> None:
+        """Give ``normalisation`` the (dim,) mean and deviation of a modality; shares stay as they are."""
+        if name in self:
+            mean, std = torch.zeros_like(mean), torch.ones_like(std)
+        normalisation.set_statistics(name, mean, std)

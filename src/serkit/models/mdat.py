@@ -81,9 +81,7 @@ class Mdat(nn.Module):
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
         """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
-        if name in self.embed:
-            mean, std = torch.zeros_like(mean), torch.ones_like(std)
-        self.normalisation.set_statistics(name, mean, std)
+        self.embed.set_statistics(self.normalisation, name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
         """Score a batch; ``embedding`` is (batch, embedding_dim), the pooled modalities side by side.
@@ -94,8 +92,7 @@ class Mdat(nn.Module):
         states, masks = [], []
         for k, (name, dim) in enumerate(self.dims.items()):
             given, mask = batch.frames(name, dim)
-            known = name in self.embed
-            frames = self.embed(name, given) if known else self.normalisation(name, given, mask)
+            frames = self.embed.or_normalised(self.normalisation, name, given, mask)
             states.append(self.project[k](frames))
             masks.append(mask)
         vectors = [*self._fused(states[:2], masks[:2]), *map(self.mean, states[2:], masks[2:])]

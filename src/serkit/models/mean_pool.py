@@ -77,9 +77,7 @@ class MeanPool(nn.Module):
 
     def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
         """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
-        if name in self.embed:
-            mean, std = torch.zeros_like(mean), torch.ones_like(std)
-        self.normalisation.set_statistics(name, mean, std)
+        self.embed.set_statistics(self.normalisation, name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
         """Score a batch; ``embedding`` is (batch, embedding_dim), the pooled features side by side.
@@ -90,12 +88,9 @@ class MeanPool(nn.Module):
         pooled = []
         for k, (name, dim) in enumerate(self.dims.items()):
             given, mask = batch.frames(name, dim)
-            if name in self.embed:
-                frames = self.embed(name, given)
-            else:
-                frames = self.normalisation(name, given, mask)
-                if self.limit is not None:
-                    frames = frames.clamp(-self.limit, self.limit)
+            frames = self.embed.or_normalised(self.normalisation, name, given, mask)
+            if self.limit is not None and name not in self.embed:
+                frames = frames.clamp(-self.limit, self.limit)
             vector = self.pool[str(k)](frames, mask)
             pooled.append(self.project[k](vector) if len(self.project) else vector)
         embedding = self.dropout(torch.cat(pooled, 1))

@@ -292,7 +292,7 @@ def _told(
 ) -> Iterator[None]:
     """Say in one line what goes wrong in a part of the user's own; what else does is passed over.
 
-    Made-up frames are no proof that the real ones would fail, so errors about values are passed over in any part.
+    Made-up frames do not prove that the real ones would fail, so errors about values are passed over in any part.
 
     Args:
         passed_over: errors of those parts that are; where there are none, no other part's are passed over either.

@@ -41,7 +41,7 @@ def read_ablation(folder: Path) -> dict[str, Any]:
     """Read ``folder/ablation.json``; its texts are cleaned.
 
     Raises:
-        SerkitError: there is none, it is no JSON, or it is not an ablation of this format.
+        SerkitError: there is none, it is not JSON, or it is not an ablation of this format.
         RunFailed: it cannot be read from disk.
     """
     file = folder / "ablation.json"
@@ -185,17 +185,17 @@ def tests(tree: Mapping[str, Any], metric: str, split: str) -> Table | None:
     """Full recipe against each variant by one metric on one split; ``None`` if not measured."""
     if not difference(tree["variants"][1], split, metric):
         return None
-    titles = ("Variant", "Difference [95%]", "p", "p Holm", "p permuted", "Detectable", "What it shows")
-    columns = tuple(Column(t, numeric=k in range(1, 6)) for k, t in enumerate(titles))
+    titles = ("Variant", "What it shows", "Difference [95%]", "p Holm", "p permuted", "Detectable")
+    columns = tuple(Column(t, numeric=k >= 2) for k, t in enumerate(titles))
     rows = []
     for v in tree["variants"][1:]:
         d = difference(v, split, metric)
         cells = (
             Cell(v["title"]),
-            Cell(signed(d.get("difference")), between(d.get("low"), d.get("high"), signed)),
-            *(Cell(p_value(d.get(k))) for k in ("p", "p_holm", "p_permutation")),
-            Cell(number(d.get("detectable"))),
             Cell(claim(v, outcome(d))),
+            Cell(signed(d.get("difference")), between(d.get("low"), d.get("high"), signed)),
+            *(Cell(p_value(d.get(k))) for k in ("p_holm", "p_permutation")),
+            Cell(number(d.get("detectable"))),
         )
         rows.append(Row(cells))
     first = difference(tree["variants"][1], split, metric)

@@ -18,7 +18,7 @@ METHOD = (
     "speakers with replacement, the same for all networks, and, independently, seeds with replacement (the "
     "pigeonhole bootstrap, Owen 2007), the seeds' deviations widened by √(S / (S − 1)) for S seeds. With one seed an "
     "interval holds only for these networks.",
-    "p comes from the same draws; p Holm is adjusted for all variants of the table; p permuted swaps full recipe and "
+    "p Holm comes from the same draws and is adjusted for all variants of the table; p permuted swaps full recipe and "
     "variant for whole speakers, in all seeds together. A part helps or harms if the interval excludes zero and both "
     "are below 0.05; if only the interval excludes zero, it seems to.",
     "Detectable: the smallest true difference that would be found four times in five with this spread (2.80 standard "

@@ -135,9 +135,16 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def _headline(tree: Mapping[str, Any]) -> str:
     name, model, _ = min(_lines(tree, 0)[1:], key=lambda row: row[1]["metrics"]["uar"]["value"])
     value, before = model["metrics"]["uar"]["value"], tree["models"][0]["metrics"]["uar"]["value"]
-    who = f"{tree['models'][0]['system']}: " if len(tree["models"]) > 1 else ""
+    who = f"{_names(tree)[0]}: " if len(tree["models"]) > 1 else ""
     lowest = f", the lowest of {len(tree['under'])}" if len(tree["under"]) > 1 else ""
     return f"{who}UAR {number(before)} unchanged, {number(value)} under {name}{lowest}"
+
+
+def _names(tree: Mapping[str, Any]) -> list[str]:
+    """The bundles by name, without the hash where the names differ."""
+    systems = [m["system"] for m in tree["models"]]
+    names = [system.partition("@")[0] for system in systems]
+    return names if len(set(names)) == len(names) else systems
 
 
 def _sentences(tree: Mapping[str, Any], k: int) -> list[str]:
@@ -185,12 +192,10 @@ def _figure(tree: Mapping[str, Any]) -> Figure:
             rows.append(Interval(name if k == 0 else "", uar["value"], uar["low"], uar["high"], KINDS[k]))
     at = tree["models"][0]["metrics"]["uar"]["value"]
     alt = f"UAR by condition: {'; '.join(told)}"
-    names = [system.partition("@")[0] for system in systems]
-    called = names if len(set(names)) == len(names) else systems
     wide, narrow = (
         forest(
             rows, alt=alt, axis="UAR", narrow=n, at=at,
-            legend=[(kind, cut(name, 20 if n else 40)) for kind, name in zip(KINDS, called, strict=False)],
+            legend=[(kind, cut(name, 20 if n else 40)) for kind, name in zip(KINDS, _names(tree), strict=False)],
         )
         for n in (False, True)
     )  # fmt: skip

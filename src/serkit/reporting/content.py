@@ -69,7 +69,7 @@ def about(source: Source) -> str:
 
 
 def _tiles(source: Source) -> list[dict[str, str]]:
-    """The few numbers at the top: value, what it is, what lies around it."""
+    """The few numbers at the top: value, what it is, and its interval or a remark."""
     split, found = source.split, elsewhere.tiles(source)  # of several test corpora each has its own
     if not found:
         for metric in ("macro_f1", "uar"):

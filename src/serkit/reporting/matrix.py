@@ -20,7 +20,7 @@ def read_matrix(folder: Path) -> dict[str, Any]:
     """Read ``folder/matrix.json``.
 
     Raises:
-        SerkitError: there is none, it is no JSON, or not of this format. RunFailed: it cannot be read from disk.
+        SerkitError: there is none, it is not JSON, or not of this format. RunFailed: it cannot be read from disk.
     """
     file = folder / "matrix.json"
     found: dict[str, Any] = clean(read_tree(file, "a table of train by test", FORMAT, NEEDED, "serkit cv --leave-out"))

@@ -19,12 +19,12 @@ _TEX = {
 
 
 def breakable(value: Any) -> Markup:
-    """Escaped text that may break after an underscore, a slash or a comma, but not inside an interval.
+    """Escaped text that may break after an underscore, a slash or a comma, but not inside an interval; and before @.
 
-    >>> print(breakable("[0.1, 0.2] of a, b"))
-    [0.1, 0.2] of a,<wbr> b
+    >>> print(breakable("[0.1, 0.2] of a, b@1"))
+    [0.1, 0.2] of a,<wbr> b<wbr>@1
     """
-    return Markup(re.sub(r"([_/]|,(?! [+−]?\d))", r"\1<wbr>", str(escape(value))))
+    return Markup(re.sub(r"([_/]|,(?! [+−]?\d)|(?=@))", r"\1<wbr>", str(escape(value))))
 
 
 def markdown_text(value: Any) -> str:

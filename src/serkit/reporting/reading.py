@@ -194,7 +194,7 @@ def read(folder: Path) -> Source:
     """Read ``folder/report.json``.
 
     Raises:
-        SerkitError: there is none, it is no JSON, or it is not a report of this format.
+        SerkitError: there is none, it is not JSON, or it is not a report of this format.
         RunFailed: it cannot be read from disk.
     """
     file = folder / "report.json"
@@ -212,7 +212,7 @@ def read_tree(file: Path, what: str, form: int, needed: Mapping[str, type], comm
         command: that writes it.
 
     Raises:
-        SerkitError: there is none, it is no JSON, or it has another format or lacks a key.
+        SerkitError: there is none, it is not JSON, or it has another format or lacks a key.
         RunFailed: it cannot be read from disk.
     """
     if not file.is_file():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 GAP = 16  # px between drawings that are laid out in one file
+COLUMNS = 3  # drawings side by side in one file
 
 
 def element(tag: str, *children: str, **attributes: str | float | None) -> Markup:
@@ -134,9 +135,9 @@ class Figure:
     wide: tuple[Drawing, ...]
     narrow: tuple[Drawing, ...] = ()
 
-    def file(self, css: str, columns: int = 3) -> str:
+    def file(self, css: str) -> str:
         """The figure as an SVG file of its own, light or dark as the reader's system is."""
-        n = min(columns, len(self.wide))
+        n = min(COLUMNS, len(self.wide))
         wide, parts, y = 0.0, [], 0.0
         for start in range(0, len(self.wide), n):
             row, x = self.wide[start : start + n], 0.0

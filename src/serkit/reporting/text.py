@@ -35,7 +35,7 @@ def clean(value: Any) -> Any:
 
 
 def finite(value: Any) -> float | None:
-    """A finite number as float, anything else as ``None`` (booleans are no numbers)."""
+    """A finite number as float, anything else as ``None`` (booleans do not count)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

@@ -15,7 +15,7 @@ import numpy as np
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
 from serkit.serving.results import Decision, Prediction
-from serkit.serving.speakers import summed_up
+from serkit.serving.speakers import mean_by_speech, speaker_from
 from serkit.serving.stream import Stream, StreamEvent, StreamSettings
 from serkit.serving.timeline import Turn
 
@@ -27,12 +27,10 @@ _FOREVER_S = 1e9
 ONE_SOUND = "the channels hold the same sound: every part occurs once for each of them; by segment it occurs once"
 
 
-def open_stream(
-    model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None
-) -> Stream | ChannelStream:
+def open_stream(model: Model, rate_hz: float, settings: StreamSettings) -> Stream | ChannelStream:
     """What hears a recording that is divided as ``settings.by`` says; args as for :class:`Stream`."""
     kind = ChannelStream if settings.by == "channel" else Stream
-    return kind(model, rate_hz, settings, remarks)
+    return kind(model, rate_hz, settings)
 
 
 def speaker_of(channel: int) -> str:
@@ -73,15 +71,14 @@ class ChannelStream:
 
     Args:
         model: what answers. rate_hz: sampling rate of the chunks. settings: what is asked, ``by`` being ``channel``.
-        remarks: where the chunks come from a file, what was gathered of it.
 
     Attributes:
-        remarks: what is worth knowing of the recording.
+        remarks: what is worth knowing of the recording, as for a :class:`Stream`.
     """
 
-    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings, remarks: Remarks | None = None) -> None:
+    def __init__(self, model: Model, rate_hz: float, settings: StreamSettings) -> None:
         self._model, self._rate_hz, self._settings = model, rate_hz, replace(settings, by="segment")
-        self.remarks = Remarks() if remarks is None else remarks
+        self.remarks = Remarks()
         _refuse_strangers(settings.sentences, MAX_CHANNELS)
         self._first = self._opened(0)  # refuses options that no recording could be answered with
         self._streams: list[Stream] = []
@@ -163,16 +160,17 @@ class ChannelStream:
         labels = tuple(alone[0].probabilities)
         cut = self._first.model.unsure_below(labels, self._settings.threshold)
         speakers = tuple(
-            summed_up(speaker_of(k), p.numbers, p, p.segments, "channel", cut, p.speech_s) for k, p in enumerate(alone)
+            speaker_from(speaker_of(k), p.numbers, p, p.segments, "channel", cut, p.speech_s)
+            for k, p in enumerate(alone)
         )
         if len(alone) == 1:
             return replace(alone[0], by="channel", speakers=speakers)
         notes = tuple(note for note in alone[0].notes if all(note in p.notes for p in alone))
         speech = [p.speech_s for p in alone]
-        weights = speech if any(speech) else [1.0] * len(alone)
-        numbers = np.average([p.numbers for p in alone], axis=0, weights=weights)
         notes += (ONE_SOUND,) * (self._alike and any(speech))
-        whole = Decision.of(labels, numbers, cut, speech=any(speech), attributes=tuple(alone[0].attributes))
+        whole = Decision.of(
+            labels, mean_by_speech(alone), cut, speech=any(speech), attributes=tuple(alone[0].attributes)
+        )
         parts = sorted((s for p in alone for s in p.segments), key=lambda s: (s.start_s, s.speaker))
         return replace(
             alone[0], label=whole.label, confidence=whole.confidence, abstain=whole.abstain, by="channel",

@@ -27,7 +27,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.probabilities import restricted
 from serkit.progress import Meter, ProgressCallback
 from serkit.remarks import Remarks
-from serkit.serving import inputs
+from serkit.serving import formats, inputs
 from serkit.serving.explanation import Altered, Cue, Explanation, Stretch, SystemAnswer, Word
 from serkit.serving.inputs import Recording
 
@@ -221,17 +221,18 @@ class _Asker:
 def _clip(
     model: Model, recording: Recording, rate_hz: float | None, start_s: float | None, end_s: float | None
 ) -> tuple[np.ndarray, float, str | None, Model]:
-    """(samples,) of the part that is asked for, where it begins, the path of a file, and the model that answers it."""
+    """(samples,) of the part that is asked for, where it begins, what its file is called, and what answers it."""
     recording, remarks = inputs.known(recording), Remarks()
     path = str(recording) if isinstance(recording, (str, Path)) else None
+    named = None if path is None else formats.shown(path)
     clip = inputs.whole(model.blocks(recording, rate_hz, remarks, start_s=start_s, end_s=end_s), model.max_clip_s)
     if clip is None:
         raise SerkitError(
-            f"{path or 'the recording'}: longer than the {model.max_clip_s:g} s that can be explained at once; choose "
+            f"{named or 'the recording'}: longer than the {model.max_clip_s:g} s that can be explained at once; choose "
             f"a part by its start and end (--start, --end; start_s, end_s){'' if path is None else _parts(model, path)}"
         )
     answering = model.for_rate(remarks.rate_hz)
-    return clip, start_s or 0.0, path, answering.for_sound(clip) or answering
+    return clip, start_s or 0.0, named, answering.for_sound(clip) or answering
 
 
 def _parts(model: Model, path: str) -> str:

@@ -284,6 +284,8 @@ def _whisper(graph: Graph, backbone: WhisperBackbone, wave: str, n: str) -> tupl
         states.append(frames)
     states[-1] = graph.layer_norm(frames, model.layer_norm)
     joined = graph("Concat", number(-1), whole, number(backbone.dim), axis=0)
+    if backbone.whole:
+        n_frames = graph.times(_divided_up(graph, n_frames, size), size)
     return [graph("Reshape", s, joined) for s in states], graph.mask(n_frames, graph.squeeze(whole, 0))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serkit.errors import SerkitError, did_you_mean
-from serkit.serving import subtitles
+from serkit.serving import example, subtitles
 from serkit.serving.results import Prediction, Segment, Speaker
 
 FORMATS = ("table", "json", "jsonl", "csv", "rttm", "textgrid", "srt", "vtt")
@@ -38,7 +38,9 @@ def of_file(out: Path) -> str:
 
 
 def shown(path: str) -> str:
-    """A path as text: bytes of a name that are no UTF-8 as ``\\xff``."""
+    """A path as text: ``example`` for the recording that comes with serkit, bytes that are not UTF-8 as ``\\xff``."""
+    if path == str(example.path()):
+        return example.NAME
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

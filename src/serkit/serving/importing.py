@@ -21,7 +21,8 @@ from serkit.errors import SerkitError
 from serkit.foundation import classifiers
 from serkit.foundation.classifier_networks import Loaded, LoadedEmotion2vec, load
 from serkit.foundation.classifiers import Published
-from serkit.foundation.trainable import Emotion2vecBackbone, WaveBackbone
+from serkit.foundation.trainable import Backbone, Emotion2vecBackbone, WaveBackbone, WhisperBackbone
+from serkit.foundation.whisper import mel_filters
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.pipeline.inputs import WAVEFORM
 from serkit.reporting.text import listed
@@ -104,6 +105,11 @@ def import_checkpoint(
     tell(f"loading {published.architecture}")
     loaded = load(published)
     _refuse_large(loaded, weights)
+    if loaded.window_s is not None and max_clip_s > loaded.window_s:
+        raise SerkitError(
+            f"clips of at most {max_clip_s:g} s: {loaded.architecture} hears {loaded.window_s:g} s at a time; give "
+            f"--max-clip {loaded.window_s:g} or less"
+        )
     network, difference = compared(loaded, len(known))
     tell(f"logits differ from those of {loaded.origin} by {difference:.1e}; writing the graph")
     graph, exported = checked_graph(network, MODEL, known, weights, network.dims)
@@ -135,7 +141,8 @@ def compared(loaded: Loaded | LoadedEmotion2vec, n_classes: int) -> tuple[Speech
     import torch
 
     rng = np.random.default_rng(0)
-    clips = [(0.1 * rng.standard_normal(round(s * SAMPLE_RATE_HZ)) + 0.02).astype(np.float32) for s in _COMPARED_S]
+    lengths_s = [min(s, loaded.window_s or s) for s in _COMPARED_S]
+    clips = [(0.1 * rng.standard_normal(round(s * SAMPLE_RATE_HZ)) + 0.02).astype(np.float32) for s in lengths_s]
     wanted = loaded.logits(clips)  # first: the network is built of the model's own modules, and changes some
     network = network_of(loaded, n_classes)
     found = []
@@ -166,7 +173,7 @@ def network_of(loaded: Loaded | LoadedEmotion2vec, n_classes: int) -> SpeechBack
     network = SpeechBackbone(
         dims={WAVEFORM: 1},
         n_classes=n_classes,
-        backbone=WaveBackbone(loaded.body, normalise=bool(loaded.front.do_normalize), raw_end=raw_end),
+        backbone=_backbone(loaded, raw_end),
         tuning="frozen",
         states="weighted" if weighted else "last",
         frame_layers=1 if dense is None else 0,
@@ -203,6 +210,16 @@ def _of_emotion2vec(loaded: LoadedEmotion2vec) -> SpeechBackbone:
     return network.eval()
 
 
+def _backbone(loaded: Loaded, raw_end: bool) -> Backbone:
+    """The network below the head, on samples."""
+    if not loaded.hears_windows:
+        return WaveBackbone(loaded.body, normalise=bool(loaded.front.do_normalize), raw_end=raw_end)
+    filters = mel_filters(loaded.architecture, int(loaded.front.feature_size))
+    positions = int(loaded.model.config.max_source_positions)
+    # its front end has do_normalize too, and normalises only where a call asks it to
+    return WhisperBackbone(loaded.body, normalise=False, filters=filters, frames=positions, whole=True)
+
+
 def _refuse_large(loaded: Loaded | LoadedEmotion2vec, weights: Weights) -> None:
     """Refuse what does not fit into one ONNX file."""
     n = loaded.n_parameters
@@ -219,7 +236,7 @@ def _sum(network: SpeechBackbone) -> str:
     """How the layers are summed, in words; empty where they are not."""
     if network.layer_weights is None:
         return ""
-    if not network.backbone.model.config.do_stable_layer_norm:
+    if not getattr(network.backbone.model.config, "do_stable_layer_norm", False):
         return "all layers"
     return f"all layers, the last one {'before' if network.backbone.raw_end else 'after'} its normalisation"
 
@@ -241,6 +258,7 @@ def _about(
         "class": loaded.architecture,
         "class_of": loaded.origin,
         "notes": list(loaded.notes),
+        "longer": "reads it whole" if loaded.window_s is None else f"hears its first {loaded.window_s:g} s",
         "revision": published.revision,
         "weights": published.weights,
         "labels": dict(zip(published.words, labels, strict=True)),
@@ -294,7 +312,7 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
         "probabilities by labelled clips of yours, and measures thresholds on them.",
         "## Known failures",
         f"Unknown to serkit. A recording longer than {about['max_clip_s']:g} s is answered by its stretches of speech, "
-        "where its own class reads it whole.",
+        "where its own class " + facts["longer"] + ".",
         "## What is in it",
         f"1 network ({about['weights']} weights), {n_parameters} parameters: `{facts['class']}` of "
         f"{facts['class_of']}, revision `{facts['revision']}`, hash of its weights `{facts['weights']}`. "

@@ -85,7 +85,7 @@ class _Detector:
         return min(int(self._flags[max(0, low) : high].sum()) * self._vad.hop, end - start)
 
     def forget(self, before: int) -> None:
-        """Nobody will ask about what lies before this sample."""
+        """What is before this sample is not needed any more."""
         gone = min(before // self._vad.hop - self._first, len(self._flags))
         if gone > 0:
             self._flags, self._first = self._flags[gone:], self._first + gone
@@ -208,7 +208,7 @@ class GivenCutter:
         return found
 
     def finish(self) -> list[Piece]:
-        """What began before the end of the recording; what lies after it is left out."""
+        """What began before the end of the recording; what is after it is left out."""
         self._detector.finish()
         least = round(SHORTEST_S * SAMPLE_RATE_HZ)
         rest, self._next = self._pieces[self._next :], len(self._pieces)

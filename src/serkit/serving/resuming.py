@@ -153,7 +153,7 @@ def _rows(out: Path, kind: str, text: str) -> list[tuple[str, str]]:
 
 
 def _stamp(path: str) -> list[int]:
-    """Size and time of change; zeros for what is no file here, such as standard input or a name that is no UTF-8."""
+    """Size and time of change; zeros if it is not a file here: standard input, or a name that is not UTF-8."""
     try:
         found = Path(path).stat()
     except (OSError, ValueError):

@@ -12,7 +12,7 @@ import numpy as np
 from serkit.serving.results import By, Decision, Prediction, Segment, Speaker, held_s
 
 
-def sum_up(parts: Sequence[Segment], by: By, cut: float) -> tuple[Speaker, ...]:
+def speakers_of(parts: Sequence[Segment], by: By, cut: float) -> tuple[Speaker, ...]:
     """Every speaker of some parts, in the order in which they first speak.
 
     Args:
@@ -25,11 +25,11 @@ def sum_up(parts: Sequence[Segment], by: By, cut: float) -> tuple[Speaker, ...]:
     for name in dict.fromkeys(s.speaker for s in parts if s.speaker is not None):
         own = [s for s in parts if s.speaker == name]
         speech_s = sum(s.speech_s for s in own)
-        found.append(summed_up(name, _mean(own, speech_s), own[0], own, by, cut, speech_s))
+        found.append(speaker_from(name, mean_by_speech(own), own[0], own, by, cut, speech_s))
     return tuple(found)
 
 
-def summed_up(
+def speaker_from(
     name: str,
     numbers: Sequence[float],
     like: Segment | Prediction,
@@ -51,8 +51,9 @@ def summed_up(
     )  # fmt: skip
 
 
-def _mean(own: Sequence[Segment], speech_s: float) -> list[float]:
-    """Probabilities and attributes: the mean over parts by the speech in them; without any, all count alike."""
-    weights = [s.speech_s if speech_s > 0 else 1.0 for s in own]
-    found: list[float] = np.average([s.numbers for s in own], axis=0, weights=weights).tolist()
+def mean_by_speech(rows: Sequence[Segment] | Sequence[Prediction]) -> list[float]:
+    """Probabilities and attributes: the mean over rows by the speech in them; without any, all count alike."""
+    speech = [row.speech_s for row in rows]
+    weights = speech if any(speech) else [1.0] * len(rows)
+    found: list[float] = np.average([row.numbers for row in rows], axis=0, weights=weights).tolist()
     return found

@@ -22,7 +22,7 @@ from serkit.segments import Segmenter, SegmentSettings, Stretch
 from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, GivenCutter, Piece, SpeechCutter, WindowCutter, given_pieces
 from serkit.serving.resampling import to_16k
 from serkit.serving.results import BYS, By, Decision, Prediction, Segment
-from serkit.serving.speakers import sum_up
+from serkit.serving.speakers import speakers_of
 from serkit.serving.thresholds import LONG_SET
 from serkit.serving.timeline import Hysteresis, Turn, check_words, completed, speaker_at, text_at
 
@@ -149,7 +149,7 @@ class Stream:
         self.remarks = Remarks() if remarks is None else remarks
         self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
         self._ask(model)
-        self._settled = False  # whether what was heard has told which model answers it
+        self._settled = False  # whether it is known by now which model answers
         self._to_16k = to_16k(rate_hz, self.remarks)
         self._segmenter = Segmenter(settings.segments)
         self._cutter = self._make_cutter()
@@ -266,7 +266,7 @@ class Stream:
 
     def _hear(self, samples: np.ndarray, cut: Callable[[], list[Piece]]) -> list[StreamEvent]:
         began = time.perf_counter()
-        if not self._recent.end:  # a file is open by now, and has told its sampling rate
+        if not self._recent.end:  # a file is open by now, so that its sampling rate is known
             self._ask(self._model.for_rate(self.remarks.rate_hz))
         self._recent.push(samples)
         limit = self._settings.max_s
@@ -392,6 +392,6 @@ class Stream:
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
             self._model.notes(self._settings.text, self._settings.sentences, self.remarks.rate_hz)
             + self.remarks.notes + (TWO_VOICES,) * two + (LONG_SET.format(longest=self._model.max_clip_s),) * long,
-            sum_up(self._segments, self._settings.by, self._cut), one.attributes, self._settings.coverage,
+            speakers_of(self._segments, self._settings.by, self._cut), one.attributes, self._settings.coverage,
             None if self._least is None else ranked(one.probabilities, self._least),
         )  # fmt: skip

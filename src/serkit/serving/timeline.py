@@ -15,6 +15,7 @@ import numpy as np
 from serkit.errors import SerkitError
 
 MARGIN = 0.1  # how much more probable another emotion has to be before it takes over at once
+PAUSE_S = 1.0  # after a longer pause, the same speaker begins another turn
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
 
 
@@ -100,8 +101,8 @@ def turns_of(rttm: dict[str, list[Turn]], name: str) -> list[Turn]:
 def read_transcript(path: Path | str) -> list[Turn]:
     """Sentences with times: SubRip (.srt), WebVTT (.vtt), or JSON rows with ``start_s, end_s, text, speaker``.
 
-    JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` will do as
-    names, and ``words`` with times of their own are kept, as Whisper and WhisperX write them.
+    JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` are
+    accepted too, and ``words`` with times of their own are kept, as Whisper and WhisperX write them.
 
     Raises:
         SerkitError: cannot be read, no sentence with times, or a time that is none.
@@ -132,14 +133,14 @@ def _begin(turn: Turn) -> float:
     return turn.start_s
 
 
-def joined(sentences: Iterable[Turn], pause_s: float = 1.0) -> list[Turn]:
+def joined(sentences: Iterable[Turn]) -> list[Turn]:
     """Turns of sentences that name their speakers: what one says without a longer pause is one turn."""
     found: list[Turn] = []
     for sentence in sentences:
         last = found[-1] if found else None
         if sentence.speaker is None:
             continue
-        if last is None or last.speaker != sentence.speaker or sentence.start_s - last.end_s > pause_s:
+        if last is None or last.speaker != sentence.speaker or sentence.start_s - last.end_s > PAUSE_S:
             found.append(Turn(sentence.start_s, sentence.end_s, sentence.speaker))
         else:
             found[-1] = replace(last, end_s=max(last.end_s, sentence.end_s))
@@ -220,12 +221,12 @@ def _json_turns(path: Path, text: str) -> list[Turn]:
 
 
 def turn_of(row: Mapping[str, Any]) -> Turn:
-    """A turn, a sentence or a word from a row of ``start_s, end_s, speaker, text, words``; ``start``, ``end`` will do.
+    """A turn, a sentence or a word from a row of ``start_s, end_s, speaker, text, words``; or ``start``, ``end``.
 
     Blank words and a blank speaker are none.
 
     Raises:
-        KeyError, TypeError, ValueError: times that are missing, or are no numbers.
+        KeyError, TypeError, ValueError: times that are missing, or are not numbers.
     """
     speaker = row.get("speaker")
     return Turn(

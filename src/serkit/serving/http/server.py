@@ -123,7 +123,7 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
             super().on_message_complete()
 
         def send_400_response(self, msg: str) -> None:
-            """What is no HTTP is answered in the shape of all errors."""
+            """What is not HTTP is answered in the shape of all errors."""
             body = json.dumps({"error": {"code": "bad_request", "message": msg}}).encode()
             head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
             self.transport.write(head.encode() + f"content-length: {len(body)}\r\n\r\n".encode() + body)
