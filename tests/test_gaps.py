@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -182,7 +182,38 @@ def test_a_class_that_one_group_lacks_is_in_no_gap():
     reference = recall_score(lacking.truth[mine], lacking.answer[mine], average="macro", labels=[0, 2, 3])
     assert found.metrics["uar"].values["a"] == pytest.approx(reference)
     one = rows.where(np.array([(u.meta["side"] == "a") == (u.emotion == "joy") for u in rows.utterances]))
-    assert side(one).note == "the groups have fewer than two classes in common"
+    assert side(one).note.startswith("the groups have fewer than two classes in common, counting those of 5 speakers")
+
+
+@pytest.mark.parametrize("voices", [1, 4, 5])
+def test_a_class_of_few_speakers_in_a_group_is_in_no_gap(voices):
+    """Their recall has no spread, so that its gap in standard errors would be large wherever there is none."""
+    rows = answered(seed=2)
+    some = {f"s{k}" for k in range(voices)}
+    kept = [u.meta["side"] == "b" or u.emotion != "joy" or u.speaker in some for u in rows.utterances]
+    found = side(rows.where(np.array(kept)))
+    assert (found.missing, "joy" in found.classes) == (((), True) if voices == 5 else (("joy",), False))
+    assert set(found.recall) <= set(found.classes) == set(found.share)
+
+
+def test_p_is_uniform_where_one_group_has_a_class_of_one_speaker_alone():
+    """With that class in the gap, p would be below 0.05 in a fifth of these."""
+    p = []
+    for s in range(100):
+        rows = answered(seed=s, clips=40, spread=1.0)
+        kept = [u.meta["side"] == "b" or u.emotion != "joy" or u.speaker == "s0" for u in rows.utterances]
+        p.append(side(rows.where(np.array(kept)), draws=99, seed=s).metrics["uar"].p)
+    assert (np.array(p) <= 0.05).sum() <= 11
+
+
+def test_clips_of_one_class_change_groups_among_themselves():
+    """Every speaker has the clips of each class in one group: there is nothing that could be exchanged."""
+    rows = answered(seed=1, clips=60)
+    sides = [(int(u.speaker[1:]) + t) % 2 for u, t in zip(rows.utterances, rows.truth, strict=True)]
+    placed = tuple(replace(u, meta={"side": "ab"[k]}) for u, k in zip(rows.utterances, sides, strict=True))
+    found = side(replace(rows, utterances=placed))
+    assert found.moved == "clips of the same speaker and class"
+    assert {gap.p for gap in (*found.metrics.values(), *found.recall.values())} == {1.0}
 
 
 def test_a_rare_class_is_not_tested():

@@ -24,7 +24,7 @@ from serkit.groupings import UNKNOWN, Grouping, groupings
 from serkit.settings import Group
 
 COMPARED = ("uar", "macro_f1")
-LEAST_SPEAKERS = 5  # a group below one of these is shown, and left out of gaps
+LEAST_SPEAKERS = 5  # a group below one of these is shown, and left out of gaps; so is a class in one of the groups
 LEAST_CLIPS = 30
 LEAST_OF_CLASS = 10  # clips of a class in a group, for its recall to be compared
 Values = Callable[[np.ndarray], np.ndarray]  # (..., groups, classes, classes) counts → (..., groups) numbers
@@ -62,8 +62,9 @@ class Gaps:
         clips, speakers: of each group. left_out: groups that are not compared, and why.
         note: why nothing was compared, ``""`` where something was.
         moved: what changes groups in a permutation. crossed: speakers with clips in several of the groups compared.
-        interval: how low and high of each gap came about. classes: those with a clip in every group compared.
-        missing: classes with clips in some of them alone; these clips are in no gap.
+        interval: how low and high of each gap came about. classes: those that every group compared has, of
+            :data:`LEAST_SPEAKERS` speakers or more unless most of these are in several groups.
+        missing: the other classes; their clips are in no gap.
         metrics: the gap of ``uar`` and ``macro_f1`` over these classes.
         recall: by class, gap of the share of its clips that are answered so (equal opportunity).
         share: by class, gap of the share of all clips that are answered so (demographic parity); not tested.
@@ -130,13 +131,17 @@ def _of(rows: Decisions, grouping: Grouping, draws: int, seed: int) -> Gaps:
         return Gaps(clips, speakers, left_out, note="fewer than two groups are large enough to be compared")
     place = {grouping.groups.index(name): k for k, name in enumerate(compared)}
     index = np.array([place.get(int(k), -1) for k in grouping.index])
-    support = np.stack([np.bincount(rows.truth[index == k], minlength=len(rows.labels)) for k in range(len(compared))])
-    counted = np.asarray((support > 0).all(axis=0))
+    placed = index >= 0
+    every = _Sets.of(rows.where(placed), index[placed], tuple(compared), np.ones(len(rows.labels), dtype=bool))
+    voices = every.voices()
+    counted = np.asarray((voices >= (1 if every.within else LEAST_SPEAKERS)).all(axis=0))
+    missing = tuple(rows.labels[k] for k in np.flatnonzero(voices.any(axis=0) & ~counted))
     if counted.sum() < 2:
-        return Gaps(clips, speakers, left_out, note="the groups have fewer than two classes in common")
-    keep = (index >= 0) & counted[rows.truth]
-    missing = tuple(rows.labels[k] for k in np.flatnonzero(support.any(axis=0) & ~counted))
-    sets = _Sets.of(rows.where(keep), index[keep], tuple(compared), counted)
+        note = "the groups have fewer than two classes in common"
+        note += "" if every.within else f", counting those of {LEAST_SPEAKERS} speakers or more in each"
+        return Gaps(clips, speakers, left_out, note=note)
+    keep = placed & counted[rows.truth]
+    sets = _Sets(rows.where(keep), index[keep], every.names, counted, every.crossed, every.within)
     return sets.measured(Gaps(clips, speakers, left_out, missing=missing), draws, seed)
 
 
@@ -156,9 +161,9 @@ class _Sets:
     """The rows that are compared.
 
     Attributes:
-        rows: labelled, of classes that every group has. index: (rows,) position of each row's group in ``names``.
-        counted: (classes,) bool: these classes. crossed: how many speakers have clips in several groups.
-        within: whether at least half of them have.
+        rows: labelled. index: (rows,) position of each row's group in ``names``.
+        counted: (classes,) bool: the classes that are compared. crossed: how many speakers have clips in several
+            groups. within: whether at least half of them have.
     """
 
     rows: Decisions
@@ -177,6 +182,20 @@ class _Sets:
                 of_speaker.setdefault(speaker, set()).add(group)
         crossed = sum(len(found) > 1 for found in of_speaker.values())
         return cls(rows, index, names, counted, crossed, crossed > 0 and 2 * crossed >= len(of_speaker))
+
+    def voices(self) -> np.ndarray:
+        """(groups, classes) int64: how many speakers have clips of each class; a clip of an unknown one counts as one.
+
+        What one or two speakers say of a class has no spread to measure a gap by, so the test would call it a gap.
+        """
+        found: dict[tuple[int, int], set[str | int]] = {}
+        for r, speaker in enumerate(self.rows.speakers):
+            place = int(self.index[r]), int(self.rows.truth[r])
+            found.setdefault(place, set()).add(r if speaker is None else speaker)
+        counts = np.zeros((len(self.names), len(self.counted)), dtype=np.int64)
+        for place, some in found.items():
+            counts[place] = len(some)
+        return counts
 
     def measured(self, about: Gaps, draws: int, seed: int) -> Gaps:
         """All gaps of these rows, each class's recall adjusted over the classes."""

@@ -103,6 +103,17 @@ def test_long_clips_are_windows_one_after_the_other(folder: Path, window: str, s
     assert worst(found, alone) < 1e-5
 
 
+def test_a_clip_that_ends_loudly_is_scaled_by_its_own_frames(folder: Path) -> None:
+    """The window of the frame after its end still hears that end, and is louder than all of its own."""
+    clips = [torch.zeros(n, 1) for n in (3_200, 9_000)]
+    for clip in clips:
+        clip[-90:] = 0.5
+        clip[:1_000] = 1e-3 * torch.randn(1_000, 1, generator=torch.Generator().manual_seed(2))
+    backbone = built(folder)
+    together = [states[-1] for states in states_of(backbone, clips)]
+    assert worst(together, [states_of(backbone, [c], extra=0)[0][-1] for c in clips]) < 1e-5
+
+
 @pytest.mark.parametrize("window", ["clip", "1.5s"])
 def test_a_long_clip_changes_no_logit_beside_it_and_learns(folder: Path, window: str) -> None:
     network = made(folder, {"window": window}, heads=2, states="weighted", freeze_feature_encoder=False).train()

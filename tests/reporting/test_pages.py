@@ -110,7 +110,7 @@ def test_gaps_between_groups_are_said_in_words(tmp_path: Path) -> None:
         "UAR is 0.200 [+0.100, +0.300] higher for male (0.700) than for female (0.500). That is more than chance "
         "explains (p Holm 0.004).",
         "Recall differs more than chance explains: anger: male 0.70, female 0.50 (gap [+0.10, +0.30], p Holm 0.004).",
-        "Gaps leave out sadness: not every group has such clips.",
+        "Gaps leave out sadness: not every group has enough of these clips.",
         "Not compared: other (2 clips, fewer than 30).",
         "1 speaker with clips in several groups: counted in each of them.",
         "No gap was measured: fewer than two groups are large enough to be compared.",

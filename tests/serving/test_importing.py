@@ -324,6 +324,7 @@ def test_labels_without_names_are_refused_until_they_have_some(copy: Path) -> No
     with pytest.raises(SerkitError, match=r"what its classes are: LABEL_2\."):
         labelled(copy, words, LABEL_0="sad", LABEL_1="ang")
     assert labelled(copy, words, LABEL_0="sad", LABEL_1="Ang", **{"2": "pride"}) == ("sadness", "anger", "pride")
+    assert labelled(copy, ("neu", "joy, awe"), **{"1": "awe"}) == ("neutral", "awe")
     edit(copy / "config.json", id2label=None)
     with pytest.raises(SerkitError, match="LABEL_0, LABEL_1"):
         classifiers.read(f"path:{copy}")
@@ -338,6 +339,8 @@ def test_labels_without_names_are_refused_until_they_have_some(copy: Path) -> No
         (("neu",), {}, "expected two or more"),
         (("neu", "neu"), {}, "expected two or more, each once"),
         (("neu", ""), {}, "id2label of its config.json is damaged"),
+        (("neu", "joy, awe"), {}, "'joy, awe' has a comma or a bar.*: --labels 1=NAME"),
+        (("neu", "joy"), {"joy": "joy|awe"}, "'joy|awe' has a comma or a bar".replace("|", "[|]")),
         (("arousal", "dominance", "valence"), {}, "as numbers, and no labels"),
     ],
 )

@@ -24,9 +24,10 @@ from serkit.serving.correction import Correction
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
 from serkit.serving.thresholds import Thresholds
+from serkit.types import Manifest, Utterance
 
 from .asking import LABELS, ask, asked
-from .signals import GOLDEN, RATE, talk, voice, wav
+from .signals import GOLDEN, RATE, talk, voice, wav, wide
 
 
 def least(bundle: Bundle, coverage: float, labels: tuple[str, ...] | None = None) -> float:
@@ -199,3 +200,20 @@ def test_measure_counts_how_often_sets_hold_the_true_class(toy_root: Path) -> No
     assert "sets at" not in "\n".join(measuring.lines(plain))
     with pytest.raises(SerkitError, match="coverage 9: expected a share"):
         measuring.measure(GOLDEN, rows, draws=20, coverage=9.0)
+
+
+def test_measure_makes_the_set_of_a_call_by_the_model_that_answers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, labels = [], open_bundle("default").labels
+    for k in range(8):
+        sound, rate = wide(1.5, k, 90.0 + 30 * k), RATE if k % 2 else RATE // 2
+        (tmp_path / f"{k}.wav").write_bytes(wav(sound[:: RATE // rate], rate=rate))
+        rows.append(Utterance(f"c{k}", f"{k}.wav", speaker=f"s{k}", emotion=labels[k // 2]))
+    monkeypatch.setattr(Thresholds, "in_set_from", lambda one, *_: float(one._bundle.name != "telephone"))
+    found = measuring.measure("default", Manifest("mine", labels, rows, root=tmp_path), draws=20, coverage=0.9)
+    assert list(found.answered_by.values()) == [4, 4]
+    assert found.sets is not None
+    assert found.sets.size.value == (4 * len(found.labels) + 4) / 8
+    assert found.sets.held.value >= 0.5
+    assert serkit.load("default").predict(tmp_path / "0.wav", coverage=0.9).set != (rows[0].emotion,)

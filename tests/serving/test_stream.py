@@ -196,6 +196,20 @@ def test_a_word_is_answered_by_what_is_around_it_in_its_sentence(model: Model) -
     assert [p.speech_s <= p.end_s - p.start_s + 1e-9 for p in parts] == [True] * 4
 
 
+def test_a_model_that_reads_gets_the_words_around_a_word(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, score = [], model.score_one
+    monkeypatch.setattr(
+        model, "score_one", lambda sound, text, columns: heard.append(text) or score(sound, text, columns)
+    )
+    words = (Turn(1.0, 1.3, None, "oh"), Turn(4.0, 4.2, None, "well"), Turn(5.4, 5.6, None, "no"))
+    sentences = [Turn(0.9, 5.8, None, "oh well no", words), Turn(6.0, 34.0, None, "and so on")]
+    parts = model.predict(voice(35, 300), rate_hz=RATE, by="word", sentences=sentences).segments
+    assert [p.text for p in parts] == ["oh", "well", "no", "and so on"]
+    assert heard[:3] == ["oh", "well no", "well no"]
+    assert set(heard[3:]) == {"and so on"}
+    assert len(heard) > 4
+
+
 def test_by_word_needs_the_times_of_words(model: Model) -> None:
     with pytest.raises(SerkitError, match="the times of its words"):
         model.stream(by="word", sentences=[Turn(0, 2, None, "well")])

@@ -63,6 +63,7 @@ def test_recordings_of_8_khz_are_answered_by_it_in_place_of_default(rate: int, s
         (both, {"rate_hz": rate}),
         (wav(both, rate=rate), {"by": "channel"}),
         (path, {"threshold": 0.5, "labels": ["anger", "fear", "sadness"]}),
+        (path, {"coverage": 0.9}),
     ):
         found = model.predict(recording, **options)
         wanted = (telephone if sent else serkit.load("default", calls="none")).predict(recording, **options)

@@ -175,7 +175,8 @@ def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tu
         renamed: names by its own words, or by the numbers of its classes; they come before all else.
 
     Raises:
-        SerkitError: a word that the checkpoint does not have, classes without a name, or two of one name.
+        SerkitError: a word that the checkpoint does not have, classes without a name, two of one name, or a name with
+            a comma or a bar.
     """
     numbers = {str(k): word for k, word in enumerate(words)}
     given: dict[str, str] = {}
@@ -195,6 +196,12 @@ def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tu
             f"--labels {example}{',…' if len(nameless) > 2 else ''}"
         )
     found = tuple(canonical_label(given.get(word, word)) or word for word in words)
+    for number, label in enumerate(found):
+        if any(mark in label for mark in ",|"):
+            raise SerkitError(
+                f"'{name}': the label '{label}' has a comma or a bar, which divide labels in --labels and in tables of "
+                f"answers; give it another name: --labels {number}=NAME"
+            )
     twice = [label for label, n in Counter(found).items() if n > 1]
     if twice:
         own = ", ".join(word for word, label in zip(words, found, strict=True) if label == twice[0])

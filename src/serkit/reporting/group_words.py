@@ -77,7 +77,7 @@ def sentences(row: Mapping[str, Any]) -> list[str]:
     elif row.get("note"):
         lines.append(f"No gap was measured: {row['note']}.")
     if missing := row.get("missing"):
-        lines.append(f"Gaps leave out {listed(list(map(str, missing)))}: not every group has such clips.")
+        lines.append(f"Gaps leave out {listed(list(map(str, missing)))}: not every group has enough of these clips.")
     if left := left_out(row):
         lines.append(f"Not compared: {left}.")
     crossed = finite(row.get("crossed")) or 0
@@ -106,7 +106,7 @@ def gap_lines(row: Mapping[str, Any]) -> list[str]:
     elif row.get("note"):
         lines.append(f"no gap: {row['note']}")
     if missing := row.get("missing"):
-        lines.append(f"gaps leave out {listed(list(map(str, missing)))}: not every group has such clips")
+        lines.append(f"gaps leave out {listed(list(map(str, missing)))}: not every group has enough of these clips")
     if left := left_out(row):
         lines.append(f"not compared: {left}")
     return lines

@@ -323,7 +323,8 @@ class Stream:
             text = text_at(self._settings.sentences, piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ)
         around = text
         if self._settings.by == "word":
-            around = text_at(self._settings.sentences, piece.start / SAMPLE_RATE_HZ, piece.end / SAMPLE_RATE_HZ)
+            near = text_at(self._settings.sentences, piece.start / SAMPLE_RATE_HZ, piece.end / SAMPLE_RATE_HZ)
+            around = near or text  # a piece of a long sentence whose words have no times
         found = self._score(piece.start, piece.end, around)
         self._total, self._weight = self._total + piece.speech * found, self._weight + piece.speech
         parts = self._parts.setdefault(piece.part, [])
