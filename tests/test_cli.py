@@ -71,6 +71,13 @@ def test_help_lists_every_command_once_with_its_whole_first_sentence():
     assert "serkit predict example --timeline" in said
 
 
+@pytest.mark.parametrize("command", [("bundle", "run"), ("adapt", "calls"), ("import", "path:x")])
+def test_a_name_is_one_line(command):
+    for name in ("two\nlines", " ", ""):
+        code, _, said = ask(*command, "-o", "out.zip", "--name", name)
+        assert (code, said.count("is no name: expected characters that can be printed, on one line")) == (2, 1)
+
+
 def test_run_prepare_and_the_stages_alone(recipe, clips, tmp_path):
     code, said, _ = ask("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")
     assert (code, "{'train': " in said) == (0, True)

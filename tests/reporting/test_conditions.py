@@ -127,11 +127,11 @@ def legends(found: dict[str, Any]) -> list[list[str]]:
 def test_sets_are_two_more_columns_where_a_coverage_was_asked_for() -> None:
     found, plain = tree(), tree()
     for k, one in enumerate((found["models"][0], *(u["models"][0] for u in found["under"]))):
-        one["sets"] = {"held": {"value": 0.9 - k / 10}, "size": {"value": 1.5 + k}}
+        one["sets"] = {"coverage": 0.9, "held": {"value": 0.9 - k / 10}, "size": {"value": 1.5 + k}}
     lines = conditions_text(found)
     assert lines[1].split()[-2:] == ["set", "classes"]
     assert [line.split()[-2:] for line in lines[2:5]] == [["0.90", "1.50"], ["0.80", "2.50"], ["0.70", "3.50"]]
     table, without = (conditions_content(t)["tables"][0] for t in (found, plain))
-    assert [column.title for column in table.columns[-2:]] == ["In the set", "Classes in a set"]
+    assert [column.title for column in table.columns[-2:]] == ["In the set at 0.9", "Classes in a set"]
     assert [[cell.text for cell in row.cells[-2:]] for row in table.rows][1] == ["0.80", "2.50"]
     assert len(without.columns) == len(without.rows[0].cells) == len(table.columns) - 2

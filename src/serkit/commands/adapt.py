@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serkit.commands.options import Option, Protocol, Root, comma_separated
+from serkit.commands.options import Option, Protocol, Root, comma_separated, printable
 
 if TYPE_CHECKING:
     from serkit.serving.bundle import Bundle
@@ -30,7 +30,9 @@ def adapt(
         typer.Argument(help="Recordings without labels, or folders of them.", metavar="[FILE|DIR]", show_default=False),
     ] = None,
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
-    name: Annotated[str | None, typer.Option(help="Name of the new model [default: NAME-adapted].")] = None,
+    name: Annotated[
+        str | None, typer.Option(callback=printable, help="Name of the new model [default: NAME-adapted].")
+    ] = None,
     at_most: Annotated[
         int, typer.Option(help="Number of recordings to sample, evenly spaced; up to 10 min of each.", min=1)
     ] = 500,

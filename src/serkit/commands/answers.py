@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import comma_separated
+from serkit.commands.options import comma_separated, printable
 from serkit.errors import SerkitError
 from serkit.serving.results import CALLS_MEANS, COVERAGE_MEANS, THRESHOLD_MEANS
 
@@ -143,7 +143,9 @@ def bundle(
     system: Annotated[
         str | None, typer.Option(help="System or ensemble [default: the stack, or the only one].")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model [default: the recipe's].")] = None,
+    name: Annotated[
+        str | None, typer.Option(callback=printable, help="Name of the model [default: the recipe's].")
+    ] = None,
     weights: Annotated[WeightKind, typer.Option(help="How matrices are stored.")] = WeightKind.float32,
     calibration: Annotated[Scaling, typer.Option(help="How probabilities are calibrated.")] = Scaling.temperature,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,

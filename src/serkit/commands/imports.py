@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from serkit.commands.answers import WeightKind
-from serkit.commands.options import comma_separated
+from serkit.commands.options import comma_separated, printable
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -28,7 +28,9 @@ def import_(
         str | None,
         typer.Option(help="Names of its labels: WORD=NAME,…; WORD is its own word for a label, or its number."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model [default: that of the checkpoint].")] = None,
+    name: Annotated[
+        str | None, typer.Option(callback=printable, help="Name of the model [default: that of the checkpoint].")
+    ] = None,
     weights: Annotated[WeightKind, typer.Option(help="How matrices are stored.")] = WeightKind.float32,
     licence: Annotated[
         str | None, typer.Option(help="Licence of the weights [default: what the checkpoint's README says].")

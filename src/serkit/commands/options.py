@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from serkit.pipeline import Machine
 
 
+def printable(name: str | None) -> str | None:
+    """The name of a model as given; refused where it would break the lines that it stands in."""
+    if name is not None and not (name.strip() and name.isprintable()):
+        raise typer.BadParameter(f"{name!r} is no name: expected characters that can be printed, on one line")
+    return name
+
+
 class Device(StrEnum):
     """Where networks and encoders run."""
 

@@ -8,7 +8,20 @@ from typing import Any
 from serkit.reporting.figures import Interval, forest
 from serkit.reporting.svg import Figure, cut
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import METRICS, between, clean, count, finite, listed, number, p_value, signed, voices, whole
+from serkit.reporting.text import (
+    METRICS,
+    between,
+    clean,
+    count,
+    finite,
+    listed,
+    number,
+    p_value,
+    signed,
+    trained_on_too,
+    voices,
+    whole,
+)
 from serkit.reporting.verdict import LEVEL, outcome
 
 UNCHANGED = "unchanged"
@@ -174,8 +187,7 @@ def _cautions(tree: Mapping[str, Any]) -> list[str]:
     found = [f"{line[0].upper()}{line[1:]}." for line in _few_draws(tree)]
     for model in tree["models"]:
         if model["trained_on"]:
-            corpora = listed(model["trained_on"])
-            found.append(f"{model['system']} was trained on {corpora} too: these may be speakers that it knows.")
+            found.append(f"{model['system']}: {trained_on_too(model['trained_on'])}.")
     first = tree["models"][0]["metrics"]["uar"]
     if (finite(first.get("speakers")) or 0) < 20:
         found.append(f"The recordings are of {voices(first.get('speakers'))}: intervals are rough.")
@@ -204,10 +216,16 @@ def _figure(tree: Mapping[str, Any]) -> Figure:
     return Figure("conditions", "UAR by condition", caption, (wide,), (narrow,))
 
 
+def _set_titles(model: Mapping[str, Any]) -> tuple[str, ...]:
+    if "sets" not in model:
+        return ()
+    return (f"In the set at {model['sets']['coverage']:g}", "Classes in a set")
+
+
 def _table(tree: Mapping[str, Any], k: int) -> Table:
     titles = (
         "Condition", METRICS["uar"], "Change in UAR", "p Holm", METRICS["macro_f1"], "Right", "Confidence", "ECE",
-        "No speech", "Unsure", *(("In the set", "Classes in a set") if "sets" in tree["models"][k] else ()),
+        "No speech", "Unsure", *_set_titles(tree["models"][k]),
     )  # fmt: skip
     columns = tuple(Column(title, numeric=k > 0) for k, title in enumerate(titles))
     rows = []

@@ -23,6 +23,26 @@ DISTANCE_NAMES = {"kl": "closeness to votes", "kl_disputed": "closeness to votes
 ATTRIBUTE_NAMES = {"ccc_arousal": "Arousal", "ccc_valence": "Valence", "ccc_dominance": "Dominance", "ccc": "Mean CCC"}
 
 
+NOT_KNOWN = "data that serkit does not know"
+"""What an imported bundle was trained on, beside the names of corpora."""
+
+
+def trained_on_too(corpora: Sequence[str]) -> str:
+    """That numbers may be of speakers a model knows, and why; a sentence without its end.
+
+    Args:
+        corpora: what it was trained on of the recordings that were measured, :data:`NOT_KNOWN` among it.
+
+    >>> trained_on_too([NOT_KNOWN])
+    'its training data are unknown: it may know these speakers'
+    >>> trained_on_too(["ravdess", "ased"])
+    'trained on ravdess and ased too: it may know these speakers'
+    """
+    named = [name for name in corpora if name != NOT_KNOWN]
+    why = ["its training data are unknown"] * (NOT_KNOWN in corpora) + [f"trained on {listed(named)} too"] * bool(named)
+    return f"{'; '.join(why)}: it may know these speakers"
+
+
 def clean(value: Any) -> Any:
     """The same JSON tree with characters that no page may carry replaced by U+FFFD, in keys and values."""
     if isinstance(value, str):

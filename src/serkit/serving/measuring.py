@@ -18,6 +18,7 @@ from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.group_words import gap_lines
+from serkit.reporting.text import NOT_KNOWN, trained_on_too
 from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
@@ -28,7 +29,6 @@ from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
 OWN = "table"  # a name that says nothing of which recordings they are
-NOT_KNOWN = "data that serkit does not know"  # of an imported bundle
 _KEPT_AS = 2  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
 
@@ -41,7 +41,7 @@ class Measured:
         report: its numbers. predictions: calibrated probabilities among the shared labels, and attributes.
         manifest: the rows that were measured. labels: those that the model and the rows share.
         left_out: number of rows by reason. failed: reason by id of recordings that could not be answered.
-        trained_on: corpora of these rows that the bundle says it was trained on; of an imported one :data:`NOT_KNOWN`.
+        trained_on: corpora of these rows that the bundle says it was trained on; of an imported one ``NOT_KNOWN``.
         condition: what was done to the recordings; ``None``: nothing. confidence: the mean over the rows.
         abstained: number of rows that are ``no_speech`` and ``unsure``. answered_by: number of rows by model id.
         gaps: between the groups of each column (:func:`serkit.gaps.gaps`).
@@ -292,7 +292,7 @@ def lines(measured: Measured) -> list[str]:
     found = [f"{report.system}: n = {n}, {len(measured.labels)} classes ({', '.join(measured.labels)})"]
     found += [f"  left out: {left}"] if left else []
     if measured.trained_on:
-        found.append(f"  trained on {', '.join(measured.trained_on)} too: these numbers may be of speakers it knows")
+        found.append(f"  {trained_on_too(measured.trained_on)}")
     found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]
     unsure, silent = (measured.abstained[reason] for reason in ("unsure", "no_speech"))
     found.append(f"  confidence   {measured.confidence:.3f} on average; {unsure} unsure, {silent} no_speech")
