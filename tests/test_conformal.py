@@ -151,3 +151,10 @@ def test_a_card_leaves_out_what_its_clips_do_not_suffice_for() -> None:
     assert [row["coverage"] for row in crossed(p, truth, "abcde", [None] * 30)] == [0.8, 0.9, 0.95]
     assert crossed(p, np.zeros(30, dtype=int), "abcde", [None] * 30) == []
     assert crossed(p[:5], np.arange(5), "abcde", [None] * 5) == []
+
+
+def test_a_coverage_of_nearly_nothing_is_the_label_alone() -> None:
+    shares = np.tile([[0.6, 0.4]], (30, 1))
+    for truth in (np.zeros(30, dtype=int), np.arange(30) % 2):
+        for coverage in (5e-324, 1e-12):
+            assert least_probability(coverage, shares, truth) == 1.0

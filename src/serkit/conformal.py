@@ -54,7 +54,7 @@ def least_probability(coverage: float, probabilities: np.ndarray, truth: np.ndar
             f"coverage {coverage:g}: {n} held-out clips, and {LEAST_ROWS} or more are needed; leave it out, or adapt "
             "the model to labelled clips (serkit adapt --corpus)"
         )
-    k = math.ceil(round((n + 1) * coverage, 9))
+    k = max(1, math.ceil(round((n + 1) * coverage, 9)))
     if k > n:
         raise SerkitError(
             f"coverage {coverage:g} takes {math.ceil(round(1 / (1 - coverage) - 1, 6))} held-out clips or more, and "

@@ -25,7 +25,7 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("onnx")
 
 from serkit.foundation import classifiers  # noqa: E402  # what it needs is an extra
-from serkit.serving import importing, measuring  # noqa: E402  # the same
+from serkit.serving import importing  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
 from tiny_checkpoints import classifier, edit  # noqa: E402  # the same
 
@@ -216,7 +216,7 @@ def test_measured_with_a_word_on_what_it_may_know(bundle: Path, table: Path) -> 
     code, shown, _ = ask("measure", bundle, "--corpus", "table", "--root", table, "--draws", 20)
     assert code == 0
     assert "n = 40, 2 classes (neutral, anger)" in shown
-    assert f"trained on {measuring.NOT_KNOWN} too" in shown
+    assert "its training data are unknown: it may know these speakers" in shown
 
 
 def test_adapted_with_labels_it_is_no_longer_uncalibrated(bundle: Path, table: Path, tmp_path: Path) -> None:
