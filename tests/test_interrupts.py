@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,26 @@ def test_other_errors_of_finalizers_are_still_shown(tmp_path):
         env={**os.environ, "PYTHONPATH": str(SOURCES)},
     )  # fmt: skip
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_an_archive_is_not_left_in_the_middle_of_a_member(tmp_path, monkeypatch):
+    """zipfile cannot close such an archive: its ValueError hid the KeyboardInterrupt, and was shown as a traceback."""
+    from serkit.serving import bundle
+
+    begun = []
+
+    def compressor(*_):
+        if not begun:
+            begun.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):  # time for Python to call its handler
+                pass
+
+    monkeypatch.setattr(zipfile, "_get_compressor", compressor)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        bundle._write_archive({"a": b"1", "b": b"2"}, tmp_path / "x.zip")
+    assert begun
+    assert signal.getsignal(signal.SIGINT) is before
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.namelist() == ["a", "b"]

@@ -16,6 +16,7 @@ import numpy as np
 
 from serkit.errors import SerkitError
 from serkit.files import write_bytes
+from serkit.interrupts import interrupts_after
 
 TRUSTED = frozenset({"sklearn.tree._tree.Tree"})
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can tell
@@ -30,8 +31,10 @@ def save_models(models: Sequence[Any], path: Path) -> None:
     import skops.io
 
     buffer = io.BytesIO()
-    skops.io.dump(list(models), buffer)
-    write_bytes(path, _reproducible(buffer))
+    with interrupts_after():  # an archive that is left in the middle of a member cannot be closed
+        skops.io.dump(list(models), buffer)
+        content = _reproducible(buffer)
+    write_bytes(path, content)
 
 
 def load_models(path: Path) -> list[Any]:

@@ -35,6 +35,25 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def interrupts_after() -> Iterator[None]:
+    """Ctrl-C comes once the block is through, whichever thread of the process the system tells; nothing is inherited.
+
+    For short work that cannot be left in the middle, such as a member of a zip archive.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other thread is interrupted
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
 def before_processes() -> None:
     """Start the helper of multiprocessing now, to be called before the :func:`interrupts_held` that processes start in.
 

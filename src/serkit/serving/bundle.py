@@ -36,8 +36,9 @@ from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import content_hash, fingerprint, replacing, replacing_folder
-from serkit.serving import adaptation
+from serkit.interrupts import interrupts_after
 from serkit.serving.adaptation import Adaptation
+from serkit.serving.adaptation import from_arrays as feature_arrays
 from serkit.serving.correction import Correction
 from serkit.serving.ensembles import from_arrays
 from serkit.types import ATTRIBUTES
@@ -149,7 +150,7 @@ class Bundle:
     def inputs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """(dim,) mean and deviation of the training's frames, of the features that networks standardise by them."""
         arrays = self._arrays(INPUTS) if INPUTS in self._files else {}
-        mean, deviation = (adaptation.from_arrays(arrays, name, self.features) for name in ("mean", "deviation"))
+        mean, deviation = (feature_arrays(arrays, name, self.features) for name in ("mean", "deviation"))
         return {key: (mean[key].astype(np.float64), deviation[key].astype(np.float64)) for key in mean}
 
     @cached_property
@@ -158,7 +159,7 @@ class Bundle:
         if ADAPTED not in self._files:
             return None
         arrays = self._arrays(ADAPTED)
-        scale, offset = (adaptation.from_arrays(arrays, name, self.features) for name in ("scale", "offset"))
+        scale, offset = (feature_arrays(arrays, name, self.features) for name in ("scale", "offset"))
         return Adaptation(scale, offset)
 
     @cached_property
@@ -310,9 +311,7 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
         SerkitError: ``out`` is there already. DiskFull: there is no room.
     """
     check_new(out)
-    listed = {
-        name: {"bytes": len(content), "blake2b": content_hash(content)} for name, content in sorted(files.items())
-    }
+    listed = {name: {"bytes": len(data), "blake2b": content_hash(data)} for name, data in sorted(files.items())}
     head = {**head, "format": 3 if LABELLED in files else 2 if ADAPTED in files else 1}
     text = json.dumps({**head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
@@ -335,7 +334,7 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
 
 
 def _write_archive(content: Mapping[str, bytes], part: Path) -> None:
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+    with interrupts_after(), zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name, data in content.items():
             archive.writestr(zipfile.ZipInfo(name), data)  # no clock in it: the same bundle, the same bytes
 
