@@ -17,14 +17,13 @@ from serkit.cli import app
 from serkit.config import config_path
 from serkit.errors import RunFailed, SerkitError
 from serkit.foundation.tiny import tiny_folder
+from tiny_checkpoints import without_hub
 
 
 @pytest.fixture(autouse=True)
 def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    without_hub(tmp_path, monkeypatch)
 
 
 def ask(*words: str) -> tuple[int, str]:

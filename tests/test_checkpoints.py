@@ -23,6 +23,7 @@ from serkit.encoders.whisper import Whisper
 from serkit.errors import SerkitError
 from serkit.foundation.pieces import Window, batches, encoded, pieces
 from serkit.foundation.tiny import tiny_folder
+from tiny_checkpoints import without_hub
 
 PUBLISHED = ("whisper/large-v3", "wavlm/large", "hubert/xlarge-ls960-ft", "wav2vec2/large-robust", "distilhubert/base",
              "roberta/large", "deberta/xlarge-v2", "deberta/xxlarge-v2", "facodec/prosody",
@@ -31,10 +32,7 @@ PUBLISHED = ("whisper/large-v3", "wavlm/large", "hubert/xlarge-ls960-ft", "wav2v
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    without_hub(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -11,15 +11,21 @@ import pytest
 import yaml
 
 
+def without_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration, a cache and a hub's cache of the test's own, all empty; nothing is asked of the hub."""
+    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
 def in_roots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Path]:
     """A folder for each name, with what its configuration has otherwise; nothing is asked of the hub."""
     from serkit.foundation.tiny import tiny_folder
 
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    without_hub(tmp_path, monkeypatch)
     made = {
         name: tiny_folder(name.split("/")[0], tmp_path / "models" / name.replace("/", "-"), **changes)
         for name, changes in names.items()

@@ -105,6 +105,8 @@ def test_votes_alone_give_the_label_with_most_of_them(tmp_path: Path) -> None:
     assert manifest.labels == ("anger", "happiness")  # nobody is sad for most
     note = "no emotion column: the label is the class with most votes; 10 rows have a tie or no vote"
     assert note in manifest.info["notes"]
+    near = message(write(tmp_path, "path,speaker,vote", rows, "near.csv"))
+    assert near.endswith("it has path, speaker, vote; did you mean 'vote'?")
     both = table(
         write(
             tmp_path,

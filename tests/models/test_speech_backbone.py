@@ -15,7 +15,8 @@ from serkit import registry
 from serkit.errors import MissingExtra, SerkitError
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.networks import NetworkConfig, build_network, load_config, load_network, save_network, with_backbone
-from serkit.tensors import Batch, pad_sequences
+
+from .waves import batch_of, waves
 
 pytest.importorskip("transformers")
 
@@ -24,18 +25,6 @@ from serkit.foundation.tiny import tiny_folder
 
 FAMILIES = backbones.FAMILIES
 WINDOW = {"whisper": {"window": "clip"}}  # of an encoder, where that is not what a backbone begins with
-
-
-def waves(*lengths: int) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return [0.1 * torch.randn(n, 1, generator=g) + 0.02 for n in lengths]
-
-
-def batch_of(clips: list[torch.Tensor], extra: int = 0, filler: float = 0.0) -> Batch:
-    padded, lengths = pad_sequences(clips)
-    padded = nn.functional.pad(padded, (0, 0, 0, extra), value=filler)
-    ids = tuple(str(k) for k in range(len(clips)))
-    return Batch(ids, {"waveform": padded}, {"waveform": lengths}, torch.arange(len(clips)) % 3)
 
 
 def made(family: str = "wavlm", backbone: dict[str, Any] | None = None, **options: Any) -> SpeechBackbone:

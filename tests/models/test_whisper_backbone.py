@@ -13,7 +13,8 @@ from torch import nn
 from serkit.encoders.whisper import Whisper
 from serkit.errors import SerkitError
 from serkit.models.speech_backbone import SpeechBackbone
-from serkit.tensors import Batch, pad_sequences
+
+from .waves import batch_of, waves
 
 pytest.importorskip("transformers")
 
@@ -27,18 +28,6 @@ FULL = POSITIONS * 320
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder("whisper", tmp_path_factory.mktemp("whisper") / "tiny", max_source_positions=POSITIONS)
-
-
-def waves(*lengths: int) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return [0.1 * torch.randn(n, 1, generator=g) + 0.02 for n in lengths]
-
-
-def batch_of(clips: list[torch.Tensor], extra: int = 0, filler: float = 0.0) -> Batch:
-    padded, lengths = pad_sequences(clips)
-    padded = nn.functional.pad(padded, (0, 0, 0, extra), value=filler)
-    ids = tuple(str(k) for k in range(len(clips)))
-    return Batch(ids, {"waveform": padded}, {"waveform": lengths}, torch.arange(len(clips)) % 3)
 
 
 def built(folder: Path, **options: Any) -> Any:

@@ -27,7 +27,7 @@ pytest.importorskip("onnx")
 from serkit.foundation import classifiers  # noqa: E402  # what it needs is an extra
 from serkit.serving import importing  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
-from tiny_checkpoints import classifier, edit  # noqa: E402  # the same
+from tiny_checkpoints import classifier, edit, without_hub  # noqa: E402  # the same
 
 CANONICAL = ("neutral", "happiness", "anger", "sadness")
 VARIANTS = [
@@ -44,10 +44,7 @@ VARIANTS = [
 
 @pytest.fixture(autouse=True)
 def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    without_hub(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -22,16 +22,14 @@ from safetensors.torch import load_file, save_file  # noqa: E402  # what it need
 
 from serkit.serving import importing  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
-from tiny_checkpoints import classifier, edit, with_dense_head  # noqa: E402  # the same
+from tiny_checkpoints import classifier, edit, with_dense_head, without_hub  # noqa: E402  # the same
 
 LABELS = ("anger", "calm", "happiness", "sadness")
 
 
 @pytest.fixture(autouse=True)
 def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERKIT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setenv("SERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    without_hub(tmp_path, monkeypatch)
 
 
 class ClassificationHead(torch.nn.Module):

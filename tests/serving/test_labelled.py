@@ -79,6 +79,7 @@ def test_sets_are_of_its_own_clips(bundle: Bundle) -> None:
     assert found.in_set_from(bundle.labels, 0.9) == pytest.approx(conformal.least_probability(0.9, p, truth), abs=1e-6)
     sets = bundle.head["sets"]
     assert [row["coverage"] for row in sets] == [0.8, 0.9, 0.95]
+    assert {row["measured"].partition(",")[0] for row in sets} == {"cross-validated by speaker"}
     assert sets_table(sets) in bundle.text("card.md")
     with pytest.raises(SerkitError, match=f"takes 999 held-out clips or more, and there are {CLIPS}"):
         found.in_set_from(bundle.labels, 0.999)

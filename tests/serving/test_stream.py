@@ -202,11 +202,12 @@ def test_a_model_that_reads_gets_the_words_around_a_word(model: Model, monkeypat
         model, "score_one", lambda sound, text, columns: heard.append(text) or score(sound, text, columns)
     )
     words = (Turn(1.0, 1.3, None, "oh"), Turn(4.0, 4.2, None, "well"), Turn(5.4, 5.6, None, "no"))
+    beside = Turn(3.9, 4.4, "Bob", "yes", (Turn(4.0, 4.3, None, "yes"),))  # said by another at the same time
     sentences = [Turn(0.9, 5.8, None, "oh well no", words), Turn(6.0, 34.0, None, "and so on")]
-    parts = model.predict(voice(35, 300), rate_hz=RATE, by="word", sentences=sentences).segments
-    assert [p.text for p in parts] == ["oh", "well", "no", "and so on"]
-    assert heard[:3] == ["oh", "well no", "well no"]
-    assert set(heard[3:]) == {"and so on"}
+    parts = model.predict(voice(35, 300), rate_hz=RATE, by="word", sentences=[*sentences, beside]).segments
+    assert sorted(str(p.text) for p in parts) == ["and so on", "no", "oh", "well", "yes"]
+    assert sorted(heard[:4]) == ["oh", "well no", "well no", "yes"]
+    assert set(heard[4:]) == {"and so on"}
     assert len(heard) > 4
 
 

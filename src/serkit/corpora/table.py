@@ -163,7 +163,8 @@ def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
     for needed in ("path",) if counted else ("path", "emotion"):
         if needed not in columns:
             expected = f"'{needed}' (or one of {', '.join(ALIASES[needed])})"
-            near = difflib.get_close_matches(needed, columns, n=1)
+            meant = ("emotion", "votes") if needed == "emotion" else (needed,)
+            near = [column for name in meant for column in difflib.get_close_matches(name, columns, n=1)]
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise SerkitError(f"table: {path} has no column {expected}, it has {', '.join(columns)[:200]}{hint}")
     rows: list[Utterance] = []

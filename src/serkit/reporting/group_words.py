@@ -76,10 +76,7 @@ def sentences(row: Mapping[str, Any]) -> list[str]:
         lines += _classes(row)
     elif row.get("note"):
         lines.append(f"No gap was measured: {row['note']}.")
-    if missing := row.get("missing"):
-        lines.append(f"Gaps leave out {listed(list(map(str, missing)))}: not every group has enough of these clips.")
-    if left := left_out(row):
-        lines.append(f"Not compared: {left}.")
+    lines += [f"{line[0].upper()}{line[1:]}." for line in _apart(row)]
     crossed = finite(row.get("crossed")) or 0
     if crossed and row.get("moved") == "speakers":
         lines.append(f"{count(crossed, 'speaker')} with clips in several groups: counted in each of them.")
@@ -105,11 +102,14 @@ def gap_lines(row: Mapping[str, Any]) -> list[str]:
         lines += _classes(row) if any(is_found(g) for g in (row.get("recall") or {}).values()) else []
     elif row.get("note"):
         lines.append(f"no gap: {row['note']}")
-    if missing := row.get("missing"):
-        lines.append(f"gaps leave out {listed(list(map(str, missing)))}: not every group has enough of these clips")
-    if left := left_out(row):
-        lines.append(f"not compared: {left}")
-    return lines
+    return lines + _apart(row)
+
+
+def _apart(row: Mapping[str, Any]) -> list[str]:
+    """What no gap is about: classes, and groups."""
+    missing, left = list(map(str, row.get("missing") or ())), left_out(row)
+    found = [f"gaps leave out {listed(missing)}: not every group has enough of these clips"] if missing else []
+    return found + ([f"not compared: {left}"] if left else [])
 
 
 def _verdict(gap: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.recent import Recent
 from serkit.segments import Segmenter, SegmentSettings, Stretch, make_not_speech, make_vad
-from serkit.serving.timeline import Turn
+from serkit.serving.timeline import Turn, text_at
 
 WINDOW_S, HOP_S = 3.0, 1.5
 LEAST_SPEECH = 0.2  # of a window: with less it is left out
@@ -29,7 +29,8 @@ class Piece:
 
     Attributes:
         part: which answer it belongs to: several pieces of a long turn make one. last: it is the last of them.
-        begin, until: samples of the whole part. speaker, text: of the part. speech: samples of speech in the piece.
+        begin, until: samples of the whole part. speaker, text: of the part. around: what a model reads in place of the
+            text, of a word with others near it. speech: samples of speech in the piece.
     """
 
     start: int
@@ -40,6 +41,7 @@ class Piece:
     until: int
     speaker: str | None = None
     text: str | None = None
+    around: str | None = None
     speech: int = 0
 
 
@@ -260,7 +262,9 @@ def _words(sentences: Sequence[Turn], max_s: float) -> list[Piece]:
             middle = (p.start + p.end) // 2
             low = max(round(said.start_s * SAMPLE_RATE_HZ), middle - context)
             high = min(round(said.end_s * SAMPLE_RATE_HZ), middle + context)
-            p = dataclasses.replace(p, start=min(p.start, low), end=max(p.end, high))
+            start, end = min(p.start, low), max(p.end, high)
+            near = text_at([said], start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
+            p = dataclasses.replace(p, start=start, end=end, around=near)
         found.append(p)
     return found
 

@@ -321,11 +321,7 @@ class Stream:
         text = piece.text
         if text is None and self._settings.sentences:
             text = text_at(self._settings.sentences, piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ)
-        around = text
-        if self._settings.by == "word":
-            near = text_at(self._settings.sentences, piece.start / SAMPLE_RATE_HZ, piece.end / SAMPLE_RATE_HZ)
-            around = near or text  # a piece of a long sentence whose words have no times
-        found = self._score(piece.start, piece.end, around)
+        found = self._score(piece.start, piece.end, piece.around or text)
         self._total, self._weight = self._total + piece.speech * found, self._weight + piece.speech
         parts = self._parts.setdefault(piece.part, [])
         parts.append((piece.end - piece.start, piece.speech, found))
