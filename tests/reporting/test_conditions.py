@@ -124,14 +124,16 @@ def legends(found: dict[str, Any]) -> list[list[str]]:
     return [re.findall(r'y="15[^>]*>([^<]+)<', str(d.inline)) for d in (*figure.wide, *figure.narrow)]
 
 
-def test_sets_are_two_more_columns_where_a_coverage_was_asked_for() -> None:
+def test_sets_are_two_more_columns_in_text_and_a_table_of_the_page() -> None:
     found, plain = tree(), tree()
     for k, one in enumerate((found["models"][0], *(u["models"][0] for u in found["under"]))):
-        one["sets"] = {"coverage": 0.9, "held": {"value": 0.9 - k / 10}, "size": {"value": 1.5 + k}}
+        held = {"value": 0.9 - k / 10, "low": 0.8 - k / 10, "high": 0.95 - k / 10}
+        one["sets"] = {"coverage": 0.9, "held": held, "size": {"value": 1.5 + k}, "alone": 0.5 - k / 10}
     lines = conditions_text(found)
     assert lines[1].split()[-2:] == ["set", "classes"]
     assert [line.split()[-2:] for line in lines[2:5]] == [["0.90", "1.50"], ["0.80", "2.50"], ["0.70", "3.50"]]
-    table, without = (conditions_content(t)["tables"][0] for t in (found, plain))
-    assert [column.title for column in table.columns[-2:]] == ["In the set at 0.9", "Classes in a set"]
-    assert [[cell.text for cell in row.cells[-2:]] for row in table.rows][1] == ["0.80", "2.50"]
-    assert len(without.columns) == len(without.rows[0].cells) == len(table.columns) - 2
+    (numbers, sets), (without,) = (conditions_content(t)["tables"] for t in (found, plain))
+    assert sets.title.endswith(": sets at 0.9")
+    assert [cell.text for cell in sets.rows[1].cells[1:]] == ["0.800", "2.50", "40%"]
+    assert sets.rows[1].cells[1].sub == "[0.700, 0.850]"
+    assert [column.title for column in numbers.columns] == [column.title for column in without.columns]

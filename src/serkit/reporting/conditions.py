@@ -78,7 +78,7 @@ def conditions_content(given: Mapping[str, Any]) -> dict[str, Any]:
         "sentences": [line for k in range(len(models)) for line in _sentences(tree, k)],
         "cautions": _cautions(tree),
         "figures": {"conditions": _figure(tree)},
-        "tables": [_table(tree, k) for k in range(len(models))],
+        "tables": [table for k in range(len(models)) for table in (_table(tree, k), *_set_tables(tree, k))],
         "between": _between(tree) if len(models) == 2 else None,
         "steps": _steps(tree),
         "method": METHOD,
@@ -216,16 +216,10 @@ def _figure(tree: Mapping[str, Any]) -> Figure:
     return Figure("conditions", "UAR by condition", caption, (wide,), (narrow,))
 
 
-def _set_titles(model: Mapping[str, Any]) -> tuple[str, ...]:
-    if "sets" not in model:
-        return ()
-    return (f"In the set at {model['sets']['coverage']:g}", "Classes in a set")
-
-
 def _table(tree: Mapping[str, Any], k: int) -> Table:
     titles = (
         "Condition", METRICS["uar"], "Change in UAR", "p Holm", METRICS["macro_f1"], "Right", "Confidence", "ECE",
-        "No speech", "Unsure", *_set_titles(tree["models"][k]),
+        "No speech", "Unsure",
     )  # fmt: skip
     columns = tuple(Column(title, numeric=k > 0) for k, title in enumerate(titles))
     rows = []
@@ -233,12 +227,30 @@ def _table(tree: Mapping[str, Any], k: int) -> Table:
         name, model, change = line
         uar, f1 = model["metrics"]["uar"], model["metrics"]["macro_f1"]
         found = [Cell(number(m["value"]), between(m["low"], m["high"])) for m in (uar, f1)]
-        p, *rest = map(Cell, (*_cells(line)[3:], *_set_cells(model)))
+        p, *rest = map(Cell, _cells(line)[3:])
         rows.append(Row((Cell(name), found[0], _difference(change), p, found[1], *rest), "" if change else "stack"))
     system = tree["models"][k]["system"]
     first = tree["models"][k]["metrics"]["uar"]
     notes = (f"{first['interval']}; n = {whole(first['n'])}, {voices(first['speakers'])}.", *answered_by(tree, k))
     return Table(f"model-{k}", system, columns, tuple(rows), notes)
+
+
+def _set_tables(tree: Mapping[str, Any], k: int) -> list[Table]:
+    """What the sets of classes of one bundle are worth by condition, if a coverage was asked for."""
+    if "sets" not in tree["models"][k]:
+        return []
+    sets = {name: model["sets"] for name, model, _ in _lines(tree, k)}
+    rows = [
+        Row((
+            Cell(name), Cell(number(s["held"]["value"]), between(s["held"]["low"], s["held"]["high"])),
+            Cell(number(s["size"]["value"], 2)), Cell(f"{s['alone']:.0%}"),
+        ))
+        for name, s in sets.items()
+    ]  # fmt: skip
+    titles = ("Condition", "Right class in the set", "Classes in a set", "Sets of one class")
+    columns = tuple(Column(title, numeric=k > 0) for k, title in enumerate(titles))
+    one = tree["models"][k]
+    return [Table(f"sets-{k}", f"{one['system']}: sets at {one['sets']['coverage']:g}", columns, tuple(rows))]
 
 
 def _between(tree: Mapping[str, Any]) -> Table:
