@@ -398,6 +398,16 @@ def test_a_wrong_model_ends_the_command_in_one_line(tmp_path: Path) -> None:
     assert isinstance(found.exception, SerkitError)
 
 
+def test_a_wrong_value_of_the_query_is_told_though_the_body_has_another() -> None:
+    from serkit.serving.http.errors import Refused
+    from serkit.serving.http.uploads import read_options
+
+    assert read_options([("hop_s", "2"), ("labels", "a,b")], {"hop_s": 0.5}).hop_s == 0.5
+    assert read_options([("labels", "a,b")], {"hop_s": 0.5}).labels == ["a", "b"]
+    with pytest.raises(Refused, match="hop_s"):
+        read_options([("hop_s", "-561")], {"hop_s": 0.5})
+
+
 def test_an_empty_value_is_wrong_in_a_query_and_not_filled_in_in_a_form() -> None:
     from serkit.serving.http.errors import Refused
     from serkit.serving.http.uploads import read_options

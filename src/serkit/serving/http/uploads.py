@@ -153,12 +153,25 @@ def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Opti
     Raises:
         Refused: an unknown option or a wrong value.
     """
-    found: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     for name, value in query:
-        if name == "labels" and found.get(name):
-            value = f"{found[name]},{value}"
-        found[name] = value
-    found |= {k: v for k, v in given.items() if v != ""}  # an empty field of a form was not filled in
+        if name == "labels" and asked.get(name):
+            value = f"{asked[name]},{value}"
+        asked[name] = value
+    options = _checked(asked)  # also what the body sets anew: a wrong value is told, not hidden
+    filled = {k: v for k, v in given.items() if v != ""}  # an empty field of a form was not filled in
+    if filled:
+        options = _checked(asked | filled)
+    try:
+        options.by = division(options.by, timeline=options.timeline)
+    except SerkitError as error:
+        raise Refused("bad_option", str(error)) from None
+    return options
+
+
+def _checked(found: dict[str, Any]) -> Options:
+    """Options of a query or a body; texts become the lists they stand for."""
+    found = dict(found)
     labels = found.get("labels")
     if isinstance(labels, str):
         found["labels"] = [x.strip() for x in labels.split(",") if x.strip()]
@@ -169,14 +182,9 @@ def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Opti
             except (json.JSONDecodeError, RecursionError):
                 raise Refused("bad_option", f"{name} is not JSON; expected a list of start_s, end_s, …") from None
     try:
-        options = Options.model_validate(found)
+        return Options.model_validate(found)
     except ValidationError as error:
         raise Refused("bad_option", first_fault(error, Options)) from None
-    try:
-        options.by = division(options.by, timeline=options.timeline)
-    except SerkitError as error:
-        raise Refused("bad_option", str(error)) from None
-    return options
 
 
 async def _form(request: Request, settings: ServiceSettings, body: Body, max_bytes: int) -> dict[str, Any]:
