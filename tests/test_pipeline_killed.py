@@ -13,6 +13,7 @@ import pytest
 from reported import report
 from serkit import pipeline
 from serkit.corpora.toy import toy
+from serkit.errors import RunFailed
 from serkit.recipe import parse_recipe
 
 KILL = [sys.executable, "-m", "serkit.cli", "run"]
@@ -79,3 +80,20 @@ def test_killed_at_random_moments_it_ends_with_the_same_report(small_text, finis
 @pytest.mark.slow
 def test_killed_twenty_times_it_ends_with_the_same_report(small_text, finished, toy_root, tmp_path):
     _kill_often(random.Random(4).choices([1, 2], k=20), small_text, finished, toy_root, tmp_path, 10.0)
+
+
+def test_a_gpu_whose_memory_is_too_small_is_told_with_what_to_set(finished, monkeypatch):
+    import torch
+
+    from serkit.pipeline import networks_of_run
+
+    run = pipeline.Run(finished)
+    (run.network("sound", "fold0") / "test.parquet").unlink()
+
+    def too_large(*given, **named):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has less.")
+
+    monkeypatch.setattr(networks_of_run, "score", too_large)
+    with pytest.raises(RunFailed, match=r"batches of 32 clips \(CUDA out of memory\)") as told:
+        networks_of_run.train_one(run, "sound", "fold0", "cpu")
+    assert "--set systems.sound.train.batch_size=16 --set systems.sound.train.accumulate=2" in str(told.value)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serkit.crossfit import crossfit_folds
-from serkit.errors import SerkitError
+from serkit.errors import RunFailed, SerkitError
 from serkit.examples import Examples
 from serkit.files import fingerprint
 from serkit.networks import NetworkConfig, load_config, load_network, with_backbone
@@ -18,6 +19,7 @@ from serkit.pipeline.inputs import copies_of, hearing_of, sources_of
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
 from serkit.scoring import score
+from serkit.settings import Train
 from serkit.training import EpochEnd, train_network
 from serkit.types import Manifest
 
@@ -41,10 +43,18 @@ def train_one(
         remember: keep augmented clips in memory for the next network, see :func:`serkit.pipeline.inputs.hearing_of`.
 
     Raises:
-        SerkitError, RunFailed: as :func:`serkit.training.train_network`.
+        SerkitError, RunFailed: as :func:`serkit.training.train_network`; or the memory of the device is too small.
     """
     if run.is_trained(system, model):
         return
+    settings = run.recipe.systems[system]
+    with _memory_of(device, system, settings.train):
+        _train_one(run, system, model, device, on_epoch, remember)
+
+
+def _train_one(
+    run: Run, system: str, model: str, device: str, on_epoch: Callable[[EpochEnd], None] | None, remember: bool
+) -> None:
     settings = run.recipe.systems[system]
     fit, held = training_rows(run, model)
     watched = run.manifest.split("dev") if "dev" in run.scored_splits else held
@@ -66,6 +76,23 @@ def train_one(
         examples = Examples.of(rows, sources, targets="all")
         scores = score(network, examples, system=system, model=model, seen=seen, batch_size=size, device=used)
         scores.save(out / f"{split}.parquet")
+
+
+@contextlib.contextmanager
+def _memory_of(device: str, system: str, train: Train) -> Iterator[None]:
+    """What to do, in one line, where the memory of a GPU is too small."""
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        smaller = max(1, train.batch_size // 2)
+        raise RunFailed(
+            f"system '{system}': the memory of '{device}' is too small for batches of {train.batch_size} clips "
+            f"({str(error).split('. ')[0]}). Try --set systems.{system}.train.batch_size={smaller} --set systems."
+            f"{system}.train.accumulate={2 * train.accumulate} (not with the losses ccc and supcon, which compare the "
+            "clips of a batch); finished networks are kept"
+        ) from error
 
 
 def _is_whole(folder: Path, config: NetworkConfig) -> bool:
