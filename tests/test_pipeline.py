@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from reported import report
 from serkit import pipeline
@@ -42,6 +43,8 @@ def test_a_run_leaves_everything_it_promises(finished, toy_root):
             assert {"model.safetensors", "config.json", "history.jsonl"} <= files
             assert "state.pt" not in files
     tree = report(finished)
+    kept = load_file(run.network("sound", "fold0") / "model.safetensors")
+    assert tree["design"]["sound"]["weights"] == sum(tensor.size for tensor in kept.values()) > 1000
     assert set(tree["systems"]) >= {"sound", "both", "stack", "vote", "mean_logit", "mean_probability"}
     assert "mean_probability" not in {c[side] for c in tree["comparisons"] for side in "ab"}  # Holm stays as it was
     for name in ("sound", "both", "stack", "vote", "mean_logit", "mean_probability"):

@@ -118,7 +118,7 @@ def report() -> dict[str, Any]:
         "gaps": {"stack": {"test": gaps()}},
         "scaled": scaled(),
         "design": {
-            "voice_text": {**design, "features": ["voice[pool=4]", "hashed_text/32"]},
+            "voice_text": {**design, "features": ["voice[pool=4]", "hashed_text/32"], "weights": 12_345},
             "voice_neutral": {**design, "features": ["voice[pool=4]"], "balance": "neutral"},
         },
         "curves": {n: {"fold0": epochs, "fold1": epochs[:2]} for n in ("voice_text", "voice_neutral")},

@@ -18,7 +18,6 @@ from serkit.reporting.figures import ClassScore, class_bars
 from serkit.reporting.pages import markdown_text, tex_text
 from serkit.reporting.reading import Source
 from serkit.reporting.svg import digits_of, element, ticks
-from serkit.reporting.tables import short_features
 
 from .example import VALUES, Page, details, difference, gap, numbers, report, write
 
@@ -335,24 +334,6 @@ def test_counts_of_pooled_folds_have_no_total(tmp_path: Path) -> None:
     assert "| Class | train | dev | test |" in two
     assert "Total" not in two
     assert "| fold | 1, 3 |" in two
-
-
-def test_features_are_shortened_to_what_tells_them_apart() -> None:
-    tree = report()
-    voice = "voice[pool=4,trim=true]"
-    tree["design"]["voice_text"]["features"] = [voice, "silero[pool=5,pooling=mean+std,trim=true]", "hashed_text/32"]
-    tree["design"]["voice_neutral"]["features"] = [voice, "silero[pool=2,trim=true]", "silero"]
-    assert set(short_features(Source(tree)).values()) == {
-        "voice", "silero[pool=5,pooling=mean+std,trim=true]", "hashed_text/32", "silero[pool=2,trim=true]", "silero",
-    }  # fmt: skip
-    tree["design"]["voice_neutral"]["features"].pop()
-    short = short_features(Source(tree))
-    assert short[voice] == "voice"
-    assert short["silero[pool=2,trim=true]"] == "silero[pool=2]"
-    assert short["silero[pool=5,pooling=mean+std,trim=true]"] == "silero[pool=5,pooling=mean+std]"
-    cut = ["silero[trim={'margin_s': 0.1, 'threshold_db': -30}]", "silero[trim={'margin_s': 0.1, 'threshold_db': -40}]"]
-    tree["design"] = {"one": {"features": cut}}
-    assert short_features(Source(tree)) == dict(zip(cut, cut, strict=True)), "an option that is a mapping stays whole"
 
 
 def test_several_corpora_are_each_described(tmp_path: Path) -> None:

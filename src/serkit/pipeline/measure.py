@@ -202,6 +202,7 @@ def _design(run: Run, name: str) -> dict[str, Any]:
     return {
         "features": [f.key for f in system.features],
         "model": system.model.name,
+        "weights": run.n_weights(name),
         "losses": [loss.name for loss in system.losses] if system.train.epochs else ["squares, solved"],
         "balance": system.balance,
         "augment": [step.name for step in system.augment],

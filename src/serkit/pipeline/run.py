@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,6 +159,17 @@ class Run:
             if path.is_file():
                 found[model] = [row for _, row in json_rows(read_text(path), str(path))]
         return found
+
+    def n_weights(self, system: str) -> int | None:
+        """How many numbers one network of a system keeps, statistics of its features included; ``None``: no network."""
+        from safetensors import safe_open
+
+        path = self.network(system, self.models[0]) / "model.safetensors"
+        if not path.is_file():
+            return None
+        with safe_open(path, framework="numpy") as kept:
+            shapes: list[list[int]] = [kept.get_slice(name).get_shape() for name in list(kept.keys())]
+        return sum(math.prod(shape) for shape in shapes)
 
     def save_features(self, features: Mapping[str, Features]) -> None:
         """Remember which content key each utterance has in which store."""

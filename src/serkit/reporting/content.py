@@ -42,6 +42,7 @@ def content(source: Source) -> dict[str, Any]:
         "counts": data_tables.counts(source),
         "published": data_tables.published(source),
         "changes": data_tables.changes(source),
+        "networks": data_tables.networks(source),
         "features": data_tables.features(source),
         "settings": data_tables.settings(source),
     }

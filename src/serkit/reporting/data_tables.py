@@ -240,6 +240,22 @@ def _not_read(source: Source) -> list[str]:
     return lines
 
 
+def networks(source: Source) -> Table | None:
+    """What each system's networks are, and how large."""
+    found = {name: d for name, d in source.part("design").items() if finite(d.get("weights")) is not None}
+    if not found:
+        return None
+    names = ("System", "Network", "Features", "Weights")
+    columns = tuple(Column(n, numeric=n == "Weights", code=n in ("Network", "Features")) for n in names)
+    rows = []
+    for name, design in found.items():
+        read = " + ".join(map(str, design.get("features") or []))
+        cells = (Cell(name), Cell(str(design.get("model"))), Cell(read), Cell(whole(design["weights"])))
+        rows.append(Row(cells))
+    note = "Weights: numbers that one network keeps, means and deviations of its features included."
+    return Table("networks", "Networks", columns, tuple(rows), (note,))
+
+
 def features(source: Source) -> Table | None:
     """Features with their sources, licences and substitutions."""
     found = source.provenance.get("features") or {}

@@ -1,0 +1,39 @@
+"""Tables of a report: what stands in a cell."""
+
+from __future__ import annotations
+
+from serkit.reporting.data_tables import networks
+from serkit.reporting.reading import Source
+from serkit.reporting.tables import short_features
+
+from .example import report
+
+
+def test_a_system_says_how_many_weights_a_network_of_it_has() -> None:
+    found = networks(Source(report()))
+    assert found is not None
+    assert [[cell.text for cell in row.cells] for row in found.rows] == [
+        ["voice_text", "cross_attention", "voice[pool=4] + hashed_text/32", "12\u202f345"]
+    ]
+    old = report()
+    for design in old["design"].values():
+        design.pop("weights", None)
+    assert networks(Source(old)) is None
+
+
+def test_features_are_shortened_to_what_tells_them_apart() -> None:
+    tree = report()
+    voice = "voice[pool=4,trim=true]"
+    tree["design"]["voice_text"]["features"] = [voice, "silero[pool=5,pooling=mean+std,trim=true]", "hashed_text/32"]
+    tree["design"]["voice_neutral"]["features"] = [voice, "silero[pool=2,trim=true]", "silero"]
+    assert set(short_features(Source(tree)).values()) == {
+        "voice", "silero[pool=5,pooling=mean+std,trim=true]", "hashed_text/32", "silero[pool=2,trim=true]", "silero",
+    }  # fmt: skip
+    tree["design"]["voice_neutral"]["features"].pop()
+    short = short_features(Source(tree))
+    assert short[voice] == "voice"
+    assert short["silero[pool=2,trim=true]"] == "silero[pool=2]"
+    assert short["silero[pool=5,pooling=mean+std,trim=true]"] == "silero[pool=5,pooling=mean+std]"
+    cut = ["silero[trim={'margin_s': 0.1, 'threshold_db': -30}]", "silero[trim={'margin_s': 0.1, 'threshold_db': -40}]"]
+    tree["design"] = {"one": {"features": cut}}
+    assert short_features(Source(tree)) == dict(zip(cut, cut, strict=True)), "an option that is a mapping stays whole"
