@@ -1,0 +1,93 @@
+"""What the graphs of several encoders need: frames, spectra, ranges and order statistics.
+
+Tensors are of one clip, without a batch axis: samples are (samples,), frames (time, dim). Functions take and return
+names of tensors, as :class:`serkit.serving.graphs.Graph` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from serkit import dsp
+from serkit.serving.graphs import Graph
+
+
+def size(graph: Graph, x: str, axis: int = 0) -> str:
+    """() int64: the size of an axis."""
+    return graph.time(x, axis)
+
+
+def number(graph: Graph, value: int) -> str:
+    """() int64 constant."""
+    return graph.constant(value, np.int64)
+
+
+def count_up(graph: Graph, n: str, start: int = 0) -> str:
+    """(n,) int64: ``start``, ``start + 1`` …; n is () int64."""
+    counted = graph("Range", number(graph, 0), n, number(graph, 1))
+    return graph.add(counted, number(graph, start)) if start else counted
+
+
+def sliced(graph: Graph, x: str, start: str | int, end: str | int, axis: int = 0, step: int = 1) -> str:
+    """``x[start:end:step]`` along an axis; bounds are numbers, or names of () int64."""
+    bounds = [
+        graph.constant([b], np.int64) if isinstance(b, int) else graph("Reshape", b, graph.constant([1], np.int64))
+        for b in (start, end)
+    ]
+    return graph("Slice", x, *bounds, graph.constant([axis], np.int64), graph.constant([step], np.int64))
+
+
+def framed(graph: Graph, samples: str, window: int, hop: int) -> str:
+    """As :func:`serkit.dsp.framed`: (samples,) at least ``window`` long to (frames, window)."""
+    n = graph.add(
+        graph("Div", graph("Sub", size(graph, samples), number(graph, window)), number(graph, hop)), number(graph, 1)
+    )
+    starts = graph.unsqueeze(graph.times(count_up(graph, n), number(graph, hop)), 1)
+    return graph("Gather", samples, graph.add(starts, graph.constant(np.arange(window), np.int64)), axis=0)
+
+
+def waves(graph: Graph, rows: int, n_fft: int, n_bins: int, part: str, dtype: Any = np.float32) -> str:
+    """(rows, n_bins): ``cos`` or ``sin`` of 2 π row bin / n_fft, made as the graph is loaded: the file stays small."""
+    at = graph.constant(np.arange(rows)[:, None], np.int64)
+    turns = graph("Mod", graph.times(at, graph.constant(np.arange(n_bins), np.int64)), number(graph, n_fft))
+    table = graph.constant(getattr(np, part)(2 * np.pi * np.arange(n_fft) / n_fft), dtype)
+    return graph("Gather", table, turns, axis=0)
+
+
+def power_spectrum(graph: Graph, frames: str, window: int, n_fft: int, n_bins: int | None = None) -> str:
+    """As :func:`serkit.dsp.power_spectrum`: (frames, window) windowed to (frames, n_bins), the first of its bins."""
+    n_bins = n_fft // 2 + 1 if n_bins is None else n_bins
+    square: list[str] = []
+    for part in ("cos", "sin"):
+        wave = graph("MatMul", frames, waves(graph, window, n_fft, n_bins, part))
+        square.append(graph.times(wave, wave))
+    return graph.add(*square)
+
+
+def hann(graph: Graph, length: int) -> str:
+    """(length,) periodic Hann window."""
+    return graph.constant(dsp.hann(length))
+
+
+def decibel(graph: Graph, x: str, floor: float) -> str:
+    """``10 log10(max(x, floor))``."""
+    return graph.times(graph("Log", graph("Max", x, graph.constant(floor))), graph.constant(10 / np.log(10)))
+
+
+def mean(graph: Graph, x: str, axis: int, keep: bool = False) -> str:
+    """Over an axis."""
+    return graph("ReduceMean", x, axes=[axis], keepdims=int(keep))
+
+
+def highest(graph: Graph, x: str, axis: int, keep: bool = False) -> str:
+    """Maximum over an axis."""
+    return graph("ReduceMax", x, axes=[axis], keepdims=int(keep))
+
+
+def at_least(graph: Graph, samples: str, length: int) -> str:
+    """As :func:`serkit.dsp.at_least`: zeros after a clip that is shorter than ``length``."""
+    missing = graph("Max", graph("Sub", number(graph, length), size(graph, samples)), number(graph, 0))
+    pads = graph("Concat", graph.constant([0], np.int64), graph.unsqueeze(missing, 0), axis=0)
+    return graph("Pad", samples, pads)
