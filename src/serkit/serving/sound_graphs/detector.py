@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from serkit.encoders import _silero
-from serkit.encoders.silero import PEAK, SPEECH_FROM, WIDTH, Silero
+from serkit.encoders.silero import PEAK, SPEECH_FROM, Silero
 from serkit.serving.graphs import Graph
-from serkit.serving.sound_graphs.signals import framed, highest, mean, number, size
+from serkit.serving.sound_graphs.signals import framed, highest, mean, number
 
 _LEAST_FRAMES = 3
 Heard = list[tuple[str, str]]  # (time, 320) states and (time,) probabilities of speech, by network
@@ -35,7 +35,7 @@ def states(graph: Graph, found: Heard) -> str:
 
 
 def statistics(graph: Graph, found: Heard) -> str:
-    """(1, 640 · networks): mean and deviation of each network's frames of speech; ``silero/functionals`` and its kin."""
+    """(1, 640 · networks): mean and deviation of each network's frames of speech, as ``silero/functionals``."""
     parts = []
     for frames, speech in found:
         spoken = graph("Greater", speech, graph.constant(SPEECH_FROM))
