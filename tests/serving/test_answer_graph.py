@@ -45,12 +45,15 @@ def expected(stack: Ensemble, calibration: Calibration, given: dict[str, np.ndar
 
 def found(stack: Ensemble, calibration: Calibration, given: dict[str, np.ndarray]) -> np.ndarray:
     def add(graph: Graph, *names: str) -> list[str]:
-        rows = [
-            [graph("Gather", name, graph.constant(k, np.int64), axis=0) for k in range(len(FOLDS))] for name in names
-        ]
+        rows = [apart(graph, name, len(FOLDS)) for name in names]
         return [answer_graph.probabilities(graph, dict(zip(given, rows, strict=True)), stack, calibration)]
 
     return run(add, **given)[0]
+
+
+def apart(graph: Graph, name: str, n: int) -> list[str]:
+    """The rows of a tensor."""
+    return [graph("Gather", name, graph.constant(k, np.int64), axis=0) for k in range(n)]
 
 
 def unfitted(stack: Ensemble) -> Ensemble:
@@ -107,7 +110,7 @@ def test_attributes_are_means_over_the_systems_that_learned_them() -> None:
     given = {"a": [[1.0, nan, nan], [3.0, nan, nan]], "b": [[4.0, 5.0, nan], [4.0, 7.0, nan]]}
 
     def add(graph: Graph, *names: str) -> list[str]:
-        rows = [[graph("Gather", name, graph.constant(k, np.int64), axis=0) for k in range(2)] for name in names]
+        rows = [apart(graph, name, 2) for name in names]
         return [answer_graph.attributes(graph, dict(zip("ab", rows, strict=True)))]
 
     assert run(add, **given)[0] == pytest.approx([3.0, 6.0, nan], nan_ok=True)

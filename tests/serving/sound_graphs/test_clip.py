@@ -41,7 +41,7 @@ def test_an_offset_goes_where_it_is_large(offset: float) -> None:
     ],
     ids=["ends", "speech", "silence", "short silence", "one sample", "two blocks", "three blocks", "click", "uneven"],
 )
-@pytest.mark.parametrize("threshold_db, margin_s", [(-40.0, 0.1), (-25.0, 0.0)])
+@pytest.mark.parametrize(("threshold_db", "margin_s"), [(-40.0, 0.1), (-25.0, 0.0)])
 def test_silence_at_the_ends_goes(sound: np.ndarray, threshold_db: float, margin_s: float) -> None:
     def build(graph: Graph, x: str) -> list[str]:
         return [trimmed(graph, x, threshold_db=threshold_db, margin_s=margin_s)]
