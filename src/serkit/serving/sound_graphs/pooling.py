@@ -12,8 +12,8 @@ def pooled(graph: Graph, frames: str, pool: int, spread: bool) -> str:
     """As :func:`serkit.encoding.pool_frames`; with ``spread``, as descriptor encoders pool by ``mean+std``.
 
     The mean in numpy is a float32 sum, and the spread is what its square leaves of the mean square: where a descriptor
-    does not move, that is the rounding of the sum. So this adds in numpy's order; only a smaller last group of 10
-    frames and more may be added in another one.
+    does not move, that is the rounding of the sum. So this adds in numpy's order; only with groups of
+    more than 8 may the last one, where it is smaller, be added in another order.
 
     Args:
         frames: (time, dim) float32, at least one frame.
