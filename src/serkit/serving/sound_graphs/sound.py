@@ -17,10 +17,8 @@ from serkit.encoders.waveform import Waveform
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.serving.graphs import Graph
-from serkit.serving.sound_graphs import clip, detector
-from serkit.serving.sound_graphs.cepstra import mfcc
+from serkit.serving.sound_graphs import bands, clip, detector
 from serkit.serving.sound_graphs.functionals import functionals
-from serkit.serving.sound_graphs.logmel import logmel
 from serkit.serving.sound_graphs.periods import perturbation
 from serkit.serving.sound_graphs.pitch import track
 from serkit.serving.sound_graphs.pooling import pooled
@@ -92,10 +90,15 @@ class Sound:
         return self._bands(samples, encoder.n_bands)
 
     def _bands(self, samples: str, n_bands: int) -> str:
-        return str(self._once((samples, "logmel", n_bands), lambda: logmel(self._graph, samples, n_bands)))
+        frames, power = self._spectra(samples)
+        return str(self._once((samples, "logmel", n_bands), lambda: bands.logmel(self._graph, frames, power, n_bands)))
 
     def _mfcc(self, samples: str, encoder: Mfcc) -> str:
-        return mfcc(self._graph, samples, encoder)
+        return bands.mfcc(self._graph, self._spectra(samples)[1], encoder)
+
+    def _spectra(self, samples: str) -> tuple[str, str]:
+        found: tuple[str, str] = self._once((samples, "spectra"), lambda: bands.spectra(self._graph, samples))
+        return found
 
     def _voice(self, samples: str, encoder: Voice) -> str:
         key = (samples, "voice", encoder.deltas, encoder.unvoiced)
