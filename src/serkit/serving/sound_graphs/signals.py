@@ -86,6 +86,19 @@ def highest(graph: Graph, x: str, axis: int, keep: bool = False) -> str:
     return graph("ReduceMax", x, axes=[axis], keepdims=int(keep))
 
 
+def vertex(graph: Graph, left: str, middle: str, right: str, least_bend: float) -> tuple[str, str]:
+    """Where the parabola through neighbours of a peak has its top: samples from the middle, at most 0.5, and height.
+
+    Args:
+        least_bend: what the second difference is below zero at least.
+    """
+    slope = graph("Sub", left, right)
+    bend = graph("Sub", graph.add(left, right), graph.times(middle, graph.constant(2.0)))
+    shift = graph("Div", graph.times(slope, graph.constant(0.5)), graph("Min", bend, graph.constant(-least_bend)))
+    shift = graph("Clip", shift, graph.constant(-0.5), graph.constant(0.5))
+    return shift, graph("Sub", middle, graph.times(graph.times(slope, shift), graph.constant(0.25)))
+
+
 def at_least(graph: Graph, samples: str, length: int) -> str:
     """As :func:`serkit.dsp.at_least`: zeros after a clip that is shorter than ``length``."""
     missing = graph("Max", graph("Sub", number(graph, length), size(graph, samples)), number(graph, 0))
