@@ -59,8 +59,10 @@ def _candidates(graph: Graph, correlation: str) -> tuple[str, str]:
     k = graph.constant([_pitch.N_CANDIDATES], np.int64)
     rank, best = graph.many("TopK", ranked, k, n_outputs=2, axis=1)
     left, middle, right = (graph("GatherElements", x, best, axis=1) for x in (before, body, after))
-    shift, height = signals.vertex(graph, left, middle, right, 1e-9)
+    shift = signals.vertex(graph, left, middle, right, 1e-9)
     lag = graph.add(graph.cast(graph.add(best, signals.number(graph, low)), np.float32), shift)
+    slope = graph.times(graph("Sub", left, right), graph.constant(0.25))
+    height = graph("Sub", middle, graph.times(slope, shift))
     height = graph("Where", graph("Greater", rank, none), height, graph.constant(0.0))
     return lag, graph("Clip", height, graph.constant(0.0), graph.constant(1.0))
 

@@ -86,17 +86,27 @@ def highest(graph: Graph, x: str, axis: int, keep: bool = False) -> str:
     return graph("ReduceMax", x, axes=[axis], keepdims=int(keep))
 
 
-def vertex(graph: Graph, left: str, middle: str, right: str, least_bend: float) -> tuple[str, str]:
-    """Where the parabola through neighbours of a peak has its top: samples from the middle, at most 0.5, and height.
+def vertex(graph: Graph, left: str, middle: str, right: str, least_bend: float) -> str:
+    """Where the parabola through a peak and its neighbours is highest: samples from the middle, at most 0.5.
 
     Args:
-        least_bend: what the second difference is below zero at least.
+        least_bend: the second difference is taken to be at least this far below zero.
     """
-    slope = graph("Sub", left, right)
-    bend = graph("Sub", graph.add(left, right), graph.times(middle, graph.constant(2.0)))
-    shift = graph("Div", graph.times(slope, graph.constant(0.5)), graph("Min", bend, graph.constant(-least_bend)))
-    shift = graph("Clip", shift, graph.constant(-0.5), graph.constant(0.5))
-    return shift, graph("Sub", middle, graph.times(graph.times(slope, shift), graph.constant(0.25)))
+    bend = graph.add(graph("Sub", left, graph.times(middle, graph.constant(2.0))), right)
+    half = graph.times(graph("Sub", left, right), graph.constant(0.5))
+    shift = graph("Div", half, graph("Min", bend, graph.constant(-least_bend)))
+    return graph("Clip", shift, graph.constant(-0.5), graph.constant(0.5))
+
+
+def neighbours(graph: Graph, x: str, axis: int = 0) -> tuple[str, str]:
+    """All but the last and all but the first: ``x[:-1]`` and ``x[1:]`` along an axis."""
+    return sliced(graph, x, 0, -1, axis), sliced(graph, x, 1, size(graph, x, axis), axis)
+
+
+def changes(graph: Graph, x: str, axis: int = 0) -> str:
+    """``np.diff`` along an axis."""
+    before, after = neighbours(graph, x, axis)
+    return graph("Sub", after, before)
 
 
 def at_least(graph: Graph, samples: str, length: int) -> str:
