@@ -91,6 +91,29 @@ def highest(graph: Graph, x: str, axis: int, keep: bool = False) -> str:
     return graph("ReduceMax", x, axes=[axis], keepdims=int(keep))
 
 
+def vertex(graph: Graph, left: str, middle: str, right: str, least_bend: float) -> str:
+    """Where the parabola through a peak and its neighbours is highest: samples from the middle, at most 0.5.
+
+    Args:
+        least_bend: the second difference is taken to be at least this far below zero.
+    """
+    bend = graph.add(graph("Sub", left, graph.times(middle, graph.constant(2.0))), right)
+    half = graph.times(graph("Sub", left, right), graph.constant(0.5))
+    shift = graph("Div", half, graph("Min", bend, graph.constant(-least_bend)))
+    return graph("Clip", shift, graph.constant(-0.5), graph.constant(0.5))
+
+
+def neighbours(graph: Graph, x: str, axis: int = 0) -> tuple[str, str]:
+    """All but the last and all but the first: ``x[:-1]`` and ``x[1:]`` along an axis."""
+    return sliced(graph, x, 0, -1, axis), sliced(graph, x, 1, size(graph, x, axis), axis)
+
+
+def changes(graph: Graph, x: str, axis: int = 0) -> str:
+    """``np.diff`` along an axis."""
+    before, after = neighbours(graph, x, axis)
+    return graph("Sub", after, before)
+
+
 def at_least(graph: Graph, samples: str, length: int) -> str:
     """As :func:`serkit.dsp.at_least`: zeros after a clip that is shorter than ``length``."""
     missing = graph("Max", graph("Sub", number(graph, length), size(graph, samples)), number(graph, 0))
