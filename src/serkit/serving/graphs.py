@@ -156,6 +156,35 @@ class Graph:
         self._constants[name] = self._onnx.numpy_helper.from_array(np.round(array / scale).astype(np.int8), name)
         return self("Mul", self("Cast", name, to=self._onnx.TensorProto.FLOAT), self.constant(scale))
 
+    def inline(self, content: bytes, feeds: Mapping[str, str]) -> dict[str, str]:
+        """Add all of another graph.
+
+        Args:
+            content: an ONNX model of the same opset. feeds: tensors of this graph by the name of its input.
+
+        Returns:
+            Names of tensors by the name of its output.
+
+        Raises:
+            SerkitError: a model of another opset, or with functions of its own.
+        """
+        onnx = self._onnx
+        self._n += 1
+        prefix = f"graph_{self._n}_"
+        model = onnx.compose.add_prefix(onnx.load_model_from_string(content), prefix)
+        found = {entry.domain: entry.version for entry in model.opset_import}
+        if found.pop("", None) != OPSET or found or len(model.functions):
+            raise SerkitError(
+                f"a network in ONNX that is not of opset {OPSET} alone cannot become part of another graph"
+            )
+        helper, graph = onnx.helper, model.graph
+        self._nodes += [
+            helper.make_node("Identity", [feeds[x.name.removeprefix(prefix)]], [x.name]) for x in graph.input
+        ]
+        self._nodes += graph.node
+        self._constants |= {tensor.name: tensor for tensor in graph.initializer}
+        return {x.name.removeprefix(prefix): x.name for x in graph.output}
+
     def to_bytes(
         self, outputs: Mapping[str, tuple[str, int | Sequence[int | str] | None]], metadata: dict[str, str]
     ) -> bytes:

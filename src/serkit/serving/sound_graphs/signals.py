@@ -56,12 +56,17 @@ def waves(graph: Graph, rows: int, n_fft: int, n_bins: int, part: str, dtype: An
     return graph("Gather", table, turns, axis=0)
 
 
-def power_spectrum(graph: Graph, frames: str, window: int, n_fft: int, n_bins: int | None = None) -> str:
-    """As :func:`serkit.dsp.power_spectrum`: (frames, window) windowed to (frames, n_bins), the first of its bins."""
+def power_spectrum(
+    graph: Graph, frames: str, window: int, n_fft: int, n_bins: int | None = None, dtype: Any = np.float32
+) -> str:
+    """As :func:`serkit.dsp.power_spectrum`: (frames, window) windowed to (frames, n_bins), the first of its bins.
+
+    Frames and bins are of ``dtype``: float32 blurs bins 60 dB and more below the loudest one of a frame.
+    """
     n_bins = n_fft // 2 + 1 if n_bins is None else n_bins
     square: list[str] = []
     for part in ("cos", "sin"):
-        wave = graph("MatMul", frames, waves(graph, window, n_fft, n_bins, part))
+        wave = graph("MatMul", frames, waves(graph, window, n_fft, n_bins, part, dtype))
         square.append(graph.times(wave, wave))
     return graph.add(*square)
 

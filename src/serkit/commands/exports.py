@@ -1,0 +1,40 @@
+"""The command ``export``: a whole model becomes one ONNX file. Imports lazily, like the whole command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command("export")(export)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Name or path of a bundle, such as default.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, ending in .onnx.")],
+    check: Annotated[
+        list[Path] | None,
+        typer.Option(help="A recording, or a folder of them, to compare answers on; repeat.", exists=True),
+    ] = None,
+) -> None:
+    """Write a whole model as one ONNX file: samples in, probabilities out, for any program with onnxruntime."""
+    from serkit.serving.exporting import export as write
+    from serkit.serving.predicting import gather
+    from serkit.serving.predictor import load
+    from serkit.serving.ticker import Ticker
+
+    with Ticker() as ticker:
+        given = gather([str(path) for path in check or ()], ticker.complain)
+        made = write(load(model, calls="none"), out, check=given, progress=ticker)
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    middle, most = sorted(made.differences)[len(made.differences) // 2], max(made.differences)
+    typer.echo(f"{made.path}: {made.n_bytes / 1e6:.2f} MB; samples in, probabilities of {', '.join(made.labels)} out")
+    typer.echo(
+        f"compared with {model} on {len(made.differences)} clips: probabilities differ by at most {most:.1e} (half of "
+        f"the clips: {middle:.1e}), {made.changed} other answers, {made.ratio:.2f} of the time (one thread each)"
+    )
