@@ -20,10 +20,11 @@ _Complex = tuple[str, str]
 
 
 def formants(graph: Graph, power: str) -> tuple[str, str]:
-    """As :func:`serkit.encoders._formants.formants`, of at least one frame.
+    """As :func:`serkit.encoders._formants.formants`.
 
-    That one multiplies the power and takes eigenvalues in float32. Here both are float64: what the two differ by is
-    the rounding there, a few Hz at most where two resonances lie close together.
+    Its eigenvalues are those of a float32 matrix, the roots here are exact: the difference is below 0.01 Hz. What the
+    rounding of the product with the power makes of them is far more, some Hz where two resonances lie together; it is
+    in float32 as there, and adds up the same bits where the machine's products go through the bins in turn.
 
     Args:
         power: (frames, N_FFT // 2 + 1) float32 power spectrum.
@@ -32,12 +33,15 @@ def formants(graph: Graph, power: str) -> tuple[str, str]:
         frequency and bandwidth in Hz, each (frames, 3) float32, NaN where there are fewer roots.
     """
     basis = _formants._to_correlation(N_FFT)
-    below = graph.cast(signals.sliced(graph, power, 0, len(basis), axis=1), np.float64)
-    product = graph("MatMul", below, graph.constant(basis, np.float64))
+    below = signals.sliced(graph, power, 0, len(basis), axis=1)
+    product = graph.cast(graph("MatMul", below, graph.constant(basis)), np.float64)
     loudness = signals.sliced(graph, product, 0, 1, axis=1)
-    correlation = graph("Div", product, graph("Max", loudness, _double(graph, 1e-20)))
-    real, imaginary = _roots(graph, _predictor(graph, correlation))
-    return _lowest(graph, real, imaginary)
+    return _resonances(graph, graph("Div", product, graph("Max", loudness, _double(graph, 1e-20))))
+
+
+def _resonances(graph: Graph, correlation: str) -> tuple[str, str]:
+    """Frequency and bandwidth, of a normalised autocorrelation (frames, ORDER + 1) float64."""
+    return _lowest(graph, *_roots(graph, _predictor(graph, correlation)))
 
 
 def _predictor(graph: Graph, correlation: str) -> str:
