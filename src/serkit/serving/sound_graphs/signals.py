@@ -61,12 +61,14 @@ def power_spectrum(
 ) -> str:
     """As :func:`serkit.dsp.power_spectrum`: (frames, window) windowed to (frames, n_bins), the first of its bins.
 
-    Frames and bins are of ``dtype``: float32 blurs bins 60 dB and more below the loudest one of a frame.
+    Bins are float32. The transform is of ``dtype``: in float32 it blurs bins 60 dB and more below the loudest one of
+    a frame; from float64 it is rounded before it is squared, and so gives the very bits of numpy's nearly everywhere.
     """
     n_bins = n_fft // 2 + 1 if n_bins is None else n_bins
+    frames = graph.cast(frames, dtype)
     square: list[str] = []
     for part in ("cos", "sin"):
-        wave = graph("MatMul", frames, waves(graph, window, n_fft, n_bins, part, dtype))
+        wave = graph.cast(graph("MatMul", frames, waves(graph, window, n_fft, n_bins, part, dtype)), np.float32)
         square.append(graph.times(wave, wave))
     return graph.add(*square)
 
