@@ -28,7 +28,7 @@ def export(
     from serkit.serving.ticker import Ticker
 
     with Ticker() as ticker:
-        given = gather([str(path) for path in check or ()], ticker.complain)
+        given = gather([str(path) for path in check], ticker.complain) if check else []
         made = write(load(model, calls="none"), out, check=given, progress=ticker)
     for note in made.notes:
         typer.echo(f"note: {note}")

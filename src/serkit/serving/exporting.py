@@ -239,8 +239,8 @@ class _Comparison:
 
 
 def _notes(model: Model) -> tuple[str, ...]:
-    longest = f"{model.max_clip_s:g} s"
-    found = (f"it answers one clip of at most {longest}; of a longer recording give it the stretches of speech",)
+    longest = f"it answers one clip of at most {model.max_clip_s:g} s"
+    found: tuple[str, ...] = (f"{longest}; of a longer recording give it the stretches of speech",)
     if "imported" in model.bundle.head and model.bundle.correction is None:
         found += ("its probabilities are not calibrated: it was imported",)
     return found

@@ -13,13 +13,10 @@ from serkit.serving.sound_graphs.signals import framed, hann, number, power_spec
 
 
 def spectra(graph: Graph, samples: str) -> tuple[str, str]:
-    """(samples,), at least one window of 25 ms, to (time, 400) frames and their (time, 257) power, both float32.
-
-    The transform is in float64: as a product of matrices, a float32 one blurs bins that are faint beside others.
-    """
+    """(samples,), at least one window of 25 ms, to (time, 400) frames and their (time, 257) power, both float32."""
     frames = framed(graph, samples, Logmel.WINDOW, Logmel.HOP)
-    windowed = graph.cast(graph.times(frames, hann(graph, Logmel.WINDOW)), np.float64)
-    return frames, graph.cast(power_spectrum(graph, windowed, Logmel.WINDOW, N_FFT, dtype=np.float64), np.float32)
+    windowed = graph.times(frames, hann(graph, Logmel.WINDOW))
+    return frames, power_spectrum(graph, windowed, Logmel.WINDOW, N_FFT)
 
 
 def logmel(graph: Graph, frames: str, power: str, n_bands: int) -> str:

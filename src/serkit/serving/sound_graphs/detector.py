@@ -57,8 +57,8 @@ def _states(graph: Graph, spectra: str, network: _silero.Network) -> tuple[str, 
     convolved = []
     for layer in network.layers:
         kernel = layer.weight.reshape(3, -1, layer.weight.shape[1]).transpose(2, 1, 0)
-        weight, bias = graph.constant(kernel), graph.constant(layer.bias)
-        x = graph("Relu", graph("Conv", x, weight, bias, strides=[layer.stride], pads=[1, 1]))
+        weights = graph.constant(kernel), graph.constant(layer.bias)
+        x = graph("Relu", graph("Conv", x, *weights, strides=[layer.stride], pads=[1, 1]))
         convolved.append(x)
     third, fourth = (graph("Gather", x, number(graph, 0), axis=2) for x in convolved[2:])
     width = _silero.WIDTHS[2]

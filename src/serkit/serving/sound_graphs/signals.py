@@ -56,19 +56,17 @@ def waves(graph: Graph, rows: int, n_fft: int, n_bins: int, part: str, dtype: An
     return graph("Gather", table, turns, axis=0)
 
 
-def power_spectrum(
-    graph: Graph, frames: str, window: int, n_fft: int, n_bins: int | None = None, dtype: Any = np.float32
-) -> str:
-    """As :func:`serkit.dsp.power_spectrum`: (frames, window) windowed to (frames, n_bins), the first of its bins.
+def power_spectrum(graph: Graph, frames: str, window: int, n_fft: int) -> str:
+    """As :func:`serkit.dsp.power_spectrum`: (frames, window) windowed to (frames, n_fft // 2 + 1), both float32.
 
-    Bins are float32. The transform is of ``dtype``: in float32 it blurs bins 60 dB and more below the loudest one of
-    a frame; from float64 it is rounded before it is squared, and so gives the very bits of numpy's nearly everywhere.
+    The transform is in float64: as a product of matrices, a float32 one blurs bins 60 dB below the loudest one. Rounded
+    before it is squared, it has the very bits of numpy's nearly everywhere.
     """
-    n_bins = n_fft // 2 + 1 if n_bins is None else n_bins
-    frames = graph.cast(frames, dtype)
+    frames = graph.cast(frames, np.float64)
     square: list[str] = []
     for part in ("cos", "sin"):
-        wave = graph.cast(graph("MatMul", frames, waves(graph, window, n_fft, n_bins, part, dtype)), np.float32)
+        table = waves(graph, window, n_fft, n_fft // 2 + 1, part, np.float64)
+        wave = graph.cast(graph("MatMul", frames, table), np.float32)
         square.append(graph.times(wave, wave))
     return graph.add(*square)
 

@@ -52,7 +52,7 @@ class Sound:
         graph, own = self._graph, getattr(encoder, "write_onnx", None)
         if callable(own):
             found = str(own(graph, self._samples))
-        elif type(encoder) in _FORMS:
+        elif isinstance(encoder, OfflineEncoder) and type(encoder) in _FORMS:
             found = self._described(encoder)
         else:
             known = ", ".join(sorted(form.__name__.lower() for form in _FORMS))

@@ -12,7 +12,7 @@ from serkit.encoders import voice as encoders
 from serkit.encoders.voice import BIN_HZ, N_BANDS, N_FFT, SHORT, VOICED, Voice
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs import signals
-from serkit.serving.sound_graphs.cepstra import deltas
+from serkit.serving.sound_graphs.bands import deltas
 from serkit.serving.sound_graphs.formants import formants
 
 Pitch = Callable[[Graph, str], tuple[str, str, str]]
@@ -70,7 +70,7 @@ def _spectral(graph: Graph, samples: str) -> tuple[str, str]:
     offset = (_pitch.WINDOW - SHORT) // 2
     frames = signals.framed(graph, signals.sliced(graph, samples, offset, -offset), SHORT, _pitch.HOP)
     windowed = graph.times(frames, signals.hann(graph, SHORT))
-    power = signals.power_spectrum(graph, windowed, SHORT, N_FFT, dtype=np.float64)
+    power = signals.power_spectrum(graph, windowed, SHORT, N_FFT)
     power = graph("Div", power, graph.constant(dsp.hann(SHORT).sum() ** 2))
     bands = graph("MatMul", power, graph.constant(dsp.mel_weights(N_BANDS, N_FFT)))
     top, one, two, low = (round(hz / BIN_HZ) + more for hz, more in ((5000, 1), (1000, 1), (2000, 1), (50, 0)))
