@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
-
 from serkit.calibration import Calibration
 from serkit.combining import Ensemble, MajorityVote, MeanLogit
 from serkit.pipeline import Run

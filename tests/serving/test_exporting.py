@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-
-pytest.importorskip("onnx")
 
 import serkit
 from command_line import ask
@@ -23,9 +22,11 @@ from serkit.serving.building import build
 from serkit.serving.bundle import open_bundle
 from serkit.serving.correction import Correction
 from serkit.serving.exporting import export, to_onnx
+from serkit.serving.graphs import Graph
 from serkit.serving.predictor import Model
 
 from .signals import GOLDEN, quiet, talk, voice, wav, wide
+from .sound_graphs.running import run
 
 CLIPS = {
     "speech": wide(1.7, 3),
@@ -73,12 +74,67 @@ def test_so_does_one_whose_features_are_adapted_and_whose_answers_are_corrected(
 
 
 def test_a_system_of_a_run_and_what_reads_text(finished: Path, tmp_path: Path) -> None:
-    run = Run(finished)
-    alone = serkit.load(build(run, tmp_path / "alone", system="sound").path)
+    done = Run(finished)
+    alone = serkit.load(build(done, tmp_path / "alone", system="sound").path)
     assert max(differences(alone, to_onnx(alone.bundle)).values()) < 1e-4
-    both = open_bundle(build(run, tmp_path / "both").path)
+    both = open_bundle(build(done, tmp_path / "both").path)
     with pytest.raises(SerkitError, match=r"reads text \(hashed_text/32\).*--system NAME"):
         to_onnx(both)
+
+
+def test_the_default_model(tmp_path: Path) -> None:
+    default = serkit.load("default")
+    made = export(default, tmp_path / "default.onnx")
+    assert made.differences.max() < 1e-3
+    assert made.changed == 0
+    assert made.n_bytes < 9e6
+    assert max(differences(default, (tmp_path / "default.onnx").read_bytes()).values()) < 1e-3
+
+
+def test_an_imported_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from serkit.serving.importing import import_checkpoint
+    from tiny_checkpoints import classifier, without_hub
+
+    without_hub(tmp_path, monkeypatch)
+    classifier(tmp_path / "published", "Wav2Vec2")
+    made = import_checkpoint(f"path:{tmp_path / 'published'}", tmp_path / "b.zip")
+    imported = serkit.load(made.path)
+    found = export(imported, tmp_path / "m.onnx")
+    assert found.differences.max() < 1e-4
+    assert any("not calibrated" in note for note in found.notes)
+
+
+def test_a_network_that_torch_wrote_becomes_part_of_a_graph() -> None:
+    torch = pytest.importorskip("torch")
+    from serkit.serving.traced import traced
+    from serkit.tensors import Batch, Outputs
+
+    class Mean(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = torch.nn.Linear(5, 3)
+
+        def forward(self, batch: Batch) -> Outputs:
+            mask = batch.mask("a")[:, :, None]
+            return Outputs(self.out((batch.features["a"] * mask).sum(1) / batch.lengths["a"][:, None]))
+
+    network, frames = Mean().eval(), np.random.default_rng(7).normal(size=(9, 5)).astype(np.float32)
+    content = traced(network, {"a": 5}, {})
+
+    def build_twice(graph: Graph, x: str) -> list[str]:
+        feeds = {"x0": graph.unsqueeze(x, 0), "n0": graph("Shape", x, start=0, end=1)}
+        return [graph.inline(content, feeds)["emotion"] for _ in range(2)]
+
+    expected = network.out(torch.from_numpy(frames.mean(axis=0))).detach().numpy()
+    for found in run(build_twice, x=frames):
+        assert found[0] == pytest.approx(expected, abs=1e-5)
+    graph = Graph()
+    other = onnx.load_from_string(content)
+    other.opset_import[0].version += 1
+    with pytest.raises(SerkitError, match="opset"):
+        graph.inline(other.SerializeToString(), {})
 
 
 def test_the_file_says_what_it_is_and_gives_embeddings(model: Model, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
-
 from serkit.encoders.silero import Silero
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs import detector

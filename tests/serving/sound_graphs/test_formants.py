@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
-
 from serkit import dsp
 from serkit.encoders import _formants
 from serkit.encoders.voice import N_FFT

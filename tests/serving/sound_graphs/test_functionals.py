@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
-
 from serkit.encoders.functionals import Functionals
 from serkit.encoders.logmel import Logmel
 from serkit.encoders.voice import FEATURES, Voice

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
-
 from serkit.encoders.mfcc import Mfcc
 from serkit.encoding import pool_frames
 from serkit.serving.sound_graphs.pooling import pooled

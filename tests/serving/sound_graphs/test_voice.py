@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
-
 from serkit.encoders import _pitch
 from serkit.encoders import voice as encoders
 from serkit.encoders.voice import FEATURES, SPECTRAL, VOICED, Voice
