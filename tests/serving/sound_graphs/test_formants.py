@@ -32,7 +32,7 @@ def resonant(n: int, seed: int) -> np.ndarray:
 
 def correlated(power: np.ndarray) -> np.ndarray:
     """(frames, ORDER + 1) float32, of 1 at lag 0."""
-    basis = _formants._to_correlation(N_FFT)
+    basis = _formants.to_correlation(N_FFT)
     correlation = power[:, : len(basis)] @ basis
     return np.asarray(correlation / np.maximum(correlation[:, :1], 1e-20))
 

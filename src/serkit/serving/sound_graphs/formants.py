@@ -32,7 +32,7 @@ def formants(graph: Graph, power: str) -> tuple[str, str]:
     Returns:
         frequency and bandwidth in Hz, each (frames, 3) float32, NaN where there are fewer roots.
     """
-    basis = _formants._to_correlation(N_FFT)
+    basis = _formants.to_correlation(N_FFT)
     below = signals.sliced(graph, power, 0, len(basis), axis=1)
     product = graph.cast(graph("MatMul", below, graph.constant(basis)), np.float64)
     loudness = signals.sliced(graph, product, 0, 1, axis=1)

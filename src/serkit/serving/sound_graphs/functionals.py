@@ -13,19 +13,19 @@ import numpy as np
 
 from serkit import dsp
 from serkit.encoders.functionals import (
-    _CONTOUR_COLUMNS,
-    _LAG,
-    _VOICING,
     BANDS,
+    CONTOUR_COLUMNS,
     CONTOUR_POINTS,
     CONTOUR_TERMS,
     FRAME_RATE_HZ,
+    LAG_FRAMES,
     MODULATION_FRAMES,
     MODULATION_HZ,
     N_CEPSTRA,
     N_CORRELATED,
     QUANTILES,
     VOICED_FROM,
+    VOICING_COLUMN,
 )
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs.signals import count_up, mean, number, size, sliced, waves
@@ -47,9 +47,9 @@ def functionals(graph: Graph, logmel: str, voice: str) -> str:
     logmel, voice = graph.cast(logmel, np.float64), graph.cast(voice, np.float64)
     bands = sliced(graph, logmel, 0, BANDS, axis=1)
     cepstra = graph("MatMul", bands, _real(graph, dsp.cosine_basis(BANDS, N_CEPSTRA)))
-    voicing = graph("Gather", voice, number(graph, _VOICING), axis=1)
+    voicing = graph("Gather", voice, number(graph, VOICING_COLUMN), axis=1)
     voiced = graph("Greater", voicing, _real(graph, VOICED_FROM))
-    at = graph("Max", graph.add(count_up(graph, size(graph, logmel)), number(graph, -_LAG)), number(graph, 0))
+    at = graph("Max", graph.add(count_up(graph, size(graph, logmel)), number(graph, -LAG_FRAMES)), number(graph, 0))
     heard = graph("Gather", voiced, graph("Min", at, _last(graph, voice)), axis=0)
     spoken = _some(graph, voice, voiced)
     whole = _statistics(graph, graph("Concat", logmel, cepstra, axis=1))  # both at once: they have the same frames
@@ -188,7 +188,7 @@ def _contours(graph: Graph, voice: str) -> str:
     """(terms, contours) of the cosine transform of four contours, each brought to the same number of points."""
     share = _real(graph, np.arange(CONTOUR_POINTS) / (CONTOUR_POINTS - 1))
     at = graph.times(share, graph.cast(_last(graph, voice), np.float64))
-    contours = graph("Gather", voice, graph.constant(_CONTOUR_COLUMNS, np.int64), axis=1)
+    contours = graph("Gather", voice, graph.constant(CONTOUR_COLUMNS, np.int64), axis=1)
     points = _between(graph, contours, at)
     return graph("MatMul", _real(graph, dsp.cosine_basis(CONTOUR_POINTS, CONTOUR_TERMS).T), points)
 

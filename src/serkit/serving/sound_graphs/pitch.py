@@ -44,7 +44,7 @@ def _correlation(graph: Graph, power: str) -> str:
     inverse = graph.times(wave, graph.constant(share, np.float64))
     correlation = graph.cast(graph("MatMul", graph.cast(power, np.float64), inverse), np.float32)
     first = graph("Max", signals.sliced(graph, correlation, 0, 1, axis=1), graph.constant(1e-12))
-    return graph.times(correlation, graph("Div", graph.constant(_pitch._window_correlation()), first))
+    return graph.times(correlation, graph("Div", graph.constant(_pitch.window_correlation()), first))
 
 
 def _candidates(graph: Graph, correlation: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ def _spectral(graph: Graph, samples: str) -> tuple[str, str]:
     top, one, two, low = (round(hz / BIN_HZ) + more for hz, more in ((5000, 1), (1000, 1), (2000, 1), (50, 0)))
     below = signals.sliced(graph, power, 0, top, axis=1)
     decibel = signals.decibel(graph, below, 1e-12)
-    loud = graph.times(bands, graph.constant(encoders._equal_loudness()))
+    loud = graph.times(bands, graph.constant(encoders.equal_loudness()))
     cepstrum = graph("Log", graph("Max", bands, graph.constant(1e-10)))
     columns = [
         signals.decibel(graph, signals.mean(graph, graph.times(frames, frames), 1), 1e-10),
@@ -88,9 +88,9 @@ def _spectral(graph: Graph, samples: str) -> tuple[str, str]:
     return graph(
         "Concat",
         _columns(graph, *columns),
-        graph("MatMul", decibel, graph.constant(encoders._slope_basis()[:top])),
+        graph("MatMul", decibel, graph.constant(encoders.slope_basis()[:top])),
         _columns(graph, _flux(graph, below)),
-        graph("MatMul", cepstrum, graph.constant(encoders._cepstrum_basis())),
+        graph("MatMul", cepstrum, graph.constant(encoders.cepstrum_basis())),
         axis=1,
     ), power
 
