@@ -15,8 +15,9 @@ import pytest
 import serkit
 from command_line import ask
 from serkit.encoders.mfcc import Mfcc
-from serkit.errors import SerkitError
+from serkit.errors import RunFailed, SerkitError
 from serkit.pipeline import Run
+from serkit.serving import exporting
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.building import build
 from serkit.serving.bundle import open_bundle
@@ -24,6 +25,7 @@ from serkit.serving.correction import Correction
 from serkit.serving.exporting import export, to_onnx
 from serkit.serving.graphs import Graph
 from serkit.serving.predictor import Model
+from serkit.serving.scorer import Scorer
 
 from .signals import GOLDEN, quiet, talk, voice, wav, wide
 from .sound_graphs.running import run
@@ -164,12 +166,58 @@ def test_recordings_of_ones_own_are_compared_too(model: Model, tmp_path: Path) -
     assert both.max() < 1e-4
 
 
-def test_answers_that_differ_are_not_written(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(self: Model, *given: object) -> np.ndarray:
-        return np.full((1, len(self.labels)), 0.5)
+def test_what_cannot_be_read_is_named_and_left_out(model: Model, tmp_path: Path) -> None:
+    text, sound, out, lines = tmp_path / "text.wav", tmp_path / "a.wav", tmp_path / "m.onnx", list[str]()
+    text.write_text("no sound\n")
+    sound.write_bytes(wav(talk(9)))
+    with pytest.raises(SerkitError, match="not audio"):
+        export(model, out, check=[text])
+    with pytest.raises(SerkitError, match="none of the 2 recordings to compare on can be read"):
+        export(model, out, check=[text, text])
+    assert not out.exists()
+    own = export(model, out).differences
+    some = export(model, out, check=[text, sound], complain=lines.append).differences
+    assert len(some) == len(own) + 1
+    assert [str(text) in line for line in lines] == [True]
 
-    monkeypatch.setattr("serkit.serving.scorer.Scorer.one", lambda self, *given: wrong(model))
-    with pytest.raises(SerkitError, match="nothing was written"):
+
+def test_of_a_long_recording_the_first_part_is_compared(model: Model, tmp_path: Path) -> None:
+    n = int(model.max_clip_s * 16_000)
+    long = np.concatenate([wide(model.max_clip_s, 3), wide(12.0, 4)])
+    (tmp_path / "long.wav").write_bytes(wav(long))
+    clip = exporting._clip(model, tmp_path / "long.wav")
+    assert (clip.shape, clip.dtype) == ((n,), np.float32)
+    assert clip == pytest.approx(long[:n], abs=1e-4)
+
+
+def test_ctrl_c_during_the_comparison_leaves_the_old_file(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(talk(9)))
+    (tmp_path / "m.onnx").write_text("old")
+
+    def stopped(*given: object) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "_clip", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export(model, tmp_path / "m.onnx", check=[tmp_path / "a.wav"])
+    assert (tmp_path / "m.onnx").read_text() == "old"
+
+
+@pytest.mark.parametrize("wrong", [0.5, float("nan")])
+def test_answers_that_differ_are_not_written(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    right, asked = Scorer.one, []
+
+    def last_wrong(self: Scorer, samples: np.ndarray, text: str | None) -> np.ndarray:
+        asked.append(samples)  # the last is silence, and before all the others silence makes ready
+        found = right(self, samples, text)
+        return found if samples.any() or len(asked) == 1 else np.full_like(found, wrong)
+
+    monkeypatch.setattr(Scorer, "one", last_wrong)
+    with pytest.raises(RunFailed, match="nothing was written"):
         export(model, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -177,6 +225,9 @@ def test_answers_that_differ_are_not_written(model: Model, tmp_path: Path, monke
 def test_what_has_no_form_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SerkitError, match=r"ends in \.onnx"):
         export(model, tmp_path / "m.zip")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(SerkitError, match="is a folder; name a file in it"):
+        export(model, tmp_path / "folder.onnx")
 
     class Other(Mfcc):
         pass
@@ -197,8 +248,8 @@ def test_the_command(tmp_path: Path) -> None:
     code, said, complained = ask(*words)
     assert code == 0, complained
     assert "note: it answers one clip of at most" in said
-    assert "8 clips: probabilities differ by at most" in said
-    assert "0 other answers" in said
+    assert "8 clips: answers differ by at most" in said
+    assert "on 0 another class is the most probable" in said
 
 
 ALONE = """

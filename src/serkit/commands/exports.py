@@ -15,13 +15,15 @@ def add_commands(app: typer.Typer) -> None:
 
 def export(
     model: Annotated[str, typer.Argument(help="Name or path of a bundle, such as default.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, ending in .onnx.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, ending in .onnx; replaced if it is there.")],
     check: Annotated[
         list[Path] | None,
         typer.Option(help="A recording, or a folder of them, to compare answers on; repeat.", exists=True),
     ] = None,
 ) -> None:
     """Write a whole model as one ONNX file: samples in, probabilities out, for any program with onnxruntime."""
+    import numpy as np
+
     from serkit.serving.exporting import export as write
     from serkit.serving.predicting import gather
     from serkit.serving.predictor import load
@@ -29,12 +31,13 @@ def export(
 
     with Ticker() as ticker:
         given = gather([str(path) for path in check], ticker.complain) if check else []
-        made = write(load(model, calls="none"), out, check=given, progress=ticker)
+        made = write(load(model, calls="none"), out, check=given, complain=ticker.complain, progress=ticker)
     for note in made.notes:
         typer.echo(f"note: {note}")
-    middle, most = sorted(made.differences)[len(made.differences) // 2], max(made.differences)
+    middle, most = np.median(made.differences), made.differences.max()
     typer.echo(f"{made.path}: {made.n_bytes / 1e6:.2f} MB; samples in, probabilities of {', '.join(made.labels)} out")
     typer.echo(
-        f"compared with {model} on {len(made.differences)} clips: probabilities differ by at most {most:.1e} (half of "
-        f"the clips: {middle:.1e}), {made.changed} other answers, {made.ratio:.2f} of the time (one thread each)"
+        f"compared with {model} on {len(made.differences)} clips: answers differ by at most {most:.1e} (median "
+        f"{middle:.1e}), on {made.changed} another class is the most probable; {made.ratio:.2f} times the processor "
+        "time (one thread each)"
     )
