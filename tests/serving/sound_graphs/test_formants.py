@@ -7,7 +7,7 @@ import pytest
 
 from serkit import dsp
 from serkit.encoders import _formants
-from serkit.encoders.voice import N_FFT
+from serkit.encoders._voice_tables import N_FFT
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs import formants, signals
 

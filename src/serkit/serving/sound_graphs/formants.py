@@ -9,7 +9,7 @@ import numpy as np
 
 from serkit.encoders import _formants
 from serkit.encoders._formants import BAND_HZ, MAX_BANDWIDTH_HZ, MAX_HZ, MAX_REFLECTION, MIN_HZ, ORDER
-from serkit.encoders.voice import N_FFT
+from serkit.encoders._voice_tables import N_FFT
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs import signals
 

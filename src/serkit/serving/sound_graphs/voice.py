@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from serkit import dsp
-from serkit.encoders import _pitch
-from serkit.encoders import voice as encoders
-from serkit.encoders.voice import BIN_HZ, N_BANDS, N_FFT, SHORT, VOICED, Voice
+from serkit.encoders import _pitch, _voice_tables
+from serkit.encoders._voice_tables import BIN_HZ, N_BANDS, N_FFT, SHORT
+from serkit.encoders.voice import VOICED, Voice
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs import signals
 from serkit.serving.sound_graphs.bands import deltas
@@ -76,7 +76,7 @@ def _spectral(graph: Graph, samples: str) -> tuple[str, str]:
     top, one, two, low = (round(hz / BIN_HZ) + more for hz, more in ((5000, 1), (1000, 1), (2000, 1), (50, 0)))
     below = signals.sliced(graph, power, 0, top, axis=1)
     decibel = signals.decibel(graph, below, 1e-12)
-    loud = graph.times(bands, graph.constant(encoders.equal_loudness()))
+    loud = graph.times(bands, graph.constant(_voice_tables.equal_loudness()))
     cepstrum = graph("Log", graph("Max", bands, graph.constant(1e-10)))
     columns = [
         signals.decibel(graph, signals.mean(graph, graph.times(frames, frames), 1), 1e-10),
@@ -88,9 +88,9 @@ def _spectral(graph: Graph, samples: str) -> tuple[str, str]:
     return graph(
         "Concat",
         _columns(graph, *columns),
-        graph("MatMul", decibel, graph.constant(encoders.slope_basis()[:top])),
+        graph("MatMul", decibel, graph.constant(_voice_tables.slope_basis()[:top])),
         _columns(graph, _flux(graph, below)),
-        graph("MatMul", cepstrum, graph.constant(encoders.cepstrum_basis())),
+        graph("MatMul", cepstrum, graph.constant(_voice_tables.cepstrum_basis())),
         axis=1,
     ), power
 
