@@ -14,14 +14,27 @@ import typer
 from typer.core import TyperGroup
 
 from serkit import __version__
-from serkit.commands import ablation, adapt, answers, explain, findings, imports, listen, lists, measure, serve, stages
+from serkit.commands import (
+    ablation,
+    adapt,
+    answers,
+    explain,
+    exports,
+    findings,
+    imports,
+    listen,
+    lists,
+    measure,
+    serve,
+    stages,
+)
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
 
 SECTIONS = {
     "Answers": ("predict", "listen", "serve", "explain"),
-    "Models": ("measure", "adapt", "bundle", "import"),
+    "Models": ("measure", "adapt", "bundle", "import", "export"),
     "Training and comparison": ("run", "cv", "ablate", "compare", "audit"),
     "Stages of a run": ("prepare", "extract", "train", "stack", "evaluate", "report"),
     "Lists": ("corpora", "encoders", "recipes", "models", "losses", "augmentations"),
@@ -62,7 +75,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, ablation, findings, lists, answers, imports, explain, measure, adapt, listen, serve):
+for group in (stages, ablation, findings, lists, answers, imports, exports, explain, measure, adapt, listen, serve):
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C

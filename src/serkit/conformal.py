@@ -23,7 +23,7 @@ from serkit.combining import speaker_folds
 from serkit.errors import SerkitError
 from serkit.predictions import Metric
 
-COVERAGES = (0.8, 0.9, 0.95)  # that a model card has
+COVERAGES = (0.8, 0.9, 0.95)  # that a model card has, and the page of the service offers
 LOW_SPEAKERS = 0.1  # share of the speakers whose sets hold the true class least often, looked at apart
 
 

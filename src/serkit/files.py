@@ -35,6 +35,26 @@ def made_folder(path: Path) -> Path:
     return path
 
 
+def check_writable(out: Path) -> None:
+    """Refuse a place where no file can be written, before the work that would be lost; its folder is made.
+
+    Raises:
+        SerkitError: it is a folder, or there is no right to write, or a file system that takes nothing.
+    """
+    if out.is_dir():
+        raise SerkitError(f"--out {out} is a folder; name a file in it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not out.exists()
+        if fresh or out.is_file():  # a pipe would take that for all that comes
+            with out.open("ab"):  # there may be a right to, and a file system that takes nothing
+                pass
+        if fresh:
+            out.unlink()
+    except OSError as error:
+        raise SerkitError(f"--out {out} cannot be written: {error.strerror or error}") from None
+
+
 def fingerprint(value: Any, length: int = 16) -> str:
     """Hash a JSON-able value: the same content gives the same ``length`` hex digits everywhere.
 

@@ -35,7 +35,7 @@ def voice() -> np.ndarray:
 def forget() -> None:
     """Read the weights anew next time."""
     _silero.network.cache_clear()
-    _silero._basis.cache_clear()
+    _silero.basis.cache_clear()
 
 
 def folder() -> Path:

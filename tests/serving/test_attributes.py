@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -23,6 +24,7 @@ from serkit.pipeline import Run
 from serkit.recipe import parse_recipe
 from serkit.serving import formats, model_card
 from serkit.serving.building import build
+from serkit.serving.exporting import to_onnx
 from serkit.serving.predictor import Model
 from serkit.types import ATTRIBUTES
 
@@ -63,6 +65,16 @@ def rated(toy_root: Path, toy_store: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def model(rated: tuple[Run, Path]) -> Model:
     return serkit.load(rated[1])
+
+
+def test_its_onnx_file_answers_them_too(model: Model) -> None:
+    content = to_onnx(model.bundle)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["attributes"]) == KNOWN
+    for seed in range(3):
+        clip = voice(1.3, seed)
+        scores, ratings = session.run(["probabilities", "attributes"], {"samples": clip})
+        assert np.r_[scores, ratings] == pytest.approx(model.score_clips([clip])[0], abs=1e-4)
 
 
 def test_a_bundle_answers_what_the_run_predicted(rated: tuple[Run, Path], model: Model) -> None:

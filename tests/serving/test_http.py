@@ -35,6 +35,7 @@ def test_it_says_how_it_is(service: Service, model: Model) -> None:
     about = ModelAnswer.model_validate(service.client.get("/v1/model").json())
     assert about.model == model.id
     assert about.labels == list(model.labels)
+    assert about.coverages == [0.8, 0.9, 0.95]
     assert not about.auth
     assert about.limits.max_mb == 100
 
@@ -240,6 +241,8 @@ def test_openapi_has_examples_and_all_endpoints(service: Service) -> None:
     JobAnswer.model_validate(schemas["JobAnswer"]["example"])
     names = {p["name"] for p in found["paths"]["/v1/predict"]["post"]["parameters"]}
     assert names == {"timeline", "by", "labels", "threshold", "coverage", "text", "window_s", "hop_s"}
+    assert "0.8, 0.9, 0.95" in schemas["ModelAnswer"]["properties"]["coverages"]["description"]
+    assert "coverages" in schemas["ModelAnswer"]["required"]
     assert service.client.get("/docs").status_code == 200
 
 

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 from programs import MP4, au, contained, real, stand_in, stand_ins
+from serkit.serving.bundle import open_bundle
 from serkit.serving.http.answering import Answerer
 from serkit.serving.http.schemas import result_row
 from serkit.serving.http.worker import Failure, Task
@@ -25,6 +26,14 @@ from .signals import GOLDEN, quiet, talk, voice, wav
 @pytest.fixture(scope="module")
 def answerer() -> Answerer:
     return Answerer(str(GOLDEN))
+
+
+def test_it_gives_sets_where_the_model_for_calls_does_too(answerer: Answerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answerer.about()["coverages"] == [0.8, 0.9, 0.95]
+    calls = open_bundle(GOLDEN)
+    calls.held_out = tuple(x[:15] for x in calls.held_out)
+    monkeypatch.setattr(answerer.model, "calls", calls)
+    assert answerer.about()["coverages"] == []
 
 
 def close(a: Any, b: Any) -> None:

@@ -75,6 +75,15 @@ def test_finals_are_the_file_s_answer(service: Service, model: Model, size: int)
     assert socket.close_code == 1000
 
 
+def test_the_result_has_a_set_where_a_coverage_was_asked_for(service: Service, model: Model) -> None:
+    with service.stream() as socket:
+        messages = converse(socket, SOUND.tobytes(), 9_000, coverage=0.9, labels=["anger", "fear", "sadness"])
+    asked = {"coverage": 0.9, "labels": ("anger", "fear", "sadness")}
+    assert messages[-1]["result"] == rows(model, wav(SOUND, subtype="PCM_16"), **asked)
+    assert messages[-1]["result"]["set"][0] == messages[-1]["result"]["label"]
+    assert not any("set" in segment for segment in finals(messages))
+
+
 def test_float_stereo_at_another_rate(service: Service, model: Model) -> None:
     import soxr
 
@@ -112,6 +121,9 @@ def test_partials_come_while_somebody_speaks(service: Service) -> None:
         ([{"type": "start", "rate_hz": 5}], "bad_option", "rate_hz"),
         ([{"type": "start", "labels": ["angr", "fear"]}], "bad_option", "did you mean 'anger'"),
         ([{"type": "start", "threshold": 0.999}], "bad_option", "no confidence reached"),
+        ([{"type": "start", "coverage": 90}], "bad_option", "coverage: Input should be less than 1"),
+        ([{"type": "start", "coverage": 0.9999}], "bad_option", "takes 9999 held-out clips or more"),
+        ([{"type": "start", "coverage": 0.9, "by": "channel"}], "bad_option", "by 'channel' answers for several"),
         ([{"type": "start"}, b"abc"], "bad_request", "whole number of frames"),
         ([{"type": "start", "channels": 3}, b"abcd"], "bad_request", "3 channels of 2 bytes"),
         ([{"type": "start"}, {"type": "stop"}], "bad_request", "expected samples"),

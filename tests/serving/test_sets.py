@@ -171,11 +171,20 @@ def test_a_bundle_that_keeps_too_few_clips_has_no_sets() -> None:
         found.in_set_from(bundle.labels[2:4], 0.9)
 
 
+@pytest.mark.parametrize(("n", "given"), [(19, ()), (20, (0.8, 0.9, 0.95)), (0, ())])
+def test_a_bundle_says_which_coverages_it_has_sets_for(n: int, given: tuple[float, ...]) -> None:
+    bundle = open_bundle(GOLDEN)
+    p, truth = bundle.held_out
+    bundle.held_out = p[:n], truth[:n]
+    assert Thresholds(bundle).coverages() == given
+
+
 def test_a_bundle_adapted_without_labels_has_no_sets_and_one_adapted_with_labels_has_its_own() -> None:
     bundle = open_bundle(GOLDEN)
     bundle.adaptation = Adaptation({}, {})
     with pytest.raises(SerkitError, match="is adapted to recordings without labels, and what it answers"):
         Thresholds(bundle).in_set_from(bundle.labels, 0.9)
+    assert Thresholds(bundle).coverages() == ()
     bundle.correction = Correction(np.zeros((1, 2), np.float32), np.zeros(2), np.arange(2))
     assert Thresholds(bundle).in_set_from(bundle.labels, 0.9) == least(bundle, 0.9)
 

@@ -16,7 +16,7 @@ MIN_HZ, MAX_HZ, MAX_BANDWIDTH_HZ = 120.0, 5_000.0, 1_200.0
 
 
 @lru_cache(maxsize=4)
-def _to_correlation(n_fft: int) -> np.ndarray:
+def to_correlation(n_fft: int) -> np.ndarray:
     """(bins, ORDER + 1) float32: pre-emphasis and inverse transform of the power up to BAND_HZ."""
     bins = int(BAND_HZ * n_fft / SAMPLE_RATE_HZ) + 1
     angle = np.pi * np.arange(bins) / (bins - 1)
@@ -54,7 +54,7 @@ def formants(power: np.ndarray, n_fft: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         frequency and bandwidth in Hz, each (frames, 3) float32, NaN where there are fewer roots.
     """
-    basis = _to_correlation(n_fft)
+    basis = to_correlation(n_fft)
     correlation = (power[:, : len(basis)] @ basis).astype(np.float64)
     correlation /= np.maximum(correlation[:, :1], 1e-20)
     predictor = _predictor(correlation)

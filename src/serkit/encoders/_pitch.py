@@ -39,7 +39,8 @@ class Pitch:
 
 
 @lru_cache(maxsize=1)
-def _window_correlation() -> np.ndarray:
+def window_correlation() -> np.ndarray:
+    """(MAX_LAG + 2,) float32: what undoes the fall of the autocorrelation with the lag that the window makes."""
     power = np.abs(np.fft.rfft(dsp.hann(WINDOW).astype(np.float64), N_FFT)) ** 2
     correlation = np.fft.irfft(power, N_FFT)[: MAX_LAG + 2]
     return np.asarray(correlation[0] / correlation, dtype=np.float32)
@@ -54,7 +55,7 @@ def track(samples: np.ndarray) -> Pitch:
     Args:
         samples: (samples,) float32, at least WINDOW long.
     """
-    window, undo = dsp.hann(WINDOW), _window_correlation()
+    window, undo = dsp.hann(WINDOW), window_correlation()
     lags, peaks, powers, loudest = [], [], [], []
     for frames in dsp.chunks(dsp.framed(samples, WINDOW, HOP)):
         centred = frames - frames.mean(axis=1, keepdims=True)

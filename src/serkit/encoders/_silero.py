@@ -75,36 +75,40 @@ class Network:
         weights: the shapes of silero-vad, by the names of its safetensors file. bins: of the transform that it reads,
             from 0 Hz on.
 
+    Attributes:
+        layers: the four convolutions. scale: what the magnitudes are multiplied by.
+        input, recurrent, bias: of the gates, those of sigmoids halved. out, out_bias: of the probability of speech.
+
     Raises:
         SerkitError: one is missing.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], bins: int = BINS) -> None:
         try:
-            self.bins, self._scale = bins, np.float32((bins - 1) / (BINS - 1))
-            self._layers = [_layer(weights, k, stride) for k, stride in ((1, 1), (2, 2), (3, 2), (4, 1))]
+            self.bins, self.scale = bins, np.float32((bins - 1) / (BINS - 1))
+            self.layers = [_layer(weights, k, stride) for k, stride in ((1, 1), (2, 2), (3, 2), (4, 1))]
             # gates enter, keep, (candidate,) leave: sigmoid(x) = tanh(x / 2) / 2 + 1 / 2, halved here once and for all
             half = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], dtype=np.float32), WIDTHS[2])
-            self._input, self.recurrent = (weights[f"lstm_cell.weight_{k}"].T * half for k in ("ih", "hh"))
-            self._bias = (weights["lstm_cell.bias_ih"] + weights["lstm_cell.bias_hh"]) * half
-            self._out, self._out_bias = weights["final_conv.weight"][0, :, 0], float(weights["final_conv.bias"][0])
+            self.input, self.recurrent = (weights[f"lstm_cell.weight_{k}"].T * half for k in ("ih", "hh"))
+            self.bias = (weights["lstm_cell.bias_ih"] + weights["lstm_cell.bias_hh"]) * half
+            self.out, self.out_bias = weights["final_conv.weight"][0, :, 0], float(weights["final_conv.bias"][0])
         except KeyError as error:
             raise SerkitError(f"the weights of silero-vad have no {error}") from None
 
     def convolved(self, spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(time, 4, 129) magnitudes to (time, 64) and (time, 128): the third and the fourth convolution."""
-        frames = spectra if self.bins == BINS else spectra[..., : self.bins] * self._scale
-        for layer in self._layers[:3]:
+        frames = spectra if self.bins == BINS else spectra[..., : self.bins] * self.scale
+        for layer in self.layers[:3]:
             frames = layer(frames)
-        return frames[:, 0], self._layers[3](frames)[:, 0]
+        return frames[:, 0], self.layers[3](frames)[:, 0]
 
     def entering(self, fourth: np.ndarray) -> np.ndarray:
         """(time, 128) to (time, 512): what each frame brings to the gates of the recurrent layer."""
-        return np.asarray(fourth @ self._input + self._bias)
+        return np.asarray(fourth @ self.input + self.bias)
 
     def speech(self, recurrent: np.ndarray) -> np.ndarray:
         """(time, 128) states of the recurrent layer to (time,) probabilities of speech."""
-        score = np.maximum(recurrent, 0.0) @ self._out + self._out_bias
+        score = np.maximum(recurrent, 0.0) @ self.out + self.out_bias
         return np.asarray(1.0 / (1.0 + np.exp(-score)))
 
 
@@ -134,7 +138,7 @@ def _spectra(chunks: np.ndarray) -> np.ndarray:
     """(time, 576) samples to (time, 4, 129) magnitudes, the end of each chunk mirrored."""
     mirrored = np.concatenate([chunks, chunks[:, -2 : -REFLECTED - 2 : -1]], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(mirrored, N_FFT, axis=1)[:, ::STEP]
-    waves = windows @ _basis()
+    waves = windows @ basis()
     return np.asarray(np.sqrt(waves[..., :BINS] ** 2 + waves[..., BINS:] ** 2))
 
 
@@ -169,7 +173,7 @@ def network(name: str = "16k") -> Network:
 
 
 @lru_cache(maxsize=1)
-def _basis() -> np.ndarray:
+def basis() -> np.ndarray:
     """(256, 258): the transform of all of them, real parts and then imaginary ones, windowed."""
     return np.ascontiguousarray(_weights("16k")["stft_conv.weight"][:, 0].T)
 

@@ -19,9 +19,9 @@ BANDS, N_CEPSTRA, N_CORRELATED = 40, 20, 13
 CONTOURS = ("energy_db", "loudness", "voicing", "f0_semitones")
 CONTOUR_POINTS, CONTOUR_TERMS = 32, 8
 VOICED_FROM = 0.5  # height of the autocorrelation's peak
-_LAG = 2  # a frame of `voice` is centred on the log-mel frame two later
-_VOICING = FEATURES.index("voicing")
-_CONTOUR_COLUMNS = [FEATURES.index(name) for name in CONTOURS]
+LAG_FRAMES = 2  # a frame of `voice` is centred on the log-mel frame two later
+VOICING_COLUMN = FEATURES.index("voicing")
+CONTOUR_COLUMNS = [FEATURES.index(name) for name in CONTOURS]
 
 
 class Functionals(OfflineEncoder):
@@ -70,8 +70,8 @@ class Functionals(OfflineEncoder):
         logmel = self._logmel.frames(samples).astype(np.float64)
         voice = self._voice.frames(samples).astype(np.float64)
         cepstra = logmel[:, :BANDS] @ dsp.cosine_basis(BANDS, N_CEPSTRA)
-        voiced = voice[:, _VOICING] > VOICED_FROM
-        heard = voiced[np.clip(np.arange(len(logmel)) - _LAG, 0, len(voice) - 1)]
+        voiced = voice[:, VOICING_COLUMN] > VOICED_FROM
+        heard = voiced[np.clip(np.arange(len(logmel)) - LAG_FRAMES, 0, len(voice) - 1)]
         spoken = _some(voice, voiced)
         parts = [part for frames in (logmel, cepstra, voice) for part in _statistics(frames)]
         parts += [spoken.mean(0), spoken.std(0), np.quantile(spoken, (0.2, 0.5, 0.8), axis=0).ravel(), _trend(voice)]
@@ -136,7 +136,7 @@ def _trend(frames: np.ndarray) -> np.ndarray:
 def _contours(voice: np.ndarray) -> np.ndarray:
     """Terms of the cosine transform of four contours, each brought to the same number of points."""
     at = np.linspace(0, len(voice) - 1, CONTOUR_POINTS)
-    points = [np.interp(at, np.arange(len(voice)), voice[:, column]) for column in _CONTOUR_COLUMNS]
+    points = [np.interp(at, np.arange(len(voice)), voice[:, column]) for column in CONTOUR_COLUMNS]
     return np.asarray(dsp.cosine_basis(CONTOUR_POINTS, CONTOUR_TERMS).T @ np.stack(points, axis=1)).ravel()
 
 

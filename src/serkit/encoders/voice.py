@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from serkit import dsp
-from serkit.encoders import _formants, _pitch
+from serkit.encoders import _formants, _pitch, _voice_tables
 from serkit.encoders._offline import OfflineEncoder, Pooling
-from serkit.encoding import SAMPLE_RATE_HZ
+from serkit.encoders._voice_tables import BIN_HZ, N_BANDS, N_FFT, SHORT
 from serkit.errors import SerkitError, did_you_mean
 
-SHORT, N_FFT, N_BANDS = 400, 512, 26
-BIN_HZ = SAMPLE_RATE_HZ / N_FFT
 SPECTRAL = (
     "energy_db",
     "loudness",
@@ -138,33 +135,6 @@ def _interpolated(frames: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.asarray(frames[low] * (1 - share) + frames[high] * share, dtype=np.float32)
 
 
-@lru_cache(maxsize=1)
-def _equal_loudness() -> np.ndarray:
-    """(N_BANDS,) weights of the 40-phon curve: H. Hermansky (1990), JASA 87(4), eq. 7."""
-    edges = np.linspace(dsp.mel(20.0), dsp.mel(8000.0), N_BANDS + 2)[1:-1]
-    square = (2 * np.pi * 700 * (10 ** (edges / 2595) - 1)) ** 2
-    return np.asarray((square + 56.8e6) * square**2 / ((square + 6.3e6) ** 2 * (square + 0.38e9)), dtype=np.float32)
-
-
-@lru_cache(maxsize=1)
-def _slope_basis() -> np.ndarray:
-    """(bins, 2): regression slope of a dB spectrum over 0-500 and 500-1500 Hz, dB per kHz."""
-    khz = np.arange(N_FFT // 2 + 1) * BIN_HZ / 1000
-    basis = np.zeros((len(khz), 2))
-    for column, (low, high) in enumerate([(0.0, 0.5), (0.5, 1.5)]):
-        inside = (khz >= low) & (khz <= high)
-        centred = khz[inside] - khz[inside].mean()
-        basis[inside, column] = centred / (centred**2).sum()
-    return basis.astype(np.float32)
-
-
-@lru_cache(maxsize=1)
-def _cepstrum_basis() -> np.ndarray:
-    """(N_BANDS, 4): MFCC 1 to 4 of natural-log bands, HTK's transform and lifter 22 (HTK book, 5.14, 5.15)."""
-    lifter = 1 + 11 * np.sin(np.pi * np.arange(1, 5) / 22)
-    return np.asarray(dsp.cosine_basis(N_BANDS, 5)[:, 1:] * lifter, dtype=np.float32)
-
-
 def _spectral(samples: np.ndarray, voiced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(time, len(SPECTRAL)) features, and the (voiced frames, N_FFT // 2 + 1) power spectra of voiced frames."""
     offset = (_pitch.WINDOW - SHORT) // 2
@@ -183,12 +153,12 @@ def _spectral(samples: np.ndarray, voiced: np.ndarray) -> tuple[np.ndarray, np.n
         energy = np.einsum("ij,ij->i", frames, frames) / SHORT
         columns = [
             10 * np.log10(np.maximum(energy, 1e-10)),
-            np.cbrt(bands * _equal_loudness()).sum(axis=1),
+            np.cbrt(bands * _voice_tables.equal_loudness()).sum(axis=1),
             10 * np.log10((power[:, one:top].sum(axis=1) + 1e-12) / (power[:, low:one].sum(axis=1) + 1e-12)),
             decibel[:, :two].max(axis=1) - decibel[:, two:].max(axis=1),
-            *(decibel @ _slope_basis()[:top]).T,
+            *(decibel @ _voice_tables.slope_basis()[:top]).T,
             np.sqrt(np.einsum("ij,ij->i", change, change) / top),
-            *(np.log(np.maximum(bands, 1e-10)) @ _cepstrum_basis()).T,
+            *(np.log(np.maximum(bands, 1e-10)) @ _voice_tables.cepstrum_basis()).T,
         ]
         features.append(np.stack(columns, axis=1))
         powers.append(power[voiced[done : done + len(frames)]])

@@ -7,7 +7,7 @@ names of tensors and returns names; a clip's numbers do not depend on its batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -71,6 +71,66 @@ class Graph:
         self._nodes.append(self._onnx.helper.make_node(op, list(inputs), outputs, **attributes))
         return outputs[0]
 
+    def many(self, op: str, *inputs: str, n_outputs: int, **attributes: Any) -> list[str]:
+        """Add a node and return the names of all its outputs."""
+        self(op, *inputs, n_outputs=n_outputs, **attributes)
+        return list(self._nodes[-1].output)
+
+    def either(
+        self, condition: str, then: Callable[[], Sequence[str]], other: Callable[[], Sequence[str]]
+    ) -> list[str]:
+        """What ``then`` returns where the () bool is true, else what ``other`` does; only one of them is computed.
+
+        Args:
+            then, other: add nodes and return the names of as many tensors; they may use all that stands before them.
+        """
+        branches = [self._inner(build, [])[1] for build in (then, other)]
+        n_outputs = len(branches[0].output)
+        return self.many("If", condition, n_outputs=n_outputs, then_branch=branches[0], else_branch=branches[1])
+
+    def scan(
+        self,
+        states: Sequence[str],
+        sequences: Sequence[str],
+        step: Callable[[list[str], list[str]], tuple[Sequence[str], Sequence[str]]],
+        *,
+        backwards: bool = False,
+    ) -> list[str]:
+        """Go along the first axis of some tensors, carrying states.
+
+        Args:
+            states: tensors as they are before the first step. sequences: (steps, …) tensors of the same length.
+            step: is given the names of the states and of one item of each sequence; adds nodes and returns the names
+                of the new states, and of what this step yields.
+            backwards: from the last item to the first; what is yielded stands in the order of the items all the same.
+
+        Returns:
+            The last states, then (steps, …) of each thing yielded.
+        """
+        self._n += 1
+        given = [f"carried_{self._n}_{k}" for k in range(len(states))]
+        items = [f"item_{self._n}_{k}" for k in range(len(sequences))]
+        (new, made), body = self._inner(lambda: step(given, items), [*given, *items])
+        way = (
+            {"scan_input_directions": [1] * len(items), "scan_output_directions": [1] * len(made)} if backwards else {}
+        )
+        n_outputs = len(new) + len(made)
+        return self.many("Scan", *states, *sequences, n_outputs=n_outputs, body=body, num_scan_inputs=len(items), **way)
+
+    def _inner(self, build: Callable[[], Any], inputs: Sequence[str]) -> tuple[Any, Any]:
+        """What a function returns that adds the nodes of an inner graph, and this graph; its outputs have new names."""
+        outer, self._nodes = self._nodes, []
+        returned = build()
+        flat = [name for part in returned for name in ([part] if isinstance(part, str) else part)]
+        outputs = [self("Identity", name) for name in flat]
+        nodes, self._nodes = self._nodes, outer
+        undeclared = self._onnx.helper.make_empty_tensor_value_info
+        self._n += 1
+        graph = self._onnx.helper.make_graph(
+            nodes, f"inner_{self._n}", [undeclared(name) for name in inputs], [undeclared(name) for name in outputs]
+        )
+        return returned, graph
+
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """A small constant, exact; equal ones are kept once."""
         array = np.asarray(value, dtype=dtype)
@@ -96,8 +156,42 @@ class Graph:
         self._constants[name] = self._onnx.numpy_helper.from_array(np.round(array / scale).astype(np.int8), name)
         return self("Mul", self("Cast", name, to=self._onnx.TensorProto.FLOAT), self.constant(scale))
 
-    def to_bytes(self, outputs: dict[str, tuple[str, int]], metadata: dict[str, str]) -> bytes:
-        """The model; ``outputs`` are a tensor of (batch, size) and its size by the name to give it.
+    def inline(self, content: bytes, feeds: Mapping[str, str]) -> dict[str, str]:
+        """Add all of another graph.
+
+        Args:
+            content: an ONNX model of the same opset. feeds: tensors of this graph by the name of its input.
+
+        Returns:
+            Names of tensors by the name of its output.
+
+        Raises:
+            SerkitError: a model of another opset, or with functions of its own.
+        """
+        onnx = self._onnx
+        self._n += 1
+        prefix = f"graph_{self._n}_"
+        model = onnx.compose.add_prefix(onnx.load_model_from_string(content), prefix)
+        found = {entry.domain: entry.version for entry in model.opset_import}
+        if found.pop("", None) != OPSET or found or len(model.functions):
+            raise SerkitError(
+                f"a network in ONNX that is not of opset {OPSET} alone cannot become part of another graph"
+            )
+        helper, graph = onnx.helper, model.graph
+        self._nodes += [
+            helper.make_node("Identity", [feeds[x.name.removeprefix(prefix)]], [x.name]) for x in graph.input
+        ]
+        self._nodes += graph.node
+        self._constants |= {tensor.name: tensor for tensor in graph.initializer}
+        return {x.name.removeprefix(prefix): x.name for x in graph.output}
+
+    def to_bytes(
+        self, outputs: Mapping[str, tuple[str, int | Sequence[int | str] | None]], metadata: dict[str, str]
+    ) -> bytes:
+        """The model; ``outputs`` are a tensor and its shape by the name to give it.
+
+        Args:
+            outputs: a shape is the second size of (batch, size), or all sizes, or ``None``: not said.
 
         Raises:
             SerkitError: more weights than one file can hold.
@@ -111,15 +205,19 @@ class Graph:
             )
         helper = self._onnx.helper
         nodes = self._nodes + [helper.make_node("Identity", [inner], [name]) for name, (inner, _) in outputs.items()]
-        declared = [
-            helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, ["batch", size])
-            for name, (_, size) in outputs.items()
-        ]
+        declared = [self._declared(name, shape) for name, (_, shape) in outputs.items()]
         graph = helper.make_graph(nodes, "serkit", self._inputs, declared, list(self._constants.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="serkit")
         model.ir_version = 8
         helper.set_model_props(model, metadata)
         return bytes(model.SerializeToString())
+
+    def _declared(self, name: str, shape: int | Sequence[int | str] | None) -> Any:
+        helper = self._onnx.helper
+        if shape is None:
+            return helper.make_empty_tensor_value_info(name)
+        sizes = ["batch", shape] if isinstance(shape, int) else list(shape)
+        return helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, sizes)
 
     # what follows is made of the above
 
@@ -145,7 +243,11 @@ class Graph:
 
     def real(self, mask: str) -> str:
         """Booleans as float32."""
-        return self("Cast", mask, to=self._onnx.TensorProto.FLOAT)
+        return self.cast(mask, np.float32)
+
+    def cast(self, x: str, dtype: Any) -> str:
+        """x in another numpy dtype."""
+        return self("Cast", x, to=self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def time(self, x: str, axis: int = 1) -> str:
         """() int64: the size of an axis of x."""

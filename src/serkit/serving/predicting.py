@@ -12,6 +12,7 @@ from textwrap import shorten
 from typing import IO, Any
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.files import check_writable
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
 from serkit.serving import example, formats
@@ -254,8 +255,6 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
 
 def _check_out(out: Path, files: Sequence[str], asked: Asked) -> None:
     """Refuse a place for the answers that could not be written, or is a file that is read and would be lost."""
-    if out.is_dir():
-        raise SerkitError(f"--out {out} is a folder; name a file in it")
     for option, given in (("--transcript", asked.transcript), ("--rttm", asked.rttm)) if out.exists() else ():
         read = [given] if given is None or not given.is_dir() else [words_of(given, path) for path in files]
         if any(one is not None and _is_same(out, str(one)) for one in read):
@@ -263,16 +262,7 @@ def _check_out(out: Path, files: Sequence[str], asked: Asked) -> None:
     for path in files if out.exists() else ():
         if path != STDIN and _is_same(out, path):
             raise SerkitError(f"--out {out} is one of the recordings, and would overwrite it; choose another name")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not out.exists()
-        if fresh or out.is_file():  # a pipe would take that for all that comes
-            with out.open("ab"):  # there may be a right to, and a file system that takes nothing
-                pass
-        if fresh:
-            out.unlink()
-    except OSError as error:
-        raise SerkitError(f"--out {out} cannot be written: {error.strerror or error}") from None
+    check_writable(out)
 
 
 def _is_same(out: Path, path: str) -> bool:

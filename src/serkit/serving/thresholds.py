@@ -87,6 +87,17 @@ class Thresholds:
                 raise SerkitError(f"no sets of '{bundle.name}' for {', '.join(labels)}: {error}") from None
         return self._least[asked]
 
+    def coverages(self) -> tuple[float, ...]:
+        """Those of :data:`serkit.conformal.COVERAGES` that sets can be asked at, among all labels."""
+        return tuple(coverage for coverage in conformal.COVERAGES if self._gives(coverage))
+
+    def _gives(self, coverage: float) -> bool:
+        try:
+            self.in_set_from(self._bundle.labels, coverage)
+        except SerkitError:  # too few clips, or answers that were never measured
+            return False
+        return True
+
     def _measured(self, labels: tuple[str, ...], threshold: float | None) -> float:
         probabilities, truth = self._held_out(labels)
         if threshold is not None and not len(truth):

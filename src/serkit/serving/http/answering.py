@@ -25,6 +25,7 @@ from serkit.serving.http.worker import Failure, Task
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import Prediction
 from serkit.serving.stream import Stream, StreamEvent, StreamSettings
+from serkit.serving.thresholds import Thresholds
 from serkit.serving.timeline import turn_of
 
 _DTYPES: dict[str, np.dtype[Any]] = {"pcm16": np.dtype("<i2"), "float32": np.dtype("<f4")}
@@ -51,9 +52,12 @@ class Answerer:
     def about(self) -> dict[str, Any]:
         """What the service says of its model."""
         model = self.model
+        calls = () if model.calls is None else (Thresholds(model.calls),)
+        given = [one.coverages() for one in (model.thresholds, *calls)]
         return {
             "model": model.id,
             "labels": list(model.labels),
+            "coverages": [coverage for coverage in given[0] if all(coverage in one for one in given)],
             "attributes": list(model.attributes),
             "reads_text": model.reads_text,
             "max_clip_s": model.max_clip_s,

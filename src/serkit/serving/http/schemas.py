@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
+from serkit.conformal import COVERAGES
 from serkit.errors import did_you_mean
 from serkit.serving.results import COVERAGE_MEANS, THRESHOLD_MEANS, Abstain, By, Prediction, Segment
 
@@ -229,6 +230,7 @@ class StreamStart(Row):
     labels: list[str] | None = Field(None, max_length=200)
     text: str | None = Field(None, max_length=MAX_TEXT)
     threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    coverage: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False)
     hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False)
     api_key: str | None = Field(None, max_length=500, repr=False)
@@ -258,6 +260,10 @@ class ModelAnswer(Row):
 
     model: str
     labels: list[str]
+    coverages: list[float] = Field(
+        description=f"Those of {', '.join(f'{c:g}' for c in COVERAGES)} that it can give sets for, among all labels; a "
+        "request may have others. Empty if it keeps too few held-out clips, or if its answers were never measured."
+    )
     attributes: list[str] = Field(description="Those of arousal, valence and dominance that it predicts.")
     reads_text: bool
     max_clip_s: float

@@ -1,12 +1,12 @@
 // The answer in words, bars and a table.
 
-import { paint } from "./colours.js";
+import { paint, swatch } from "./colours.js";
 import { byId, clock, h, percent, tenths, titled } from "./dom.js";
+import { showSet } from "./sets.js";
 
 const ROWS = 200; // of the table, until all are asked for
 const narrow = matchMedia("(max-width: 42rem)");
 
-const swatch = (label) => paint(h("span", { class: "swatch", "aria-hidden": "true" }), label);
 const ranked = (shares) => Object.entries(shares).sort((a, b) => b[1] - a[1]);
 
 /** What is said first: the emotion, how sure, and what speaks against it. */
@@ -28,6 +28,7 @@ export function showHead(p) {
     unsure: "On speakers held out from training, answers of this confidence were wrong too often " +
       "to rely on.",
   }[p.abstain] ?? "";
+  showSet(p);
   byId("notes").replaceChildren(...p.notes.map((note) => h("li", {}, titled(note))));
   showSummary(p);
 }

@@ -47,7 +47,7 @@ export async function example() {
 
 /**
  * Answer for a file.
- * options: {by, labels, turns, sentences, key}; report({stage, done, total}) is told how far it is;
+ * options: {by, labels, turns, sentences, coverage, key}; report({stage, done, total}) is told how far it is;
  * signal stops it, on the server too. With patient, a server that is busy is asked again when it says so.
  */
 export async function predict(file, options, limits, report, signal, patient = false) {
@@ -108,6 +108,7 @@ function post(path, file, options, report, signal) {
   form.append("timeline", "true");
   form.append("by", options.by);
   if (options.labels) form.append("labels", options.labels.join(","));
+  if (options.coverage) form.append("coverage", options.coverage);
   if (options.turns) form.append("turns", JSON.stringify(options.turns));
   if (options.sentences) form.append("sentences", JSON.stringify(options.sentences));
   return new Promise((resolve, reject) => {
@@ -177,7 +178,7 @@ export function openStream(rateHz, options, handlers) {
   };
   socket.onopen = () => socket.send(JSON.stringify({
     type: "start", encoding: "pcm16", rate_hz: rateHz, channels: 1, partial_s: 1.0, by: "segment",
-    labels: options.labels ?? null, api_key: options.key || null,
+    labels: options.labels ?? null, coverage: options.coverage ?? null, api_key: options.key || null,
   }));
   socket.onmessage = (event) => {
     const message = JSON.parse(event.data);
@@ -215,6 +216,7 @@ function row(result, model) {
     confidence: result.confidence,
     abstain: result.abstain,
     no_speech: result.no_speech,
+    ...(result.set ? { coverage: result.coverage, set: result.set } : {}),
     probabilities: result.scores,
     attributes: result.attributes,
     granularity: result.granularity,

@@ -1,5 +1,7 @@
 // Which of the numbered colours of style.css an emotion has.
 
+import { h } from "./dom.js";
+
 const SLOTS = {
   anger: 0, disgust: 1, contempt: 1, fear: 2, happiness: 3, sadness: 4, surprise: 5, calm: 6, neutral: 7, boredom: 8,
 };
@@ -17,6 +19,9 @@ export function paint(element, label) {
   element.style.setProperty("--hue", `var(--emotion-${slot(label)})`);
   return element;
 }
+
+/** A small square in the colour of an emotion, to stand before its name. */
+export const swatch = (label) => paint(h("span", { class: "swatch", "aria-hidden": "true" }), label);
 
 /** The colours of the theme that holds now, for a canvas: a function from emotion to colour, and named ones. */
 export function palette() {

@@ -1,7 +1,7 @@
 // Speaking: microphone → stream of the service → answers while one speaks.
 
 import { openStream } from "./api.js";
-import { palette, paint } from "./colours.js";
+import { palette, swatch } from "./colours.js";
 import { byId, clock, h, percent } from "./dom.js";
 import { openMicrophone } from "./microphone.js";
 import { wavOf } from "./sound.js";
@@ -61,8 +61,7 @@ export class Live {
     const text = `${clock(s.start_s)} to ${clock(s.end_s)}: ${s.label}, ${percent(s.confidence)}` +
       (s.abstain ? ", unsure" : "");
     byId("live-now").textContent = "";
-    const mark = paint(h("span", { class: "swatch", "aria-hidden": "true" }), s.label);
-    byId("live-parts").prepend(h("li", { class: "number" }, mark, text));
+    byId("live-parts").prepend(h("li", { class: "number" }, swatch(s.label), text));
   }
 
   finish() {

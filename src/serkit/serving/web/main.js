@@ -6,6 +6,7 @@ import { byId, clock, h, percent, titled } from "./dom.js";
 import { Live } from "./live.js";
 import { Queue } from "./queue.js";
 import { save } from "./saving.js";
+import { chosenCoverage, fitCoverage, offerCoverages, setText } from "./sets.js";
 import { readPeaks } from "./sound.js";
 import { partAt, Timeline } from "./timeline.js";
 import { readRttm, readTranscript, turnsOf } from "./turns.js";
@@ -61,7 +62,7 @@ document.addEventListener("drop", (event) => {
   byId("drop").classList.remove("over");
   if (!byId("choose").disabled) ask([...event.dataTransfer.files]);
 });
-byId("options").addEventListener("change", offerAgain);
+byId("options").addEventListener("change", optionsChanged);
 
 /** Read a file into the state; divisions: {name: whether what was read has it}, to be offered or not. */
 async function readInto(input, name, read, divisions) {
@@ -76,6 +77,11 @@ async function readInto(input, name, read, divisions) {
     choice.disabled = !has(state[name]);
     if (choice.disabled && choice.selected) byId("by").value = "segment";
   }
+  optionsChanged();
+}
+
+function optionsChanged() {
+  fitCoverage();
   offerAgain();
 }
 
@@ -88,6 +94,7 @@ function options() {
     labels: chosen.length < boxes.length ? chosen : null,
     turns: state.turns,
     sentences: state.sentences,
+    coverage: chosenCoverage(),
     key: byId("key").value.trim(),
   };
 }
@@ -246,7 +253,7 @@ async function show(prediction, file) {
   place(0);
   byId("answer").focus({ preventScroll: true });
   byId("result").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "start" });
-  say(byId("answer").textContent);
+  say(byId("answer").textContent + setText(prediction));
 }
 
 function load(file, readable) {
@@ -351,5 +358,6 @@ attempt(async () => {
   for (const label of known.labels) {
     byId("labels").append(h("label", { class: "check" }, h("input", { type: "checkbox", value: label, checked: true }), label));
   }
+  offerCoverages(known.coverages);
   byId("labels").hidden = known.labels.length < 3;
 });

@@ -1,13 +1,14 @@
 // Recordings that were given together: how far each one is, and a list of them to choose from.
 
 import { byId, h, percent, titled } from "./dom.js";
+import { setText } from "./sets.js";
 
 /** What the list says of a recording. */
 function stateOf({ status, stage, prediction: p }) {
   if (status === "asked") return stage;
   if (status !== "done") return { waiting: "waits", failed: "no answer", left: "left out" }[status];
   if (p.no_speech) return "no speech";
-  return `${p.abstain ? `unsure, perhaps ${p.label}` : titled(p.label)}, ${percent(p.confidence)}`;
+  return `${p.abstain ? `unsure, perhaps ${p.label}` : titled(p.label)}, ${percent(p.confidence)}${setText(p)}`;
 }
 
 export class Queue {
