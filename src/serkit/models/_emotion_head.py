@@ -47,8 +47,8 @@ class EmotionHead(nn.Module):
         """
         normed = self.norm(embedding)
         hidden = self.emotion[0](normed)
-        neutral = None if self.neutral is None else self.neutral(normed)[:, 0]
-        return self.emotion[1:](hidden), neutral, hidden
+        emotion = self.emotion[1:](hidden)
+        return emotion, None if self.neutral is None else self.neutral(normed)[:, 0], hidden
 
 
 class SwiGlu(nn.Module):
