@@ -50,6 +50,12 @@ def batch(lengths: tuple[tuple[int, int], ...], extra: int = 0) -> Batch:
     return Batch(tuple(map(str, range(len(rows)))), features, counts, torch.zeros(len(rows), dtype=torch.int64))
 
 
+def test_the_layers_of_the_network_behind_it_are_handed_out() -> None:
+    network = built()
+    found = network(batch(((4, 2), (1, 3)))).layers
+    assert {name: row.shape[1] for name, row in found.items()} == network.layer_dims
+
+
 @pytest.mark.parametrize("kind", ["softmax", "layer_norm"])
 def test_the_sum_is_the_one_of_superb(kind: str) -> None:
     """Against a loop over layers, as s3prl's Featurizer has it."""

@@ -87,6 +87,8 @@ def test_what_cannot_be_summed_is_refused():
     system = made_system(losses=["center_loss"])
     with pytest.raises(SerkitError, match="needs a network with an embedding"):
         Objective(system, made_examples()[0], torch.nn.Linear(1, 1))
+    with pytest.raises(SerkitError, match="'multi_layer_contrastive' needs a network with layers: use the model cross"):
+        made(model={"name": "mean_pool", "hidden": 8}, losses=["cross_entropy", "multi_layer_contrastive"])
 
 
 def test_labels_are_mixed_as_the_network_mixed_its_rows():

@@ -19,6 +19,8 @@ from made import made_config, made_examples, made_manifest, made_system
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.fitting import Fitting, make_accelerator
+from serkit.losses.multi_layer_contrastive import MultiLayerContrastive
+from serkit.models.cross_attention import CrossAttention
 from serkit.networks import build_network, load_config, load_network
 from serkit.recipe import Recipe, load_recipe, parse_recipe
 from serkit.serving.agreement import largest_difference
@@ -171,6 +173,28 @@ def test_ufg2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path)
     finish(small("ufg2025", *SMALL_LEGS, *narrow), toy_root, tmp_path)
 
 
+def test_crab2026_supervises_five_layers(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    recipe = small("crab2026", "transcripts=corpus", "model.hidden=8", "losses.multi_layer_contrastive.width=8")
+    run, _ = finish(recipe, toy_root, tmp_path)
+    network, config = load_network(run.network("crab", "full"))
+    assert len(network.layer_dims) == 5
+    assert not [key for key in network.state_dict() if "contrast" in key], "the projections stay with the training"
+    plain = build_network(config)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    assert largest_difference(network, to_onnx(network, "cross_attention", run.manifest.labels)) < 1e-4
+
+
+def test_crab2026_holds_what_was_read() -> None:
+    system = load_recipe("crab2026").systems["crab"]
+    dims = {"wavlm/large": 1024, "roberta/large": 1024}
+    network = CrossAttention(dims=dims, n_classes=8, **system.model.parameters)
+    loss = MultiLayerContrastive(layer_dims=network.layer_dims)
+    counts = [sum(p.numel() for p in part.parameters()) for part in (network, loss)]
+    assert counts == [16_811_530, 2_626_048], "as of the layers listed in the released code, counted apart"
+    assert [(x.name, x.weight) for x in system.losses] == [("cross_entropy", 1.0), ("multi_layer_contrastive", 2.0)]
+    assert (system.train.batch_size, system.train.accumulate, system.train.lr_min) == (8, 4, 1e-6)
+
+
 # ---------------------------------------------------------------- what is wrong in released code
 
 
@@ -211,6 +235,37 @@ def test_the_optimiser_keeps_its_state_over_epochs() -> None:
     after = {k: float(v["step"]) for k, v in fitting.optimizer.state_dict()["state"].items()}
     assert all(after[k] == 2 * n for k, n in before.items())
     assert before
+
+
+def crab_fitting() -> Fitting:
+    """A fitting of crab2026, small, on made-up features."""
+    published = load_recipe("crab2026").systems["crab"]
+    model = {"name": "cross_attention", **published.model.parameters, "hidden": 8}
+    losses = [x.model_dump() for x in published.losses]
+    system = made_system(model=model, losses=losses, train={"schedule": "constant"})
+    config = made_config(system)
+    torch.manual_seed(1)
+    return Fitting(
+        system, config, "full", made_examples()[0], build_network(config), make_accelerator(system.train, "cpu")
+    )
+
+
+def test_the_projections_of_crab2026_learn_and_are_resumed() -> None:
+    whole, first, second = (crab_fitting() for _ in range(3))
+    before = [p.detach().clone() for p in whole.losses.parameters()]
+    torch.manual_seed(3)
+    rows = [whole.epoch(0), whole.epoch(1)]
+    assert all(not torch.equal(a, b) for a, b in zip(before, whole.losses.parameters(), strict=True))
+    assert rows[1]["loss_multi_layer_contrastive"] < rows[0]["loss_multi_layer_contrastive"]
+    torch.manual_seed(3)
+    first.epoch(0)
+    state = first.state_dict()
+    torch.manual_seed(99)
+    second.load_state_dict(state)
+    second.epoch(1)
+    for ours, resumed in ((whole.network, second.network), (whole.losses, second.losses)):
+        for a, b in zip(ours.parameters(), resumed.parameters(), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_training_with_mixup_goes_on_where_it_was_stopped() -> None:

@@ -102,7 +102,8 @@ class Fitting:
 
         Each loss counts by its share (:meth:`serkit.objective.Objective.shares`), so that this is exact for every loss
         that is a weighted mean over rows, class weights included. A loss that compares the clips of a batch (``ccc``,
-        ``supcon``) sees the small batches; with several processes each divides by its own rows.
+        ``supcon``, ``multi_layer_contrastive``) sees the small batches; with several processes each divides by its own
+        rows.
         """
         self.optimizer.zero_grad(set_to_none=True)
         shares = self.losses.shares(group) if len(group) > 1 else [None]

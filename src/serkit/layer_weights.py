@@ -75,7 +75,7 @@ class WeightedLayers(nn.Module):
         self.standardise = FeatureNormalisation({n: dims[n] for n in stacks}, "train" if by_train else "none")
         self.place = {name: str(k) for k, name in enumerate(stacks)}
         self.mix = nn.ModuleDict({self.place[name]: LayerWeights(n, kind) for name, n in stacks.items()})
-        for attribute in ("embedding_dim", "masked"):
+        for attribute in ("embedding_dim", "layer_dims", "masked"):
             if hasattr(network, attribute):
                 setattr(self, attribute, getattr(network, attribute))
 

@@ -20,19 +20,25 @@ from serkit.losses._targets import target_rows
 from serkit.settings import System
 from serkit.tensors import Batch, Mixture, Outputs
 
+_NEEDED = {
+    "dim": "an embedding: use another model",
+    "layer_dims": "layers: use the model cross_attention",
+}
+
 
 class Objective(nn.Module):
     """All losses of a system as one module: (outputs, batch) to the sum and its components.
 
     A loss that asks for ``class_counts`` (classes,) or ``label_names`` is given those of ``train``;
-    one with state is also given ``n_classes`` and ``dim``, the network's embedding width.
+    one with state is also given ``n_classes``, ``dim``, the network's embedding width, or ``layer_dims``, the widths
+    of its layers by name.
 
     Args:
         system: its losses, their weights and ``train.loss_scale``.
-        train: the training examples. network: has ``embedding_dim`` where a loss with state needs it.
+        train: the training examples. network: has ``embedding_dim`` or ``layer_dims`` where a loss with state needs it.
 
     Raises:
-        SerkitError: a loss twice, or one with state for a network without an embedding.
+        SerkitError: a loss twice, or one with state for a network without an embedding or without layers.
     """
 
     def __init__(self, system: System, train: Examples, network: nn.Module) -> None:
@@ -42,6 +48,7 @@ class Objective(nn.Module):
             "label_names": train.label_names,
             "n_classes": len(train.label_names),
             "dim": getattr(network, "embedding_dim", None),
+            "layer_dims": getattr(network, "layer_dims", None),
         }
         self.parts: dict[str, Callable[[Outputs, Batch], Tensor]] = {}
         self._divisors: dict[str, Callable[[Batch], float]] = {}
@@ -53,10 +60,9 @@ class Objective(nn.Module):
             accepted = inspect.signature(made).parameters
             given = {k: v for k, v in context.items() if k in accepted}
             if inspect.isclass(made):
-                if "dim" in given and given["dim"] is None:
-                    raise SerkitError(
-                        f"the loss '{loss.name}' needs a network with an embedding: use another model, or leave it out"
-                    )
+                for key, missing in _NEEDED.items():
+                    if key in given and given[key] is None:
+                        raise SerkitError(f"the loss '{loss.name}' needs a network with {missing}, or leave it out")
                 module: Any = made(**loss.parameters, **given)
                 self.stateful[loss.name.replace(".", "_")] = module
                 self.parts[loss.name] = module

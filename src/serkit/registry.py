@@ -22,7 +22,9 @@ from serkit.errors import SerkitError, did_you_mean, in_one_line
 from serkit.parameters import Allowed, Needs, definition, kinds_of, needs_of, objection
 
 Kind = Literal["corpora", "augment", "encoders", "models", "losses"]
-CONTEXT = frozenset({"self", "outputs", "batch", "class_counts", "label_names", "dims", "n_classes", "dim"})
+CONTEXT = frozenset(
+    {"self", "outputs", "batch", "class_counts", "label_names", "dims", "n_classes", "dim", "layer_dims"}
+)
 """Arguments that the pipeline hands in and a recipe cannot set."""
 
 

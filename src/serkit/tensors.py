@@ -98,6 +98,8 @@ class Outputs:
         attributes: (batch, 3) arousal, valence, dominance, where it has that head.
         embedding: (batch, dim) the vector the classifier reads.
         frames: (batch, time, dim) frame-level features, with ``frames_mask`` (batch, time).
+        layers: (batch, dim) vectors on the way to ``emotion``, by name and in the order of the network's ``layer_dims``
+            (name to dim). Names: ``frames/FEATURE`` before the modalities meet, ``pooled/FEATURE``, ``hidden``.
         mixture: how rows were mixed with each other on the way to ``emotion``, ``attributes`` and ``embedding``, where
             they were; the labels are mixed alike before any loss sees them.
     """
@@ -108,6 +110,7 @@ class Outputs:
     embedding: Tensor | None = None
     frames: Tensor | None = None
     frames_mask: Tensor | None = None
+    layers: Mapping[str, Tensor] | None = None
     mixture: Mixture | None = None
 
 

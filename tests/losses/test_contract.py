@@ -19,9 +19,21 @@ CONTEXT = {
     "label_names": LABEL_NAMES,
     "n_classes": CLASSES,
     "dim": DIM,
+    "layer_dims": {"frames/x": 4, "hidden": 3},
 }
 NAMES = [m.name for m in pkgutil.iter_modules(serkit.losses.__path__) if not m.name.startswith("_")]
-LEAVES = ("emotion", "neutral", "attributes", "embedding", "frames")
+LEAVES = ("emotion", "neutral", "attributes", "embedding", "frames", "layers")
+
+
+def each(value, change):
+    """A tensor, or each of a mapping of them, changed."""
+    return {k: change(v) for k, v in value.items()} if isinstance(value, dict) else change(value)
+
+
+def grads(outputs: Outputs) -> list[torch.Tensor | None]:
+    """What reached each output, one of :data:`LEAVES` or a tensor in it."""
+    leaves = [getattr(outputs, k) for k in LEAVES]
+    return [t.grad for v in leaves for t in (v.values() if isinstance(v, dict) else [v])]
 
 
 def context(target) -> dict:
@@ -60,6 +72,7 @@ def example() -> tuple[Outputs, Batch]:
         embedding=torch.randn(ROWS, DIM, generator=g),
         frames=frames,
         frames_mask=mask,
+        layers={k: torch.randn(ROWS, n, generator=g) for k, n in CONTEXT["layer_dims"].items()},
     )
     batch = Batch(
         tuple(f"u{k}" for k in range(ROWS)),
@@ -73,11 +86,11 @@ def example() -> tuple[Outputs, Batch]:
 
 
 def with_grad(outputs: Outputs) -> Outputs:
-    return replace(outputs, **{k: getattr(outputs, k).clone().requires_grad_() for k in LEAVES})
+    return replace(outputs, **{k: each(getattr(outputs, k), lambda t: t.clone().requires_grad_()) for k in LEAVES})
 
 
 def rows(outputs: Outputs, batch: Batch, order: torch.Tensor) -> tuple[Outputs, Batch]:
-    picked = replace(outputs, **{k: getattr(outputs, k)[order] for k in (*LEAVES, "frames_mask")})
+    picked = replace(outputs, **{k: each(getattr(outputs, k), lambda t: t[order]) for k in (*LEAVES, "frames_mask")})
     return picked, replace(
         batch,
         ids=tuple(batch.ids[k] for k in order.tolist()),
@@ -97,9 +110,8 @@ def test_is_a_finite_scalar_with_a_gradient(name):
     assert loss.shape == ()
     assert loss.isfinite()
     loss.backward()
-    grads = [getattr(outputs, k).grad for k in LEAVES]
-    assert any(g is not None and g.any() for g in grads), f"{name}: no gradient reaches any output"
-    assert all(g is None or g.isfinite().all() for g in grads)
+    assert any(g is not None and g.any() for g in grads(outputs)), f"{name}: no gradient reaches any output"
+    assert all(g is None or g.isfinite().all() for g in grads(outputs))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -155,9 +167,8 @@ def test_rows_without_labels_contribute_nothing(name, targets):
     loss = make(name)(outputs, batch)
     torch.testing.assert_close(loss, make(name)(known_outputs, known), atol=1e-6, rtol=1e-5)
     loss.backward()
-    for leaf in LEAVES:
-        grad = getattr(outputs, leaf).grad
-        assert grad is None or not grad[which].any(), f"{name}: rows without a label pull at {leaf}"
+    for k, grad in enumerate(grads(outputs)):
+        assert grad is None or not grad[which].any(), f"{name}: rows without a label pull at output {k}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,8 +179,7 @@ def test_a_batch_without_any_label_is_0_and_teaches_nothing(name, targets):
     loss = make(name)(outputs, unlabelled(batch, torch.ones(ROWS, dtype=torch.bool), targets))
     assert loss.item() == 0
     loss.backward()
-    grads = [getattr(outputs, k).grad for k in LEAVES]
-    assert not any(g is not None and g.any() for g in grads)
+    assert not any(g is not None and g.any() for g in grads(outputs))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,7 +189,9 @@ def test_extreme_outputs_give_a_finite_loss_and_gradient(name, dtype, soft):
     outputs, batch = example()
     batch = batch if soft else replace(batch, targets=None)
     for right in (True, False):  # as sure as can be, of the label or of any other class
-        extreme = replace(outputs, **{k: (getattr(outputs, k).sign() * 1e4).to(dtype) for k in LEAVES})
+        extreme = replace(
+            outputs, **{k: each(getattr(outputs, k), lambda t: (t.sign() * 1e4).to(dtype)) for k in LEAVES}
+        )
         best = torch.nn.functional.one_hot(batch.labels.clamp(min=0), CLASSES) * 2 - 1
         neutral = best[:, LABEL_NAMES.index("neutral")]
         extreme = replace(extreme, neutral=((neutral if right else -neutral) * 1e4).to(dtype))
@@ -187,5 +199,4 @@ def test_extreme_outputs_give_a_finite_loss_and_gradient(name, dtype, soft):
         loss = make(name)(extreme, batch)
         assert loss.isfinite(), f"{name}: {loss.item()}"
         loss.backward()
-        grads = [getattr(extreme, k).grad for k in LEAVES]
-        assert all(g is None or g.isfinite().all() for g in grads), f"{name}: a gradient is not finite"
+        assert all(g is None or g.isfinite().all() for g in grads(extreme)), f"{name}: a gradient is not finite"

@@ -68,6 +68,7 @@ def collate(items: list[dict[str, torch.Tensor]], extra: int = 0) -> Batch:
 
 def tables(outputs: Outputs) -> dict[str, torch.Tensor]:
     rows = {"emotion": outputs.emotion, "neutral": outputs.neutral, "embedding": outputs.embedding}
+    rows |= {f"layer {k}": v for k, v in (outputs.layers or {}).items()}
     return {k: v for k, v in (rows | {"attributes": outputs.attributes}).items() if v is not None}
 
 
@@ -81,6 +82,9 @@ def test_shapes(name):
         assert out.neutral.shape == (3,)
     if out.embedding is not None:
         assert out.embedding.shape == (3, network.embedding_dim)
+    if out.layers is not None:
+        assert {k: v.shape for k, v in out.layers.items()} == {k: (3, dim) for k, dim in network.layer_dims.items()}
+        assert list(out.layers) == list(network.layer_dims)
     if out.frames is not None:
         assert out.frames_mask.shape == out.frames.shape[:2]
         assert out.frames_mask.dtype == torch.bool

@@ -89,6 +89,25 @@ def test_network_and_gradients_equal_a_slow_exact_reference():
         torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
 
 
+def test_its_layers_are_those_on_the_way_to_the_classes():
+    """Of each clip alone: the mean of what the GRU reads, the pooled vector, and the hidden layer before its ReLU."""
+    dims = {"a": 5, "b": 3}
+    network = CrossAttention(dims=dims, n_classes=4, hidden=8, dropout=0.0, neutral_head=False)
+    batch = make_batch({"a": [9, 4, 1], "b": [2, 6, 3]}, dims)
+    out = network(batch)
+    for k, name in enumerate(dims):
+        for row, length in enumerate(batch.lengths[name].tolist()):
+            mean = sum(network.project[k](batch.features[name][row, t]) for t in range(length)) / length
+            torch.testing.assert_close(out.layers[f"frames/{name}"][row], mean, atol=1e-5, rtol=1e-5)
+    pooled = torch.cat([out.layers["pooled/a"], out.layers["pooled/b"]], 1)
+    assert torch.equal(pooled, out.embedding)
+    last = network.head.emotion[3]
+    torch.testing.assert_close(last(out.layers["hidden"].relu()), out.emotion)
+    unmasked = CrossAttention(dims=dims, n_classes=4, hidden=8, **PUBLISHED_CODE).eval()
+    every = unmasked.project[0](batch.features["a"]).mean(1)
+    torch.testing.assert_close(unmasked(batch).layers["frames/a"], every, atol=1e-5, rtol=1e-5)
+
+
 def test_unmasked_reproduces_the_published_dependence_on_the_batch():
     dims = {"a": 4, "b": 3}
     network = CrossAttention(dims=dims, n_classes=3, hidden=8, **PUBLISHED_CODE).eval()

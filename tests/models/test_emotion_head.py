@@ -9,8 +9,11 @@ from serkit.models._emotion_head import EmotionHead, SwiGlu, hidden_layer
 
 
 def test_head_without_neutral_gives_none():
-    emotion, neutral = EmotionHead(4, 3, 5, 0.0, neutral_head=False)(torch.randn(2, 4))
-    assert emotion.shape == (2, 5)
+    head = EmotionHead(4, 3, 5, 0.0, neutral_head=False)
+    x = torch.randn(2, 4)
+    emotion, neutral, hidden = head(x)
+    assert torch.equal(emotion, head.emotion(head.norm(x)))
+    assert torch.equal(hidden, head.emotion[0](head.norm(x)))
     assert neutral is None
     assert isinstance(EmotionHead(4, 3, 5, 0.0, True).neutral, nn.Sequential)
 

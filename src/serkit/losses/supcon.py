@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from serkit.errors import SerkitError, did_you_mean
+from serkit.losses._contrast import contrast
 from serkit.losses._targets import Mixed, not_half, settle_mixed, target_rows
 from serkit.parameters import Needs, Positive, Whole
 from serkit.tensors import Batch, Outputs
@@ -67,7 +67,8 @@ def supcon(
     targets, known = settle_mixed(targets, known, mixed)
     kept = known[clips]
     vectors, clips = vectors[kept], clips[kept]
-    return _contrast(F.normalize(vectors, dim=1), targets[clips], clips, temperature, within_clip)
+    items = torch.arange(len(vectors), device=vectors.device) if within_clip else clips
+    return contrast(vectors, targets[clips], items, temperature)
 
 
 def _anchors(frames: Tensor, mask: Tensor, broadcast: bool, max_frames: int) -> tuple[Tensor, Tensor]:
@@ -86,18 +87,3 @@ def _anchors(frames: Tensor, mask: Tensor, broadcast: bool, max_frames: int) -> 
     picked = frames.gather(1, position[:, :, None].expand(-1, -1, frames.shape[2]))
     clips = torch.arange(len(mask), device=mask.device)[:, None].expand_as(real)
     return picked[real], clips[real]
-
-
-def _contrast(z: Tensor, targets: Tensor, clips: Tensor, temperature: float, within_clip: bool) -> Tensor:
-    """The loss for (anchors, dim) unit vectors, their (anchors, classes) targets and (anchors,) clips."""
-    if not len(z):
-        return z.sum()
-    items = torch.arange(len(z), device=z.device) if within_clip else clips
-    other = items[:, None] != items[None, :]
-    similarity = (z @ z.T / temperature).masked_fill(~other, -1e9)
-    log_share = similarity - similarity.logsumexp(dim=1, keepdim=True)
-    agreement = (targets @ targets.T) * other
-    total = agreement.sum(dim=1)
-    paired = total > 0
-    terms = -(agreement * log_share).sum(dim=1) / torch.where(paired, total, torch.ones_like(total))
-    return torch.where(paired, terms, torch.zeros_like(terms)).sum() / paired.sum().clamp(min=1)

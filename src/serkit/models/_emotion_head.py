@@ -39,10 +39,16 @@ class EmotionHead(nn.Module):
         self.emotion = hidden_layer(dim, hidden, n_classes, dropout, activation)
         self.neutral = hidden_layer(dim, hidden, 1, dropout, activation) if neutral_head else None
 
-    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(batch, dim) to (batch, classes) logits and, where there is that head, (batch,) neutral logits."""
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Of (batch, dim): logits, neutral logits, and the hidden layer of the classes.
+
+        Returns:
+            (batch, classes); (batch,) where there is that head; (batch, hidden) before the ReLU.
+        """
         normed = self.norm(embedding)
-        return self.emotion(normed), None if self.neutral is None else self.neutral(normed)[:, 0]
+        hidden = self.emotion[0](normed)
+        emotion = self.emotion[1:](hidden)
+        return emotion, None if self.neutral is None else self.neutral(normed)[:, 0], hidden
 
 
 class SwiGlu(nn.Module):

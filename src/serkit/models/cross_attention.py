@@ -111,6 +111,12 @@ class CrossAttention(nn.Module):
         self.pool = nn.ModuleList(Pool(width, pooling) for _ in self.dims)
         self.embedding_dim = len(self.dims) * Pool(width, pooling).out_dim
         self.head = EmotionHead(self.embedding_dim, hidden, n_classes, dropout, neutral_head)
+        self.mean = Pool(hidden, "mean")
+        self.layer_dims = {
+            **{f"frames/{name}": hidden for name in self.dims},
+            **{f"pooled/{name}": pool.out_dim for name, pool in zip(self.dims, self.pool, strict=True)},
+            "hidden": hidden,
+        }
 
     @staticmethod
     def _attention_key(pair: tuple[int, int], attention: str) -> str:
@@ -128,13 +134,16 @@ class CrossAttention(nn.Module):
 
         Returns:
             Outputs: ``emotion`` (batch, classes), ``neutral`` (batch,) where that head is,
-            ``embedding`` (batch, embedding_dim), and ``frames`` (batch, time, 2 * hidden) with
-            ``frames_mask`` of the first modality after attention.
+            ``embedding`` (batch, embedding_dim), ``frames`` (batch, time, 2 * hidden) with
+            ``frames_mask`` of the first modality after attention, and ``layers``: of each modality the
+            mean over time of what the GRU reads, then the pooled vectors, then the hidden layer of the
+            classifier before its ReLU (as in Crab, Ueda et al. 2026, 2603.23673).
 
         Raises:
             SerkitError: a modality is missing or has another width.
         """
         encoded: list[Tensor] = []
+        means: list[Tensor] = []
         masks: list[Tensor | None] = []
         for k, (name, dim) in enumerate(self.dims.items()):
             frames, mask = batch.frames(name, dim)
@@ -144,8 +153,10 @@ class CrossAttention(nn.Module):
                 frames = frames + self.noise * torch.randn_like(frames)
             if not self.masked:
                 lengths = torch.full_like(lengths, frames.shape[1])
-            encoded.append(self.recurrent[k](self.project[k](frames), lengths))
+            projected = self.project[k](frames)
+            encoded.append(self.recurrent[k](projected, lengths))
             masks.append(mask if self.masked else None)
+            means.append(self.mean(projected, masks[k]))
         aligned = list(encoded)
         for pair in self._pairs:
             query, key = pair
@@ -153,9 +164,15 @@ class CrossAttention(nn.Module):
             aligned[query] = aligned[query] + attend(encoded[query], encoded[key], masks[key])
         pooled = [pool(frames, mask) for pool, frames, mask in zip(self.pool, aligned, masks, strict=True)]
         embedding = torch.cat(pooled, 1)
-        emotion, neutral = self.head(embedding)
-        first_mask = batch.mask(next(iter(self.dims)))
-        return Outputs(emotion, neutral, embedding=embedding, frames=aligned[0], frames_mask=first_mask)
+        emotion, neutral, hidden = self.head(embedding)
+        return Outputs(
+            emotion,
+            neutral,
+            embedding=embedding,
+            frames=aligned[0],
+            frames_mask=batch.mask(next(iter(self.dims))),
+            layers=dict(zip(self.layer_dims, [*means, *pooled, hidden], strict=True)),
+        )
 
 
 def _heads_by_modality(heads: int | Mapping[str, int], names: tuple[str, ...]) -> list[int]:

@@ -94,5 +94,5 @@ class MeanPool(nn.Module):
             vector = self.pool[str(k)](frames, mask)
             pooled.append(self.project[k](vector) if len(self.project) else vector)
         embedding = self.dropout(torch.cat(pooled, 1))
-        emotion, neutral = self.head(embedding)
+        emotion, neutral, _ = self.head(embedding)
         return Outputs(emotion, neutral, embedding=embedding)
