@@ -92,6 +92,19 @@ def test_fitted_stacks(finished: Path, tmp_path: Path, system: str) -> None:
         assert found(bundle.stack, bundle.calibration, given) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_score_on_the_threshold_of_a_tree_goes_left() -> None:
+    arrays = {
+        "classes": np.arange(3), "feature": np.array([4, -1, -1]), "threshold": np.array([0.5, 0, 0], np.float32),
+        "left": np.array([1, 0, 0]), "right": np.array([2, 0, 0]), "leaf": np.array([0, 0, 1]),
+        "values": np.array([[3.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), "roots": np.array([0]), "forest": np.array([0]),
+    }  # fmt: skip
+    stack = from_arrays({"kind": "forest", "systems": SYSTEMS, "labels": LABELS, "decimals": None}, arrays)
+    for value, answer in ((0.5, [0.75, 0.25, 0.0]), (0.51, [0.0, 0.0, 1.0])):
+        given = {"a": np.zeros((3, 3), np.float32), "b": np.full((3, 3), value, np.float32)}
+        assert found(stack, NONE, given) == pytest.approx(answer, abs=1e-6)
+        assert expected(stack, NONE, given) == pytest.approx(answer, abs=1e-6)
+
+
 def test_two_classes_of_a_logistic_stack() -> None:
     rng = np.random.default_rng(3)
     arrays = {

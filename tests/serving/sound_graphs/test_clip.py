@@ -32,7 +32,7 @@ def test_an_offset_goes_where_it_is_large(offset: float) -> None:
         QUIET,
         QUIET[:100],
         np.ones(1, dtype=np.float32),
-        voice(0.02)[:319],
+        np.r_[QUIET[:160], voice(0.02)[:160]],
         voice(0.06)[:481],
         np.r_[QUIET, np.float32(1.0), QUIET],
         np.r_[QUIET[:1600], voice(0.2), QUIET[:77]],

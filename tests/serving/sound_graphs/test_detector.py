@@ -33,3 +33,12 @@ def test_states(name: str, sound: np.ndarray) -> None:
     expected = encoder([sound])[0]
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("n_spoken", [0, 2, 3, 5])
+def test_frames_of_speech_are_summed_up_where_there_are_three(n_spoken: int) -> None:
+    frames = np.random.default_rng(7).normal(size=(6, 320)).astype(np.float32)
+    speech = np.where(np.arange(6) < n_spoken, 0.51, 0.5).astype(np.float32)
+    (found,) = run(lambda graph, x, p: [detector.statistics(graph, [(x, p)])], x=frames, p=speech)
+    kept = frames[:n_spoken] if n_spoken >= 3 else frames
+    assert np.abs(found[0] - np.concatenate([kept.mean(0), kept.std(0)])).max() < 1e-6
