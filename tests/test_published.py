@@ -7,6 +7,7 @@ released code of these systems is not so here.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +251,11 @@ def crab_fitting() -> Fitting:
     )
 
 
-def test_the_projections_of_crab2026_learn_and_are_resumed() -> None:
-    whole, first, second = (crab_fitting() for _ in range(3))
-    before = [p.detach().clone() for p in whole.losses.parameters()]
+def resumed_is_uninterrupted(make: Callable[[], Fitting]) -> tuple[Fitting, list[dict[str, Any]]]:
+    """Two epochs in one go, whose rows are returned, and with a stop between them: the same network and losses."""
+    whole, first, second = (make() for _ in range(3))
     torch.manual_seed(3)
     rows = [whole.epoch(0), whole.epoch(1)]
-    assert all(not torch.equal(a, b) for a, b in zip(before, whole.losses.parameters(), strict=True))
-    assert rows[1]["loss_multi_layer_contrastive"] < rows[0]["loss_multi_layer_contrastive"]
     torch.manual_seed(3)
     first.epoch(0)
     state = first.state_dict()
@@ -266,18 +265,15 @@ def test_the_projections_of_crab2026_learn_and_are_resumed() -> None:
     for ours, resumed in ((whole.network, second.network), (whole.losses, second.losses)):
         for a, b in zip(ours.parameters(), resumed.parameters(), strict=True):
             assert torch.equal(a, b)
+    return whole, rows
+
+
+def test_the_projections_of_crab2026_learn_and_are_resumed() -> None:
+    before = [p.detach().clone() for p in crab_fitting().losses.parameters()]
+    whole, rows = resumed_is_uninterrupted(crab_fitting)
+    assert all(not torch.equal(a, b) for a, b in zip(before, whole.losses.parameters(), strict=True))
+    assert rows[1]["loss_multi_layer_contrastive"] < rows[0]["loss_multi_layer_contrastive"]
 
 
 def test_training_with_mixup_goes_on_where_it_was_stopped() -> None:
-    whole, first, second = (made_fitting() for _ in range(3))
-    torch.manual_seed(3)
-    whole.epoch(0)
-    whole.epoch(1)
-    torch.manual_seed(3)
-    first.epoch(0)
-    state = first.state_dict()
-    torch.manual_seed(99)
-    second.load_state_dict(state)
-    second.epoch(1)
-    for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True):
-        assert torch.equal(a, b)
+    resumed_is_uninterrupted(made_fitting)
