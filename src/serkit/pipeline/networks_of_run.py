@@ -90,8 +90,8 @@ def _memory_of(device: str, system: str, train: Train) -> Iterator[None]:
         raise RunFailed(
             f"system '{system}': the memory of '{device}' is too small for batches of {train.batch_size} clips "
             f"({str(error).split('. ')[0]}). Try --set systems.{system}.train.batch_size={smaller} --set systems."
-            f"{system}.train.accumulate={2 * train.accumulate} (not with the losses ccc and supcon, which compare the "
-            "clips of a batch); finished networks are kept"
+            f"{system}.train.accumulate={2 * train.accumulate} (losses that compare the clips of a batch, such as "
+            "supcon, then see fewer of them); finished networks are kept"
         ) from error
 
 
