@@ -24,7 +24,7 @@ from serkit.pipeline import Run
 from serkit.recipe import parse_recipe
 from serkit.serving import formats, model_card
 from serkit.serving.building import build
-from serkit.serving.exporting import to_onnx
+from serkit.serving.bundle_graph import to_onnx
 from serkit.serving.predictor import Model
 from serkit.types import ATTRIBUTES
 

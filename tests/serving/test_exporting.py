@@ -21,8 +21,9 @@ from serkit.serving import exporting
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.building import build
 from serkit.serving.bundle import open_bundle
+from serkit.serving.bundle_graph import to_onnx
 from serkit.serving.correction import Correction
-from serkit.serving.exporting import export, to_onnx
+from serkit.serving.exporting import export
 from serkit.serving.graphs import Graph
 from serkit.serving.predictor import Model
 from serkit.serving.scorer import Scorer
@@ -150,6 +151,7 @@ def test_the_file_says_what_it_is_and_gives_embeddings(model: Model, tmp_path: P
     assert json.loads(about["labels"]) == list(model.labels)
     assert json.loads(about["attributes"]) == []
     assert (about["rate_hz"], float(about["max_clip_s"])) == ("16000", model.max_clip_s)
+    assert float(about["unsure_below"]) == model.unsure_below(model.labels, None) > 0
     assert (about["name"], about["serkit"]) == (model.id, serkit.__version__)
     assert [o.name for o in graph.get_outputs()] == ["probabilities", "embedding"]
     [embedding] = graph.run(["embedding"], {"samples": CLIPS["speech"]})

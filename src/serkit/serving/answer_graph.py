@@ -1,4 +1,4 @@
-"""From the networks' logits to calibrated probabilities, as nodes of an ONNX graph: the stack and the calibration."""
+"""From the networks' logits to probabilities, as nodes of an ONNX graph: stack, calibration and correction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from serkit.calibration import Calibration
 from serkit.combining import Ensemble, MajorityVote, MeanLogit
 from serkit.errors import SerkitError
 from serkit.pooling import LogPool, MeanProbability
-from serkit.probabilities import MEASURED_FLOOR
+from serkit.probabilities import COMBINED_FLOOR, MEASURED_FLOOR
+from serkit.serving.correction import Correction
 from serkit.serving.ensembles import Alone, ForestArrays, LogisticArrays
 from serkit.serving.graphs import Graph
 
@@ -30,9 +31,9 @@ def probabilities(graph: Graph, logits: Logits, stack: Ensemble, calibration: Ca
     wide = {system: [graph.cast(name, np.float64) for name in logits[system]] for system in stack.systems_}
     shares = _voted(graph, wide) if isinstance(stack, MajorityVote) else _stacked(graph, wide, stack)
     if calibration.method != "none":
-        logs = graph("Log", graph("Max", shares, _wide(graph, MEASURED_FLOOR)))
-        scaled = graph.times(logs, _wide(graph, calibration.weights))
-        shares = _softmax(graph, graph.add(scaled, _wide(graph, calibration.bias)))
+        logs = graph("Log", graph("Max", shares, graph.double(MEASURED_FLOOR)))
+        scaled = graph.times(logs, graph.double(calibration.weights))
+        shares = _softmax(graph, graph.add(scaled, graph.double(calibration.bias)))
     return graph.cast(shares, np.float32)
 
 
@@ -44,14 +45,24 @@ def attributes(graph: Graph, given: Logits) -> str:
     """
     systems = [_mean(graph, [graph.cast(name, np.float64) for name in names]) for names in given.values()]
     known = [graph("Not", graph("IsNaN", x)) for x in systems]
-    zero = _wide(graph, 0.0)
+    zero = graph.double(0.0)
     total = _sum(graph, [graph("Where", k, x, zero) for k, x in zip(known, systems, strict=True)])
     count = _sum(graph, [graph.cast(k, np.float64) for k in known])
     return graph.cast(graph("Div", total, count), np.float32)  # 0 / 0 is NaN
 
 
-def _wide(graph: Graph, value: object) -> str:
-    return graph.constant(value, np.float64)
+def corrected(graph: Graph, correction: Correction, shares: str, embedding: str, n_classes: int) -> str:
+    """(classes,) float32, as :meth:`serkit.serving.correction.Correction.apply`.
+
+    Args:
+        shares: (classes,) float32 probabilities. embedding: (dim,) float32 of all networks, each of length 1.
+    """
+    places = np.eye(n_classes)[correction.columns]
+    weights, bias = correction.weights.astype(np.float64) @ places, correction.bias @ places
+    logs = graph("Log", graph("Max", graph.cast(shares, np.float64), graph.double(COMBINED_FLOOR)))
+    moved = graph("MatMul", graph.cast(embedding, np.float64), graph.double(weights))
+    moved = graph.add(moved, graph.double(bias))
+    return graph.cast(_softmax(graph, graph.add(logs, moved)), np.float32)
 
 
 def _sum(graph: Graph, names: Sequence[str]) -> str:
@@ -59,7 +70,7 @@ def _sum(graph: Graph, names: Sequence[str]) -> str:
 
 
 def _mean(graph: Graph, names: Sequence[str]) -> str:
-    return graph("Div", _sum(graph, names), _wide(graph, len(names)))
+    return graph("Div", _sum(graph, names), graph.double(len(names)))
 
 
 def _log_softmax(graph: Graph, x: str) -> str:
@@ -79,7 +90,7 @@ def _stacked(graph: Graph, logits: Logits, stack: Ensemble) -> str:
         pooled = [
             _sum(
                 graph,
-                [graph.times(_log_softmax(graph, x), _wide(graph, w)) for x, w in zip(fold, weights, strict=True)],
+                [graph.times(_log_softmax(graph, x), graph.double(w)) for x, w in zip(fold, weights, strict=True)],
             )
             for fold in folds
         ]
@@ -97,19 +108,19 @@ def _learned(graph: Graph, fold: Sequence[str], stack: LogisticArrays | ForestAr
     """(classes,) of a fitted stack, from the scores of the systems side by side."""
     scores = graph("Concat", *fold, axis=0)
     if stack.decimals is not None:
-        power = _wide(graph, 10.0**stack.decimals)
+        power = graph.double(10.0**stack.decimals)
         scores = graph("Div", graph("Round", graph.times(scores, power)), power)
     found = _logistic(graph, scores, stack) if isinstance(stack, LogisticArrays) else _forest(graph, scores, stack)
     places = np.eye(len(stack.labels_))[stack.classes_]
-    return graph("MatMul", found, _wide(graph, places))
+    return graph("MatMul", found, graph.double(places))
 
 
 def _logistic(graph: Graph, scores: str, stack: LogisticArrays) -> str:
     weights, bias = stack.weights_, stack.bias_
     if len(weights) == 1:  # of two classes, the one score is that of the second
         weights, bias = np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias])
-    z = graph("Div", graph("Sub", scores, _wide(graph, stack.mean_)), _wide(graph, stack.scale_))
-    return _softmax(graph, graph.add(graph("MatMul", z, _wide(graph, weights.T)), _wide(graph, bias)))
+    z = graph("Div", graph("Sub", scores, graph.double(stack.mean_)), graph.double(stack.scale_))
+    return _softmax(graph, graph.add(graph("MatMul", z, graph.double(weights.T)), graph.double(bias)))
 
 
 def _forest(graph: Graph, scores: str, stack: ForestArrays) -> str:
@@ -127,10 +138,10 @@ def _forest(graph: Graph, scores: str, stack: ForestArrays) -> str:
         at = graph("Where", graph("Less", feature, zero), at, on)
     leaves = t["values"].astype(np.float64)
     shares = leaves / leaves.sum(axis=1, keepdims=True)
-    found = graph("Gather", _wide(graph, shares), graph("Gather", tables["leaf"], at))  # (trees, classes)
+    found = graph("Gather", graph.double(shares), graph("Gather", tables["leaf"], at))  # (trees, classes)
     forests = np.unique(t["forest"])
     weight = np.mean([(t["forest"] == k) / (t["forest"] == k).sum() for k in forests], axis=0)
-    return graph.total(graph.times(found, _wide(graph, weight[:, None])), 0)
+    return graph.total(graph.times(found, graph.double(weight[:, None])), 0)
 
 
 def _depth(nodes: Mapping[str, np.ndarray]) -> int:
@@ -150,5 +161,5 @@ def _voted(graph: Graph, logits: Logits) -> str:
         n_classes = graph.time(score, 0)
         counted = graph("Range", graph.constant(0, np.int64), n_classes, graph.constant(1, np.int64))
         vote = graph.cast(graph("Equal", counted, best), np.float64)
-        parts.append(graph.add(vote, graph("Div", _softmax(graph, score), _wide(graph, len(logits)))))
-    return graph("Div", _sum(graph, parts), _wide(graph, len(logits) + 1))
+        parts.append(graph.add(vote, graph("Div", _softmax(graph, score), graph.double(len(logits)))))
+    return graph("Div", _sum(graph, parts), graph.double(len(logits) + 1))

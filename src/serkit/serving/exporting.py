@@ -6,7 +6,6 @@ calibration and correction. It answers one clip; finding speech in long recordin
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -17,19 +16,15 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from serkit import __version__
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import RunFailed, SerkitError
 from serkit.files import check_writable, write_bytes
-from serkit.probabilities import COMBINED_FLOOR
 from serkit.progress import Meter, ProgressCallback
-from serkit.serving import answer_graph, example
-from serkit.serving.bundle import Bundle, NetworkEntry
-from serkit.serving.correction import Correction
-from serkit.serving.graphs import Graph, onnx_package
+from serkit.serving import example
+from serkit.serving.bundle_graph import to_onnx
+from serkit.serving.graphs import onnx_package
 from serkit.serving.inputs import whole
 from serkit.serving.predictor import Model
-from serkit.types import ATTRIBUTES
 
 TOLERANCE = 0.01  # of a probability or an attribute, on the clips that every export is checked on
 _STEP_S = 2.0  # of the recording that comes with serkit, a clip begins every so many seconds
@@ -131,90 +126,6 @@ def _compared(
     if check and len(compared.differences) == len(own):
         raise SerkitError(f"none of the {len(check)} recordings to compare on can be read: nothing was written")
     return compared
-
-
-def to_onnx(bundle: Bundle) -> bytes:
-    """The ONNX model of a bundle, not compared with anything; see :func:`export`."""
-    from serkit.serving.sound_graphs.sound import Sound
-
-    encoders = bundle.encoders()
-    reading = [name for name, encoder in encoders.items() if encoder.spec.modality == "text"]
-    if reading:
-        raise SerkitError(
-            f"'{bundle.name}' reads text ({', '.join(reading)}), and an ONNX file of a whole model hears sound alone; "
-            "bundle one of its systems that does not: serkit bundle RUN --system NAME"
-        )
-    graph = Graph()
-    sound = Sound(graph, graph.input("samples", ["samples"]))
-    features = {}
-    for name, encoder in encoders.items():
-        encoder.load()
-        features[name] = _adapted(graph, bundle, name, sound.features(name, encoder))
-    answers = [(entry, _answer(graph, bundle, entry, features)) for entry in bundle.networks]
-    logits: dict[str, list[str]] = {}
-    rated: dict[str, list[str]] = {}
-    for entry, found in sorted(answers, key=lambda pair: pair[0].model):
-        logits.setdefault(entry.system, []).append(found["emotion"])
-        if entry.attributes and entry.system in bundle.stack.systems_:
-            rated.setdefault(entry.system, []).append(found["attributes"])
-    embedding = graph("Concat", *(_of_length_1(graph, found["embedding"]) for _, found in answers), axis=0)
-    shares = answer_graph.probabilities(graph, logits, bundle.stack, bundle.calibration)
-    if bundle.correction is not None:
-        shares = _corrected(graph, bundle.correction, shares, embedding, len(bundle.labels))
-    outputs: dict[str, tuple[str, Sequence[int | str]]] = {"probabilities": (shares, [len(bundle.labels)])}
-    if bundle.attributes:
-        places = graph.constant([ATTRIBUTES.index(name) for name in bundle.attributes], np.int64)
-        chosen = graph("Gather", answer_graph.attributes(graph, rated), places)
-        outputs["attributes"] = (chosen, [len(bundle.attributes)])
-    outputs["embedding"] = (embedding, ["dim"])
-    return graph.to_bytes(outputs, _metadata(bundle))
-
-
-def _adapted(graph: Graph, bundle: Bundle, name: str, frames: str) -> str:
-    adaptation = bundle.adaptation
-    if adaptation is None or name not in adaptation.scale:
-        return frames
-    scaled = graph.times(frames, graph.constant(adaptation.scale[name]))
-    return graph.add(scaled, graph.constant(adaptation.offset[name]))
-
-
-def _answer(graph: Graph, bundle: Bundle, entry: NetworkEntry, features: dict[str, str]) -> dict[str, str]:
-    """One network's outputs, without the batch axis."""
-    feeds = {}
-    for k, name in enumerate(entry.features):
-        feeds[f"x{k}"] = graph.unsqueeze(features[name], 0)
-        feeds[f"n{k}"] = graph("Shape", features[name], start=0, end=1)
-    found = graph.inline(bundle.read(entry.file), feeds)
-    return {output: graph.squeeze(name, 0) for output, name in found.items()}
-
-
-def _of_length_1(graph: Graph, vector: str) -> str:
-    size = graph("Sqrt", graph.total(graph.times(vector, vector), 0))
-    return graph("Div", vector, graph("Max", size, graph.constant(1e-12)))
-
-
-def _corrected(graph: Graph, correction: Correction, shares: str, embedding: str, n_classes: int) -> str:
-    """As :meth:`serkit.serving.correction.Correction.apply`."""
-    places = np.eye(n_classes)[correction.columns]
-    weights, bias = correction.weights.astype(np.float64) @ places, correction.bias @ places
-    logs = graph("Log", graph("Max", graph.cast(shares, np.float64), graph.constant(COMBINED_FLOOR, np.float64)))
-    moved = graph("MatMul", graph.cast(embedding, np.float64), graph.constant(weights, np.float64))
-    moved = graph.add(moved, graph.constant(bias, np.float64))
-    return graph.cast(graph("Softmax", graph.add(logs, moved), axis=0), np.float32)
-
-
-def _metadata(bundle: Bundle) -> dict[str, str]:
-    licence = bundle.head.get("licence", {}).get("weights") or "unknown"
-    return {
-        "labels": json.dumps(list(bundle.labels), ensure_ascii=False),
-        "attributes": json.dumps(list(bundle.attributes)),
-        "rate_hz": str(SAMPLE_RATE_HZ),
-        "max_clip_s": f"{bundle.max_clip_s:g}",
-        "unsure_below": str(bundle.head["calibration"].get("unsure_below", "")),
-        "name": f"{bundle.name}@{bundle.fingerprint[:12]}",
-        "licence": str(licence),
-        "serkit": __version__,
-    }
 
 
 def _session(content: bytes) -> Any:

@@ -140,6 +140,10 @@ class Graph:
             self._constants[name] = self._onnx.numpy_helper.from_array(array, name)
         return self._known[key]
 
+    def double(self, value: Any) -> str:
+        """A small float64 constant."""
+        return self.constant(value, np.float64)
+
     def matrix(self, array: np.ndarray, reduced: Sequence[int]) -> str:
         """A weight in the precision of this graph; ``reduced`` are the axes that its product sums over."""
         array = np.asarray(array, dtype=np.float32)

@@ -18,7 +18,7 @@ def without_offset(graph: Graph, samples: str, least: float = 0.05) -> str:
     average = mean(graph, wide, 0)
     away = graph("Sub", wide, average)
     deviation = graph("Sqrt", mean(graph, graph.times(away, away), 0))
-    large = graph("Greater", graph("Abs", average), graph.times(deviation, graph.constant(least, np.float64)))
+    large = graph("Greater", graph("Abs", average), graph.times(deviation, graph.double(least)))
     return graph("Where", large, graph.cast(away, np.float32), samples)
 
 
@@ -32,9 +32,9 @@ def trimmed(graph: Graph, samples: str, *, threshold_db: float, margin_s: float)
     away = graph("Sub", grid, mean(graph, grid, 1, keep=True))
     energy = mean(graph, graph.times(away, away), 1)
     most = highest(graph, energy, 0)
-    loud = graph("Greater", energy, graph.times(most, graph.constant(10 ** (threshold_db / 10), np.float64)))
+    loud = graph("Greater", energy, graph.times(most, graph.double(10 ** (threshold_db / 10))))
     long = graph("Not", graph("Less", n_blocks, number(graph, _LEAST_BLOCKS)))
-    cut = graph("And", long, graph("Greater", most, graph.constant(0.0, np.float64)))  # then the loudest block is loud
+    cut = graph("And", long, graph("Greater", most, graph.double(0.0)))  # then the loudest block is loud
     margin = number(graph, round(margin_s * SAMPLE_RATE_HZ / TRIM_BLOCK))
     ends = [graph("ArgMax", graph.real(loud), axis=0, keepdims=0, select_last_index=k) for k in (0, 1)]
     first = graph("Max", graph("Sub", ends[0], margin), number(graph, 0))

@@ -36,7 +36,7 @@ def formants(graph: Graph, power: str) -> tuple[str, str]:
     below = signals.sliced(graph, power, 0, len(basis), axis=1)
     product = graph.cast(graph("MatMul", below, graph.constant(basis)), np.float64)
     loudness = signals.sliced(graph, product, 0, 1, axis=1)
-    return _resonances(graph, graph("Div", product, graph("Max", loudness, _double(graph, 1e-20))))
+    return _resonances(graph, graph("Div", product, graph("Max", loudness, graph.double(1e-20))))
 
 
 def _resonances(graph: Graph, correlation: str) -> tuple[str, str]:
@@ -46,20 +46,20 @@ def _resonances(graph: Graph, correlation: str) -> tuple[str, str]:
 
 def _predictor(graph: Graph, correlation: str) -> str:
     """As :func:`serkit.encoders._formants._predictor`, with the leading 1: (frames, ORDER + 1) float64."""
-    one = _double(graph, 1.0)
+    one = graph.double(1.0)
     first = signals.sliced(graph, correlation, 0, 1, axis=1)
-    error = graph.add(graph.times(first, _double(graph, 1 + 1e-6)), _double(graph, 1e-12))
+    error = graph.add(graph.times(first, graph.double(1 + 1e-6)), graph.double(1e-12))
     zero = graph("Sub", first, first)
     a = graph.add(zero, one)
     for i in range(1, ORDER + 1):
         lags = graph("Gather", correlation, graph.constant(np.arange(i, 0, -1), np.int64), axis=1)
         reflection = graph("Neg", graph("Div", graph.total(graph.times(a, lags), 1, keep=True), error))
-        reflection = graph("Clip", reflection, _double(graph, -MAX_REFLECTION), _double(graph, MAX_REFLECTION))
+        reflection = graph("Clip", reflection, graph.double(-MAX_REFLECTION), graph.double(MAX_REFLECTION))
         mirrored = graph("Gather", a, graph.constant(np.arange(i - 1, -1, -1), np.int64), axis=1)
         added = graph.times(reflection, graph("Concat", zero, mirrored, axis=1))
         a = graph.add(graph("Concat", a, zero, axis=1), added)
         left = graph("Sub", one, graph.times(reflection, reflection))
-        error = graph("Max", graph.times(error, left), _double(graph, 1e-12))
+        error = graph("Max", graph.times(error, left), graph.double(1e-12))
     return a
 
 
@@ -73,7 +73,7 @@ def _roots(graph: Graph, predictor: str) -> _Complex:
     start = 0.9 * np.exp(1j * (2 * np.pi * np.arange(ORDER)[:, None] / ORDER + 0.4))
     factors = graph.many("Split", graph("Transpose", predictor, perm=[1, 0]), n_outputs=ORDER + 1, axis=0)
     nothing = graph("Sub", factors[0], factors[0])
-    begun = [graph.add(nothing, graph.constant(part, np.float64)) for part in (start.real, start.imag)]
+    begun = [graph.add(nothing, graph.double(part)) for part in (start.real, start.imag)]
 
     def step(states: list[str], _: list[str]) -> tuple[list[str], list[str]]:
         z = (states[0], states[1])
@@ -113,19 +113,19 @@ def _evaluated(graph: Graph, z: _Complex, factors: list[str]) -> tuple[_Complex,
 def _pull(graph: Graph, z: _Complex) -> _Complex:
     """(ORDER, frames): for each point the sum over the others of 1 / (z - other)."""
     away = [graph("Sub", graph.unsqueeze(part, 1), graph.unsqueeze(part, 0)) for part in z]
-    square = graph("Max", _square(graph, (away[0], away[1])), _double(graph, _TINY))  # to itself it is 0 / tiny
+    square = graph("Max", _square(graph, (away[0], away[1])), graph.double(_TINY))  # to itself it is 0 / tiny
     real, imaginary = (graph.total(graph("Div", part, square), 1) for part in away)
     return real, graph("Neg", imaginary)
 
 
 def _lowest(graph: Graph, real: str, imaginary: str) -> tuple[str, str]:
     """Frequency and bandwidth of the three lowest roots that can be formants."""
-    above = graph("Greater", imaginary, _double(graph, 0.0))
-    safe = graph("Where", above, imaginary, _double(graph, 1.0))
+    above = graph("Greater", imaginary, graph.double(0.0))
+    safe = graph("Where", above, imaginary, graph.double(1.0))
     turned = graph("Atan", graph.cast(graph("Div", real, safe), np.float32))
     frequency = graph.times(graph("Sub", graph.constant(np.pi / 2), turned), graph.constant(BAND_HZ / np.pi))
-    decay = graph("Log", graph("Max", _square(graph, (real, imaginary)), _double(graph, 1e-12)))
-    bandwidth = graph.cast(graph.times(decay, _double(graph, -BAND_HZ / np.pi)), np.float32)
+    decay = graph("Log", graph("Max", _square(graph, (real, imaginary)), graph.double(1e-12)))
+    bandwidth = graph.cast(graph.times(decay, graph.double(-BAND_HZ / np.pi)), np.float32)
     inside = [
         graph("Greater", frequency, graph.constant(MIN_HZ)),
         graph("Less", frequency, graph.constant(MAX_HZ)),
@@ -140,10 +140,6 @@ def _lowest(graph: Graph, real: str, imaginary: str) -> tuple[str, str]:
     absent, nothing = graph("IsInf", lowest), graph.constant(np.nan)
     width = graph("GatherElements", bandwidth, at, axis=1)
     return graph("Where", absent, nothing, lowest), graph("Where", absent, nothing, width)
-
-
-def _double(graph: Graph, value: float) -> str:
-    return graph.constant(value, np.float64)
 
 
 def _square(graph: Graph, x: _Complex) -> str:
@@ -163,5 +159,5 @@ def _product(graph: Graph, x: _Complex, y: _Complex) -> _Complex:
 def _divided(graph: Graph, x: _Complex, y: _Complex) -> _Complex:
     """x / y, 0 where both are."""
     real, imaginary = _product(graph, x, (y[0], graph("Neg", y[1])))
-    square = graph("Max", _square(graph, y), _double(graph, _TINY))
+    square = graph("Max", _square(graph, y), graph.double(_TINY))
     return graph("Div", real, square), graph("Div", imaginary, square)

@@ -7,7 +7,6 @@ tensor is ever empty, however short the clip: where numpy would take the mean of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -46,9 +45,9 @@ def functionals(graph: Graph, logmel: str, voice: str) -> str:
     """
     logmel, voice = graph.cast(logmel, np.float64), graph.cast(voice, np.float64)
     bands = sliced(graph, logmel, 0, BANDS, axis=1)
-    cepstra = graph("MatMul", bands, _real(graph, dsp.cosine_basis(BANDS, N_CEPSTRA)))
+    cepstra = graph("MatMul", bands, graph.double(dsp.cosine_basis(BANDS, N_CEPSTRA)))
     voicing = graph("Gather", voice, number(graph, VOICING_COLUMN), axis=1)
-    voiced = graph("Greater", voicing, _real(graph, VOICED_FROM))
+    voiced = graph("Greater", voicing, graph.double(VOICED_FROM))
     at = graph("Max", graph.add(count_up(graph, size(graph, logmel)), number(graph, -LAG_FRAMES)), number(graph, 0))
     heard = graph("Gather", voiced, graph("Min", at, _last(graph, voice)), axis=0)
     spoken = _some(graph, voice, voiced)
@@ -62,11 +61,6 @@ def functionals(graph: Graph, logmel: str, voice: str) -> str:
     parts.append(_shares(graph, graph.cast(voiced, np.float64)))
     flat = [graph("Reshape", part, graph.constant([1, -1], np.int64)) for part in parts]
     return graph.cast(graph("Concat", *flat, axis=1), np.float32)
-
-
-def _real(graph: Graph, value: Any) -> str:
-    """A float64 constant."""
-    return graph.constant(value, np.float64)
 
 
 def _last(graph: Graph, frames: str) -> str:
@@ -101,7 +95,7 @@ def _statistics(graph: Graph, frames: str) -> str:
     centred = graph("Sub", frames, centre)
     slope = _slope(graph, frames)
     cube = mean(graph, graph.times(graph.times(centred, centred), centred), 0, keep=True)
-    floored = graph.add(spread, _real(graph, 1e-2))
+    floored = graph.add(spread, graph.double(1e-2))
     rows = [
         centre,
         spread,
@@ -130,7 +124,7 @@ def _quantiles(graph: Graph, frames: str, quantiles: Sequence[float]) -> str:
     """As :func:`numpy.quantile` over time: (len(quantiles), dim)."""
     n = graph.unsqueeze(size(graph, frames), 0)
     ordered = graph("TopK", frames, n, axis=0, largest=0, n_outputs=2)
-    return _between(graph, ordered, graph.times(_real(graph, quantiles), graph.cast(_last(graph, frames), np.float64)))
+    return _between(graph, ordered, graph.times(graph.double(quantiles), graph.cast(_last(graph, frames), np.float64)))
 
 
 def _thirds(graph: Graph, centred: str) -> str:
@@ -163,16 +157,16 @@ def _modulation(graph: Graph, centred: str) -> str:
     pieces = graph("Gather", padded, places, axis=0)  # (pieces, length, dim)
     rate_hz = np.fft.rfftfreq(length, 1.0 / FRAME_RATE_HZ)
     n_bins = int(np.count_nonzero(rate_hz < MODULATION_HZ[-1][1]))
-    window = _real(graph, np.hanning(length)[:, None])
+    window = graph.double(np.hanning(length)[:, None])
     square = []
     for part in ("cos", "sin"):
-        table = graph.times(waves(graph, length, length, n_bins, part, np.float64), window)
+        table = graph.times(waves(graph, length, length, n_bins, part), window)
         wave = graph("MatMul", graph("Transpose", table, perm=[1, 0]), pieces)  # (pieces, bins, dim)
         square.append(graph.times(wave, wave))
     power = mean(graph, graph.add(*square), 0)
     octaves = np.stack([(rate_hz >= low) & (rate_hz < high) for low, high in MODULATION_HZ])[:, :n_bins]
-    energy = graph("MatMul", _real(graph, octaves / octaves.sum(axis=1, keepdims=True)), power)
-    return graph("Log", graph.add(energy, _real(graph, 1e-3)))
+    energy = graph("MatMul", graph.double(octaves / octaves.sum(axis=1, keepdims=True)), power)
+    return graph("Log", graph.add(energy, graph.double(1e-3)))
 
 
 def _trend(graph: Graph, frames: str) -> str:
@@ -180,23 +174,23 @@ def _trend(graph: Graph, frames: str) -> str:
     n, last = size(graph, frames), _last(graph, frames)
     place = graph.cast(graph("Sub", graph.times(count_up(graph, n), number(graph, 2)), last), np.float64)
     time = graph("Div", place, graph.cast(graph("Max", last, number(graph, 1)), np.float64))
-    square = graph("Max", graph.total(graph.times(time, time), 0), _real(graph, 1.0))  # of two frames or more: ≥ 2
+    square = graph("Max", graph.total(graph.times(time, time), 0), graph.double(1.0))  # of two frames or more: ≥ 2
     return graph("Div", graph("MatMul", graph.unsqueeze(time, 0), frames), square)
 
 
 def _contours(graph: Graph, voice: str) -> str:
     """(terms, contours) of the cosine transform of four contours, each brought to the same number of points."""
-    share = _real(graph, np.arange(CONTOUR_POINTS) / (CONTOUR_POINTS - 1))
+    share = graph.double(np.arange(CONTOUR_POINTS) / (CONTOUR_POINTS - 1))
     at = graph.times(share, graph.cast(_last(graph, voice), np.float64))
     contours = graph("Gather", voice, graph.constant(CONTOUR_COLUMNS, np.int64), axis=1)
     points = _between(graph, contours, at)
-    return graph("MatMul", _real(graph, dsp.cosine_basis(CONTOUR_POINTS, CONTOUR_TERMS).T), points)
+    return graph("MatMul", graph.double(dsp.cosine_basis(CONTOUR_POINTS, CONTOUR_TERMS).T), points)
 
 
 def _correlations(graph: Graph, cepstra: str) -> str:
     """(pairs,) upper triangle of the correlation matrix; towards 0 where a cepstrum hardly moves."""
     centre, spread = _moments(graph, cepstra)
-    floored = graph.add(spread, _real(graph, 1e-3))
+    floored = graph.add(spread, graph.double(1e-3))
     scaled = graph("Div", graph("Sub", cepstra, centre), floored)
     products = graph("MatMul", graph("Transpose", scaled, perm=[1, 0]), scaled)
     matrix = graph("Div", products, graph.cast(size(graph, cepstra), np.float64))
@@ -207,7 +201,7 @@ def _correlations(graph: Graph, cepstra: str) -> str:
 
 def _shares(graph: Graph, voiced: str) -> str:
     """(3,) share of voiced frames, voiced stretches a second, and length in seconds, of (time,) zeros and ones."""
-    length_s = graph("Div", graph.cast(size(graph, voiced), np.float64), _real(graph, FRAME_RATE_HZ))
+    length_s = graph("Div", graph.cast(size(graph, voiced), np.float64), graph.double(FRAME_RATE_HZ))
     rises = graph.total(graph("Relu", _slope(graph, voiced)), 0)
     row = [mean(graph, voiced, 0), graph("Div", rises, length_s), length_s]
     return graph("Concat", *(graph.unsqueeze(part, 0) for part in row), axis=0)

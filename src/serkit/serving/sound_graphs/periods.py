@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from serkit.encoders import _pitch
@@ -31,17 +29,17 @@ def perturbation(graph: Graph, samples: str, f0_hz: str) -> tuple[str, str]:
     def of_voice() -> list[str]:
         low = _low(graph, samples)
         at = graph.cast(signals.count_up(graph, signals.size(graph, low)), np.float64)
-        where = graph.add(graph.times(at, _exact(graph, _STEP)), _exact(graph, (_STEP - 1) / 2))
+        where = graph.add(graph.times(at, graph.double(_STEP)), graph.double((_STEP - 1) / 2))
         period = _period(graph, where, f0_hz, voiced)
         signal = _filtered(graph, low, period)
         before, after = signals.neighbours(graph, signal)
-        zero = _exact(graph, 0.0)
+        zero = graph.double(0.0)
         rises = graph("And", graph("Less", before, zero), graph("GreaterOrEqual", after, zero))
         rise = graph.squeeze(graph("NonZero", rises), 0)
 
         def of_epochs() -> tuple[str, str]:
             at, below, above, lengths = (graph("Gather", x, rise, axis=0) for x in (where, before, after, period))
-            way = graph("Div", graph.times(below, _exact(graph, _STEP)), graph("Sub", below, above))
+            way = graph("Div", graph.times(below, graph.double(_STEP)), graph("Sub", below, above))
             return _of_epochs(graph, samples, graph.add(at, way), lengths, voiced)
 
         many = graph("GreaterOrEqual", signals.size(graph, rise), signals.number(graph, _LEAST_EPOCHS))
@@ -51,11 +49,6 @@ def perturbation(graph: Graph, samples: str, f0_hz: str) -> tuple[str, str]:
         graph("Greater", n_voiced, signals.number(graph, 0)), of_voice, lambda: [nothing, nothing]
     )
     return jitter, shimmer
-
-
-def _exact(graph: Graph, value: Any) -> str:
-    """A float64 constant."""
-    return graph.constant(value, np.float64)
 
 
 def _full(graph: Graph, value: int, n: str) -> str:
@@ -83,13 +76,13 @@ def _period(graph: Graph, where: str, f0_hz: str, voiced: str) -> str:
         where: (places,) float64, in samples. f0_hz, voiced: (time,), at least one of them voiced.
     """
     at = graph.squeeze(graph("NonZero", voiced), 0)
-    known = graph("Div", _exact(graph, SAMPLE_RATE_HZ), graph.cast(graph("Gather", f0_hz, at, axis=0), np.float64))
+    known = graph("Div", graph.double(SAMPLE_RATE_HZ), graph.cast(graph("Gather", f0_hz, at, axis=0), np.float64))
     middle = _pitch.WINDOW / 2
-    centre = graph.add(graph.times(graph.cast(at, np.float64), _exact(graph, _pitch.HOP)), _exact(graph, middle))
+    centre = graph.add(graph.times(graph.cast(at, np.float64), graph.double(_pitch.HOP)), graph.double(middle))
     zero, one = signals.number(graph, 0), signals.number(graph, 1)
     done = graph("CumSum", graph.cast(voiced, np.int64), zero)
     done = graph("Concat", graph.constant([0], np.int64), done, axis=0)  # frames that are voiced, before each frame
-    frame = graph("Floor", graph("Div", graph("Sub", where, _exact(graph, middle)), _exact(graph, _pitch.HOP)))
+    frame = graph("Floor", graph("Div", graph("Sub", where, graph.double(middle)), graph.double(_pitch.HOP)))
     frame = graph.add(graph.cast(frame, np.int64), one)  # centres at this place or before it
     n_before = graph("Gather", done, _clipped(graph, frame, zero, signals.size(graph, f0_hz)), axis=0)
     left = graph("Max", graph("Sub", n_before, one), zero)
@@ -97,14 +90,14 @@ def _period(graph: Graph, where: str, f0_hz: str, voiced: str) -> str:
     (x, high_x), (y, high_y) = (
         [graph("Gather", values, side, axis=0) for side in (left, right)] for values in (centre, known)
     )
-    apart = graph("Max", graph("Sub", high_x, x), _exact(graph, 1.0))
+    apart = graph("Max", graph("Sub", high_x, x), graph.double(1.0))
     slope = graph("Div", graph("Sub", high_y, y), apart)
     return graph.add(graph.times(slope, graph("Sub", where, x)), y)
 
 
 def _filtered(graph: Graph, low: str, period: str) -> str:
     """(places,) float64: the signal filtered at zero frequency; it is close to a sine of the pitch."""
-    scaled = graph("Div", graph.times(period, _exact(graph, 0.75)), _exact(graph, _STEP))
+    scaled = graph("Div", graph.times(period, graph.double(0.75)), graph.double(_STEP))
     reach = graph("Max", graph.cast(graph("Round", scaled), np.int64), signals.number(graph, 1))
     n, zero = signals.size(graph, low), signals.number(graph, 0)
     at = signals.count_up(graph, n)
@@ -114,7 +107,7 @@ def _filtered(graph: Graph, low: str, period: str) -> str:
     signal = graph("Sub", low, signals.mean(graph, low, 0, keep=True))
     for _ in range(3):  # each as serkit.encoders._pitch._detrended
         signal = graph("CumSum", signal, zero)
-        total = graph("Concat", _exact(graph, [0.0]), graph("CumSum", signal, zero), axis=0)
+        total = graph("Concat", graph.double([0.0]), graph("CumSum", signal, zero), axis=0)
         inside = graph("Sub", graph("Gather", total, end, axis=0), graph("Gather", total, first, axis=0))
         signal = graph("Sub", signal, graph("Div", inside, width))
     return signal
@@ -129,28 +122,28 @@ def _of_epochs(graph: Graph, samples: str, epochs: str, period: str, voiced: str
     marks, height = _peaks(graph, samples, epochs, period)
     length, expected = signals.changes(graph, marks), signals.sliced(graph, period, 0, -1)
     n = signals.size(graph, voiced)
-    middle = graph.add(signals.sliced(graph, marks, 0, -1), graph("Div", length, _exact(graph, 2.0)))
-    frame = graph("Div", graph("Sub", middle, _exact(graph, _pitch.WINDOW / 2)), _exact(graph, _pitch.HOP))
+    middle = graph.add(signals.sliced(graph, marks, 0, -1), graph("Div", length, graph.double(2.0)))
+    frame = graph("Div", graph("Sub", middle, graph.double(_pitch.WINDOW / 2)), graph.double(_pitch.HOP))
     frame = graph.cast(graph("Round", frame), np.int64)
     last_frame = graph("Sub", n, signals.number(graph, 1))
     frame = _clipped(graph, frame, signals.number(graph, 0), last_frame)
     good = graph("Gather", voiced, frame, axis=0)
-    good = graph("And", good, graph("Greater", length, graph.times(expected, _exact(graph, 0.75))))
-    good = graph("And", good, graph("Less", length, graph.times(expected, _exact(graph, 1.33))))
+    good = graph("And", good, graph("Greater", length, graph.times(expected, graph.double(0.75))))
+    good = graph("And", good, graph("Less", length, graph.times(expected, graph.double(1.33))))
     good = graph("And", good, graph("Greater", height, graph.constant(0.0)))
     sums = _pairs(graph, length, expected, height, good)
     first = _counted(graph, signals.sliced(graph, marks, 0, -2), n)  # pairs that start before the frame does
     ends = signals.sliced(graph, marks, 2, signals.size(graph, marks))
-    last = _counted(graph, graph("Sub", ends, _exact(graph, _pitch.WINDOW)), n)  # that end before it ends
+    last = _counted(graph, graph("Sub", ends, graph.double(_pitch.WINDOW)), n)  # that end before it ends
     last = graph("Max", last, first)
     running = graph("CumSum", sums, signals.number(graph, 1))
-    running = graph("Concat", _exact(graph, np.zeros((4, 1))), running, axis=1)
+    running = graph("Concat", graph.double(np.zeros((4, 1))), running, axis=1)
     found = graph("Sub", graph("Gather", running, last, axis=1), graph("Gather", running, first, axis=1))
     count, change, mean, level = (graph("Gather", found, signals.number(graph, k), axis=0) for k in range(4))
-    enough = graph("And", voiced, graph("Greater", count, _exact(graph, 0.5)))
-    jitter = graph("Div", change, graph("Max", mean, _exact(graph, 1e-9)))
-    shimmer = graph("Div", level, graph("Max", count, _exact(graph, 1.0)))
-    jitter, shimmer = (graph("Where", enough, x, _exact(graph, 0.0)) for x in (jitter, shimmer))
+    enough = graph("And", voiced, graph("Greater", count, graph.double(0.5)))
+    jitter = graph("Div", change, graph("Max", mean, graph.double(1e-9)))
+    shimmer = graph("Div", level, graph("Max", count, graph.double(1.0)))
+    jitter, shimmer = (graph("Where", enough, x, graph.double(0.0)) for x in (jitter, shimmer))
     return graph.cast(jitter, np.float32), graph.cast(shimmer, np.float32)
 
 
@@ -160,13 +153,13 @@ def _pairs(graph: Graph, length: str, expected: str, height: str, good: str) -> 
     Args:
         length, expected: (periods,) float64, in samples. height: (periods,) float32. good: (periods,) bool.
     """
-    level = graph("Log", graph("Max", graph.cast(height, np.float64), _exact(graph, 1e-9)))
-    level = graph.times(level, _exact(graph, 20 / np.log(10)))
+    level = graph("Log", graph("Max", graph.cast(height, np.float64), graph.double(1e-9)))
+    level = graph.times(level, graph.double(20 / np.log(10)))
     change, step = (graph("Abs", signals.changes(graph, x)) for x in (length, level))
-    allowed = graph.times(signals.neighbours(graph, expected)[1], _exact(graph, 0.2))
+    allowed = graph.times(signals.neighbours(graph, expected)[1], graph.double(0.2))
     pair = graph("And", graph("And", *signals.neighbours(graph, good)), graph("Less", change, allowed))
     counts = graph.cast(pair, np.float64)
-    mean = graph.times(graph.add(*signals.neighbours(graph, length)), _exact(graph, 0.5))
+    mean = graph.times(graph.add(*signals.neighbours(graph, length)), graph.double(0.5))
     rows = [counts, *(graph.times(x, counts) for x in (change, mean, step))]
     return graph("Concat", *(graph.unsqueeze(row, 0) for row in rows), axis=0)
 
@@ -174,7 +167,7 @@ def _pairs(graph: Graph, length: str, expected: str, height: str, good: str) -> 
 def _counted(graph: Graph, places: str, n: str) -> str:
     """(n,) int64: how many places, in samples, lie before the start of each frame; n is () int64."""
     one = signals.number(graph, 1)
-    frame = graph("Floor", graph("Div", places, _exact(graph, _pitch.HOP)))
+    frame = graph("Floor", graph("Div", places, graph.double(_pitch.HOP)))
     frame = _clipped(graph, graph.add(graph.cast(frame, np.int64), one), signals.number(graph, 0), n)
     ones = _full(graph, 1, signals.size(graph, places))
     hits = graph("ScatterElements", _full(graph, 0, graph.add(n, one)), frame, ones, axis=0, reduction="add")
@@ -188,9 +181,9 @@ def _peaks(graph: Graph, samples: str, epochs: str, period: str) -> tuple[str, s
         marks (epochs,) float64, in samples; and (epochs - 1,) float32: from the lowest to the highest sample between
         epochs.
     """
-    half = graph.times(signals.sliced(graph, period, 0, 1), _exact(graph, 0.5))
+    half = graph.times(signals.sliced(graph, period, 0, 1), graph.double(0.5))
     first = graph("Sub", signals.sliced(graph, epochs, 0, 1), half)
-    middles = graph.times(graph.add(*signals.neighbours(graph, epochs)), _exact(graph, 0.5))
+    middles = graph.times(graph.add(*signals.neighbours(graph, epochs)), graph.double(0.5))
     last_period = graph("Gather", period, signals.number(graph, -1), axis=0)
     n_samples = signals.size(graph, samples)
     latest = graph("Sub", n_samples, signals.number(graph, 2))

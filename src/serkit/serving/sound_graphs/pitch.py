@@ -40,8 +40,8 @@ def _correlation(graph: Graph, power: str) -> str:
     n, lags = _pitch.N_FFT // 2 + 1, _pitch.MAX_LAG + 2
     share = np.full((n, 1), 2 / _pitch.N_FFT)  # every bin but the outer two stands for its mirror image as well
     share[[0, -1]] /= 2
-    wave = signals.waves(graph, n, _pitch.N_FFT, lags, "cos", np.float64)
-    inverse = graph.times(wave, graph.constant(share, np.float64))
+    wave = signals.waves(graph, n, _pitch.N_FFT, lags, "cos")
+    inverse = graph.times(wave, graph.double(share))
     correlation = graph.cast(graph("MatMul", graph.cast(power, np.float64), inverse), np.float32)
     first = graph("Max", signals.sliced(graph, correlation, 0, 1, axis=1), graph.constant(1e-12))
     return graph.times(correlation, graph("Div", graph.constant(_pitch.window_correlation()), first))
@@ -101,7 +101,7 @@ def _step_gain(graph: Graph, octave: str, gain: str) -> str:
     pads = graph.constant([0, 0, 0, 0, 1, 1], np.int64)
     turn = np.zeros((_UNVOICED + 1, _UNVOICED + 1))
     turn[-1, :-1] = turn[:-1, -1] = _pitch.VOICING_COST
-    cost = graph.add(graph.cast(graph("Pad", jump, pads), np.float64), graph.constant(turn, np.float64))
+    cost = graph.add(graph.cast(graph("Pad", jump, pads), np.float64), graph.double(turn))
     return graph("Sub", graph.cast(graph.unsqueeze(gain, 2), np.float64), cost)
 
 
@@ -116,6 +116,6 @@ def _states(graph: Graph, step_gain: str) -> str:
     def backwards(states: list[str], items: list[str]) -> tuple[list[str], list[str]]:
         return [graph("Gather", items[0], states[0], axis=0)], [states[0]]
 
-    score, origins = graph.scan([graph.constant(np.zeros(_UNVOICED + 1), np.float64)], [step_gain], forwards)
+    score, origins = graph.scan([graph.double(np.zeros(_UNVOICED + 1))], [step_gain], forwards)
     last = graph("ArgMax", score, axis=0, keepdims=0)
     return graph.scan([last], [origins], backwards, backwards=True)[1]

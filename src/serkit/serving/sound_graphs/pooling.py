@@ -34,7 +34,7 @@ def pooled(graph: Graph, frames: str, pool: int, spread: bool) -> str:
     double = graph.cast(frames, np.float64)
     groups, sizes = _groups(graph, graph.times(double, double), pool)
     square, mean = graph("Div", graph.total(groups, 1), sizes), graph.cast(means, np.float64)
-    variance = graph("Max", graph("Sub", square, graph.times(mean, mean)), graph.constant(0.0, np.float64))
+    variance = graph("Max", graph("Sub", square, graph.times(mean, mean)), graph.double(0.0))
     return graph("Concat", means, graph.cast(graph("Sqrt", variance), np.float32), axis=1)
 
 

@@ -6,8 +6,6 @@ names of tensors, as :class:`serkit.serving.graphs.Graph` does.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from serkit import dsp
@@ -24,10 +22,9 @@ def number(graph: Graph, value: int) -> str:
     return graph.constant(value, np.int64)
 
 
-def count_up(graph: Graph, n: str, start: int = 0) -> str:
-    """(n,) int64: ``start``, ``start + 1`` …; n is () int64."""
-    counted = graph("Range", number(graph, 0), n, number(graph, 1))
-    return graph.add(counted, number(graph, start)) if start else counted
+def count_up(graph: Graph, n: str) -> str:
+    """(n,) int64: 0, 1, 2 …; n is () int64."""
+    return graph("Range", number(graph, 0), n, number(graph, 1))
 
 
 def sliced(graph: Graph, x: str, start: str | int, end: str | int, axis: int = 0, step: int = 1) -> str:
@@ -48,11 +45,11 @@ def framed(graph: Graph, samples: str, window: int, hop: int) -> str:
     return graph("Gather", samples, graph.add(starts, graph.constant(np.arange(window), np.int64)), axis=0)
 
 
-def waves(graph: Graph, rows: int, n_fft: int, n_bins: int, part: str, dtype: Any = np.float32) -> str:
-    """(rows, n_bins): ``cos`` or ``sin`` of 2 π row bin / n_fft, made as the graph is loaded: the file stays small."""
+def waves(graph: Graph, rows: int, n_fft: int, n_bins: int, part: str) -> str:
+    """(rows, n_bins) float64: ``cos`` or ``sin`` of 2 π row bin / n_fft, made as the graph loads: the file is small."""
     at = graph.constant(np.arange(rows)[:, None], np.int64)
     turns = graph("Mod", graph.times(at, graph.constant(np.arange(n_bins), np.int64)), number(graph, n_fft))
-    table = graph.constant(getattr(np, part)(2 * np.pi * np.arange(n_fft) / n_fft), dtype)
+    table = graph.double(getattr(np, part)(2 * np.pi * np.arange(n_fft) / n_fft))
     return graph("Gather", table, turns, axis=0)
 
 
@@ -65,7 +62,7 @@ def power_spectrum(graph: Graph, frames: str, window: int, n_fft: int) -> str:
     frames = graph.cast(frames, np.float64)
     square: list[str] = []
     for part in ("cos", "sin"):
-        table = waves(graph, window, n_fft, n_fft // 2 + 1, part, np.float64)
+        table = waves(graph, window, n_fft, n_fft // 2 + 1, part)
         wave = graph.cast(graph("MatMul", frames, table), np.float32)
         square.append(graph.times(wave, wave))
     return graph.add(*square)
