@@ -98,10 +98,14 @@ def test_run_prepare_and_the_stages_alone(recipe, clips, tmp_path):
 
 
 def test_compare_refuses_what_does_not_compare(finished, clips, recipe, tmp_path):
-    ask("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")
-    assert ask("compare", finished, tmp_path / "run")[0] == 2
-    said = ask("compare", finished, tmp_path / "run")[2]
-    assert "not on the same splits" in said
+    other = clips.with_name("other.csv")
+    head, *rows = clips.read_text().splitlines()
+    names = [row.split("/")[1].partition(".")[0] for row in rows]
+    other.write_text("\n".join([f"{head},id", *(f"{r},other-{n}" for r, n in zip(rows, names, strict=True))]))
+    ask("prepare", recipe, "--corpus", "table", "--root", other, "--out", tmp_path / "run")
+    code, _, said = ask("compare", finished, tmp_path / "run")
+    assert code == 2
+    assert "have no labelled test clip in common" in said
     assert f"{tmp_path / 'run'} (table, table-as-given, fold 1)" in said
     assert "holds no run" in ask("compare", finished, tmp_path)[2]
     assert ask("compare", finished, finished, "--system-a", "stak")[0::2] == (
@@ -117,7 +121,10 @@ def test_compare_refuses_runs_whose_clips_mean_something_else(recipe, clips, tmp
         assert ask("prepare", recipe, *where, "--set", f"map_labels={{sadness: {label}}}")[0] == 0
     code, _, said = ask("compare", tmp_path / "a", tmp_path / "b")
     assert code == 2
-    assert re.search(r"label \d+ test clips differently: 'anger' and 'neutral' for '[\w-]+' \(see map_labels\)", said)
+    assert re.search(
+        r"\d+ test clips have other labels in .*/a than in .*/b: 'anger' and 'neutral' for '[\w-]+' \(see map_labels\)",
+        said,
+    )
 
 
 def test_compare_says_p_of_both_tests(finished):

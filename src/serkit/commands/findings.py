@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from serkit.commands.options import AsJson, difference_line, watcher
 from serkit.errors import SerkitError, did_you_mean
-
-if TYPE_CHECKING:
-    from serkit.pipeline import Run
 
 
 def _refuse(context: typer.Context, parameter: typer.CallbackParam, given: str | None) -> None:
@@ -93,7 +89,7 @@ def _is_table(path: Path) -> bool:
 
 def compare(
     a: Annotated[Path, typer.Argument(help="Folder of a run or a cross-validation.", metavar="RUN_A")],
-    b: Annotated[Path, typer.Argument(help="Folder of another run on the same rows.", metavar="RUN_B")],
+    b: Annotated[Path, typer.Argument(help="Folder of another run with clips in common.", metavar="RUN_B")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     system_a: Annotated[str | None, typer.Option(help="System of A [default: stack, or its only one].")] = None,
     system_b: Annotated[str | None, typer.Option(help="System of B [default: stack, or its only one].")] = None,
@@ -104,60 +100,22 @@ def compare(
     from serkit import pipeline
     from serkit.comparison import compare as paired
     from serkit.comparison import compare_attributes
-    from serkit.pipeline import elsewhere
+    from serkit.pipeline.pairing import Side, pair
     from serkit.types import SPLITS
 
     if split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, SPLITS))
-    sides = (pipeline.runs_of(a), pipeline.runs_of(b))
-    for folder, runs in zip((a, b), sides, strict=True):
-        if elsewhere.is_matrix(runs):
-            raise SerkitError(f"{folder} is a table of train by test; name a fold of it, such as {runs[0].folder}")
-    hashes = [[r.manifest.split_hash for r in runs] for runs in sides]
-    if hashes[0] != hashes[1]:
-        told = " and ".join(f"{folder} ({_data(runs)})" for folder, runs in zip((a, b), sides, strict=True))
-        raise SerkitError(f"{told} are not on the same splits of the same utterances; they cannot be compared")
-    labels = [elsewhere.common_labels(runs) for runs in sides]
-    if labels[0] != labels[1]:
-        raise SerkitError(f"{a} and {b} have different labels; they cannot be compared")
-    gold = [{u.id: u.emotion for r in runs for u in r.manifest.split(split)} for runs in sides]
-    other = [name for name, emotion in gold[0].items() if gold[1].get(name) != emotion]
-    if other:
-        said = " and ".join(f"'{truth.get(other[0])}'" for truth in gold)
-        raise SerkitError(
-            f"{a} and {b} label {len(other)} {split} clips differently: {said} for '{other[0]}' "
-            "(see map_labels); they cannot be compared"
-        )
-    names = [_default_system(runs[0], s) for runs, s in zip(sides, (system_a, system_b), strict=True)]
-    tables = [
-        [elsewhere.predictions_among(r, n, split, labels[0]) for r in runs]
-        for runs, n in zip(sides, names, strict=True)
-    ]
-    manifests = [elsewhere.manifest_among(r, labels[0]) for r in sides[0]]
-    found = paired(tables[0], tables[1], manifests, split=split, draws=draws)
-    rated = compare_attributes(tables[0], tables[1], manifests, split=split, draws=draws)
+    one, two = (Side.of(f, pipeline.runs_of(f), s) for f, s in ((a, system_a), (b, system_b)))
+    rows = pair(one, two, split)
+    found = paired(rows.a, rows.b, rows.manifests, split=split, draws=draws)
+    rated = compare_attributes(rows.a, rows.b, rows.manifests, split=split, draws=draws)
+    for note in rows.notes:
+        typer.echo(f"note: {note}", err=as_json)
     if as_json:
         typer.echo(json.dumps([d.to_row() for d in (*found, *rated)], indent=1))
         return
-    typer.echo(f"{a.name}:{names[0]} against {b.name}:{names[1]}, {split}, n = {found[0].n}")
+    typer.echo(f"{a.name}:{one.system} against {b.name}:{two.system}, {split}, n = {found[0].n}")
     if rated and rated[-1].n != found[0].n:
         typer.echo(f"  CCC is of rated clips: n = {rated[-1].n}")
     for d in (*found, *rated):
         typer.echo(difference_line(d))
-
-
-def _data(runs: Sequence[Run]) -> str:
-    """Short description of one side: corpus, protocol and folds."""
-    infos = [r.manifest.info for r in runs]
-    folds = [str(info["fold"]) for info in infos if info.get("fold") is not None]
-    said = [runs[0].manifest.corpus, infos[0].get("protocol"), f"fold {', '.join(folds)}" if folds else None]
-    return ", ".join(word for word in said if word)
-
-
-def _default_system(run: Run, given: str | None) -> str:
-    if given is not None:
-        known = [*run.recipe.systems, *run.ensembles]
-        if given not in known:
-            raise SerkitError(f"{run.folder} has no system '{given}'" + did_you_mean(given, known))
-        return given
-    return run.lead or next(iter(run.recipe.systems))

@@ -1,0 +1,209 @@
+"""Two runs, or two cross-validations, on the same clips: which clips both have, and the scores of each for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serkit import across
+from serkit.errors import SerkitError, did_you_mean
+from serkit.pipeline.elsewhere import common_labels, is_matrix, manifest_among, predictions_among
+from serkit.pipeline.run import Run
+from serkit.predictions import Predictions
+from serkit.recordings import order_labels
+from serkit.types import Manifest, Utterance
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two.
+
+    Attributes:
+        folder: as it was given. runs: the run, or the folds. system: whose scores are compared.
+    """
+
+    folder: Path
+    runs: Sequence[Run]
+    system: str
+
+    @classmethod
+    def of(cls, folder: Path, runs: Sequence[Run], system: str | None) -> Side:
+        """A side with its default system: the answer of the run.
+
+        Raises:
+            SerkitError: a table of train by test, or no such system.
+        """
+        if is_matrix(runs):
+            raise SerkitError(f"{folder} is a table of train by test; name a fold of it, such as {runs[0].folder}")
+        if system is not None:
+            known = [*runs[0].recipe.systems, *runs[0].ensembles]
+            if system not in known:
+                raise SerkitError(f"{runs[0].folder} has no system '{system}'" + did_you_mean(system, known))
+        return cls(folder, runs, system or runs[0].lead or next(iter(runs[0].recipe.systems)))
+
+    @property
+    def data(self) -> str:
+        """Short description: corpus, protocol and folds."""
+        infos = [r.manifest.info for r in self.runs]
+        folds = [str(info["fold"]) for info in infos if info.get("fold") is not None]
+        said = [self.runs[0].manifest.corpus, infos[0].get("protocol"), f"fold {', '.join(folds)}" if folds else None]
+        return ", ".join(word for word in said if word)
+
+    def rows(self, split: str) -> dict[str, Utterance]:
+        """The labelled clips of a split in all folds, under the ids that :func:`serkit.labels.join` gives them."""
+        rows = [_as_joined(r, u) for r in self.runs for u in r.manifest.split(split) if u.emotion is not None]
+        return {u.id: u for u in rows}
+
+    def classes(self, corpus: str) -> set[str]:
+        """The classes that an answer to a clip of this corpus can be."""
+        sets = [r.manifest.class_sets.get(corpus, r.manifest.labels) for r in self.runs if corpus in _corpora(r)]
+        return {label for labels in sets for label in labels}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Scores of two systems for the same clips, ready for :func:`serkit.comparison.compare`.
+
+    Attributes:
+        a, b: a table for each manifest. manifests: the clips with their labels.
+        notes: what has to be known to read the differences; nothing where both had the same rows in every split.
+    """
+
+    a: list[Predictions]
+    b: list[Predictions]
+    manifests: list[Manifest]
+    notes: tuple[str, ...] = ()
+
+
+def pair(a: Side, b: Side, split: str) -> Pair:
+    """Match two sides clip by clip.
+
+    With the same split of the same clips, all clips of ``split`` are compared. Otherwise those that both sides have in
+    ``split``, and the notes say how many they are and what each side trained on.
+
+    Raises:
+        SerkitError: no clip in common, a clip with another label or another recording, other classes for the same
+            corpus.
+    """
+    splits = [[(r.manifest.corpus, r.manifest.split_hash) for r in side.runs] for side in (a, b)]
+    if splits[0] == splits[1]:
+        return _same_split(a, b, split)
+    mine, other = a.rows(split), b.rows(split)
+    shared = [u for u in mine.values() if u.id in other]
+    if not shared:
+        raise SerkitError(
+            f"{a.folder} ({a.data}) and {b.folder} ({b.data}) have no labelled {split} clip in common; they cannot be "
+            "compared"
+        )
+    both = [(u, other[u.id]) for u in shared]
+    _refuse_others(a, b, "recordings", [(u.id, u.audio, v.audio) for u, v in both], split)
+    _refuse_others(a, b, "labels", [(u.id, u.emotion, v.emotion) for u, v in both], split)
+    corpora = dict.fromkeys(str(u.corpus) for u in shared)
+    for corpus in corpora:
+        if a.classes(corpus) != b.classes(corpus):
+            told = " and ".join(", ".join(order_labels(s.classes(corpus))) for s in (a, b))
+            raise SerkitError(
+                f"{a.folder} and {b.folder} answer the clips of '{corpus}' with other classes ({told}); they cannot be "
+                "compared"
+            )
+    labels = order_labels(label for corpus in corpora for label in a.classes(corpus))
+    sets = {corpus: tuple(label for label in labels if label in a.classes(corpus)) for corpus in corpora}
+    manifest = Manifest("+".join(corpora), labels, tuple(shared), class_sets=sets)
+    one, two = (_table(side, labels, manifest.ids, split) for side in (a, b))
+    return Pair([one], [two], [manifest], _notes(a, b, len(shared), split))
+
+
+def _same_split(a: Side, b: Side, split: str) -> Pair:
+    """Both have the same clips in every split: fold by fold, as they are."""
+    labels = common_labels(a.runs)
+    if labels != common_labels(b.runs):
+        raise SerkitError(f"{a.folder} and {b.folder} have different labels; they cannot be compared")
+    rows = [(u, v) for r, s in zip(a.runs, b.runs, strict=True) for u, v in _in_both(r, s, split)]
+    _refuse_others(a, b, "labels", [(u.id, u.emotion, v.emotion) for u, v in rows], split)
+    tables = [[predictions_among(r, side.system, split, labels) for r in side.runs] for side in (a, b)]
+    return Pair(tables[0], tables[1], [manifest_among(r, labels) for r in a.runs])
+
+
+def _in_both(a: Run, b: Run, split: str) -> list[tuple[Utterance, Utterance]]:
+    other = {u.id: u for u in b.manifest}
+    return [(u, other[u.id]) for u in a.manifest.split(split)]
+
+
+def _refuse_others(
+    a: Side, b: Side, what: str, values: Sequence[tuple[str, str | None, str | None]], split: str
+) -> None:
+    """Refuse clips of which the two sides know something else: (id, what a has, what b has)."""
+    wrong = [row for row in values if row[1] != row[2]]
+    if wrong:
+        key, one, two = wrong[0]
+        hint = " (see map_labels)" if what == "labels" else ""
+        raise SerkitError(
+            f"{len(wrong)} {split} clips have other {what} in {a.folder} than in {b.folder}: '{one}' and '{two}' for "
+            f"'{key}'{hint}; they cannot be compared"
+        )
+
+
+def _key(run: Run, utterance: Utterance) -> str:
+    """The id that the clip has where several corpora are joined."""
+    return utterance.id if _is_joined(run) else f"{run.manifest.corpus}.{utterance.id}"
+
+
+def _is_joined(run: Run) -> bool:
+    return "corpora" in run.manifest.info
+
+
+def _corpora(run: Run) -> tuple[str, ...]:
+    return tuple(run.manifest.info["corpora"]) if _is_joined(run) else (run.manifest.corpus,)
+
+
+def _as_joined(run: Run, utterance: Utterance) -> Utterance:
+    """The clip under the names that it has in joined corpora."""
+    if _is_joined(run):
+        return utterance
+    corpus, speaker = run.manifest.corpus, utterance.speaker
+    return dataclasses.replace(
+        utterance, id=_key(run, utterance), speaker=None if speaker is None else f"{corpus}.{speaker}", corpus=corpus
+    )
+
+
+def _table(side: Side, labels: tuple[str, ...], keys: Sequence[str], split: str) -> Predictions:
+    """Probabilities of one system for the clips of all its folds, in the order of ``keys``."""
+    parts = []
+    for place, run in enumerate(side.runs):
+        table = run.predictions(side.system, split).among(labels)
+        names = {u.id: _key(run, u) for u in run.manifest.split(split)}
+        ids = tuple(names[i] for i in table.ids)
+        parts.append(dataclasses.replace(table, ids=ids, models=(f"run{place}",) * len(ids)))
+    return Predictions.joined(parts).pooled().take(keys)
+
+
+def _notes(a: Side, b: Side, n: int, split: str) -> tuple[str, ...]:
+    """What was left out, and that the training data differ."""
+    sizes, found = [len(side.rows(split)) for side in (a, b)], []
+    if sizes != [n, n]:
+        found.append(
+            f"only the {n} labelled {split} clips that both have are compared: {a.folder} has {sizes[0]}, {b.folder} "
+            f"{sizes[1]}"
+        )
+    trained = [{_key(r, u) for r in side.runs for u in r.manifest.split("train")} for side in (a, b)]
+    if trained[0] != trained[1] or len(a.runs) != len(b.runs):
+        told = " and ".join(f"{_trained_on(side)} ({side.folder})" for side in (a, b))
+        found.append(f"a difference is one of systems and of training data: trained on {told}")
+    return tuple(found)
+
+
+def _trained_on(side: Side) -> str:
+    """Such as ``720 clips of 12 speakers of ravdess``; of folds the mean."""
+    clips, speakers = [], []
+    corpora: dict[str, None] = {}
+    for run in side.runs:
+        rows = run.manifest.split("train")
+        clips.append(len(rows))
+        speakers.append(len({u.speaker for u in rows} - {None}))
+        said = run.manifest.info.get(across.KEY)
+        corpora |= dict.fromkeys(said["trained_on"] if said else _corpora(run))
+    n, k = round(sum(clips) / len(clips)), round(sum(speakers) / len(speakers))
+    on_average = "on average " if len(side.runs) > 1 else ""
+    return f"{on_average}{n} clips of {k} speakers of {', '.join(corpora)}"

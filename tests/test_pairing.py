@@ -1,0 +1,132 @@
+"""Runs that were not made on the same rows are compared on the test clips that both have, and on nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serkit.comparison import compare
+from serkit.errors import SerkitError
+from serkit.labels import join
+from serkit.pipeline.pairing import Side, pair
+from serkit.predictions import Predictions
+from serkit.types import Manifest, Utterance
+
+LABELS = ("anger", "neutral", "sadness")
+
+
+def corpus(name: str, labels: tuple[str, ...] = LABELS, tested: tuple[int, ...] = (3,), clips: int = 6) -> Manifest:
+    """Four speakers with some clips each; the speakers of ``tested`` are test, the others train."""
+    rows = tuple(
+        Utterance(
+            f"s{s}-{k}", f"{name}/s{s}-{k}.wav", speaker=f"s{s}", emotion=labels[k % len(labels)],
+            split="test" if s in tested else "train",
+        )
+        for s in range(4)
+        for k in range(clips)
+    )  # fmt: skip
+    info = {"protocol": "made", "fold": tested[0]}
+    return Manifest(name, labels, rows, class_sets={name: labels}, info=info)
+
+
+def run(manifest: Manifest, seed: int = 0, folder: str = "run") -> Any:
+    """What stands for a finished run: random scores, the same for the same seed and clip."""
+
+    def predictions(system: str, split: str) -> Predictions:
+        rows = manifest.split(split).utterances
+        audio = [int.from_bytes(u.audio.encode(), "little") % 2**32 for u in rows]
+        scores = np.stack([np.random.default_rng([seed, a]).normal(size=len(manifest.labels)) for a in audio])
+        unseen = np.zeros(len(rows), dtype=bool)
+        return Predictions(system, manifest.labels, "logit", [u.id for u in rows], ["m"] * len(rows), unseen, scores)
+
+    return SimpleNamespace(
+        folder=Path(folder), manifest=manifest, predictions=predictions, recipe=SimpleNamespace(systems={"net": None}),
+        ensembles=(), lead=None,
+    )  # fmt: skip
+
+
+def side(*runs: Any, folder: str = "A", system: str | None = None) -> Side:
+    return Side.of(Path(folder), runs, system)
+
+
+def test_one_corpus_against_that_corpus_and_another_in_training() -> None:
+    alone = run(corpus("one"), seed=1)
+    joined = run(join([corpus("one"), corpus("two", ("anger", "fear", "neutral"))]), seed=2)
+    found = pair(side(alone), side(joined, folder="B"), "test")
+    assert found.manifests[0].ids == tuple(f"one.s3-{k}" for k in range(6))
+    assert found.manifests[0].labels == LABELS, "what only the other corpus has is no class here"
+    (own,), (wider,) = found.a, found.b
+    np.testing.assert_allclose(own.scores, alone.predictions("net", "test").probabilities())
+    raw = joined.predictions("net", "test").take(own.ids)
+    columns = raw.probabilities()[:, [raw.labels.index(label) for label in LABELS]]
+    np.testing.assert_allclose(wider.scores, columns / columns.sum(axis=1, keepdims=True))
+    difference = compare(found.a, found.b, found.manifests, split="test", draws=20)[0]
+    assert (difference.n, difference.speakers) == (6, 1)
+    assert found.notes == (
+        "only the 6 labelled test clips that both have are compared: A has 6, B 12",
+        "a difference is one of systems and of training data: trained on 18 clips of 3 speakers of one (A) and "
+        "36 clips of 6 speakers of one, two (B)",
+    )
+    turned = pair(side(joined, folder="B"), side(alone), "test")
+    assert compare(turned.a, turned.b, turned.manifests, split="test", draws=20)[0].difference == pytest.approx(
+        -difference.difference
+    )
+
+
+def test_clips_that_one_side_trained_on_are_not_compared() -> None:
+    first, second = run(corpus("one", tested=(2, 3))), run(corpus("one", tested=(1, 2)))
+    found = pair(side(first), side(second, folder="B"), "test")
+    assert {u.speaker for u in found.manifests[0]} == {"one.s2"}
+    assert {u.split for u in found.manifests[0]} == {"test"}
+
+
+def test_folds_are_pooled_before_they_are_matched() -> None:
+    folds = [run(corpus("one", tested=(k,)), seed=k) for k in range(4)]
+    found = pair(side(*folds), side(folds[2], folder="B"), "test")
+    assert found.manifests[0].ids == tuple(f"one.s2-{k}" for k in range(6))
+    np.testing.assert_array_equal(found.a[0].scores, found.b[0].scores)
+    assert "on average 18 clips of 3 speakers of one (A) and 18 clips" in found.notes[-1]
+
+
+def test_the_same_split_is_compared_fold_by_fold_without_a_note() -> None:
+    folds = [run(corpus("one", tested=(k,)), seed=k) for k in range(2)]
+    others = [run(corpus("one", tested=(k,)), seed=9 + k) for k in range(2)]
+    found = pair(side(*folds), side(*others, folder="B"), "test")
+    assert not found.notes
+    assert [m.ids for m in found.manifests] == [f.manifest.ids for f in folds]
+
+
+def relabelled(manifest: Manifest, **changes: Any) -> Manifest:
+    """The manifest whose last clip is changed."""
+    *rows, last = manifest.utterances
+    return dataclasses.replace(manifest, utterances=(*rows, dataclasses.replace(last, **changes)))
+
+
+def test_clips_that_are_not_the_same_are_refused() -> None:
+    two = corpus("two")
+    plain = side(run(corpus("one")))
+
+    def refused(other: Manifest) -> str:
+        with pytest.raises(SerkitError) as error:
+            pair(plain, side(run(other), folder="B"), "test")
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "A (one, made, fold 3) and B (two, made, fold 3) have no labelled test clip in common" in refused(two)
+    other = refused(join([relabelled(corpus("one"), audio="elsewhere.wav"), two]))
+    assert "1 test clips have other recordings in A than in B: 'one/s3-5.wav' and 'elsewhere.wav'" in other
+    assert "'one.s3-5' (see map_labels)" in refused(join([relabelled(corpus("one"), emotion="anger"), two]))
+    wider = dataclasses.replace(corpus("one"), labels=(*LABELS, "fear"), class_sets={"one": (*LABELS, "fear")})
+    assert "answer the clips of 'one' with other classes (anger, neutral, sadness and anger, fear, " in refused(
+        join([wider, two])
+    )
+
+
+def test_an_unknown_system_is_named() -> None:
+    with pytest.raises(SerkitError, match="run has no system 'nett'; did you mean 'net'"):
+        side(run(corpus("one")), system="nett")
