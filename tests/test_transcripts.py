@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +19,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from serkit import transcripts
+from serkit import checkpoints, transcripts
 from serkit.errors import MissingExtra, SerkitError
 from serkit.foundation import asr
-from serkit.foundation.asr import FasterWhisper, Heard
+from serkit.foundation.asr import FasterWhisper, Heard, timed_words
+from serkit.foundation.tiny import tiny_folder
 from serkit.journal import read_rows
 from serkit.transcripts import Transcript, read_transcripts, transcribe, windows
 from serkit.types import Manifest, Utterance
@@ -151,7 +154,7 @@ def transcribing(folder: Path, n_rows: int) -> tuple[Path, subprocess.Popen[byte
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from serkit import transcripts
+from serkit import checkpoints, transcripts
 from serkit.types import Manifest, Utterance
 from test_transcripts import Parrot
 class Slow(Parrot):
@@ -265,7 +268,9 @@ def test_faster_whisper_is_an_extra(manifest: Manifest, tmp_path: Path, monkeypa
             self.size = size
 
         def transcribe(self, window: np.ndarray, **choices: Any) -> Any:
-            said = SimpleNamespace(start=0.1, end=0.9, text=f" {self.size} ", no_speech_prob=0.2)
+            said = SimpleNamespace(start=0.1, end=0.9, text=f" {self.size} ", no_speech_prob=0.2, words=None)
+            if choices.get("word_timestamps"):
+                said.words = [SimpleNamespace(start=0.2, end=0.5, word=f" {self.size}"), SimpleNamespace(word=" ")]
             return iter([said]), SimpleNamespace(language=choices["language"] or "en")
 
     def download_model(size: str, local_files_only: bool) -> str:
@@ -283,3 +288,101 @@ def test_faster_whisper_is_an_extra(manifest: Manifest, tmp_path: Path, monkeypa
     assert found["b"].text == "base"
     assert found["b"].segments == ((0.1, 0.9, "base"),)
     assert FasterWhisper("base", "de", "cpu")([voice(0.1)])[0].language == "de"
+    assert FasterWhisper("base", "de", "cpu")([voice(0.1)])[0].words == ()
+    assert FasterWhisper("base", "de", "cpu", words=True)([voice(0.1)])[0].words == (((0.2, 0.5, "base"),),)
+
+
+# ---------------------------------------------------------------- the times of words
+
+
+def test_words_from_tokens_with_times() -> None:
+    """Tokens of one byte each: a word begins at a space, a character ends with its last byte."""
+
+    def decode(tokens: list[int]) -> str:
+        return bytes(tokens).decode("utf-8", errors="replace")
+
+    def timed(text: str, *, spaced: bool) -> list[tuple[float, float, str]]:
+        tokens = [(float(k), k + 1.0, byte) for k, byte in enumerate(text.encode())]
+        return list(timed_words(tokens, decode, spaced=spaced))
+
+    assert timed(" so, été!", spaced=True) == [(0, 4, "so,"), (4, 11, "été!")]
+    assert timed("so", spaced=True) == [(0, 2, "so")], "the first word needs no space"
+    assert timed("好吗？", spaced=False) == [(0, 3, "好"), (3, 9, "吗？")]
+    assert timed("  ", spaced=True) == []
+    cut = [(0.0, 1.0, 0xC3), *((float(k), k + 1.0, 0x20) for k in range(1, 6))]
+    assert "".join(w for _, _, w in timed_words(cut, decode, spaced=True)), "half a character holds up nothing"
+
+
+def heard_words(samples: Sequence[np.ndarray], folder: Path | None = None) -> list[Heard]:
+    found = checkpoints.resolve("whisper/random", folder or tiny_folder("whisper"), family="whisper")
+    return asr.TransformersWhisper(found, "en", "cpu", "float32", words=True)(samples)
+
+
+def test_a_whisper_gives_the_times_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real classes; then with answers whose times are known."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    clips = [voice(3, 1), voice(7.0208, 2)]
+    both = heard_words(clips)
+    for clip, heard in zip(clips, both, strict=True):
+        assert len(heard.words) == len(heard.segments) > 0
+        assert sum(map(len, heard.words)) > 3
+        for words in heard.words:
+            assert all(0 <= a <= b <= len(clip) / RATE and w == w.strip() != "" for a, b, w in words)
+            assert [w[0] for w in words] == sorted(w[0] for w in words)
+    assert [heard_words([c])[0].words for c in clips] == [h.words for h in both], "a window's words are its own"
+
+    tokenizer = transformers.WhisperTokenizer.from_pretrained(tiny_folder("whisper"))
+    text = " so, good!"
+    tokens = tokenizer.encode(f"<|0.50|>{text}<|2.00|>", add_special_tokens=False)
+    assert len(tokens) == len(text) + 2
+    times = torch.tensor([0.5, *(0.6 + 0.1 * k for k in range(len(text))), 9.0])
+    segment = {"start": 0.5, "end": 2.0, "tokens": torch.tensor(tokens), "token_timestamps": times}
+    asked: dict[str, Any] = {}
+
+    def generate(self: Any, **given: Any) -> dict[str, Any]:
+        asked.update(given)
+        return {"segments": [[segment]]}
+
+    monkeypatch.setattr(transformers.WhisperForConditionalGeneration, "generate", generate)
+    (heard,) = heard_words([voice(1.2)])
+    assert heard.segments == ((0.5, 1.2, "so, good!"),)
+    assert [w for _, _, w in heard.words[0]] == ["so,", "good!"]
+    np.testing.assert_allclose([(a, b) for a, b, _ in heard.words[0]], [(0.5, 0.9), (0.9, 1.2)], atol=1e-6)
+    assert asked["return_token_timestamps"]
+    assert asked["attention_mask"].sum() == 120
+
+
+def test_a_checkpoint_without_alignment_heads_gives_no_words(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder = tmp_path / "whisper"
+    shutil.copytree(tiny_folder("whisper"), folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    del settings["alignment_heads"]
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    (heard,) = heard_words([voice(3)], folder)
+    assert heard.segments
+    assert heard.words == ()
+
+
+def test_words_are_told_from_the_begin_of_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several windows, and without those that are dropped because nobody speaks."""
+
+    class Wordy(Parrot):
+        def __call__(self, given: Sequence[np.ndarray]) -> list[Heard]:
+            return [
+                dataclasses.replace(h, words=(((0.1, 0.4, "first"), (0.4, 0.9, "last")),))
+                for h in super().__call__(given)
+            ]
+
+    monkeypatch.setattr(transcripts, "TransformersWhisper", lambda *_, **options: Wordy() if options["words"] else 0)
+    hear = transcripts.listener("whisper/random", engine="transformers", words=True)
+    (found,) = hear([voice(40)])
+    assert len(found.segments) == len(found.words) == 2
+    (first, _), (later, _) = found.words
+    assert first == (0.1, 0.4, "first")
+    assert later[0] == pytest.approx(found.segments[1][0] + 0.1)
+    hiss = (0.01 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)
+    monkeypatch.setattr(transcripts, "TransformersWhisper", lambda *_, **options: Wordy(no_speech=0.9))
+    (quiet,) = transcripts.listener("whisper/random", engine="transformers", words=True)([hiss])
+    assert quiet.flags == ("no_speech",)
+    assert quiet.segments == quiet.words == ()

@@ -23,7 +23,7 @@ from serkit import audio, checkpoints
 from serkit.contents import item_key
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean, without
-from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, TransformersWhisper
+from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, Timed, TransformersWhisper
 from serkit.foundation.tiny import tiny_folder
 from serkit.hashes import ContentHashes
 from serkit.journal import append_rows, read_rows
@@ -47,7 +47,8 @@ class Transcript:
 
     Attributes:
         text: the words; empty where nobody speaks. language: ISO 639 code, or ``None``.
-        segments: (start_s, end_s, text) from the clip's begin.
+        segments: (start_s, end_s, text) from the clip's begin. words: of each segment (start_s, end_s, word), where
+            they were asked for (:func:`listener`) and can be had; else empty. They are not kept in the file.
         no_speech: the recogniser's probability that nobody speaks. speech: share of frames that are speech by energy.
         flags: ``silent`` (nothing to hear; the recogniser was not asked), ``no_speech`` (it answered, but it and the
             energy say nobody speaks: its words are dropped), ``doubtful`` (it alone says so: its words are kept),
@@ -60,6 +61,7 @@ class Transcript:
     no_speech: float | None = None
     speech: float | None = None
     flags: tuple[str, ...] = field(default=())
+    words: tuple[tuple[Timed, ...], ...] = ()
 
 
 def transcribe(
@@ -138,7 +140,12 @@ def transcribe(
 
 
 def listener(
-    name: str, *, language: str | None = None, engine: Engine | None = None, device: str = "cpu"
+    name: str,
+    *,
+    language: str | None = None,
+    engine: Engine | None = None,
+    device: str = "cpu",
+    words: bool = False,
 ) -> Callable[[Sequence[np.ndarray]], list[Transcript]]:
     """Open a recogniser for clips that are at hand: (samples,) float32 mono 16 kHz each → their transcripts.
 
@@ -146,6 +153,7 @@ def listener(
         name: a Whisper name such as ``whisper/small``, ``path:DIR``, or the folder itself.
         language: ISO 639 code; ``None`` takes the model's guess. device: ``cpu`` or ``cuda``.
         engine: ``None`` takes faster-whisper where it is installed or the folder is CTranslate2's, else transformers.
+        words: also find the times of words.
 
     Raises:
         MissingExtra: neither engine is installed.
@@ -160,11 +168,11 @@ def listener(
         if engine == "transformers" and find_spec("transformers") is None:
             raise MissingExtra("faster-whisper", "asr", f"transcribing with '{name}'")
     if engine == "faster-whisper":
-        recogniser: Recogniser = FasterWhisper(str(source or name.split("/", 1)[-1]), language, device)
+        recogniser: Recogniser = FasterWhisper(str(source or name.split("/", 1)[-1]), language, device, words=words)
     else:
         try:
             found = checkpoints.resolve(f"path:{source}" if source is not None else name, source, family="whisper")
-            recogniser = TransformersWhisper(found, language, device, "float32")
+            recogniser = TransformersWhisper(found, language, device, "float32", words=words)
         except SerkitError as error:
             if source is not None or asked is not None:
                 raise
@@ -326,7 +334,8 @@ def _hear(recogniser: Recogniser, clips: Sequence[np.ndarray], batch_size: int) 
 def _judged(heard: Sequence[tuple[float, Heard]], speech: float, duration_s: float) -> Transcript:
     """One transcript of a clip's windows, with what speaks against it."""
     flags: list[str] = []
-    segments: list[tuple[float, float, str]] = []
+    segments: list[Timed] = []
+    words: list[tuple[Timed, ...]] = []
     for start_s, window in heard:
         if window.no_speech > NO_SPEECH and window.segments:
             if speech < SPEECH_SHARE:
@@ -335,7 +344,8 @@ def _judged(heard: Sequence[tuple[float, Heard]], speech: float, duration_s: flo
             flags.append("doubtful")
         elif speech < SPEECH_SHARE and window.segments:
             flags.append("doubtful")  # it is sure of words where hardly anybody speaks
-        segments += [(round(start_s + a, 3), round(start_s + b, 3), text) for a, b, text in window.segments]
+        segments += _later(window.segments, start_s)
+        words += [_later(of_one, start_s) for of_one in window.words]
     text = " ".join(t for _, _, t in segments)
     raw = text.encode()
     if len(raw) > 60 and len(raw) / len(zlib.compress(raw)) > COMPRESSION:
@@ -344,7 +354,12 @@ def _judged(heard: Sequence[tuple[float, Heard]], speech: float, duration_s: flo
         flags.append("too_fast")
     language = max((h.language for _, h in heard), key=[h.language for _, h in heard].count)
     silent = max(h.no_speech for _, h in heard)
-    return Transcript(text, language, tuple(segments), round(silent, 4), round(speech, 4), tuple(dict.fromkeys(flags)))
+    told = tuple(dict.fromkeys(flags))
+    return Transcript(text, language, tuple(segments), round(silent, 4), round(speech, 4), told, tuple(words))
+
+
+def _later(said: Sequence[Timed], start_s: float) -> tuple[Timed, ...]:
+    return tuple((round(start_s + a, 3), round(start_s + b, 3), text) for a, b, text in said)
 
 
 def _row(audio_key: str, model: str, transcript: Transcript) -> Mapping[str, Any]:

@@ -139,25 +139,55 @@ def test_words_that_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def fake(name: str, *, language: str | None = None, **options: Any) -> Any:
         asked.append((name, language))
-        return lambda clips: [Transcript("well", "en", ((0.2, 99.0, "well"),)) for _ in clips]
+        words = ((0.2, 0.5, "oh"), (0.5, 99.0, "well"))
+        return lambda clips: [Transcript("oh well", "en", ((0.2, 99.0, "oh well"),), words=(words,)) for _ in clips]
 
     monkeypatch.setattr(transcripts, "listener", fake)
     path = tmp_path / "x.wav"
     path.write_bytes(wav(talk(2)))
+    parts = row(path, asr="whisper/small", language="en", by="word")["segments"]
+    assert [p["text"] for p in parts] == ["oh", "well"] * 2
+    assert parts[0]["end_s"] - parts[0]["start_s"] == pytest.approx(0.3)
+    assert parts[1]["end_s"] < parts[2]["start_s"], "a word ends with the stretch of speech it is in"
+    asked.clear()
     parts = row(path, asr="whisper/small", language="en", by="sentence")["segments"]
     assert asked == [("whisper/small", "en")]
-    assert [p["text"] for p in parts] == ["well", "well"]
+    assert [p["text"] for p in parts] == ["oh well", "oh well"]
     assert parts[0]["end_s"] < parts[1]["start_s"]
-    assert row(path, asr="whisper/small")["segments"][1]["text"] == "well"
+    assert row(path, asr="whisper/small")["segments"][1]["text"] == "oh well"
 
 
 def test_a_whisper_with_random_weights_is_heard(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the tiny Whisper needs serkit[foundation]")
     path = tmp_path / "x.wav"
     path.write_bytes(wav(talk(2)))
-    for sentence in Words("whisper/random", "en")(path):
+    heard = Words("whisper/random", "en")(path)
+    for sentence in heard:
         assert 0 <= sentence.start_s < sentence.end_s <= 5.6
         assert sentence.text
+        assert all(0 <= w.start_s <= w.end_s <= 5.6 for w in sentence.words)
+    said = [w.text for s in heard for w in s.words]
+    assert len(said) > 1
+    parts = row(path, asr="whisper/random", language="en", by="word")["segments"]
+    assert set(said) & {p["text"] for p in parts}
+    silent = tmp_path / "silent.wav"
+    silent.write_bytes(wav(quiet(3)))
+    for by in ("word", "sentence"):
+        assert row(silent, asr="whisper/random", by=by)["no_speech"]
+
+
+def test_a_recogniser_without_the_times_of_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(name: str, **options: Any) -> Any:
+        return lambda clips: [Transcript("well", "en", ((0.2, 0.9, "well"),)) for _ in clips]
+
+    monkeypatch.setattr(transcripts, "listener", fake)
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav(talk(1)))
+    complaints: list[str] = []
+    asked = Asked((str(path),), model=str(GOLDEN), kind="json", by="word", asr="whisper/small")
+    assert predicting.predict(asked, lambda _: None, complaints.append) == 1
+    assert "x.wav: 'whisper/small' gives no times of words" in complaints[-1]
+    assert "--by sentence" in complaints[-1]
 
 
 def test_each_channel_is_heard_as_its_own_file_is(tmp_path: Path) -> None:

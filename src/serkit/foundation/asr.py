@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from serkit.hub import hub_errors, hub_package, unreached
 
 WINDOW_S = 30
 NO_SPEECH_TOKENS = ("<|nospeech|>", "<|nocaptions|>")  # the older checkpoints say captions
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages without spaces, as transformers lists them
+_CUT = "\ufffd"  # what a decoder writes for part of a character
+Timed = tuple[float, float, str]
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,13 @@ class Heard:
     Attributes:
         segments: (start_s, end_s, text) in the window. language: ISO 639 code it took the window for.
         no_speech: probability that nobody speaks.
+        words: of each segment (start_s, end_s, word), where they were asked for and can be had; else empty.
     """
 
-    segments: tuple[tuple[float, float, str], ...]
+    segments: tuple[Timed, ...]
     language: str
     no_speech: float
+    words: tuple[tuple[Timed, ...], ...] = ()
 
 
 class Recogniser(Protocol):
@@ -47,13 +53,17 @@ class TransformersWhisper:
     Args:
         found: where the weights come from. language: ISO 639 code, or ``None`` to let the model say.
         device: such as ``cpu`` or ``cuda``. precision: ``float32``, ``bf16`` or ``fp16``.
+        words: also find the times of words, by dynamic time warping of the cross-attention (transformers, after
+            OpenAI's ``timing.py``); a checkpoint that does not name its alignment heads gives none.
 
     Raises:
         MissingExtra: transformers is not installed.
         SerkitError: no weights, other weights, or an unknown language.
     """
 
-    def __init__(self, found: checkpoints.Resolved, language: str | None, device: str, precision: str) -> None:
+    def __init__(
+        self, found: checkpoints.Resolved, language: str | None, device: str, precision: str, *, words: bool = False
+    ) -> None:
         folder = checkpoints.fetch(found)  # before the seconds that the packages take to load: they may be for nothing
         import torch
 
@@ -76,13 +86,20 @@ class TransformersWhisper:
         unknown = self._tokenizer.unk_token_id
         ids = [self._tokenizer.convert_tokens_to_ids(t) for t in NO_SPEECH_TOKENS]
         self._silent = next((i for i in ids if i is not None and i != unknown), None)
+        settings = self._model.generation_config
+        self._times = words and bool(getattr(settings, "alignment_heads", None))
+        if self._times:
+            self._model.set_attn_implementation("eager")  # transformers does so itself after the first window
+        self._marks = {*self._tokenizer.all_special_ids, settings.eos_token_id}
+        self._first_time = getattr(settings, "no_timestamps_token_id", None)
 
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
         """See :class:`Recogniser`."""
         torch, model = self._torch, self._model
         values = self._front(list(windows), sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_features"]
         mel = torch.from_numpy(np.asarray(values)).to(self._device, model.dtype)
-        with torch.inference_mode(), quiet():
+        with torch.inference_mode(), quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"std\(\): degrees of freedom")  # of a segment without a word
             encoded = model.model.encoder(mel)
             start = torch.full((len(windows), 1), model.config.decoder_start_token_id, device=self._device)
             logits = model(encoder_outputs=(encoded.last_hidden_state,), decoder_input_ids=start).logits[:, -1].float()
@@ -94,22 +111,77 @@ class TransformersWhisper:
             for language in sorted(set(languages)):
                 rows = [k for k, spoken in enumerate(languages) if spoken == language]
                 states = type(encoded)(encoded.last_hidden_state[rows])
-                given = {"language": language, "task": "transcribe"} if names else {}
+                given: dict[str, Any] = {"language": language, "task": "transcribe"} if names else {}
+                if self._times:
+                    frames = [self._n_frames(windows[row], mel.shape[-1]) for row in rows]
+                    mask = torch.arange(mel.shape[-1])[None] < torch.tensor(frames)[:, None]
+                    given |= {"return_token_timestamps": True, "attention_mask": mask.long().to(self._device)}
                 found = model.generate(encoder_outputs=states, return_timestamps=True, return_segments=True, **given)
                 for row, segments in zip(rows, found["segments"], strict=True):
                     length_s = len(windows[row]) / SAMPLE_RATE_HZ
-                    heard[row] = Heard(self._words(segments, length_s), language, float(silent[row]))
+                    said, words = self._said(segments, length_s, language)
+                    heard[row] = Heard(said, language, float(silent[row]), words)
         return [h for h in heard if h is not None]
 
-    def _words(self, segments: Any, length_s: float) -> tuple[tuple[float, float, str], ...]:
-        """Times are held to the window: in the silence after a clip the model still names some."""
-        said = []
+    def _n_frames(self, window: np.ndarray, most: int) -> int:
+        """Frames of the spectrogram that a window fills; at least the two that make a position."""
+        return min(max(-(-len(window) // int(self._front.hop_length)), 2), most)
+
+    def _said(
+        self, segments: Any, length_s: float, language: str
+    ) -> tuple[tuple[Timed, ...], tuple[tuple[Timed, ...], ...]]:
+        """Segments and their words. Times are held to the window: in the silence after a clip the model names some."""
+        said: list[Timed] = []
+        words: list[tuple[Timed, ...]] = []
         for segment in segments:
             text = self._tokenizer.decode(segment["tokens"], skip_special_tokens=True).strip()
             start_s = min(max(float(segment["start"]), 0.0), length_s)
             if text:
                 said.append((start_s, min(max(float(segment["end"]), start_s), length_s), text))
-        return tuple(said)
+                words += [self._words(segment, length_s, language)] if self._times else []
+        return tuple(said), tuple(words)
+
+    def _words(self, segment: Any, length_s: float, language: str) -> tuple[Timed, ...]:
+        """The words of a segment with their times; a token lasts from the end of the one before it."""
+        tokens = [int(t) for t in segment["tokens"]]
+        ends = [min(max(float(t), 0.0), length_s) for t in segment["token_timestamps"]]
+        begins = [min(max(float(segment["start"]), 0.0), length_s), *ends]
+        spoken = [
+            (begin, max(begin, end), token)
+            for begin, end, token in zip(begins, ends, tokens, strict=False)
+            if token not in self._marks and (self._first_time is None or token < self._first_time)
+        ]
+        return timed_words(spoken, self._tokenizer.decode, spaced=language not in UNSPACED)
+
+
+def timed_words(
+    tokens: Sequence[tuple[float, float, int]], decode: Callable[[list[int]], str], *, spaced: bool
+) -> tuple[Timed, ...]:
+    """Words with times from tokens with times.
+
+    Args:
+        tokens: (start_s, end_s, token) of text alone. decode: tokens to text.
+        spaced: words begin with a space; otherwise every character is one, with the punctuation that follows it.
+
+    Returns:
+        (start_s, end_s, word) without spaces around it.
+    """
+    words: list[list[Any]] = []
+    part: list[int] = []
+    begin_s = 0.0
+    for start_s, end_s, token in tokens:
+        begin_s = begin_s if part else start_s
+        part.append(token)
+        text = decode(part)
+        if text.endswith(_CUT) and len(part) < 4:
+            continue  # part of a character, of at most four bytes
+        new = text[:1].isspace() if spaced else any(c.isalnum() for c in text)
+        if new or not words:
+            words.append([begin_s, end_s, text])
+        else:
+            words[-1][1:] = end_s, words[-1][2] + text
+        part = []
+    return tuple((start_s, end_s, word.strip()) for start_s, end_s, word in words if word.strip())
 
 
 class FasterWhisper:
@@ -118,28 +190,45 @@ class FasterWhisper:
     Args:
         size: a model name of faster-whisper such as ``large-v3``, or a folder with a converted model.
         language: ISO 639 code, or ``None`` to let the model say. device: ``cpu`` or ``cuda``.
-        compute: CTranslate2's arithmetic, such as ``int8`` or ``float16``.
+        compute: CTranslate2's arithmetic, such as ``int8`` or ``float16``. words: also give the times of words.
 
     Raises:
         MissingExtra: faster-whisper is not installed.
         SerkitError: its files are not here, and this machine does not reach the hub.
     """
 
-    def __init__(self, size: str, language: str | None, device: str, compute: str = "default") -> None:
+    def __init__(
+        self, size: str, language: str | None, device: str, compute: str = "default", *, words: bool = False
+    ) -> None:
         package = optional("faster_whisper", "asr", "transcripts with engine 'faster-whisper'", "faster-whisper")
         _bring(package, size)
         self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)
-        self._language = language
+        self._language, self._times = language, words
 
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
         """See :class:`Recogniser`."""
         heard = []
         for window in windows:
-            segments, info = self._model.transcribe(window, language=self._language, condition_on_previous_text=False)
+            times = {"word_timestamps": True} if self._times else {}
+            segments, info = self._model.transcribe(
+                window, language=self._language, condition_on_previous_text=False, **times
+            )
             said = list(segments)
             silent = max((float(s.no_speech_prob) for s in said), default=1.0)
-            words = tuple((float(s.start), float(s.end), s.text.strip()) for s in said if s.text.strip())
-            heard.append(Heard(words, str(info.language), silent))
+            kept = [s for s in said if s.text.strip()]
+            heard.append(
+                Heard(
+                    tuple((float(s.start), float(s.end), s.text.strip()) for s in kept),
+                    str(info.language),
+                    silent,
+                    tuple(
+                        tuple((float(w.start), float(w.end), w.word.strip()) for w in s.words or () if w.word.strip())
+                        for s in kept
+                    )
+                    if self._times
+                    else (),
+                )
+            )
         return heard
 
 

@@ -114,6 +114,7 @@ def _whisper(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> Non
     }
     model.generation_config.no_timestamps_token_id = special["<|notimestamps|>"]
     model.generation_config.max_initial_timestamp_index = 50
+    model.generation_config.alignment_heads = [[0, 0], [0, 1]]
     model.save_pretrained(folder)
     frames = config.max_source_positions
     transformers.WhisperFeatureExtractor(

@@ -117,7 +117,7 @@ class Beside:
 
 
 class Words:
-    """Sentences with times, as a Whisper hears them; speech is found first, so no words are invented in silence.
+    """Sentences and words with times, as a Whisper hears them; speech is found first, so none are invented in silence.
 
     Args:
         name, language: see :func:`serkit.transcripts.listener`.
@@ -126,7 +126,7 @@ class Words:
     def __init__(self, name: str, language: str | None = None) -> None:
         from serkit.transcripts import listener  # not at the top: it may load torch
 
-        self._hear: Callable[[Sequence[np.ndarray]], list[Transcript]] = listener(name, language=language)
+        self._hear: Callable[[Sequence[np.ndarray]], list[Transcript]] = listener(name, language=language, words=True)
 
     def __call__(self, recording: Recording, *, apart: bool = False) -> list[Turn]:
         """The sentences of a recording of any length, in constant memory, by time.
@@ -137,11 +137,14 @@ class Words:
         found = []
         for channel, start_s, clip in speech_clips(recording, apart=apart):
             heard = self._hear([clip])[0]
-            for begin_s, end_s, text in heard.segments:
-                until_s = min(max(end_s, begin_s + 0.02), len(clip) / SAMPLE_RATE_HZ)
+            length_s = len(clip) / SAMPLE_RATE_HZ
+            each = heard.words or ((),) * len(heard.segments)
+            for (begin_s, end_s, text), words in zip(heard.segments, each, strict=True):
+                until_s = min(max(end_s, begin_s + 0.02), length_s)
                 if until_s > begin_s:
+                    said = tuple(Turn(start_s + a, start_s + min(b, length_s), None, word) for a, b, word in words)
                     speaker = speaker_of(channel) if apart else None
-                    found.append(Turn(start_s + begin_s, start_s + until_s, speaker, text))
+                    found.append(Turn(start_s + begin_s, start_s + until_s, speaker, text, said))
         return sorted(found, key=lambda t: t.start_s)
 
 

@@ -89,10 +89,9 @@ class Worker:
             raise SerkitError("--by turn needs --rttm FILE, the turns of a diarisation, or --diarise")
         if asked.by == "sentence" and not (beside and beside.has_sentences):
             raise SerkitError("--by sentence needs --transcript FILE with times (.srt, .vtt or .json), or --asr")
-        if asked.by == "word" and (asked.asr is not None or not (beside and beside.has_sentences)):
-            why = "; --asr gives the times of sentences" * (asked.asr is not None)
+        if asked.by == "word" and not (beside and beside.has_sentences):
             raise SerkitError(
-                f"--by word needs --transcript FILE with the times of words (.json of Whisper or WhisperX){why}"
+                "--by word needs --transcript FILE with the times of words (.json of Whisper or WhisperX), or --asr"
             )
         if asked.threshold is not None:
             self.model.unsure_below([self.model.labels[k] for k in self.model.columns(asked.labels)], asked.threshold)
@@ -106,8 +105,17 @@ class Worker:
         asked = self.asked
         beside = self._beside if known else None
         turns, sentences = ([], []) if beside is None else beside.of(path, recording, apart=asked.by == "channel")
+        by = asked.by
+        if beside is not None and asked.asr is not None and by in ("sentence", "word"):
+            if not sentences:
+                by = "segment"  # no word was recognised: what else is heard is answered all the same
+            elif by == "word" and not any(s.words for s in sentences):
+                raise SerkitError(
+                    f"{path}: '{asked.asr}' gives no times of words, as its generation_config.json names no "
+                    "alignment_heads: --by sentence"
+                )
         return {
-            "labels": asked.labels, "text": asked.text, "by": asked.by, "threshold": asked.threshold,
+            "labels": asked.labels, "text": asked.text, "by": by, "threshold": asked.threshold,
             "coverage": asked.coverage, "turns": turns, "sentences": sentences, "window_s": asked.window_s,
             "hop_s": asked.hop_s,
             "segments": SegmentSettings(vad=asked.vad),  # type: ignore[arg-type]  # checked there
