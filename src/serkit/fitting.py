@@ -241,7 +241,7 @@ def set_statistics(network: nn.Module, train: Examples) -> None:
 
 
 def solve(network: nn.Module, train: Examples, batch_size: int = 64) -> None:
-    """Let a network that can (``solves``, such as ``quadratic`` with ``start: ridge``) compute its weights from train.
+    """Let a network that can (``solves``, as ``quadratic`` with ``start: ridge``) compute its weights from train.
 
     It is given every clip once, and once more in each of its copies.
     """

@@ -183,15 +183,16 @@ class System(Frozen):
 
     @model_validator(mode="after")
     def _trained_at_all(self) -> System:
-        ridge = self.model.parameters.get("start") == "ridge"
-        if ridge and self.has_stack and self.model.parameters.get("layer_weights") != "none":
+        start = self.model.parameters.get("start", "random")
+        solved = start != "random"
+        if solved and self.has_stack and self.model.parameters.get("layer_weights") != "none":
             raise ValueError(
-                "start: ridge learns no weights of layers: choose one layer, or set model.layer_weights: none"
+                f"start: {start} learns no weights of layers: choose one layer, or set model.layer_weights: none"
             )
-        if not self.train.epochs and "." not in self.model.name and not ridge:
+        if not self.train.epochs and "." not in self.model.name and not solved:
             raise ValueError(
-                f"train.epochs is 0, so {self.model.name} would learn nothing: only quadratic with start: ridge can do "
-                "without epochs"
+                f"train.epochs is 0, so {self.model.name} would learn nothing: only quadratic with start: ridge and "
+                "logistic_regression with start: fitted can do without epochs"
             )
         return self
 

@@ -29,6 +29,8 @@ CASES: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("mean_pool", TWO, {"hidden": 8, "normalize": "train", "limit": 0.5, "input_dropout": 0.5}),
     ("mean_pool", THREE, {"hidden": 8, "pooling": "statistics", "normalize": "train"}),
     ("mean_pool", TWO, {"hidden": 8, "project": 5, "embed": {"b": 4}, "activation": "swiglu", "limit": 0.5}),
+    ("logistic_regression", ONE, {}),
+    ("logistic_regression", TWO, {"pooling": "statistics", "normalize": "train", "limit": 0.5}),
     ("quadratic", ONE, {"rank": 3}),
     ("quadratic", TWO, {"rank": 2, "pooling": "statistics", "normalize": "train", "limit": 0.5, "scale": 3.0}),
     ("mdat", TWO, {"hidden": 8, "feed_forward": 12, "head_hidden": 6}),

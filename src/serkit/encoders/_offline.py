@@ -17,6 +17,7 @@ from serkit.errors import SerkitError, did_you_mean
 Pooling = Literal["mean", "mean+std"]
 POOLINGS = ("mean", "mean+std")
 TRIM_DEFAULTS: Mapping[str, float] = {"threshold_db": -40.0, "margin_s": 0.1}
+WHOLE_CLIP = 1 << 40  # samples between frames: a clip of less than two years has one
 LARGE = 3.0e4  # features are stored as float16, which ends at 65504
 
 

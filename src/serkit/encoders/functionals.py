@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from serkit import dsp
-from serkit.encoders._offline import OfflineEncoder
+from serkit.encoders._offline import WHOLE_CLIP, OfflineEncoder
 from serkit.encoders.logmel import Logmel
 from serkit.encoders.voice import FEATURES, Voice
 
-WHOLE_CLIP = 1 << 40  # samples between frames: a clip of less than two years has one
 QUANTILES = (0.05, 0.2, 0.5, 0.8, 0.95)
 MODULATION_HZ = ((0.7, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0))
 FRAME_RATE_HZ, MODULATION_FRAMES = 100.0, 256

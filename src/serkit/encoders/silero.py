@@ -9,8 +9,7 @@ import numpy as np
 
 from serkit import dsp
 from serkit.encoders import _silero
-from serkit.encoders._offline import OfflineEncoder, Pooling, remembered
-from serkit.encoders.functionals import WHOLE_CLIP
+from serkit.encoders._offline import WHOLE_CLIP, OfflineEncoder, Pooling, remembered
 from serkit.errors import SerkitError
 
 WIDTH = sum(_silero.WIDTHS)

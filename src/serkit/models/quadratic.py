@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from serkit.errors import SerkitError
-from serkit.layers import FeatureNormalisation, Normalize, Pool
+from serkit.layers import Normalize
+from serkit.models._pooled import PooledFeatures, possible_classes
 from serkit.parameters import Needs, NotNegative, Positive, Size
 from serkit.tensors import Batch, Outputs
 
@@ -25,7 +26,7 @@ _STEPS = 3  # of subspace iteration for the largest eigenvalues
 _MORE = 16  # vectors beside those that are kept, for its accuracy
 
 
-class Quadratic(nn.Module):
+class Quadratic(PooledFeatures):
     """``scale * (x·w_c + Σ_r s_cr (x·u_cr)²)`` for each class c (serkit's own form of kernel ridge regression).
 
     ``x`` are the pooled, standardised features, each modality brought to length 1.
@@ -62,14 +63,9 @@ class Quadratic(nn.Module):
         normalize: Normalize = "none",
         limit: Positive | None = None,
     ) -> None:
-        super().__init__()
-        self.dims, self.limit, self.scale, self.start = dict(dims), limit, scale, start
+        super().__init__("quadratic", dims, pooling, normalize, limit)
+        self.scale, self.start = scale, start
         self.curvature, self.ridge, self.most_rows = curvature, ridge, most_rows
-        if not self.dims:
-            raise SerkitError("quadratic: no modality; a system needs at least one encoder in 'features'")
-        self.normalisation = FeatureNormalisation(self.dims, normalize)
-        self.pool = nn.ModuleList(Pool(dim, pooling) for dim in self.dims.values())
-        self.embedding_dim = sum(pool.out_dim for pool in self.pool)  # type: ignore[misc]  # ints of serkit's own layer
         self.linear = nn.Linear(self.embedding_dim, n_classes, bias=False)
         self.directions = nn.Linear(self.embedding_dim, n_classes * rank, bias=False)
         self.weights = nn.Parameter(torch.randn(n_classes, rank) / rank)
@@ -79,23 +75,13 @@ class Quadratic(nn.Module):
         """Whether :meth:`solve` computes the weights."""
         return self.start == "ridge"
 
-    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
-        self.normalisation.set_statistics(name, mean, std)
-
     def embed(self, batch: Batch) -> Tensor:
         """(batch, embedding_dim) x, of length 1.
 
         Raises:
             SerkitError: a modality is missing or has another width.
         """
-        parts = []
-        for k, (name, dim) in enumerate(self.dims.items()):
-            given, mask = batch.frames(name, dim)
-            frames = self.normalisation(name, given, mask)
-            if self.limit is not None:
-                frames = frames.clamp(-self.limit, self.limit)
-            parts.append(nn.functional.normalize(self.pool[k](frames, mask), dim=1, eps=_SHORTEST))
+        parts = [nn.functional.normalize(part, dim=1, eps=_SHORTEST) for part in self.pooled(batch)]
         return torch.cat(parts, 1) / math.sqrt(len(parts))
 
     def forward(self, batch: Batch) -> Outputs:
@@ -121,7 +107,7 @@ class Quadratic(nn.Module):
         vectors, wanted, n = [], [], 0
         for batch, rows in batches:
             x, known = self.embed(batch), rows.sum(dim=1) > 0
-            possible = torch.ones_like(rows) if batch.class_mask is None else batch.class_mask.to(rows)
+            possible = possible_classes(batch, rows).to(rows)
             vectors.append(x[known])
             wanted.append((rows - possible / possible.sum(1, keepdim=True))[known])
             n += len(vectors[-1])

@@ -20,6 +20,7 @@ from serkit.pipeline.confidence import scaled
 from serkit.pipeline.run import Machine, Run, device_of
 from serkit.predictions import Predictions, Report
 from serkit.processes import cores
+from serkit.settings import System
 from serkit.stacking import ENSEMBLES
 from serkit.text_rows import json_object
 from serkit.types import Manifest
@@ -197,13 +198,20 @@ def _details(report: Report) -> dict[str, Any]:
     return {k: row[k] for k in ("per_class", "confusion", "draws", "slices", "reliability")}
 
 
+def _solved(system: System) -> str:
+    """What a network without epochs minimises, in words."""
+    return {"ridge": "squares, solved", "fitted": "cross-entropy, solved"}.get(
+        str(system.model.parameters.get("start")), "none"
+    )
+
+
 def _design(run: Run, name: str) -> dict[str, Any]:
     system = run.recipe.systems[name]
     return {
         "features": [f.key for f in system.features],
         "model": system.model.name,
         "weights": run.n_weights(name),
-        "losses": [loss.name for loss in system.losses] if system.train.epochs else ["squares, solved"],
+        "losses": [loss.name for loss in system.losses] if system.train.epochs else [_solved(system)],
         "balance": system.balance,
         "augment": [step.name for step in system.augment],
     }

@@ -11,7 +11,8 @@ from serkit.errors import MissingExtra, SerkitError, in_one_line
 from serkit.pipeline.rehearsal import own_networks
 from serkit.recipe import Recipe
 from serkit.serving.agreement import largest_difference, padding_effect
-from serkit.serving.export import has_writer, to_onnx
+from serkit.serving.export import to_onnx
+from serkit.serving.export_own import has_writer
 from serkit.serving.graphs import Weights
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from serkit import registry
 from serkit.errors import SerkitError, did_you_mean
 from serkit.serving.agreement import statistics
 from serkit.serving.export_attention import fused, leg
+from serkit.serving.export_own import has_writer, written_by
 from serkit.serving.graphs import WEIGHTS, Graph, Weights, numpy
 from serkit.types import ATTRIBUTES
 
@@ -61,6 +62,7 @@ def to_onnx(
     known: dict[str, Callable[[Graph, Any, dict[str, tuple[str, str]]], Outputs]] = {
         "cross_attention": _cross_attention,
         "mean_pool": _mean_pool,
+        "logistic_regression": _logistic_regression,
         "quadratic": _quadratic,
         "flam": _flam,
         "compact": _compact,
@@ -91,34 +93,12 @@ def to_onnx(
     }
     if isinstance(network, WeightedLayers):
         inputs = {name: (_one_layer(graph, network, name, x, n), n) for name, (x, n) in inputs.items()}
-    found = known[model](graph, inner, inputs) if model in known else _written_by(inner, model, graph, inputs)
+    found = known[model](graph, inner, inputs) if model in known else written_by(inner, model, graph, inputs)
     sizes = {"emotion": len(labels), "embedding": len(labels), "attributes": len(ATTRIBUTES)}
     if "embedding" in found:
         sizes["embedding"] = int(network.embedding_dim)  # type: ignore[arg-type]  # an int, where torch expects a module
     found = {"embedding": found["emotion"], **found}
     return graph.to_bytes({name: (tensor, sizes[name]) for name, tensor in found.items()}, about)
-
-
-def has_writer(network: Any) -> bool:
-    """Whether a network, or the one behind weighted layers, writes its own graph."""
-    from serkit.layer_weights import WeightedLayers
-
-    return callable(getattr(network.network if isinstance(network, WeightedLayers) else network, "write_onnx", None))
-
-
-def _written_by(network: Any, model: str, graph: Graph, inputs: dict[str, tuple[str, str]]) -> Outputs:
-    """What the method ``write_onnx`` of a network returns, if that is what it has to return."""
-    found = network.write_onnx(graph, inputs)
-    allowed = ("emotion", "embedding", "attributes")
-    if not isinstance(found, Mapping) or "emotion" not in found or not set(found) <= set(allowed):
-        given = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
-        raise SerkitError(
-            f"write_onnx of model '{model}' returns {given or 'nothing'}, expected the names of its tensors by output: "
-            "emotion and, if it has them, embedding and attributes"
-        )
-    if "embedding" in found and not isinstance(getattr(network, "embedding_dim", None), int):
-        raise SerkitError(f"write_onnx of model '{model}' returns an embedding: set embedding_dim, its width, too")
-    return dict(found)
 
 
 def _one_layer(graph: Graph, network: Any, name: str, x: str, n: str) -> str:
@@ -207,14 +187,26 @@ def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -
     return _emotion_head(graph, network.head, pooled)
 
 
-def _quadratic(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
+def _pooled(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> list[str]:
+    """:class:`serkit.models._pooled.PooledFeatures`: (batch, pooled dim) of each modality."""
     parts = []
     for k, (name, (x, n)) in enumerate(inputs.items()):
         mask = graph.mask(n, graph.time(x))
         frames = _normalised(graph, network.normalisation, k, x, mask)
         if network.limit is not None:
             frames = graph("Clip", frames, graph.constant(-network.limit), graph.constant(network.limit))
-        vector = _pool(graph, frames, mask, network.pool[k], network.dims[name])
+        parts.append(_pool(graph, frames, mask, network.pool[k], network.dims[name]))
+    return parts
+
+
+def _logistic_regression(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
+    x = _joined(graph, _pooled(graph, network, inputs))
+    return {"emotion": graph.linear(x, network.linear), "embedding": x}
+
+
+def _quadratic(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
+    parts = []
+    for vector in _pooled(graph, network, inputs):
         size = graph("Sqrt", graph.total(graph.times(vector, vector), 1, keep=True))
         parts.append(graph("Div", vector, graph("Max", size, graph.constant(_LENGTH_FLOOR))))
     x = graph.times(_joined(graph, parts), graph.constant(len(parts) ** -0.5))
