@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from serkit.reporting.svg import Drawing, box, cut, digits_of, element, label, line, marker, ticks
+from serkit.reporting.svg import Drawing, Figure, box, cut, digits_of, element, label, line, marker, ticks
 from serkit.reporting.text import count, number, signed
 
 WIDE, NARROW = 720.0, 340.0
@@ -220,3 +220,11 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
             text = label(left + long + 6, bar_y + 9.5, number(value, 2), "value small")
             parts.append(element("g", hint, shape, text))
     return Drawing(width, bottom + 22, alt, Markup("").join(parts))
+
+
+def class_figure(rows: Sequence[ClassScore], series: Sequence[str], title: str) -> Figure:
+    """:func:`class_bars` for a wide page and a narrow one. title: the score and where it was measured."""
+    told = "; ".join(f"{r.label} " + ", ".join(number(v, 2) for v in r.values) for r in rows)
+    alt = f"{title} of {' and '.join(series)}: {told}"
+    wide, narrow = (class_bars(rows, series, alt=alt, narrow=n) for n in (False, True))
+    return Figure("classes", title, "", (wide,), (narrow,))
