@@ -31,7 +31,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, title: 
     for r, row in enumerate(matrix):
         total = sum(row)
         y = top + cell * r
-        parts.append(label(left - 6, y + cell / 2 + 4, cut(labels[r], 13), "name small", text_anchor="end"))
+        parts.append(label(left - 6, y + cell / 2 + 4, cut(labels[r], 12), "name small", text_anchor="end"))
         for c, n_clips in enumerate(row):
             share = n_clips / total if total else 0.0
             hint = f"{labels[r]} taken for {labels[c]}: {whole(n_clips)} of {whole(total)} ({share:.0%})"

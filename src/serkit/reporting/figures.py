@@ -191,8 +191,9 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
     bottom = top + pitch * len(rows)
     parts, at = [], left
     for k, name in enumerate(series):
-        parts += [box(at, 5, 16, 10, f"bar s{k}"), label(at + 22, 14, cut(name, 24), "tick")]
-        at += 40 + 6.3 * len(cut(name, 24))
+        short = cut(name, 20 if narrow else 24)
+        parts += [box(at, 5, 16, 10, f"bar s{k}"), label(at + 22, 14, short, "tick")]
+        at += 40 + 6.3 * len(short)
     for mark in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = left + mark * (right - left)
         parts += [
@@ -209,7 +210,7 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
             ]
         else:
             parts += [
-                label(left - 10, y + 12, cut(row.label, 18), "name strong", text_anchor="end"),
+                label(left - 10, y + 12, cut(row.label, 16), "name strong", text_anchor="end"),
                 label(left - 10, y + 26, support, "tick", text_anchor="end"),
             ]
         for s, value in enumerate(row.values):

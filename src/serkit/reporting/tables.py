@@ -285,15 +285,16 @@ def mistake_table(found: Any, who: str) -> Table | None:
 
 def confusions(source: Source, n: int = 3) -> str:
     """One sentence: what the leading system mixes up most."""
-    return mixed_up(source.confusion(source.lead, source.split), source.labels_of(source.split), n)
+    found = mixed_up(source.confusion(source.lead, source.split), source.labels_of(source.split), n)
+    return f"Most often: {found}." if found else ""
 
 
 def mixed_up(matrix: Sequence[Sequence[int]], labels: Sequence[str], n: int = 3) -> str:
-    """One sentence: the ``n`` confusions with the most clips of (classes, classes) counts, truth by row."""
+    """The ``n`` confusions with the most clips of (classes, classes) counts, truth by row; nothing of none."""
     pairs = []
     for r, row in enumerate(matrix):
         total = sum(row) or 1
         pairs += [(k, k / total, r, c) for c, k in enumerate(row) if c != r and k]
     pairs.sort(key=lambda p: (-p[0], p[2], p[3]))
     words = [f"{labels[r]} taken for {labels[c]} ({whole(k)} of {whole(sum(matrix[r]))})" for k, _, r, c in pairs[:n]]
-    return f"Most often: {listed(words)}." if words else ""
+    return listed(words)

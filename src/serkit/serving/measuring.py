@@ -18,7 +18,7 @@ from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.group_words import gap_lines
-from serkit.reporting.text import NOT_KNOWN, trained_on_too
+from serkit.reporting.text import NOT_KNOWN, OWN, trained_on_too
 from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
@@ -28,7 +28,7 @@ from serkit.settings import Group
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
-OWN = "table"  # a name that says nothing of which recordings they are
+PACKAGES = ("serkit", "numpy", "onnxruntime", "soundfile", "soxr")  # whose versions can move a number
 _KEPT_AS = 2  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
 
