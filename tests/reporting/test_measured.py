@@ -88,7 +88,7 @@ def test_the_headline_the_findings_and_what_to_know_before_trusting_a_number(tmp
         "By gender: UAR is 0.200 [+0.100, +0.300] higher for male (0.700) than for female (0.500).",
         "Trained on small too: it may know these speakers.",
         "20 of 60 recordings were taken for calls and answered by telephone@9.",
-        "1 recording could not be answered and count in no number: see What failed.",
+        "1 recording could not be answered, left out of every number: see What failed.",
         "4 rows left out: 3 of &#39;calm&#39; and 1 without a label.",
         "Fewer than 20 clips of sadness (8): one clip of sadness is 12 points of its recall.",
         "The recordings are of 6 speakers: intervals are rough.",
@@ -99,7 +99,10 @@ def test_the_headline_the_findings_and_what_to_know_before_trusting_a_number(tmp
 
 def test_what_is_not_known_of_the_training_and_of_the_speakers_is_said() -> None:
     table = one()
-    table["models"][0]["provenance"] |= {"corpus": "small+table", "info": [{"table": "my.csv"}]}
+    table["models"][0]["provenance"] |= {
+        "corpus": "small+table",
+        "info": [{"corpora": {"small": {}, "table": {"table": "my.csv"}}}],
+    }
     for m in table["models"][0]["metrics"].values():
         m["speakers"] = 0
     found = measured_content(table)

@@ -85,7 +85,7 @@ def measured_content(given: Mapping[str, Any]) -> dict[str, Any]:
         "votes": _votes(models),
         "sets": [t for k in range(len(models)) if (t := _sets(models, k))],
         "groups": _groups(models),
-        "group_notes": groups.notes_of(models[0].get("gaps") or {}),
+        "group_notes": next((lines for m in models if (lines := groups.notes_of(m.get("gaps") or {}))), []),
         "mistakes": [t for m in models if (t := mistake_table(m.get("mistakes"), str(m["system"])))],
         "failed": _failed(models),
         "facts": _facts(tree),
@@ -96,7 +96,8 @@ def _corpus(model: Model) -> str:
     """The corpora that were read, with the file of a table."""
     provenance = model.get("provenance") or {}
     infos = [i for i in provenance.get("info") or [] if isinstance(i, dict)]
-    tables = [str(i["table"]) for i in infos if i.get("table")]
+    joined = [i for info in infos for i in (info.get("corpora") or {"": info}).values()]
+    tables = [str(i["table"]) for i in joined if i.get("table")]
     name = str(provenance.get("corpus") or "recordings")
     return f"{name} ({listed(tables)})" if tables else name
 

@@ -180,7 +180,9 @@ def _answers(model: Model) -> list[str]:
     ]
     failed = model.get("failed") or {}
     if failed:
-        found.append(f"{count(len(failed), 'recording')} could not be answered and count in no number: see What failed")
+        found.append(
+            f"{count(len(failed), 'recording')} could not be answered, left out of every number: see What failed"
+        )
     gone = absent(model)
     if gone:
         limit = number(1 - len(gone) / len(model["labels"]))
@@ -193,7 +195,7 @@ def _rows(model: Model) -> list[str]:
     left = {str(k): int(finite(n) or 0) for k, n in (model.get("left_out") or {}).items()}
     found = []
     if left:
-        told = [f"{whole(n)} {reason}" for reason, n in left.items()]
+        told = [f"{whole(n)} {reason}" for reason, n in sorted(left.items(), key=lambda row: -row[1])]
         few = listed(told) if len(told) <= MANY else f"{', '.join(told[:MANY])}, and others"
         found.append(f"{count(sum(left.values()), 'row')} left out: {few}")
     support = {k: int(finite(v.get("support")) or 0) for k, v in (model.get("per_class") or {}).items()}
