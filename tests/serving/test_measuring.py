@@ -15,6 +15,7 @@ from serkit import cli
 from serkit.augment import _recordings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.extras import versions
 from serkit.gaps import Gap, Gaps
 from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
@@ -115,6 +116,9 @@ def test_the_command_on_a_table_names_what_failed_and_writes_what_it_found(tmp_p
         assert all(m["audio"] in told for m in wrong)
     assert any(one["mistakes"] for one in tree["models"])
     assert set(tree["provenance"]) == {"split", "coverage", "calls", "versions"}
+    assert tree["provenance"]["versions"] == versions(measuring.PACKAGES)
+    assert "not installed" not in tree["provenance"]["versions"].values()
+    assert versions(["no-such-package"])["no-such-package"] == "not installed"
     files = {f: f.read_bytes() for f in (tmp_path / "out").rglob("*") if f.is_file() and f.suffix != ".jsonl"}
     again = CliRunner().invoke(cli.app, [*command, "--beside", "default", "--out", str(tmp_path / "out"), "--json"])
     assert json.loads(again.stdout) == tree
