@@ -302,6 +302,7 @@ class Mistake:
     Attributes:
         id, audio, corpus, speaker, duration_s: which clip. text: what is said, where the corpus says so.
         truth, answer: labels. confidence: probability of the answer. truth_probability: of the truth.
+        start_s: where in the recording it begins, if it is a part of one.
     """
 
     id: str
@@ -314,10 +315,11 @@ class Mistake:
     answer: str
     confidence: float
     truth_probability: float
+    start_s: float | None = None
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row."""
-        return asdict(self)
+        """As a JSON-able row; of a whole recording without ``start_s``."""
+        return {k: v for k, v in asdict(self).items() if k != "start_s" or v is not None}
 
 
 def most_confident_mistakes(rows: Decisions, n: int = 20) -> tuple[Mistake, ...]:
@@ -331,7 +333,12 @@ def most_confident_mistakes(rows: Decisions, n: int = 20) -> tuple[Mistake, ...]
         truth, answer = int(rows.truth[k]), int(rows.answer[k])
         mistake = Mistake(
             u.id, u.audio, u.corpus, u.speaker, duration_s(u), u.text, rows.labels[truth], rows.labels[answer],
-            float(confidence[k]), float(rows.probabilities[k, truth]),
+            float(confidence[k]), float(rows.probabilities[k, truth]), u.start_s,
         )  # fmt: skip
         found.append(mistake)
     return tuple(found)
+
+
+def mistake_rows(rows: Decisions) -> list[dict[str, Any]]:
+    """:func:`most_confident_mistakes` as JSON-able rows."""
+    return [mistake.to_row() for mistake in most_confident_mistakes(rows)]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from serkit.reporting import write_report
 
@@ -200,3 +204,25 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         assert self.open, f"</{tag}> closes nothing"
         assert self.open.pop() == tag
+
+
+def in_browser(folder: Path) -> str:
+    """What Chromium makes of ``report.html`` on a narrow page: its width, its headings, whether wide drawings show."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium here")
+    probe = "<body><iframe id=f src=report.html style='width:380px;height:900px;border:0'></iframe><script>\
+onload=()=>{const d=document.getElementById('f').contentDocument;document.title='width '+d.documentElement.scrollWidth+\
+' h1 '+d.querySelectorAll('h1').length+' narrow '+getComputedStyle(d.querySelector('.wide')).display}</script>"
+    (folder / "probe.html").write_text(probe, encoding="utf-8")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--allow-file-access-from-files", "--virtual-time-budget=3000",
+        "--hide-scrollbars",
+        f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder / 'probe.html'}",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip("chromium does not answer here")
+    return done.stdout

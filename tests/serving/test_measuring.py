@@ -15,6 +15,7 @@ from serkit import cli
 from serkit.augment import _recordings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.extras import versions
 from serkit.gaps import Gap, Gaps
 from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
@@ -101,6 +102,28 @@ def test_the_command_on_a_table_names_what_failed_and_writes_what_it_found(tmp_p
     assert {d["metric"] for d in tree["differences"]} >= {"uar", "macro_f1"}
     tables = sorted((tmp_path / "out").glob("*.parquet"))
     assert [len(Predictions.load(t)) for t in tables] == [8, 8]
+    page = tmp_path / "out" / "report.html"
+    assert done.stdout.endswith(f"report: {page}\n")
+    told = page.read_text(encoding="utf-8")
+    assert "1 recording could not be answered" in told
+    assert "Whether it was trained on these recordings is not known" in told
+    for one in tree["models"]:
+        wrong, matrix = one["mistakes"], one["confusion"]
+        assert len(wrong) == matrix[0][1] + matrix[1][0], "every wrong answer, as there are few"
+        assert [m["confidence"] for m in wrong] == sorted((m["confidence"] for m in wrong), reverse=True)
+        assert all(m["confidence"] >= m["truth_probability"] for m in wrong)
+        assert all(m.get("start_s") == (0.2 if m["audio"] == "7.wav" else None) for m in wrong)
+        assert all(m["audio"] in told for m in wrong)
+    assert any(one["mistakes"] for one in tree["models"])
+    assert set(tree["provenance"]) == {"split", "coverage", "calls", "versions"}
+    assert tree["provenance"]["versions"] == versions(measuring.PACKAGES)
+    assert "not installed" not in tree["provenance"]["versions"].values()
+    assert versions(["no-such-package"])["no-such-package"] == "not installed"
+    files = {f: f.read_bytes() for f in (tmp_path / "out").rglob("*") if f.is_file() and f.suffix != ".jsonl"}
+    again = CliRunner().invoke(cli.app, [*command, "--beside", "default", "--out", str(tmp_path / "out"), "--json"])
+    assert json.loads(again.stdout) == tree
+    assert again.stderr.endswith(f"report: {page}\n")
+    assert {f: f.read_bytes() for f in files} == files
     (tmp_path / "few.csv").write_text("path,emotion\n0.wav,anger\n1.wav,sadness\n")
     bare = CliRunner().invoke(cli.app, [*command[:5], str(tmp_path / "few.csv"), "--json", "--draws", "20"])
     assert bare.exit_code == 0, bare.output

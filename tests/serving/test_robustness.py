@@ -159,6 +159,9 @@ def test_the_command_tells_who_answered_and_writes_a_page(table: Path, tmp_path:
     assert sum(tree["under"][1]["models"][0]["answered_by"].values()) == 8
     assert {f.name for f in tmp_path.glob("conditions.*")} == {"conditions.html", "conditions.md"}
     assert (tmp_path / "figures" / "conditions.svg").is_file()
+    assert out.endswith(f"report: {tmp_path / 'report.html'}\n")
+    assert 'href="conditions.html"' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'href="report.html"' in (tmp_path / "conditions.html").read_text(encoding="utf-8")
     [degraded] = tmp_path.glob("default@*.gain_-6.parquet")
     assert len(Predictions.load(degraded)) == 8
     code, alone, _ = run(table, "--under", "8khz", "--calls", "none")

@@ -62,11 +62,12 @@ def measure(
     jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for predictions, report.json and a page of --under; run again to resume."),
+        typer.Option("--out", help="Folder for predictions, report.json and its page; run again to resume."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a trained system on labelled recordings, with intervals by speaker; exits 1 if a recording failed."""
+    from serkit.extras import versions
     from serkit.files import made_folder
     from serkit.groupings import parse_groups
     from serkit.interrupts import resumable
@@ -97,29 +98,37 @@ def measure(
             for line in measuring.failures(one):
                 ticker.complain(line)
         paired = measuring.differences(found[0][0], found[1][0], draws=draws, seed=seed) if beside is not None else ()
-        tree = {"models": [one[0].to_row() for one in found], "differences": [d.to_row() for d in paired]}
+        tree = {
+            "models": [one[0].to_row() for one in found],
+            "differences": [d.to_row() for d in paired],
+            "provenance": {
+                "split": split, "coverage": coverage, "calls": calls, "versions": versions(measuring.PACKAGES),
+            },
+        }  # fmt: skip
         if conditions:
             tree["under"] = robustness.rows(found, draws=draws, seed=seed, progress=ticker)
-    if out is not None:
-        _write(out, [m for one in found for m in one], tree)
+    page = None if out is None else _write(out, [m for one in found for m in one], tree)
     if as_json:
         typer.echo(json.dumps(tree, indent=1, ensure_ascii=False))
     else:
         _show([one[0] for one in found], paired, tree)
+    if page is not None:
+        typer.echo(f"report: {page}", err=as_json)
     if any(m.failed for one in found for m in one):
         raise typer.Exit(1)
 
 
-def _write(out: Path, found: Sequence[Measured], tree: Mapping[str, Any]) -> None:
-    """The probabilities, the numbers, and a page of the conditions."""
+def _write(out: Path, found: Sequence[Measured], tree: Mapping[str, Any]) -> Path:
+    """The probabilities, the numbers, their page, and one of the conditions; the path of the first page."""
     from serkit.files import write_text
-    from serkit.reporting import write_conditions
+    from serkit.reporting import write_conditions, write_measured
 
     for one in found:
         one.predictions.save(out / f"{one.file_name}.parquet")
     write_text(out / "report.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
     if "under" in tree:
         write_conditions(out, tree)
+    return write_measured(out, tree)
 
 
 def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping[str, Any]) -> None:

@@ -9,11 +9,11 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from serkit import across, comparison, evaluation, gaps, metrics
+from serkit.extras import versions
 from serkit.files import write_text
 from serkit.pipeline import elsewhere
 from serkit.pipeline.confidence import scaled
@@ -269,8 +269,7 @@ def _mistakes(
     """The most confident mistakes of the leading system on test, or on dev where test has no labels."""
     split = "test" if "test" in reports[lead] else "dev"
     rows = evaluation.gather(scores[lead][split], list(manifests), split=split)
-    worst = [m.to_row() for m in evaluation.most_confident_mistakes(rows, 20)]
-    return {"system": lead, "split": split, "rows": worst}
+    return {"system": lead, "split": split, "rows": evaluation.mistake_rows(rows)}
 
 
 def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
@@ -308,7 +307,7 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
         "transcripts": _texts(run),
         "seed": run.recipe.seed,
         "models": list(run.models),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": versions(PACKAGES),
         "run": {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "platform": platform.platform(),
@@ -350,13 +349,6 @@ def _texts(run: Run) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     return json_object(path)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _memory_gib() -> float:

@@ -57,8 +57,25 @@ def write_ablation(folder: Path) -> Path:
     return _write(folder, "ablation", ablation_content(read_ablation(folder)), figures)
 
 
+def write_measured(folder: Path, tree: Mapping[str, Any]) -> Path:
+    """Write ``report.html``, ``report.md`` and ``figures/*.svg`` of one or two measured bundles.
+
+    The same tree gives the same bytes. Its texts are shown as text, never as markup.
+
+    Args:
+        folder: where they go. tree: what ``serkit measure`` found, as its report.json has it.
+
+    Returns:
+        The path of the HTML page.
+    """
+    from serkit.reporting.measured import FIGURES as OF_MEASURED
+    from serkit.reporting.measured import measured_content
+
+    return _write(folder, "report", measured_content(tree), OF_MEASURED, "measured")
+
+
 def write_conditions(folder: Path, tree: Mapping[str, Any]) -> Path:
-    """Write ``conditions.html``, ``conditions.md`` and ``figures/conditions.svg``.
+    """Write ``conditions.html``, ``conditions.md`` and ``figures/conditions.svg``, beside :func:`write_measured`.
 
     Args:
         folder: where they go. tree: what ``serkit measure --under`` found, as its report.json has it.
@@ -89,8 +106,13 @@ def write_matrix(folder: Path) -> Path:
     return _write(folder, "matrix", matrix_content(read_matrix(folder)), ())
 
 
-def _write(folder: Path, name: str, found: dict[str, Any], figures: Sequence[str]) -> Path:
-    """Write a page as HTML and Markdown, and those of its figures that it has; the path of the HTML page."""
+def _write(folder: Path, name: str, found: dict[str, Any], figures: Sequence[str], template: str = "") -> Path:
+    """Write a page as HTML and Markdown, and those of its figures that it has; the path of the HTML page.
+
+    Args:
+        name: of the files. found, figures: what the page has, and the figures that it may have. template: if it is
+            not called as the files are.
+    """
     from serkit.files import write_text
     from serkit.reporting import pages
 
@@ -101,7 +123,7 @@ def _write(folder: Path, name: str, found: dict[str, Any], figures: Sequence[str
             write_text(file, found["figures"][key].file(style))
         else:
             file.unlink(missing_ok=True)
-    write_text(folder / f"{name}.md", pages.markdown_page(found, name))
+    write_text(folder / f"{name}.md", pages.markdown_page(found, template or name))
     page = folder / f"{name}.html"
-    write_text(page, pages.html_page(found, name))
+    write_text(page, pages.html_page(found, template or name))
     return page

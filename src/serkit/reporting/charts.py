@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from serkit.reporting.svg import Drawing, box, cut, element, label, line, path, ticks
+from serkit.reporting.svg import Drawing, Figure, box, cut, element, label, line, path, ticks
 from serkit.reporting.text import finite, number, whole
 
 MATRIX, NARROW_MATRIX = 480.0, 340.0
@@ -31,7 +31,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, title: 
     for r, row in enumerate(matrix):
         total = sum(row)
         y = top + cell * r
-        parts.append(label(left - 6, y + cell / 2 + 4, cut(labels[r], 13), "name small", text_anchor="end"))
+        parts.append(label(left - 6, y + cell / 2 + 4, cut(labels[r], 12), "name small", text_anchor="end"))
         for c, n_clips in enumerate(row):
             share = n_clips / total if total else 0.0
             hint = f"{labels[r]} taken for {labels[c]}: {whole(n_clips)} of {whole(total)} ({share:.0%})"
@@ -44,6 +44,13 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, title: 
         parts.append(label(x - 2, top - 6, cut(name, 13), "name small", transform=turn))
     alt = f"Confusion matrix, {title}. Right answers: {', '.join(told)}."
     return Drawing(width, top + cell * n + 2, alt, Markup("").join(parts))
+
+
+def confusion_figure(key: str, matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
+    """:func:`confusion` for a wide page and a narrow one. key: name of its file."""
+    wide, narrow = (confusion(matrix, labels, title=title, narrow=k) for k in (False, True))
+    caption = "Numbers are clips; a stronger colour is a larger share of the true class."
+    return Figure(key, f"Confusion matrix: {title}", caption, (wide,), (narrow,))
 
 
 def _cell(x: float, y: float, cell: float, n_clips: int, share: float) -> list[Markup]:

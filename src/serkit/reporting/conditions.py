@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting.figures import Interval, forest
+from serkit.reporting.measured_words import names, rough, trained
 from serkit.reporting.svg import Figure, cut
 from serkit.reporting.tables import Cell, Column, Row, Table
 from serkit.reporting.text import (
@@ -13,12 +14,10 @@ from serkit.reporting.text import (
     between,
     clean,
     count,
-    finite,
     listed,
     number,
     p_value,
     signed,
-    trained_on_too,
     voices,
     whole,
 )
@@ -74,7 +73,7 @@ def conditions_content(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "systems": [m["system"] for m in models],
         "about": f"{whole(uar['n'])} recordings, {voices(uar['speakers'])}, {len(models[0]['labels'])} classes",
-        "headline": _headline(tree),
+        "headline": headline(tree),
         "sentences": [line for k in range(len(models)) for line in _sentences(tree, k)],
         "cautions": _cautions(tree),
         "figures": {"conditions": _figure(tree)},
@@ -145,19 +144,13 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + "  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _headline(tree: Mapping[str, Any]) -> str:
+def headline(tree: Mapping[str, Any]) -> str:
+    """The UAR of the first bundle unchanged, and under the condition where it is lowest."""
     name, model, _ = min(_lines(tree, 0)[1:], key=lambda row: row[1]["metrics"]["uar"]["value"])
     value, before = model["metrics"]["uar"]["value"], tree["models"][0]["metrics"]["uar"]["value"]
-    who = f"{_names(tree)[0]}: " if len(tree["models"]) > 1 else ""
+    who = f"{names(tree['models'])[0]}: " if len(tree["models"]) > 1 else ""
     lowest = f", the lowest of {len(tree['under'])}" if len(tree["under"]) > 1 else ""
     return f"{who}UAR {number(before)} unchanged, {number(value)} under {name}{lowest}"
-
-
-def _names(tree: Mapping[str, Any]) -> list[str]:
-    """The bundles by name, without the hash where the names differ."""
-    systems = [m["system"] for m in tree["models"]]
-    names = [system.partition("@")[0] for system in systems]
-    return names if len(set(names)) == len(names) else systems
 
 
 def _sentences(tree: Mapping[str, Any], k: int) -> list[str]:
@@ -185,33 +178,29 @@ def _few_draws(tree: Mapping[str, Any]) -> list[str]:
 
 def _cautions(tree: Mapping[str, Any]) -> list[str]:
     found = [f"{line[0].upper()}{line[1:]}." for line in _few_draws(tree)]
-    for model in tree["models"]:
-        if model["trained_on"]:
-            found.append(f"{model['system']}: {trained_on_too(model['trained_on'])}.")
-    first = tree["models"][0]["metrics"]["uar"]
-    if (finite(first.get("speakers")) or 0) < 20:
-        found.append(f"The recordings are of {voices(first.get('speakers'))}: intervals are rough.")
-    return found
+    found += [f"{model['system']}: {line}." for model in tree["models"] for line in trained(model)]
+    return found + rough(tree["models"][0])
 
 
 def _figure(tree: Mapping[str, Any]) -> Figure:
-    systems = [m["system"] for m in tree["models"]]
+    models = tree["models"]
+    systems = [m["system"] for m in models]
     rows, told = [], []
     for lines in zip(*(_lines(tree, k) for k in range(len(systems))), strict=True):
         for k, (name, model, _) in enumerate(lines):
             uar = model["metrics"]["uar"]
             told.append(f"{systems[k]}, {name}: {number(uar['value'])} {between(uar['low'], uar['high'])}")
             rows.append(Interval(name if k == 0 else "", uar["value"], uar["low"], uar["high"], KINDS[k]))
-    at = tree["models"][0]["metrics"]["uar"]["value"]
+    at = models[0]["metrics"]["uar"]["value"]
     alt = f"UAR by condition: {'; '.join(told)}"
     wide, narrow = (
         forest(
             rows, alt=alt, axis="UAR", narrow=n, at=at,
-            legend=[(kind, cut(name, 20 if n else 40)) for kind, name in zip(KINDS, _names(tree), strict=False)],
+            legend=[(kind, cut(name, 20 if n else 40)) for kind, name in zip(KINDS, names(models), strict=False)],
         )
         for n in (False, True)
     )  # fmt: skip
-    first = tree["models"][0]["metrics"]["uar"]
+    first = models[0]["metrics"]["uar"]
     caption = f"Lines: {first['interval']}; n = {whole(first['n'])}. The dashed line is {systems[0]}, unchanged."
     return Figure("conditions", "UAR by condition", caption, (wide,), (narrow,))
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from serkit.reporting import data_tables, elsewhere, groups, tables
-from serkit.reporting.charts import component_curves, confusion, learning_curves
-from serkit.reporting.figures import ClassScore, Interval, class_bars, forest
+from serkit.reporting.charts import component_curves, confusion_figure, learning_curves
+from serkit.reporting.figures import ClassScore, Interval, class_figure, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.reliability import reliability
 from serkit.reporting.svg import Drawing, Figure
@@ -150,11 +150,7 @@ def _confusions(source: Source) -> list[Figure]:
         matrix = source.confusion(name, source.split)
         if matrix and not (key == "best" and name == source.lead):
             title = f"{source.display(name)}, {source.split}"
-            wide, narrow = (
-                confusion(matrix, source.labels_of(source.split), title=title, narrow=k) for k in (False, True)
-            )
-            caption = "Numbers are clips; a stronger colour is a larger share of the true class."
-            found.append(Figure(f"confusion_{key}", f"Confusion matrix: {title}", caption, (wide,), (narrow,)))
+            found.append(confusion_figure(f"confusion_{key}", matrix, source.labels_of(source.split), title))
     return found
 
 
@@ -168,11 +164,7 @@ def _classes(source: Source) -> Figure | None:
             rows.append(ClassScore(label, int(finite(each[0][label].get("support")) or 0), values))
     if not rows:
         return None
-    series = [source.display(n) for n in names]
-    told = "; ".join(f"{r.label} " + ", ".join(number(v, 2) for v in r.values) for r in rows)
-    alt = f"F1 by class on {source.split} of {' and '.join(series)}: {told}"
-    wide, narrow = (class_bars(rows, series, alt=alt, narrow=n) for n in (False, True))
-    return Figure("classes", f"F1 by class on {source.split}", "", (wide,), (narrow,))
+    return class_figure(rows, [source.display(n) for n in names], f"F1 by class on {source.split}")
 
 
 def _curves(source: Source) -> Figure | None:

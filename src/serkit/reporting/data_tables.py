@@ -298,7 +298,8 @@ def _texts(source: Source) -> tuple[str, ...]:
     return (f"{said}: {', '.join(parts)}.",)
 
 
-def _pairs(key: str, title: str, pairs: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Table:
+def fact_table(key: str, title: str, pairs: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Table:
+    """A row for each thing that is known, by name."""
     rows = [Row((Cell(k), Cell(_plain(v)))) for k, v in pairs.items() if v not in (None, "", {}, [])]
     return Table(key, title, (Column("What"), Column("Value")), tuple(rows), notes)
 
@@ -326,7 +327,7 @@ def settings(source: Source) -> list[Table]:
         "seed": p.get("seed"),
         "models of each system": models,
     }
-    found = [_pairs("run", "The run", run)]
+    found = [fact_table("run", "The run", run)]
     shown = ["corpus_version", "protocol", "protocol_version", "protocol_description", "protocol_source", "fold"]
     shown += ["folds", "seed", "speakers_present", "speakers_shared", "label_map", "licence", "citation"]
     for name, info in source.corpora.items():
@@ -335,11 +336,11 @@ def settings(source: Source) -> list[Table]:
         scale = info.get("rating_scale")
         pairs["ratings of attributes"] = f"{scale[0]:g} to {scale[1]:g}" if scale else None
         pairs["label map"] = _label_map(info.get("label_map"))
-        found.append(_pairs(f"corpus-{len(found)}", f"Corpus {name}", pairs))
-    found.append(_pairs("versions", "Versions", p.get("versions") or {}))
+        found.append(fact_table(f"corpus-{len(found)}", f"Corpus {name}", pairs))
+    found.append(fact_table("versions", "Versions", p.get("versions") or {}))
     machine = {spaced(k): v for k, v in (p.get("run") or {}).items() if k != "rounding_error"}
     note = ("Clock and hardware: the only part that differs between two runs with the same seed.",)
-    found.append(_pairs("machine", "The machine of this run", machine, note))
+    found.append(fact_table("machine", "The machine of this run", machine, note))
     return [t for t in found if t.rows]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from serkit.reporting.svg import Drawing, box, cut, digits_of, element, label, line, marker, ticks
+from serkit.reporting.svg import Drawing, Figure, box, cut, digits_of, element, label, line, marker, ticks
 from serkit.reporting.text import count, number, signed
 
 WIDE, NARROW = 720.0, 340.0
@@ -191,8 +191,9 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
     bottom = top + pitch * len(rows)
     parts, at = [], left
     for k, name in enumerate(series):
-        parts += [box(at, 5, 16, 10, f"bar s{k}"), label(at + 22, 14, cut(name, 24), "tick")]
-        at += 40 + 6.3 * len(cut(name, 24))
+        short = cut(name, 20 if narrow else 24)
+        parts += [box(at, 5, 16, 10, f"bar s{k}"), label(at + 22, 14, short, "tick")]
+        at += 40 + 6.3 * len(short)
     for mark in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = left + mark * (right - left)
         parts += [
@@ -209,7 +210,7 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
             ]
         else:
             parts += [
-                label(left - 10, y + 12, cut(row.label, 18), "name strong", text_anchor="end"),
+                label(left - 10, y + 12, cut(row.label, 16), "name strong", text_anchor="end"),
                 label(left - 10, y + 26, support, "tick", text_anchor="end"),
             ]
         for s, value in enumerate(row.values):
@@ -220,3 +221,11 @@ def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, n
             text = label(left + long + 6, bar_y + 9.5, number(value, 2), "value small")
             parts.append(element("g", hint, shape, text))
     return Drawing(width, bottom + 22, alt, Markup("").join(parts))
+
+
+def class_figure(rows: Sequence[ClassScore], series: Sequence[str], title: str) -> Figure:
+    """:func:`class_bars` for a wide page and a narrow one. title: the score and where it was measured."""
+    told = "; ".join(f"{r.label} " + ", ".join(number(v, 2) for v in r.values) for r in rows)
+    alt = f"{title} of {' and '.join(series)}: {told}"
+    wide, narrow = (class_bars(rows, series, alt=alt, narrow=n) for n in (False, True))
+    return Figure("classes", title, "", (wide,), (narrow,))

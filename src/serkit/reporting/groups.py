@@ -31,18 +31,32 @@ class Section:
 
 def sections(source: Source) -> list[Section]:
     """A section by gender, language, duration, corpus and each column asked for, of the leading system."""
+    return grouped(slices_of(source), gaps_of(source), f"{source.display(source.lead)} on {source.split}")
+
+
+def grouped(slices: Mapping[str, Any], gaps: Mapping[str, Any], who: str) -> list[Section]:
+    """A section for each column.
+
+    Args:
+        slices: metrics of each group, by column. gaps: between the groups, by column. who: whose numbers these are.
+    """
     found = []
-    for column, groups in slices_of(source).items():
-        row = gaps_of(source).get(column) or {}
+    for column, groups in slices.items():
+        row = gaps.get(column) or {}
         found.append(
-            Section(title(column), tuple(sentences(row)), _groups(source, column, groups, row), _classes(column, row))
+            Section(title(column), tuple(sentences(row)), _groups(who, column, groups, row), _classes(column, row))
         )
     return found
 
 
 def notes(source: Source) -> list[str]:
     """How to read the section, where something was compared."""
-    compared = any(gap_of(row, SHOWN) for row in gaps_of(source).values())
+    return notes_of(gaps_of(source))
+
+
+def notes_of(gaps: Mapping[str, Any]) -> list[str]:
+    """How to read gaps by column, where there are some."""
+    compared = any(gap_of(row, SHOWN) for row in gaps.values())
     return [*METHOD, *CLASS_METHOD] if compared else []
 
 
@@ -59,7 +73,7 @@ def gaps_of(source: Source) -> Mapping[str, Any]:
     return of_split if isinstance(of_split, dict) else {}
 
 
-def _groups(source: Source, column: str, groups: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
+def _groups(who: str, column: str, groups: Mapping[str, Any], row: Mapping[str, Any]) -> Table:
     """The metrics of each group, then the gaps."""
     columns = [Column(title(column)), Column("Clips", numeric=True), Column("Speakers", numeric=True)]
     columns += [Column(t, numeric=True) for t in ("UAR [95%]", "Macro-F1 [95%]", "Accuracy [95%]")]
@@ -84,8 +98,7 @@ def _groups(source: Source, column: str, groups: Mapping[str, Any], row: Mapping
             f"Gaps: {row.get('interval')}; {row.get('moved')} change groups in the test. Detectable in UAR: "
             f"{number(found[0].get('detectable'))}."
         )
-    name = f"{title(column)}: {source.display(source.lead)} on {source.split}"
-    return Table(f"group-{column}", name, tuple(columns), tuple(rows), tuple(lines))
+    return Table(f"group-{column}", f"{title(column)}: {who}", tuple(columns), tuple(rows), tuple(lines))
 
 
 def _classes(column: str, row: Mapping[str, Any]) -> Table | None:
@@ -121,9 +134,23 @@ def _spread(gap: Mapping[str, Any]) -> str:
 
 def figure(source: Source) -> Figure | None:
     """UAR of every group with its interval, the columns below one another on one axis."""
+    at = finite(source.metric(source.lead, source.split, SHOWN).get("value"))
+    axis = f"UAR of {source.named(source.lead)} on {source.split}"
+    return group_figure("slices", slices_of(source), gaps_of(source), at, axis, "the whole split")
+
+
+def group_figure(
+    key: str, slices: Mapping[str, Any], gaps: Mapping[str, Any], at: float | None, axis: str, everyone: str
+) -> Figure | None:
+    """The same of any groups; ``None`` without one.
+
+    Args:
+        key: name of its file. slices, gaps: as for :func:`grouped`. at: UAR of all clips together, ``everyone`` in
+            the caption. axis: what is measured.
+    """
     panels, words = [], []
-    for column, groups in slices_of(source).items():
-        row = gaps_of(source).get(column) or {}
+    for column, groups in slices.items():
+        row = gaps.get(column) or {}
         rows = []
         for name, metrics in groups.items():
             m = metrics.get(SHOWN) or {}
@@ -140,14 +167,12 @@ def figure(source: Source) -> Figure | None:
             words.append(f"{title(column)}: " + "; ".join(r.hint for r, _ in rows))
     if not panels:
         return None
-    at = finite(source.metric(source.lead, source.split, SHOWN).get("value"))
-    axis = f"UAR of {source.named(source.lead)} on {source.split}"
     drawings = [dots_by_group(panels, alt=f"{axis}, by group. {'. '.join(words)}", axis=axis, narrow=n, at=at)
                 for n in (False, True)]  # fmt: skip
     few = any(r.kind == FEW for p in panels for r, _ in p.rows)
-    caption = f"The dashed line is the whole split ({number(at)}). Bars: 95% intervals."
+    caption = f"The dashed line is {everyone} ({number(at)}). Bars: 95% intervals."
     caption += " Open dots with dotted bars: too few clips or speakers to be compared." if few else ""
-    return Figure("slices", "By group", caption, (drawings[0],), (drawings[1],))
+    return Figure(key, "By group", caption, (drawings[0],), (drawings[1],))
 
 
 def _told(row: Mapping[str, Any]) -> str:

@@ -66,13 +66,13 @@ def reliability(source: Source) -> Figure | None:
     after = after if isinstance(after, dict) else {}
     for name in dict.fromkeys([source.lead, source.best]):
         kind = "best" if name == source.best and name != source.lead else "stack"
-        rows = _rows(source.details(name, split).get("reliability"))
+        rows = bins(source.details(name, split).get("reliability"))
         if rows:
-            sub = f"uncalibrated: {_error(source.metric(name, split, 'ece'))}"
+            sub = f"uncalibrated: {error_words(source.metric(name, split, 'ece'))}"
             drawings.append(panel(rows, title=source.display(name), sub=sub, kind=kind))
-        rows = _rows(after.get("reliability")) if name == source.lead else []
+        rows = bins(after.get("reliability")) if name == source.lead else []
         if rows:
-            sub = f"scaled: {_error(after.get('ece') or {})}"
+            sub = f"scaled: {error_words(after.get('ece') or {})}"
             drawings.append(panel(rows, title=source.display(name), sub=sub, kind=kind))
     if not drawings:
         return None
@@ -84,7 +84,7 @@ def reliability(source: Source) -> Figure | None:
     return Figure("reliability", f"Reliability on {split}", caption.strip(), tuple(drawings))
 
 
-def _rows(given: Any) -> list[dict[str, float]]:
+def bins(given: Any) -> list[dict[str, float]]:
     """The bins whose numbers are all there."""
     found = []
     for row in given if isinstance(given, list) else []:
@@ -95,7 +95,8 @@ def _rows(given: Any) -> list[dict[str, float]]:
     return found
 
 
-def _error(m: Mapping[str, Any]) -> str:
+def error_words(m: Mapping[str, Any]) -> str:
+    """An ECE with its interval, for the line above a diagram."""
     return f"{METRICS['ece']} {number(m.get('value'))} {between(m.get('low'), m.get('high'))}".strip()
 
 

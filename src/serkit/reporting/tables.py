@@ -197,16 +197,9 @@ def comparisons(source: Source) -> Table | None:
     for c in order:
         metric = str(c.get("metric"))
         one = f"{source.display(str(c.get('a')))} against " if _other(source, c) else ""
-        texts = (
-            Cell(one + source.display(str(c.get("b"))), f"{METRICS.get(metric, metric)}, {c.get('split')}"),
-            Cell(signed(c.get("difference")), between(c.get("low"), c.get("high"), signed)),
-            Cell(p_value(c.get("p"))),
-            Cell(p_value(c.get("p_holm"))),
-            Cell(p_value(c.get("p_permutation"))),
-            Cell(number(c.get("detectable"))),
-            Cell(OUTCOMES[outcome(c)]),
-        )
-        rows.append(Row(texts))
+        name = Cell(one + source.display(str(c.get("b"))), f"{METRICS.get(metric, metric)}, {c.get('split')}")
+        difference, *tests = difference_cells(c)
+        rows.append(Row((name, difference, Cell(p_value(c.get("p"))), *tests)))
     kinds = dict.fromkeys(f"{c.get('split')}: {c.get('interval')}, n = {whole(c.get('n'))}." for c in found)
     notes = (
         f"Difference: {source.ensemble} minus the other, or the first minus the second if a row names two, on the "
@@ -217,31 +210,60 @@ def comparisons(source: Source) -> Table | None:
     return Table("comparisons", "Paired differences", columns, tuple(rows), notes)
 
 
+def difference_cells(c: Mapping[str, Any]) -> list[Cell]:
+    """A paired difference with its interval, p Holm, p permuted, what is detectable, and what that makes of it."""
+    return [
+        Cell(signed(c.get("difference")), between(c.get("low"), c.get("high"), signed)),
+        Cell(p_value(c.get("p_holm"))),
+        Cell(p_value(c.get("p_permutation"))),
+        Cell(number(c.get("detectable"))),
+        Cell(OUTCOMES[outcome(c)]),
+    ]
+
+
 def classes(source: Source) -> Table | None:
     """Precision, recall and F1 by class of the leading system, and the best single system's F1."""
     per_class = source.per_class(source.lead, source.split)
     if not per_class:
         return None
     other = source.per_class(source.best, source.split)
+    beside = [(f"F1 of {source.best}", "f1", other)] if source.lead != source.best else []
+    return class_table(f"By class: {source.display(source.lead)} on {source.split}", per_class, beside)
+
+
+def class_table(
+    title: str, per_class: Mapping[str, Any], beside: Sequence[tuple[str, str, Mapping[str, Any]]] = ()
+) -> Table:
+    """Clips, precision, recall and F1 by class.
+
+    Args:
+        title: of the table. per_class: scores of each class. beside: further columns, of others: title, which score,
+            scores of each class.
+    """
     columns = [Column("Class"), *(Column(t, numeric=True) for t in ("Clips", "Precision", "Recall", "F1"))]
-    both = source.lead != source.best
-    if both:
-        columns.append(Column(f"F1 of {source.best}", numeric=True))
+    columns += [Column(t, numeric=True) for t, _, _ in beside]
     rows = []
     for label, scores in per_class.items():
         cells = [Cell(label), Cell(whole(scores.get("support")))]
         cells += [Cell(number(scores.get(k))) for k in ("precision", "recall", "f1")]
-        if both:
-            cells.append(Cell(number((other.get(label) or {}).get("f1"))))
+        cells += [Cell(number((other.get(label) or {}).get(k))) for _, k, other in beside]
         rows.append(Row(tuple(cells)))
-    title = f"By class: {source.display(source.lead)} on {source.split}"
     return Table("classes", title, tuple(columns), tuple(rows))
 
 
 def mistakes(source: Source) -> Table | None:
     """The most confident mistakes, with the files to listen to."""
     about = source.part("mistakes")
-    rows = [r for r in about.get("rows") or [] if isinstance(r, dict)]
+    return mistake_table(about.get("rows"), f"{source.display(str(about.get('system')))} on {about.get('split')}")
+
+
+def mistake_table(found: Any, who: str) -> Table | None:
+    """Wrong answers, a row each; ``None`` of none.
+
+    Args:
+        found: of :meth:`serkit.evaluation.Mistake.to_row`. who: whose they are, for the title.
+    """
+    rows = [r for r in found or [] if isinstance(r, dict)]
     if not rows:
         return None
     talked, long = any(r.get("text") for r in rows), any(finite(r.get("duration_s")) is not None for r in rows)
@@ -250,24 +272,29 @@ def mistakes(source: Source) -> Table | None:
     columns += [Column("Seconds", numeric=True)] * long + [Column("Words")] * talked
     lines = []
     for r in rows:
-        cells = [Cell(str(r.get("audio"))), Cell(str(r.get("speaker") or "unknown"))]
+        at = finite(r.get("start_s"))
+        cells = [Cell(str(r.get("audio")), "" if at is None else f"from {number(at, 2)} s")]
+        cells.append(Cell(str(r.get("speaker") or "unknown")))
         cells += [Cell(str(r.get("truth"))), Cell(str(r.get("answer")))]
         cells += [Cell(number(r.get("confidence"), 2)), Cell(number(r.get("truth_probability"), 2))]
         cells += [Cell(number(r.get("duration_s"), 1))] * long + [Cell(str(r.get("text") or ABSENT))] * talked
         lines.append(Row(tuple(cells)))
-    who = source.display(str(about.get("system")))
-    title = f"The {len(rows)} most confident mistakes: {who} on {about.get('split')}"
-    return Table("mistakes", title, tuple(columns), tuple(lines))
+    title = f"The {len(rows)} most confident mistakes" if len(rows) > 1 else "The one mistake"
+    return Table("mistakes", f"{title}: {who}", tuple(columns), tuple(lines))
 
 
 def confusions(source: Source, n: int = 3) -> str:
     """One sentence: what the leading system mixes up most."""
-    matrix = source.confusion(source.lead, source.split)
+    found = mixed_up(source.confusion(source.lead, source.split), source.labels_of(source.split), n)
+    return f"Most often: {found}." if found else ""
+
+
+def mixed_up(matrix: Sequence[Sequence[int]], labels: Sequence[str], n: int = 3) -> str:
+    """The ``n`` confusions with the most clips of (classes, classes) counts, truth by row; nothing of none."""
     pairs = []
     for r, row in enumerate(matrix):
         total = sum(row) or 1
         pairs += [(k, k / total, r, c) for c, k in enumerate(row) if c != r and k]
     pairs.sort(key=lambda p: (-p[0], p[2], p[3]))
-    labels = source.labels_of(source.split)
     words = [f"{labels[r]} taken for {labels[c]} ({whole(k)} of {whole(sum(matrix[r]))})" for k, _, r, c in pairs[:n]]
-    return f"Most often: {listed(words)}." if words else ""
+    return listed(words)

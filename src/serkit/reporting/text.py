@@ -25,6 +25,8 @@ ATTRIBUTE_NAMES = {"ccc_arousal": "Arousal", "ccc_valence": "Valence", "ccc_domi
 
 NOT_KNOWN = "data that serkit does not know"
 """What an imported bundle was trained on, beside the names of corpora."""
+OWN = "table"
+"""The corpus of a table: a name that says nothing of which recordings they are."""
 
 
 def trained_on_too(corpora: Sequence[str]) -> str:
@@ -49,7 +51,7 @@ def clean(value: Any) -> Any:
         return _UNSAFE.sub("\ufffd", value)
     if isinstance(value, dict):
         return {clean(str(k)): clean(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [clean(v) for v in value]
     return value
 

@@ -18,7 +18,7 @@ from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.group_words import gap_lines
-from serkit.reporting.text import NOT_KNOWN, trained_on_too
+from serkit.reporting.text import NOT_KNOWN, OWN, trained_on_too
 from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
@@ -28,7 +28,7 @@ from serkit.settings import Group
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
-OWN = "table"  # a name that says nothing of which recordings they are
+PACKAGES = ("serkit", "numpy", "onnxruntime", "soundfile", "soxr")  # whose versions can move a number
 _KEPT_AS = 2  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
 
@@ -45,6 +45,7 @@ class Measured:
         condition: what was done to the recordings; ``None``: nothing. confidence: the mean over the rows.
         abstained: number of rows that are ``no_speech`` and ``unsure``. answered_by: number of rows by model id.
         gaps: between the groups of each column (:func:`serkit.gaps.gaps`).
+        mistakes: the most confident wrong answers, a row each (:func:`serkit.evaluation.mistake_rows`).
         sets: how often the sets of classes hold the true one; ``None`` where no coverage was asked for.
     """
 
@@ -60,6 +61,7 @@ class Measured:
     abstained: Mapping[str, int]
     answered_by: Mapping[str, int]
     gaps: Mapping[str, gaps.Gaps]
+    mistakes: Sequence[Mapping[str, Any]]
     sets: Covered | None = None
 
     @property
@@ -73,12 +75,13 @@ class Measured:
         return f"{system}.{short}"
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row: the report, gaps, the labels, what was left out, and how sure the answers are."""
+        """As a JSON-able row: report, gaps, labels, what was left out, how sure the answers are, and mistakes."""
         sets = {} if self.sets is None else {"sets": self.sets.to_row()}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
             "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
-            "answered_by": dict(self.answered_by), "gaps": {k: one.to_row() for k, one in self.gaps.items()}, **sets,
+            "answered_by": dict(self.answered_by), "gaps": {k: one.to_row() for k, one in self.gaps.items()},
+            "mistakes": [dict(row) for row in self.mistakes], **sets,
         }  # fmt: skip
 
 
@@ -223,7 +226,7 @@ def measured(
         float(decided.probabilities.max(axis=1).mean()),
         {reason: abstained[reason] for reason in ("no_speech", "unsure")},
         dict(Counter(answer.model for answer in answers).most_common()),
-        gaps.gaps(decided, groups, draws=draws, seed=seed),
+        gaps.gaps(decided, groups, draws=draws, seed=seed), evaluation.mistake_rows(decided),
     )  # fmt: skip
 
 
