@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting.reading import Source
-from serkit.reporting.tables import Cell, Column, Row, Table, _bold, _measured, interval_notes
+from serkit.reporting.tables import Cell, Column, Row, Table, bold_best, interval_notes, measured_cell
 from serkit.reporting.text import ABSENT, ATTRIBUTE_NAMES, METRICS, count, finite, listed, number, spaced, whole
 
 DISTANCES = {
@@ -33,7 +33,7 @@ def everything(source: Source) -> list[Table]:
         columns = (Column("System"), *(Column(t, numeric=True) for t in METRICS.values()))
         rows = []
         for name in [*source.singles, *source.ensembles]:
-            cells = [_measured(source.metric(name, split, m), True) for m in METRICS]
+            cells = [measured_cell(source.metric(name, split, m), True) for m in METRICS]
             rows.append(Row((Cell(source.display(name)), *cells), source.kind(name)))
         seen = "out-of-fold: each clip scored by models not trained on it" if source.out_of_fold else "seen in training"
         words = {"train": f"train ({seen})"}
@@ -51,14 +51,14 @@ def calibration(source: Source) -> Table | None:
     rows, values = [], []
     for name in names:
         found = [source.metric(name, s, "ece") for s in splits]
-        rows.append(Row((Cell(source.display(name)), *(_measured(m, True) for m in found)), source.kind(name)))
+        rows.append(Row((Cell(source.display(name)), *(measured_cell(m, True) for m in found)), source.kind(name)))
         values.append([finite(m.get("value")) for m in found])
     columns = (Column("System"), *(Column(f"{s} ECE [95%]", numeric=True) for s in splits))
     notes = (
         "ECE: distance of confidence from the share of right answers; 0 is perfect, the lowest is bold.",
         *interval_notes(source, splits, ["ece"]),
     )
-    return Table("calibration", "Calibration", columns, tuple(_bold(rows, values, 1, lowest=True)), notes)
+    return Table("calibration", "Calibration", columns, tuple(bold_best(rows, values, 1, lowest=True)), notes)
 
 
 def raters(source: Source) -> list[Table]:
@@ -82,9 +82,9 @@ def _closeness(source: Source, key: str, title: str, ending: str) -> Table | Non
     rows = []
     for kind in kinds:
         title_of, better = DISTANCES[kind]
-        cells = [_measured(source.metric(n, source.split, kind + ending), True) for n in names]
+        cells = [measured_cell(source.metric(n, source.split, kind + ending), True) for n in names]
         if not ending:
-            cells.append(_measured(source.metric(source.lead, source.split, f"{kind}_prior"), True))
+            cells.append(measured_cell(source.metric(source.lead, source.split, f"{kind}_prior"), True))
         rows.append(Row((Cell(title_of), *cells, Cell(better))))
     notes = interval_notes(source, [source.split], [kinds[0] + ending])
     if not ending:
@@ -113,7 +113,7 @@ def attributes(source: Source) -> Table | None:
     for name in names:
         found = [source.metric(name, split, m) for m in kinds]
         title = source.display(name) if name in source.singles else "mean of these"
-        rows.append(Row((Cell(title), *(_measured(m, True) for m in found)), source.kind(name)))
+        rows.append(Row((Cell(title), *(measured_cell(m, True) for m in found)), source.kind(name)))
         values.append([finite(m.get("value")) for m in found])
     columns = (Column("System"), *(Column(f"{ATTRIBUTE_NAMES[m]} [95%]", numeric=True) for m in kinds))
     notes = (
@@ -121,7 +121,7 @@ def attributes(source: Source) -> Table | None:
         "loss of a system trains is left out of its row and mean. All rated clips, including those without a label.",
         *interval_notes(source, [split], ["ccc"]),
     )
-    rows = _bold(rows, values, 1)
+    rows = bold_best(rows, values, 1)
     return Table("attributes", f"CCC of arousal, valence and dominance on {split}", columns, tuple(rows), notes)
 
 
@@ -147,7 +147,7 @@ def folds(source: Source) -> Table | None:
         for m in FIELD_NAMES:
             mean, sd = mean_and_spread([finite(f["systems"][n].get(m)) for f in given])
             spreads.append(Cell(number(mean), f"± {number(sd)}"))
-            pooled.append(_measured(source.metric(n, "test", m), True))
+            pooled.append(measured_cell(source.metric(n, "test", m), True))
     rows.append(Row((Cell("mean of folds ± sd"), Cell(ABSENT), *spreads)))
     rows.append(Row((Cell("pooled"), Cell(ABSENT), *pooled), "stack"))
     notes = (

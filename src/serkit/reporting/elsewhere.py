@@ -8,7 +8,7 @@ from typing import Any
 
 from serkit.reporting.data_tables import mean_and_spread
 from serkit.reporting.reading import Source
-from serkit.reporting.tables import Cell, Column, Row, Table, _measured
+from serkit.reporting.tables import Cell, Column, Row, Table, measured_cell
 from serkit.reporting.text import ABSENT, between, count, finite, listed, number, voices, whole
 from serkit.reporting.verdict import Verdict
 
@@ -130,7 +130,7 @@ def table(source: Source) -> Table | None:
         gone = sum(int(finite(n) or 0) for n in (r.get("left_out") or {}).values())
         cells = [Cell(_tested(r)), Cell(_trained(r)), Cell(whole(r["n"]), f"{whole(gone)} left out" if gone else "")]
         cells += [Cell(whole(r["speakers"])), Cell(whole(len(r["shared"]))), Cell(number(1 / len(r["shared"])))]
-        lines.append(Row((*cells, *(_measured(r["systems"][n]["uar"], True) for n in names))))
+        lines.append(Row((*cells, *(measured_cell(r["systems"][n]["uar"], True) for n in names))))
     away = [r for r in rows if not r.get("own")]
     if len(away) > 1:
         spread = []

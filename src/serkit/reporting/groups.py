@@ -12,7 +12,7 @@ from serkit.reporting.figures import NARROW, WIDE, Interval
 from serkit.reporting.group_words import CLASS_METHOD, METHOD, gap_of, group_name, is_found, outcome, sentences, title
 from serkit.reporting.reading import Source
 from serkit.reporting.svg import Drawing, Figure, cut, digits_of, element, label, line, ticks
-from serkit.reporting.tables import Cell, Column, Row, Table, _measured
+from serkit.reporting.tables import Cell, Column, Row, Table, measured_cell
 from serkit.reporting.text import between, count, finite, number, p_value, signed, voices, whole
 
 FEW = "few"  # how a group is drawn that is not compared
@@ -82,7 +82,7 @@ def _groups(who: str, column: str, groups: Mapping[str, Any], row: Mapping[str, 
         m = metrics.get("macro_f1") or {}
         mark = f"not compared: {left[name]}" if name in left else ""
         cells = [Cell(group_name(name), mark), Cell(whole(m.get("n"))), Cell(whole(m.get("speakers")))]
-        cells += [_measured(metrics.get(k) or {}, True) for k in ("uar", "macro_f1", "accuracy")]
+        cells += [measured_cell(metrics.get(k) or {}, True) for k in ("uar", "macro_f1", "accuracy")]
         rows.append(Row(tuple(cells)))
         kinds.append(f"{group_name(name)}: {m.get('interval')}")
     found = [gap_of(row, k) for k in ("uar", "macro_f1")]

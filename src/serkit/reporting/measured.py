@@ -28,9 +28,9 @@ from serkit.reporting.tables import (
     Column,
     Row,
     Table,
-    _measured,
     class_table,
     difference_cells,
+    measured_cell,
     mistake_table,
 )
 from serkit.reporting.text import (
@@ -205,7 +205,7 @@ def _numbers(
     if not kept:
         return None
     rows = [
-        Row((Cell(called), *(_measured(metric(m, k), True) for k in kept)))
+        Row((Cell(called), *(measured_cell(metric(m, k), True) for k in kept)))
         for called, m in zip(names(models), models, strict=True)
     ]
     columns = (Column("Model"), *(Column(name, numeric=True) for name in kept.values()))
@@ -232,7 +232,7 @@ def _votes(models: Sequence[Model]) -> Table | None:
     if not kept:
         return None
     rows = [
-        Row((Cell(name), *(_measured(metric(m, k), True) for m in models), Cell(DISTANCES[k][1])))
+        Row((Cell(name), *(measured_cell(metric(m, k), True) for m in models), Cell(DISTANCES[k][1])))
         for k, name in kept.items()
     ]
     columns = (Column("Distance"), *(Column(c, numeric=True) for c in names(models)), Column("Better is"))
@@ -277,7 +277,7 @@ def _sets(models: Sequence[Model], k: int) -> Table | None:
         return None
     held, size = sets["held"], sets["size"]
     spread = between(size.get("low"), size.get("high"), lambda value: number(value, 2))
-    every = (Cell("all"), _measured(held, True), Cell(number(size.get("value"), 2), spread))
+    every = (Cell("all"), measured_cell(held, True), Cell(number(size.get("value"), 2), spread))
     rows = [Row((*every, Cell(whole(held.get("n")))), "stack")]
     for label, one in sets["by_class"].items():
         cells = (Cell(number(one.get("held"))), Cell(number(one.get("size"), 2)), Cell(whole(one.get("n"))))

@@ -82,13 +82,16 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def _measured(m: Mapping[str, Any], interval: bool) -> Cell:
+def measured_cell(m: Mapping[str, Any], interval: bool) -> Cell:
+    """A metric as a cell, a dash if it was not measured, with its interval if asked for."""
     if not m:
         return Cell(ABSENT)
     return Cell(number(m["value"]), between(m.get("low"), m.get("high")) if interval else "")
 
 
-def _bold(rows: Sequence[Row], values: Sequence[Sequence[float | None]], first: int, lowest: bool = False) -> list[Row]:
+def bold_best(
+    rows: Sequence[Row], values: Sequence[Sequence[float | None]], first: int, lowest: bool = False
+) -> list[Row]:
     """Mark the best value of each column as printed, so that ties are marked together."""
     marked = [list(r.cells) for r in rows]
     for c in range(len(values[0]) if values else 0):
@@ -157,7 +160,7 @@ def paper(source: Source) -> Table:
             told = f"of {of} systems" if name in source.ensembles or name == "stack" else "a different one in each fold"
             lead = [Cell(source.display(name), told), Cell(ABSENT), Cell(ABSENT)]
         found = [source.metric(name, s, m) for s, m, _ in asked]
-        cells = [_measured(m, asked[k][2]) for k, m in enumerate(found)]
+        cells = [measured_cell(m, asked[k][2]) for k, m in enumerate(found)]
         rows.append(Row((*lead, *cells), source.kind(name)))
         values.append([finite(m.get("value")) for m in found])
     notes = [
@@ -167,7 +170,7 @@ def paper(source: Source) -> Table:
     ]
     if "msp_podcast" in str(source.tree["corpus"]):
         notes.append(PUBLISHED)
-    return Table("paper", "Systems and ensembles", tuple(columns), tuple(_bold(rows, values, 3)), tuple(notes))
+    return Table("paper", "Systems and ensembles", tuple(columns), tuple(bold_best(rows, values, 3)), tuple(notes))
 
 
 def _other(source: Source, row: Mapping[str, Any]) -> bool:
