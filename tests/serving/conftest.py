@@ -1,7 +1,8 @@
-"""The model that most tests of this folder ask."""
+"""The model that most tests of this folder ask, and a published classifier with its bundle."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,3 +69,38 @@ def folder(tmp_path: Path) -> Path:
     (root / "ünter weg" / "c d.flac").write_bytes(wav(talk(2), kind="FLAC"))
     (root / "notes.txt").write_text("no recording")
     return root
+
+
+@pytest.fixture
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiny_checkpoints import without_hub
+
+    without_hub(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier in the hub's layout, with a README; tests copy it before they change it."""
+    from tiny_checkpoints import classifier
+
+    folder = tmp_path_factory.mktemp("models") / "ready-er"
+    classifier(folder, "Hubert", stable=True, weighted=True)
+    head = "---\nlicense: other\nlicense_name: ours\nlanguage: [en]\ndatasets:\n- iemocap\n---\n"
+    (folder / "README.md").write_text(f"{head}# Ready\n\nlicense: mit\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``serkit import`` makes of it."""
+    from serkit.serving import importing
+
+    out = tmp_path_factory.mktemp("bundles") / "ready.zip"
+    importing.import_checkpoint(f"path:{published}", out)
+    return out
+
+
+@pytest.fixture
+def copy(published: Path, tmp_path: Path) -> Path:
+    """The classifier, to be changed."""
+    return Path(shutil.copytree(published, tmp_path / "copy"))
