@@ -88,6 +88,7 @@ class Fitting:
     def epoch(self, number: int) -> dict[str, float]:
         """Go once through the draw of epoch ``number`` (from 0); the row of its history, without dev."""
         self.objective.train()
+        self.losses.begin_epoch(number)
         sums = _Means()
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         groups = _grouped(self.loader.epoch(number, rank=rank, world=world), self.settings.accumulate)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from serkit import across
+from serkit import across, regions
 from serkit.errors import SerkitError, did_you_mean
 from serkit.protocols import class_findings
 from serkit.recipe import Recipe
@@ -48,6 +48,8 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
 def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     """Fit a manifest to a recipe's ``map_labels``, ``drop_labels``, ``labels`` and ``exclude``.
 
+    With ``labels: quadrants`` or ``octants`` the labels to fit are made from ratings (:func:`serkit.regions.divided`).
+
     In a corpus that is test as a whole (:func:`serkit.across.with_test_corpora`), clips of a class that training does
     not know are left out and counted, and its class set is what it shares with training.
 
@@ -58,12 +60,14 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     Raises:
         SerkitError: a label outside the recipe's list that it neither maps nor drops, a listed class
             without a clip in train, an unknown name in any of the four settings, a test corpus that shares fewer than
-            two classes with training.
+            two classes with training; ratings that give no classes.
     """
+    if recipe.labels == "quadrants" or recipe.labels == "octants":
+        manifest = regions.divided(manifest, recipe.labels, recipe.exclude)
     _refuse_unknown(manifest, recipe)
     rename = {label: recipe.map_labels.get(label, label) for label in manifest.labels}
     present = list(dict.fromkeys(rename[x] for x in across.learnable(manifest) if x not in recipe.drop_labels))
-    wanted = present if recipe.labels == "corpus" else list(recipe.labels)
+    wanted = present if isinstance(recipe.labels, str) else list(recipe.labels)
     outside = [label for label in present if label not in wanted]
     class_sets = {
         corpus: tuple(dict.fromkeys(rename[label] for label in labels if rename.get(label) in wanted))
@@ -98,7 +102,7 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         votes = _map_votes(u.votes, recipe, class_sets.get(u.corpus or "", wanted), votes_out)
         voteless += u.votes is not None and votes is None
         rows.append(dataclasses.replace(u, emotion=emotion, votes=votes))
-    _refuse_empty(wanted, rows, manifest.corpus)
+    _refuse_empty(wanted, rows, manifest)
     info = {
         **_found_anew(manifest.info, rows, wanted, class_sets),
         "labels": {
@@ -135,14 +139,19 @@ def _refuse_unknown(manifest: Manifest, recipe: Recipe) -> None:
             raise SerkitError(f"exclude: no utterance '{name}' in '{manifest.corpus}'" + did_you_mean(name, ids))
 
 
-def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], corpus: str) -> None:
+def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], manifest: Manifest) -> None:
     counts = Counter(u.emotion for u in rows if u.split in ("train", None))
     empty = next((label for label in labels if not counts[label]), None)
     if empty is None:
         return
+    if regions.KEY in manifest.info:
+        raise SerkitError(
+            f"class '{empty}' has no training clip in '{manifest.corpus}': name it in drop_labels"
+            + regions.fewer(manifest)
+        )
     near = near_label(empty, (label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty)))
     raise SerkitError(
-        f"label '{empty}' has no training clip in '{corpus}'; name it in drop_labels, "
+        f"label '{empty}' has no training clip in '{manifest.corpus}'; name it in drop_labels, "
         + (f"in map_labels if '{near}' is meant, " if near else "")
         + "or list the labels without it"
     )
@@ -150,6 +159,8 @@ def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], corpus: str)
 
 def _read_as(word: str, manifest: Manifest) -> str:
     """What a corpus's own word for a label, as it stands in ``meta``, is called here; nothing for other words."""
+    if regions.KEY in manifest.info:
+        return ""  # its labels are no words for emotions
     found = {f"'{u.emotion}'" if u.emotion else "no label" for u in manifest if u.meta.get("label") == word}
     return f"; '{word}' is its own word for {', '.join(sorted(found))}" if found else ""
 
@@ -166,8 +177,8 @@ def _found_anew(
 
 
 def left_out(manifest: Manifest) -> list[str]:
-    """What was left out of a manifest, in words: clips of classes unknown to training, clips and rater votes by the
-    recipe, columns by the table's reader."""
+    """What was left out of a manifest, in words: clips of classes unknown to training, clips without the ratings that
+    classes are made from, clips and rater votes by the recipe, columns by the table's reader."""
     said = manifest.info.get("labels") or {}
     clips = [f"{n} of '{label}'" for label, n in (said.get("dropped") or {}).items()]
     clips += [f"{len(said['excluded'])} by name"] if said.get("excluded") else []
@@ -181,7 +192,12 @@ def left_out(manifest: Manifest) -> list[str]:
             f"rater votes left out, because their label is not a class of the clip's corpus here: {named}{lost}"
         )
     each = (manifest.info.get("corpora") or {"": manifest.info}).values()
-    return [*across.lines(manifest), *lines, *(line for info in each for line in info.get("mistyped_columns") or [])]
+    return [
+        *across.lines(manifest),
+        *regions.lines(manifest),
+        *lines,
+        *(line for info in each for line in info.get("mistyped_columns") or []),
+    ]
 
 
 def _clips(n: int) -> str:

@@ -49,11 +49,21 @@ class LossSum(nn.Module):
             raise SerkitError(
                 f"a sum of losses needs each name once, and a weight for each; got {self.names}, {list(weights)}"
             )
-        if any(not math.isfinite(w) or w < 0 for w in weights):
-            raise SerkitError(f"weights of losses must be finite and not negative; got {list(weights)}")
-        self.register_buffer("weights", torch.tensor(list(weights), dtype=torch.float32), persistent=False)
+        self.register_buffer("weights", _checked(weights), persistent=False)
         self.register_buffer("divisors", torch.zeros(len(self.names), dtype=torch.float32))
         self.log_variances = nn.Parameter(torch.zeros(len(self.names))) if rule == "uncertainty" else None
+
+    def set_weights(self, weights: Sequence[float]) -> None:
+        """Take other weights, one per loss, for the sums from now on; they are not part of ``state_dict``.
+
+        Under every rule a loss is scaled first and weighted then: what its scale has taken note of stays as it is.
+
+        Raises:
+            SerkitError: one is missing, negative or not finite.
+        """
+        if len(weights) != len(self.names):
+            raise SerkitError(f"a sum of the losses {list(self.names)} was given the weights {list(weights)}")
+        self.weights.copy_(_checked(weights))
 
     def forward(self, values: Mapping[str, Tensor], shares: Mapping[str, float] | None = None) -> Tensor:
         """Scalar sum of the scalars in ``values``, one by name; in training mode the divisors take note of them.
@@ -107,3 +117,14 @@ class LossSum(nn.Module):
             self.divisors.copy_(torch.maximum(self.divisors, now))
         else:
             self.divisors.copy_(torch.where(self.divisors > _SMALLEST, self.divisors, now))
+
+
+def _checked(weights: Sequence[float]) -> Tensor:
+    """Weights as a float32 tensor.
+
+    Raises:
+        SerkitError: one is negative or not finite.
+    """
+    if any(not math.isfinite(w) or w < 0 for w in weights):
+        raise SerkitError(f"weights of losses must be finite and not negative; got {list(weights)}")
+    return torch.tensor(list(weights), dtype=torch.float32)

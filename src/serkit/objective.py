@@ -17,7 +17,7 @@ from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.loss_sum import LossSum
 from serkit.losses._targets import target_rows
-from serkit.settings import System
+from serkit.settings import Ramp, System
 from serkit.tensors import Batch, Mixture, Outputs
 
 _NEEDED = {
@@ -71,8 +71,14 @@ class Objective(nn.Module):
                 divisor = getattr(sys.modules[made.__module__], "_divisor", None)
                 if divisor is not None:
                     self._divisors[loss.name] = partial(divisor, **loss.parameters, **given)
-        weights = {loss.name: loss.weight for loss in system.losses}
+        self._losses = system.losses
+        weights = {loss.name: loss.largest_weight for loss in system.losses}
         self.sum = LossSum(list(weights), list(weights.values()), system.train.loss_scale)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Give each loss the weight that it has in an epoch, counted from 0; before, it has the largest of all."""
+        if any(isinstance(loss.weight, Ramp) for loss in self._losses):
+            self.sum.set_weights([loss.weight_at(epoch) for loss in self._losses])
 
     def forward(
         self, outputs: Outputs, batch: Batch, shares: Mapping[str, float] | None = None

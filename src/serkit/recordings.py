@@ -6,6 +6,7 @@ Everything a corpus file needs before anybody is train or test; :mod:`serkit.pro
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections import Counter
@@ -179,6 +180,30 @@ def as_names(value: str | Iterable[str]) -> list[str]:
 
 
 # ---------------------------------------------------------------- finding recordings
+
+
+def as_scale(value: str | Sequence[float]) -> dict[str, tuple[float, float]]:
+    """Read the ends of a rating scale, as numbers or as text with a comma, into what ``info`` says of it.
+
+    Returns:
+        ``{"rating_scale": (low, high)}``, or ``{}`` where nothing is given.
+
+    Raises:
+        SerkitError: not two finite numbers, the lower first.
+
+    >>> as_scale("-1, 1")
+    {'rating_scale': (-1.0, 1.0)}
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    if not len(parts):
+        return {}
+    try:
+        low, high = (float(part) for part in parts)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise SerkitError(f"rating_scale is {value!r}, expected its lowest and its highest rating, such as [1, 7]")
+    return {"rating_scale": (low, high)}
 
 
 def corpus_root(root: Path | str, card: Card) -> Path:

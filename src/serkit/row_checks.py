@@ -65,11 +65,21 @@ def _names(manifest: Manifest) -> Iterable[Finding]:
 
 
 def _labels(manifest: Manifest) -> Iterable[Finding]:
+    rated_only = not manifest.labels and any(u.is_rated for u in manifest)
+    if rated_only:
+        rated = [u for u in manifest if u.is_rated]
+        text = (
+            f"no row has an emotion label, {len(rated)} of {len(manifest)} have ratings: train on classes made from "
+            "these, with labels: quadrants or octants in the recipe"
+        )
+        yield finding("info", "rated-only", text, rated)
     for split in SPLITS:
         rows = [u for u in manifest if u.split == split]
         bare = [u for u in rows if u.emotion is None]
         if not rows:
             yield finding("warning", "empty-split", f"no row is in {split}: choose a protocol, or give a split column")
+            continue
+        if rated_only:
             continue
         if len(bare) == len(rows):
             text = f"no row of {split} has a label: it can be predicted, but not used for training or measured"

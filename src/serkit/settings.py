@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Tag,
     model_serializer,
     model_validator,
 )
@@ -55,10 +58,45 @@ class Feature(Named):
         return f"{self.name}[{inner}]"
 
 
-class Loss(Named):
-    """A loss with the weight it has in the sum."""
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-    weight: float = Field(1.0, ge=0, allow_inf_nan=False)
+
+class Ramp(Frozen):
+    """A weight that goes from ``first`` to ``last`` in a straight line, and stays there.
+
+    Attributes:
+        first: in the first epoch. last: once ``epochs`` have passed, and in every later one. epochs: of the line.
+    """
+
+    first: Weight
+    last: Weight
+    epochs: int = Field(ge=1)
+
+    def at(self, epoch: int) -> float:
+        """The weight in an epoch, counted from 0.
+
+        >>> [round(Ramp(first=1.0, last=0.01, epochs=5).at(e), 3) for e in (0, 1, 4, 5, 6, 100)]
+        [1.0, 0.802, 0.208, 0.01, 0.01, 0.01]
+        """
+        return self.last if epoch >= self.epochs else self.first + (self.last - self.first) * epoch / self.epochs
+
+
+class Loss(Named):
+    """A loss with the weight it has in the sum: one number, or a mapping of one that changes over epochs."""
+
+    weight: Annotated[
+        Annotated[Weight, Tag("constrained-weight")] | Annotated[Ramp, Tag("constrained-ramp")],
+        Discriminator(lambda given: f"constrained-{'ramp' if isinstance(given, Mapping | Ramp) else 'weight'}"),
+    ] = 1.0
+
+    def weight_at(self, epoch: int) -> float:
+        """The weight in an epoch, counted from 0."""
+        return self.weight.at(epoch) if isinstance(self.weight, Ramp) else self.weight
+
+    @property
+    def largest_weight(self) -> float:
+        """The largest that it has in any epoch: 0 of a loss that never acts."""
+        return max(self.weight.first, self.weight.last) if isinstance(self.weight, Ramp) else self.weight
 
 
 def from_name(value: Any) -> Any:

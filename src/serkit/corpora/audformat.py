@@ -57,6 +57,7 @@ def audformat(
     speaker: str = "speaker",
     text: str = "transcription",
     own_labels: str | Sequence[str] = (),
+    rating_scale: str | Sequence[float] = (),
 ) -> Manifest:
     """Read an audformat database; needs ``serkit[audformat]``.
 
@@ -67,6 +68,7 @@ def audformat(
         speaker, text: columns of the speaker and the transcript, in any table.
         own_labels: labels (a list, or text with commas) that are meant as they stand although they are very near
             to a known emotion, or to one another.
+        rating_scale: lowest and highest rating that the raters could give (a list, or text with a comma).
 
     Raises:
         MissingExtra: audformat is not installed.
@@ -101,6 +103,7 @@ def audformat(
         speakers_shared=any(protocols.shared_speakers(ordered).values()),
         notes=notes,
         extra={
+            **recordings.as_scale(rating_scale),
             "database": str(db.name),
             "licence": str(db.license or "unknown"),
             "tables": list(tables),

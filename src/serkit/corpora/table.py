@@ -1,4 +1,4 @@
-"""Any table of recordings: CSV, TSV, JSONL or Parquet with the columns ``path`` and ``emotion`` or ``votes``."""
+"""Any table of recordings: CSV, TSV, JSONL or Parquet, with columns ``path`` and ``emotion``, ``votes`` or ratings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serkit.cards import Card, Protocol
 from serkit.corpora._cells import ALIASES, read_cells
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
-from serkit.types import SPLITS, Manifest, Utterance
+from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 CARD = Card(
     name="table",
@@ -44,7 +44,8 @@ CARD = Card(
             "spread evenly; test is fold k, dev the next.",
         ),
     ),
-    layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion (or votes), and optionally id, "
+    layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion (or votes, or ratings: arousal, "
+    "valence, dominance), and optionally id, "
     "speaker, split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the "
     "file (file, filename or audio for path, and label for emotion, are understood too)",
 )
@@ -160,7 +161,8 @@ def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
         raise SerkitError(f"table: {path} has no rows; expected {CARD.layout}")
     columns = list(dict.fromkeys(k for row in cells.rows for k in row))
     counted = "votes" in columns and "emotion" not in columns
-    for needed in ("path",) if counted else ("path", "emotion"):
+    rated = "emotion" not in columns and not counted and _any_rating(cells.rows)
+    for needed in ("path",) if counted or rated else ("path", "emotion"):
         if needed not in columns:
             expected = f"'{needed}' (or one of {', '.join(ALIASES[needed])})"
             meant = ("emotion", "votes") if needed == "emotion" else (needed,)
@@ -195,7 +197,15 @@ def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
         notes.append(
             f"no emotion column: the label is the class with most votes; {open_ones} rows have a tie or no vote"
         )
+    if rated:
+        n = sum(u.is_rated for u in rows)
+        notes.append(f"no emotion column: {n} of {len(rows)} rows have ratings, and none has a label of its own")
     return rows, [f"{cells.unit} {number}" for number in cells.numbers], notes
+
+
+def _any_rating(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a row has something in a column of arousal, valence or dominance."""
+    return any(_text(row.get(name)).lower() not in _ABSENT for row in rows for name in ATTRIBUTES)
 
 
 def _mistyped_columns(rows: Iterable[Utterance]) -> list[str]:
@@ -268,6 +278,7 @@ def table(
     own_labels: str | Sequence[str] = (),
     test_only: bool | str = False,
     train_only: bool | str = False,
+    rating_scale: str | Sequence[float] = (),
 ) -> Manifest:
     """Read a table; see ``CARD.layout`` for its columns. Columns it does not know are kept in ``meta``.
 
@@ -283,6 +294,8 @@ def table(
         test_only: rows that the split column does not place elsewhere are test, and speakers may be unknown: to measure
             a trained model, not to train.
         train_only: the split column needs no test rows: nothing of this table is measured.
+        rating_scale: lowest and highest rating of arousal, valence and dominance that the raters could give (a list,
+            or text with a comma: ``1,7``); ``labels: quadrants`` and ``octants`` divide it in the middle.
 
     Raises:
         SerkitError: the file or a row does not hold (which, what was expected), a row has no speaker and that
@@ -301,6 +314,7 @@ def table(
     if not measured:  # where nothing is trained, nobody can be on both sides
         _check_speakers(path, rows, places, assume_speakers)
     own = recordings.as_names(own_labels)
+    scale = recordings.as_scale(rating_scale)
     recordings.refuse_mistyped(rows, own, f"table: {path.name}", places.__getitem__)
     found = _check_files(path, rows)
     mistyped = _mistyped_columns(rows)
@@ -322,7 +336,7 @@ def table(
         rows, how = _split(rows, seed, assume_speakers == "utterance", shared, needed)
     words = {u.meta["label"]: u.emotion for u in rows if u.meta.get("label")}
     labels = recordings.order_labels(u.emotion for u in rows if u.emotion is not None)
-    if len(labels) < 2:
+    if len(labels) < 2 and not any(u.is_rated for u in rows):
         raise SerkitError(
             f"table: {path.name} has {len(labels)} class ({', '.join(labels) or 'none'}); at least two are needed"
         )
@@ -338,5 +352,5 @@ def table(
         labels=labels,
         speakers_shared=shared,
         notes=[how, *notes, *mistyped],
-        extra={**found, "table": path.name, "languages": languages, "label_map": dict(sorted(words.items()))},
+        extra={**found, **scale, "table": path.name, "languages": languages, "label_map": dict(sorted(words.items()))},
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from serkit.errors import SerkitError, did_you_mean
 from serkit.layers import CrossModalAttention
 from serkit.models._attributes import AttributeHead
+from serkit.models._style_pooling import StylePooling
 from serkit.tensors import Outputs
 
 FramePooling = Literal["attention", "mean", "max", "last", "attentive_statistics"]
@@ -81,6 +82,7 @@ class FlamHead(nn.Module):
         layer_norm: normalise ``U`` before pooling.
         attribute_head: arousal, valence and dominance from the embedding, on the ratings' own scale.
         neutral_head: a neutral logit.
+        pool: another module that makes a vector of ``out_dim`` numbers of frames and mask, instead of ``pooling``.
 
     Attributes:
         embedding_dim: width of ``Outputs.embedding``.
@@ -104,13 +106,14 @@ class FlamHead(nn.Module):
         layer_norm: bool = False,
         attribute_head: bool = False,
         neutral_head: bool = False,
+        pool: StylePooling | None = None,
     ) -> None:
         super().__init__()
         if activation not in get_args(HiddenActivation):
             raise SerkitError(f"no activation '{activation}'" + did_you_mean(activation, get_args(HiddenActivation)))
         self.attention = CrossModalAttention(dim, heads, attention_dropout) if heads else None
         self.norm = nn.LayerNorm(dim) if layer_norm else nn.Identity()
-        self.pool = FramePool(dim, pooling)
+        self.pool = FramePool(dim, pooling) if pool is None else pool
         self.embedding_dim = bottleneck or self.pool.out_dim
         self.embed = nn.Linear(self.pool.out_dim, bottleneck) if bottleneck else nn.Identity()
         self.emotion = _classifier(self.embedding_dim, hidden, n_classes, dropout, activation)

@@ -16,6 +16,7 @@ from serkit.foundation.trainable import Backbone
 from serkit.layer_weights import LayerWeights
 from serkit.layers import FeatureNormalisation
 from serkit.models._flam_head import FlamHead, FramePooling, HiddenActivation
+from serkit.models._style_pooling import StylePooling
 from serkit.parameters import Fraction, Needs, Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
@@ -49,7 +50,9 @@ class SpeechBackbone(nn.Module):
         frame_layers: linear layers on each frame after that, with ReLU and dropout between them (SAILER: 3).
         frame_width, frame_dropout: of these (SAILER: 256 and 0.1).
         max_s: only so many seconds of a longer clip are read, in training and answering; ``None`` reads all.
-        heads: of the self-attention, 0 leaves it out. pooling, bottleneck, hidden, activation, dropout,
+        pooling: as in ``FramePool``, or ``style``: convolutions and self-attention before the mean (EmoSphere-SER,
+            arXiv 2505.19693). style_width, style_kernel, style_heads, style_dropout: see ``StylePooling``.
+        heads: of the self-attention before that, 0 leaves it out. bottleneck, hidden, activation, dropout,
             attention_dropout, layer_norm, attribute_head, neutral_head: see ``FlamHead``.
 
     Raises:
@@ -79,7 +82,11 @@ class SpeechBackbone(nn.Module):
         frame_dropout: Annotated[Rate, Needs("frame_layers")] = 0.1,
         max_s: Positive | None = None,
         heads: Whole = 0,
-        pooling: FramePooling = "mean",
+        pooling: FramePooling | Literal["style"] = "mean",
+        style_width: Annotated[Size, Needs("pooling", "style")] = 1024,
+        style_kernel: Annotated[Size, Needs("pooling", "style")] = 5,
+        style_heads: Annotated[Size, Needs("pooling", "style")] = 2,
+        style_dropout: Annotated[Rate, Needs("pooling", "style")] = 0.1,
         bottleneck: Whole = 0,
         hidden: Whole = 0,
         activation: Annotated[HiddenActivation, Needs("hidden")] = "relu",
@@ -119,11 +126,14 @@ class SpeechBackbone(nn.Module):
         self.frame_layers = (
             _frame_layers(backbone.dim, frame_width, frame_layers, frame_dropout) if frame_layers else None
         )
+        dim = frame_width if frame_layers else backbone.dim
+        styled = pooling == "style"
         self.head = FlamHead(
-            dim=frame_width if frame_layers else backbone.dim,
+            dim=dim,
             n_classes=n_classes,
             heads=heads,
-            pooling=pooling,
+            pooling="mean" if pooling == "style" else pooling,
+            pool=StylePooling(dim, style_width, style_kernel, style_heads, style_dropout) if styled else None,
             bottleneck=bottleneck,
             hidden=hidden,
             activation=activation,

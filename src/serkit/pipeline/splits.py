@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from serkit import readers, recordings, registry
+from serkit import readers, recordings, regions, registry
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.pipeline.networks_of_run import learned_from
@@ -46,6 +46,11 @@ def _splits_have_rows(manifest: Manifest, recipe: Recipe) -> None:
 
 
 def _two_classes(manifest: Manifest, recipe: Recipe) -> None:
+    if not manifest.labels and any(u.is_rated for u in manifest):
+        raise SerkitError(
+            f"'{manifest.corpus}' has ratings and no emotion labels: set labels to quadrants or octants, classes made "
+            "from the ratings"
+        )
     if len(manifest.labels) < 2:
         raise SerkitError(
             f"'{manifest.corpus}' has one class left, '{''.join(manifest.labels)}', and at least two are "
@@ -58,6 +63,11 @@ def _enough_of_each_class(manifest: Manifest, recipe: Recipe) -> None:
     thin = [label for label, n in counts.items() if n < 2]
     if thin:
         others = [label for label, n in counts.items() if label != thin[0] and n]
+        if regions.KEY in manifest.info:
+            raise SerkitError(
+                f"class '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}': name it in drop_labels"
+                + regions.fewer(manifest)
+            )
         close = difflib.get_close_matches(thin[0], others, n=1)
         near = close[0] if close else recordings.near_label(thin[0], CANONICAL_LABELS)
         typo = f", or, if '{near}' is meant, set map_labels={{{thin[0]}: {near}}}" if near else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serkit.reporting import data_tables, elsewhere, groups, tables
+from serkit.reporting import data_tables, elsewhere, groups, ratings, tables
 from serkit.reporting.charts import component_curves, confusion_figure, learning_curves
 from serkit.reporting.figures import ClassScore, Interval, class_figure, forest
 from serkit.reporting.reading import Source
@@ -22,7 +22,7 @@ def content(source: Source) -> dict[str, Any]:
         "tree": source.tree,
         "description": str(source.tree.get("description") or ""),
         "about": about(source),
-        "verdict": elsewhere.led(source, judge(source)),
+        "verdict": elsewhere.led(source, ratings.led(source, judge(source))),
         "tiles": _tiles(source),
         "adds": f"What the {source.ensemble or 'stack'} adds",
         "figures": figures(source),
@@ -73,6 +73,7 @@ def _tiles(source: Source) -> list[dict[str, str]]:
     """The few numbers at the top: value, what it is, and its interval or a remark."""
     split, found = source.split, elsewhere.tiles(source)  # of several test corpora each has its own
     if not found:
+        found = ratings.tiles(source)
         for metric in ("macro_f1", "uar"):
             m = source.metric(source.lead, split, metric)
             if m:

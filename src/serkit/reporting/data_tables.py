@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serkit import regions
 from serkit.reporting.reading import Source
 from serkit.reporting.tables import Cell, Column, Row, Table, bold_best, interval_notes, measured_cell
 from serkit.reporting.text import ABSENT, ATTRIBUTE_NAMES, METRICS, count, finite, listed, number, spaced, whole
@@ -205,8 +206,10 @@ def published(source: Source) -> Table | None:
 
 def changes(source: Source) -> list[str]:
     """What became of labels: left out by a corpus's reader; mapped, dropped, excluded by the recipe."""
-    about = (source.provenance.get("corpus_info") or {}).get("labels") or {}
-    lines: list[str] = []
+    info = source.provenance.get("corpus_info") or {}
+    about, made = info.get("labels") or {}, info.get(regions.KEY)
+    lines = [f"{line[0].upper()}{line[1:]}." for line in regions.told(made)] if made else []
+    lines += [said] if (said := regions.meaning(source.labels)) else []
     for key, words in (("mapped", "Labels mapped"), ("dropped", "Labels dropped")):
         found = about.get(key) or {}
         if found:

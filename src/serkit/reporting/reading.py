@@ -185,6 +185,13 @@ class Source:
         return [c for c in self.tree.get("comparisons") or [] if isinstance(c, dict) and c.get("b") != self.kept]
 
     @property
+    def by_ccc(self) -> bool:
+        """Whether every network was chosen by its CCC, and what leads has one: then the page begins with it."""
+        systems = list(((self.provenance.get("recipe") or {}).get("systems") or {}).values())
+        chosen = bool(systems) and all((s.get("train") or {}).get("select") == "ccc" for s in systems)
+        return chosen and bool(self.metric(self.lead, self.split, "ccc"))
+
+    @property
     def rough(self) -> bool:
         """Whether the leading interval is called rough."""
         return "rough" in str(self.metric(self.lead, self.split, "macro_f1").get("interval", ""))

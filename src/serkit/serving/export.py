@@ -18,7 +18,7 @@ import numpy as np
 from serkit import registry
 from serkit.errors import SerkitError, did_you_mean
 from serkit.serving.agreement import statistics
-from serkit.serving.export_attention import fused, leg
+from serkit.serving.export_attention import fused, leg, style_pooled
 from serkit.serving.export_own import has_writer, written_by
 from serkit.serving.graphs import WEIGHTS, Graph, Weights, numpy
 from serkit.types import ATTRIBUTES
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from serkit.models._attributes import AttributeHead
     from serkit.models._flam_head import FlamHead, FramePool
+    from serkit.models._style_pooling import StylePooling
 
 _STD_FLOOR, _LENGTH_FLOOR = 1e-5, 0.1
 Outputs = dict[str, str]  # tensors of a graph by the name of the output
@@ -361,9 +362,13 @@ def _deepser(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
     return found
 
 
-def _frame_pool(graph: Graph, pool: FramePool, frames: str, mask: str) -> str:
+def _frame_pool(graph: Graph, pool: FramePool | StylePooling, frames: str, mask: str) -> str:
     from torch import nn
 
+    from serkit.models._style_pooling import StylePooling
+
+    if isinstance(pool, StylePooling):
+        return style_pooled(graph, pool, frames, mask)
     if pool.pooling == "max":
         low = graph("Where", graph.unsqueeze(mask, 2), frames, graph.constant(-3.0e38))
         return graph("ReduceMax", low, axes=[1], keepdims=0)

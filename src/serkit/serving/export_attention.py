@@ -1,8 +1,11 @@
-"""Parts of ``deepser`` and ``mdat`` as ONNX graphs: transformer layers, and how two modalities are fused."""
+"""Attention as ONNX graphs: parts of ``deepser`` and ``mdat``, and the pooling ``style``."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from serkit.serving.graphs import Graph, numpy
 
@@ -36,6 +39,29 @@ def fused(graph: Graph, network: Any, states: list[str], masks: list[str]) -> li
         over_time = graph.softmax(by_time, graph.unsqueeze(masks[k], 1))
         vectors.append(graph.total(graph.times(over_time, _turned(graph, frames)), 2))
     return vectors
+
+
+def style_pooled(graph: Graph, pool: Any, frames: str, mask: str) -> str:
+    """:class:`serkit.models._style_pooling.StylePooling`: (batch, time, dim) and their mask to (batch, width)."""
+    width, heads = pool.out_dim, pool.heads
+    x = graph.sequence(frames, pool.dense)
+    for convolution in pool.convolutions:
+        x = graph.masked(x, mask)
+        both = _turned(graph, graph.convolution(_turned(graph, x), convolution))
+        value, gate = graph.many("Split", both, n_outputs=2, axis=2)
+        x = graph.add(x, graph.times(value, graph("Sigmoid", gate)))
+    x = graph.masked(x, mask)
+    shape = graph.constant([0, 0, heads, width // heads], np.int64)
+    parts = graph.many("Split", graph.linear(x, pool.project), n_outputs=3, axis=2)
+    query, key, value = (graph("Reshape", part, shape) for part in parts)
+    query = graph.times(graph("Transpose", query, perm=[0, 2, 1, 3]), graph.constant(1 / math.sqrt(width)))
+    scores = graph("MatMul", query, graph("Transpose", key, perm=[0, 2, 3, 1]))
+    weights = graph.softmax(scores, graph.unsqueeze(mask, 1, 2))
+    mixed = graph("MatMul", weights, graph("Transpose", value, perm=[0, 2, 1, 3]))
+    merged = graph("Reshape", graph("Transpose", mixed, perm=[0, 2, 1, 3]), graph.constant([0, 0, width], np.int64))
+    x = graph.linear(graph.add(x, graph.linear(merged, pool.merge)), pool.last)
+    real = graph.real(mask)
+    return graph("Div", graph.total(graph.times(x, graph.unsqueeze(real, 2)), 1), graph.total(real, 1, keep=True))
 
 
 def _transformed(graph: Graph, layer: Any, x: str, mask: str) -> str:

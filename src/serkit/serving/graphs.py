@@ -291,7 +291,7 @@ class Graph:
         return self.times(self.times(x, self.constant(0.5)), self.add(half, self.constant(1.0)))
 
     def sequence(self, x: str, module: torch.nn.Module) -> str:
-        """A chain of linear layers, LayerNorm, ReLU, Tanh, SwiGLU; dropout passes."""
+        """A chain of linear layers, LayerNorm, ReLU, Tanh, Mish, SwiGLU; dropout passes."""
         import torch
 
         from serkit.models._emotion_head import SwiGlu
@@ -305,6 +305,8 @@ class Graph:
                 x = self("Relu", x)
             elif isinstance(layer, torch.nn.Tanh):
                 x = self("Tanh", x)
+            elif isinstance(layer, torch.nn.Mish):
+                x = self.times(x, self("Tanh", self("Softplus", x)))
             elif isinstance(layer, SwiGlu):
                 gate = self.linear(x, layer.gate)
                 x = self.times(self.times(gate, self("Sigmoid", gate)), self.linear(x, layer.value))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import across
+from serkit import across, regions
 from serkit.augment.noise import Noise
 from serkit.checkpoint_table import BY_NAME
 from serkit.checkpoints import FAMILIES
@@ -57,7 +57,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     parts = [
         f"# {about['name']}",
         about["description"] or "",
-        f"Labels: {', '.join(about['labels'])}." + _attributes(about, run),
+        f"Labels: {', '.join(about['labels'])}." + _attributes(about, run) + _regions(about),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -92,6 +92,12 @@ def _attributes(about: Mapping[str, Any], run: Run) -> str:
     same = first is not None and all(list(scale or ()) == list(first) for scale in others)
     told = f"{first[0]:g} to {first[1]:g}" if same else "the scale of its training data"
     return f" Also predicts {listed(names)}, as numbers on {told}."
+
+
+def _regions(about: Mapping[str, Any]) -> str:
+    """What classes that were made from ratings stand for."""
+    said = regions.meaning(about["labels"])
+    return f" These are classes of ratings, no emotions: {said}" if said else ""
 
 
 def _data(run: Run) -> str:
