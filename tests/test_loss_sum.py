@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -98,3 +99,17 @@ def test_misuse_is_refused() -> None:
         LossSum(["a"], [-1.0])
     with pytest.raises(SerkitError, match="was given"):
         LossSum(["a"], [1.0])({"b": torch.tensor(1.0)})
+
+
+@pytest.mark.parametrize("rule", ["fixed", "initial", "running_max", "uncertainty"])
+def test_other_weights_act_after_the_scaling_of_every_rule(rule: Any) -> None:
+    scaled = LossSum(["a", "b"], [1.0, 1.0], rule)
+    scaled(values(4.0, 2.0))
+    before = scaled.state_dict()
+    first = scaled.components(values(2.0, 1.0))
+    scaled.set_weights([1.0, 0.01])
+    assert scaled.components(values(2.0, 1.0)) == pytest.approx({"a": first["a"], "b": 0.01 * first["b"]})
+    assert scaled.state_dict().keys() == before.keys()
+    for wrong in ([1.0], [1.0, -0.1], [1.0, math.nan]):
+        with pytest.raises(SerkitError, match="weights"):
+            scaled.set_weights(wrong)

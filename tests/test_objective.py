@@ -38,6 +38,24 @@ def test_it_is_the_weighted_sum_of_what_the_losses_say():
     total.backward()
 
 
+def test_before_any_epoch_a_loss_has_the_largest_of_its_weights():
+    """What asks which losses act at all does not know the epoch."""
+    ramps = [{"first": 0.0, "last": 2.0, "epochs": 4}, {"first": 1.0, "last": 0.0, "epochs": 2}]
+    losses = [{"name": n, "weight": w} for n, w in zip(("cross_entropy", "neutral_margin"), ramps, strict=True)]
+    objective, outputs, batch, _ = made(losses=losses)
+    for epoch, (first, second) in {
+        None: (2.0, 1.0),
+        0: (0.0, 1.0),
+        1: (0.5, 0.5),
+        2: (1.0, 0.0),
+        9: (2.0, 0.0),
+    }.items():
+        if epoch is not None:
+            objective.begin_epoch(epoch)
+        total, parts = objective(outputs, batch)
+        assert torch.allclose(total, first * parts["cross_entropy"] + second * parts["neutral_margin"]), epoch
+
+
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_shares_make_parts_of_a_batch_the_whole(soft, masked):

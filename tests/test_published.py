@@ -132,6 +132,34 @@ def test_abhinaya2025_is_its_speech_system_alone(folders: dict[str, Path], toy_r
     assert not network.backbone.normalise, "samples as they are"
 
 
+def test_emosphere2025_keeps_its_auxiliary_loss_at_the_floor(
+    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+) -> None:
+    """In the release the weight is computed as 0.01 from the sixth epoch on, and the term is dropped."""
+    narrow = ("model.hidden=8", "model.style_width=8", "labels=quadrants", "train.epochs=7")
+    run, tree = finish(small("emosphere2025", *narrow), toy_root, tmp_path)
+    rows = [json.loads(line) for line in (run.network("wavlm", "full") / "history.jsonl").read_text().splitlines()]
+    weights = [row["scaled_cross_entropy"] / row["loss_cross_entropy"] for row in rows]
+    assert weights == pytest.approx([1.0, 0.802, 0.604, 0.406, 0.208, 0.01, 0.01], rel=1e-3)
+    assert tree["systems"]["wavlm"]["dev"]["ccc"]["value"] == pytest.approx(max(r["dev_ccc"] for r in rows), abs=1e-4)
+    network, _ = load_network(run.network("wavlm", "full"))
+    assert type(network.head.pool).__name__ == "StylePooling"
+    assert network.head.attributes is not None
+    assert tree["labels"] == ["a+v+", "a+v-", "a-v+", "a-v-"]
+
+
+def test_emosphere2025_is_as_released_where_it_was_read() -> None:
+    recipe = load_recipe("emosphere2025")
+    (system,) = recipe.systems.values()
+    assert recipe.labels == "octants"
+    ccc, octants = system.losses
+    assert (ccc.name, ccc.weight_at(0), ccc.weight_at(19)) == ("ccc", 1.0, 1.0)
+    released = [1 - (e / 5) * (1 - 0.01) for e in range(5)] + [0.01] * 15
+    assert [octants.weight_at(e) for e in range(20)] == pytest.approx(released)
+    train = system.train
+    assert (train.batch_size * train.accumulate, train.lr, train.epochs, train.select) == (64, 1e-5, 20, "ccc")
+
+
 def test_the_baseline_of_the_challenge(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     run, _ = finish(small("wavlm_baseline", "model.hidden=8", "train.batch_size=8"), toy_root, tmp_path)
     network, _ = load_network(run.network("wavlm", "full"))

@@ -170,6 +170,44 @@ def test_a_key_is_set_in_what_was_just_written_short():
     assert parse_recipe(BASE, ["crossfit=null", "stack=null", "crossfit.folds=4"]).crossfit.folds == 4
 
 
+RAMP = "losses.cross_entropy.weight={first: 1, last: 0.01, epochs: 5}"
+
+
+def test_a_weight_is_a_number_or_changes_over_epochs():
+    plain, ramp = parse_recipe(BASE), parse_recipe(BASE, [RAMP])
+    written = [r.model_dump(mode="json")["systems"]["a"]["losses"] for r in (plain, ramp)]
+    assert written == [
+        [{"name": "cross_entropy", "weight": 1.0}],
+        [{"name": "cross_entropy", "weight": {"first": 1.0, "last": 0.01, "epochs": 5}}],
+    ]
+    assert plain.fingerprint != ramp.fingerprint == parse_recipe(ramp.to_yaml()).fingerprint
+    (loss,) = ramp.systems["b"].losses
+    assert [loss.weight_at(e) for e in (0, 5, 6, 1000)] == [1.0, 0.01, 0.01, 0.01]
+    assert loss.weight_at(2) == pytest.approx(1 - 2 / 5 * 0.99)
+    assert loss.largest_weight == 1.0
+    assert parse_recipe(BASE, [RAMP, "losses.cross_entropy.weight=1"]).fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        ("abc", "weight: expected a number, got 'abc'"),
+        ("-1", "weight: input should be greater than or equal to 0, got -1"),
+        ("[1, 2]", "weight: expected a number"),
+        ("{first: 1, last: -2, epochs: 5}", "weight.last: input should be greater than or equal to 0, got -2"),
+        ("{first: 1, last: .inf, epochs: 5}", "weight.last: input should be a finite number"),
+        ("{first: 1, last: 0.1}", "weight.epochs: field required"),
+        ("{first: 1, last: 0.1, epochs: 0}", "weight.epochs: input should be greater than or equal to 1"),
+        ("{first: 1, last: 0.1, epoch: 2, epochs: 2}", "weight.epoch'; did you mean 'epochs'"),
+    ],
+)
+def test_a_weight_that_is_neither_says_what_was_expected(weight, said):
+    with pytest.raises(SerkitError) as refused:
+        parse_recipe(BASE, [f"systems.a.losses.cross_entropy.weight={weight}"])
+    assert said in str(refused.value)
+    assert "systems.a.losses.0.weight" in str(refused.value)
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "kl_soft", "vector_scaling"])
 def test_class_weights_are_written_alike_for_every_loss(loss):
     for written, value in (("null", None), ("none", "none"), ("[1, 2]", [1, 2]), ("inverse_frequency",) * 2):

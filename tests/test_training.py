@@ -162,6 +162,45 @@ def test_the_history_has_each_loss_by_name_and_what_it_adds(tmp_path, rule):
             assert row["scaled_focal"] <= 1.0
 
 
+RAMP = {"first": 1.0, "last": 0.01, "epochs": 3}
+
+
+@pytest.mark.parametrize("rule", ["fixed", "initial", "running_max"])
+def test_a_falling_weight_reaches_its_floor_and_stays_there_for_ever(tmp_path, rule):
+    """In the released code of EmoSphere-SER the term is dropped once its weight is at the floor."""
+    losses = ["focal", {"name": "cross_entropy", "weight": RAMP}]
+    fit(tmp_path, made_system(train={"epochs": 6, "loss_scale": rule}, losses=losses))
+    rows = history(tmp_path)
+    plain = [1.0, 0.67, 0.34, 0.01, 0.01, 0.01]
+    for row, weight in zip(rows, plain, strict=True):
+        assert row["loss"] == pytest.approx(row["scaled_focal"] + row["scaled_cross_entropy"], rel=1e-5)
+        if rule == "fixed":
+            assert row["scaled_cross_entropy"] == pytest.approx(weight * row["loss_cross_entropy"], rel=1e-5)
+        else:
+            assert 0 < row["scaled_cross_entropy"] <= weight * 1.5
+    assert rows[-1]["scaled_cross_entropy"] > 0
+
+
+def test_the_last_weight_still_moves_the_network(tmp_path):
+    """After the ramp its loss has a gradient: another floor, other weights; before it ends, none."""
+    found = {}
+    for last in (0.01, 0.5):
+        for epochs in (1, 3):
+            losses = ["focal", {"name": "cross_entropy", "weight": {"first": 1.0, "last": last, "epochs": 1}}]
+            network = fit(
+                tmp_path / f"{last}-{epochs}", made_system(train={"epochs": epochs, "select": "last"}, losses=losses)
+            )
+            found[last, epochs] = weights(network)
+    assert torch.equal(found[0.01, 1], found[0.5, 1])
+    assert not torch.equal(found[0.01, 3], found[0.5, 3])
+
+
+def test_a_weight_that_does_not_change_is_a_number_in_every_byte(tmp_path):
+    for name, weight in (("number", 0.5), ("ramp", {"first": 0.5, "last": 0.5, "epochs": 2})):
+        fit(tmp_path / name, made_system(losses=["focal", {"name": "cross_entropy", "weight": weight}]))
+    assert content(tmp_path / "number")[:2] == content(tmp_path / "ramp")[:2]
+
+
 def test_of_one_loss_there_is_no_second_curve(tmp_path):
     system = made_system(train={"epochs": 1})
     train, dev = made_examples()

@@ -37,6 +37,22 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after):
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_weight_that_changes_goes_on_where_it_was(tmp_path, stop_after):
+    ramp = {"name": "cross_entropy", "weight": {"first": 1.0, "last": 0.1, "epochs": 2}}
+    system = made_system(losses=[ramp, "focal"], **DROPOUT, train={"epochs": 4, "loss_scale": "initial"})
+
+    def stop(event):
+        if event.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    fit(tmp_path / "whole", system)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", system, on_epoch=stop)
+    fit(tmp_path / "cut", system)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
 KILLED = """
 import sys, os, signal
 from pathlib import Path

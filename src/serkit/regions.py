@@ -62,11 +62,13 @@ def divided(manifest: Manifest, kind: Kind, ignored: Collection[str] = ()) -> Ma
         kind: ``quadrants`` or ``octants``. ignored: ids of clips whose ratings may be anything.
 
     Returns:
-        The manifest; its labels are the classes that occur. ``info["regions"]`` has the ``kind``, ``scales`` by corpus,
-        and numbers of clips of the splits: ``rated``, ``unrated``, and ``middle``, with a rating exactly there.
+        The manifest; its labels are the classes that occur. ``info["regions"]`` has the ``kind``, by corpus the
+        ``scales`` and the lowest and highest rating ``found``, and numbers of clips of the splits: ``rated``,
+        ``unrated``, and ``middle``, with a rating exactly there.
 
     Raises:
-        SerkitError: no clip has the ratings, a corpus has them on an unknown scale, or a rating is off the scale.
+        SerkitError: no clip has the ratings, a corpus has them on an unknown scale, a rating is off the scale,
+            or all clips are of one class.
     """
     names = RATED_BY[kind]
     joined = manifest.info.get("corpora") or {}
@@ -91,14 +93,27 @@ def divided(manifest: Manifest, kind: Kind, ignored: Collection[str] = ()) -> Ma
         rows.append(dataclasses.replace(u, emotion=label, votes=None, meta=meta))
     said: dict[str, Any] = {"kind": kind, "scales": {corpus: list(scale) for corpus, scale in scales.items()}}
     said |= {name: counts[name] for name in ("rated", "unrated", "middle")}
+    said["found"] = {corpus: _ends(there, names) for corpus, there in own.items()}
     said["one_sided"] = [line for corpus, there in own.items() for line in _one_sided(corpus, names, there, scales)]
     tested = (manifest.info.get(across.KEY) or {}).get("tested_on", ())
     there = {u.emotion for u in rows}
     known = {u.emotion for u in rows if u.corpus not in tested}
     labels, learnable = (tuple(x for x in classes(kind) if x in found) for found in (there, known))
+    if len(labels) < 2:
+        raise SerkitError(f"labels: {kind}: all clips are of one class, {labels[0]}: " + "; ".join(said["one_sided"]))
     class_sets = {corpus: labels if corpus in tested else learnable for corpus in manifest.class_sets}
     info = {**manifest.info, KEY: said}
     return dataclasses.replace(manifest, labels=labels, utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def like(manifest: Manifest, labels: Sequence[str]) -> Manifest:
+    """The manifest divided as a model's labels are, where these are classes of ratings and its own are not.
+
+    Raises:
+        SerkitError: as for :func:`divided`.
+    """
+    kind = kind_of(labels)
+    return manifest if kind is None or kind_of(manifest.labels) == kind else divided(manifest, kind)
 
 
 def lines(manifest: Manifest) -> list[str]:
@@ -110,9 +125,11 @@ def lines(manifest: Manifest) -> list[str]:
 def told(said: Mapping[str, Any]) -> list[str]:
     """The same from what ``info`` says."""
     names = RATED_BY[cast(Kind, said["kind"])]
-    scales = {corpus: f"{low:g} to {high:g}" for corpus, (low, high) in said["scales"].items()}
-    alike = len(set(scales.values())) == 1
-    on = next(iter(scales.values())) if alike else ", ".join(f"{corpus} {scale}" for corpus, scale in scales.items())
+    scales = {}
+    for corpus, (low, high) in said["scales"].items():
+        least, most = said["found"][corpus]
+        scales[corpus] = f"{least:g} to {most:g} on a scale of {low:g} to {high:g}"
+    on = ", ".join(f"{corpus} {scale}" if len(scales) > 1 else scale for corpus, scale in scales.items())
     found = f"classes are {said['kind']} of the ratings of {_and(names)} ({on}): {said['rated']} clips"
     if said["middle"]:
         found += f", {said['middle']} of them with a rating exactly in the middle, which counts as high"
@@ -134,6 +151,12 @@ def _ratings(u: Utterance, names: Sequence[str]) -> list[float] | None:
     """The ratings of some attributes; ``None`` where one is unknown."""
     found = [getattr(u, name) for name in names]
     return None if None in found else found
+
+
+def _ends(rows: Sequence[Utterance], names: Sequence[str]) -> list[float]:
+    """The lowest and the highest rating of rows that have all of these."""
+    values = [getattr(u, name) for u in rows for name in names]
+    return [min(values), max(values)]
 
 
 def _missing(manifest: Manifest, kind: Kind) -> str:
@@ -158,8 +181,8 @@ def _scale(kind: Kind, corpus: str, info: Mapping[str, Any], rows: Sequence[Utte
         SerkitError: it is unknown, or some ratings lie outside.
     """
     names = RATED_BY[kind]
-    values = [value for u in rows for value in (_ratings(u, names) or ())]
-    found = f"its ratings lie between {min(values):g} and {max(values):g}"
+    least, most = _ends(rows, names)
+    found = f"its ratings lie between {least:g} and {most:g}"
     if not info.get("rating_scale"):
         raise SerkitError(
             f"labels: {kind} divides ratings at the middle of their scale, which '{corpus}' does not say ({found}): "

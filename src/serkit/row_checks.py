@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
+from serkit import regions
 from serkit.findings import Finding, Severity, finding
 from serkit.recordings import near_label
 from serkit.types import ATTRIBUTES, CANONICAL_LABELS, SPLITS, Manifest, Utterance
@@ -96,7 +97,8 @@ def _labels(manifest: Manifest) -> Iterable[Finding]:
     once = [label for label, n in total.items() if n == 1]
     if once:
         known = dict.fromkeys((*(label for label, n in total.items() if n > 1), *CANONICAL_LABELS))
-        meant = {label: near_label(label, known) for label in once if label not in CANONICAL_LABELS}
+        words = [label for label in once if label not in CANONICAL_LABELS and regions.KEY not in manifest.info]
+        meant = {label: near_label(label, known) for label in words}
         said = ", ".join(f"{label}, did you mean '{meant[label]}'?" if meant.get(label) else label for label in once)
         text = f"labels of one clip only ({said}): a typo? Otherwise drop_labels or map_labels"
         yield finding("error", "label-once", text, (u for u in manifest if u.emotion in once))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import comparison, evaluation, gaps, groupings
+from serkit import comparison, evaluation, gaps, groupings, regions
 from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
@@ -130,6 +130,7 @@ def measure_under(
             answered, or too few held-out clips for a coverage.
     """
     bundle = open_bundle(source)
+    manifest = regions.like(manifest, bundle.labels)
     rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
     groupings.check(rows, groups)
     companion = for_calls(bundle, source, calls)
