@@ -16,7 +16,7 @@ class StylePooling(nn.Module):
     On each frame twice Linear, Mish, dropout; twice ``x + dropout(value · σ(gate))`` of a convolution over time; ``x +
     attention(x)``, whose scores are divided by ``√width`` whatever the number of heads; a last linear layer and the
     mean over real frames. What lies in the padding is set to 0 before every convolution and has no part in attention
-    and mean: there it runs into the last frames, and the mean takes a frame too many.
+    and mean: there it runs into the last frames, and the mean takes a frame or two too many.
 
     Args:
         dim: width of a frame. width: of everything here. kernel: frames that a convolution sees, odd.
