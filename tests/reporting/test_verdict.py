@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from serkit.reporting import ratings
+from serkit.reporting.content import content
 from serkit.reporting.data_tables import changes
 from serkit.reporting.reading import Source
 from serkit.reporting.verdict import cautions, judge, outcome
 
-from .example import difference, numbers, report
+from .example import difference, metric, numbers, report
 
 
 def verdict(**changes: Any) -> Any:
@@ -154,3 +156,27 @@ def test_a_class_without_clips_is_said_to_count_as_zero() -> None:
     (line,) = [line for line in cautions(Source(tree)) if "counted as 0" in line]
     assert line.startswith("no clip of sadness on test")
     assert "cannot exceed 0.667" in line
+
+
+def test_networks_that_were_chosen_by_ccc_are_led_by_it() -> None:
+    tree = report()
+    recipe = {"systems": {name: {"train": {"select": "ccc"}} for name in ("voice_text", "voice_neutral")}}
+    tree["provenance"] = {**tree["provenance"], "recipe": recipe}
+    plain = judge(Source(tree))
+    assert ratings.led(Source(tree), plain) is plain, "what leads was not measured by it"
+    for name, value in (("ccc", 0.4), ("ccc_arousal", 0.6), ("ccc_valence", 0.2)):
+        tree["systems"]["stack"]["test"][name] = metric(value)
+    found = ratings.led(Source(tree), plain)
+    assert found.headline == "On test, the stack (random forest) reaches a mean CCC of 0.400."
+    assert found.lead == (
+        "The stack (random forest) has a CCC of 0.600 for arousal and 0.200 for valence on test, mean 0.400 "
+        "[0.350, 0.450]: 60 rated utterances of 6 speakers (95% speaker bootstrap (500 draws), rough: 6 speakers)."
+    )
+    assert found.sentences[:2] == (plain.lead, plain.headline[:-1] + " in Macro-F1.")
+    assert found.sentences[2:] == plain.sentences
+    first, second, *_ = content(Source(tree))["tiles"]
+    assert (first["value"], first["name"], first["sub"]) == ("0.400", "Mean CCC, stack", "[0.350, 0.450] test")
+    assert second["name"] == "Macro-F1, stack"
+    recipe["systems"]["voice_text"] = {"train": {"select": "macro_f1"}}
+    assert ratings.led(Source(tree), plain) is plain, "one of them was chosen otherwise"
+    assert content(Source(tree))["tiles"][0]["name"] == "Macro-F1, stack"

@@ -22,8 +22,8 @@ def led(source: Source, verdict: Verdict) -> Verdict:
         f"{listed(_each(source))} {where}, mean {number(m['value'])} {between(m.get('low'), m.get('high'))}: "
         f"{count(m.get('n'), 'rated utterance')} of {voices(m.get('speakers'))} ({m.get('interval')})."
     )
-    own = [] if verdict.tone == "alone" else [verdict.headline]
-    return replace(verdict, headline=headline, lead=lead, sentences=(*own, verdict.lead, *verdict.sentences))
+    own = [] if verdict.tone == "alone" else [f"{verdict.headline.removesuffix('.')} in Macro-F1."]
+    return replace(verdict, headline=headline, lead=lead, sentences=(verdict.lead, *own, *verdict.sentences))
 
 
 def tiles(source: Source) -> list[dict[str, str]]:
