@@ -190,6 +190,10 @@ def test_the_labels_of_a_model_say_how_to_divide() -> None:
         divided = regions.like(manifest, names)
         assert divided.labels == names
         assert regions.like(divided, names) is divided
+    with pytest.raises(
+        SerkitError, match="the model answers octants of ratings, and no clip of 'c' is rated by arousal, v"
+    ):
+        regions.like(rated((6, 2, None)), regions.classes("octants"))
     assert regions.kind_of(("anger", "a+v+")) is None
     assert regions.kind_of(()) is None
     assert regions.like(manifest, ("anger", "calm")) is manifest

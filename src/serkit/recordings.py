@@ -179,9 +179,6 @@ def as_names(value: str | Iterable[str]) -> list[str]:
     return [str(name).strip() for name in (value.split(",") if isinstance(value, str) else value)]
 
 
-# ---------------------------------------------------------------- finding recordings
-
-
 def as_scale(value: str | Sequence[float]) -> dict[str, tuple[float, float]]:
     """Read the ends of a rating scale, as numbers or as text with a comma, into what ``info`` says of it.
 
@@ -204,6 +201,9 @@ def as_scale(value: str | Sequence[float]) -> dict[str, tuple[float, float]]:
     if not -math.inf < low < high < math.inf:
         raise SerkitError(f"rating_scale is {value!r}, expected its lowest and its highest rating, such as [1, 7]")
     return {"rating_scale": (low, high)}
+
+
+# ---------------------------------------------------------------- finding recordings
 
 
 def corpus_root(root: Path | str, card: Card) -> Path:

@@ -110,10 +110,17 @@ def like(manifest: Manifest, labels: Sequence[str]) -> Manifest:
     """The manifest divided as a model's labels are, where these are classes of ratings and its own are not.
 
     Raises:
-        SerkitError: as for :func:`divided`.
+        SerkitError: it has no ratings to divide, or as for :func:`divided`.
     """
     kind = kind_of(labels)
-    return manifest if kind is None or kind_of(manifest.labels) == kind else divided(manifest, kind)
+    if kind is None or kind_of(manifest.labels) == kind:
+        return manifest
+    if not any(_ratings(u, RATED_BY[kind]) for u in manifest):
+        raise SerkitError(
+            f"the model answers {kind} of ratings, and no clip of '{manifest.corpus}' is rated by "
+            f"{_and(RATED_BY[kind])}"
+        )
+    return divided(manifest, kind)
 
 
 def lines(manifest: Manifest) -> list[str]:
@@ -167,11 +174,8 @@ def _missing(manifest: Manifest, kind: Kind) -> str:
     if not has:
         return line + "no ratings: use labels: corpus"
     both = kind == "octants" and any(_ratings(u, RATED_BY["quadrants"]) for u in manifest if u.split)
-    return (
-        line
-        + f"{'no clip with all of them' if set(names) <= set(has) else 'only ' + _and(has)}"
-        + (": use labels: quadrants" if both else "")
-    )
+    line += "no clip with all of them" if set(names) <= set(has) else f"only {_and(has)}"
+    return line + (": use labels: quadrants" if both else "")
 
 
 def _scale(kind: Kind, corpus: str, info: Mapping[str, Any], rows: Sequence[Utterance]) -> tuple[float, float]:
@@ -196,7 +200,7 @@ def _scale(kind: Kind, corpus: str, info: Mapping[str, Any], rows: Sequence[Utte
         raise SerkitError(
             f"labels: {kind}: {n} clip{'s' * (n != 1)} of '{corpus}' {'are' if n != 1 else 'is'} rated off its scale, "
             f"{low:g} to {high:g} (first: '{u.id}', {name} {getattr(u, name):g}; {found}): correct them, name them in "
-            "exclude, or state another rating_scale"
+            "exclude, or, of a table, state another rating_scale"
         )
     return low, high
 

@@ -84,7 +84,7 @@ class Ramp(Frozen):
 class Loss(Named):
     """A loss with the weight it has in the sum: one number, or a mapping of one that changes over epochs."""
 
-    weight: Annotated[
+    weight: Annotated[  # a message says where it is without these tags (recipe._keys)
         Annotated[Weight, Tag("constrained-weight")] | Annotated[Ramp, Tag("constrained-ramp")],
         Discriminator(lambda given: f"constrained-{'ramp' if isinstance(given, Mapping | Ramp) else 'weight'}"),
     ] = 1.0

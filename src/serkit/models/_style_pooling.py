@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,5 +67,5 @@ class StylePooling(nn.Module):
             scale=1 / math.sqrt(width),
         )  # fmt: skip
         x = x + self.dropout(self.merge(mixed.transpose(1, 2).reshape(batch, time, width)))
-        mean: Tensor = (self.last(x) * real).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        return mean
+        weights = mask.to(x.dtype) / mask.sum(dim=1, keepdim=True)
+        return torch.einsum("bt,btd->bd", weights, self.last(x))
