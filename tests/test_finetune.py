@@ -6,6 +6,7 @@ same bytes, loaded without the backbone's folder, stacked beside a network on fe
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -91,13 +92,14 @@ def killed_and_resumed(recipe: Recipe, manifest: Manifest, tmp_path: Path) -> No
     code = DIE.format(threads=threads, run=str(cut.folder), store=str(tmp_path / "store"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=900, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
-    folder = cut.network("mll", "full")
+    system = next(iter(recipe.systems))
+    folder = cut.network(system, "full")
     assert (folder / "state.pt").is_file()
     assert not (folder / "model.safetensors").exists()
     pipeline.run_all(cut, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
-    for name in NETWORK:
-        assert (folder / name).read_bytes() == (whole.network("mll", "full") / name).read_bytes(), name
-    a, b = (r.predictions("mll", "test") for r in (whole, cut))
+    for name in (*NETWORK, *(["tokenizer.json"] if (folder / "tokenizer.json").exists() else [])):
+        assert (folder / name).read_bytes() == (whole.network(system, "full") / name).read_bytes(), name
+    a, b = (r.predictions(system, "test") for r in (whole, cut))
     assert np.array_equal(a.scores, b.scores)
     assert len({tuple(row) for row in np.round(a.scores, 4).tolist()}) > len(a.ids) // 2, "clips are told apart"
     answers_as_measured(cut, tmp_path)
@@ -299,6 +301,113 @@ def test_a_backbone_that_cannot_be_is_refused_before_any_work(toy_root: Path, tm
     assert not (tmp_path / "run").exists()
 
 
+TOGETHER = """
+name: both
+transcripts: corpus
+systems:
+  both:
+    features: [waveform, tokens/roberta/large]
+    model: {name: joint_backbones, backbone: wavlm/large, text_backbone: roberta/large, backbone_lr: 5.0e-3, hidden: 8}
+    losses: [cross_entropy, {name: multi_layer_contrastive, width: 8}]
+    augment: [{name: crop, max_s: 0.5}]
+    train: {epochs: 2, batch_size: 8, lr: 1.0e-2}
+crossfit: null
+stack: null
+evaluate: {draws: 10}
+"""
+
+
+def with_words(manifest: Manifest) -> Manifest:
+    """Each clip with words of its own, which tell its emotion."""
+    rows = (dataclasses.replace(u, text=f"{u.emotion} it is, said {u.speaker}") for u in manifest)
+    return dataclasses.replace(manifest, utterances=tuple(rows))
+
+
+def test_speech_and_text_trained_together_are_killed_resumed_bundled_and_answer(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle is whole: it answers when both checkpoints are gone and nothing can be fetched."""
+    from tiny_checkpoints import in_roots
+
+    folders = in_roots(tmp_path, monkeypatch, {"wavlm/large": {}, "roberta/large": {}})
+    recipe = parse_recipe(TOGETHER)
+    killed_and_resumed(recipe, with_words(few(toy_root)), tmp_path)
+    run = pipeline.Run(tmp_path / "cut")
+    assert load_network(run.network("both", "full"))[0].text_backbone.tokenizer
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert card.count("Fine-tuned and included: `wavlm/large` (revision") == 1
+    assert "`roberta/large` (revision" in card
+    assert "Also needed: none" in card, "the tokenizer is inside"
+    page = (tmp_path / "cut" / "report" / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    assert "roberta/large (trained in both)" in page
+    for folder in folders.values():
+        shutil.rmtree(folder)
+    (tmp_path / "config" / "roots.yaml").write_text("{}")
+    bundle_of_text_alone_answers(tmp_path, monkeypatch)
+
+
+def bundle_of_text_alone_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import serkit
+    from serkit.serving.exporting import export
+
+    for name in ("fetch", "resolve"):
+        monkeypatch.setattr(f"serkit.checkpoints.{name}", lambda *_, **__: pytest.fail("a checkpoint was asked for"))
+    model = serkit.load(tmp_path / "mine.serkit")
+    files = [name for name in model.bundle.head["files"] if name.startswith("tokenizers/")]
+    assert len(files) == 1
+    assert model.bundle.features["tokens/roberta/large"]["tokenizer"] == files[0]
+    clip = serkit.example()
+    said = [model.predict(clip, text=text).probabilities for text in ("anger it is", "sadness", "anger it is")]
+    assert said[0] == said[2]
+    assert said[0] != said[1], "words count"
+    assert model.predict(clip).notes, "an answer without words says so"
+    with pytest.raises(
+        SerkitError, match=r"reads text \(tokens/roberta/large\), and an ONNX file of a whole model hears"
+    ):
+        export(model, tmp_path / "x.onnx")
+
+
+def test_a_text_model_without_an_onnx_form_is_trained_and_not_bundled(toy_root: Path, tmp_path: Path) -> None:
+    from serkit.serving.building import build
+
+    tree = yaml.safe_load(TOGETHER)
+    system = tree["systems"]["both"]
+    system["features"] = ["tokens/modernbert/random"]
+    system["model"] = {"name": "joint_backbones", "text_backbone": "modernbert/random", "hidden": 8}
+    system["augment"], system["train"]["epochs"] = [], 1
+    run = run_on(parse_recipe(yaml.safe_dump(tree)), with_words(few(toy_root)), tmp_path)
+    assert report(run)["systems"]["both"]["test"]["uar"]["n"] == len(run.manifest.split("test"))
+    with pytest.raises(
+        SerkitError, match="both/full: no ONNX form of a text backbone of type 'modernbert', only of bert"
+    ):
+        build(run, tmp_path / "mine.serkit")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "features",
+            ["waveform", "tokens/bert/random"],
+            "tokens/bert/random are not the tokens of text_backbone roberta",
+        ),
+        ("model", "cross_attention", "tokens/roberta/large is for model joint_backbones with text_backbone"),
+        ("features", ["waveform"], "got waveform with backbone and text_backbone"),
+        ("augment", [{"name": "seq_aug"}], "'seq_aug' changes numbers, and tokens/roberta/large are ids of tokens"),
+        ("augment", ["feature_mixup"], "'feature_mixup' changes numbers"),
+        ("features", ["waveform", "tokens/roberta/larg"], "tokens/roberta/larg are not the tokens of text_backbone"),
+    ],
+)
+def test_tokens_that_no_model_reads_are_refused_before_any_work(
+    key: str, value: Any, message: str, toy_root: Path, tmp_path: Path
+) -> None:
+    tree = yaml.safe_load(TOGETHER)
+    tree["systems"]["both"][key] = value
+    with pytest.raises(SerkitError, match=message):
+        pipeline.prepare(parse_recipe(yaml.safe_dump(tree)), with_words(few(toy_root)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_compact_is_trained_bundled_and_answers(toy_root: Path, tmp_path: Path) -> None:
     sizes = ("model.channels=32", "model.heads=4", "train.epochs=2", "evaluate.draws=10")
     answers_as_measured(run_on(load_recipe("finetune", sizes), few(toy_root), tmp_path), tmp_path)
@@ -316,7 +425,8 @@ def answers_as_measured(run: pipeline.Run, tmp_path: Path) -> None:
     model = serkit.load(tmp_path / "mine.serkit")
     (tmp_path / "card.md").write_text(model.bundle.text("card.md"), encoding="utf-8")
     test = manifest.split("test")
-    answers = model.predict_proba([manifest.audio_path(u) for u in test])
+    texts = [u.text or "" for u in test] if model.reads_text else None
+    answers = model.predict_proba([manifest.audio_path(u) for u in test], texts=texts)
     logits = run.predictions(next(iter(run.recipe.systems)), "test").take(list(test.ids)).scores
     order = np.argsort(logits, axis=1)
     assert np.array_equal(answers.argmax(axis=1), order[:, -1]), "the bundle answers what the run measured"

@@ -63,7 +63,8 @@ def test_every_default_is_what_its_annotation_allows():
 
 def test_words_and_numbers_of_networks_losses_and_augmentations_are_checked():
     """What a recipe sets most is not left to be found out after extraction."""
-    loose = {("models", "speech_backbone", "backbone")}  # a name or a mapping
+    loose = {("models", "speech_backbone", "backbone"), ("models", "joint_backbones", "backbone")}  # name or mapping
+    loose |= {("models", "joint_backbones", "text_backbone")}
     for kind in ("models", "losses", "augment"):
         for name in registry.names(kind):
             member = registry.member(kind, name)

@@ -20,10 +20,12 @@ from made import made_config, made_examples, made_manifest, made_system
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.fitting import Fitting, make_accelerator
+from serkit.listing import recipes
 from serkit.losses.multi_layer_contrastive import MultiLayerContrastive
 from serkit.models.cross_attention import CrossAttention
 from serkit.networks import build_network, load_config, load_network
 from serkit.recipe import Recipe, load_recipe, parse_recipe
+from serkit.schedules import learning_rate
 from serkit.serving.agreement import largest_difference
 from serkit.serving.export import to_onnx
 from tiny_checkpoints import in_roots
@@ -202,26 +204,52 @@ def test_ufg2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path)
     finish(small("ufg2025", *SMALL_LEGS, *narrow), toy_root, tmp_path)
 
 
-def test_crab2026_supervises_five_layers(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
-    recipe = small("crab2026", "transcripts=corpus", "model.hidden=8", "losses.multi_layer_contrastive.width=8")
-    run, _ = finish(recipe, toy_root, tmp_path)
+CRAB = ("transcripts=corpus", "model.hidden=8", "losses.multi_layer_contrastive.width=8")
+
+
+def test_crab2026_trains_both_backbones_and_supervises_five_layers(
+    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+) -> None:
+    run, tree = finish(small("crab2026", *CRAB, "model.backbone_lr=1e-3"), toy_root, tmp_path)
     network, config = load_network(run.network("crab", "full"))
     assert len(network.layer_dims) == 5
     assert not [key for key in network.state_dict() if "contrast" in key], "the projections stay with the training"
     plain = build_network(config)
     assert network.state_dict().keys() == plain.state_dict().keys()
-    assert largest_difference(network, to_onnx(network, "cross_attention", run.manifest.labels)) < 1e-4
+    moved = [k for k, v in plain.state_dict().items() if not torch.equal(v, network.state_dict()[k])]
+    assert any(k.startswith("backbone.model.encoder.layers.0.") for k in moved)
+    assert any(k.startswith("text_backbone.model.encoder.layer.0.") for k in moved)
+    assert not any("feature_extractor" in k for k in moved), "WavLM without its convolutions"
+    assert largest_difference(network, to_onnx(network, "joint_backbones", run.manifest.labels)) < 1e-4
+    trained = [name for name in tree["provenance"]["features"] if "trained in crab" in name]
+    assert trained == ["wavlm/large (trained in crab)", "roberta/large (trained in crab)"]
+    described = next(row for row in recipes() if row["name"] == "crab2026")
+    assert described["encoders"] == ["waveform", "tokens/roberta/large", "wavlm/large", "roberta/large"]
+    assert described["extras"] == ["foundation"]
+
+
+def test_crab2026_frozen_by_one_option(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    run, _ = finish(small("crab2026", *CRAB, "model.tuning=frozen"), toy_root, tmp_path)
+    network, config = load_network(run.network("crab", "full"))
+    plain = build_network(config)
+    moved = {k for k, v in plain.state_dict().items() if not torch.equal(v, network.state_dict()[k])}
+    assert moved
+    assert all(k.startswith("head.") for k in moved)
 
 
 def test_crab2026_holds_what_was_read() -> None:
     system = load_recipe("crab2026").systems["crab"]
-    dims = {"wavlm/large": 1024, "roberta/large": 1024}
-    network = CrossAttention(dims=dims, n_classes=8, **system.model.parameters)
+    top = {k: v for k, v in system.model.parameters.items() if "backbone" not in k}
+    network = CrossAttention(dims={"waveform": 1024, "tokens/roberta/large": 1024}, n_classes=8, **top)
     loss = MultiLayerContrastive(layer_dims=network.layer_dims)
     counts = [sum(p.numel() for p in part.parameters()) for part in (network, loss)]
     assert counts == [16_811_530, 2_626_048], "as of the layers listed in the released code, counted apart"
     assert [(x.name, x.weight) for x in system.losses] == [("cross_entropy", 1.0), ("multi_layer_contrastive", 2.0)]
     assert (system.train.batch_size, system.train.accumulate, system.train.lr_min) == (8, 4, 1e-6)
+    assert (system.train.lr, system.model.parameters["backbone_lr"]) == (1e-5, 1e-6)
+    assert system.backbones == {"backbone": "wavlm/large", "text_backbone": "roberta/large"}
+    for step in (0, 7, 19):
+        assert learning_rate(system.train, 1e-6, step, 1) == pytest.approx(1e-6), "lr_min is the rate of the backbones"
 
 
 # ---------------------------------------------------------------- what is wrong in released code
@@ -267,9 +295,10 @@ def test_the_optimiser_keeps_its_state_over_epochs() -> None:
 
 
 def crab_fitting() -> Fitting:
-    """A fitting of crab2026, small, on made-up features."""
+    """A fitting of the network and losses of crab2026, small, on made-up features in place of its backbones."""
     published = load_recipe("crab2026").systems["crab"]
-    model = {"name": "cross_attention", **published.model.parameters, "hidden": 8}
+    top = {k: v for k, v in published.model.parameters.items() if "backbone" not in k}
+    model = {"name": "cross_attention", **top, "hidden": 8}
     losses = [x.model_dump() for x in published.losses]
     system = made_system(model=model, losses=losses, train={"schedule": "constant"})
     config = made_config(system)

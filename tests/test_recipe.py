@@ -318,6 +318,13 @@ class MadeWaves(MadeSource):
         return len(self.get(utterance_id))
 
 
+class MadeTexts(MadeWaves):
+    """What an encoder that reads text makes of the words of each clip."""
+
+    def get(self, utterance_id):
+        return self.encoder([f"the clip {utterance_id}"])[0]
+
+
 def made_inputs(settings, dims, manifest):
     """Sources by feature key, and how to hear a clip again where the chain changes waveforms."""
     steps = [registry.find("augment", step.name) for step in settings.augment]
@@ -325,7 +332,8 @@ def made_inputs(settings, dims, manifest):
     if not any(step.kind == "samples" for step in steps) and "waveform" not in dims:
         return {key: MadeSource(manifest, dim) for key, dim in dims.items()}, None
     audio = {key: e for key, e in tiny.items() if e.spec.modality == "audio"}
-    return {key: MadeWaves(manifest, e) for key, e in audio.items()}, Hearing(MadeWaves(manifest), audio)
+    sources = {key: (MadeWaves if key in audio else MadeTexts)(manifest, e) for key, e in tiny.items()}
+    return sources, Hearing(MadeWaves(manifest), audio)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -336,12 +344,12 @@ def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
     for system, small in tiny_systems(load_recipe(name)).items():
         settings, dims = small["system"], small["dims"]
         model = {"name": settings.model.name, **settings.model.parameters}
-        if "backbone" in model:
+        for key, backbone in settings.backbones.items():
             pytest.importorskip("transformers")
-            if model.get("tuning") == "lora":
+            if settings.has_adapters:
                 pytest.importorskip("peft", reason="the extra finetune is not installed")
-            wanted = model["backbone"] if isinstance(model["backbone"], dict) else {"name": model["backbone"]}
-            model["backbone"] = {**wanted, "name": f"{wanted['name'].split('/')[0]}/random"}
+            wanted = model[key] if isinstance(model[key], dict) else {}
+            model[key] = {**wanted, "name": f"{backbone.split('/')[0]}/random"}
             if "frozen_layers" in model:
                 model["frozen_layers"] = min(model["frozen_layers"], 2)  # the tiny ones have two layers or four
         shape = (len(dims), settings.model, settings.losses, settings.balance)

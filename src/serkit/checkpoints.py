@@ -148,6 +148,11 @@ def replaced_sources() -> dict[str, Path]:
     return folders
 
 
+def is_unlisted(name: str) -> bool:
+    """Whether a name stands for a model of the hub or a folder, whose family only its ``config.json`` says."""
+    return name.startswith(("hub:", "path:"))
+
+
 def family_of(name: str) -> str:
     """File in ``encoders/`` that a name belongs to; ``hub:`` and ``path:`` names are read from their config.
 

@@ -148,13 +148,11 @@ def recipes() -> list[dict[str, Any]]:
 
 def _needs(recipe: Recipe) -> tuple[list[str], list[str]]:
     """Encoders and backbones that a recipe reads, by name, and the extras of the install that they need."""
-    reads = dict.fromkeys(f.name for f in recipe.features.values())
+    reads = dict.fromkeys(f.name for f in recipe.features.values())  # of tokens, the model is among the backbones
     extras = set()
     for system in recipe.systems.values():
-        backbone = system.model.parameters.get("backbone")
-        if backbone is not None:
-            reads[str(backbone["name"] if isinstance(backbone, dict) else backbone)] = None
-        if system.model.parameters.get("tuning") == "lora":
+        reads |= dict.fromkeys(system.backbones.values())
+        if system.has_adapters:
             extras.add("finetune")
     for name in reads:
         family = name.partition("/")[0]

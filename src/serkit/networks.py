@@ -15,11 +15,13 @@ from torch import nn
 
 from serkit import registry
 from serkit.errors import SerkitError
-from serkit.files import fingerprint, write_bytes, write_text
+from serkit.files import content_hash, fingerprint, write_bytes, write_text
 from serkit.layer_weights import WeightedLayers
+from serkit.settings import BACKBONES
 from serkit.text_rows import json_object
 
-FORMAT = 1
+FORMAT, WITH_TEXT = 1, 2
+TOKENIZER = "tokenizer.json"  # of a network that is built on a text model
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class NetworkConfig:
         train: the training settings, for the record.
         backbone: of a model that is built on a pretrained network, what that is
             (:func:`serkit.foundation.backbones.describe`); ``None`` for every other, or where it is not known yet.
+        text_backbone: the same of a pretrained text model (:func:`serkit.foundation.text_backbones.describe`).
     """
 
     system: str
@@ -45,6 +48,7 @@ class NetworkConfig:
     seed: int
     train: Mapping[str, Any]
     backbone: Mapping[str, Any] | None = None
+    text_backbone: Mapping[str, Any] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -53,16 +57,17 @@ class NetworkConfig:
 
 
 def with_backbone(config: NetworkConfig) -> NetworkConfig:
-    """The config with its pretrained network described, where its model is built on one.
+    """The config with its pretrained networks described, where its model is built on some.
 
     Raises:
-        SerkitError: an unknown backbone, or one that cannot be fetched.
+        SerkitError: an unknown backbone, one that cannot be fetched, or tokens that its text model does not know.
     """
-    if config.backbone is not None or "backbone" not in config.model:
+    absent = [key for key in BACKBONES if config.model.get(key) is not None and getattr(config, key) is None]
+    if not absent:
         return config
-    from serkit.foundation.backbones import describe
+    from serkit.foundation.kinds import KINDS
 
-    return replace(config, backbone=describe(config.model["backbone"]))
+    return replace(config, **{key: KINDS[key].describe(config.model[key]) for key in absent})
 
 
 def build_network(config: NetworkConfig, *, pretrained: bool = True) -> nn.Module:
@@ -79,13 +84,14 @@ def build_network(config: NetworkConfig, *, pretrained: bool = True) -> nn.Modul
     """
     make = registry.find("models", config.model["name"])
     parameters = {k: v for k, v in config.model.items() if k != "name"}
-    backbone = with_backbone(config).backbone
-    if backbone is not None:
-        from serkit.foundation.backbones import build
+    config = with_backbone(config)
+    described = {key: found for key in BACKBONES if (found := getattr(config, key)) is not None}
+    if described:
+        from serkit.foundation.kinds import KINDS
 
-        parameters["backbone"] = build(backbone, weights=pretrained)
-        if not pretrained and parameters.get("tuning") == "lora":
-            parameters["tuning"] = "full"  # the adapters are in the weights
+        parameters |= {key: KINDS[key].build(found, weights=pretrained) for key, found in described.items()}
+        if not pretrained:  # the adapters are in the weights
+            parameters |= {key: "full" for key in ("tuning", "text_tuning") if parameters.get(key) == "lora"}
     dims, stacks = dict(config.dims), _stacks(config)
     kind = parameters.pop("layer_weights", "softmax") if stacks else "none"
     if kind == "none":
@@ -103,10 +109,16 @@ def _stacks(config: NetworkConfig) -> dict[str, int]:
 
 
 def save_network(network: nn.Module, config: NetworkConfig, folder: Path) -> None:
-    """Write ``config.json`` and, last, ``model.safetensors``: where that stands, the network is whole."""
+    """Write ``config.json`` and, last, ``model.safetensors``: where that stands, the network is whole.
+
+    The tokenizer of one that is built on a text model stands beside them as ``tokenizer.json``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    row = {"format": FORMAT, **_row(with_backbone(config))}
+    config = with_backbone(config)
+    row = {"format": FORMAT if config.text_backbone is None else WITH_TEXT, **_row(config)}
     write_text(folder / "config.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+    if config.text_backbone is not None:
+        write_bytes(folder / TOKENIZER, _of_text(network).tokenizer)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
 
@@ -129,7 +141,29 @@ def load_network(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise SerkitError(f"{folder}/model.safetensors does not fit its config.json: {reason[:300]}") from None
+    if config.text_backbone is not None:
+        _of_text(network).tokenizer = tokenizer_of(folder, config)
     return network.eval().to(device), config
+
+
+def tokenizer_of(folder: Path, config: NetworkConfig) -> bytes:
+    """The ``tokenizer.json`` of a network that is built on a text model.
+
+    Raises:
+        SerkitError: it is missing, or another than the one that the network was trained with.
+    """
+    path = folder / TOKENIZER
+    content = path.read_bytes() if path.is_file() else b""
+    if config.text_backbone is None or content_hash(content) != config.text_backbone["tokenizer"]:
+        what = "missing" if not content else "not the one that the network was trained with"
+        raise SerkitError(f"{path} is {what}; delete {folder} and train again")
+    return content
+
+
+def _of_text(network: nn.Module) -> Any:
+    """The text model in a network, or the one behind weighted layers."""
+    inner = network.network if isinstance(network, WeightedLayers) else network
+    return inner.text_backbone
 
 
 def load_config(folder: Path) -> NetworkConfig:
@@ -142,7 +176,7 @@ def load_config(folder: Path) -> NetworkConfig:
         raise SerkitError(f"no trained network in {folder}: config.json is missing")
     row = json_object(folder / "config.json")
     try:
-        if row.pop("format") > FORMAT:
+        if row.pop("format") > WITH_TEXT:
             raise SerkitError(f"{folder}/config.json was written by a later serkit; upgrade to read it")
         row["labels"] = tuple(row["labels"])
         return NetworkConfig(**row)
@@ -153,6 +187,7 @@ def load_config(folder: Path) -> NetworkConfig:
 def _row(config: NetworkConfig) -> dict[str, Any]:
     """The fields as plain values; a network without a backbone says nothing of one."""
     row = asdict(config)
-    if row["backbone"] is None:
-        row.pop("backbone")
+    for key in BACKBONES:
+        if row[key] is None:
+            row.pop(key)
     return row

@@ -19,6 +19,8 @@ from pydantic import (
 
 from serkit.parameters import Needs
 
+BACKBONES = ("backbone", "text_backbone")  # parameters of a model that name a pretrained network to build it on
+
 
 class Frozen(BaseModel):
     """Refuses unknown keys; cannot be changed."""
@@ -219,6 +221,21 @@ class System(Frozen):
         """Whether a feature holds all layers of its model; then the model takes ``layer_weights``."""
         return any(f.parameters.get("layer") == "all" for f in self.features)
 
+    @property
+    def backbones(self) -> dict[str, str]:
+        """Names of the pretrained networks that its model is built on, by the parameter that names them."""
+        given = {key: self.model.parameters.get(key) for key in BACKBONES}
+        return {
+            key: str(value.get("name") if isinstance(value, dict) else value)
+            for key, value in given.items()
+            if value is not None
+        }
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether low-rank adapters are trained in one of them."""
+        return "lora" in (self.model.parameters.get("tuning"), self.model.parameters.get("text_tuning"))
+
     @model_validator(mode="after")
     def _trained_at_all(self) -> System:
         start = self.model.parameters.get("start", "random")
@@ -232,6 +249,19 @@ class System(Frozen):
                 f"train.epochs is 0, so {self.model.name} would learn nothing: only quadratic with start: ridge and "
                 "logistic_regression with start: fitted can do without epochs"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_have_their_model(self) -> System:
+        for feature in self.features if "." not in self.model.name else ():
+            reader, (family, _, model) = self.backbones.get("text_backbone"), feature.name.partition("/")
+            if family == "tokens" and reader is None:
+                raise ValueError(
+                    f"{feature.name} is for model joint_backbones with text_backbone: {model}, not for "
+                    f"{self.model.name}"
+                )
+            if family == "tokens" and model != reader:
+                raise ValueError(f"{feature.name} are not the tokens of text_backbone {reader}; they must be the same")
         return self
 
     @model_validator(mode="after")

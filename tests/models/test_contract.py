@@ -31,18 +31,23 @@ def find(name: str) -> type[nn.Module]:
 
 
 def dims_of(name: str) -> dict[str, int]:
-    return {"waveform": 1} if name == "speech_backbone" else DIMS
+    joint = {"waveform": 1, "tokens/roberta/random": 1}
+    return {"speech_backbone": {"waveform": 1}, "joint_backbones": joint}.get(name, DIMS)
 
 
 def build(name: str, **options) -> nn.Module:
     torch.manual_seed(0)
     model = find(name)
-    if name == "speech_backbone":
+    if name in ("speech_backbone", "joint_backbones"):
         pytest.importorskip("transformers")
-        from serkit.foundation import backbones
+        from serkit.foundation import backbones, text_backbones
 
-        options = {"heads": 4, "pooling": "attention", "freeze_feature_encoder": False, "dropout": 0.0, **options}
+        head = {"heads": 4, "pooling": "attention"} if name == "speech_backbone" else {}
+        options = {**head, "freeze_feature_encoder": False, "dropout": 0.0, **options}
         options["backbone"] = backbones.build(backbones.describe({"name": "wavlm/random", "dropout": 0.0}))
+        if name == "joint_backbones":
+            described = text_backbones.describe({"name": "roberta/random", "dropout": 0.0})
+            options["text_backbone"] = text_backbones.build(described)
     if "hidden" in inspect.signature(model).parameters:
         options.setdefault("hidden", 8)
     return model(dims=dims_of(name), n_classes=N_CLASSES, **options)
@@ -50,11 +55,14 @@ def build(name: str, **options) -> nn.Module:
 
 def clips(lengths: list[tuple[int, int]], seed: int = 0, dims: dict[str, int] = DIMS) -> list[dict[str, torch.Tensor]]:
     g = torch.Generator().manual_seed(seed)
-    per_frame = 350 if "waveform" in dims else 1  # samples: from less than a window to a few
-    return [
-        {n: torch.randn(k * per_frame, dims[n], generator=g) for n, k in zip(dims, pair, strict=False)}
-        for pair in lengths
-    ]
+
+    def frames(name: str, k: int) -> torch.Tensor:
+        if name.startswith("tokens"):
+            return torch.randint(4, 200, (k, 1), generator=g).float()
+        k *= 350 if name == "waveform" else 1  # samples: from less than a window to a few
+        return torch.randn(k, dims[name], generator=g)
+
+    return [{n: frames(n, k) for n, k in zip(dims, pair, strict=False)} for pair in lengths]
 
 
 def collate(items: list[dict[str, torch.Tensor]], extra: int = 0) -> Batch:

@@ -8,7 +8,8 @@ that network's own file.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,93 @@ from serkit.foundation.whisper import IGNORED, PREFIXES, check_front_end, mel_fi
 
 WHISPER = "whisper"
 FAMILIES = (*CLASSES, WHISPER)
-OPTIONS = ("name", "layers", "dropout", "layer_drop", "window")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a kind of backbone is named in a recipe.
+
+    Attributes:
+        key: what the recipe calls it, for messages. families: that it may be of. options: its keys.
+    """
+
+    key: str
+    families: tuple[str, ...]
+    options: tuple[str, ...]
+
+    def name_and_options(self, wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """What a recipe says, taken apart.
+
+        Raises:
+            SerkitError: an unknown option.
+        """
+        options = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
+        for key in options:
+            if key not in self.options:
+                raise SerkitError(f"{self.key}: no option '{key}'" + did_you_mean(key, self.options))
+        return str(options.pop("name", "")), options
+
+    def resolved(self, name: str, known: checkpoints.Resolved | None = None) -> checkpoints.Resolved:
+        """Where the weights come from.
+
+        Raises:
+            SerkitError: an unknown name, or a model of another family.
+        """
+        family = known.family if known is not None else checkpoints.family_of(name)
+        if family not in self.families:
+            expected = ", ".join(self.families)
+            raise SerkitError(f"{self.key} '{name}' is of the family '{family}', expected one of {expected}")
+        source = tiny_folder(family) if name == f"{family}/random" else None
+        return known or checkpoints.resolve(name, source, family=family)
+
+    def sketch(
+        self, wanted: str | Mapping[str, Any], described: Callable[..., dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """What ``described(found, options, folder, **changes)`` says of files that are here, or else of tiny ones."""
+        name, options = self.name_and_options(wanted)
+        known = checkpoints.resolve_here(name) if name.startswith("hub:") else None
+        if name.startswith("hub:") and known is None:
+            return None
+        found = self.resolved(name, known)
+        folder = checkpoints.here(found)
+        if folder is not None:
+            return described(found, options, folder)
+        depth = "encoder_layers" if found.family == WHISPER else "num_hidden_layers"
+        changes = found.config or {depth: found.layers}
+        return described(found, options, tiny_folder(found.family), **changes)
+
+    def config(
+        self, found: checkpoints.Resolved, options: Mapping[str, Any], folder: Path, depth: str, changes: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The configuration in a folder, with changes, once what all kinds have of options is checked.
+
+        Raises:
+            SerkitError: more layers than ``depth`` in it says, or a share out of range.
+        """
+        config = {**json.loads((folder / "config.json").read_text(encoding="utf-8")), **changes}
+        what, layers = f"{self.key} '{found.name}'", options.get("layers")
+        if layers is not None and (type(layers) is not int or not 1 <= layers <= int(config[depth])):
+            raise SerkitError(f"{what}: layers {layers}, expected 1 to {int(config[depth])}")
+        for key in ("dropout", "layer_drop"):
+            share = options.get(key, 0.0)
+            if share is not None and (type(share) not in (int, float) or not 0 <= share < 1):
+                raise SerkitError(f"{what}: {key} {share}, expected a number from 0 up to 1")
+        return config
+
+    def facts(self, found: checkpoints.Resolved, options: dict[str, Any]) -> dict[str, Any]:
+        """What every description says of where a backbone comes from."""
+        return {
+            "name": found.name,
+            "options": options,
+            "family": found.family,
+            "source": found.source,
+            "revision": found.revision,
+            "licence": found.licence,
+            "note": found.note,
+        }
+
+
+NAMING = Naming("backbone", FAMILIES, ("name", "layers", "dropout", "layer_drop", "window"))
 
 
 def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +131,8 @@ def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SerkitError: an unknown name or option, or a model of another family than :data:`FAMILIES`.
     """
-    name, options = _name_and_options(wanted)
-    found = _resolved(name)
+    name, options = NAMING.name_and_options(wanted)
+    found = NAMING.resolved(name)
     return _described(found, options, checkpoints.fetch(found))
 
 
@@ -58,42 +145,16 @@ def sketch(wanted: str | Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         SerkitError: as :func:`describe`. MissingExtra: a package that reads or makes the files is not installed.
     """
-    name, options = _name_and_options(wanted)
-    known = checkpoints.resolve_here(name) if name.startswith("hub:") else None
-    if name.startswith("hub:") and known is None:
-        return None
-    found = _resolved(name, known)
-    folder = checkpoints.here(found)
-    if folder is not None:
-        return _described(found, options, folder)
-    depth = "encoder_layers" if found.family == WHISPER else "num_hidden_layers"
-    changes = found.config or {depth: found.layers}
-    return _described(found, options, tiny_folder(found.family), **changes)
-
-
-def _name_and_options(wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    options = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
-    for key in options:
-        if key not in OPTIONS:
-            raise SerkitError(f"backbone: no option '{key}'" + did_you_mean(key, OPTIONS))
-    return str(options.pop("name", "")), options
-
-
-def _resolved(name: str, known: checkpoints.Resolved | None = None) -> checkpoints.Resolved:
-    family = known.family if known is not None else checkpoints.family_of(name)
-    if family not in FAMILIES:
-        raise SerkitError(f"backbone '{name}' is of the family '{family}', expected one of {', '.join(FAMILIES)}")
-    source = tiny_folder(family) if name == f"{family}/random" else None
-    return known or checkpoints.resolve(name, source, family=family)
+    return NAMING.sketch(wanted, _described)
 
 
 def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Path, **changes: Any) -> dict[str, Any]:
     """The description from the small files of a folder, with changes to its configuration."""
-    name = found.name
-    config = {**json.loads((folder / "config.json").read_text(encoding="utf-8")), **changes}
+    name, whisper = found.name, found.family == WHISPER
     front = folder / "preprocessor_config.json"
     settings = json.loads(front.read_text(encoding="utf-8")) if front.is_file() else {}
-    what, whisper = f"backbone '{name}'", found.family == WHISPER
+    what = f"backbone '{name}'"
+    config = NAMING.config(found, options, folder, "encoder_layers" if whisper else "num_hidden_layers", changes)
     if whisper:
         check_front_end(what, settings, int(config.get("num_mel_bins", 80)))
         window_frames(what, options.get("window", "clip"), int(config.get("max_source_positions", 1500)))
@@ -101,24 +162,8 @@ def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Pat
         raise SerkitError(f"{what}: trained at {settings['sampling_rate']} Hz, expected {SAMPLE_RATE_HZ}")
     elif "window" in options:
         raise SerkitError(f"{what}: window '{options['window']}' has no effect on a {found.family}, only on a Whisper")
-    layers, depth = options.get("layers"), int(config["encoder_layers" if whisper else "num_hidden_layers"])
-    if layers is not None and (type(layers) is not int or not 1 <= layers <= depth):
-        raise SerkitError(f"{what}: layers {layers}, expected 1 to {depth}")
-    for key in ("dropout", "layer_drop"):
-        share = options.get(key, 0.0)
-        if share is not None and (type(share) not in (int, float) or not 0 <= share < 1):
-            raise SerkitError(f"{what}: {key} {share}, expected a number from 0 up to 1")
-    return {
-        "name": name,
-        "options": options,
-        "family": found.family,
-        "source": found.source,
-        "revision": found.revision,
-        "licence": found.licence,
-        "note": found.note,
-        "config": config,
-        "normalise": bool(settings.get("do_normalize", not whisper)),
-    }
+    normalise = bool(settings.get("do_normalize", not whisper))
+    return {**NAMING.facts(found, options), "config": config, "normalise": normalise}
 
 
 def build(described: Mapping[str, Any], *, weights: bool = True) -> Backbone:

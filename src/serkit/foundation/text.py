@@ -12,6 +12,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Layer, Precision, Pretrained
 from serkit.foundation.loading import load_model, quiet, tokenizer_of, transformers_package
 from serkit.foundation.pieces import Window, encoded, pieces
+from serkit.foundation.tokenizing import longest_window, markers
 
 Special = Literal["keep", "drop"]
 SPECIALS = ("keep", "drop")
@@ -20,6 +21,22 @@ HEADS = (
     "qa_outputs.",
 )  # fmt: skip
 WITHOUT_POOLER = ("roberta", "xlm-roberta", "camembert", "bert")
+
+
+def load_text_model(name: str, folder: Path, kind: str, **changes: Any) -> Any:
+    """The transformer of a text model's folder, without any head, every weight accounted for.
+
+    Args:
+        kind: its ``model_type``. changes: of its configuration.
+
+    Raises:
+        SerkitError: as for :func:`serkit.foundation.loading.load_model`.
+    """
+    prefix = "deberta" if kind.startswith("deberta") else kind
+    heads = (*HEADS, f"{prefix}.pooler.", "bert.pooler.", "roberta.pooler.")
+    without: dict[str, Any] = {"add_pooling_layer": False} if kind in WITHOUT_POOLER else {}
+    build = transformers_package(name).AutoModel
+    return load_model(name, build, folder, ignored=heads, **without, **changes)
 
 
 class TextEncoder(Pretrained):
@@ -100,34 +117,18 @@ class TextEncoder(Pretrained):
         self._tokenizer: Any = tokenizer_of(name, folder)
         if FAMILY_OF_TYPE.get(config.model_type) != self.FAMILY:
             raise SerkitError(f"encoder '{name}': {folder} holds a '{config.model_type}' model, expected {self.FAMILY}")
-        without: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in WITHOUT_POOLER else {}
-        self._model: Any = load_model(name, transformers.AutoModel, folder, ignored=self._heads(config), **without)
+        self._model: Any = load_text_model(name, folder, config.model_type)
         if (config.hidden_size, config.num_hidden_layers) != (self.resolved.dim, self.resolved.layers):
             raise SerkitError(
                 f"encoder '{name}': weights with dim {config.hidden_size} and {config.num_hidden_layers} layers, "
                 f"expected {self.resolved.dim} and {self.resolved.layers}"
             )
-        self._prefix, self._suffix = self._special_ids()
-        limit = int(getattr(config, "max_position_embeddings", 0) or 512)
-        if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-            limit -= int(config.pad_token_id) + 1  # positions start after the padding index
-        limit = min(limit, self._max_tokens, int(self._tokenizer.model_max_length))
+        inner, outer = (self._tokenizer("a", **how)["input_ids"] for how in ({"add_special_tokens": False}, {}))
+        self._prefix, self._suffix = markers(name, inner, outer)
+        limit = longest_window(config, self._tokenizer, self._max_tokens)
         self._room = limit - len(self._prefix) - len(self._suffix)
         if self._room < 1:
             raise SerkitError(f"encoder '{name}': no room for a token among {limit} positions")
-
-    def _heads(self, config: Any) -> tuple[str, ...]:
-        prefix = "deberta" if config.model_type.startswith("deberta") else config.model_type
-        return (*HEADS, f"{prefix}.pooler.", "bert.pooler.", "roberta.pooler.")
-
-    def _special_ids(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer puts before and after a text."""
-        inner = self._tokenizer("a", add_special_tokens=False)["input_ids"]
-        outer = self._tokenizer("a")["input_ids"]
-        for start in range(len(outer) - len(inner) + 1):
-            if outer[start : start + len(inner)] == inner:
-                return list(outer[:start]), list(outer[start + len(inner) :])
-        raise SerkitError(f"encoder '{self.spec.name}': its tokenizer changes a text when special tokens are added")
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text without special tokens; ``<s>`` in a transcript is four characters, not a marker."""

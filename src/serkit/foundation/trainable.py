@@ -17,8 +17,36 @@ from serkit.foundation.whisper import HOP, N_FFT, attended, entering, log_mel
 QUIET_VARIANCE = 1e-7  # of Wav2Vec2FeatureExtractor
 
 
-class Backbone(nn.Module):
-    """What every family has in common; a clip's frames are its own, whatever it is padded with.
+class Trainable(nn.Module):
+    """A pretrained network as what trains it sees it.
+
+    Args:
+        model: of transformers. front: the convolutions below everything else. layers: of the transformer, first to
+            last. top: what follows. dim: width of a state.
+    """
+
+    def __init__(
+        self, model: Any, *, front: Iterable[nn.Module], layers: Iterable[nn.Module], top: Iterable[nn.Module], dim: int
+    ) -> None:
+        super().__init__()
+        self.model, self.dim = model, dim
+        self.front, self.layers, self.top = tuple(front), tuple(layers), tuple(top)
+
+    def freeze_front(self) -> None:
+        """Train the convolutions no further, and keep no graph of them."""
+        for module in self.front:
+            freeze = getattr(module, "_freeze_parameters", None)  # wav2vec 2.0 otherwise keeps a graph all the same
+            freeze() if freeze else module.requires_grad_(False)
+
+    def checkpoint_activations(self) -> None:
+        """Keep no activations of the transformer layers, and compute them again in the backward pass."""
+        enable = getattr(self.model, "activation_checkpointing_enable", None)  # its name since transformers 5
+        enable = enable or self.model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+
+
+class Backbone(Trainable):
+    """What every family on waveforms has in common; a clip's frames are its own, whatever it is padded with.
 
     In evaluation mode they are the frames that the encoder of the same name extracts.
 
@@ -42,10 +70,8 @@ class Backbone(nn.Module):
         window: int,
         hop: int,
     ) -> None:
-        super().__init__()
-        self.model, self.normalise = model, normalise
-        self.front, self.layers, self.top = tuple(front), tuple(layers), tuple(top)
-        self.dim, self.window, self.hop = dim, window, hop
+        super().__init__(model, front=front, layers=layers, top=top, dim=dim)
+        self.normalise, self.window, self.hop = normalise, window, hop
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames of some clips.
@@ -86,18 +112,6 @@ class Backbone(nn.Module):
     def _states(self, samples: Tensor, lengths: Tensor, real: Tensor, every: bool) -> tuple[list[Tensor], Tensor]:
         """As :meth:`states`, of samples that are zero where (batch, time) ``real`` is false."""
         raise NotImplementedError
-
-    def freeze_front(self) -> None:
-        """Train the convolutions no further, and keep no graph of them."""
-        for module in self.front:
-            freeze = getattr(module, "_freeze_parameters", None)  # wav2vec 2.0 otherwise keeps a graph all the same
-            freeze() if freeze else module.requires_grad_(False)
-
-    def checkpoint_activations(self) -> None:
-        """Keep no activations of the transformer layers, and compute them again in the backward pass."""
-        enable = getattr(self.model, "activation_checkpointing_enable", None)  # its name since transformers 5
-        enable = enable or self.model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
 
 
 class WaveBackbone(Backbone):

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Annotated, Any, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
-from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
-from serkit.foundation.backbones import add_adapters, merge_adapters
+from serkit.errors import SerkitError
+from serkit.foundation.backbones import merge_adapters
 from serkit.foundation.trainable import Backbone
 from serkit.layer_weights import LayerWeights
 from serkit.layers import FeatureNormalisation
+from serkit.models._backbones import (
+    Tuning,
+    WaveNormalize,
+    check_word,
+    first_seconds,
+    graph_of,
+    parameter_group,
+    tune,
+)
 from serkit.models._flam_head import FlamHead, FramePooling, HiddenActivation
 from serkit.models._style_pooling import StylePooling
 from serkit.parameters import Fraction, Needs, Positive, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
 
-Tuning = Literal["full", "frozen", "lora"]
-WaveNormalize = Literal["checkpoint", "train", "none"]
 States = Literal["last", "weighted"]
 
 
@@ -100,9 +104,9 @@ class SpeechBackbone(nn.Module):
         self.dims = dict(dims)
         if list(self.dims.values()) != [1]:
             raise SerkitError(f"speech_backbone reads one waveform: features: [waveform]; got {self.dims}")
-        _check_word("tuning", tuning, get_args(Tuning))
-        _check_word("wave_normalize", wave_normalize, get_args(WaveNormalize))
-        _check_word("states", states, get_args(States))
+        check_word("speech_backbone", "tuning", tuning, get_args(Tuning))
+        check_word("speech_backbone", "wave_normalize", wave_normalize, get_args(WaveNormalize))
+        check_word("speech_backbone", "states", states, get_args(States))
         n_layers = len(backbone.layers)
         if not 0 <= frozen_layers <= n_layers:
             raise SerkitError(f"speech_backbone: frozen_layers {frozen_layers}, the backbone has {n_layers} layers")
@@ -115,13 +119,10 @@ class SpeechBackbone(nn.Module):
         self.backbone_lr, self.layer_decay, self.max_s = backbone_lr, layer_decay, max_s
         self.normalisation = FeatureNormalisation(self.dims, "train" if wave_normalize == "train" else "none")
         backbone.normalise = backbone.normalise and wave_normalize == "checkpoint"
-        if tuning == "frozen":
-            backbone.requires_grad_(False)
-        elif tuning == "lora":
-            add_adapters(backbone, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets)
-        _freeze(backbone, freeze_feature_encoder, frozen_layers)
-        if gradient_checkpointing and tuning != "frozen":
-            backbone.checkpoint_activations()
+        tune(
+            backbone, tuning, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets,
+            freeze_front=freeze_feature_encoder, frozen_layers=frozen_layers, checkpointing=gradient_checkpointing,
+        )  # fmt: skip
         self.layer_weights = LayerWeights(n_layers + 1) if states == "weighted" else None
         self.frame_layers = (
             _frame_layers(backbone.dim, frame_width, frame_layers, frame_dropout) if frame_layers else None
@@ -167,13 +168,9 @@ class SpeechBackbone(nn.Module):
             SerkitError: the waveform is missing.
         """
         (name,) = self.dims
-        samples, mask = batch.frames(name, 1)
-        lengths = batch.lengths[name]
-        if self.max_s is not None:
-            longest = max(1, round(self.max_s * SAMPLE_RATE_HZ))
-            samples, mask, lengths = samples[:, :longest], mask[:, :longest], lengths.clamp(max=longest)
+        samples, mask, lengths = first_seconds(batch, name, self.max_s)
         samples = self.normalisation(name, samples, mask)
-        with torch.no_grad() if self.tuning == "frozen" else nullcontext():
+        with graph_of(self.tuning):
             states, n_frames = self.backbone.states(samples[:, :, 0], lengths, every=self.layer_weights is not None)
         frames = states[0] if self.layer_weights is None else _weighted(self.layer_weights.weights(), states)
         if self.frame_layers is not None:
@@ -186,23 +183,18 @@ class SpeechBackbone(nn.Module):
         last = self.backbone_lr if self.backbone_lr is not None else lr
         placed: set[int] = set()
         own = [m for m in (self.head, self.layer_weights, self.frame_layers) if m is not None]
-        groups = [_group(nn.ModuleList(own), lr, placed)]
+        groups = [parameter_group(nn.ModuleList(own), lr, placed)]
         layers = self.backbone.layers
-        groups.append(_group(nn.ModuleList(self.backbone.top), last, placed))
+        groups.append(parameter_group(nn.ModuleList(self.backbone.top), last, placed))
         for below, layer in enumerate(reversed(layers)):
-            groups.append(_group(layer, last * self.layer_decay**below, placed))
-        groups.append(_group(self.backbone, last * self.layer_decay ** len(layers), placed))
+            groups.append(parameter_group(layer, last * self.layer_decay**below, placed))
+        groups.append(parameter_group(self.backbone, last * self.layer_decay ** len(layers), placed))
         return [group for group in groups if group["params"]]
 
     def finish(self) -> None:
         """After training: adapters become part of the weights."""
         if self.tuning == "lora":
             merge_adapters(self.backbone)
-
-
-def _check_word(what: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise SerkitError(f"speech_backbone: no {what} '{given}'" + did_you_mean(given, known))
 
 
 def _frame_layers(dim: int, width: int, n_layers: int, dropout: float) -> nn.Sequential:
@@ -219,22 +211,3 @@ def _weighted(weights: Tensor, states: Sequence[Tensor]) -> Tensor:
     for weight, state in zip(weights[1:], states[1:], strict=True):
         frames = frames + weight * state
     return frames
-
-
-def _freeze(backbone: Backbone, front: bool, frozen_layers: int) -> None:
-    """Take gradients from the convolutions, or from the first layers and everything that is no layer."""
-    if front:
-        backbone.freeze_front()
-    if frozen_layers:
-        still = (*backbone.layers[frozen_layers:], *backbone.top)
-        above = {id(p) for module in still for p in module.parameters()}
-        for parameter in backbone.parameters():
-            if id(parameter) not in above:
-                parameter.requires_grad_(False)
-
-
-def _group(module: nn.Module, lr: float, placed: set[int]) -> dict[str, Any]:
-    """The trained parameters of a module that no group has yet."""
-    found = [p for p in module.parameters() if p.requires_grad and id(p) not in placed]
-    placed |= {id(p) for p in found}
-    return {"params": found, "lr": lr}

@@ -27,7 +27,7 @@ def make_encoder(feature: Feature) -> Encoder:
     Raises:
         SerkitError: an unknown family, checkpoint or parameter, or a missing extra.
     """
-    name = checkpoints.family_of(feature.name) if ":" in feature.name else feature.family
+    name = checkpoints.family_of(feature.name) if checkpoints.is_unlisted(feature.name) else feature.family
     registry.check_parameters("encoders", name, {"name": feature.name, **feature.parameters}, "features")
     encoder: Encoder = registry.find("encoders", name)(feature.name, **feature.parameters)
     return encoder
@@ -58,15 +58,16 @@ def check_backbones(recipe: Recipe) -> bool:
     Raises:
         SerkitError: an unknown name, or one that cannot be fetched. MissingExtra: a package it needs.
     """
-    trained = [s for s in recipe.systems.values() if s.model.parameters.get("backbone") is not None]
+    trained = [system for system in recipe.systems.values() if system.backbones]
     for system in trained:
-        from serkit.foundation.backbones import describe
+        from serkit.foundation.kinds import KINDS
         from serkit.foundation.loading import peft_package, transformers_package
 
-        transformers_package("speech_backbone")
-        if system.model.parameters.get("tuning") == "lora":
+        transformers_package(system.model.name)
+        if system.has_adapters:
             peft_package()
-        describe(system.model.parameters["backbone"])
+        for key in system.backbones:
+            KINDS[key].describe(system.model.parameters[key])
     return bool(trained)
 
 

@@ -291,8 +291,8 @@ def provenance(runs: Sequence[Run], machine: Machine | None) -> dict[str, Any]:
         }
     for name, system in run.recipe.systems.items():
         path = run.network(name, run.models[0]) / "config.json"
-        if "backbone" in system.model.parameters and path.is_file():  # a pretrained network inside one of the run's own
-            found_there = json_object(path)["backbone"]
+        for key in system.backbones if path.is_file() else ():  # a pretrained network inside one of the run's own
+            found_there = json_object(path)[key]
             row = {k: found_there[k] for k in ("source", "revision", "licence", "note")}
             features[f"{found_there['name']} (trained in {name})"] = row
     return {

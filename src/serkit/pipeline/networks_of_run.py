@@ -69,7 +69,7 @@ def _train_one(
     else:
         network = train_network(settings, config, train, dev, out, model=model, device=device, on_epoch=on_epoch)
     used = next(network.parameters()).device
-    size = 64 if config.backbone is None else settings.train.batch_size  # what fits in training fits here
+    size = settings.train.batch_size if settings.backbones else 64  # what fits in training fits here
     seen = frozenset(fit.ids)
     for split in run.scored_splits:
         rows = held if split == "train" else run.manifest.split(split)

@@ -24,6 +24,7 @@ from serkit.types import ATTRIBUTES, Manifest
 
 _WIDTH, _FRAMES = 64, 8  # of features that are made up
 _SAMPLES = 1600  # of the feature 'waveform'
+_ONE_WIDE = (WAVEFORM, "tokens")  # encoders whose frames are one number each: a sample, the id of a token
 _OWN_FRAMES, _OWN_SAMPLES = 300, 48_000  # for a part of the user's own: as many as a clip of some seconds has
 _LARGEST = 50_000_000  # parameters of a network that is built with weights only to ask its losses
 
@@ -99,7 +100,7 @@ def own_networks(recipe: Recipe, n_classes: int) -> dict[str, tuple[Any, dict[st
 def _design(system: System) -> str:
     """Hash of all that a rehearsal depends on: systems that differ in their features' names alone share one."""
     own = "." in system.model.name
-    features = [f.model_dump(mode="json") if own else f.name == WAVEFORM for f in system.features]
+    features = [f.model_dump(mode="json") if own else f.family in _ONE_WIDE and f.family for f in system.features]
     parts = system.model_dump(mode="json", include={"model", "losses", "augment"})
     return fingerprint([features, parts, system.train.targets, system.train.loss_scale, system.train.select])
 
@@ -117,14 +118,21 @@ def _rehearse(system: System, train: Manifest) -> None:
     dims = _dims(system)
     few = _few(train, votes=system.train.targets == "votes")
     own = bool(_own_files(system))
-    sources = {key: _Silence(dim, *((_OWN_FRAMES, _OWN_SAMPLES) if own else ())) for key, dim in dims.items()}
-    hearing = Hearing(_Silence(1), {})  # a run has one wherever it is needed
+    heard = {f.key for f in system.features if f.family == WAVEFORM}
+    n_frames, n_samples = (_OWN_FRAMES, _OWN_SAMPLES) if own else (_FRAMES, _SAMPLES)
+    sources = {key: _Silence(dim, n_samples if key in heard else n_frames) for key, dim in dims.items()}
+    hearing = Hearing(_Silence(1, _SAMPLES), {})  # a run has one wherever it is needed
     examples = Examples.of(few, sources, targets=system.train.targets, hearing=hearing)
     for step in system.augment:
         built = _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
         for key in getattr(built, "encoders", None) or ():
             if key not in dims:
                 raise SerkitError(f"augmentation '{step.name}': no feature '{key}' here" + did_you_mean(key, dims))
+        tokens = [f.key for f in system.features if f.family == "tokens"]
+        if getattr(built, "kind", "") == "features" and set(tokens) & set(getattr(built, "encoders", None) or tokens):
+            raise SerkitError(
+                f"augmentation '{step.name}' changes numbers, and {tokens[0]} are ids of tokens: leave it out"
+            )
     augmentations(system, examples)
     with torch.random.fork_rng(devices=[]):
         network = _network(system, dims, len(train.labels))
@@ -138,10 +146,10 @@ def _dims(system: System) -> dict[str, int]:
     Nothing is loaded or fetched; a width that is known only then is 0.
     """
     own = "." in system.model.name
-    dims = {f.key: 1 if f.name == WAVEFORM else _WIDTH for f in system.features}
+    dims = {f.key: 1 if f.family in _ONE_WIDE else _WIDTH for f in system.features}
     for feature in system.features if own else ():
         dims[feature.key] = 0
-        if not feature.name.startswith("hub:"):
+        if "hub:" not in feature.name:
             with contextlib.suppress(MissingExtra):
                 spec = make_encoder(feature).spec
                 dims[feature.key] = spec.dim // int(spec.params["n_layers"] if spec.layer == "all" else 1)
@@ -160,8 +168,8 @@ def _network(system: System, dims: Mapping[str, int], n_classes: int) -> Any:
     make = partial(registry.find("models", name), dims=dims, n_classes=n_classes)
     if not all(dims.values()):
         return None
-    if "backbone" in parameters:
-        return _on_backbone(name, make, parameters)
+    if system.backbones:
+        return _on_backbones(name, make, parameters)
     if "." in name:
         return _built("models", name, lambda: make(**parameters))
     with torch.device("meta"):
@@ -169,23 +177,26 @@ def _network(system: System, dims: Mapping[str, int], n_classes: int) -> Any:
     return make(**parameters) if sum(p.numel() for p in shape.parameters()) <= _LARGEST else None
 
 
-def _on_backbone(name: str, make: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """A network on a tiny backbone of the wanted family, after one in the shape of the wanted backbone itself."""
+def _on_backbones(name: str, make: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """A network on tiny backbones of the wanted families, after one in the shape of the wanted backbones themselves."""
     import torch
 
     try:
-        from serkit.foundation import backbones
+        from serkit.foundation.kinds import wanted
 
-        sketch = backbones.sketch(parameters["backbone"])
-        if sketch is None:
+        kinds = wanted(parameters)
+        sketches = {key: kind.sketch(parameters[key]) for key, kind in kinds.items()}
+        if None in sketches.values():
             return None
         with torch.device("meta"):
-            shape = backbones.build(sketch, weights=False)
-            _built("models", name, lambda: make(**{**parameters, "backbone": shape}))
-        tiny = backbones.build(backbones.describe(f"{sketch['family']}/random"), weights=False)
+            shapes = {key: kind.build(sketches[key], weights=False) for key, kind in kinds.items()}
+            _built("models", name, lambda: make(**parameters | shapes))
+        tiny = {key: kind.describe(f"{sketches[key]['family']}/random") for key, kind in kinds.items()}
+        small = {key: kind.build(tiny[key], weights=False) for key, kind in kinds.items()}
     except MissingExtra:  # whoever trains is told
         return None
-    plain = {**parameters, "backbone": tiny, "tuning": "frozen", "frozen_layers": 0}
+    plain = {**parameters, **small, "tuning": "frozen"}
+    plain |= {key: value for key, value in (("frozen_layers", 0), ("text_tuning", None)) if key in parameters}
     return None if "." in name else make(**plain)
 
 
@@ -349,14 +360,13 @@ def _few(train: Manifest, *, votes: bool) -> Manifest:
 
 @dataclass(frozen=True)
 class _Silence:
-    """Frames of zeros of some width, or samples, of width 1."""
+    """Frames of zeros of some width: samples, of width 1, or others."""
 
     dim: int
-    n_frames: int = _FRAMES
-    n_samples: int = _SAMPLES
+    n_frames: int
 
     def frames(self, utterance_id: str) -> int:
-        return self.n_samples if self.dim == 1 else self.n_frames
+        return self.n_frames
 
     def get(self, utterance_id: str) -> np.ndarray:
         return np.zeros((self.frames(utterance_id), self.dim), dtype=np.float32)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from serkit.tensors import Batch, Outputs
 
 _N = 8
+_LONG = 50  # tokens that one text is longer than its model sees at once
 _SAMPLES = 90  # of a waveform, in place of a frame: there are 16 000 a second
 
 
@@ -40,10 +41,15 @@ class Clips:
         lengths: dict[str, np.ndarray] = {
             k: np.full(_N, 57 + 8 * seed) if alone else rng.integers(1, 201, _N) for k in dims
         }
-        samples = {k for k in dims if k == WAVEFORM or hasattr(network, "backbone")}
+        text = getattr(network, "text_backbone", None)
+        tokens = {k for k in dims if getattr(network, "reads", {}).get(k) == "text_backbone"}
+        samples = {k for k in dims if k == WAVEFORM or (hasattr(network, "backbone") and k not in tokens)}
         lengths = {k: (_SAMPLES if k in samples else 1) * n for k, n in lengths.items()}
         clips: dict[str, np.ndarray] = {}
         for k, (name, dim) in enumerate(dims.items()):
+            if name in tokens:
+                clips[name], lengths[name] = _texts(text, lengths[name], rng)
+                continue
             mean, std = _expected(network, k, name, dim)
             x = (mean + std * rng.standard_normal((_N, int(lengths[name].max()), dim))).astype(np.float32)
             clips[name] = x * (np.arange(x.shape[1])[None, :] < lengths[name][:, None])[:, :, None]
@@ -68,6 +74,19 @@ class Clips:
 
 
 _ALONE = [slice(k, k + 1) for k in range(_N)]
+
+
+def _texts(text: Any, lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Random token ids, (8, time, 1), and their (8,) lengths: about those given, one empty and one too long."""
+    before, after = len(text.prefix), len(text.suffix)
+    lengths = np.maximum(lengths, before + after + 1)
+    lengths[0], lengths[1] = 1, before + text.room + _LONG + after
+    ids = rng.integers(0, int(text.model.config.vocab_size) - 1, (_N, int(lengths.max())))
+    ids += ids >= text.pad
+    for row, n in zip(ids, lengths, strict=True):
+        row[:before], row[n - after : n], row[n:] = text.prefix, text.suffix, 0
+    ids[0, :1], ids[0, 1:] = text.prefix[:1], 0
+    return ids[:, :, None].astype(np.float32), lengths
 
 
 def largest_difference(
@@ -136,7 +155,9 @@ def _expected(network: nn.Module, k: int, name: str, dim: int) -> tuple[np.ndarr
 
     if isinstance(network, WeightedLayers) and name in network.place:
         return statistics(network.standardise, int(network.place[name]), dim)
-    return statistics(getattr(network, "normalisation", None), k, dim)
+    norm = getattr(network, "normalisation", None)
+    known = list(getattr(norm, "dims", ()))
+    return statistics(norm, known.index(name) if name in known else k, dim)
 
 
 def statistics(norm: Any, k: int, dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,15 @@ import numpy as np
 from serkit import __version__, across, calibration, conformal, evaluation, metrics, stacking
 from serkit.calibration import Method
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.files import content_hash
 from serkit.layers import FeatureNormalisation
 from serkit.models._attributes import AttributeHead
-from serkit.networks import load_config, load_network
+from serkit.networks import NetworkConfig, load_config, load_network, tokenizer_of
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
-from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, encoders_of, own_modules, write_bundle
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, write_bundle
+from serkit.serving.bundle_encoders import TOKENIZER, encoders_of, own_modules
 from serkit.serving.checked import checked_graph
 from serkit.serving.graphs import Weights
 from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
@@ -119,7 +121,7 @@ def build(
     files["card.md"] = write_card(run, about, notes).encode()
     if licence:
         files["LICENCE.md"] = _licence_text(about).encode()
-    encoders_of(features, str(run.folder), __version__)  # what could not be opened is not written
+    encoders_of(features, str(run.folder), __version__, files.__getitem__)  # what could not be opened is not written
     write_bundle(about, files, out)
     for module in own_modules(str(row["name"]) for row in features.values()):
         tell(f"to use it, the module '{module}' is needed too, and SERKIT_PLUGINS={module}: no code is in a bundle")
@@ -203,11 +205,21 @@ def _networks(
             entries.append({**row, "batches": batches, "bytes": len(content), "largest_difference": difference})
             for key, feature in config.features.items():
                 features.setdefault(key, dict(feature))
+                if config.text_backbone is not None and str(feature["name"]).startswith("tokens/"):
+                    features[key][TOKENIZER] = _kept_tokenizer(folder, config, files)
             layer = getattr(network, "normalisation", None)
             for key, (mean, std) in layer.statistics().items() if isinstance(layer, FeatureNormalisation) else ():
                 inputs.setdefault(key, []).append((mean.numpy(), std.numpy()))
             tell(f"{system}/{model}: {len(content)} bytes, differs from torch by {difference:.1e}")
     return entries, features, inputs, worst, [name for name in ATTRIBUTES if name in set().union(*taught.values())]
+
+
+def _kept_tokenizer(folder: Path, config: NetworkConfig, files: dict[str, bytes]) -> str:
+    """The tokenizer of a network as one of the files; its name."""
+    content = tokenizer_of(folder, config)
+    name = f"tokenizers/{content_hash(content)}.json"
+    files[name] = content
+    return name
 
 
 def _taught(network: Any) -> set[str]:

@@ -7,6 +7,7 @@
     card.md                        for people: data, licences, measured results, known failures
     reliability.svg                the card's reliability diagram
     networks/SYSTEM.MODEL.onnx     one network each (see serkit.serving.export)
+    tokenizers/HASH.json           of a network with a text model in it, what makes its tokens of a text
     stack.safetensors              node tables or weights of the stack (see serkit.serving.ensembles)
     calibration.safetensors        scores and truth of held-out speakers, from which thresholds are measured
     adapted.safetensors            what moves the features (serkit.serving.adaptation), if it was adapted
@@ -20,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -28,9 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import registry
 from serkit.calibration import Calibration
-from serkit.checkpoints import family_of
 from serkit.combining import Ensemble
 from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
@@ -39,6 +38,7 @@ from serkit.files import content_hash, fingerprint, replacing, replacing_folder
 from serkit.interrupts import interrupts_after
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.adaptation import from_arrays as feature_arrays
+from serkit.serving.bundle_encoders import encoders_of, own_modules
 from serkit.serving.correction import Correction
 from serkit.serving.ensembles import from_arrays
 from serkit.types import ATTRIBUTES
@@ -180,7 +180,7 @@ class Bundle:
             MissingExtra: an encoder's package is not installed.
         """
         self.check_plugins()
-        return encoders_of(self.features, str(self.source), str(self.head.get("serkit")))
+        return encoders_of(self.features, str(self.source), str(self.head.get("serkit")), self.read)
 
     def check_plugins(self) -> None:
         """Refuse a dotted encoder whose module is not allowed here: importing it runs code that the bundle names.
@@ -206,39 +206,6 @@ class Bundle:
         except SafetensorError as error:
             raise SerkitError(f"{self.source}: '{name}' cannot be read: {error}") from None
         return found
-
-
-def own_modules(encoders: Iterable[str]) -> dict[str, str]:
-    """Modules that encoders with dotted names would be imported from, each with the dotted name of one of them."""
-    families = (name.split("/", 1)[0] for name in encoders)
-    return {name.rpartition(".")[0]: name for name in families if "." in name and ":" not in name}
-
-
-def encoders_of(features: Mapping[str, Any], source: str, version: str) -> dict[str, Encoder]:
-    """The encoders of a bundle by feature key, not loaded; a dotted name is imported, see :meth:`Bundle.check_plugins`.
-
-    Args:
-        features: as ``bundle.json`` has them. source, version: the bundle and its serkit, for messages.
-
-    Raises:
-        SerkitError, MissingExtra: as for :meth:`Bundle.encoders`.
-    """
-    made: dict[str, Encoder] = {}
-    for key, row in features.items():
-        name = str(row["name"])
-        family = family_of(name) if ":" in name else name.split("/", 1)[0]  # of hub: and path: its config.json says it
-        encoder: Encoder = registry.find("encoders", family)(name, **row["parameters"])
-        if encoder.spec.fingerprint != row["fingerprint"]:
-            theirs = str(row["spec"].get("revision"))
-            remedy = f"train the bundle again or use serkit {version}"
-            if theirs != encoder.spec.revision and theirs.startswith("weights-"):
-                remedy = f"put the folder with those weights into roots.yaml (checkpoints: {name}: DIR), or train again"
-            raise SerkitError(
-                f"{source}: trained with revision {theirs} of '{name}', and here is revision {encoder.spec.revision}, "
-                f"whose numbers differ; {remedy}"
-            )
-        made[key] = encoder
-    return made
 
 
 def names() -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.serving.agreement import statistics
 from serkit.serving.export_attention import fused, leg, style_pooled
 from serkit.serving.export_own import has_writer, written_by
+from serkit.serving.export_stems import convolution, image_stem, time_stem
 from serkit.serving.graphs import WEIGHTS, Graph, Weights, numpy
 from serkit.types import ATTRIBUTES
 
@@ -70,6 +71,7 @@ def to_onnx(
         "deepser": _deepser,
         "mdat": _mdat,
         "speech_backbone": _speech_backbone,
+        "joint_backbones": _joint_backbones,
     }
     if model not in known and "." not in model and model not in registry.names("models"):
         raise SerkitError(f"no ONNX form of the model '{model}'" + did_you_mean(model, known))
@@ -258,10 +260,10 @@ def _compact(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> 
     for k, (x, n) in enumerate(inputs.values()):
         x = _normalised(graph, network.normalisation, k, x, graph.mask(n, graph.time(x)))
         stem = network.stems[k]
-        x, n = _time_stem(graph, stem, x, n) if hasattr(stem, "first") else _image_stem(graph, stem, x, n)
+        x, n = time_stem(graph, stem, x, n) if hasattr(stem, "first") else image_stem(graph, stem, x, n)
         mask = graph.mask(n, graph.time(x))
         for block in network.blocks[k]:
-            x = graph.add(x, _convolution(graph, block, x, mask))
+            x = graph.add(x, convolution(graph, block, x, mask))
         frames.append(x)
         masks.append(mask)
     return _flam_head(graph, network.head, _joined(graph, frames), _joined(graph, masks))
@@ -283,35 +285,23 @@ def _speech_backbone(graph: Graph, network: Any, inputs: dict[str, tuple[str, st
     return _flam_head(graph, network.head, frames, mask)
 
 
+def _joint_backbones(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
+    from serkit.serving.export_speech import speech_states
+    from serkit.serving.export_text import text_states
+
+    frames = {}
+    for name, (x, n) in inputs.items():
+        if network.reads[name] == "text_backbone":
+            frames[name] = text_states(graph, network.text_backbone, network.max_tokens, x, n)
+            continue
+        x = _normalised(graph, network.normalisation, 0, x, graph.mask(n, graph.time(x)))
+        states, mask = speech_states(graph, network, x, n)
+        frames[name] = states[-1], graph.total(graph.cast(mask, np.int64), 1)
+    return _cross_attention(graph, network.head, frames)
+
+
 def _joined(graph: Graph, parts: list[str]) -> str:
     return graph("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-
-
-def _convolution(graph: Graph, layer: Any, x: str, mask: str) -> str:
-    x = graph("Transpose", x, perm=[0, 2, 1])
-    x = graph("Transpose", graph.convolution(x, layer.conv), perm=[0, 2, 1])
-    return graph.masked(graph.gelu(graph.layer_norm(x, layer.norm)), mask)
-
-
-def _time_stem(graph: Graph, stem: Any, x: str, n: str) -> tuple[str, str]:
-    for layer in (stem.first, stem.second):
-        n = graph.halved(n)
-        x = _convolution(graph, layer, x, graph.mask(n, graph.halved(graph.time(x))))
-    return x, n
-
-
-def _image_stem(graph: Graph, stem: Any, x: str, n: str) -> tuple[str, str]:
-    image = graph.unsqueeze(x, 1)
-    for layer in stem.layers:
-        n = graph.halved(n) if layer.stride == 2 else n
-        image = graph("Transpose", graph.convolution(image, layer.conv), perm=[0, 2, 3, 1])
-        image = graph.gelu(graph.layer_norm(image, layer.norm))
-        real = graph.unsqueeze(graph.real(graph.mask(n, graph.time(image))), 2, 3)
-        image = graph("Transpose", graph.times(image, real), perm=[0, 3, 1, 2])
-    flat = graph("Transpose", image, perm=[0, 2, 1, 3])
-    flat = graph("Reshape", flat, graph.constant([0, 0, stem.out[0].in_features], np.int64))
-    x = graph.sequence(flat, stem.out)
-    return graph.masked(x, graph.mask(n, graph.time(x))), n
 
 
 def _flam_head(graph: Graph, head: FlamHead, frames: str, mask: str) -> Outputs:

@@ -24,7 +24,7 @@ from serkit.reporting.reliability import panel
 from serkit.reporting.sets import sets_table
 from serkit.reporting.svg import Figure
 from serkit.reporting.text import count, listed, voices
-from serkit.serving.bundle import own_modules
+from serkit.serving.bundle_encoders import TOKENIZER, own_modules
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
@@ -356,6 +356,8 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
     n_parameters = sum(p.numel() for network in loaded for p in network.parameters())
     beside = []
     for row in about["features"].values():
+        if TOKENIZER in row:
+            continue
         name = str(row["spec"]["name"])
         known = BY_NAME.get(name)
         if row["spec"].get("source") == "local":  # with the published ones the bundle is refused
@@ -374,8 +376,8 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
     encoders = "; ".join(
         f"`{k}` (licence {row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items()
     )
-    backbones = (load_config(run.network(n["system"], n["model"])).backbone for n in networks)
-    grown = _grown_from([b for b in backbones if b is not None])
+    configs = [load_config(run.network(n["system"], n["model"])) for n in networks]
+    grown = _grown_from([b for c in configs for b in (c.backbone, c.text_backbone) if b is not None])
     alone = stack["kind"] == "alone"
     of = f"the system `{stack['systems'][0]}`" if alone else f"{len(stack['systems'])} systems"
     combined = "" if alone else f", combined by {stack.get('name', stack['kind'])}"
