@@ -361,6 +361,13 @@ def bundle_of_text_alone_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert said[0] == said[2]
     assert said[0] != said[1], "words count"
     assert model.predict(clip).notes, "an answer without words says so"
+    code = (
+        "import serkit, sys\n"
+        f"print(serkit.load({str(tmp_path / 'mine.serkit')!r}).predict(serkit.example(), text='anger').label)\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
     with pytest.raises(
         SerkitError, match=r"reads text \(tokens/roberta/large\), and an ONNX file of a whole model hears"
     ):
