@@ -1,7 +1,10 @@
 import json
 
+import pytest
+
 from serkit import listing, registry
 from serkit.recipe import recipe_names
+from tiny_checkpoints import without_hub
 
 
 def test_every_member_is_listed_with_one_line():
@@ -20,6 +23,21 @@ def test_encoders_are_listed_by_full_name_whether_installed_or_not():
     assert {r["family"] for r in rows} == set(registry.names("encoders"))
     assert "whisper/large-v3" in {r["name"] for r in rows}
     assert all(r["line"] for r in rows)
+
+
+def test_tokens_are_free_where_their_model_is(tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    without_hub(tmp_path, monkeypatch)
+    allowed = {row["name"]: row["commercial"] for row in listing.encoders()}
+    known = {name for name in allowed if name.startswith("tokens/") and not name.endswith("random")}
+    assert known
+    assert all(allowed[name] == allowed[name.removeprefix("tokens/")] for name in known)
+    assert None in {allowed[name] for name in known}, "of some it is unknown"
+    (row,), (model,) = (listing.checked([name]) for name in ("tokens/roberta/large", "roberta/large"))
+    assert (row["name"], row["loadable"]) == ("roberta/large", False)
+    assert row["reason"] == model["reason"]
+    (tiny,) = listing.checked(["tokens/roberta/random"])
+    assert tiny["loadable"]
 
 
 def test_sources_and_licences_are_said():

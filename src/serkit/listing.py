@@ -41,6 +41,9 @@ def corpora() -> list[dict[str, Any]]:
     return rows
 
 
+_TOKENS = "tokens/"  # stands before the name of a text model, whose tokenizer is all that is needed
+
+
 def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
     """Encoders by full name, with what each is and its licence.
 
@@ -55,7 +58,7 @@ def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
         except MissingExtra as error:
             known, own = {family: str(error)}, None
         for name, line in known.items():
-            row = BY_NAME.get(name)
+            row = BY_NAME.get(name.removeprefix(_TOKENS))
             allowed = row.commercial if row is not None else own
             if allowed is True or not commercial:
                 rows.append({"name": name, "line": line, "family": family, "commercial": allowed})
@@ -65,7 +68,8 @@ def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
 def checked(names: Sequence[str]) -> list[dict[str, Any]]:
     """Whether encoders can be loaded here, from where, how large they are and what an hour of audio costs.
 
-    A name that there is not, or a folder that holds no model, is a row that says why, and stops no other.
+    Of tokens it is said of the text model that they are for. A name that there is not, or a folder that holds no model,
+    is a row that says why, and stops no other.
 
     Raises:
         SerkitError: ``roots.yaml`` cannot be used.
@@ -75,7 +79,8 @@ def checked(names: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for name in names:
         try:
-            rows.append(_pretrained(name, speed) if _is_pretrained(name) else _own(name))
+            model = name.removeprefix(_TOKENS)
+            rows.append(_pretrained(model, speed) if _is_pretrained(model) else _own(name))
         except SerkitError as error:
             rows.append({"name": name, "loadable": False, "where": "nowhere", "reason": str(error), "line": str(error)})
     return rows

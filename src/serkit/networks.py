@@ -67,7 +67,16 @@ def with_backbone(config: NetworkConfig) -> NetworkConfig:
         return config
     from serkit.foundation.kinds import KINDS
 
-    return replace(config, **{key: KINDS[key].describe(config.model[key]) for key in absent})
+    found = replace(config, **{key: KINDS[key].describe(config.model[key]) for key in absent})
+    if found.text_backbone is not None:
+        here = found.text_backbone["revision"]
+        for feature in found.features.values():
+            known = feature["spec"]["revision"] if str(feature["name"]).startswith("tokens/") else here
+            if known != here:
+                raise SerkitError(
+                    f"{feature['name']} are of revision {known}, and the text model is {here} by now: run extract again"
+                )
+    return found
 
 
 def build_network(config: NetworkConfig, *, pretrained: bool = True) -> nn.Module:

@@ -419,6 +419,18 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
         load_network(tmp_path / "net")
 
 
+def test_tokens_of_another_revision_are_refused() -> None:
+    name = "tokens/roberta/random"
+    spec = dataclasses.asdict(Tokens(name).spec)
+    right = dataclasses.replace(
+        config(), features={"waveform": {"name": "waveform"}, name: {"name": name, "spec": spec}}
+    )
+    assert with_backbone(right).text_backbone is not None
+    stale = {**right.features, name: {"name": name, "spec": {**spec, "revision": "weights-0"}}}
+    with pytest.raises(SerkitError, match=r"are of revision weights-0, and the text model is weights-\w+ by now"):
+        with_backbone(dataclasses.replace(right, features=stale))
+
+
 def test_the_fingerprint_follows_both_backbones(tmp_path: Path) -> None:
     one = with_backbone(config())
     assert one.fingerprint == with_backbone(one).fingerprint

@@ -59,7 +59,7 @@ def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Pat
     with quiet():
         read = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer = tokenizer_of(found.name, folder)
-    own = Tokenizer.of_folder(found.name, folder)
+    own = Tokenizer.of(found.name, tokenizer)
     return {
         **NAMING.facts(found, options),
         "config": config,

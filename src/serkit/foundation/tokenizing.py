@@ -52,11 +52,20 @@ class Tokenizer:
 
         Raises:
             MissingExtra: transformers is not installed.
-            SerkitError: as for :func:`serkit.foundation.loading.tokenizer_of`, or one that has no such file.
+            SerkitError: as for :func:`serkit.foundation.loading.tokenizer_of`, and for :meth:`of`.
         """
-        inner = getattr(tokenizer_of(name, folder), "backend_tokenizer", None)
+        return cls.of(name, tokenizer_of(name, folder))
+
+    @classmethod
+    def of(cls, name: str, tokenizer: Any) -> Tokenizer:
+        """That of a tokenizer of transformers.
+
+        Raises:
+            SerkitError: it is computed in Python, and has no such file.
+        """
+        inner = getattr(tokenizer, "backend_tokenizer", None)
         if inner is None:
-            raise SerkitError(f"encoder '{name}': the tokenizer of {folder} is none of the package tokenizers")
+            raise SerkitError(f"encoder '{name}': a {type(tokenizer).__name__} is none of the package tokenizers")
         return cls(inner.to_str().encode("utf-8"), name)
 
     def ids(self, text: str) -> list[int]:
