@@ -13,6 +13,8 @@ from serkit.errors import MissingExtra, SerkitError
 from serkit.readers import card
 from serkit.recipe import Recipe, load_recipe, recipe_names
 
+_TOKENS = "tokens/"  # stands before the name of a text model, whose tokenizer is all that is needed
+
 
 def corpora() -> list[dict[str, Any]]:
     """Corpora with title, languages, licence, protocols and source."""
@@ -39,9 +41,6 @@ def corpora() -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-_TOKENS = "tokens/"  # stands before the name of a text model, whose tokenizer is all that is needed
 
 
 def encoders(*, commercial: bool = False) -> list[dict[str, Any]]:
