@@ -454,7 +454,8 @@ def test_the_fingerprint_follows_both_backbones(tmp_path: Path) -> None:
     [
         ("roberta", {}),
         ("bert", {"wave_normalize": "train", "max_s": 0.6, "max_tokens": 24}),
-        ("roberta", {"max_tokens": 530, "pooling": "published_code"}),
+        ("deberta", {"max_tokens": 530, "pooling": "published_code"}),
+        ("modernbert", {"heads": 2}),
     ],
 )
 def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, Any]) -> None:
@@ -470,8 +471,59 @@ def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, An
     lengths = clips.lengths[f"tokens/{family}/random"]
     assert (lengths.min(), lengths.max()) == (1, 562)
     assert largest_difference(network, to_onnx(network, "joint_backbones", ("a", "b", "c"))) < 1e-4
-    text = made(family, parts=("tokens",)).eval()
+
+
+def lively(network: nn.Module) -> None:
+    """Larger weights than an initialisation has, so that a mistake shows."""
     with torch.no_grad():
-        for parameter in text.head.parameters():
-            parameter.mul_(3.0)
-    assert largest_difference(text, to_onnx(text, "joint_backbones", ("a", "b", "c"))) < 1e-4
+        for parameter in network.parameters():
+            parameter.mul_(3.0) if parameter.dim() > 1 else parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("roberta", {}),
+        ("bert", {"type_vocab_size": 3}),
+        ("modernbert", {}),
+        ("modernbert", {"attention_bias": True, "mlp_bias": True, "norm_bias": True}),
+        ("deberta", {}),
+        ("deberta", {"conv_kernel_size": 0, "share_att_key": False, "pos_att_type": ["c2p"], "type_vocab_size": 2}),
+        ("deberta", {"position_buckets": -1, "pos_att_type": ["p2c"], "norm_rel_ebd": "none", "conv_act": "tanh"}),
+        ("deberta", {"share_att_key": False, "position_biased_input": True}),
+    ],
+)
+def test_every_kind_of_text_model_has_a_graph(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    """Its states, empty and windowed texts among them, within 1e-4 of torch's, at several layers' depth."""
+    pytest.importorskip("onnx")
+    from serkit.serving.agreement import largest_difference
+    from serkit.serving.export import to_onnx
+
+    name = f"path:{tiny_folder(family, tmp_path / family, **changes)}"
+    torch.manual_seed(0)
+    text = text_backbones.build(text_backbones.describe(name))
+    network = JointBackbones(dims={f"tokens/{name}": 1}, n_classes=3, hidden=8, text_backbone=text).eval()
+    lively(network)
+    assert largest_difference(network, to_onnx(network, "joint_backbones", ("a", "b", "c"))) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("roberta", {"hidden_act": "relu"}, "no ONNX form of a text backbone with 'relu'"),
+        ("modernbert", {"hidden_activation": "silu"}, "with 'silu'"),
+        ("deberta", {"relative_attention": False}, "with 'absolute positions alone'"),
+        ("deberta", {"conv_act": "relu"}, "with a convolution in groups, or with relu"),
+    ],
+)
+def test_variants_without_a_graph_are_refused(
+    family: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    from serkit.serving.export import to_onnx
+
+    name = f"path:{tiny_folder(family, tmp_path / family, **changes)}"
+    text = text_backbones.build(text_backbones.describe(name))
+    network = JointBackbones(dims={f"tokens/{name}": 1}, n_classes=3, hidden=8, text_backbone=text).eval()
+    with pytest.raises(SerkitError, match=message):
+        to_onnx(network, "joint_backbones", ("a", "b", "c"))

@@ -185,11 +185,11 @@ def _attention(graph: Graph, x: str, mask: str | None, attention: Any, distance:
         inner = graph.times(two, graph.constant(numpy(attention.gru_rel_pos_const)))
         gate = graph.add(graph.times(one, graph("Sub", inner, graph.constant(1.0))), graph.constant(2.0))
         scores = graph.add(scores, graph.times(gate, distance))
-    mixed = mixed_values(graph, scores, mask, value, dim)
+    mixed = _mixed(graph, scores, mask, value, dim)
     return graph.linear(mixed, attention.out_proj)
 
 
-def mixed_values(graph: Graph, scores: str, mask: str | None, value: str, dim: int) -> str:
+def _mixed(graph: Graph, scores: str, mask: str | None, value: str, dim: int) -> str:
     """(batch, heads, time, time) scores and (batch, heads, time, size) values to (batch, time, dim)."""
     weights = graph.softmax(scores, None if mask is None else graph.unsqueeze(mask, 1, 2))
     mixed = graph("Transpose", graph("MatMul", weights, value), perm=[0, 2, 1, 3])
@@ -247,7 +247,7 @@ def _emotion2vec_layer(graph: Graph, x: str, seen: str, penalty: str, layer: Any
     query = graph.times(query, graph.constant(1.0 / math.sqrt(dim // heads)))
     scores = graph.add(graph("MatMul", query, graph("Transpose", key, perm=[0, 1, 3, 2])), penalty)
     x = graph.layer_norm(
-        graph.add(x, graph.linear(mixed_values(graph, scores, seen, value, dim), attention.proj)), layer.norm1
+        graph.add(x, graph.linear(_mixed(graph, scores, seen, value, dim), attention.proj)), layer.norm1
     )
     wide = graph.linear(graph.gelu(graph.linear(x, layer.mlp.fc1)), layer.mlp.fc2)
     return graph.layer_norm(graph.add(x, wide), layer.norm2)

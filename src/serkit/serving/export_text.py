@@ -1,18 +1,18 @@
-"""Text models as ONNX graphs, token ids in and states out: BERT, RoBERTa and their kin, layer by layer."""
+"""Text models as ONNX graphs: token ids in, states out, a long text in windows as in torch."""
 
 from __future__ import annotations
-
-import math
-from typing import Any
 
 import numpy as np
 
 from serkit.errors import SerkitError
 from serkit.foundation.trainable_text import TextBackbone
-from serkit.serving.export_speech import mixed_values
-from serkit.serving.graphs import Graph, numpy
+from serkit.serving.export_transformers import bert, deberta, modernbert
+from serkit.serving.graphs import Graph
 
-KINDS = ("bert", "roberta", "xlm-roberta", "camembert")
+KINDS = {
+    "bert": bert, "roberta": bert, "xlm-roberta": bert, "camembert": bert, "modernbert": modernbert,
+    "deberta-v2": deberta,
+}  # fmt: skip
 
 
 def text_states(graph: Graph, backbone: TextBackbone, most: int | None, x: str, n: str) -> tuple[str, str]:
@@ -28,11 +28,9 @@ def text_states(graph: Graph, backbone: TextBackbone, most: int | None, x: str, 
     Raises:
         SerkitError: an architecture that has no form here.
     """
-    config = backbone.model.config
-    if config.model_type not in KINDS:
-        raise SerkitError(f"no ONNX form of a text backbone of type '{config.model_type}', only of {', '.join(KINDS)}")
-    if config.hidden_act != "gelu" or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
-        raise SerkitError("no ONNX form of a text backbone with activations other than gelu, or relative positions")
+    kind = str(backbone.model.config.model_type)
+    if kind not in KINDS:
+        raise SerkitError(f"no ONNX form of a text backbone of type '{kind}', only of {', '.join(KINDS)}")
     before, after = len(backbone.prefix), len(backbone.suffix)
 
     def number(value: int) -> str:
@@ -62,7 +60,7 @@ def text_states(graph: Graph, backbone: TextBackbone, most: int | None, x: str, 
     ids = graph("GatherElements", _beside(graph, rows, windows), graph("Min", at, last), axis=2)
     ids = graph("Where", real, ids, number(backbone.pad))
     flat = graph("Concat", graph.constant([-1], np.int64), graph.unsqueeze(size, 0), axis=0)
-    states = _bert(graph, backbone, graph("Reshape", ids, flat), graph("Reshape", real, flat))
+    states = KINDS[kind](graph, backbone, graph("Reshape", ids, flat), graph("Reshape", real, flat))
     n_states = graph("Where", graph("Less", number(0), n), graph.add(n, number(before + after)), number(1))
     place = graph.positions(graph("ReduceMax", n_states, axes=[0], keepdims=0))
     token = graph("Max", minus(place, number(before)), number(0))
@@ -109,35 +107,3 @@ def _seen(graph: Graph, backbone: TextBackbone, n: str, count: str, k: str) -> t
 def _divided_up(graph: Graph, a: str, b: str) -> str:
     """``a / b`` of int64, a not negative and b positive, rounded up."""
     return graph("Div", graph("Sub", graph.add(a, b), graph.constant(1, np.int64)), b)
-
-
-def _bert(graph: Graph, backbone: TextBackbone, ids: str, real: str) -> str:
-    """(windows, time) ids, of which (windows, time) bool are real, to what the last layer gives."""
-    model: Any = backbone.model
-    embeddings, heads = model.embeddings, int(model.config.num_attention_heads)
-    first = int(model.config.pad_token_id) + 1 if model.config.model_type != "bert" else 0
-    words = graph.matrix(numpy(embeddings.word_embeddings.weight), (1,))
-    places = graph.matrix(numpy(embeddings.position_embeddings.weight)[first:], (1,))
-    kind = graph.constant(numpy(embeddings.token_type_embeddings.weight)[0])
-    place = graph("Gather", places, graph.positions(graph.time(ids)), axis=0)
-    x = graph.add(graph.add(graph("Gather", words, ids, axis=0), kind), place)
-    x = graph.layer_norm(x, embeddings.LayerNorm)
-    layers: Any = backbone.layers
-    for layer in layers:
-        attended = _attention(graph, x, real, layer.attention, heads)
-        x = graph.layer_norm(graph.add(x, attended), layer.attention.output.LayerNorm)
-        wide = graph.gelu(graph.linear(x, layer.intermediate.dense))
-        x = graph.layer_norm(graph.add(x, graph.linear(wide, layer.output.dense)), layer.output.LayerNorm)
-    return x
-
-
-def _attention(graph: Graph, x: str, real: str, attention: Any, heads: int) -> str:
-    own, dim = attention.self, int(attention.self.query.out_features)
-    apart = graph.constant([0, 0, heads, dim // heads], np.int64)
-    parts = []
-    for layer in (own.query, own.key, own.value):
-        split = graph("Reshape", graph.linear(x, layer), apart)
-        parts.append(graph("Transpose", split, perm=[0, 2, 1, 3]))
-    query = graph.times(parts[0], graph.constant(1.0 / math.sqrt(dim // heads)))
-    scores = graph("MatMul", query, graph("Transpose", parts[1], perm=[0, 1, 3, 2]))
-    return graph.linear(mixed_values(graph, scores, real, parts[2], dim), attention.output.dense)
