@@ -129,8 +129,8 @@ def _with_convolution(graph: Graph, module: Any, before: str, x: str, real: str)
     acts: dict[str, Callable[[str], str]] = {"gelu": graph.gelu, "tanh": lambda t: graph("Tanh", t)}
     if module.conv_act not in acts or module.conv.groups != 1:
         raise SerkitError(f"no ONNX form of a text backbone with a convolution in groups, or with {module.conv_act}")
-    found = acts[module.conv_act](graph.masked(found, real))
-    return graph.masked(graph.layer_norm(graph.add(x, found), module.LayerNorm), real)
+    found = graph.layer_norm(graph.add(x, acts[module.conv_act](found)), module.LayerNorm)
+    return graph.masked(found, real)
 
 
 def _gathered(graph: Graph, states: str, projection: Any, rows: Any, heads: int, at: str) -> str:
