@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serkit.encoders.tokens import MODELS, Tokens
+from serkit.encoders.tokens import Tokens
 from serkit.encoding import WithWeights
 from serkit.errors import SerkitError
 from serkit.foundation.tiny import tiny_folder
-from serkit.foundation.tokenizing import Tokenizer
+from serkit.foundation.tokenizing import FAMILIES, Tokenizer
 from serkit.residency import turns
 from serkit.store import FeatureStore
 
@@ -24,7 +24,7 @@ TEXTS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_ids_are_those_of_transformers_with_both_markers(family: str) -> None:
     encoder = Tokens(f"tokens/{family}/random")
     theirs = transformers.AutoTokenizer.from_pretrained(tiny_folder(family))
@@ -37,7 +37,7 @@ def test_ids_are_those_of_transformers_with_both_markers(family: str) -> None:
     assert encoder([""])[0].tolist() == [[theirs.cls_token_id]], "an empty text is its first marker"
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_file_alone_gives_the_same_ids(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Tokens(f"tokens/{family}/random")
     wanted = encoder(TEXTS)
@@ -47,6 +47,7 @@ def test_the_file_alone_gives_the_same_ids(family: str, monkeypatch: pytest.Monk
     kept = Tokens.of_file(encoder.spec, content)
     kept.load()
     kept.fetch()
+    kept.unload()
     assert kept.spec == encoder.spec
     for one, other in zip(wanted, kept(TEXTS), strict=True):
         np.testing.assert_array_equal(one, other)

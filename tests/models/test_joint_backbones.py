@@ -25,11 +25,11 @@ pytest.importorskip("transformers")
 from serkit.encoders.tokens import Tokens  # it needs transformers
 from serkit.foundation import backbones, text_backbones
 from serkit.foundation.tiny import tiny_folder
+from serkit.foundation.tokenizing import FAMILIES
 from serkit.foundation.trainable_text import TextBackbone
 from serkit.models.cross_attention import CrossAttention
 from serkit.models.joint_backbones import JointBackbones
 
-FAMILIES = text_backbones.FAMILIES
 TOKENS = "tokens/roberta/random"
 TEXTS = ("I am so happy, isn't it great?", "", "no", "Leave me alone! Leave me alone!")
 LONG = "the door was quiet and she left. " * 40

@@ -12,9 +12,7 @@ from serkit.encoding import EncoderSpec
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Pretrained
 from serkit.foundation.tiny import tiny_folder
-from serkit.foundation.tokenizing import Tokenizer
-
-MODELS = ("roberta", "bert", "deberta", "modernbert")
+from serkit.foundation.tokenizing import FAMILIES, Tokenizer
 
 
 class Tokens(Pretrained):
@@ -47,10 +45,10 @@ class Tokens(Pretrained):
         family, _, rest = self.model.partition("/")
         tiny = rest == "random" and self.model not in checkpoints.replaced_sources()
         self.resolved = checkpoints.resolve(self.model, tiny_folder(family) if tiny else None)
-        if self.resolved.family not in MODELS:
+        if self.resolved.family not in FAMILIES:
             raise SerkitError(
                 f"encoder '{name}': '{self.model}' is of the family '{self.resolved.family}', expected one that reads "
-                f"text: {', '.join(MODELS)}"
+                f"text: {', '.join(FAMILIES)}"
             )
         found = self.resolved
         self._described(
@@ -79,9 +77,11 @@ class Tokens(Pretrained):
     @classmethod
     def names(cls) -> Mapping[str, str]:
         """Name to one line of description with its licence."""
-        rows = [row for family in MODELS for row in checkpoints.rows(family)]
+        rows = [row for family in FAMILIES for row in checkpoints.rows(family)]
         known = {f"{cls.FAMILY}/{row.name}": f"token ids for a trained {row.name} ({row.licence})" for row in rows}
-        tiny = {f"{cls.FAMILY}/{family}/random": "token ids for tiny random weights (Apache-2.0)" for family in MODELS}
+        tiny = {
+            f"{cls.FAMILY}/{family}/random": "token ids for tiny random weights (Apache-2.0)" for family in FAMILIES
+        }
         return known | tiny
 
     @classmethod
@@ -104,6 +104,11 @@ class Tokens(Pretrained):
         """Bring the files of the model to this machine, where the tokenizer is not read yet."""
         if not self._loaded:
             super().fetch()
+
+    def unload(self) -> None:
+        """Forget the tokenizer, unless it came without a model to read it from again."""
+        if self._of_load:
+            super().unload()
 
     def resident_bytes(self, device: str = "cpu") -> int:
         """0: a tokenizer is not worth a thought."""

@@ -84,7 +84,7 @@ class Naming:
     def config(
         self, found: checkpoints.Resolved, options: Mapping[str, Any], folder: Path, depth: str, changes: dict[str, Any]
     ) -> dict[str, Any]:
-        """The configuration in a folder, with changes, once what all kinds have of options is checked.
+        """The configuration in a folder, with changes; the options that several kinds have are checked by it.
 
         Raises:
             SerkitError: more layers than ``depth`` in it says, or a share out of range.

@@ -11,10 +11,9 @@ from serkit.files import content_hash
 from serkit.foundation.backbones import Naming
 from serkit.foundation.loading import quiet, tokenizer_of, transformers_package
 from serkit.foundation.text import WITHOUT_POOLER, load_text_model
-from serkit.foundation.tokenizing import OVERLAP, Tokenizer, longest_window
+from serkit.foundation.tokenizing import FAMILIES, OVERLAP, Tokenizer, longest_window
 from serkit.foundation.trainable_text import TextBackbone
 
-FAMILIES = ("roberta", "bert", "deberta", "modernbert")
 NAMING = Naming("text_backbone", FAMILIES, ("name", "layers", "dropout"))
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _DROPOUTS_OF_MODERNBERT = ("attention_dropout", "mlp_dropout", "embedding_dropout")
@@ -35,7 +34,8 @@ def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         MissingExtra: transformers is not installed.
-        SerkitError: an unknown name or option, or a model of another family than :data:`FAMILIES`.
+        SerkitError: an unknown name or option, or a model of another family than those of
+            :mod:`serkit.foundation.tokenizing`.
     """
     name, options = NAMING.name_and_options(wanted)
     found = NAMING.resolved(name)

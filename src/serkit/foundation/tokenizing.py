@@ -12,6 +12,7 @@ from serkit.errors import SerkitError
 from serkit.extras import optional
 from serkit.foundation.loading import tokenizer_of
 
+FAMILIES = ("roberta", "bert", "deberta", "modernbert")
 MAX_TOKENS, OVERLAP = 512, 64  # of a window of a long text, markers counted, and what windows share on each side
 _PLACED_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
 
@@ -36,15 +37,14 @@ class Tokenizer:
         try:
             self._inner: Any = package.Tokenizer.from_str(content.decode("utf-8"))
         except Exception as error:  # noqa: BLE001  # what the tokenizers package raises has no type of its own
-            raise SerkitError(f"encoder '{name}': its tokenizer.json is damaged: {str(error)[:200]}") from None
+            reason = " ".join(str(error).split())[:200]
+            raise SerkitError(f"encoder '{name}': its tokenizer.json is damaged: {reason}") from None
         self._inner.no_truncation()
         self._inner.no_padding()
         self._inner.encode_special_tokens = True  # <s> in a transcript is four characters, not a marker
         self.prefix, self.suffix = markers(name, self.ids("a"), self._inner.encode("a").ids)
         if not self.prefix:
-            raise SerkitError(
-                f"encoder '{name}': its tokenizer puts no marker before a text, so an empty one is nothing"
-            )
+            raise SerkitError(f"encoder '{name}': its tokenizer puts no marker before a text")
 
     @classmethod
     def of_folder(cls, name: str, folder: Path) -> Tokenizer:
