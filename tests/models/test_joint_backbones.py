@@ -248,6 +248,26 @@ def test_a_frozen_backbone_has_no_dropout_in_training() -> None:
     assert (network.backbone.training, network.text_backbone.training) == (True, False)
 
 
+@pytest.mark.parametrize(("told", "texts"), [("text", TEXTS), ("speech", ("no",) * 4)])
+def test_either_teaches_it_where_the_other_tells_nothing(told: str, texts: tuple[str, ...]) -> None:
+    """Four clips by heart: the same sound with four texts, or four sounds with the same text."""
+    network = made(dropout=0.0).train()
+    batch = batch_of(texts, (4000,) * 4)
+    if told == "text":
+        same = batch.features["waveform"][:1].expand(4, -1, -1)
+        batch = dataclasses.replace(batch, features={**batch.features, "waveform": same})
+    optimizer = torch.optim.AdamW(network.param_groups(3e-3), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(batch).emotion, batch.labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 0.9
+    assert losses[-1] < 0.2
+
+
 def test_the_backbones_have_a_rate_of_their_own() -> None:
     network = made(backbone_lr=1e-6)
     rates = {id(p): group["lr"] for group in network.param_groups(1e-5) for p in group["params"]}
