@@ -33,7 +33,7 @@ def extracting(done: int, failed: int = 0) -> Progress:
 
 def epoch(number: int, *, last: bool = False, model: str = "fold0") -> EpochEnd:
     row = {"loss": 1.2345, "dev_macro_f1": 0.4567}
-    return EpochEnd("sound", model, number, 10, row, 321.0, 75.0, last)
+    return EpochEnd("sound", model, number, 10, row, 321.0, 75.0, last, share=number / 10)
 
 
 @pytest.fixture

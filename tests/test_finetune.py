@@ -178,7 +178,7 @@ def test_accumulation_over_waveforms_is_the_large_batch_and_every_batch_moves_th
         torch.testing.assert_close(found[1][0][name], grad, atol=2e-5, rtol=1e-3, msg=name)
     fitting = made_fitting(4, 1)
     moved, before = [], None
-    for batch in fitting.loader.epoch(0):
+    for batch in fitting.loaders[0].epoch(0):
         before = fitting.network.head.pool.score.weight.detach().clone()
         fitting.update([batch], parts._Means(), 0)
         moved.append(float((fitting.network.head.pool.score.weight - before).abs().max().detach()))

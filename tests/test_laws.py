@@ -33,7 +33,7 @@ _ORDER = """
     shards store features batching residency engines sizes extraction
     metrics
     tensors layers layer_weights models losses loss_sum networks
-    schedules examples sampling objective scoring fitting training
+    schedules examples sampling objective scoring fitting soups training
     bootstrap combining pooling fitted_models stacking calibration conformal raters concordance groupings evaluation
     comparison exchanges gaps
     reporting listing pipeline serving console commands cli __main__
@@ -42,7 +42,7 @@ ORDER = tuple(_ORDER.split())
 HEAVY = ("torch", "sklearn", "transformers", "scipy", "matplotlib", "pyarrow")
 TORCH_ROOMS = {
     "tensors", "layers", "layer_weights", "models", "losses", "loss_sum", "networks", "sampling", "objective",
-    "scoring", "fitting", "training",
+    "scoring", "fitting", "soups", "training",
 }  # fmt: skip
 
 

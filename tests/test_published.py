@@ -275,12 +275,12 @@ def test_every_batch_of_an_epoch_is_learned_from() -> None:
     fitting.accelerator.backward = lambda loss: (backward.append(float(loss.detach())), original(loss))
     fitting.optimizer.step = lambda *a, **k: (steps.append(1), step(*a, **k))
     fitting.epoch(0)
-    n = len(fitting.loader)
+    n = len(fitting.loaders[0])
     assert n > 2
     assert len(backward) == n
     assert len(steps) == -(-n // 2)
-    heard = [i for batch in fitting.loader.epoch(0) for i in batch.ids]
-    assert sorted(heard) == sorted(fitting.loader.examples.ids), "and every clip is in one of them"
+    heard = [i for batch in fitting.loaders[0].epoch(0) for i in batch.ids]
+    assert sorted(heard) == sorted(fitting.loaders[0].examples.ids), "and every clip is in one of them"
 
 
 def test_the_optimiser_keeps_its_state_over_epochs() -> None:
@@ -319,16 +319,16 @@ def resumed_is_uninterrupted(make: Callable[[], Fitting]) -> tuple[Fitting, list
     torch.manual_seed(99)
     second.load_state_dict(state)
     second.epoch(1)
-    for ours, resumed in ((whole.network, second.network), (whole.losses, second.losses)):
+    for ours, resumed in ((whole.network, second.network), (whole.losses[0], second.losses[0])):
         for a, b in zip(ours.parameters(), resumed.parameters(), strict=True):
             assert torch.equal(a, b)
     return whole, rows
 
 
 def test_the_projections_of_crab2026_learn_and_are_resumed() -> None:
-    before = [p.detach().clone() for p in crab_fitting().losses.parameters()]
+    before = [p.detach().clone() for p in crab_fitting().losses[0].parameters()]
     whole, rows = resumed_is_uninterrupted(crab_fitting)
-    assert all(not torch.equal(a, b) for a, b in zip(before, whole.losses.parameters(), strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(before, whole.losses[0].parameters(), strict=True))
     assert rows[1]["loss_multi_layer_contrastive"] < rows[0]["loss_multi_layer_contrastive"]
 
 

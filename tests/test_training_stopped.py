@@ -79,6 +79,21 @@ def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path):
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
+def test_a_state_whose_history_was_not_written_any_more_leaves_one_all_the_same(tmp_path):
+    """Regression: killed between the two files of the last epoch, the history had no line for it."""
+
+    def stop(event):
+        if event.epoch == 3:
+            (tmp_path / "cut" / "history.jsonl").unlink()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", on_epoch=stop)
+    for name in ("cut", "whole"):
+        fit(tmp_path / name)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a state", None])
 def test_a_damaged_or_foreign_state_is_passed_over(tmp_path, damage):
     def stop(event):

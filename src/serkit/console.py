@@ -87,16 +87,19 @@ class Watcher:
         row = event.row
         ccc = f"  CCC {row['dev_ccc']:.3f}" if "dev_ccc" in row else ""
         loss = f"loss {row['loss']:.3f}  " if "loss" in row else ""  # a network that was solved has none
-        note = (
-            f"{loss}dev F1 {row['dev_macro_f1']:.3f}{ccc}  {event.utterances_s:.0f} utterances/s, "
-            f"{duration(event.left_s)} left"
-        )
-        self._share[name] = 1.0 if event.last else event.epoch / event.epochs
+        if "soup" in row:
+            loss = f"mean of {len(row['soup'])} of {event.members} networks  "
+        elif event.members > 1:
+            loss = f"{event.member} of {event.members} networks  {loss}"
+        rate = f"  {event.utterances_s:.0f} utterances/s" if event.utterances_s else ""
+        done_note = f"{loss}dev F1 {row['dev_macro_f1']:.3f}{ccc}{rate}"
+        note = f"{done_note}, {duration(event.left_s)} left"
+        self._share[name] = 1.0 if event.last else event.share
         done = sum(share == 1.0 for share in self._share.values())
         spent, share = time.monotonic() - self._begun, sum(self._share.values())
         whole = f"networks, {duration(spent / share * (self._networks - share))} left"
         if event.last:  # also in a terminal: what became of each network stays to be read
-            self._show(name, event.epoch, event.epochs, note.rsplit(",", 1)[0], True)
+            self._show(name, event.epoch, event.epochs, done_note, True)
             self._show("all", done, self._networks, whole, done == self._networks)
         else:
             self._show(name, event.epoch, event.epochs, note, False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,61 +42,95 @@ def put_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None
 
 
 class _NetworkWithLosses(nn.Module):
-    """A network and its losses as one module, batch to loss: gradients of several processes need one output."""
+    """A network and the losses of each stage as one module: gradients of several processes need one output."""
 
-    def __init__(self, network: nn.Module, losses: nn.Module) -> None:
+    def __init__(self, network: nn.Module, losses: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.network, self.losses = network, losses
+        self.network, self.losses = network, nn.ModuleList(losses)
 
     def forward(
-        self, batch: Batch, shares: Mapping[str, float] | None = None
+        self, batch: Batch, shares: Mapping[str, float] | None, stage: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The sum of the losses, each by its share, and each of them without its gradient."""
-        total, components = self.losses(self.network(batch), batch, shares)
+        """The sum of the losses of a stage, each by its share, and each of them without its gradient."""
+        total, components = self.losses[stage](self.network(batch), batch, shares)
         return total, {name: value.detach() for name, value in components.items()}
 
 
 class Fitting:
     """A network, its losses and its optimiser, and what an epoch of updates does with them.
 
-    Of several processes each takes its share of every batch, and accelerate averages their gradients.
+    Of several processes each takes its share of every batch, and accelerate averages their gradients. A second stage
+    has losses, draws and rates of its own, and the same optimiser.
+
+    Args:
+        seed: of the draws; ``None``: the config's.
 
     Attributes:
-        network, losses: as they are. objective: both as one module, wrapped by accelerate; it shares their weights.
+        network: as it is. losses, loaders: of each stage. objective: the network and all losses as one module, wrapped
+            by accelerate; it shares their weights.
         average: exponential moving average of the weights (``train.ema``), or ``None``.
     """
 
     def __init__(
-        self, system: System, config: NetworkConfig, model: str, train: Examples, network: nn.Module, accelerator: Any
+        self,
+        system: System,
+        config: NetworkConfig,
+        model: str,
+        train: Examples,
+        network: nn.Module,
+        accelerator: Any,
+        seed: int | None = None,
     ) -> None:
         settings = system.train
-        losses = Objective(system, train, network)
-        groups = [*_network_groups(network, settings), *losses.param_groups()]
+        self.stages = system.stages
+        self.losses = [Objective(self.stages[0], train, network)]
+        if len(self.stages) > 1:
+            same = self.stages[1].losses == self.stages[0].losses
+            self.losses += self.losses if same else [Objective(self.stages[1], train, network, earlier=self.losses[0])]
+        own = [group for losses in dict.fromkeys(self.losses) for group in losses.param_groups()]
+        groups = [*_network_groups(network, settings), *own]
         betas = (0.9, settings.beta2)
         optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay)
         self.settings, self.name, self.accelerator = settings, f"{config.system}/{model}", accelerator
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
-        self.network, self.losses = network, losses
-        self.objective, self.optimizer = accelerator.prepare(_NetworkWithLosses(network, losses), optimizer)
+        self.network = network
+        self.objective, self.optimizer = accelerator.prepare(_NetworkWithLosses(network, self.losses), optimizer)
         steps = augmentations(system, train)
-        self.loader = Loader(
-            train, settings.batch_size, config.seed, system.balance, settings.draw, settings.bucket, steps
-        )
-        self.steps_per_epoch = math.ceil(len(self.loader) / settings.accumulate)
+        shares = [None, system.second_stage.without_agreement if system.second_stage is not None else None]
+        seed = config.seed if seed is None else seed
+        self.loaders = [
+            Loader(train, settings.batch_size, seed, s.balance, s.train.draw, settings.bucket, steps, share)
+            for s, share in zip(self.stages, shares, strict=False)
+        ]
         self.average = copy_weights(self.network) if settings.ema is not None else None
+
+    def stage(self, epoch: int) -> int:
+        """Which stage an epoch (from 0) belongs to: 0, or 1 in the second."""
+        return int(len(self.stages) > 1 and epoch >= self.stages[0].train.epochs)
+
+    def rows(self, epoch: int) -> int:
+        """How many rows an epoch (from 0) draws."""
+        return self.loaders[self.stage(epoch)].n_rows
 
     def epoch(self, number: int) -> dict[str, float]:
         """Go once through the draw of epoch ``number`` (from 0); the row of its history, without dev."""
         self.objective.train()
-        self.losses.begin_epoch(number)
         sums = _Means()
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        groups = _grouped(self.loader.epoch(number, rank=rank, world=world), self.settings.accumulate)
-        for step, group in enumerate(groups, start=number * self.steps_per_epoch):
+        stage = self.stage(number)
+        settings, loader = self.stages[stage].train, self.loaders[stage]
+        factor = settings.lr / self.settings.lr
+        steps_per_epoch = math.ceil(len(loader) / settings.accumulate)
+        begun = stage * self.stages[0].train.epochs
+        losses = self.losses[stage]
+        losses.begin_epoch(number - (begun if losses is not self.losses[0] else 0))
+        groups = _grouped(loader.epoch(number, rank=rank, world=world), settings.accumulate)
+        for step, group in enumerate(groups, start=(number - begun) * steps_per_epoch):
             for param_group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-                param_group["lr"] = learning_rate(self.settings, base, step, self.steps_per_epoch)
+                param_group["lr"] = learning_rate(settings, factor * base, step, steps_per_epoch)
             self.update(group, sums, number)
-        return {"epoch": number + 1, "lr": self.optimizer.param_groups[0]["lr"], **sums.row()}
+        told = {"stage": stage + 1} if len(self.stages) > 1 else {}
+        return {"epoch": number + 1, **told, "lr": self.optimizer.param_groups[0]["lr"], **sums.row()}
 
     def update(self, group: list[Batch], sums: _Means, epoch: int) -> None:
         """One optimiser step on the gradient of some batches, as of the one large batch that they make.
@@ -107,18 +141,20 @@ class Fitting:
         rows.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        shares = self.losses.shares(group) if len(group) > 1 else [None]
+        stage = self.stage(epoch)
+        losses = self.losses[stage]
+        shares = losses.shares(group) if len(group) > 1 else [None]
         for batch, share in zip(group, shares, strict=True):
             moved = batch.to(self.accelerator.device)
             with self.accelerator.autocast():
-                total, components = self.objective(moved, share)
+                total, components = self.objective(moved, share, stage)
             if not bool(torch.isfinite(total)):
                 raise RunFailed(
                     f"{self.name}: the loss is {float(total.detach())} in epoch {epoch + 1}; "
                     f"lower train.lr (now {self.settings.lr:g}) or set train.clip_norm"
                 )
             self.accelerator.backward(total)
-            sums.add(len(batch), components, self.losses.sum.components(components))
+            sums.add(len(batch), components, losses.sum.components(components))
         if self.settings.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -138,7 +174,8 @@ class Fitting:
         """Everything that the next epoch depends on, random state included."""
         return {
             "network": copy_weights(self.network),
-            "losses": self.losses.state_dict(),
+            "losses": self.losses[0].state_dict(),
+            "later_losses": [losses.state_dict() for losses in self.losses[1:]],
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
@@ -149,7 +186,9 @@ class Fitting:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where :meth:`state_dict` was taken."""
         put_weights(self.network, state["network"])
-        self.losses.load_state_dict(state["losses"])
+        self.losses[0].load_state_dict(state["losses"])
+        for losses, kept in zip(self.losses[1:], state.get("later_losses", ()), strict=True):
+            losses.load_state_dict(kept)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             for key, value in state["average"].items():

@@ -28,7 +28,11 @@ def settings_with_needs(systems: Mapping[str, System]) -> Iterator[tuple[str, st
             around = {**dict(system), **values}
             for key, need in needs.items():
                 unmet = need.unmet(around[need.key]) if need.key in around else ""
+                if group == "train" and unmet and key not in _replaced(system):  # the second stage may use it
+                    later = system.stages[-1]
+                    unmet = need.unmet({**dict(later), **dict(later.train)}[need.key])
                 yield name, f"{group}.{key}", unmet, values[key] != defaults[key]
+        yield from ((name, *row) for row in _of_second_stage(system))
 
 
 def idle_everywhere(systems: Mapping[str, System]) -> dict[str, str]:
@@ -47,6 +51,29 @@ def idle_notes(systems: Mapping[str, System], written: Mapping[str, System]) -> 
     """
     given = {key for _, key, _, is_given in settings_with_needs(written) if is_given}
     return [f"{key} {why}" for key, why in idle_everywhere(systems).items() if key in given]
+
+
+def _replaced(system: System) -> set[str]:
+    """The settings of ``train`` that a second stage has of its own."""
+    second = system.second_stage
+    return set() if second is None or second.draw is None else {"draw"}
+
+
+def _of_second_stage(system: System) -> Iterator[tuple[str, str, bool]]:
+    """The settings of a second stage, as :func:`settings_with_needs` yields them without the system."""
+    second = system.second_stage
+    if second is None:
+        return
+    if len(system.stages) == 1:
+        why = f"has no effect while train.epochs is {system.train.epochs}; it needs more than {second.after_epochs}"
+        yield "second_stage", why, True
+        yield from ((f"second_stage.{key}", why, False) for key in type(second).model_fields)
+        return
+    later = system.stages[-1]
+    around = {**dict(later), "targets": later.train.targets}
+    for key, field in type(second).model_fields.items():
+        for need in (n for n in field.metadata if isinstance(n, Needs)):
+            yield f"second_stage.{key}", need.unmet(around[need.key]), getattr(second, key) != field.default
 
 
 def _groups(system: System) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Needs], Mapping[str, Any]]]:

@@ -175,6 +175,14 @@ def _of_text(network: nn.Module) -> Any:
     return inner.text_backbone
 
 
+def is_whole(folder: Path, config: NetworkConfig) -> bool:
+    """Whether the network that ``config`` describes lies in ``folder``, trained."""
+    try:
+        return (folder / "model.safetensors").is_file() and load_config(folder).fingerprint == config.fingerprint
+    except SerkitError:
+        return False
+
+
 def load_config(folder: Path) -> NetworkConfig:
     """Read ``config.json`` alone.
 

@@ -17,7 +17,7 @@ from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.loss_sum import LossSum
 from serkit.losses._targets import target_rows
-from serkit.settings import Ramp, System
+from serkit.settings import Loss, Ramp, System
 from serkit.tensors import Batch, Mixture, Outputs
 
 _NEEDED = {
@@ -36,12 +36,15 @@ class Objective(nn.Module):
     Args:
         system: its losses, their weights and ``train.loss_scale``.
         train: the training examples. network: has ``embedding_dim`` or ``layer_dims`` where a loss with state needs it.
+        earlier: of the stage before: a loss with state and the same parameters there is that one, and goes on.
 
     Raises:
         SerkitError: a loss twice, or one with state for a network without an embedding or without layers.
     """
 
-    def __init__(self, system: System, train: Examples, network: nn.Module) -> None:
+    def __init__(
+        self, system: System, train: Examples, network: nn.Module, *, earlier: Objective | None = None
+    ) -> None:
         super().__init__()
         context: dict[str, Any] = {
             "class_counts": torch.from_numpy(train.class_counts()).float(),
@@ -53,6 +56,7 @@ class Objective(nn.Module):
         self.parts: dict[str, Callable[[Outputs, Batch], Tensor]] = {}
         self._divisors: dict[str, Callable[[Batch], float]] = {}
         self.stateful = nn.ModuleDict()
+        self._own: list[Any] = []
         for loss in system.losses:
             if loss.name in self.parts:
                 raise SerkitError(f"the loss '{loss.name}' occurs twice in one system")
@@ -63,7 +67,10 @@ class Objective(nn.Module):
                 for key, missing in _NEEDED.items():
                     if key in given and given[key] is None:
                         raise SerkitError(f"the loss '{loss.name}' needs a network with {missing}, or leave it out")
-                module: Any = made(**loss.parameters, **given)
+                module: Any = None if earlier is None else earlier._with_state(loss)
+                if module is None:
+                    module = made(**loss.parameters, **given)
+                    self._own.append(module)
                 self.stateful[loss.name.replace(".", "_")] = module
                 self.parts[loss.name] = module
             else:
@@ -115,9 +122,15 @@ class Objective(nn.Module):
         return found
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Parameter groups of the losses with state, and of a learned scaling."""
-        groups = [group for module in self.stateful.values() for group in module.param_groups()]  # type: ignore[operator]  # losses with state have it
+        """Parameter groups of the losses with state, but for those of an earlier stage, and of a learned scaling."""
+        groups = [group for module in self._own for group in module.param_groups()]
         return groups + self.sum.param_groups()
+
+    def _with_state(self, loss: Loss) -> Any:
+        """The module of a loss with state and the same parameters; ``None`` where there is none."""
+        key = loss.name.replace(".", "_")
+        again = any((x.name, x.parameters) == (loss.name, loss.parameters) for x in self._losses)
+        return self.stateful[key] if again and key in self.stateful else None
 
 
 def _mixed(batch: Batch, mixture: Mixture, emotion: Tensor) -> Batch:

@@ -8,6 +8,7 @@ follows YAML 1.2 and reads a number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -24,6 +25,7 @@ from serkit.settings import (
     Feature,
     Frozen,
     Named,
+    SecondStage,
     Stack,
     System,
     Train,
@@ -142,8 +144,10 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
         if kind not in LAYER_WEIGHTS:
             raise SerkitError(f"{at}.model: layer_weights '{kind}'" + did_you_mean(str(kind), LAYER_WEIGHTS))
         registry.check_parameters("models", system.model.name, parameters, f"{at}.model")
-        for loss in system.losses:
-            registry.check_parameters("losses", loss.name, loss.parameters, f"{at}.losses")
+        later = (system.second_stage.losses or ()) if system.second_stage is not None else ()
+        for part, losses in (("losses", system.losses), ("second_stage.losses", later)):
+            for loss in losses:
+                registry.check_parameters("losses", loss.name, loss.parameters, f"{at}.{part}")
         for step in system.augment:
             registry.check_parameters("augment", step.name, step.parameters, f"{at}.augment")
         for feature in system.features:
@@ -261,8 +265,14 @@ def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any, key
     if head not in System.model_fields:
         return False
     if not rest:
-        system[head] = value
+        system[head] = deepcopy(value)  # each system has its own, which another override may change
         return True
+    if head == "second_stage" and isinstance(system.get(head), Mapping):
+        stage = system[head]
+        if len(rest) == 1 and rest[0] in SecondStage.model_fields:
+            stage[rest[0]] = value
+            return True
+        return rest[0] == "losses" and bool(stage.get("losses")) and _set_in_list(stage, rest, value, key)
     if head == "train" and len(rest) == 1 and rest[0] in Train.model_fields:
         _spell_out(system, "train", key)[rest[0]] = value
         return True
@@ -276,12 +286,17 @@ def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any, key
         if rest[0] in known | ({"layer_weights"} if stacks else set()):
             model[rest[0]] = value
             return True
-    if head in _LISTS and len(rest) == 2:
-        hits = [item for item in _spell_out(system, head, key) if item["name"] == rest[0]]
-        for item in hits:
-            item[rest[1]] = value
-        return bool(hits)
-    return False
+    return head in _LISTS and _set_in_list(system, parts, value, key)
+
+
+def _set_in_list(holder: dict[str, Any], parts: Sequence[str], value: Any, key: str) -> bool:
+    """Set ``losses.focal.gamma`` and the like, where there is such an entry; say whether there is."""
+    if len(parts) != 3:
+        return False
+    hits = [item for item in _spell_out(holder, parts[0], key) if item["name"] == parts[1]]
+    for item in hits:
+        item[parts[2]] = value
+    return bool(hits)
 
 
 def _spell_out(system: dict[str, Any], head: str, key: str) -> Any:
@@ -338,6 +353,10 @@ def _put_backbone(system: dict[str, Any], value: Any) -> bool:
 
 def _nearest(tree: Mapping[str, Any], parts: Sequence[str]) -> str:
     known = list(System.model_fields) + [f"train.{f}" for f in Train.model_fields]
+    if parts[0] == "second_stage":
+        if not any(system.get("second_stage") for system in tree["systems"].values()):
+            return "; there is no second stage: set second_stage={after_epochs: 4, lr: 1e-6}, or the like, first"
+        known += [f"second_stage.{f}" for f in SecondStage.model_fields]
     for system in tree["systems"].values():
         key = ".".join(parts)
         known += [f"model.{p}" for p in registry.member("models", _spell_out(system, "model", key)["name"]).parameters]

@@ -11,34 +11,39 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from serkit.augment import Augmentation, Example, apply_chain, split_chain
+from serkit.errors import SerkitError
 from serkit.examples import Examples
+from serkit.settings import Draw
 from serkit.tensors import Batch, pad_sequences
 
 _WORKERS = 2  # threads that augment waveforms and compute their features ahead of the network
 
 
-def draw_epoch(
-    groups: np.ndarray, rng: np.random.Generator, draw: Literal["replacement", "passes"] = "replacement"
-) -> np.ndarray:
-    """The rows of one epoch, as many as there are rows, each group equally often.
+def draw_epoch(groups: np.ndarray, rng: np.random.Generator, draw: Draw = "replacement") -> np.ndarray:
+    """The rows of one epoch, each group equally often.
 
     With one group this is a permutation. Otherwise each group gets ``rows / n_groups`` draws (the
     remainder goes to random groups): ``replacement`` draws them independently, as the published
     WeightedRandomSampler does (code of Ueda et al. 2025), ``passes`` in shuffled passes over the group, so
-    that no row is drawn twice before every row of its group was drawn once.
+    that no row is drawn twice before every row of its group was drawn once. ``undersample`` draws none
+    twice, and of each group as many as the smallest has (code of Chatzichristodoulou et al. 2025);
+    ``undersample_once`` is the same draw with a generator that is the same in every epoch.
 
     Returns:
-        (rows,) int64, shuffled.
+        (draws,) int64, shuffled: as many as there are rows, or as :func:`undersampled` says.
     """
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     if len(members) == 1:
         return rng.permutation(len(groups))
+    if draw in ("undersample", "undersample_once"):
+        n_each = undersampled(groups) // len(members)
+        return rng.permutation(np.concatenate([rng.choice(rows, size=n_each, replace=False) for rows in members]))
     quota = np.full(len(members), len(groups) // len(members))
     quota[rng.permutation(len(members))[: len(groups) % len(members)]] += 1
     drawn = []
@@ -49,6 +54,12 @@ def draw_epoch(
             passes = [rng.permutation(rows) for _ in range(-(-int(n) // len(rows)))]
             drawn.append(np.concatenate(passes)[:n])
     return rng.permutation(np.concatenate(drawn))
+
+
+def undersampled(groups: np.ndarray) -> int:
+    """How many rows are left where each group has as many as the smallest."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    return len(sizes) * int(sizes.min())
 
 
 def bucket_batches(
@@ -95,6 +106,8 @@ class Loader:
         balance, draw, bucket: see :func:`draw_epoch` and :func:`bucket_batches`.
         augment: steps of :mod:`serkit.augment`, applied while a training batch is made, so only ever to
             the split this loader serves. Each utterance has its own generator, from seed, epoch and row.
+        without_agreement: rows without a label that an epoch has beside those with one, as a share of these;
+            ``None`` makes no difference between them.
 
     Where the examples have copies, a training batch takes the clip or one of its copies, each as often.
     """
@@ -103,21 +116,48 @@ class Loader:
     batch_size: int
     seed: int = 0
     balance: str | None = None
-    draw: Literal["replacement", "passes"] = "replacement"
+    draw: Draw = "replacement"
     bucket: bool = True
     augment: Sequence[Augmentation] = ()
+    without_agreement: float | None = None
 
     def batch_rows(self, epoch: int) -> list[np.ndarray]:
         """Row numbers of every training batch of an epoch; the same for the same seed and epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        groups = self.examples.groups(self.balance)
-        rows = draw_epoch(groups, rng, self.draw)
+        drawn, groups, others = self._drawn_from()
+        once = self.draw == "undersample_once"
+        rows = drawn[draw_epoch(groups[drawn], np.random.default_rng(self.seed) if once else rng, self.draw)]
+        if once or len(others):
+            more = rng.choice(others, size=self.n_rows - len(rows), replace=False)
+            rows = rng.permutation(np.concatenate([rows, more]))
         if not self.bucket:
             return [rows[k : k + self.batch_size] for k in range(0, len(rows), self.batch_size)]
         return bucket_batches(rows, self.examples.lengths.max(axis=1), groups, self.batch_size, rng)
 
+    @cached_property
+    def n_rows(self) -> int:
+        """How many rows an epoch has."""
+        drawn, groups, others = self._drawn_from()
+        fewer = self.balance is not None and self.draw in ("undersample", "undersample_once")
+        n = undersampled(groups[drawn]) if fewer else len(drawn)
+        return n + min(len(others), int((self.without_agreement or 0.0) * n + 1e-9))
+
+    def _drawn_from(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows that are drawn by group, the (rows,) groups of all, and the rows that are drawn beside them.
+
+        Raises:
+            SerkitError: no row has a label, and those without are to be drawn beside them; or no groups.
+        """
+        groups, labelled = self.examples.groups(self.balance), self.examples.labels >= 0
+        if self.without_agreement is None:
+            return np.arange(len(groups)), groups, np.empty(0, dtype=np.int64)
+        if not labelled.any():
+            raise SerkitError("without_agreement: no training clip has a label that raters agree on; leave it out")
+        apart = np.where(labelled, groups, groups.max() + 1)
+        return np.flatnonzero(labelled), apart, np.flatnonzero(~labelled)
+
     def __len__(self) -> int:
-        return -(-len(self.examples) // self.batch_size)  # a balanced draw has as many rows
+        return -(-self.n_rows // self.batch_size)
 
     def epoch(self, epoch: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Training batches of an epoch; of several processes, each gets its share of every batch."""

@@ -20,6 +20,7 @@ from pydantic import (
 from serkit.parameters import Needs
 
 BACKBONES = ("backbone", "text_backbone")  # parameters of a model that name a pretrained network to build it on
+Draw = Literal["replacement", "passes", "undersample", "undersample_once"]
 
 
 class Frozen(BaseModel):
@@ -159,11 +160,17 @@ class Train(Frozen):
         clip_norm: largest gradient norm. accumulate: batches per optimiser step.
         precision: ``fp32``, ``bf16`` or ``fp16`` (AMP; ``fp16`` on a GPU alone).
         bucket: length-bucketed batches (same draw in expectation, less padding).
-        draw: with ``balance``, rows are drawn with ``replacement`` (published) or in shuffled ``passes``.
+        draw: with ``balance``, rows are drawn with ``replacement`` (published), in shuffled ``passes``, or by
+            ``undersample``: as many of each group as the smallest has, drawn anew in each epoch;
+            ``undersample_once`` takes the same rows in every epoch.
         ema: keep an exponential moving average of the weights with this decay and select by it
             (``None``: none, as published).
         loss_scale: how the sum of losses is scaled: ``fixed``, ``initial``, ``running_max``, ``uncertainty``.
         targets: ``labels``, or ``votes`` to train on rater distributions.
+        soup: train the network so many times, from the same first weights, and keep the mean of their weights
+            (Wortsman et al. 2022); ``None`` trains it once. shared_epochs: their first epochs, trained once for all of
+            them, of which none is selected. members: of that mean: ``all``, or those that a ``greedy`` choice by
+            ``select`` adds.
     """
 
     epochs: int = Field(20, ge=0)
@@ -174,7 +181,7 @@ class Train(Frozen):
     beta2: float = Field(0.999, ge=0, lt=1)
     schedule: Literal["cosine_epoch", "cosine", "exponential", "constant"] = "cosine_epoch"
     decay: Annotated[float, Needs("schedule", "exponential")] = Field(0.9, gt=0, le=1)
-    draw: Annotated[Literal["replacement", "passes"], Needs("balance")] = "replacement"
+    draw: Annotated[Draw, Needs("balance")] = "replacement"
     warmup_steps: int = Field(0, ge=0)
     select: Literal["macro_f1", "uar", "accuracy", "weighted_f1", "ccc", "last"] = "macro_f1"
     patience: int | None = Field(None, ge=1)
@@ -185,13 +192,17 @@ class Train(Frozen):
     ema: float | None = Field(None, gt=0, lt=1)
     loss_scale: Literal["fixed", "initial", "running_max", "uncertainty"] = "fixed"
     targets: Literal["labels", "votes"] = "labels"
+    soup: int | None = Field(None, ge=2)
+    shared_epochs: Annotated[int, Needs("soup")] = Field(0, ge=0)
+    members: Annotated[Literal["all", "greedy"], Needs("soup")] = "all"
 
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without ``beta2`` where it is the default, as before there was one: fingerprints are the same."""
+        """Without what came later, where it is the default, as before there was it: fingerprints are the same."""
         tree: dict[str, Any] = written(self)
-        if self.beta2 == type(self).model_fields["beta2"].default:
-            tree.pop("beta2", None)
+        for key in ("beta2", "soup", "shared_epochs", "members"):
+            if getattr(self, key) == type(self).model_fields[key].default:
+                tree.pop(key, None)
         return tree
 
     @model_validator(mode="after")
@@ -199,6 +210,41 @@ class Train(Frozen):
         if self.select == "last" and self.patience is not None:
             raise ValueError("patience waits for a better dev metric and select: last has none; set patience: null")
         return self
+
+    @model_validator(mode="after")
+    def _soup_of_different_networks(self) -> Train:
+        if self.soup is not None and self.shared_epochs >= self.epochs:
+            raise ValueError(
+                f"a soup needs more epochs than the {self.shared_epochs} that are shared, got {self.epochs}"
+            )
+        if self.soup is not None and self.members == "greedy" and self.select == "last":
+            raise ValueError("members: greedy adds networks by the dev metric and select: last has none")
+        return self
+
+
+class SecondStage(Frozen):
+    """What a training does otherwise after some epochs; ``None`` is as in the first stage.
+
+    The optimiser, the moving average and the best epoch so far go on. ``train.schedule`` ends with the first stage.
+    ``train.patience`` begins to count anew, and stops nothing before. The best epoch may be one of either stage.
+
+    Attributes:
+        after_epochs: how many the first stage has. lr: where the rate begins; groups with a rate of their own change in
+            proportion to ``train.lr``. schedule: ``constant``, or ``cosine`` over the epochs left, to ``train.lr_min``.
+        balance: which groups are drawn equally often; ``none`` balances nothing. draw: see :class:`Train`.
+        without_agreement: clips without agreement, as a share of the drawn clips that have it, rounded down and other
+            ones in each epoch; there are never more than the corpus has. ``None`` draws them as any clip, by the class
+            that most raters named.
+        losses: the sum of these is minimised. A loss with state that is given as in the first stage keeps its state.
+    """
+
+    after_epochs: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    balance: Literal["none", "neutral", "class", "corpus", "corpus_class"] | None = None
+    draw: Annotated[Draw | None, Needs("balance")] = None
+    without_agreement: Annotated[float | None, Needs("targets", "votes")] = Field(None, ge=0, allow_inf_nan=False)
+    losses: Annotated[tuple[Annotated[Loss, BeforeValidator(from_name)], ...], Field(min_length=1)] | None = None
 
 
 class System(Frozen):
@@ -215,6 +261,35 @@ class System(Frozen):
     balance: Literal["neutral", "class", "corpus", "corpus_class"] | None = None
     augment: tuple[Annotated[Named, BeforeValidator(from_name)], ...] = ()
     train: Train = Train()
+    second_stage: SecondStage | None = None
+
+    @property
+    def stages(self) -> tuple[System, ...]:
+        """Each stage of the training as a system without stages; this one alone where no second stage begins."""
+        second, train = self.second_stage, self.train
+        if second is None or train.epochs <= second.after_epochs:
+            return (self,)
+        first = train.model_copy(update={"epochs": second.after_epochs})
+        later = train.model_copy(
+            update={
+                "epochs": train.epochs - second.after_epochs,
+                "lr": second.lr,
+                "schedule": second.schedule,
+                "warmup_steps": 0,
+                "draw": second.draw or train.draw,
+            }
+        )
+        balance = self.balance if second.balance is None else None if second.balance == "none" else second.balance
+        changes = {"losses": second.losses or self.losses, "balance": balance, "train": later, "second_stage": None}
+        return self.model_copy(update={"train": first, "second_stage": None}), self.model_copy(update=changes)
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``second_stage`` where there is none, as before there could be one: fingerprints are the same."""
+        tree: dict[str, Any] = written(self)
+        if self.second_stage is None:
+            tree.pop("second_stage", None)
+        return tree
 
     @property
     def has_stack(self) -> bool:

@@ -12,8 +12,9 @@ import io
 import json
 import math
 import pickle
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import nn
 
 from serkit.errors import SerkitError
 from serkit.examples import Examples
-from serkit.files import write_bytes, write_text
+from serkit.files import fingerprint, write_bytes, write_text
 from serkit.fitting import (
     Fitting,
     copy_weights,
@@ -33,11 +34,15 @@ from serkit.fitting import (
     set_statistics,
     solve,
 )
-from serkit.networks import NetworkConfig, build_network, save_network, with_backbone
+from serkit.networks import NetworkConfig, build_network, is_whole, load_network, save_network, with_backbone
 from serkit.scoring import measure_scores, score
 from serkit.settings import System, Train
+from serkit.soups import greedy_members, put_mean
+from serkit.text_rows import json_rows, read_text
 
 STATE = "state.pt"
+MEMBERS = "members"  # folder of the trainings that a soup is made of, until it is made
+SHARED = "shared.pt"  # in it, the state after the epochs that they share
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,13 @@ class EpochEnd:
     """What the loop tells after each epoch.
 
     Attributes:
-        system, model: which network. epoch: counted from 1. epochs: how many at most.
+        system, model: which network. epoch: counted from 1, over all members of a soup. epochs: how many at most.
         row: the line written to ``history.jsonl``.
-        utterances_s: training utterances per second. left_s: estimate for this network, at most.
+        utterances_s: training utterances per second, 0 where a soup was made. left_s: estimate for this network, at
+            most.
         last: the network is finished, by its number of epochs or by ``train.patience``.
+        share: of the updates that it takes at most, which are done. member, members: which training of a soup of how
+            many; with ``last`` the soup itself.
     """
 
     system: str
@@ -59,6 +67,9 @@ class EpochEnd:
     utterances_s: float
     left_s: float
     last: bool
+    share: float
+    member: int = 1
+    members: int = 1
 
 
 def train_network(
@@ -73,6 +84,9 @@ def train_network(
     on_epoch: Callable[[EpochEnd], None] | None = None,
 ) -> nn.Module:
     """Train one network and leave it, the best epoch by the dev metric, in ``folder``.
+
+    With ``train.soup`` it is trained several times, each in a folder of its own below ``folder`` until all are. What is
+    left is the mean of their weights.
 
     Args:
         system: features, model, losses, balance and training settings.
@@ -89,19 +103,77 @@ def train_network(
     Raises:
         RunFailed: a loss that is not finite. SerkitError: settings that do not fit each other.
     """
+    config, soup = with_backbone(config), system.train.soup
+    if soup is None:
+        return _train_once(system, config, train, dev, folder, model, device, on_epoch)
+    places = [folder / MEMBERS / str(k + 1) for k in range(soup)]
+    for k, place in enumerate(places):
+        if not is_whole(place, config):
+            _train_once(system, config, train, dev, place, model, device, on_epoch, k, soup)
+    accelerator = make_accelerator(system.train, device)
+    network, row = _soup_of(system, train, dev, places, accelerator.device)
+    if accelerator.is_main_process:
+        rows = [{"member": k + 1, **each} for k, place in enumerate(places) for each in _history(place)]
+        _write_history(folder, [*rows, row])
+        save_network(network, config, folder)
+        if on_epoch is not None:
+            n = _so_far([1] * system.train.epochs, system.train.shared_epochs, soup - 1, system.train.epochs)
+            on_epoch(EpochEnd(config.system, model, n, n, row, 0.0, 0.0, True, 1.0, soup, soup))
+        forget_members(folder)
+    accelerator.wait_for_everyone()
+    return network if accelerator.is_main_process else load_network(folder, accelerator.device)[0]
+
+
+def forget_members(folder: Path) -> None:
+    """Remove the trainings that a soup in ``folder`` was made of, once it is made."""
+    shutil.rmtree(folder / MEMBERS, ignore_errors=True)
+
+
+def _train_once(
+    system: System,
+    config: NetworkConfig,
+    train: Examples,
+    dev: Examples,
+    folder: Path,
+    model: str,
+    device: str,
+    on_epoch: Callable[[EpochEnd], None] | None,
+    member: int = 0,
+    members: int = 1,
+) -> nn.Module:
+    """One training, to a network in ``folder``; the first member of a soup is trained as the network without one.
+
+    Members begin with the same weights, or go on from the first one's shared epochs; their draws, dropout and
+    augmentation differ.
+
+    Raises:
+        SerkitError: the state after the shared epochs is damaged.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config = with_backbone(config)
     accelerator = make_accelerator(system.train, device)
     torch.manual_seed(config.seed)
     network = build_network(config)
     set_statistics(network, train)
     set_attribute_scale(network, system, train)
     solve(network, train)
-    fitting = Fitting(system, config, model, train, network, accelerator)
+    seed = int(fingerprint([config.seed, member], 8), 16) if member else config.seed
+    fitting = Fitting(system, config, model, train, network, accelerator, seed)
     state = _State(fitting, system.train, config.fingerprint)
     state.resume(folder / STATE)
+    shared, epochs = system.train.shared_epochs if members > 1 else 0, max(system.train.epochs, 1)
+    if member and state.epoch == 0:
+        state.resume(folder.parent / SHARED)
+        if state.epoch != shared:
+            raise SerkitError(f"{folder.parent / SHARED} is damaged; delete {folder.parent} and train again")
+        torch.manual_seed(seed)
+    rows = [fitting.rows(k) for k in range(epochs)]
+    whole = _so_far(rows, shared, members - 1, epochs)
     while not state.finished:
-        begun, epochs = time.monotonic(), max(system.train.epochs, 1)
+        if members > 1 and state.epoch == shared:
+            if shared and not member and accelerator.is_main_process:
+                write_bytes(folder.parent / SHARED, (folder / STATE).read_bytes())
+            state.best_value, state.since_best = -math.inf, 0
+        begun = time.monotonic()
         row: dict[str, Any] = fitting.epoch(state.epoch) if system.train.epochs else {"epoch": 0}
         scores, weights = _measure(fitting, dev)
         row.update({f"dev_{name}": value for name, value in scores.items()})
@@ -109,19 +181,60 @@ def train_network(
         if accelerator.is_main_process:
             state.save(folder)
             if on_epoch is not None:
-                spent = time.monotonic() - begun
-                left = 0.0 if state.finished else spent * (epochs - state.epoch)
-                rate = len(train) / spent
-                on_epoch(EpochEnd(config.system, model, state.epoch, epochs, row, rate, left, state.finished))
+                rate = rows[state.epoch - 1] / (time.monotonic() - begun)
+                done = _so_far(rows, shared, member, epochs if state.finished else state.epoch)
+                number, n = (
+                    _so_far([1] * epochs, shared, *at) for at in ((member, state.epoch), (members - 1, epochs))
+                )
+                left, last = (whole - done) / rate, members == 1 and state.finished
+                on_epoch(
+                    EpochEnd(config.system, model, number, n, row, rate, left, last, done / whole, member + 1, members)
+                )
     put_weights(fitting.network, state.best)
     finish = getattr(fitting.network, "finish", None)  # what a network does once it is trained: adapters are merged
     if finish is not None:
         finish()
     if accelerator.is_main_process:
+        _write_history(folder, state.history)  # also where it was killed between its last state and this
         save_network(fitting.network, config, folder)
         (folder / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return fitting.network.eval()
+
+
+def _so_far(costs: Sequence[int], shared: int, member: int, epoch: int) -> int:
+    """What a soup has cost so far, where a member (from 0) has had some epochs; each costs its own number."""
+    return sum(costs[:epoch]) + member * sum(costs[shared:])
+
+
+def _soup_of(
+    system: System, train: Examples, dev: Examples, places: Sequence[Path], device: torch.device
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The mean of some trained networks, and its line of the history: which they are (from 1), its metrics of dev."""
+    settings, network = system.train, load_network(places[0], device)[0]
+    files = [place / "model.safetensors" for place in places]
+
+    def measure(members: Sequence[int]) -> dict[str, float]:
+        put_mean(network, [files[k] for k in members], train, settings.batch_size)
+        size = settings.batch_size
+        return measure_scores(score(network, dev, system="dev", model="dev", batch_size=size, device=device), dev)
+
+    kept = list(range(len(places)))
+    if settings.members == "greedy":
+        key = f"dev_{settings.select}"
+        alone = [max(row[key] for row in _history(place)) for place in places]
+        kept = greedy_members(alone, lambda members: measure(members)[settings.select])
+    found = {f"dev_{name}": value for name, value in measure(kept).items()}
+    return network, {"soup": [k + 1 for k in kept], **found}
+
+
+def _write_history(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    write_text(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "history.jsonl"
+    return [row for _, row in json_rows(read_text(path), str(path))]
 
 
 def _selecting(select: str, scores: Mapping[str, float]) -> float | None:
@@ -163,8 +276,13 @@ class _State:
 
     @property
     def finished(self) -> bool:
-        """All epochs are done (with none: the weights it starts with are measured), or ``train.patience`` is."""
-        exhausted = self.settings.patience is not None and self.since_best >= self.settings.patience
+        """All epochs are done (with none: the weights it starts with are measured), or ``train.patience`` is.
+
+        A second stage begins in any case, and so does what is not shared by a soup; patience counts from there.
+        """
+        stages, patience = self.fitting.stages, self.settings.patience
+        begun = max(stages[0].train.epochs if len(stages) > 1 else 0, self.settings.shared_epochs)
+        exhausted = patience is not None and min(self.since_best, self.epoch - begun) >= patience
         return exhausted or self.epoch >= max(self.settings.epochs, 1)
 
     def finish_epoch(self, row: dict[str, Any], value: float | None, weights: dict[str, torch.Tensor]) -> None:
@@ -191,7 +309,7 @@ class _State:
             buffer,
         )
         write_bytes(folder / STATE, buffer.getvalue())
-        write_text(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
+        _write_history(folder, self.history)
 
     def resume(self, path: Path) -> None:
         """Go on from a state file of the same configuration; start afresh from any other."""

@@ -125,9 +125,10 @@ def _described(variant: Variant) -> dict[str, Any]:
 
 def _curves(chosen: Design, runs: Runs, key: str) -> dict[str, list[dict[str, Any]]]:
     """Training curves by seed, and by fold where there are several."""
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for seed in chosen.seeds:
         for fold in chosen.folds:
             name = f"seed{seed}" if len(chosen.folds) == 1 else f"fold{fold}-seed{seed}"
-            found[name] = runs[key, fold, seed].history(chosen.plan.system).get("full", [])
+            rows = runs[key, fold, seed].history(chosen.plan.system)
+            found |= {name + model.removeprefix("full"): each for model, each in rows.items()}
     return found

@@ -214,7 +214,23 @@ def _design(run: Run, name: str) -> dict[str, Any]:
         "losses": [loss.name for loss in system.losses] if system.train.epochs else [_solved(system)],
         "balance": system.balance,
         "augment": [step.name for step in system.augment],
+        **_stages(system),
     }
+
+
+def _stages(system: System) -> dict[str, Any]:
+    """What a second stage and a soup add to the design of a system."""
+    found: dict[str, Any] = {}
+    if len(system.stages) > 1 and system.second_stage is not None:
+        later = system.stages[1]
+        found["second_stage"] = {
+            **system.second_stage.model_dump(mode="json", include={"after_epochs", "lr"}),
+            "losses": [loss.name for loss in later.losses],
+            "balance": later.balance,
+        }
+    if system.train.soup is not None:
+        found["soup"] = system.train.soup
+    return found
 
 
 def _comparisons(

@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serkit.crossfit import crossfit_folds
-from serkit.errors import RunFailed, SerkitError
+from serkit.errors import RunFailed
 from serkit.examples import Examples
 from serkit.files import fingerprint
-from serkit.networks import NetworkConfig, load_config, load_network, with_backbone
+from serkit.networks import NetworkConfig, is_whole, load_network, with_backbone
 from serkit.pipeline.inputs import copies_of, hearing_of, sources_of
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
 from serkit.scoring import score
 from serkit.settings import Train
-from serkit.training import EpochEnd, train_network
+from serkit.training import EpochEnd, forget_members, train_network
 from serkit.types import Manifest
 
 
@@ -64,8 +63,9 @@ def _train_one(
     dev = Examples.of(watched, sources, targets=settings.train.targets)
     config = network_config(run, system, model)
     out = run.network(system, model)
-    if _is_whole(out, config):  # trained, and stopped before it had scored everything
+    if is_whole(out, config):  # trained, and stopped before it had scored everything
         network = load_network(out, device)[0]
+        forget_members(out)
     else:
         network = train_network(settings, config, train, dev, out, model=model, device=device, on_epoch=on_epoch)
     used = next(network.parameters()).device
@@ -93,14 +93,6 @@ def _memory_of(device: str, system: str, train: Train) -> Iterator[None]:
             f"{system}.train.accumulate={2 * train.accumulate} (losses that compare the clips of a batch, such as "
             "supcon, then see fewer of them); finished networks are kept"
         ) from error
-
-
-def _is_whole(folder: Path, config: NetworkConfig) -> bool:
-    """Whether the network that ``config`` describes lies in ``folder``."""
-    try:
-        return (folder / "model.safetensors").is_file() and load_config(folder).fingerprint == config.fingerprint
-    except SerkitError:
-        return False
 
 
 def learned_from(manifest: Manifest, recipe: Recipe) -> Manifest:

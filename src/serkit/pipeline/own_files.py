@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, str]:
 def _parts(recipe: Recipe) -> Iterator[tuple[registry.Kind, str]]:
     for system in recipe.systems.values():
         yield "models", system.model.name
-        yield from (("losses", loss.name) for loss in system.losses)
+        yield from (("losses", loss.name) for stage in system.stages for loss in stage.losses)
         yield from (("augment", step.name) for step in system.augment)
         yield from (("encoders", feature.family) for feature in system.features)
     yield from (("augment", step.name) for copy in recipe.copies for step in copy)

@@ -64,12 +64,13 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
     train = learned_from(manifest, recipe)
     passed: set[str] = set()
     for name, system in recipe.systems.items():
-        try:
-            if (design := _design(system)) not in passed:
-                _rehearse(system, train)
-                passed.add(design)
-        except SerkitError as error:
-            raise SerkitError(f"systems.{name}: {error}") from None
+        for stage, at in zip(system.stages, ("", ".second_stage"), strict=False):
+            try:
+                if (design := _design(stage)) not in passed:
+                    _rehearse(stage, train, later=bool(at))
+                    passed.add(design)
+            except SerkitError as error:
+                raise SerkitError(f"systems.{name}{at}: {error}") from None
     check_copies(recipe)
     for step in (step for copy in recipe.copies for step in copy):
         _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
@@ -105,8 +106,11 @@ def _design(system: System) -> str:
     return fingerprint([features, parts, system.train.targets, system.train.loss_scale, system.train.select])
 
 
-def _rehearse(system: System, train: Manifest) -> None:
+def _rehearse(system: System, train: Manifest, *, later: bool = False) -> None:
     """Build a system's augmentations and network, and hand its losses what the network says of a few clips.
+
+    Args:
+        later: it is a second stage, which need not teach all that the first has taught.
 
     Raises:
         SerkitError: whatever one of them refuses.
@@ -137,7 +141,7 @@ def _rehearse(system: System, train: Manifest) -> None:
     with torch.random.fork_rng(devices=[]):
         network = _network(system, dims, len(train.labels))
         if network is not None:
-            _ask_losses(system, examples, network)
+            _ask_losses(system, examples, network, later)
 
 
 def _dims(system: System) -> dict[str, int]:
@@ -226,7 +230,7 @@ def _own_files(system: System) -> dict[str, frozenset[str]]:
     return {f"{registry.singular(kind)} '{name}'": registry.file_of(kind, name) for kind, name in parts if "." in name}
 
 
-def _ask_losses(system: System, examples: Examples, network: Any) -> None:
+def _ask_losses(system: System, examples: Examples, network: Any, later: bool) -> None:
     """Compute the losses of a system once, without gradients.
 
     Raises:
@@ -272,9 +276,9 @@ def _ask_losses(system: System, examples: Examples, network: Any) -> None:
                     f"no loss of the system ({names}) trains the emotion classifier: add one that does, such as "
                     "cross_entropy"
                 )
-            if any(isinstance(part, AttributeHead) for part in network.modules()):
+            if not later and any(isinstance(part, AttributeHead) for part in network.modules()):
                 taught_attributes(network, system, examples)
-        if value is None or system.train.targets != "votes" or batch.targets is None:
+        if value is None or later or system.train.targets != "votes" or batch.targets is None:
             return
         flatter = batch.targets + (1.0 if batch.class_mask is None else batch.class_mask.to(batch.targets))
         with _told(system):

@@ -152,12 +152,14 @@ class Run:
         return self.folder / "predictions" / f"{system}.{split}.parquet"
 
     def history(self, system: str) -> dict[str, list[dict[str, Any]]]:
-        """Training curves of a system by model: the rows of each ``history.jsonl``."""
-        found = {}
+        """Training curves of a system by model (of a soup ``full.1`` and so on): the rows of each ``history.jsonl``."""
+        found: dict[str, list[dict[str, Any]]] = {}
         for model in self.models:
             path = self.network(system, model) / "history.jsonl"
-            if path.is_file():
-                found[model] = [row for _, row in json_rows(read_text(path), str(path))]
+            rows = [row for _, row in json_rows(read_text(path), str(path))] if path.is_file() else []
+            for row in rows:
+                if "soup" not in row:  # its line belongs to no curve
+                    found.setdefault(f"{model}.{row['member']}" if "member" in row else model, []).append(row)
         return found
 
     def n_weights(self, system: str) -> int | None:

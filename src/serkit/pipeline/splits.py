@@ -29,8 +29,10 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     for check in (_splits_have_rows, _two_classes, _enough_of_each_class, _dev_has_labels, _crossed, _stacked):
         check(manifest, recipe)
     for name, system in recipe.systems.items():
-        for of_system in (_has_votes, _learns_attributes, _selects_by_ccc, _balanced):
-            of_system(manifest, recipe, system, f"systems.{name}")
+        places = (f"systems.{name}", f"systems.{name}.second_stage")
+        for stage, at in zip(system.stages, places, strict=False):
+            for of_system in (_has_votes, _learns_attributes, _selects_by_ccc, _balanced):
+                of_system(manifest, recipe, stage, at)
 
 
 def _splits_have_rows(manifest: Manifest, recipe: Recipe) -> None:

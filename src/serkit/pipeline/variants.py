@@ -234,11 +234,17 @@ def _selects_by_nothing(system: System, losses: Sequence[Loss]) -> bool:
 
 
 def _taught_by(system: System, losses: Sequence[Loss]) -> dict[str, Any]:
-    """The change to these losses, the attribute head left out where none of them teaches it."""
+    """The change to these losses in both stages, the attribute head left out where none of them teaches it."""
+    changes: dict[str, Any] = {"losses": losses}
+    second = system.second_stage
+    if second is not None and second.losses is not None:
+        gone = {x.name for x in system.losses} - {x.name for x in losses}
+        rest = tuple(x for x in second.losses if x.name not in gone)
+        changes["second_stage"] = second.model_copy(update={"losses": rest or None})
     if not system.model.parameters.get("attribute_head") or any(_reads(x, "attributes") for x in losses):
-        return {"losses": losses}
+        return changes
     kept = {key: value for key, value in system.model.model_dump().items() if not key.startswith("attribute_")}
-    return {"losses": losses, "model": Named.model_validate(kept)}
+    return {**changes, "model": Named.model_validate(kept)}
 
 
 def _of_augment(full: Recipe) -> Iterator[Variant]:
