@@ -82,8 +82,8 @@ def timed(work: Callable[[], object]) -> np.ndarray:
 
 def batches(one: Fitting, epoch: int) -> None:
     """Make the batches of an epoch."""
-    for rows in one.loader.batch_rows(epoch):
-        one.loader.collate(rows, epoch)
+    for rows in one.loaders[0].batch_rows(epoch):
+        one.loaders[0].collate(rows, epoch)
 
 
 def trained(one: Fitting, epoch: int, state: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-SETTINGS = ("Recipe", "Transcripts", "System", "Train", "Crossfit", "Stack", "Evaluate")
+SETTINGS = ("Recipe", "Transcripts", "System", "Train", "SecondStage", "Crossfit", "Stack", "Evaluate")
 
 
 def schema(model: str) -> Callable[[str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +24,16 @@ def made_manifest(n: int = 60, speakers: int = 6, labels: tuple[str, ...] = LABE
         emotion = labels[(k // speakers) % len(labels)]
         rows.append(Utterance(f"u{k}", f"{k}.wav", speaker=f"s{who}", split=split, emotion=emotion, text=emotion))
     return Manifest("made", labels, tuple(rows))
+
+
+def voted(n: int = 120, alone: int = 4) -> Manifest:
+    """Clips with votes: of every ``alone`` one without agreement; three times as many of one class as of each other."""
+    rows = []
+    for k, u in enumerate(made_manifest(n)):
+        emotion = LABELS[(k // 6) % 3] if (k // 6) % 5 < 3 else "anger"
+        votes = {emotion: 3.0, LABELS[k % 3]: 1.0}
+        rows.append(replace(u, emotion=None if k % alone == 0 else emotion, votes=votes))
+    return Manifest("made", LABELS, tuple(rows))
 
 
 class MadeSource:

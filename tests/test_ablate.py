@@ -63,6 +63,16 @@ def test_losses_each_off_and_the_first_alone():
         assert v.system.augment == found.variants[0].system.augment
 
 
+def test_a_loss_is_left_out_of_both_stages():
+    stage = {"after_epochs": 1, "lr": 1e-5, "losses": ["focal", {"name": "cross_entropy", "soft": True}]}
+    found = by_key(plan(recipe("train.epochs=2", second_stage=stage), ["losses"]))
+    losses = {k: [x.name for x in v.system.second_stage.losses] for k, v in found.items()}
+    assert losses["full"] == losses["without-kl_soft"] == losses["without-center_loss"] == ["focal", "cross_entropy"]
+    assert losses["without-focal"] == losses["only-kl_soft"] == ["cross_entropy"]
+    alone = by_key(plan(recipe("train.epochs=2", second_stage={**stage, "losses": ["focal"]}), ["losses"]))
+    assert alone["without-focal"].system.second_stage.losses is None
+
+
 def test_of_two_losses_the_first_alone_is_already_there_and_a_classifier_is_always_trained():
     found = plan(recipe(losses=["cross_entropy", "center_loss"]), ["losses"])
     assert [v.key for v in found.variants] == ["full", "without-center_loss"]

@@ -64,6 +64,23 @@ def test_a_log_says_loss_f1_rate_and_time_left_of_each_network() -> None:
     assert "dev F1 0.457  CCC 0.321  321 utterances/s" in watched(rated)
 
 
+@pytest.mark.usefixtures("_every_line")
+def test_a_log_says_which_network_of_a_soup_is_trained_and_what_the_mean_is_worth() -> None:
+    one = dataclasses.replace(epoch(4), member=2, members=3, share=0.25)
+    row = {"soup": [3, 1], "dev_macro_f1": 0.5}
+    made = dataclasses.replace(epoch(10, last=True), member=3, members=3, row=row, utterances_s=0.0)
+    said = watched(StageBegins("train", "1 networks"), one, made)
+    assert "sound/fold0  4/10 2 of 3 networks  loss 1.234  dev F1 0.457  321 utterances/s, 1 min 15 s left" in said
+    assert "sound/fold0  10/10 mean of 2 of 3 networks  dev F1 0.500\n" in said
+
+
+def test_the_time_left_goes_by_the_share_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 10.0, 10.0, 10.0, 10.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock, 10.0))
+    half = dataclasses.replace(epoch(4), share=0.5)
+    assert "0/2 networks, 30 s left" in watched(StageBegins("train", "2 networks"), half, terminal=True)
+
+
 def test_sizes_are_said_before_work_begins() -> None:
     estimate = SizeEstimate({"mfcc/13": 100}, {"mfcc/13": 9_000}, {"mfcc/13": 2_000_000}, 7200.0, 5_000_000_000)
     said = watched(estimate)

@@ -53,6 +53,62 @@ def test_an_override_that_changes_something_somewhere_is_taken(overrides):
     assert parse_recipe(BASE, overrides).fingerprint != parse_recipe(BASE).fingerprint
 
 
+STAGED = BASE.replace("b: {", "b: {second_stage: {after_epochs: 3, lr: 1e-5}, ")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["train.epochs=3", "second_stage.lr=1e-3"],
+            r"lr: it has no effect while train\.epochs is 3; it needs more than 3",
+        ),
+        (
+            ["train.epochs=3", "second_stage={after_epochs: 3, lr: 1}"],
+            "second_stage: it has no effect while train.epochs",
+        ),
+        (["second_stage.draw=undersample"], "draw: it has no effect while balance is null"),
+        (
+            ["balance=class", "second_stage.balance=none", "second_stage.draw=passes"],
+            "draw: it has no effect while bal",
+        ),
+        (["second_stage.without_agreement=0.1"], "while targets is 'labels'; it needs targets 'votes'"),
+        (["train.members=greedy"], "train.members: it has no effect while soup is null"),
+        (["train.shared_epochs=1"], "train.shared_epochs: it has no effect while soup is null"),
+        (
+            ["train.draw=passes", "second_stage.draw=undersample", "second_stage.balance=class"],
+            "train.draw: it has no ef",
+        ),
+        (["train.decay=0.5", "second_stage.schedule=cosine"], "train.decay: it has no effect"),
+    ],
+)
+def test_settings_of_a_second_stage_and_a_soup_that_change_nothing_are_refused(overrides, message):
+    with pytest.raises(SerkitError, match=message) as error:
+        parse_recipe(STAGED, overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.draw=passes", "second_stage.balance=class"],  # used in the second stage alone
+        ["train.schedule=constant", "train.lr_min=0", "second_stage.schedule=cosine"],
+        ["balance=class", "second_stage.draw=undersample"],
+        ["train.soup=2", "train.members=greedy", "train.shared_epochs=1"],
+    ],
+)
+def test_settings_of_the_first_stage_that_the_second_uses_are_taken(overrides):
+    recipe = parse_recipe(STAGED, overrides)
+    assert idle_notes(recipe.systems, recipe.systems) == []
+
+
+def test_a_second_stage_that_never_begins_is_told_once():
+    written = parse_recipe(STAGED).systems
+    (note,) = idle_notes(parse_recipe(STAGED, ["train.epochs=2"]).systems, written)
+    assert note == "second_stage has no effect while train.epochs is 2; it needs more than 3"
+    assert idle_notes(written, written) == []
+
+
 def test_adapters_and_rates_of_a_backbone_need_their_tuning():
     for key, tuning in (
         ("lora_rank=4", "full"),

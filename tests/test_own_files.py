@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from made import made_manifest
 from serkit import pipeline
@@ -82,6 +83,16 @@ def test_a_run_does_not_go_on_with_a_loss_that_has_changed(lab, monkeypatch):
     (run.folder / RECORD).unlink()  # a run of before there were records
     assert pipeline.prepare(wanted, made_manifest(), run.folder).done("prepare")
     assert (run.folder / RECORD).read_text() == (lab / "another" / RECORD).read_text()
+
+
+def test_a_loss_of_a_second_stage_is_on_record_too(lab, monkeypatch):
+    write(lab, monkeypatch, "own_later", LOSS)
+    tree = recipe().model_dump(mode="json")
+    (system,) = tree["systems"].values()
+    system |= {"second_stage": {"after_epochs": 1, "lr": 1e-5, "losses": ["own_later.mine", "cross_entropy"]}}
+    system["train"]["epochs"] = 2
+    run = pipeline.prepare(parse_recipe(yaml.safe_dump(tree)), made_manifest(), lab / "run")
+    assert "own_later.mine" in (run.folder / RECORD).read_text()
 
 
 def test_a_recipe_without_own_files_has_no_record(tmp_path):

@@ -18,6 +18,7 @@ from serkit.predictions import Predictions
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
 from serkit.stacking import ENSEMBLES, UNFITTED
+from serkit.training import MEMBERS
 from serkit.types import Manifest
 
 
@@ -259,6 +260,41 @@ def test_without_cross_fit_or_stack(small_text, toy_root, tmp_path, machine):
     assert {c["a"] for c in tree["comparisons"]} == {"mean_logit"}
     assert {c["b"] for c in tree["comparisons"]} == {tree["best_on_dev"], "vote"}
     assert "the mean logit" in (run.folder / "report" / "report.md").read_text().splitlines()[2]
+
+
+def test_a_second_stage_and_a_soup_are_in_the_report(small_text, toy_root, tmp_path, machine):
+    stage = "second_stage={after_epochs: 1, lr: 1e-3, balance: class, draw: undersample, losses: [focal]}"
+    run, _ = run_of(
+        small_text, toy(toy_root), tmp_path / "r", machine, "train.epochs=2", "systems.both.train.soup=2",
+        f"systems.sound.{stage}", "crossfit=null", "stack=null",
+    )  # fmt: skip
+    tree = report(run.folder)
+    assert tree["design"]["both"]["soup"] == 2
+    assert "soup" not in tree["design"]["sound"]
+    assert "second_stage" not in tree["design"]["both"]
+    assert tree["design"]["sound"]["second_stage"] == {
+        "after_epochs": 1, "lr": 1e-3, "losses": ["focal"], "balance": "class",
+    }  # fmt: skip
+    assert tree["design"]["both"]["weights"] == pipeline.Run(run.folder).n_weights("both")
+    assert {k: len(rows) for k, rows in tree["curves"]["both"].items()} == {"full.1": 2, "full.2": 2}
+    assert [r["stage"] for r in tree["curves"]["sound"]["full"]] == [1, 2]
+    assert not list(run.folder.rglob("members"))
+    for page in ("report.md", "report.html"):
+        text = (run.folder / "report" / page).read_text()
+        assert "mean of 2 networks" in text
+        assert "after 1 epoch: focal, balanced: class" in text
+
+
+def test_what_a_soup_was_made_of_is_removed_where_it_was_stopped_before(small_text, toy_root, tmp_path, machine):
+    text = small_text[: small_text.index("  both:")] + "crossfit: null\nstack: null\nevaluate: {draws: 20}\n"
+    run, _ = run_of(text, toy(toy_root), tmp_path / "r", machine, "train.epochs=1", "train.soup=2")
+    folder = run.network("sound", "full")
+    (folder / MEMBERS / "1").mkdir(parents=True)
+    (folder / "test.parquet").unlink()
+    before = (folder / "model.safetensors").read_bytes()
+    pipeline.train_run(pipeline.Run(run.folder), machine)
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == []
+    assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_an_in_sample_stack_only_when_said_aloud(small_text, toy_root, tmp_path, machine):

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from made import made_config, made_examples, made_manifest, made_system
+from made import made_config, made_examples, made_manifest, made_system, voted
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.fitting import Fitting, make_accelerator
@@ -25,6 +25,7 @@ from serkit.losses.multi_layer_contrastive import MultiLayerContrastive
 from serkit.models.cross_attention import CrossAttention
 from serkit.networks import build_network, load_config, load_network
 from serkit.recipe import Recipe, load_recipe, parse_recipe
+from serkit.sampling import Loader
 from serkit.schedules import learning_rate
 from serkit.serving.agreement import largest_difference
 from serkit.serving.export import to_onnx
@@ -91,12 +92,39 @@ def test_odyssey2024_ends_in_the_vote_of_its_seven(folders: dict[str, Path], toy
 
 def test_medusa2025_learns_votes_and_attributes(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     chosen = ("whisper_roberta", "wavlm_hubert_modernbert")
-    recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2", systems=chosen)
+    staged = ("train.epochs=2", "second_stage.after_epochs=1", "crossfit.folds=2", "stack.folds=2")
+    recipe = small("medusa2025", *SMALL_LEGS, *staged, systems=chosen)
     run, tree = finish(recipe, toy_root, tmp_path)
     assert {"stack", "vote"} <= tree["systems"].keys()
     config = load_config(run.network("wavlm_hubert_modernbert", "fold0"))
     assert len(config.dims) == 3
     assert config.model["mixup"] == 0.3
+    for rows in run.history("whisper_roberta").values():
+        assert [(r["stage"], r["lr"]) for r in rows] == [(1, pytest.approx(1e-3)), (2, pytest.approx(1e-6))]
+        assert {"loss_kl_soft", "loss_attribute_mse"} <= rows[1].keys()
+
+
+def test_medusa2025_holds_what_was_read_of_its_second_stage() -> None:
+    """Read in the released code (812e4d3), train_deepser.py and utils/dataset/dataset.py."""
+    recipe = load_recipe("medusa2025")
+    for system in recipe.systems.values():
+        first, second = system.stages
+        assert (first.train.epochs, second.train.epochs) == (4, 46)
+        assert [(s.train.lr, s.train.schedule) for s in (first, second)] == [(1e-5, "constant"), (1e-6, "constant")]
+        assert [[(x.name, x.weight, x.parameters) for x in s.losses] for s in (first, second)] == [
+            [("kl_soft", 1.5, {"class_weights": "sqrt_inverse_frequency"}), ("attribute_mse", 0.4, {})],
+            [("kl_soft", 1.5, {}), ("attribute_mse", 0.4, {})],
+        ]
+        assert (second.balance, second.train.draw) == ("class", "undersample_once")
+        assert system.train.soup is None
+    examples, _ = made_examples(voted(n=480), targets="votes")
+    balanced = Loader(examples, 32, 7, "class", "undersample_once", without_agreement=0.125)
+    seen = [np.concatenate(balanced.batch_rows(epoch)) for epoch in range(3)]
+    agreed = [sorted(rows[examples.labels[rows] >= 0]) for rows in seen]
+    assert agreed[0] == agreed[1] == agreed[2], "the same ones in every epoch: random_state=42 there"
+    alone = [sorted(rows[examples.labels[rows] < 0]) for rows in seen]
+    assert alone[0] != alone[1] != alone[2], "others in every epoch"
+    assert {len(rows) for rows in alone} == {len(agreed[0]) // 8}, "an eighth, rounded down"
 
 
 def test_ufg2025_adds_f0_in_bins_and_ends_in_a_vote(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
@@ -255,15 +283,24 @@ def test_crab2026_holds_what_was_read() -> None:
 # ---------------------------------------------------------------- what is wrong in released code
 
 
-def made_fitting(seed: int = 1, **train: Any) -> Fitting:
-    """A fitting of the network and losses of medusa2025, small, on made-up features with votes of distributions."""
+def made_fitting(seed: int = 1, second_stage: dict[str, Any] | None = None, **train: Any) -> Fitting:
+    """A fitting of the network and losses of medusa2025, small, on made-up features with votes of distributions.
+
+    Args:
+        second_stage: what it has otherwise than the published one; without any there is none.
+    """
     published = load_recipe("medusa2025").systems["wavlm_roberta"]
     model = {"name": "deepser", **published.model.parameters, "hidden": 8, "feed_forward": 16, "attribute_head": False}
     losses = [{"name": "kl_soft", "class_weights": "sqrt_inverse_frequency"}]
-    system = made_system(model=model, losses=losses, train={"schedule": "constant", **train})
+    stage = None
+    manifest = made_manifest()
+    if second_stage is not None and published.second_stage is not None:
+        stage = {**published.second_stage.model_dump(), "losses": ["kl_soft"], **second_stage}
+        manifest, train = voted(), {"targets": "votes", **train}
+    system = made_system(model=model, losses=losses, train={"schedule": "constant", **train}, second_stage=stage)
     config = made_config(system, seed)
     torch.manual_seed(seed)
-    examples, _ = made_examples(made_manifest())
+    examples, _ = made_examples(manifest, targets=system.train.targets)
     return Fitting(system, config, "full", examples, build_network(config), make_accelerator(system.train, "cpu"))
 
 
@@ -283,15 +320,21 @@ def test_every_batch_of_an_epoch_is_learned_from() -> None:
     assert sorted(heard) == sorted(fitting.loaders[0].examples.ids), "and every clip is in one of them"
 
 
-def test_the_optimiser_keeps_its_state_over_epochs() -> None:
+@pytest.mark.parametrize("after_epochs", [9, 1])
+def test_the_optimiser_keeps_its_state_over_epochs_and_stages(after_epochs: int) -> None:
     """Regression: MEDUSA's released script makes a new AdamW in every epoch of its second stage."""
-    fitting = made_fitting()
-    fitting.epoch(0)
-    before = {k: float(v["step"]) for k, v in fitting.optimizer.state_dict()["state"].items()}
-    fitting.epoch(1)
-    after = {k: float(v["step"]) for k, v in fitting.optimizer.state_dict()["state"].items()}
-    assert all(after[k] == 2 * n for k, n in before.items())
-    assert before
+    fitting = made_fitting(epochs=3, second_stage={"after_epochs": after_epochs})
+    optimizer, n = fitting.optimizer, []
+    for epoch in range(3):
+        moments = [v["exp_avg"].clone() for v in optimizer.state_dict()["state"].values()]
+        fitting.epoch(epoch)
+        n.append(-(-fitting.rows(epoch) // fitting.settings.batch_size))
+        assert {float(v["step"]) for v in optimizer.state_dict()["state"].values()} == {float(sum(n))}
+        assert len(moments) == (len(optimizer.state_dict()["state"]) if epoch else 0)
+    assert fitting.optimizer is optimizer
+    assert (n[1] < n[0]) == (after_epochs == 1), "the second stage is balanced by leaving out"
+    rate = optimizer.param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-6 if after_epochs == 1 else fitting.settings.lr)
 
 
 def crab_fitting() -> Fitting:

@@ -256,6 +256,76 @@ def test_keys_are_set_where_they_are():
     assert [s.balance for s in recipe.systems.values()] == ["class", "class", None]
 
 
+STAGED = """
+name: r
+systems:
+  a:
+    features: [logmel/24]
+    train: {targets: votes, epochs: 5}
+    losses: [kl_soft]
+    second_stage: {after_epochs: 2, lr: 1e-5, losses: [{name: focal, weight: 0.5}]}
+  b: {features: [logmel/24]}
+"""
+
+
+def test_keys_of_a_second_stage_are_set_where_there_is_one():
+    given = ["second_stage.lr=1e-3", "second_stage.losses.focal.gamma=3", "losses.kl_soft.weight=2"]
+    recipe = parse_recipe(STAGED, given)
+    a, b = recipe.systems.values()
+    assert (a.second_stage.lr, b.second_stage) == (1e-3, None)
+    (loss,) = a.second_stage.losses
+    assert (loss.name, loss.weight, loss.parameters) == ("focal", 0.5, {"gamma": 3})
+    assert a.losses[0].weight == 2
+    assert parse_recipe(recipe.to_yaml()) == recipe
+    gone = parse_recipe(STAGED, ["second_stage=null"])
+    assert gone.systems["a"].second_stage is None
+    assert "second_stage" not in gone.to_yaml()
+    both = parse_recipe(STAGED, ["second_stage={after_epochs: 1, lr: 1e-6}", "systems.b.second_stage.lr=1e-4"])
+    assert [s.second_stage.lr for s in both.systems.values()] == [1e-6, 1e-4]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["second_stage={lr: 1}"], r"second_stage\.after_epochs: field required"),
+        (["second_stage={after_epochs: 1, lr: 1, blance: class}"], "second_stage.blance'; did you mean 'balance'"),
+        (["second_stage.balance=clas"], "second_stage.balance: .* 'class', .*got 'clas'"),
+        (["second_stage.losses=focal"], r"second_stage\.losses: expected a list, such as \[focal\]"),
+        (["second_stage.losses=[]"], r"second_stage\.losses: .*at least 1 item"),
+        (["second_stage.losses=[focl]"], "no loss 'focl'; did you mean 'focal'"),
+        (["second_stage.losses.focal.gama=1"], r"a\.second_stage\.losses: loss 'focal' has no parameter 'gama'"),
+        (["second_stage.lrr=1"], "no system has this key; did you mean 'second_stage.lr'"),
+        (["second_stage.losses.focl.weight=1"], "did you mean 'second_stage.losses.focal.weight'"),
+        (["second_stage=null", "second_stage.lr=1"], r"there is no second stage: set second_stage=\{after_epochs: 4, "),
+        (["systems.b.second_stage.lr=1"], "system 'b' has no such key; there is no second stage: set second_stage="),
+        (["second_stage=5", "second_stage.lr=1"], "--set second_stage.lr: second_stage: expected a mapping"),
+        (["train.soup=1"], "train.soup: input should be greater than or equal to 2"),
+        (["train.soup=3", "train.shared_epochs=99"], "a soup needs more epochs than 99, which it shares; got 5"),
+    ],
+)
+def test_second_stages_and_soups_that_cannot_be_are_refused_in_one_line(overrides, message):
+    with pytest.raises(SerkitError, match=message) as error:
+        parse_recipe(STAGED, overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_recipes_without_them_are_what_they_were():
+    """Fingerprints of before there were second stages and soups."""
+    assert load_recipe("toy").fingerprint == "43cbd69607f75657"
+    assert load_recipe("offline12").fingerprint == "919ba7cfc36613fa"
+    assert not {"second_stage", "soup", "shared_epochs", "members"} & set(
+        load_recipe("toy").to_yaml().replace(":", " ").split()
+    )
+
+
+def test_what_one_override_sets_everywhere_another_changes_in_one_place():
+    """Regression: both systems had the same list, so that a change in one was a change in both."""
+    given = ["losses=[{name: focal, gamma: 1}]", "systems.a.losses.focal.gamma=3", "train={epochs: 3}"]
+    a, b = parse_recipe(STAGED, ["second_stage=null", *given, "systems.a.train.epochs=5"]).systems.values()
+    assert [s.losses[0].parameters["gamma"] for s in (a, b)] == [3, 1]
+    assert [s.train.epochs for s in (a, b)] == [5, 3]
+
+
 def test_the_description_changes_no_number():
     recipe = parse_recipe(BASE)
     assert parse_recipe(BASE + "description: words\n").fingerprint == recipe.fingerprint

@@ -64,6 +64,32 @@ def test_what_a_loss_or_augmentation_needs_is_told_before_any_work(tmp_path, sys
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (
+            "losses: [supcon, cross_entropy]",
+            "the loss 'supcon' at frame level needs a network with frames",
+        ),
+        ("losses: [focal, focal]", "the loss 'focal' occurs twice in one system"),
+        ("losses: [neutral_margin]", "neutral_margin: this network has no neutral logit"),
+    ],
+)
+def test_what_a_loss_of_a_second_stage_needs_is_told_before_any_work(tmp_path, stage, said):
+    system = f"model: {{name: mean_pool, neutral_head: false}}, second_stage: {{after_epochs: 1, lr: 1e-5, {stage}}}"
+    with pytest.raises(SerkitError) as refused:
+        prepare(tmp_path, system)
+    assert str(refused.value).startswith(f"systems.mine.second_stage: {said}")
+
+
+def test_a_second_stage_need_not_teach_all_that_the_first_has_taught(tmp_path):
+    system = (
+        "model: {name: compact, attribute_head: true}, losses: [kl_soft, ccc], train: {targets: votes}, "
+        "second_stage: {after_epochs: 1, lr: 1e-5, losses: [cross_entropy]}"
+    )
+    prepare(tmp_path, system, RATED)
+
+
 def test_what_only_later_clips_are_rated_by_is_learned(tmp_path):
     made = [dataclasses.replace(u, arousal=float(k % 5)) for k, u in enumerate(made_manifest())]
     late = len(made) // 3

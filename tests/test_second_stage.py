@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from made import LABELS, made_config, made_examples, made_manifest, made_system
+from made import made_config, made_examples, made_system, voted
 from serkit.errors import SerkitError
 from serkit.fitting import Fitting, make_accelerator
 from serkit.networks import build_network
 from serkit.sampling import Loader
 from serkit.settings import System
-from serkit.types import Manifest
 from trained import DROPOUT, content, fit, history
 
 STAGE = {"after_epochs": 2, "lr": 1e-3}
@@ -24,16 +23,6 @@ def made_fitting(system, manifest=None, **options):
     config = made_config(system)
     examples, _ = made_examples(manifest, **options)
     return Fitting(system, config, "full", examples, build_network(config), make_accelerator(system.train, "cpu"))
-
-
-def voted(n=120, alone=4):
-    """Of every ``alone`` clips one without agreement; three times as many of one class as of each other."""
-    rows = []
-    for k, u in enumerate(made_manifest(n)):
-        emotion = LABELS[(k // 6) % 3] if (k // 6) % 5 < 3 else "anger"
-        votes = {emotion: 3.0, LABELS[k % 3]: 1.0}
-        rows.append(dataclasses.replace(u, emotion=None if k % alone == 0 else emotion, votes=votes))
-    return Manifest("made", LABELS, tuple(rows))
 
 
 def test_before_it_nothing_is_different(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from made import made_config, made_examples, made_system
+from made import made_config, made_examples, made_system, voted
 from serkit import fitting as parts
 from serkit import training
 from serkit.errors import SerkitError
@@ -110,17 +110,8 @@ def test_shared_epochs_are_trained_once_and_none_of_them_is_selected(tmp_path, m
     bare = [[{k: v for k, v in r.items() if k != "member"} for r in each] for each in by_member]
     assert bare[0][:2] == bare[1][:2] == bare[2][:2]
     assert bare[0][2]["loss"] != bare[1][2]["loss"] != bare[2][2]["loss"]
-    assert [(e.member, e.epoch) for e in told] == [
-        (1, 1),
-        (1, 2),
-        (1, 3),
-        (1, 4),
-        (2, 5),
-        (2, 6),
-        (3, 7),
-        (3, 8),
-        (3, 8),
-    ]
+    assert [e.member for e in told] == [1, 1, 1, 1, 2, 2, 3, 3, 3]
+    assert [e.epoch for e in told] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
     assert [e.epochs for e in told] == [8] * 9
     assert [e.last for e in told] == [False] * 8 + [True]
 
@@ -330,8 +321,8 @@ def test_a_soup_of_a_network_with_batch_normalisation(tmp_path):
     ("train", "said"),
     [
         ({"soup": 1}, "greater than or equal to 2"),
-        ({"soup": 3, "epochs": 0}, "a soup needs more epochs than the 0 that are shared, got 0"),
-        ({"soup": 3, "epochs": 4, "shared_epochs": 4}, "a soup needs more epochs than the 4 that are shared, got 4"),
+        ({"soup": 3, "epochs": 0}, "a soup needs more epochs than 0, which it shares; got 0"),
+        ({"soup": 3, "epochs": 4, "shared_epochs": 4}, "a soup needs more epochs than 4, which it shares; got 4"),
         ({"soup": 3, "members": "greedy", "select": "last"}, "members: greedy adds networks by the dev metric"),
     ],
 )
@@ -345,7 +336,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_soups import EVEN
-from test_second_stage import voted
+from made import voted
 from trained import fit
 network = fit(Path(sys.argv[1]), EVEN, voted(), targets="votes")
 import torch.distributed
@@ -357,7 +348,7 @@ EVEN = made_system(
     losses=[{"name": "cross_entropy", "soft": True}],
     train={"epochs": 3, "batch_size": 8, "targets": "votes", "soup": 2, "shared_epochs": 1},
     second_stage={
-        "after_epochs": 1, "lr": 1e-3, "balance": "class", "draw": "undersample", "without_agreement": 0.2,
+        "after_epochs": 1, "lr": 1e-3, "balance": "class", "draw": "undersample", "without_agreement": 0.125,
         "losses": ["kl_soft"],
     },
 )  # fmt: skip
@@ -365,8 +356,6 @@ EVEN = made_system(
 
 @pytest.mark.slow
 def test_two_processes_follow_the_course_of_one(tmp_path):
-    from test_second_stage import voted
-
     script = tmp_path / "two.py"
     script.write_text(TWO.format(tests=str(Path(__file__).parent)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

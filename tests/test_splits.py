@@ -56,6 +56,12 @@ def test_a_dev_split_that_cannot_be_measured_by_ccc_selects_nothing_by_it():
         check_splits(apply_labels(other, recipe), recipe)
 
 
+def test_what_a_second_stage_balances_must_be_there():
+    text = "name: r\nsystems: {a: {features: [logmel], second_stage: {after_epochs: 1, lr: 1, balance: corpus}}}"
+    with pytest.raises(SerkitError, match=r"systems\.a\.second_stage: balance: corpus needs two corpora"):
+        check_splits(corpus("a", [1, 5]), parse_recipe(text))
+
+
 def test_every_network_of_a_cross_fit_has_ratings_to_learn_from():
     recipe = parse_recipe(TEXT % ", ccc", ["crossfit={folds: 2}"])
     manifest = corpus("a", [1, 5])

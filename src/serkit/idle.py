@@ -64,9 +64,10 @@ def _of_second_stage(system: System) -> Iterator[tuple[str, str, bool]]:
     second = system.second_stage
     if second is None:
         return
-    if len(system.stages) == 1:
-        why = f"has no effect while train.epochs is {system.train.epochs}; it needs more than {second.after_epochs}"
-        yield "second_stage", why, True
+    begins = len(system.stages) > 1
+    why = f"has no effect while train.epochs is {system.train.epochs}; it needs more than {second.after_epochs}"
+    yield "second_stage", "" if begins else why, True
+    if not begins:
         yield from ((f"second_stage.{key}", why, False) for key in type(second).model_fields)
         return
     later = system.stages[-1]

@@ -227,7 +227,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if len(parts) < 3:
             raise SerkitError(f"--set {key}: a system is set key by key, such as {key.strip()}.train.epochs=3")
         if not _set_in_system(systems[parts[1]], parts[2:], value, key):
-            raise SerkitError(f"--set {key}: system '{parts[1]}' has no such key" + _nearest(tree, parts[2:]))
+            near = _nearest(systems, parts[1:2], parts[2:])
+            raise SerkitError(f"--set {key}: system '{parts[1]}' has no such key{near}")
         return
     if parts[0] in Recipe.model_fields:
         field = _field_model(Recipe, parts[0])
@@ -246,7 +247,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise SerkitError(f"--set {key}: '{parts[0]}' has no key '{parts[1]}'" + did_you_mean(parts[1], known))
     hits = [_set_in_system(system, parts, value, key) for system in systems.values()]
     if not any(hits):
-        raise SerkitError(f"--set {key}: no system has this key" + _nearest(tree, parts))
+        raise SerkitError(f"--set {key}: no system has this key" + _nearest(systems, list(systems), parts))
 
 
 def _refuse_idle(recipe: Recipe, key: str) -> None:
@@ -267,7 +268,8 @@ def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any, key
     if not rest:
         system[head] = deepcopy(value)  # each system has its own, which another override may change
         return True
-    if head == "second_stage" and isinstance(system.get(head), Mapping):
+    if head == "second_stage" and system.get(head) is not None:
+        _mappings({head: system[head]}, f"--set {key}: {head}", "a mapping")
         stage = system[head]
         if len(rest) == 1 and rest[0] in SecondStage.model_fields:
             stage[rest[0]] = value
@@ -351,13 +353,16 @@ def _put_backbone(system: dict[str, Any], value: Any) -> bool:
     return True
 
 
-def _nearest(tree: Mapping[str, Any], parts: Sequence[str]) -> str:
+def _nearest(systems: Mapping[str, Any], names: Sequence[str], parts: Sequence[str]) -> str:
+    """The nearest key that one of some systems has."""
     known = list(System.model_fields) + [f"train.{f}" for f in Train.model_fields]
-    if parts[0] == "second_stage":
-        if not any(system.get("second_stage") for system in tree["systems"].values()):
-            return "; there is no second stage: set second_stage={after_epochs: 4, lr: 1e-6}, or the like, first"
-        known += [f"second_stage.{f}" for f in SecondStage.model_fields]
-    for system in tree["systems"].values():
+    stages = [systems[n]["second_stage"] for n in names if systems[n].get("second_stage") is not None]
+    if parts[0] == "second_stage" and not stages:
+        return "; there is no second stage: set second_stage={after_epochs: 4, lr: 1e-6}, or the like, first"
+    known += [f"second_stage.{f}" for f in SecondStage.model_fields if stages]
+    for stage in stages:
+        known += [f"second_stage.losses.{item['name']}.weight" for item in map(from_name, stage.get("losses") or ())]
+    for system in (systems[n] for n in names):
         key = ".".join(parts)
         known += [f"model.{p}" for p in registry.member("models", _spell_out(system, "model", key)["name"]).parameters]
         for head, kind in _KINDS.items():

@@ -214,9 +214,7 @@ class Train(Frozen):
     @model_validator(mode="after")
     def _soup_of_different_networks(self) -> Train:
         if self.soup is not None and self.shared_epochs >= self.epochs:
-            raise ValueError(
-                f"a soup needs more epochs than the {self.shared_epochs} that are shared, got {self.epochs}"
-            )
+            raise ValueError(f"a soup needs more epochs than {self.shared_epochs}, which it shares; got {self.epochs}")
         if self.soup is not None and self.members == "greedy" and self.select == "last":
             raise ValueError("members: greedy adds networks by the dev metric and select: last has none")
         return self
@@ -244,7 +242,7 @@ class SecondStage(Frozen):
     balance: Literal["none", "neutral", "class", "corpus", "corpus_class"] | None = None
     draw: Annotated[Draw | None, Needs("balance")] = None
     without_agreement: Annotated[float | None, Needs("targets", "votes")] = Field(None, ge=0, allow_inf_nan=False)
-    losses: Annotated[tuple[Annotated[Loss, BeforeValidator(from_name)], ...], Field(min_length=1)] | None = None
+    losses: tuple[Annotated[Loss, BeforeValidator(from_name)], ...] | None = Field(None, min_length=1)
 
 
 class System(Frozen):

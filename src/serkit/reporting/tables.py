@@ -135,6 +135,17 @@ def short_features(source: Source) -> dict[str, str]:
     return short
 
 
+def _second_stage(design: Mapping[str, Any]) -> str:
+    """What a second stage of training does, in words; empty where there is none."""
+    stage = design.get("second_stage")
+    if not isinstance(stage, Mapping):
+        return ""
+    n = stage.get("after_epochs")
+    losses = " + ".join(spaced(str(x)) for x in stage.get("losses") or [])
+    balance = f", balanced: {stage['balance']}" if stage.get("balance") else ""
+    return f"after {n} epoch{'' if n == 1 else 's'}: {losses}{balance}"
+
+
 def paper(source: Source) -> Table:
     """Table 2 of Ueda et al. (2025) with the numbers of this run, with UAR and intervals added."""
     asked = [("dev", "macro_f1", False), ("dev", "accuracy", False), ("dev", "bs_f1", True)]
@@ -154,6 +165,10 @@ def paper(source: Source) -> Table:
             more = " ".join(f"+ {x}" for x in losses[1:])
             balance = str(design.get("balance") or "no")
             short_loss = " ".join([losses[0], more]).strip() + ("" if balance == "no" else f", balanced: {balance}")
+            if later := _second_stage(design):
+                short_loss, more = f"{short_loss}; {later}", f"{more}; {later}".removeprefix("; ")
+            if design.get("soup"):
+                features += f"; mean of {design['soup']} networks"
             lead = [Cell(name, features, more=short_loss), Cell(losses[0], more), Cell(balance)]
         else:
             of = len(source.members)
