@@ -247,6 +247,34 @@ def test_a_network_on_waveforms_is_one_more_column_of_the_stack(wavlm: Path, toy
     assert tree["systems"]["stack"]["test"]["macro_f1"]["n"] == len(run.manifest.split("test"))
 
 
+def test_a_soup_of_adapters_is_the_mean_of_the_merged_networks(
+    wavlm: Path, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean of the adapters would be another one: a product of means is no mean of products."""
+    pytest.importorskip("peft")
+    from safetensors.numpy import load_file
+
+    from serkit import training
+
+    monkeypatch.setattr(training, "forget_members", lambda folder: None)
+    tuned = ("model.backbone=wavlm/base", "model.tuning=lora", "model.backbone_lr=1e-2")
+    soup = ("train.epochs=1", "train.batch_size=8", "train.soup=2", "evaluate.draws=10")
+    run = run_on(load_recipe("finetune", [*tuned, *soup]), few(toy_root), tmp_path)
+    (system,) = run.recipe.systems
+    folder = run.network(system, "full")
+    members = [load_file(folder / training.MEMBERS / str(k) / "model.safetensors") for k in (1, 2)]
+    found = load_file(folder / "model.safetensors")
+    assert found.keys() == members[0].keys()
+    assert not any("lora_" in name for name in found)
+    adapted = [name for name in found if not np.array_equal(members[0][name], members[1][name])]
+    assert any(name.startswith("backbone.") for name in adapted)
+    frozen = set(found) - set(adapted)
+    assert any(name.startswith("backbone.") for name in frozen)
+    for name, value in found.items():
+        assert np.allclose(value, (members[0][name].astype(np.float64) + members[1][name]) / 2, atol=1e-7)
+        assert name in adapted or np.array_equal(value, members[0][name]), "what is frozen stays, to the bit"
+
+
 @pytest.mark.parametrize("tuning", ["lora", "frozen"])
 def test_one_option_puts_a_pretrained_network_under_the_head(
     tuning: str, wavlm: Path, toy_root: Path, tmp_path: Path

@@ -281,8 +281,8 @@ def test_a_second_stage_and_a_soup_are_in_the_report(small_text, toy_root, tmp_p
     assert not list(run.folder.rglob("members"))
     for page in ("report.md", "report.html"):
         text = (run.folder / "report" / page).read_text()
-        assert "mean of 2 networks" in text
-        assert "after 1 epoch: focal, balanced: class" in text
+        assert "soup of 2 networks" in text
+        assert "(after epoch 1: focal, balanced: class)" in text
 
 
 def test_what_a_soup_was_made_of_is_removed_where_it_was_stopped_before(small_text, toy_root, tmp_path, machine):

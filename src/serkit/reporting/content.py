@@ -182,9 +182,11 @@ def _curves(source: Source) -> Figure | None:
         dot += " (the last one is kept)"
     elif others:
         dot += f" (if train.select says so, the kept one is chosen by {others})"
+    soup = any(design.get("soup") for design in source.part("design").values())
+    kinds = "folds, networks of a soup" if soup else "folds"
     caption = (
         f"Above: Macro-F1 on {rows}, a dot at {dot}. Below: loss on train (solid) and on {rows} (dashed). "
-        + (f"Thin lines: the {models} models (folds) of a system; thick: their mean. " if models > 1 else "")
+        + (f"Thin lines: the {models} models ({kinds}) of a system; thick: their mean. " if models > 1 else "")
         + "All panels share their axes."
     )
     return Figure("curves", "Learning curves", caption, tuple(drawings))

@@ -140,10 +140,9 @@ def _second_stage(design: Mapping[str, Any]) -> str:
     stage = design.get("second_stage")
     if not isinstance(stage, Mapping):
         return ""
-    n = stage.get("after_epochs")
     losses = " + ".join(spaced(str(x)) for x in stage.get("losses") or [])
     balance = f", balanced: {stage['balance']}" if stage.get("balance") else ""
-    return f"after {n} epoch{'' if n == 1 else 's'}: {losses}{balance}"
+    return f"after epoch {stage.get('after_epochs')}: {losses}{balance}"
 
 
 def paper(source: Source) -> Table:
@@ -166,9 +165,9 @@ def paper(source: Source) -> Table:
             balance = str(design.get("balance") or "no")
             short_loss = " ".join([losses[0], more]).strip() + ("" if balance == "no" else f", balanced: {balance}")
             if later := _second_stage(design):
-                short_loss, more = f"{short_loss}; {later}", f"{more}; {later}".removeprefix("; ")
+                short_loss, more = f"{short_loss} ({later})", f"{more} ({later})".strip()
             if design.get("soup"):
-                features += f"; mean of {design['soup']} networks"
+                features += f"; soup of {design['soup']} networks"
             lead = [Cell(name, features, more=short_loss), Cell(losses[0], more), Cell(balance)]
         else:
             of = len(source.members)
