@@ -72,6 +72,10 @@ STAGED = BASE.replace("b: {", "b: {second_stage: {after_epochs: 3, lr: 1e-5}, ")
             ["balance=class", "second_stage.balance=none", "second_stage.draw=passes"],
             "draw: it has no effect while bal",
         ),
+        (
+            ["second_stage.losses=[{name: supcon, level: utterance}]", "second_stage.losses.supcon.max_frames=4"],
+            "second_stage.losses.supcon.max_frames: it has no effect while level",
+        ),
         (["second_stage.without_agreement=0.1"], "while targets is 'labels'; it needs targets 'votes'"),
         (["train.members=greedy"], "train.members: it has no effect while soup is null"),
         (["train.shared_epochs=1"], "train.shared_epochs: it has no effect while soup is null"),

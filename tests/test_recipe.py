@@ -288,7 +288,7 @@ def test_keys_of_a_second_stage_are_set_where_there_is_one():
     ("overrides", "message"),
     [
         (["second_stage={lr: 1}"], r"second_stage\.after_epochs: field required"),
-        (["second_stage={after_epochs: 1, lr: 1, blance: class}"], "second_stage.blance'; did you mean 'balance'"),
+        (["second_stage={after_epochs: 1, lr: 1, balances: class}"], "second_stage.balances'; did you mean 'balance'"),
         (["second_stage.balance=clas"], "second_stage.balance: .* 'class', .*got 'clas'"),
         (["second_stage.losses=focal"], r"second_stage\.losses: expected a list, such as \[focal\]"),
         (["second_stage.losses=[]"], r"second_stage\.losses: .*at least 1 item"),

@@ -84,6 +84,8 @@ def _groups(system: System) -> Iterator[tuple[str, dict[str, Any], Mapping[str, 
     yield "train", dict(system.train), needs, {key: f.default for key, f in fields.items()}
     entries = [("models", "model", system.model)]
     entries += [("losses", f"losses.{x.name}", x) for x in system.losses]
+    later = system.second_stage.losses if system.second_stage is not None else None
+    entries += [("losses", f"second_stage.losses.{x.name}", x) for x in later or ()]
     entries += [("augment", f"augment.{x.name}", x) for x in system.augment]
     for kind, group, entry in entries:
         member = registry.member(kind, entry.name)

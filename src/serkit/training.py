@@ -119,8 +119,9 @@ def train_network(
         if on_epoch is not None:
             n = _so_far([1] * system.train.epochs, system.train.shared_epochs, soup - 1, system.train.epochs)
             on_epoch(EpochEnd(config.system, model, n, n, row, 0.0, 0.0, True, 1.0, soup, soup))
+    accelerator.wait_for_everyone()  # every process has read what is now removed
+    if accelerator.is_main_process:
         forget_members(folder)
-    accelerator.wait_for_everyone()
     return network if accelerator.is_main_process else load_network(folder, accelerator.device)[0]
 
 
