@@ -90,6 +90,19 @@ def test_a_second_stage_need_not_teach_all_that_the_first_has_taught(tmp_path):
     prepare(tmp_path, system, RATED)
 
 
+def test_what_a_second_stage_need_not_do_a_first_one_must_though_it_is_the_same(tmp_path):
+    votes, hard = "train: {targets: votes, epochs: 3}", "losses: [{name: cross_entropy, soft: false}]"
+    net = "features: [mfcc], model: {name: mean_pool, neutral_head: false}"
+    text = (
+        f"name: r\nsystems:\n  a: {{{net}, losses: [kl_soft], {votes}, "
+        f"second_stage: {{after_epochs: 1, lr: 1e-5, {hard}}}}}\n  b: {{{net}, {hard}, {votes}}}\n"
+    )
+    with pytest.raises(SerkitError, match=r"systems\.b: train\.targets is votes, but its losses"):
+        pipeline.prepare(parse_recipe(text, ["crossfit=null", "stack=null"]), RATED, tmp_path / "r")
+    alone = parse_recipe(text[: text.index("  b:")], ["crossfit=null", "stack=null"])
+    assert pipeline.prepare(alone, RATED, tmp_path / "r").done("prepare")
+
+
 def test_what_only_later_clips_are_rated_by_is_learned(tmp_path):
     made = [dataclasses.replace(u, arousal=float(k % 5)) for k, u in enumerate(made_manifest())]
     late = len(made) // 3

@@ -55,8 +55,8 @@ class EpochEnd:
         utterances_s: training utterances per second, 0 where a soup was made. left_s: estimate for this network, at
             most.
         last: the network is finished, by its number of epochs or by ``train.patience``.
-        share: of the updates that it takes at most, which are done. member, members: which training of a soup of how
-            many; with ``last`` the soup itself.
+        share: of all its work, from 0 to 1, what is done. member, members: which training of a soup of how many; with
+            ``last`` it is the soup itself.
     """
 
     system: str

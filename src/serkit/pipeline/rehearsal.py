@@ -62,13 +62,14 @@ def check_parts(recipe: Recipe, manifest: Manifest) -> None:
         if modality == "text":
             check_source(recipe.transcripts, feature.name)
     train = learned_from(manifest, recipe)
-    passed: set[str] = set()
+    passed: set[tuple[str, bool]] = set()
     for name, system in recipe.systems.items():
         for stage, at in zip(system.stages, ("", ".second_stage"), strict=False):
+            design, later = _design(stage), bool(at)
             try:
-                if (design := _design(stage)) not in passed:
-                    _rehearse(stage, train, later=bool(at))
-                    passed.add(design)
+                if not {(design, False), (design, later)} & passed:  # a first stage is asked more than a second
+                    _rehearse(stage, train, later=later)
+                    passed.add((design, later))
             except SerkitError as error:
                 raise SerkitError(f"systems.{name}{at}: {error}") from None
     check_copies(recipe)
