@@ -1,9 +1,10 @@
 """Is the mean of several networks' weights worth their training? Against one of them, and the mean of their logits.
 
-Trains the systems of a recipe on some folds of a corpus. Of a system with `train.soup` it measures the soup, its first
-network alone, and the mean logit of all its networks, which costs as much training and answers so many times more
-slowly; of any other its network. Prints Macro-F1 and UAR of the pooled test rows, and paired differences to the first
-network of the first soup. What is finished in OUT is kept.
+Trains the systems of a recipe on some folds of a corpus. Of a system with `train.soup` it measures the soup, each of
+its networks alone, and the mean of their logits, which costs as much training and answers so many times more slowly; of
+any other its network. Prints Macro-F1 and UAR of the pooled test rows, and paired differences: of everything to the
+first network of the first soup, and of each soup to the mean logit of its networks, adjusted together (Holm). What is
+finished in OUT is kept.
 
     python benchmarks/soup.py RECIPE.yaml --corpus ravdess --root DIR --out OUT [--folds 1,2,3] [--seed 7]
 """
@@ -28,6 +29,9 @@ from serkit.readers import read_corpora
 from serkit.recipe import Recipe, load_recipe
 from serkit.scoring import score
 from serkit.training import MEMBERS, EpochEnd
+
+SHOWN = ("macro_f1", "uar")
+LOGITS = "mean logit"
 
 
 def keep_members(run: Run, event: EpochEnd) -> None:
@@ -70,9 +74,8 @@ def tables(run: Run) -> dict[str, Predictions]:
         if system.train.soup is not None:
             numbers = range(1, system.train.soup + 1)
             each = {f"{name}.{k}": Predictions.load(member_path(run, name, k)) for k in numbers}
-            found[f"{name}: first network"] = each[f"{name}.1"]
-            mean = MeanLogit().fit(each, run.manifest)
-            found[f"{name}: mean logit of {len(each)}"] = mean.predict(each, run.manifest)
+            found |= each
+            found[f"{name}: {LOGITS}"] = MeanLogit().fit(each, run.manifest).predict(each, run.manifest)
         found[name] = run.predictions(name, "test")
     return found
 
@@ -95,17 +98,17 @@ def main() -> None:
     for name, each in scores.items():
         report = evaluate(each, manifests, split="test")
         cells = [f"{m} {x.value:.3f} [{x.low:.3f}, {x.high:.3f}]" for m, x in report.metrics.items() if m in SHOWN]
-        print(f"{name:40s} {'  '.join(cells)}  n {sum(len(table.ids) for table in each)}")
-    first = next(name for name in scores if name.endswith(": first network"))
-    others = [name for name in scores if name != first]
+        print(f"{name:24s} {'  '.join(cells)}  n {sum(len(table.ids) for table in each)}")
+    soups = [name for name, system in recipe.systems.items() if system.train.soup is not None]
+    first = f"{soups[0]}.1"
+    pairs = [(name, first) for name in scores if not name.startswith(f"{soups[0]}.")]
+    pairs += [(name, f"{name}: {LOGITS}") for name in soups]
     for metric in SHOWN:
-        rows = [compare(scores[n], scores[first], manifests, split="test", metrics=[metric])[0] for n in others]
-        for name, d in zip(others, with_holm(rows), strict=True):
-            print(f"{metric} of {name} - {first}: {d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p:.3f}, "
+        rows = [compare(scores[a], scores[b], manifests, split="test", metrics=[metric])[0] for a, b in pairs]
+        for (a, b), d in zip(pairs, with_holm(rows), strict=True):
+            print(f"{metric} of {a} - {b}: {d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p:.3f}, "
                   f"Holm {d.p_holm:.3f}")  # fmt: skip
 
-
-SHOWN = ("macro_f1", "uar")
 
 if __name__ == "__main__":
     main()
