@@ -95,6 +95,19 @@ def test_its_losses_are_those_that_are_minimised_and_reported(tmp_path):
     assert last["loss"] == pytest.approx(2.0 * last["loss_focal"])
 
 
+def test_a_weight_that_changes_counts_the_epochs_of_its_own_stage():
+    """Where the losses are those of the first stage, it goes on."""
+    ramp = {"name": "cross_entropy", "weight": {"first": 1.0, "last": 0.0, "epochs": 4}}
+    for losses, expected in ((None, [1.0, 0.75, 0.5, 0.25]), (["focal", ramp], [1.0, 0.75, 1.0, 0.75])):
+        first = ["neutral_margin", ramp]
+        fitting = made_fitting(made_system(train={"epochs": 4}, losses=first, second_stage={**STAGE, "losses": losses}))
+        found = []
+        for epoch in range(4):
+            fitting.epoch(epoch)
+            found.append(float(fitting.losses[fitting.stage(epoch)].sum.weights[1]))
+        assert found == pytest.approx(expected)
+
+
 def test_a_loss_with_state_goes_on_where_it_is_given_as_before():
     center, other = {"name": "center_loss", "lr": 0.5}, {"name": "center_loss", "lr": 0.1}
     for given, same in ((center, True), ({**center, "weight": 0.2}, True), (other, False)):

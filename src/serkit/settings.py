@@ -161,8 +161,8 @@ class Train(Frozen):
         precision: ``fp32``, ``bf16`` or ``fp16`` (AMP; ``fp16`` on a GPU alone).
         bucket: length-bucketed batches (same draw in expectation, less padding).
         draw: with ``balance``, rows are drawn with ``replacement`` (published), in shuffled ``passes``, or by
-            ``undersample``: as many of each group as the smallest has, drawn anew in each epoch;
-            ``undersample_once`` takes the same rows in every epoch.
+            ``undersample``: as many of each group as the smallest has, others in each epoch, or the same rows with
+            ``undersample_once``.
         ema: keep an exponential moving average of the weights with this decay and select by it
             (``None``: none, as published).
         loss_scale: how the sum of losses is scaled: ``fixed``, ``initial``, ``running_max``, ``uncertainty``.
@@ -206,13 +206,9 @@ class Train(Frozen):
         return tree
 
     @model_validator(mode="after")
-    def _patience_needs_a_metric(self) -> Train:
+    def _metric_and_epochs_are_there(self) -> Train:
         if self.select == "last" and self.patience is not None:
             raise ValueError("patience waits for a better dev metric and select: last has none; set patience: null")
-        return self
-
-    @model_validator(mode="after")
-    def _soup_of_different_networks(self) -> Train:
         if self.soup is not None and self.shared_epochs >= self.epochs:
             raise ValueError(f"a soup needs more epochs than {self.shared_epochs}, which it shares; got {self.epochs}")
         if self.soup is not None and self.members == "greedy" and self.select == "last":
@@ -268,18 +264,11 @@ class System(Frozen):
         if second is None or train.epochs <= second.after_epochs:
             return (self,)
         first = train.model_copy(update={"epochs": second.after_epochs})
-        later = train.model_copy(
-            update={
-                "epochs": train.epochs - second.after_epochs,
-                "lr": second.lr,
-                "schedule": second.schedule,
-                "warmup_steps": 0,
-                "draw": second.draw or train.draw,
-            }
-        )
+        changes = {"epochs": train.epochs - second.after_epochs, "lr": second.lr, "schedule": second.schedule}
+        later = train.model_copy(update={**changes, "warmup_steps": 0, "draw": second.draw or train.draw})
         balance = self.balance if second.balance is None else None if second.balance == "none" else second.balance
-        changes = {"losses": second.losses or self.losses, "balance": balance, "train": later, "second_stage": None}
-        return self.model_copy(update={"train": first, "second_stage": None}), self.model_copy(update=changes)
+        of_later = {"losses": second.losses or self.losses, "balance": balance, "train": later, "second_stage": None}
+        return self.model_copy(update={"train": first, "second_stage": None}), self.model_copy(update=of_later)
 
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
