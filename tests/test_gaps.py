@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, recall_score
 
+from serkit.evaluate_settings import Group
 from serkit.evaluation import Decisions
 from serkit.gaps import gaps
 from serkit.reporting.group_words import is_found
-from serkit.settings import Group
 from serkit.types import Utterance
 
 LABELS = ("anger", "joy", "neutral", "sadness")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from serkit.errors import SerkitError
+from serkit.evaluate_settings import Group
 from serkit.groupings import check, groupings, parse_groups
-from serkit.settings import Group
 from serkit.types import Utterance
 
 

@@ -21,7 +21,8 @@ TESTS = Path(__file__).parent
 _ORDER = """
     errors extras files yaml_text text_rows config cards types probabilities predictions
     journal progress hashes interrupts processes parameters registry
-    settings idle recipe checkpoint_table emotion2vec_files checkpoint_files hub checkpoints costs availability
+    settings evaluate_settings idle recipe
+    checkpoint_table emotion2vec_files checkpoint_files hub checkpoints costs availability
     suffixes recordings protocols corpora across regions labels readers crossfit
     encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
     onnx_weights silero_files segments

@@ -17,11 +17,11 @@ from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, res
 from serkit.combining import allowed_classes
 from serkit.concordance import concordance
 from serkit.errors import SerkitError, did_you_mean
+from serkit.evaluate_settings import Group
 from serkit.groupings import duration_s, groupings
 from serkit.predictions import Metric, Predictions, Report
 from serkit.probabilities import masked
 from serkit.raters import closeness
-from serkit.settings import Group
 from serkit.types import SPLITS, Manifest, Utterance
 
 

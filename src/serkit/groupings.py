@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from serkit.errors import SerkitError, did_you_mean
-from serkit.settings import Group
+from serkit.evaluate_settings import Group
 from serkit.types import ATTRIBUTES, Utterance
 
 UNKNOWN = "unknown"

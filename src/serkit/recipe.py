@@ -17,11 +17,11 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from serkit import registry, yaml_text
 from serkit.errors import SerkitError, did_you_mean
+from serkit.evaluate_settings import Evaluate
 from serkit.files import fingerprint
 from serkit.idle import idle_everywhere
 from serkit.settings import (
     Crossfit,
-    Evaluate,
     Feature,
     Frozen,
     Named,

@@ -379,49 +379,5 @@ class Stack(Frozen):
         return self
 
 
-class Group(Frozen):
-    """A column whose values are groups of clips: ``accent``, or ``{name: age, edges: [30, 50]}``.
-
-    Attributes:
-        name: of the column. edges: where a column of numbers is cut, rising; without them it is cut into quarters.
-    """
-
-    name: str = Field(min_length=1)
-    edges: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
-
-    @model_validator(mode="after")
-    def _rising(self) -> Group:
-        if any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
-            raise ValueError(f"expected rising edges, got {', '.join(f'{e:g}' for e in self.edges)}")
-        return self
-
-    @model_serializer
-    def _written(self) -> str | dict[str, Any]:
-        return {"name": self.name, "edges": list(self.edges)} if self.edges else self.name
-
-
-class Evaluate(Frozen):
-    """How results are measured: draws of the speaker bootstrap, the seed of every draw, and further groups of clips."""
-
-    draws: int = Field(1000, ge=10)
-    seed: int = Field(0, ge=0, le=2**32 - 1)
-    groups: tuple[Annotated[Group, BeforeValidator(from_name)], ...] = ()
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Evaluate:
-        names = [g.name for g in self.groups]
-        if len(set(names)) != len(names):
-            raise ValueError(f"a group occurs twice: {', '.join(names)}")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without ``groups`` where there are none, as before they could be asked for: fingerprints are the same."""
-        tree: dict[str, Any] = written(self)
-        if not self.groups:
-            tree.pop("groups", None)
-        return tree
-
-
 def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -14,6 +14,7 @@ import numpy as np
 from serkit import comparison, evaluation, gaps, groupings, regions
 from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
+from serkit.evaluate_settings import Group
 from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
 from serkit.progress import Meter, ProgressCallback
@@ -24,7 +25,6 @@ from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.resuming import KeptAnswers
 from serkit.serving.thresholds import Thresholds
-from serkit.settings import Group
 from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
