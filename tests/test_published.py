@@ -256,6 +256,17 @@ def test_crab2026_trains_both_backbones_and_supervises_five_layers(
     assert described["extras"] == ["foundation"]
 
 
+def test_a_soup_of_crab2026_keeps_its_tokenizer(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+    run, tree = finish(small("crab2026", *CRAB, "model.backbone_lr=1e-3", "train.soup=2"), toy_root, tmp_path)
+    assert tree["design"]["crab"]["soup"] == 2
+    folder = run.network("crab", "full")
+    assert {p.name for p in folder.iterdir() if p.suffix != ".parquet"} == {
+        "config.json", "history.jsonl", "model.safetensors", "tokenizer.json",
+    }  # fmt: skip
+    network, _ = load_network(folder)
+    assert network.text_backbone.tokenizer == (folder / "tokenizer.json").read_bytes()
+
+
 def test_crab2026_frozen_by_one_option(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     run, _ = finish(small("crab2026", *CRAB, "model.tuning=frozen"), toy_root, tmp_path)
     network, config = load_network(run.network("crab", "full"))
