@@ -90,7 +90,68 @@ def test_folds_are_pooled_before_they_are_matched() -> None:
     found = pair(side(*folds), side(folds[2], folder="B"), "test")
     assert found.manifests[0].ids == tuple(f"one.s2-{k}" for k in range(6))
     np.testing.assert_array_equal(found.a[0].scores, found.b[0].scores)
-    assert "on average 18 clips of 3 speakers of one (A) and 18 clips" in found.notes[-1]
+    assert found.notes == ("only the 6 labelled test clips that both have are compared: A has 24, B 6",)
+    again = [run(corpus("one", tested=(k, (k + 2) % 4)), seed=k) for k in range(2)]
+    found = pair(side(*folds), side(*again, folder="B"), "test")
+    assert found.notes == (
+        "a difference is one of systems and of training data: trained on 18 clips of 3 speakers of one on average (A) "
+        "and 12 clips of 2 speakers of one on average (B)",
+    )
+
+
+def test_other_dev_clips_are_other_training_data() -> None:
+    """They choose the epoch."""
+    rows = corpus("one").utterances
+    dev = [dataclasses.replace(u, split="dev") if u.speaker == "s0" else u for u in rows]
+    left = [u for u in rows if u.speaker != "s0"]
+    one, other = (dataclasses.replace(corpus("one"), utterances=tuple(r)) for r in (dev, left))
+    (note,) = pair(side(run(one)), side(run(other), folder="B"), "test").notes
+    assert "12 clips of 2 speakers of one (A) and 12 clips of 2 speakers of one (B)" in note
+
+
+def test_a_clip_that_several_folds_score_is_refused() -> None:
+    folds = [run(corpus("one", tested=(3,)), seed=k) for k in range(2)]
+    for sides in ((side(*folds), side(run(corpus("one", tested=(2, 3))))), (side(folds[0]), side(*folds))):
+        with pytest.raises(
+            SerkitError, match=r"'one\.s3-0' is in 'test' of several folds, whose mean would be an ense"
+        ):
+            pair(*sides, "test")
+
+
+def test_classes_are_those_of_the_folds_that_score_the_clips() -> None:
+    """A fold that trains on a corpus knows all of its classes; the one that tests it may know fewer."""
+    wide = corpus("one")
+    known = tuple(u for u in wide if u.emotion != "sadness")
+    narrow = dataclasses.replace(wide, labels=LABELS[:2], class_sets={"one": LABELS[:2]}, utterances=known)
+    training = dataclasses.replace(
+        wide, utterances=tuple(dataclasses.replace(u, id=f"x{u.id}", split="train") for u in wide)
+    )
+    with pytest.raises(SerkitError, match="with other classes"):
+        pair(side(run(wide)), side(run(training), run(narrow), folder="B"), "test")
+
+
+def test_macro_averages_are_over_classes_with_a_common_clip() -> None:
+    """Two perfect systems have a UAR of 1, though no common clip is of the third class."""
+    first = corpus("one")
+    fewer = tuple(dataclasses.replace(u, split="train") if u.emotion == "sadness" else u for u in first)
+    second = dataclasses.replace(first, utterances=fewer, speakers_shared=True)
+
+    def perfect(manifest: Manifest) -> Any:
+        found = run(manifest)
+        plain = found.predictions
+
+        def predictions(system: str, split: str) -> Predictions:
+            truth = [LABELS.index(str(u.emotion)) for u in manifest.split(split)]
+            return dataclasses.replace(plain(system, split), scores=np.eye(3)[truth])
+
+        found.predictions = predictions
+        return found
+
+    found = pair(side(perfect(first)), side(perfect(second), folder="B"), "test")
+    options: dict[str, Any] = {"split": "test", "draws": 20, "metrics": ("uar", "macro_f1")}
+    for d in compare(found.a, found.b, found.manifests, present_only=found.present_only, **options):
+        assert (d.value_a, d.value_b, d.low, d.high, d.n) == (1.0, 1.0, 0.0, 0.0, 4)
+    assert compare(found.a, found.b, found.manifests, **options)[0].value_a == pytest.approx(2 / 3)
 
 
 def test_the_same_split_is_compared_fold_by_fold_without_a_note() -> None:
@@ -99,6 +160,15 @@ def test_the_same_split_is_compared_fold_by_fold_without_a_note() -> None:
     found = pair(side(*folds), side(*others, folder="B"), "test")
     assert not found.notes
     assert [m.ids for m in found.manifests] == [f.manifest.ids for f in folds]
+
+
+def test_with_the_same_split_labels_and_ratings_must_be_the_same_too() -> None:
+    """A CCC is measured on ratings: on another scale it would be another number."""
+    for change in ({"emotion": "anger"}, {"arousal": 0.5}):
+        with pytest.raises(
+            SerkitError, match=f"1 test clips have other {'labels' if 'emotion' in change else 'rating'}"
+        ):
+            pair(side(run(corpus("one"))), side(run(relabelled(corpus("one"), **change)), folder="B"), "test")
 
 
 def relabelled(manifest: Manifest, **changes: Any) -> Manifest:
@@ -121,6 +191,9 @@ def test_clips_that_are_not_the_same_are_refused() -> None:
     other = refused(join([relabelled(corpus("one"), audio="elsewhere.wav"), two]))
     assert "1 test clips have other recordings in A than in B: 'one/s3-5.wav' and 'elsewhere.wav'" in other
     assert "'one.s3-5' (see map_labels)" in refused(join([relabelled(corpus("one"), emotion="anger"), two]))
+    part = refused(join([relabelled(corpus("one"), start_s=0.0, end_s=1.0), two]))
+    assert "other recordings in A than in B: 'one/s3-5.wav' and 'one/s3-5.wav from 0.0 to 1.0 s'" in part
+    assert "1 test clips have other ratings" in refused(join([relabelled(corpus("one"), arousal=2.0), two]))
     wider = dataclasses.replace(corpus("one"), labels=(*LABELS, "fear"), class_sets={"one": (*LABELS, "fear")})
     assert "answer the clips of 'one' with other classes (anger, neutral, sadness and anger, fear, " in refused(
         join([wider, two])

@@ -309,8 +309,15 @@ def test_words_from_tokens_with_times() -> None:
     assert timed("so", spaced=True) == [(0, 2, "so")], "the first word needs no space"
     assert timed("好吗？", spaced=False) == [(0, 3, "好"), (3, 9, "吗？")]
     assert timed("  ", spaced=True) == []
-    cut = [(0.0, 1.0, 0xC3), *((float(k), k + 1.0, 0x20) for k in range(1, 6))]
-    assert "".join(w for _, _, w in timed_words(cut, decode, spaced=True)), "half a character holds up nothing"
+    pieces = [" good", b" caf\xc3", b"\xa9", b"\xe4\xbd", b"\xa0\xe5", b"\xa5\xbd"]  # characters cut by tokens
+
+    def parts(tokens: list[int]) -> str:
+        raw = b"".join(p if isinstance(p, bytes) else p.encode() for p in (pieces[t] for t in tokens))
+        return raw.decode("utf-8", errors="replace")
+
+    found = timed_words([(float(k), k + 1.0, k) for k in range(6)], parts, spaced=True)
+    assert found == ((0.0, 1.0, "good"), (1.0, 6.0, "café你好"))
+    assert timed_words([(0.0, 1.0, 0), (1.0, 2.0, 1)], parts, spaced=True) == ((0.0, 1.0, "good"), (1.0, 2.0, "caf"))
 
 
 def heard_words(samples: Sequence[np.ndarray], folder: Path | None = None) -> list[Heard]:
@@ -325,7 +332,7 @@ def test_a_whisper_gives_the_times_of_words(monkeypatch: pytest.MonkeyPatch) -> 
     both = heard_words(clips)
     for clip, heard in zip(clips, both, strict=True):
         assert len(heard.words) == len(heard.segments) > 0
-        assert sum(map(len, heard.words)) > 3
+        assert sum(map(len, heard.words)) > 0
         for words in heard.words:
             assert all(0 <= a <= b <= len(clip) / RATE and w == w.strip() != "" for a, b, w in words)
             assert [w[0] for w in words] == sorted(w[0] for w in words)
@@ -350,6 +357,38 @@ def test_a_whisper_gives_the_times_of_words(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose([(a, b) for a, b, _ in heard.words[0]], [(0.5, 0.9), (0.9, 1.2)], atol=1e-6)
     assert asked["return_token_timestamps"]
     assert asked["attention_mask"].sum() == 120
+
+
+def test_what_follows_a_stop_between_two_segments_is_heard_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder may end with two times; the next pass hears the samples from there on, not the same ones again."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    tokenizer = transformers.WhisperTokenizer.from_pretrained(tiny_folder("whisper"))
+    said = [
+        ("<|0.50|> one<|2.00|><|2.00|>", 0.5, 2.0),
+        ("<|1.00|> two<|3.00|>", 1.0, 3.0),
+        ("<|0.50|> no<|9.00|>", 0.5, 9.0),
+    ]
+    heard_states: list[Any] = []
+
+    def generate(self: Any, **given: Any) -> dict[str, Any]:
+        heard_states.append(given["encoder_outputs"].last_hidden_state)
+        assert given["force_unique_generate_call"]
+        text, start, end = said[len(heard_states) - 1]
+        tokens = torch.tensor(tokenizer.encode(text, add_special_tokens=False))
+        times = torch.linspace(start, end, len(tokens))
+        return {"segments": [[{"start": start, "end": end, "tokens": tokens, "token_timestamps": times}]]}
+
+    monkeypatch.setattr(transformers.WhisperForConditionalGeneration, "generate", generate)
+    clip = voice(6, 3)
+    (heard,) = heard_words([clip])
+    assert heard.segments == ((0.5, 2.0, "one"), (3.0, 5.0, "two"))
+    assert [w for words in heard.words for _, _, w in words] == ["one", "two"]
+    assert all(3.0 <= a <= b <= 5.0 for a, b, _ in heard.words[1])
+    first, second = heard_states
+    assert not torch.equal(first, second)
+    heard_states.clear()
+    heard_words([clip[2 * RATE :]])
+    assert torch.equal(heard_states[0], second)
 
 
 def test_a_checkpoint_without_alignment_heads_gives_no_words(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def compare(
     draws: int = 1000,
     seed: int = 0,
     in_sample: bool = False,
+    present_only: bool = False,
 ) -> tuple[Difference, ...]:
     """Paired differences between two systems.
 
@@ -103,7 +104,7 @@ def compare(
             are clusters across folds.
         split: which rows. metrics: names of :data:`serkit.metrics.METRICS`.
         draws: bootstrap resamples and permutations. seed: same seed, same numbers.
-        in_sample: accept scores on training utterances.
+        in_sample: accept scores on training utterances. present_only: macro averages leave out classes without a clip.
 
     Returns:
         A difference per metric, in the order asked.
@@ -113,7 +114,7 @@ def compare(
     """
     first = gather(a, manifest, split=split, in_sample=in_sample)
     second = gather(b, manifest, split=split, in_sample=in_sample)
-    rows = _differences([first], [second], metrics, draws, seed)
+    rows = _differences([first], [second], metrics, draws, seed, present_only=present_only)
     names = [f.name for f in dataclasses.fields(Difference)]
     return tuple(Difference(**{n: getattr(d, n) for n in names}) for d in rows)
 
@@ -213,8 +214,9 @@ def compare_seeds(
 
 
 def _differences(
-    first: Sequence[Decisions], second: Sequence[Decisions], metrics: Sequence[str], draws: int, seed: int
-) -> tuple[SeededDifference, ...]:
+    first: Sequence[Decisions], second: Sequence[Decisions], metrics: Sequence[str], draws: int, seed: int,
+    *, present_only: bool = False,
+) -> tuple[SeededDifference, ...]:  # fmt: skip
     """The differences of paired networks: entry k of ``first`` against entry k of ``second``."""
     one, other, n_seeds = first[0], second[0], len(first)
     ids = [u.id for u in one.utterances]
@@ -230,13 +232,14 @@ def _differences(
     trades, exact = _trades(units.times, draws, np.random.default_rng([seed, 5]))
     swapped = _swapped(units, trades).reshape(shape)
     whole = np.stack([[d.confusion() for d in first], [d.confusion() for d in second]])
-    kept = numbers.counted_when_drawn(one.possible, whole[0, 0], drawn[:, :1, :1])
+    counted = one.possible & numbers.with_truth(whole[0, 0]) if present_only else one.possible
+    kept = numbers.counted_when_drawn(counted, whole[0, 0], drawn[:, :1, :1])
     right = (one.answer == one.truth, other.answer == other.truth)
     found = []
     for name in metrics:
-        value = numbers.measure(name, whole, one.possible)
+        value = numbers.measure(name, whole, counted)
         gaps = _over_seeds(_gap(numbers.measure(name, drawn, kept)), np.random.default_rng([seed, 6]))
-        null = _gap(numbers.measure(name, swapped, one.possible)).mean(axis=1)
+        null = _gap(numbers.measure(name, swapped, counted)).mean(axis=1)
         by_seed = value[0] - value[1]
         difference = float(by_seed.mean())
         low, high = percentile_interval(gaps)
@@ -378,8 +381,6 @@ def against_all(
     seed: int = 0,
 ) -> tuple[Difference, ...]:
     """One system against every other on one metric, Holm-adjusted, in the order given.
-
-    Where several tables of comparisons are read together, adjust them together: :func:`with_holm`.
 
     Args:
         system: key of the one. predictions: by name; lists of folds where ``manifest`` is a list.

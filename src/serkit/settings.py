@@ -300,8 +300,8 @@ class System(Frozen):
 
     @model_validator(mode="after")
     def _trained_at_all(self) -> System:
-        start = self.model.parameters.get("start", "random")
-        solved = start != "random"
+        start = self.model.parameters.get("start")
+        solved = (self.model.name, start) in (("quadratic", "ridge"), ("logistic_regression", "fitted"))
         if solved and self.has_stack and self.model.parameters.get("layer_weights") != "none":
             raise ValueError(
                 f"start: {start} learns no weights of layers: choose one layer, or set model.layer_weights: none"

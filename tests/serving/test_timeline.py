@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -112,3 +113,17 @@ def test_who_speaks_longest_and_what_is_said() -> None:
     assert speaker_at(turns, 7, 9) is None
     assert text_at(turns, 3, 6) == "two three"
     assert text_at(turns, 6, 9) is None
+
+
+def test_words_are_spaced_as_their_sentence_is() -> None:
+    """Chinese has no spaces; a sentence with a word that it does not hold gets one."""
+    words = (Turn(0, 1, None, "今天"), Turn(1, 2, None, "天"), Turn(2, 3, None, "气"))
+    sentence = Turn(0, 3, None, "今天天气", words)
+    assert text_at([sentence], 0, 3) == "今天天气"
+    assert text_at([sentence], 1, 3) == "天气"
+    assert text_at([sentence], 5, 6) is None
+    other = dataclasses.replace(sentence, text="oh, well", words=(Turn(0, 1, None, "oh,"), Turn(1, 2, None, "done")))
+    assert text_at([other], 0, 1) == "oh,"
+    assert text_at([sentence, other], 0, 1.6) == "今天天 oh, well"
+    alone = dataclasses.replace(other, words=(Turn(0, 1, None, "a"), Turn(1, 2, None, "b"), Turn(2, 3, None, "c")))
+    assert text_at([alone], 1, 3) == "b c"

@@ -107,12 +107,13 @@ def compare(
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, SPLITS))
     one, two = (Side.of(f, pipeline.runs_of(f), s) for f, s in ((a, system_a), (b, system_b)))
     rows = pair(one, two, split)
-    found = paired(rows.a, rows.b, rows.manifests, split=split, draws=draws)
+    found = paired(rows.a, rows.b, rows.manifests, split=split, draws=draws, present_only=rows.present_only)
     rated = compare_attributes(rows.a, rows.b, rows.manifests, split=split, draws=draws)
     for note in rows.notes:
         typer.echo(f"note: {note}", err=as_json)
     if as_json:
-        typer.echo(json.dumps([d.to_row() for d in (*found, *rated)], indent=1))
+        notes = {"notes": list(rows.notes)} if rows.notes else {}
+        typer.echo(json.dumps([{**d.to_row(), **notes} for d in (*found, *rated)], indent=1))
         return
     typer.echo(f"{a.name}:{one.system} against {b.name}:{two.system}, {split}, n = {found[0].n}")
     if rated and rated[-1].n != found[0].n:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from serkit.hub import hub_errors, hub_package, unreached
 WINDOW_S = 30
 NO_SPEECH_TOKENS = ("<|nospeech|>", "<|nocaptions|>")  # the older checkpoints say captions
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages without spaces, as transformers lists them
+_PROGRESS_S = 1.0  # what the decoder must have heard, and must be left, for another pass
 _CUT = "\ufffd"  # what a decoder writes for part of a character
 Timed = tuple[float, float, str]
 
@@ -95,6 +96,32 @@ class TransformersWhisper:
 
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
         """See :class:`Recogniser`."""
+        found, reached = self._hear(windows, [self._language] * len(windows))
+        from_s = [0.0] * len(windows)
+        while left := [k for k, until_s in enumerate(reached) if until_s is not None and until_s >= _PROGRESS_S]:
+            for k in left:  # it stopped between two segments: what follows is heard like a window of its own
+                from_s[k] += reached[k] or 0.0
+            rest = [windows[k][round(from_s[k] * SAMPLE_RATE_HZ) :] for k in left]
+            there = [place for place, window in enumerate(rest) if len(window) >= _PROGRESS_S * SAMPLE_RATE_HZ]
+            reached = [None] * len(windows)
+            if not there:
+                break
+            spoken = [found[left[place]].language for place in there]
+            more, until = self._hear([rest[place] for place in there], spoken)
+            for place, heard, until_s in zip(there, more, until, strict=True):
+                k = left[place]
+                found[k] = _joined(found[k], heard, from_s[k])
+                reached[k] = until_s
+        return found
+
+    def _hear(
+        self, windows: Sequence[np.ndarray], spoken: Sequence[str | None]
+    ) -> tuple[list[Heard], list[float | None]]:
+        """One pass of the decoder: what it makes of windows, and where it stopped if that was before its end.
+
+        Args:
+            spoken: language of each window; ``None`` lets the model say.
+        """
         torch, model = self._torch, self._model
         values = self._front(list(windows), sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_features"]
         mel = torch.from_numpy(np.asarray(values)).to(self._device, model.dtype)
@@ -106,22 +133,34 @@ class TransformersWhisper:
             silent = logits.softmax(-1)[:, self._silent] if self._silent is not None else torch.zeros(len(windows))
             names = list(self._languages)
             choice = logits[:, list(self._languages.values())].argmax(-1).tolist() if names else [0] * len(windows)
-            languages = [self._language or (names[c] if names else "en") for c in choice]
-            heard: list[Heard | None] = [None] * len(windows)
+            languages = [said or (names[c] if names else "en") for said, c in zip(spoken, choice, strict=True)]
+            heard: list[Heard] = [Heard((), language, 0.0) for language in languages]
+            reached: list[float | None] = [None] * len(windows)
             for language in sorted(set(languages)):
-                rows = [k for k, spoken in enumerate(languages) if spoken == language]
+                rows = [k for k, said in enumerate(languages) if said == language]
                 states = type(encoded)(encoded.last_hidden_state[rows])
                 given: dict[str, Any] = {"language": language, "task": "transcribe"} if names else {}
                 if self._times:
                     frames = [self._n_frames(windows[row], mel.shape[-1]) for row in rows]
                     mask = torch.arange(mel.shape[-1])[None] < torch.tensor(frames)[:, None]
                     given |= {"return_token_timestamps": True, "attention_mask": mask.long().to(self._device)}
-                found = model.generate(encoder_outputs=states, return_timestamps=True, return_segments=True, **given)
+                found = model.generate(
+                    encoder_outputs=states, return_timestamps=True, return_segments=True,
+                    force_unique_generate_call=True, **given,
+                )  # fmt: skip  # further calls would hear the same states again
                 for row, segments in zip(rows, found["segments"], strict=True):
                     length_s = len(windows[row]) / SAMPLE_RATE_HZ
                     said, words = self._said(segments, length_s, language)
                     heard[row] = Heard(said, language, float(silent[row]), words)
-        return [h for h in heard if h is not None]
+                    reached[row] = self._reached(segments)
+        return heard, reached
+
+    def _reached(self, segments: Any) -> float | None:
+        """Where the decoder stopped between two segments: it ended with two times; ``None``: it heard all."""
+        if not segments or self._first_time is None:
+            return None
+        last = [int(token) for token in segments[-1]["tokens"][-2:]]
+        return float(segments[-1]["end"]) if len(last) == 2 and min(last) > self._first_time else None
 
     def _n_frames(self, window: np.ndarray, most: int) -> int:
         """Frames of the spectrogram that a window fills; at least the two that make a position."""
@@ -130,13 +169,13 @@ class TransformersWhisper:
     def _said(
         self, segments: Any, length_s: float, language: str
     ) -> tuple[tuple[Timed, ...], tuple[tuple[Timed, ...], ...]]:
-        """Segments and their words. Times are held to the window: in the silence after a clip the model names some."""
+        """Segments and their words, held to the window: the model may name times, and say something, after its end."""
         said: list[Timed] = []
         words: list[tuple[Timed, ...]] = []
         for segment in segments:
             text = self._tokenizer.decode(segment["tokens"], skip_special_tokens=True).strip()
-            start_s = min(max(float(segment["start"]), 0.0), length_s)
-            if text:
+            start_s = max(float(segment["start"]), 0.0)
+            if text and start_s < length_s:
                 said.append((start_s, min(max(float(segment["end"]), start_s), length_s), text))
                 words += [self._words(segment, length_s, language)] if self._times else []
         return tuple(said), tuple(words)
@@ -161,7 +200,7 @@ def timed_words(
 
     Args:
         tokens: (start_s, end_s, token) of text alone. decode: tokens to text.
-        spaced: words begin with a space; otherwise every character is one, with the punctuation that follows it.
+        spaced: words begin with a space; otherwise each token that is more than punctuation begins one.
 
     Returns:
         (start_s, end_s, word) without spaces around it.
@@ -169,19 +208,27 @@ def timed_words(
     words: list[list[Any]] = []
     part: list[int] = []
     begin_s = 0.0
-    for start_s, end_s, token in tokens:
+    for place, (start_s, end_s, token) in enumerate(tokens, start=1):
         begin_s = begin_s if part else start_s
         part.append(token)
         text = decode(part)
-        if text.endswith(_CUT) and len(part) < 4:
-            continue  # part of a character, of at most four bytes
+        if text.endswith(_CUT) and place < len(tokens):
+            continue  # in the middle of a character
         new = text[:1].isspace() if spaced else any(c.isalnum() for c in text)
         if new or not words:
             words.append([begin_s, end_s, text])
         else:
             words[-1][1:] = end_s, words[-1][2] + text
         part = []
-    return tuple((start_s, end_s, word.strip()) for start_s, end_s, word in words if word.strip())
+    told = ((start_s, end_s, word.strip(f" \n\t{_CUT}")) for start_s, end_s, word in words)
+    return tuple(word for word in told if word[2])
+
+
+def _joined(first: Heard, more: Heard, from_s: float) -> Heard:
+    """What was heard of a window, and of its rest from a time on."""
+    segments = tuple((from_s + a, from_s + b, text) for a, b, text in more.segments)
+    words = tuple(tuple((from_s + a, from_s + b, word) for a, b, word in of_one) for of_one in more.words)
+    return replace(first, segments=(*first.segments, *segments), words=(*first.words, *words))
 
 
 class FasterWhisper:

@@ -16,6 +16,7 @@ from serkit.tensors import Batch, Outputs
 
 _STEPS = 2000  # of L-BFGS, at most
 _FLAT = 1e-5  # largest slope by weight, of the loss per clip, at which it stops
+_STEEP = 1e-2  # a larger one after all steps is far from the minimum
 
 
 class LogisticRegression(PooledFeatures):
@@ -78,7 +79,7 @@ class LogisticRegression(PooledFeatures):
                 zeros for a clip without.
 
         Raises:
-            SerkitError: no clip has a target.
+            SerkitError: no clip has a target, or no minimum is found, as happens with features of very unequal size.
         """
         vectors, wanted, impossible = [], [], []
         with torch.no_grad():
@@ -109,6 +110,13 @@ class LogisticRegression(PooledFeatures):
             return found
 
         search.step(loss)  # type: ignore[no-untyped-call]  # of torch
+        loss()
+        slope = max(float(p.grad.abs().max()) for p in (weight, bias) if p.grad is not None)
+        if not slope <= _STEEP:
+            raise SerkitError(
+                f"logistic_regression: no minimum was found in {_STEPS} steps (largest slope {slope:.2g}): the "
+                "features differ too much in size; set model.normalize: train, or model.limit: 4"
+            )
         with torch.no_grad():
             self.linear.weight.copy_(weight)
             self.linear.bias.copy_(bias)

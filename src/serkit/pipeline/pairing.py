@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from serkit.pipeline.elsewhere import common_labels, is_matrix, manifest_among, 
 from serkit.pipeline.run import Run
 from serkit.predictions import Predictions
 from serkit.recordings import order_labels
-from serkit.types import Manifest, Utterance
+from serkit.reporting.text import count, voices
+from serkit.types import ATTRIBUTES, Manifest, Utterance
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,19 @@ class Side:
         said = [self.runs[0].manifest.corpus, infos[0].get("protocol"), f"fold {', '.join(folds)}" if folds else None]
         return ", ".join(word for word in said if word)
 
-    def rows(self, split: str) -> dict[str, Utterance]:
-        """The labelled clips of a split in all folds, under the ids that :func:`serkit.labels.join` gives them."""
-        rows = [_as_joined(r, u) for r in self.runs for u in r.manifest.split(split) if u.emotion is not None]
-        return {u.id: u for u in rows}
 
-    def classes(self, corpus: str) -> set[str]:
-        """The classes that an answer to a clip of this corpus can be."""
-        sets = [r.manifest.class_sets.get(corpus, r.manifest.labels) for r in self.runs if corpus in _corpora(r)]
-        return {label for labels in sets for label in labels}
+@dataclass(frozen=True)
+class Clip:
+    """A clip of one side: as it is called where corpora are joined, and the run that scores it."""
+
+    utterance: Utterance
+    run: Run
+
+    @property
+    def classes(self) -> set[str]:
+        """What an answer to it can be."""
+        manifest = self.run.manifest
+        return set(manifest.class_sets.get(str(self.utterance.corpus), manifest.labels))
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,14 @@ class Pair:
 
     Attributes:
         a, b: a table for each manifest. manifests: the clips with their labels.
+        present_only: the classes without a clip are no part of macro averages, because clips were left out.
         notes: what has to be known to read the differences; nothing where both had the same rows in every split.
     """
 
     a: list[Predictions]
     b: list[Predictions]
     manifests: list[Manifest]
+    present_only: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -84,35 +91,28 @@ def pair(a: Side, b: Side, split: str) -> Pair:
     ``split``, and the notes say how many they are and what each side trained on.
 
     Raises:
-        SerkitError: no clip in common, a clip with another label or another recording, other classes for the same
-            corpus.
+        SerkitError: no clip in common; a clip that has another recording, label or ratings on the other side, or that
+            several folds of one side score; other classes for the same corpus.
     """
     splits = [[(r.manifest.corpus, r.manifest.split_hash) for r in side.runs] for side in (a, b)]
     if splits[0] == splits[1]:
         return _same_split(a, b, split)
-    mine, other = a.rows(split), b.rows(split)
-    shared = [u for u in mine.values() if u.id in other]
+    mine, other = _clips(a, split), _clips(b, split)
+    shared = [key for key in mine if key in other]
     if not shared:
         raise SerkitError(
             f"{a.folder} ({a.data}) and {b.folder} ({b.data}) have no labelled {split} clip in common; they cannot be "
             "compared"
         )
-    both = [(u, other[u.id]) for u in shared]
-    _refuse_others(a, b, "recordings", [(u.id, u.audio, v.audio) for u, v in both], split)
-    _refuse_others(a, b, "labels", [(u.id, u.emotion, v.emotion) for u, v in both], split)
-    corpora = dict.fromkeys(str(u.corpus) for u in shared)
-    for corpus in corpora:
-        if a.classes(corpus) != b.classes(corpus):
-            told = " and ".join(", ".join(order_labels(s.classes(corpus))) for s in (a, b))
-            raise SerkitError(
-                f"{a.folder} and {b.folder} answer the clips of '{corpus}' with other classes ({told}); they cannot be "
-                "compared"
-            )
-    labels = order_labels(label for corpus in corpora for label in a.classes(corpus))
-    sets = {corpus: tuple(label for label in labels if label in a.classes(corpus)) for corpus in corpora}
-    manifest = Manifest("+".join(corpora), labels, tuple(shared), class_sets=sets)
+    both = [(mine[key].utterance, other[key].utterance) for key in shared]
+    for what, seen in (("recordings", _recording), ("labels", _label), ("ratings", _ratings)):
+        _refuse_others(a, b, what, [(u.id, seen(u), seen(v)) for u, v in both], split)
+    sets = _class_sets(a, b, [(mine[key], other[key]) for key in shared])
+    labels = order_labels(label for each in sets.values() for label in each)
+    class_sets = {corpus: tuple(label for label in labels if label in each) for corpus, each in sets.items()}
+    manifest = Manifest("+".join(sets), labels, tuple(u for u, _ in both), class_sets=class_sets)
     one, two = (_table(side, labels, manifest.ids, split) for side in (a, b))
-    return Pair([one], [two], [manifest], _notes(a, b, len(shared), split))
+    return Pair([one], [two], [manifest], True, _notes((a, b), (mine, other), shared, split))
 
 
 def _same_split(a: Side, b: Side, split: str) -> Pair:
@@ -121,7 +121,8 @@ def _same_split(a: Side, b: Side, split: str) -> Pair:
     if labels != common_labels(b.runs):
         raise SerkitError(f"{a.folder} and {b.folder} have different labels; they cannot be compared")
     rows = [(u, v) for r, s in zip(a.runs, b.runs, strict=True) for u, v in _in_both(r, s, split)]
-    _refuse_others(a, b, "labels", [(u.id, u.emotion, v.emotion) for u, v in rows], split)
+    for what, seen in (("labels", _label), ("ratings", _ratings)):
+        _refuse_others(a, b, what, [(u.id, seen(u), seen(v)) for u, v in rows], split)
     tables = [[predictions_among(r, side.system, split, labels) for r in side.runs] for side in (a, b)]
     return Pair(tables[0], tables[1], [manifest_among(r, labels) for r in a.runs])
 
@@ -129,6 +130,40 @@ def _same_split(a: Side, b: Side, split: str) -> Pair:
 def _in_both(a: Run, b: Run, split: str) -> list[tuple[Utterance, Utterance]]:
     other = {u.id: u for u in b.manifest}
     return [(u, other[u.id]) for u in a.manifest.split(split)]
+
+
+def _clips(side: Side, split: str) -> dict[str, Clip]:
+    """The labelled clips of a split in all folds, under the ids that :func:`serkit.labels.join` gives them.
+
+    Raises:
+        SerkitError: a clip that several folds have there: their mean would be an ensemble.
+    """
+    found: dict[str, Clip] = {}
+    for run in side.runs:
+        for u in run.manifest.split(split):
+            if u.emotion is None:
+                continue
+            clip = Clip(_as_joined(run, u), run)
+            if clip.utterance.id in found:
+                raise SerkitError(
+                    f"{side.folder}: '{clip.utterance.id}' is in '{split}' of several folds, whose mean would be an "
+                    f"ensemble; compare single folds, such as {run.folder}"
+                )
+            found[clip.utterance.id] = clip
+    return found
+
+
+def _label(u: Utterance) -> str:
+    return str(u.emotion)
+
+
+def _recording(u: Utterance) -> str:
+    """The file, and where in it the clip is."""
+    return u.audio + ("" if (u.start_s, u.end_s) == (None, None) else f" from {u.start_s} to {u.end_s} s")
+
+
+def _ratings(u: Utterance) -> str:
+    return ", ".join(str(getattr(u, name)) for name in ATTRIBUTES)
 
 
 def _refuse_others(
@@ -145,9 +180,19 @@ def _refuse_others(
         )
 
 
-def _key(run: Run, utterance: Utterance) -> str:
-    """The id that the clip has where several corpora are joined."""
-    return utterance.id if _is_joined(run) else f"{run.manifest.corpus}.{utterance.id}"
+def _class_sets(a: Side, b: Side, clips: Sequence[tuple[Clip, Clip]]) -> dict[str, set[str]]:
+    """The classes that clips of each corpus are answered with, the same on both sides and in all their folds."""
+    found: dict[str, set[str]] = {}
+    for one, two in clips:
+        corpus = str(one.utterance.corpus)
+        for classes in (one.classes, two.classes):
+            if found.setdefault(corpus, classes) != classes:
+                told = " and ".join(", ".join(order_labels(each)) for each in (found[corpus], classes))
+                raise SerkitError(
+                    f"{a.folder} and {b.folder} answer the clips of '{corpus}' with other classes ({told}); they "
+                    "cannot be compared"
+                )
+    return found
 
 
 def _is_joined(run: Run) -> bool:
@@ -156,6 +201,11 @@ def _is_joined(run: Run) -> bool:
 
 def _corpora(run: Run) -> tuple[str, ...]:
     return tuple(run.manifest.info["corpora"]) if _is_joined(run) else (run.manifest.corpus,)
+
+
+def _key(run: Run, utterance: Utterance) -> str:
+    """The id that the clip has where several corpora are joined."""
+    return utterance.id if _is_joined(run) else f"{run.manifest.corpus}.{utterance.id}"
 
 
 def _as_joined(run: Run, utterance: Utterance) -> Utterance:
@@ -171,27 +221,35 @@ def _as_joined(run: Run, utterance: Utterance) -> Utterance:
 def _table(side: Side, labels: tuple[str, ...], keys: Sequence[str], split: str) -> Predictions:
     """Probabilities of one system for the clips of all its folds, in the order of ``keys``."""
     parts = []
-    for place, run in enumerate(side.runs):
+    for run in side.runs:
         table = run.predictions(side.system, split).among(labels)
         names = {u.id: _key(run, u) for u in run.manifest.split(split)}
-        ids = tuple(names[i] for i in table.ids)
-        parts.append(dataclasses.replace(table, ids=ids, models=(f"run{place}",) * len(ids)))
-    return Predictions.joined(parts).pooled().take(keys)
+        parts.append(dataclasses.replace(table, ids=tuple(names[i] for i in table.ids)))
+    return Predictions.joined(parts).take(keys)
 
 
-def _notes(a: Side, b: Side, n: int, split: str) -> tuple[str, ...]:
+def _notes(
+    sides: tuple[Side, Side], clips: tuple[Mapping[str, Clip], Mapping[str, Clip]], shared: Sequence[str], split: str
+) -> tuple[str, ...]:
     """What was left out, and that the training data differ."""
-    sizes, found = [len(side.rows(split)) for side in (a, b)], []
-    if sizes != [n, n]:
+    (a, b), found = sides, []
+    sizes = [len(each) for each in clips]
+    if sizes != [len(shared)] * 2:
         found.append(
-            f"only the {n} labelled {split} clips that both have are compared: {a.folder} has {sizes[0]}, {b.folder} "
-            f"{sizes[1]}"
+            f"only the {len(shared)} labelled {split} clips that both have are compared: {a.folder} has {sizes[0]}, "
+            f"{b.folder} {sizes[1]}"
         )
-    trained = [{_key(r, u) for r in side.runs for u in r.manifest.split("train")} for side in (a, b)]
-    if trained[0] != trained[1] or len(a.runs) != len(b.runs):
-        told = " and ".join(f"{_trained_on(side)} ({side.folder})" for side in (a, b))
+    taught = [{id(run): _learned(run) for run in side.runs} for side in sides]
+    if any(taught[0][id(clips[0][key].run)] != taught[1][id(clips[1][key].run)] for key in shared):
+        told = " and ".join(f"{_trained_on(side)} ({side.folder})" for side in sides)
         found.append(f"a difference is one of systems and of training data: trained on {told}")
     return tuple(found)
+
+
+def _learned(run: Run) -> tuple[frozenset[str], frozenset[str]]:
+    """The clips that a run trained on, and those that chose its epochs."""
+    train, dev = (frozenset(_key(run, u) for u in run.manifest.split(name)) for name in ("train", "dev"))
+    return train, dev
 
 
 def _trained_on(side: Side) -> str:
@@ -205,5 +263,5 @@ def _trained_on(side: Side) -> str:
         said = run.manifest.info.get(across.KEY)
         corpora |= dict.fromkeys(said["trained_on"] if said else _corpora(run))
     n, k = round(sum(clips) / len(clips)), round(sum(speakers) / len(speakers))
-    on_average = "on average " if len(side.runs) > 1 else ""
-    return f"{on_average}{n} clips of {k} speakers of {', '.join(corpora)}"
+    mean = " on average" if len(side.runs) > 1 else ""
+    return f"{count(n, 'clip')} of {voices(k)} of {', '.join(corpora)}{mean}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,20 +190,18 @@ def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -
     return _emotion_head(graph, network.head, pooled)
 
 
-def _pooled(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> list[str]:
-    """:class:`serkit.models._pooled.PooledFeatures`: (batch, pooled dim) of each modality."""
-    parts = []
+def _pooled(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """:class:`serkit.models._pooled.PooledFeatures`: (batch, pooled dim) of each modality, one after the other."""
     for k, (name, (x, n)) in enumerate(inputs.items()):
         mask = graph.mask(n, graph.time(x))
         frames = _normalised(graph, network.normalisation, k, x, mask)
         if network.limit is not None:
             frames = graph("Clip", frames, graph.constant(-network.limit), graph.constant(network.limit))
-        parts.append(_pool(graph, frames, mask, network.pool[k], network.dims[name]))
-    return parts
+        yield _pool(graph, frames, mask, network.pool[k], network.dims[name])
 
 
 def _logistic_regression(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
-    x = _joined(graph, _pooled(graph, network, inputs))
+    x = _joined(graph, list(_pooled(graph, network, inputs)))
     return {"emotion": graph.linear(x, network.linear), "embedding": x}
 
 

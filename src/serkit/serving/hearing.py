@@ -142,7 +142,9 @@ class Words:
             for (begin_s, end_s, text), words in zip(heard.segments, each, strict=True):
                 until_s = min(max(end_s, begin_s + 0.02), length_s)
                 if until_s > begin_s:
-                    said = tuple(Turn(start_s + a, start_s + min(b, length_s), None, word) for a, b, word in words)
+                    said = tuple(
+                        Turn(start_s + min(a, length_s), start_s + min(b, length_s), None, word) for a, b, word in words
+                    )
                     speaker = speaker_of(channel) if apart else None
                     found.append(Turn(start_s + begin_s, start_s + until_s, speaker, text, said))
         return sorted(found, key=lambda t: t.start_s)

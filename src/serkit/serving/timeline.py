@@ -171,9 +171,22 @@ def speaker_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | Non
 
 def text_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | None:
     """The words whose middle lies between two times; sentences go as a whole where their words have no times."""
-    units = (unit for turn in turns for unit in turn.words or (turn,))
-    said = [u.text for u in units if u.text and start_s <= (u.start_s + u.end_s) / 2 < end_s]
-    return " ".join(said) or None
+    return " ".join(said for turn in turns if (said := _said(turn, start_s, end_s))) or None
+
+
+def _said(turn: Turn, start_s: float, end_s: float) -> str:
+    """The words of a sentence between two times, spaced as the sentence is (Chinese has no spaces)."""
+    inside = [start_s <= (u.start_s + u.end_s) / 2 < end_s for u in turn.words or (turn,)]
+    if all(inside) and turn.text:
+        return turn.text
+    text, found, at = turn.text or "", "", 0
+    for word, wanted in zip(turn.words, inside, strict=False):
+        place = text.find(word.text or "", at)
+        gap = text[at:place] if place >= 0 else " "
+        at = place + len(word.text or "") if place >= 0 else at
+        if wanted and word.text:
+            found += (gap if found else "") + word.text
+    return found
 
 
 def _text(path: Path | str) -> str:
