@@ -199,6 +199,26 @@ def test_the_labels_of_a_model_say_how_to_divide() -> None:
     assert regions.like(manifest, ("anger", "calm")) is manifest
 
 
+def test_what_a_model_maps_is_mapped_where_it_is_measured() -> None:
+    manifest = rated(*corners(1, 7))
+    mapped = {"labels": "octants", "map_labels": {"a+v+d-": "a+v+d+"}}
+    found = regions.like(manifest, [x for x in regions.classes("octants") if x != "a+v+d-"], mapped)
+    assert found.counts()["a+v+d+"] == 6
+    assert "a+v+d-" not in found.labels
+    own = {"labels": "octants", "map_labels": {x: "up" if x[1] == "+" else "down" for x in regions.classes("octants")}}
+    found = regions.like(manifest, ("up", "down"), own)
+    assert found.counts() == {"up": 12, "down": 12}
+    assert regions.like(found, ("up", "down"), own) is found
+
+
+def test_a_mistyped_column_is_named_where_ratings_are_missing(tmp_path: Path) -> None:
+    rows = [f"a.wav,s{k % 6},{k},{k + 1},{1 + k % 5},{1 + k % 3}" for k in range(12)]
+    path = table(tmp_path, "path,speaker,start_s,end_s,arousel,valence", rows)
+    manifest = read_corpora(["table"], [path], options=["rating_scale=1,7"])
+    with pytest.raises(SerkitError, match=r"has only valence; .*arousel.*arousal"):
+        apply_labels(manifest, recipe("labels=quadrants"))
+
+
 def test_the_toy_corpus_has_both(toy_root: Path) -> None:
     manifest = toy(toy_root)
     fitted = apply_labels(manifest, recipe("labels=quadrants"))
@@ -256,3 +276,20 @@ def test_a_table_without_labels_and_ratings_is_still_refused(tmp_path: Path) -> 
     path = table(tmp_path, "path,speaker,arousal", ["a.wav,s1,", "a.wav,s2,n/a"])
     with pytest.raises(SerkitError, match="has no column 'emotion'"):
         read_corpora(["table"], [path])
+
+
+def test_each_of_several_tables_has_its_own_scale(tmp_path: Path) -> None:
+    paths = []
+    for name, high in (("a", 7), ("b", 5)):
+        (tmp_path / name).mkdir()
+        ends = [f"a.wav,{name}{k % 6},{k},{k + 1},{(1, high)[k % 2]},{(1, high)[k // 2 % 2]}" for k in range(24)]
+        made = table(tmp_path / name, "path,speaker,start_s,end_s,arousal,valence", ends)
+        paths.append(made.rename(made.with_name(f"{name}.csv")))
+    options = ["rating_scale=[1,7]", "table-b.rating_scale=[1,5]"]
+    manifest = read_corpora(["table", "table"], paths, options=options)
+    fitted = apply_labels(manifest, recipe("labels=quadrants"))
+    assert fitted.info["regions"]["scales"] == {"table-a": [1.0, 7.0], "table-b": [1.0, 5.0]}
+    with pytest.raises(SerkitError, match=r"rate them on other scales"):
+        check_splits(fitted, recipe("labels=quadrants", "losses=[cross_entropy, ccc]"))
+    with pytest.raises(SerkitError, match=r"table-b.rating_scal: no reader of table takes it; did you mean 'rating_s"):
+        read_corpora(["table", "table"], paths, options=["table-b.rating_scal=[1,5]"])

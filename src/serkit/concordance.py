@@ -29,6 +29,15 @@ def ratings(utterances: Sequence[Utterance]) -> np.ndarray:
     return np.array([u.attributes for u in utterances], dtype=np.float64).reshape(len(utterances), len(ATTRIBUTES))
 
 
+def rating_scale(manifest: Manifest) -> tuple[float, float] | None:
+    """Lowest and highest rating that raters could give; ``None``: it is unknown, or not the same in joined corpora."""
+    rated = {u.corpus for u in manifest if u.is_rated}
+    joined = [info for name, info in (manifest.info.get("corpora") or {}).items() if name in rated]
+    scales = {tuple(map(float, info.get("rating_scale") or ())) for info in joined or [manifest.info]}
+    scale = scales.pop()
+    return (scale[0], scale[1]) if scale and not scales else None
+
+
 @dataclass(frozen=True)
 class Rated:
     """Rows that some systems scored, with what raters gave.

@@ -39,7 +39,8 @@ def read_corpora(
     Args:
         names: of the corpora. roots: a folder or file for each; a corpus without one is looked up in
             ``roots.yaml``, and the toy corpus is made in the user's cache.
-        protocol, fold, seed: of the split. options: ``KEY=VALUE`` for the readers that take KEY.
+        protocol, fold, seed: of the split. options: ``KEY=VALUE`` for the readers that take KEY, or
+            ``CORPUS.KEY=VALUE`` for one of them (of several tables ``table-FILE.KEY``), which goes before the other.
         test: ``False`` puts the test rows into train: for a model that is to be used, once others measured it.
         test_on: corpora of which every row is test; the others train (:func:`serkit.across.with_test_corpora`).
 
@@ -54,14 +55,19 @@ def read_corpora(
     given = _texts(options)
     values = parse_options(options)
     takes = {name: set(registry.member("corpora", name).parameters) - _OWN for name in names}
-    for key in given:
-        if not any(key in keys for keys in takes.values()):
-            near = did_you_mean(key, set().union(*takes.values()))
-            raise SerkitError(f"--option {key}: no reader of {', '.join(names)} takes it{near}")
+    places = {key: _place(key, called) for key in given}  # of which corpus alone, and the option
+    for key, (place, option) in places.items():
+        asked = [name for name, own in zip(names, called, strict=True) if place in (None, own)]
+        if not any(option in takes[name] for name in asked):
+            near = did_you_mean(option, set().union(*(takes[name] for name in asked)))
+            raise SerkitError(f"--option {key}: no reader of {', '.join(dict.fromkeys(asked))} takes it{near}")
     manifests = []
     for index, name in enumerate(names):
         is_test = called[index] in test_on
-        accepted = {k: _value(name, k, v, given[k]) for k, v in values.items() if k in takes[name]}
+        accepted: dict[str, Any] = {}
+        for key, (place, option) in sorted(places.items(), key=lambda item: item[1][0] is not None):
+            if option in takes[name] and place in (None, called[index]):
+                accepted[option] = _value(name, option, values[key], given[key])
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
         if is_test and "test_only" in takes[name]:
@@ -84,6 +90,12 @@ def _called(names: Sequence[str], roots: Sequence[Path]) -> list[str]:
     if list(names).count("table") < 2 or not roots:
         return list(names)
     return [_table_name(roots[k]) if name == "table" else name for k, name in enumerate(names)]
+
+
+def _place(key: str, called: Sequence[str]) -> tuple[str | None, str]:
+    """``table-mine.rating_scale`` as the corpus that alone is meant, and its option; without a corpus all are meant."""
+    place, _, option = key.rpartition(".")
+    return (place, option) if place in called else (None, key)
 
 
 def _check_tested(called: Sequence[str], test_on: Sequence[str], test: bool) -> None:

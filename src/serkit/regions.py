@@ -106,21 +106,32 @@ def divided(manifest: Manifest, kind: Kind, ignored: Collection[str] = ()) -> Ma
     return dataclasses.replace(manifest, labels=labels, utterances=tuple(rows), class_sets=class_sets, info=info)
 
 
-def like(manifest: Manifest, labels: Sequence[str]) -> Manifest:
+def like(manifest: Manifest, labels: Sequence[str], recipe: Mapping[str, Any] | None = None) -> Manifest:
     """The manifest divided as a model's labels are, where these are classes of ratings and its own are not.
+
+    Args:
+        manifest: recordings with ratings. labels: of the model.
+        recipe: of the model, as a mapping, where it is known: its ``map_labels`` hold for the classes made here too.
 
     Raises:
         SerkitError: it has no ratings to divide, or as for :func:`divided`.
     """
-    kind = kind_of(labels)
-    if kind is None or kind_of(manifest.labels) == kind:
+    said = (recipe or {}).get("labels")
+    kind = cast(Kind, said) if isinstance(said, str) and said in RATED_BY else kind_of(labels)
+    if kind is None or kind in (kind_of(manifest.labels), manifest.info.get(KEY, {}).get("kind")):
         return manifest
     if not any(_ratings(u, RATED_BY[kind]) for u in manifest):
         raise SerkitError(
             f"the model answers {kind} of ratings, and no clip of '{manifest.corpus}' is rated by "
             f"{_and(RATED_BY[kind])}"
         )
-    return divided(manifest, kind)
+    found, renamed = divided(manifest, kind), (recipe or {}).get("map_labels") or {}
+    if not renamed:
+        return found
+    rows = tuple(dataclasses.replace(u, emotion=renamed.get(u.emotion, u.emotion)) for u in found)
+    sets = {k: tuple(dict.fromkeys(renamed.get(x, x) for x in v)) for k, v in found.class_sets.items()}
+    names = tuple(dict.fromkeys(renamed.get(x, x) for x in found.labels))
+    return dataclasses.replace(found, labels=names, utterances=rows, class_sets=sets)
 
 
 def lines(manifest: Manifest) -> list[str]:
@@ -137,17 +148,22 @@ def told(said: Mapping[str, Any]) -> list[str]:
         least, most = said["found"][corpus]
         scales[corpus] = f"{least:g} to {most:g} on a scale of {low:g} to {high:g}"
     on = ", ".join(f"{corpus} {scale}" if len(scales) > 1 else scale for corpus, scale in scales.items())
-    found = f"classes are {said['kind']} of the ratings of {_and(names)} ({on}): {said['rated']} clips"
+    found = f"classes are {said['kind']} of the ratings of {_and(names)} ({on}): {_clips(said['rated'])}"
     if said["middle"]:
         found += f", {said['middle']} of them with a rating exactly in the middle, which counts as high"
     if said["unrated"]:
-        found += f"; {said['unrated']} clips without these ratings have no label"
+        n = said["unrated"]
+        found += f"; {_clips(n)} without these ratings {'has' if n == 1 else 'have'} no label"
     return [found, *said["one_sided"]]
 
 
 def fewer(manifest: Manifest) -> str:
     """What else helps where a class has too few clips, to end a message with."""
     return ", or use labels: quadrants" if manifest.info[KEY]["kind"] == "octants" else ""
+
+
+def _clips(n: int) -> str:
+    return "1 clip" if n == 1 else f"{n} clips"
 
 
 def _name(names: Sequence[str], sides: Sequence[bool]) -> str:
@@ -175,7 +191,9 @@ def _missing(manifest: Manifest, kind: Kind) -> str:
         return line + "no ratings: use labels: corpus"
     both = kind == "octants" and any(_ratings(u, RATED_BY["quadrants"]) for u in manifest if u.split)
     line += "no clip with all of them" if set(names) <= set(has) else f"only {_and(has)}"
-    return line + (": use labels: quadrants" if both else "")
+    joined = manifest.info.get("corpora") or {"": manifest.info}
+    near = [said for info in joined.values() for said in info.get("mistyped_columns") or []]
+    return line + (": use labels: quadrants" if both else "") + "".join(f"; {said}" for said in near)
 
 
 def _scale(kind: Kind, corpus: str, info: Mapping[str, Any], rows: Sequence[Utterance]) -> tuple[float, float]:

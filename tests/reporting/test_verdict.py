@@ -177,6 +177,11 @@ def test_networks_that_were_chosen_by_ccc_are_led_by_it() -> None:
     first, second, *_ = content(Source(tree))["tiles"]
     assert (first["value"], first["name"], first["sub"]) == ("0.400", "Mean CCC, stack", "[0.350, 0.450] test")
     assert second["name"] == "Macro-F1, stack"
+    for name, value in (("voice_text", 0.3), ("voice_neutral", 0.45)):
+        tree["systems"][name]["test"]["ccc"] = metric(value)
+    several = ratings.led(Source(tree), plain)
+    assert several.headline == "On test, the mean of 2 systems reaches a mean CCC of 0.400."
+    assert several.sentences[0].endswith("alone has 0.450."), "a single one that is ahead is told"
     recipe["systems"]["voice_text"] = {"train": {"select": "macro_f1"}}
     assert ratings.led(Source(tree), plain) is plain, "one of them was chosen otherwise"
     assert content(Source(tree))["tiles"][0]["name"] == "Macro-F1, stack"

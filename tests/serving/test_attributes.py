@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import types
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import serkit
 from serkit import cli, pipeline
 from serkit.combining import align
 from serkit.commands import stages
+from serkit.concordance import rating_scale
 from serkit.corpora.toy import toy
 from serkit.pipeline import Run
 from serkit.recipe import parse_recipe
@@ -173,8 +173,9 @@ def test_the_card_names_the_scale_of_the_corpora_that_are_rated(rated: tuple[Run
     for scale, told in ((None, "the scale of its training data"), ((1, 9), "1 to 9")):
         info = {"corpora": {name: {"rating_scale": scale if name == "table" else own} for name, own in scales.items()}}
         joined = dataclasses.replace(rated[0].manifest, utterances=(*other, *mine), info=info)
-        run = types.SimpleNamespace(manifest=joined)
-        said = model_card._attributes({"attributes": KNOWN}, run)  # type: ignore[arg-type]
+        known = rating_scale(joined)
+        assert known == scale
+        said = model_card._attributes({"attributes": KNOWN, **({"rating_scale": known} if known else {})})
         assert said == f" Also predicts arousal and valence, as numbers on {told}."
 
 

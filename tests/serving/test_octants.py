@@ -156,3 +156,41 @@ def test_it_is_measured_on_a_table_of_ratings(bundle: Path, table: Path) -> None
     assert set(found.predictions.labels) <= set(regions.classes("octants"))
     assert 0.0 <= found.report.metrics["uar"].value <= 1.0
     assert "ccc" in found.report.metrics
+
+
+def test_a_ccc_across_scales_is_left_out_and_said(bundle: Path, table: Path) -> None:
+    """Answers on a scale of 0 to 1 say nothing of ratings on another: that would measure the scales."""
+    asked = read_labelled(["table"], [table], options=["rating_scale=[0,1]"])
+    wider = dataclasses.replace(asked, info={**asked.info, "rating_scale": (-1.0, 2.0)})
+    assert open_bundle(bundle).head["rating_scale"] == [0.0, 1.0]
+    one, other = (measuring.measure(bundle, rows, split="test", draws=20) for rows in (asked, wider))
+    assert one.scales is None
+    assert other.scales == ((0.0, 1.0), (-1.0, 2.0))
+    assert "ccc" not in other.report.metrics
+    assert other.report.metrics["uar"].value == one.report.metrics["uar"].value, "the middle is the same"
+    told = measuring.lines(other)
+    assert "  no CCC: the model learned ratings from 0 to 1, these recordings are rated from -1 to 2" in told
+    assert any(line.startswith("  classes are octants of the ratings of arousal, valence") for line in told)
+    assert "scales" not in one.to_row()
+    assert other.to_row()["scales"] == [[0.0, 1.0], [-1.0, 2.0]]
+
+
+def test_models_with_the_same_labels_in_another_order_are_compared(bundle: Path, table: Path) -> None:
+    asked = read_labelled(["table"], [table], options=["rating_scale=[0,1]"])
+    one = measuring.measure(bundle, asked, split="test", draws=20)
+    turned = one.labels[::-1]
+    other = dataclasses.replace(one, labels=turned, predictions=one.predictions.among(turned))
+    assert {round(d.difference, 9) for d in measuring.differences(one, other, draws=20)} == {0.0}
+
+
+def test_a_model_of_mapped_classes_is_measured_on_these(table: Path, toy_store: Path, tmp_path: Path) -> None:
+    manifest = read_corpora(["table"], [table], options=["rating_scale=[0,1]"])
+    mapped = "map_labels={a+v+: active, a+v-: active, a-v+: passive, a-v-: passive}"
+    made = pipeline.prepare(led("m", "labels=quadrants", "train.epochs=1", mapped), manifest, tmp_path / "run")
+    pipeline.run_all(made, pipeline.Machine(toy_store, "cpu", jobs=1))
+    made_of = Path(build(made, tmp_path / "m.zip", method="none").path)
+    asked = read_labelled(["table"], [table], options=["rating_scale=[0,1]"])
+    found = measuring.measure(made_of, asked, split="test", draws=20)
+    own = json.loads((made.folder / "report" / "report.json").read_text(encoding="utf-8"))["systems"]["two"]["test"]
+    assert set(found.labels) == {"active", "passive"}
+    assert found.report.metrics["uar"].value == pytest.approx(own["uar"]["value"], abs=1e-6)

@@ -119,7 +119,8 @@ def attributes(source: Source) -> Table | None:
     columns = (Column("System"), *(Column(f"{ATTRIBUTE_NAMES[m]} [95%]", numeric=True) for m in kinds))
     notes = (
         "CCC: concordance with the raters' mean; 1 is perfect, 0 is none, the highest is bold. An attribute that no "
-        "loss of a system trains is left out of its row and mean. All rated clips, including those without a label.",
+        "loss of a system trains is left out of its row and mean. All rated clips that the recipe keeps, including "
+        "those without a label.",
         *interval_notes(source, [split], ["ccc"]),
     )
     rows = bold_best(rows, values, 1)

@@ -8,7 +8,19 @@ from typing import Any
 from serkit.reporting.group_words import gap_of, is_found, sentences, title
 from serkit.reporting.svg import cut
 from serkit.reporting.tables import mixed_up
-from serkit.reporting.text import OWN, between, count, finite, listed, number, spaced, trained_on_too, voices, whole
+from serkit.reporting.text import (
+    OWN,
+    between,
+    count,
+    finite,
+    listed,
+    number,
+    other_scales,
+    spaced,
+    trained_on_too,
+    voices,
+    whole,
+)
 from serkit.reporting.verdict import outcome
 from serkit.row_checks import THIN_CLIPS
 
@@ -90,8 +102,9 @@ def cautions(tree: Mapping[str, Any]) -> list[str]:
 
 
 def trained(model: Model) -> list[str]:
-    """That a bundle was trained on recordings of this corpus too, or may have been."""
-    return [trained_on_too(model["trained_on"])] if model.get("trained_on") else []
+    """That a bundle was trained on recordings of this corpus too, or may have been, or on other ratings."""
+    known = [trained_on_too(model["trained_on"])] if model.get("trained_on") else []
+    return known + ([other_scales(model["scales"])] if model.get("scales") else [])
 
 
 def rough(model: Model) -> list[str]:

@@ -16,14 +16,19 @@ def led(source: Source, verdict: Verdict) -> Verdict:
         return verdict
     m = source.metric(source.lead, source.split, "ccc")
     who, where = source.named(source.lead), SPLIT_WORDS[source.split]
+    taught = {n: one["value"] for n in source.singles if (one := source.metric(n, source.split, "ccc"))}
+    if source.ensemble and len(taught) > 1:  # what each ensemble says of attributes
+        who = f"the mean of {len(taught)} systems"
     headline = f"{where[0].upper()}{where[1:]}, {who} reaches a mean CCC of {number(m['value'])}."
     lead = (
         f"{who.replace('the ', 'The ', 1) if source.ensemble else who} has a CCC of "
         f"{listed(_each(source))} {where}, mean {number(m['value'])} {between(m.get('low'), m.get('high'))}: "
         f"{count(m.get('n'), 'rated utterance')} of {voices(m.get('speakers'))} ({m.get('interval')})."
     )
+    best = max(taught, key=lambda name: taught[name], default="")
+    ahead = [f"{source.display(best)} alone has {number(taught[best])}."] if taught.get(best, 0) > m["value"] else []
     own = [] if verdict.tone == "alone" else [f"{verdict.headline.removesuffix('.')} in Macro-F1."]
-    return replace(verdict, headline=headline, lead=lead, sentences=(verdict.lead, *own, *verdict.sentences))
+    return replace(verdict, headline=headline, lead=lead, sentences=(*ahead, verdict.lead, *own, *verdict.sentences))
 
 
 def tiles(source: Source) -> list[dict[str, str]]:

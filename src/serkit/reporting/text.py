@@ -45,6 +45,22 @@ def trained_on_too(corpora: Sequence[str]) -> str:
     return f"{'; '.join(why)}: it may know these speakers"
 
 
+def other_scales(scales: Sequence[Sequence[float]]) -> str:
+    """Why there is no CCC; a sentence without its end.
+
+    Args:
+        scales: what the model learned, and what the recordings are rated on, each lowest and highest.
+
+    >>> other_scales([(1, 7), (1, 5)])
+    'no CCC: the model learned ratings from 1 to 7, these recordings are rated from 1 to 5'
+    """
+    (low, high), (least, most) = scales
+    return (
+        f"no CCC: the model learned ratings from {low:g} to {high:g}, these recordings are rated from {least:g} to "
+        f"{most:g}"
+    )
+
+
 def clean(value: Any) -> Any:
     """The same JSON tree with characters that no page may carry replaced by U+FFFD, in keys and values."""
     if isinstance(value, str):

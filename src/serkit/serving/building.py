@@ -11,6 +11,7 @@ import numpy as np
 
 from serkit import __version__, across, calibration, conformal, evaluation, metrics, stacking
 from serkit.calibration import Method
+from serkit.concordance import rating_scale
 from serkit.errors import MissingExtra, SerkitError, did_you_mean
 from serkit.files import content_hash
 from serkit.layers import FeatureNormalisation
@@ -102,7 +103,7 @@ def build(
         "serkit": __version__,
         "description": run.recipe.description,
         "labels": list(run.manifest.labels),
-        **({"attributes": attributes} if attributes else {}),
+        **({"attributes": attributes, **_scale(run)} if attributes else {}),
         "system": chosen,
         "features": features,
         "networks": networks,
@@ -137,6 +138,12 @@ def _measured(fitted: calibration.Calibration, held: tuple[np.ndarray, np.ndarra
         "levels": [vars(level) for level in calibration.levels(*held)],
         "reliability": calibration.reliability(*held),
     }
+
+
+def _scale(run: Run) -> dict[str, list[float]]:
+    """The scale of the ratings that were learned, if it is known: lowest and highest."""
+    scale = rating_scale(run.manifest)
+    return {} if scale is None else {"rating_scale": list(scale)}
 
 
 def _trained_on(run: Run) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import calibration, comparison, conformal, regions
+from serkit import calibration, comparison, conformal
 from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 from serkit.predictions import Predictions
@@ -89,7 +89,7 @@ def adapt(
     """
     bundle = source if isinstance(source, Bundle) else open_bundle(source)
     adapting.refuse_corrected(bundle)
-    manifest = regions.like(manifest, bundle.labels)
+    manifest = measuring.as_divided(manifest, bundle)
     rows, shared, left_out = measuring.shared_rows(manifest, bundle.labels, split, labels)
     ordered = sorted(rows, key=lambda u: u.id)
     chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]

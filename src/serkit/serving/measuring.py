@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from serkit import comparison, evaluation, gaps, groupings, regions
+from serkit import comparison, evaluation, gaps, groupings, regions, yaml_text
+from serkit.concordance import rating_scale
 from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
 from serkit.evaluate_settings import Group
@@ -19,7 +20,7 @@ from serkit.files import fingerprint
 from serkit.predictions import Metric, Predictions, Report
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.group_words import gap_lines
-from serkit.reporting.text import NOT_KNOWN, OWN, trained_on_too
+from serkit.reporting.text import NOT_KNOWN, OWN, other_scales, trained_on_too
 from serkit.serving.asking import Answer, Job, answers_to
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
@@ -47,6 +48,7 @@ class Measured:
         gaps: between the groups of each column (:func:`serkit.gaps.gaps`).
         mistakes: the most confident wrong answers, a row each (:func:`serkit.evaluation.mistake_rows`).
         sets: how often the sets of classes hold the true one; ``None`` where no coverage was asked for.
+        scales: of the ratings that the bundle learned and of these, if both are known and differ: then there is no CCC.
     """
 
     report: Report
@@ -63,6 +65,7 @@ class Measured:
     gaps: Mapping[str, gaps.Gaps]
     mistakes: Sequence[Mapping[str, Any]]
     sets: Covered | None = None
+    scales: tuple[tuple[float, float], tuple[float, float]] | None = None
 
     @property
     def file_name(self) -> str:
@@ -76,12 +79,13 @@ class Measured:
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row: report, gaps, labels, what was left out, how sure the answers are, and mistakes."""
-        sets = {} if self.sets is None else {"sets": self.sets.to_row()}
+        more: dict[str, Any] = {} if self.sets is None else {"sets": self.sets.to_row()}
+        more |= {} if self.scales is None else {"scales": [list(scale) for scale in self.scales]}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
             "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
             "answered_by": dict(self.answered_by), "gaps": {k: one.to_row() for k, one in self.gaps.items()},
-            "mistakes": [dict(row) for row in self.mistakes], **sets,
+            "mistakes": [dict(row) for row in self.mistakes], **more,
         }  # fmt: skip
 
 
@@ -130,9 +134,10 @@ def measure_under(
             answered, or too few held-out clips for a coverage.
     """
     bundle = open_bundle(source)
-    manifest = regions.like(manifest, bundle.labels)
+    manifest = as_divided(manifest, bundle)
     rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
     groupings.check(rows, groups)
+    scales = _other_scales(bundle, manifest)
     companion = for_calls(bundle, source, calls)
     asking = [one for one in (bundle, companion) if one is not None and coverage is not None]
     least = {_model_id(one): Thresholds(one).in_set_from(shared, coverage or 0.0) for one in asking}
@@ -159,15 +164,32 @@ def measure_under(
             )
         answers = [Answer.of(kept.found[k]) for k in there]
         table = _table(bundle, where, shared, [u.id for u in there.values()], np.array([a.numbers for a in answers]))
+        table = table if scales is None else replace(table, attributes=None)
         one = measured(
             table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
             condition=condition, answers=answers, groups=groups,
         )  # fmt: skip
+        one = replace(one, scales=scales)
         if coverage is not None:
             one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
         found.append(one)
         told.advance()
     return tuple(found)
+
+
+def _other_scales(bundle: Bundle, manifest: Manifest) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """The scale of ratings that a bundle learned, and that of a manifest, if both are known and differ."""
+    learned, given = bundle.head.get("rating_scale"), rating_scale(manifest)
+    if not bundle.attributes or learned is None or given is None or tuple(learned) == given:
+        return None
+    return (float(learned[0]), float(learned[1])), given
+
+
+def as_divided(manifest: Manifest, bundle: Bundle) -> Manifest:
+    """The manifest with classes of its ratings, made as those of the bundle were, where it answers such classes."""
+    known = "recipe.yaml" in bundle.head.get("files", {})
+    recipe = yaml_text.parse(bundle.text("recipe.yaml"), "recipe.yaml") if known else None
+    return regions.like(manifest, bundle.labels, recipe if isinstance(recipe, Mapping) else None)
 
 
 def _answered(
@@ -263,7 +285,7 @@ def differences(
     Raises:
         SerkitError: they were not asked for the same labels.
     """
-    if one.labels != other.labels:
+    if set(one.labels) != set(other.labels):
         raise SerkitError(
             f"'{one.report.system}' was measured on {', '.join(one.labels)}, '{other.report.system}' on "
             f"{', '.join(other.labels)}; ask both for the labels that they share"
@@ -272,6 +294,8 @@ def differences(
     manifest = one.manifest.where(lambda u: u.id in both)
     ids = [u.id for u in manifest]
     tables = [m.predictions.take(ids) for m in (one, other)]
+    if one.labels != other.labels:  # the same, in another order
+        tables[1] = tables[1].among(one.labels)
     found = comparison.compare(tables[0], tables[1], manifest, split=_SPLIT, draws=draws, seed=seed)
     rated = comparison.compare_attributes([tables[0]], [tables[1]], [manifest], split=_SPLIT, draws=draws, seed=seed)
     return (*found, *rated)
@@ -295,6 +319,8 @@ def lines(measured: Measured) -> list[str]:
     left = ", ".join(f"{count} {reason}" for reason, count in measured.left_out.items())
     found = [f"{report.system}: n = {n}, {len(measured.labels)} classes ({', '.join(measured.labels)})"]
     found += [f"  left out: {left}"] if left else []
+    found += [f"  {line}" for line in regions.lines(measured.manifest)]
+    found += [] if measured.scales is None else [f"  {other_scales(measured.scales)}"]
     if measured.trained_on:
         found.append(f"  {trained_on_too(measured.trained_on)}")
     found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]

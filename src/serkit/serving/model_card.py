@@ -57,7 +57,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     parts = [
         f"# {about['name']}",
         about["description"] or "",
-        f"Labels: {', '.join(about['labels'])}." + _attributes(about, run) + _regions(about),
+        f"Labels: {', '.join(about['labels'])}." + _attributes(about) + _regions(about),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -81,16 +81,13 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
-def _attributes(about: Mapping[str, Any], run: Run) -> str:
+def _attributes(about: Mapping[str, Any]) -> str:
     """A sentence on arousal, valence and dominance, where the bundle answers some."""
     names = about.get("attributes")
     if not names:
         return ""
-    rated = {u.corpus for u in run.manifest if u.is_rated}
-    joined = [info for name, info in (run.manifest.info.get("corpora") or {}).items() if name in rated]
-    first, *others = [info.get("rating_scale") for info in joined or [run.manifest.info]]
-    same = first is not None and all(list(scale or ()) == list(first) for scale in others)
-    told = f"{first[0]:g} to {first[1]:g}" if same else "the scale of its training data"
+    scale = about.get("rating_scale")
+    told = f"{scale[0]:g} to {scale[1]:g}" if scale else "the scale of its training data"
     return f" Also predicts {listed(names)}, as numbers on {told}."
 
 
