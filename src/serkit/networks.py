@@ -146,7 +146,9 @@ def load_network(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     except FileNotFoundError:
         raise SerkitError(f"no trained network in {folder}: model.safetensors is missing") from None
     except SafetensorError as error:
-        raise SerkitError(f"{folder}/model.safetensors is damaged: {error}; delete {folder} and train again") from None
+        raise SerkitError(
+            f"{folder}/model.safetensors is damaged: {error}; delete {folder} and train again (serkit train RUN)"
+        ) from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise SerkitError(f"{folder}/model.safetensors does not fit its config.json: {reason[:300]}") from None
@@ -165,7 +167,7 @@ def tokenizer_of(folder: Path, config: NetworkConfig) -> bytes:
     content = path.read_bytes() if path.is_file() else b""
     if config.text_backbone is None or content_hash(content) != config.text_backbone["tokenizer"]:
         what = "missing" if not content else "not the one that the network was trained with"
-        raise SerkitError(f"{path} is {what}; delete {folder} and train again")
+        raise SerkitError(f"{path} is {what}; delete {folder} and train again (serkit train RUN)")
     return content
 
 

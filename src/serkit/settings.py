@@ -318,10 +318,8 @@ class System(Frozen):
         for feature in self.features if "." not in self.model.name else ():
             reader, (family, _, model) = self.backbones.get("text_backbone"), feature.name.partition("/")
             if family == "tokens" and reader is None:
-                raise ValueError(
-                    f"{feature.name} is for model joint_backbones with text_backbone: {model}, not for "
-                    f"{self.model.name}"
-                )
+                other = "" if self.model.name == "joint_backbones" else f", not for {self.model.name}"
+                raise ValueError(f"{feature.name} is for model joint_backbones with text_backbone: {model}{other}")
             if family == "tokens" and model != reader:
                 raise ValueError(f"{feature.name} are not the tokens of text_backbone {reader}; they must be the same")
         return self

@@ -116,3 +116,12 @@ def test_a_tokenizer_without_markers_is_refused() -> None:
     row["post_processor"] = None
     with pytest.raises(SerkitError, match="puts no marker before a text"):
         Tokenizer(json.dumps(row).encode(), "x")
+
+
+def test_half_a_character_is_read_as_the_sign_for_one() -> None:
+    """A lone surrogate, as from a file name or a cut emoji, is no text for tokenizers."""
+    pytest.importorskip("transformers")
+    encoder = Tokens.tiny()
+    cut, sign, whole = encoder(["a \ud83d b", "a \ufffd b", "a \U0001f600 b"])
+    np.testing.assert_array_equal(cut, sign)
+    assert len(whole) != len(sign) or not np.array_equal(whole, sign)

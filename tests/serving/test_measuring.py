@@ -19,11 +19,15 @@ from serkit.extras import versions
 from serkit.gaps import Gap, Gaps
 from serkit.metrics import confusion_matrix
 from serkit.metrics import measure as metric
+from serkit.pipeline import Run
 from serkit.predictions import Predictions
 from serkit.progress import Progress
+from serkit.reporting.measured_words import cautions
 from serkit.serving import asking, measuring
+from serkit.serving.building import build
 from serkit.serving.conditions import parse
-from serkit.serving.measuring import differences, lines, measure
+from serkit.serving.measured_lines import lines
+from serkit.serving.measuring import differences, measure
 from serkit.serving.predictor import Model
 from serkit.types import Manifest
 
@@ -69,6 +73,20 @@ def test_processes_split_and_labels(rows: Manifest) -> None:
         measure(GOLDEN, rows, labels=["angre", "fear"])
     with pytest.raises(SerkitError, match=r"share 1 labels \(anger\), two are needed"):
         measure(GOLDEN, rows, labels=["anger"])
+
+
+def test_a_model_that_reads_says_how_many_had_nothing_to_read(finished: Path, rows: Manifest, tmp_path: Path) -> None:
+    both = build(Run(finished), tmp_path / "both").path
+    silent = replace(rows, utterances=tuple(replace(u, text=None) for u in rows))
+    found = measure(both, silent, draws=20)
+    n = len(found.manifest)
+    assert found.no_text == found.to_row()["no_text"] == n
+    assert f"  {n} of {n} recordings have no text, and this model reads texts: an empty one was used" in lines(found)
+    assert any("have no text" in line for line in cautions({"models": [found.to_row()]}))
+    spoken = measure(both, rows, draws=20)
+    assert spoken.no_text == 0
+    assert "no_text" not in spoken.to_row()
+    assert measure(GOLDEN, silent, draws=20).no_text == 0, "it reads none"
 
 
 def test_two_models_are_compared_on_what_both_answered(rows: Manifest) -> None:

@@ -18,7 +18,7 @@ from serkit.pipeline import Run
 from serkit.predictions import Predictions
 from serkit.readers import read_corpora, read_labelled
 from serkit.recipe import Recipe, parse_recipe
-from serkit.serving import measuring
+from serkit.serving import measured_lines, measuring
 from serkit.serving.building import build
 from serkit.serving.bundle import open_bundle
 from serkit.serving.predictor import Model
@@ -168,7 +168,7 @@ def test_a_ccc_across_scales_is_left_out_and_said(bundle: Path, table: Path) -> 
     assert other.scales == ((0.0, 1.0), (-1.0, 2.0))
     assert "ccc" not in other.report.metrics
     assert other.report.metrics["uar"].value == one.report.metrics["uar"].value, "the middle is the same"
-    told = measuring.lines(other)
+    told = measured_lines.lines(other)
     assert "  no CCC: the model learned ratings from 0 to 1, these recordings are rated from -1 to 2" in told
     assert any(line.startswith("  classes are octants of the ratings of arousal, valence") for line in told)
     assert "scales" not in one.to_row()

@@ -17,7 +17,7 @@ from serkit.conformal import least_probability
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.probabilities import restricted
-from serkit.serving import measuring
+from serkit.serving import measured_lines, measuring
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.bundle import Bundle, open_bundle
 from serkit.serving.correction import Correction
@@ -204,9 +204,9 @@ def test_measure_counts_how_often_sets_hold_the_true_class(toy_root: Path) -> No
     plain = measuring.measure(GOLDEN, rows, draws=20)
     assert plain.sets is None
     assert {**plain.to_row(), "sets": found.sets.to_row()} == found.to_row()
-    text = "\n".join(measuring.lines(found))
+    text = "\n".join(measured_lines.lines(found))
     assert f"  sets at 0.9: the share that holds the true class is {np.mean(right):.3f} [" in text
-    assert "sets at" not in "\n".join(measuring.lines(plain))
+    assert "sets at" not in "\n".join(measured_lines.lines(plain))
     with pytest.raises(SerkitError, match="coverage 9: expected a share"):
         measuring.measure(GOLDEN, rows, draws=20, coverage=9.0)
 

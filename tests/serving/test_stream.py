@@ -211,6 +211,20 @@ def test_a_model_that_reads_gets_the_words_around_a_word(model: Model, monkeypat
     assert len(heard) > 4
 
 
+@pytest.mark.parametrize("by", ["clip", "segment", "sentence"])
+def test_a_short_recording_is_answered_by_all_words_of_its_transcript(
+    model: Model, monkeypatch: pytest.MonkeyPatch, by: By
+) -> None:
+    heard, score = [], model.score_one
+    monkeypatch.setattr(
+        model, "score_one", lambda sound, text, columns: heard.append(text) or score(sound, text, columns)
+    )
+    model.predict(talk(2), rate_hz=RATE, by=by, sentences=[Turn(1.1, 2.4, None, "and"), Turn(0.2, 1.0, None, "oh")])
+    assert heard[-1] == "oh and"
+    model.predict(talk(2), rate_hz=RATE, by=by, text="as given", sentences=[Turn(0.2, 1.0, None, "oh")])
+    assert heard[-1] == "as given"
+
+
 def test_by_word_needs_the_times_of_words(model: Model) -> None:
     with pytest.raises(SerkitError, match="the times of its words"):
         model.stream(by="word", sentences=[Turn(0, 2, None, "well")])

@@ -74,6 +74,7 @@ def measure(
     from serkit.readers import read_labelled
     from serkit.serving import measuring, robustness
     from serkit.serving.conditions import parse
+    from serkit.serving.measured_lines import failures
     from serkit.serving.ticker import Ticker
 
     if not corpus:
@@ -95,7 +96,7 @@ def measure(
         )  # fmt: skip
         found = [ask(one) for one in models]
         for one in found:
-            for line in measuring.failures(one):
+            for line in failures(one):
                 ticker.complain(line)
         paired = measuring.differences(found[0][0], found[1][0], draws=draws, seed=seed) if beside is not None else ()
         tree = {
@@ -134,7 +135,7 @@ def _write(out: Path, found: Sequence[Measured], tree: Mapping[str, Any]) -> Pat
 def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping[str, Any]) -> None:
     """The numbers as text."""
     from serkit.reporting.conditions import conditions_text
-    from serkit.serving.measuring import lines
+    from serkit.serving.measured_lines import lines
 
     for one in found:
         typer.echo("\n".join(lines(one)))

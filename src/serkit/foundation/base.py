@@ -182,7 +182,7 @@ class Pretrained:
         if self.MODALITY == "text":
             if not isinstance(item, str):
                 raise SerkitError(f"encoder '{self.spec.name}': item of type {type(item).__name__}, expected str")
-            return item
+            return item.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # halves of a pair become U+FFFD
         samples = np.asarray(item, dtype=np.float32)
         if samples.ndim != 1:
             raise SerkitError(f"encoder '{self.spec.name}': waveform of shape {samples.shape}, expected (samples,)")

@@ -20,6 +20,7 @@ from serkit.reporting.text import (
     trained_on_too,
     voices,
     whole,
+    without_text,
 )
 from serkit.reporting.verdict import outcome
 from serkit.row_checks import THIN_CLIPS
@@ -102,9 +103,11 @@ def cautions(tree: Mapping[str, Any]) -> list[str]:
 
 
 def trained(model: Model) -> list[str]:
-    """That a bundle was trained on recordings of this corpus too, or may have been, or on other ratings."""
+    """That a bundle was trained on recordings of this corpus too, or may have been; on other ratings; had no texts."""
     known = [trained_on_too(model["trained_on"])] if model.get("trained_on") else []
-    return known + ([other_scales(model["scales"])] if model.get("scales") else [])
+    known += [other_scales(model["scales"])] if model.get("scales") else []
+    n = int(finite(model.get("no_text")) or 0)
+    return known + ([without_text(n, int(finite(metric(model, "uar").get("n")) or n))] if n else [])
 
 
 def rough(model: Model) -> list[str]:

@@ -61,6 +61,11 @@ def other_scales(scales: Sequence[Sequence[float]]) -> str:
     )
 
 
+def without_text(n: int, rows: int) -> str:
+    """That a model which reads texts had none of some recordings; a sentence without its end."""
+    return f"{n} of {rows} recordings have no text, and this model reads texts: an empty one was used"
+
+
 def clean(value: Any) -> Any:
     """The same JSON tree with characters that no page may carry replaced by U+FFFD, in keys and values."""
     if isinstance(value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,10 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.processes import cores, in_processes
 from serkit.remarks import Remarks
+from serkit.serving.bundle import Bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.predictor import Model, load
+from serkit.types import Utterance
 
 _MODELS: list[Model] = []
 
@@ -108,3 +110,9 @@ def _answer(model: Model, task: Job) -> Answer | str:
     except SerkitError as error:
         return str(error)
     return Answer(tuple(found.numbers), found.abstain, found.model)
+
+
+def silent_rows(bundle: Bundle, rows: Iterable[Utterance]) -> int:
+    """How many rows have no text, if the bundle reads texts: an empty one was used for these."""
+    reads = any((row.get("spec") or {}).get("modality") == "text" for row in bundle.head["features"].values())
+    return sum(u.text is None for u in rows) if reads else 0

@@ -17,11 +17,10 @@ from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
 from serkit.evaluate_settings import Group
 from serkit.files import fingerprint
-from serkit.predictions import Metric, Predictions, Report
+from serkit.predictions import Predictions, Report
 from serkit.progress import Meter, ProgressCallback
-from serkit.reporting.group_words import gap_lines
-from serkit.reporting.text import NOT_KNOWN, OWN, other_scales, trained_on_too
-from serkit.serving.asking import Answer, Job, answers_to
+from serkit.reporting.text import NOT_KNOWN, OWN
+from serkit.serving.asking import Answer, Job, answers_to, silent_rows
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.resuming import KeptAnswers
@@ -49,6 +48,7 @@ class Measured:
         mistakes: the most confident wrong answers, a row each (:func:`serkit.evaluation.mistake_rows`).
         sets: how often the sets of classes hold the true one; ``None`` where no coverage was asked for.
         scales: of the ratings that the bundle learned and of these, if both are known and differ: then there is no CCC.
+        no_text: rows without a text, of a bundle that reads texts.
     """
 
     report: Report
@@ -66,6 +66,7 @@ class Measured:
     mistakes: Sequence[Mapping[str, Any]]
     sets: Covered | None = None
     scales: tuple[tuple[float, float], tuple[float, float]] | None = None
+    no_text: int = 0
 
     @property
     def file_name(self) -> str:
@@ -81,6 +82,7 @@ class Measured:
         """As a JSON-able row: report, gaps, labels, what was left out, how sure the answers are, and mistakes."""
         more: dict[str, Any] = {} if self.sets is None else {"sets": self.sets.to_row()}
         more |= {} if self.scales is None else {"scales": [list(scale) for scale in self.scales]}
+        more |= {"no_text": self.no_text} if self.no_text else {}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
             "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
@@ -169,7 +171,7 @@ def measure_under(
             table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
             condition=condition, answers=answers, groups=groups,
         )  # fmt: skip
-        one = replace(one, scales=scales)
+        one = replace(one, scales=scales, no_text=silent_rows(bundle, there.values()))
         if coverage is not None:
             one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
         found.append(one)
@@ -310,57 +312,6 @@ def shared_labels(sources: Sequence[str | Path]) -> list[str]:
     """The labels that all of some bundles have, in the order of the first."""
     known = [open_bundle(source).labels for source in sources]
     return [label for label in known[0] if all(label in labels for labels in known)]
-
-
-def lines(measured: Measured) -> list[str]:
-    """The numbers of a bundle as text."""
-    report = measured.report
-    n = report.metrics["uar"].n
-    left = ", ".join(f"{count} {reason}" for reason, count in measured.left_out.items())
-    found = [f"{report.system}: n = {n}, {len(measured.labels)} classes ({', '.join(measured.labels)})"]
-    found += [f"  left out: {left}"] if left else []
-    found += [f"  {line}" for line in regions.lines(measured.manifest)]
-    found += [] if measured.scales is None else [f"  {other_scales(measured.scales)}"]
-    if measured.trained_on:
-        found.append(f"  {trained_on_too(measured.trained_on)}")
-    found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]
-    unsure, silent = (measured.abstained[reason] for reason in ("unsure", "no_speech"))
-    found.append(f"  confidence   {measured.confidence:.3f} on average; {unsure} unsure, {silent} no_speech")
-    found += [] if measured.sets is None else _set_lines(measured.sets)
-    found += [
-        "  by class     " + ", ".join(f"{k} {v['recall']:.2f}" for k, v in report.per_class.items()) + " (recall)"
-    ]
-    for field, values in report.slices.items():
-        part = "; ".join(f"{value} {m['uar'].value:.3f} (n = {m['uar'].n})" for value, m in values.items())
-        found.append(f"  by {field}: UAR {part}")
-        found += [f"    {line}" for line in gap_lines(measured.gaps[field].to_row())]
-    return found
-
-
-def _set_lines(sets: Covered) -> list[str]:
-    """What sets are worth, as text."""
-    found = [
-        f"  sets at {sets.coverage:g}: the share that holds the true class is {_number(sets.held)}",
-        f"    {sets.size.value:.2f} classes in a set on average; {sets.alone:.0%} of the sets have one class",
-        "    share by class: " + ", ".join(f"{k} {v['held']:.2f}" for k, v in sets.by_class.items()),
-    ]
-    if sets.by_speaker:
-        mean, low = sets.by_speaker["mean"], sets.by_speaker["low"]
-        found.append(f"    share by speaker: {mean:.2f} on average, {low:.2f} for the tenth with the lowest shares")
-    return found
-
-
-def failures(found: Sequence[Measured]) -> list[str]:
-    """A line for each recording that could not be answered, once with its conditions if it fails under these alone."""
-    told = [f"{name}: {reason}" for name, reason in found[0].failed.items()]
-    for one in found[1:]:
-        where = "" if one.condition is None else f" (under {one.condition.name})"
-        told += [f"{i}{where}: {reason}" for i, reason in one.failed.items() if i not in found[0].failed]
-    return told
-
-
-def _number(metric: Metric) -> str:
-    return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]  {metric.interval}"
 
 
 def shared_rows(

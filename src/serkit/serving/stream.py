@@ -24,7 +24,7 @@ from serkit.serving.resampling import to_16k
 from serkit.serving.results import BYS, By, Decision, Prediction, Segment
 from serkit.serving.speakers import speakers_of
 from serkit.serving.thresholds import LONG_SET
-from serkit.serving.timeline import Hysteresis, Turn, check_words, completed, speaker_at, text_at
+from serkit.serving.timeline import Hysteresis, Turn, check_words, completed, said_in_all, speaker_at, text_at
 
 if TYPE_CHECKING:
     from serkit.serving.predictor import Model
@@ -366,11 +366,12 @@ class Stream:
 
     def _whole(self) -> Prediction:
         """One answer: of the clip as it is where it is short, else the mean over its parts, or over its speech."""
-        if self._scored is not None and self._scored[:3] == (0, self._recent.end, self._settings.text):
+        words = said_in_all(self._settings.text, self._settings.sentences, self._recent.end / SAMPLE_RATE_HZ)
+        if self._scored is not None and self._scored[:3] == (0, self._recent.end, words):
             found = self._scored[3]  # one stretch of speech from begin to end: it is not heard twice
         elif self._recent.end <= self._longest:
             clip = self._asked(self._head.take(0, self._head.end))
-            found = self._model.score_one(clip, self._settings.text, self._columns)
+            found = self._model.score_one(clip, words, self._columns)
         elif self._weight > 0:
             found = self._total / self._weight
         elif self._aside_weight > 0:

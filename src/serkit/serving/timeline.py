@@ -174,6 +174,11 @@ def text_at(turns: Iterable[Turn], start_s: float, end_s: float) -> str | None:
     return " ".join(said for turn in turns if (said := _said(turn, start_s, end_s))) or None
 
 
+def said_in_all(text: str | None, sentences: Sequence[Turn], length_s: float) -> str | None:
+    """The words of a whole recording: those that are given as such, else those of all its sentences."""
+    return text if text is not None or not sentences else text_at(sentences, 0.0, length_s)
+
+
 def _said(turn: Turn, start_s: float, end_s: float) -> str:
     """The words of a sentence between two times, spaced as the sentence is (Chinese has no spaces)."""
     inside = [start_s <= (u.start_s + u.end_s) / 2 < end_s for u in turn.words or (turn,)]

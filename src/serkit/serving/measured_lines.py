@@ -1,0 +1,64 @@
+"""What a measured bundle says in a terminal: its numbers, and what could not be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serkit import regions
+from serkit.conformal import Covered
+from serkit.predictions import Metric
+from serkit.reporting.group_words import gap_lines
+from serkit.reporting.text import other_scales, trained_on_too, without_text
+from serkit.serving.measuring import Measured
+
+
+def lines(measured: Measured) -> list[str]:
+    """The numbers of a bundle as text."""
+    report = measured.report
+    n = report.metrics["uar"].n
+    left = ", ".join(f"{count} {reason}" for reason, count in measured.left_out.items())
+    found = [f"{report.system}: n = {n}, {len(measured.labels)} classes ({', '.join(measured.labels)})"]
+    found += [f"  left out: {left}"] if left else []
+    notes = regions.lines(measured.manifest)
+    notes += [without_text(measured.no_text, n)] if measured.no_text else []
+    notes += [] if measured.scales is None else [other_scales(measured.scales)]
+    notes += [trained_on_too(measured.trained_on)] if measured.trained_on else []
+    found += [f"  {line}" for line in notes]
+    found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]
+    unsure, silent = (measured.abstained[reason] for reason in ("unsure", "no_speech"))
+    found.append(f"  confidence   {measured.confidence:.3f} on average; {unsure} unsure, {silent} no_speech")
+    found += [] if measured.sets is None else _set_lines(measured.sets)
+    found += [
+        "  by class     " + ", ".join(f"{k} {v['recall']:.2f}" for k, v in report.per_class.items()) + " (recall)"
+    ]
+    for field, values in report.slices.items():
+        part = "; ".join(f"{value} {m['uar'].value:.3f} (n = {m['uar'].n})" for value, m in values.items())
+        found.append(f"  by {field}: UAR {part}")
+        found += [f"    {line}" for line in gap_lines(measured.gaps[field].to_row())]
+    return found
+
+
+def _set_lines(sets: Covered) -> list[str]:
+    """What sets are worth, as text."""
+    found = [
+        f"  sets at {sets.coverage:g}: the share that holds the true class is {_number(sets.held)}",
+        f"    {sets.size.value:.2f} classes in a set on average; {sets.alone:.0%} of the sets have one class",
+        "    share by class: " + ", ".join(f"{k} {v['held']:.2f}" for k, v in sets.by_class.items()),
+    ]
+    if sets.by_speaker:
+        mean, low = sets.by_speaker["mean"], sets.by_speaker["low"]
+        found.append(f"    share by speaker: {mean:.2f} on average, {low:.2f} for the tenth with the lowest shares")
+    return found
+
+
+def failures(found: Sequence[Measured]) -> list[str]:
+    """A line for each recording that could not be answered, once with its conditions if it fails under these alone."""
+    told = [f"{name}: {reason}" for name, reason in found[0].failed.items()]
+    for one in found[1:]:
+        where = "" if one.condition is None else f" (under {one.condition.name})"
+        told += [f"{i}{where}: {reason}" for i, reason in one.failed.items() if i not in found[0].failed]
+    return told
+
+
+def _number(metric: Metric) -> str:
+    return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]  {metric.interval}"
