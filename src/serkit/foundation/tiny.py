@@ -22,7 +22,8 @@ from serkit.foundation import tiny_text
 from serkit.foundation.loading import quiet, transformers_package
 
 Builder = Callable[[Any, Path, Mapping[str, Any]], None]
-VERSION = 2  # counts up when what is written changes
+VERSION = 3  # counts up when what is written changes
+_TIMES = tuple(f"<|{digit}" for digit in "0123456789")
 
 
 def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -> Path:
@@ -113,7 +114,11 @@ def _whisper(transformers: Any, folder: Path, changes: Mapping[str, Any]) -> Non
         "translate": special["<|translate|>"],
     }
     model.generation_config.no_timestamps_token_id = special["<|notimestamps|>"]
-    model.generation_config.max_initial_timestamp_index = 50
+    model.generation_config.max_initial_timestamp_index = 5  # 0.1 s, so that clips of a second have words
+    letters = {*"abcdefghijklmnopqrstuvwxyz\u0120", "<|endoftext|>"}  # and times: no other byte, no other mark
+    model.generation_config.suppress_tokens = [
+        i for word, i in tokenizer.get_vocab().items() if word not in letters and not word.startswith(_TIMES)
+    ]
     model.generation_config.alignment_heads = [[0, 0], [0, 1]]
     model.save_pretrained(folder)
     frames = config.max_source_positions
