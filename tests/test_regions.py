@@ -151,7 +151,8 @@ def test_thin_classes_are_refused_with_what_helps() -> None:
     ):
         apply_labels(dataclasses.replace(manifest, utterances=rows), recipe())
     with pytest.raises(
-        SerkitError, match=r"'a\+v\+d\+' has fewer than 2 training clips in 'c': name it in drop_labels, o"
+        SerkitError,
+        match=r"'a\+v\+d\+' has fewer than 2 training clips in 'c': name it in map_labels or drop_labels, o",
     ):
         check_splits(apply_labels(manifest, recipe()), recipe())
 

@@ -181,7 +181,10 @@ def test_networks_that_were_chosen_by_ccc_are_led_by_it() -> None:
         tree["systems"][name]["test"]["ccc"] = metric(value)
     several = ratings.led(Source(tree), plain)
     assert several.headline == "On test, the mean of 2 systems reaches a mean CCC of 0.400."
-    assert several.sentences[0].endswith("alone has 0.450."), "a single one that is ahead is told"
+    assert several.sentences[0].endswith(" has a mean CCC of 0.450 on test; choosing it for that would be hindsight.")
+    assert content(Source(tree))["tiles"][0]["name"] == "Mean CCC, mean of 2 systems"
+    tree["systems"]["voice_neutral"]["test"]["ccc"] = metric(0.4)
+    assert ratings.led(Source(tree), plain).sentences[0] == plain.lead, "none is ahead"
     recipe["systems"]["voice_text"] = {"train": {"select": "macro_f1"}}
     assert ratings.led(Source(tree), plain) is plain, "one of them was chosen otherwise"
     assert content(Source(tree))["tiles"][0]["name"] == "Macro-F1, stack"

@@ -49,18 +49,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def bundle(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundles") / "plus.zip"
-    importing.import_checkpoint(f"path:{published}", out)
-    return out
-
-
-@pytest.fixture
-def copy(published: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(published, tmp_path / "copy"))
-
-
 def change(folder: Path, changes: dict[str, Any]) -> None:
     """Put what a function makes of it in the place of each named weight; ``None`` takes it out."""
     saved = torch.load(folder / "model.pt", weights_only=True)

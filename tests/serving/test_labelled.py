@@ -199,7 +199,7 @@ def test_clips_that_do_not_help_are_refused_and_nothing_is_kept(rows: Manifest, 
         labelled.adapt(GOLDEN, rows, at_most=5)
     with pytest.raises(SerkitError, match="no recording of split 'dev'; splits there: none"):
         labelled.adapt(GOLDEN, rows, split="dev")
-    with pytest.raises(SerkitError, match="share 1 labels"):
+    with pytest.raises(SerkitError, match="share 1 label"):
         labelled.adapt(GOLDEN, rows, labels=["anger"])
 
 

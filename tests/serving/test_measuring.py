@@ -71,7 +71,7 @@ def test_processes_split_and_labels(rows: Manifest) -> None:
         measure(GOLDEN, rows, split="trian")
     with pytest.raises(SerkitError, match="did you mean 'anger'"):
         measure(GOLDEN, rows, labels=["angre", "fear"])
-    with pytest.raises(SerkitError, match=r"share 1 labels \(anger\), two are needed"):
+    with pytest.raises(SerkitError, match=r"share 1 label \(anger\), two are needed"):
         measure(GOLDEN, rows, labels=["anger"])
 
 

@@ -67,8 +67,8 @@ def _enough_of_each_class(manifest: Manifest, recipe: Recipe) -> None:
         others = [label for label, n in counts.items() if label != thin[0] and n]
         if regions.KEY in manifest.info:
             raise SerkitError(
-                f"class '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}': name it in drop_labels"
-                + regions.fewer(manifest)
+                f"class '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}': name it in map_labels or "
+                "drop_labels" + regions.fewer(manifest)
             )
         close = difflib.get_close_matches(thin[0], others, n=1)
         near = close[0] if close else recordings.near_label(thin[0], CANONICAL_LABELS)

@@ -15,20 +15,17 @@ def led(source: Source, verdict: Verdict) -> Verdict:
     if not source.by_ccc:
         return verdict
     m = source.metric(source.lead, source.split, "ccc")
-    who, where = source.named(source.lead), SPLIT_WORDS[source.split]
-    taught = {n: one["value"] for n in source.singles if (one := source.metric(n, source.split, "ccc"))}
-    if source.ensemble and len(taught) > 1:  # what each ensemble says of attributes
-        who = f"the mean of {len(taught)} systems"
+    who, where = _who(source), SPLIT_WORDS[source.split]
     headline = f"{where[0].upper()}{where[1:]}, {who} reaches a mean CCC of {number(m['value'])}."
     lead = (
         f"{who.replace('the ', 'The ', 1) if source.ensemble else who} has a CCC of "
         f"{listed(_each(source))} {where}, mean {number(m['value'])} {between(m.get('low'), m.get('high'))}: "
         f"{count(m.get('n'), 'rated utterance')} of {voices(m.get('speakers'))} ({m.get('interval')})."
     )
-    best = max(taught, key=lambda name: taught[name], default="")
-    ahead = [f"{source.display(best)} alone has {number(taught[best])}."] if taught.get(best, 0) > m["value"] else []
     own = [] if verdict.tone == "alone" else [f"{verdict.headline.removesuffix('.')} in Macro-F1."]
-    return replace(verdict, headline=headline, lead=lead, sentences=(*ahead, verdict.lead, *own, *verdict.sentences))
+    return replace(
+        verdict, headline=headline, lead=lead, sentences=(*_ahead(source), verdict.lead, *own, *verdict.sentences)
+    )
 
 
 def tiles(source: Source) -> list[dict[str, str]]:
@@ -36,9 +33,31 @@ def tiles(source: Source) -> list[dict[str, str]]:
     if not source.by_ccc:
         return []
     m = source.metric(source.lead, source.split, "ccc")
-    name = f"{ATTRIBUTE_NAMES['ccc']}, {source.ensemble or source.lead}"
+    name = f"{ATTRIBUTE_NAMES['ccc']}, {_who(source, source.ensemble or source.lead).removeprefix('the ')}"
     sub = f"{between(m.get('low'), m.get('high'))} {source.split}"
     return [{"value": number(m["value"]), "name": name, "sub": sub, "kind": "stack"}]
+
+
+def _taught(source: Source) -> dict[str, float]:
+    """The mean CCC of each system that learned attributes."""
+    found = {name: source.metric(name, source.split, "ccc") for name in source.singles}
+    return {name: m["value"] for name, m in found.items() if m}
+
+
+def _who(source: Source, otherwise: str = "") -> str:
+    """Whose CCC the page leads with: what every ensemble says of attributes is the mean of the systems."""
+    n = len(_taught(source))
+    return f"the mean of {n} systems" if source.ensemble and n > 1 else otherwise or source.named(source.lead)
+
+
+def _ahead(source: Source) -> list[str]:
+    """That a single system has a higher CCC on test, where it is so."""
+    taught, value = _taught(source), source.metric(source.lead, source.split, "ccc")["value"]
+    best = max(taught, key=lambda name: taught[name], default="")
+    if source.split != "test" or not taught.get(best, value) > value:
+        return []
+    said = f"{source.display(best)} alone has a mean CCC of {number(taught[best])} on test"
+    return [f"{said}; choosing it for that would be hindsight."]
 
 
 def _each(source: Source) -> list[str]:

@@ -19,7 +19,7 @@ from serkit.evaluate_settings import Group
 from serkit.files import fingerprint
 from serkit.predictions import Predictions, Report
 from serkit.progress import Meter, ProgressCallback
-from serkit.reporting.text import NOT_KNOWN, OWN
+from serkit.reporting.text import NOT_KNOWN, OWN, count
 from serkit.serving.asking import Answer, Job, answers_to, silent_rows
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
@@ -338,8 +338,9 @@ def shared_rows(
     shared = tuple(x for x in known if x in there and (asked is None or x in asked))
     if len(shared) < 2:
         raise SerkitError(
-            f"model and recordings share {len(shared)} labels ({', '.join(shared) or 'none'}), two are needed; the "
-            f"model has {', '.join(known)}, the recordings {', '.join(sorted(x for x in there if x)) or 'none'}"
+            f"model and recordings share {count(len(shared), 'label')} ({', '.join(shared) or 'none'}), two are "
+            f"needed; the model has {', '.join(known)}, the recordings "
+            f"{', '.join(sorted(x for x in there if x)) or 'none'}"
         )
     left_out: dict[str, int] = {}
     for u in chosen:
