@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from command_line import ask
+from serkit import pipeline
 from serkit.comparison import compare
 from serkit.errors import SerkitError
 from serkit.labels import join
@@ -130,8 +133,8 @@ def test_classes_are_those_of_the_folds_that_score_the_clips() -> None:
         pair(side(run(wide)), side(run(training), run(narrow), folder="B"), "test")
 
 
-def test_macro_averages_are_over_classes_with_a_common_clip() -> None:
-    """Two perfect systems have a UAR of 1, though no common clip is of the third class."""
+def test_macro_averages_are_over_classes_with_a_common_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two perfect systems have a UAR of 1, though no common clip is of the third class; on the command line too."""
     first = corpus("one")
     fewer = tuple(dataclasses.replace(u, split="train") if u.emotion == "sadness" else u for u in first)
     second = dataclasses.replace(first, utterances=fewer, speakers_shared=True)
@@ -152,6 +155,14 @@ def test_macro_averages_are_over_classes_with_a_common_clip() -> None:
     for d in compare(found.a, found.b, found.manifests, present_only=found.present_only, **options):
         assert (d.value_a, d.value_b, d.low, d.high, d.n) == (1.0, 1.0, 0.0, 0.0, 4)
     assert compare(found.a, found.b, found.manifests, **options)[0].value_a == pytest.approx(2 / 3)
+    runs = {"A": [perfect(first)], "B": [perfect(second)]}
+    monkeypatch.setattr(pipeline, "runs_of", lambda folder: runs[folder.name])
+    code, said, notes = ask("compare", "A", "B", "--draws", 20, "--json")
+    assert code == 0, notes
+    rows = {d["metric"]: d for d in json.loads(said)}
+    assert rows["uar"]["value_a"] == rows["uar"]["value_b"] == 1.0
+    assert any("only the 4 labelled test clips" in note for note in rows["uar"]["notes"])
+    assert "note: only the 4 labelled test clips" in notes
 
 
 def test_the_same_split_is_compared_fold_by_fold_without_a_note() -> None:

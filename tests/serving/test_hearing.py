@@ -176,6 +176,21 @@ def test_a_whisper_with_random_weights_is_heard(tmp_path: Path) -> None:
         assert row(silent, asr="whisper/random", by=by)["no_speech"]
 
 
+def test_a_word_beyond_the_end_of_the_sound_is_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recognisers name such times; the recording is answered all the same."""
+
+    def fake(name: str, **options: Any) -> Any:
+        words = ((0.2, 0.5, "oh"), (50.0, 50.2, "well"))
+        return lambda clips: [Transcript("oh well", "en", ((0.2, 99.0, "oh well"),), words=(words,)) for _ in clips]
+
+    monkeypatch.setattr(transcripts, "listener", fake)
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav(talk(1)))
+    (sentence,) = Words("whisper/small")(path)
+    assert sentence.words[1].start_s == sentence.words[1].end_s == sentence.end_s
+    assert row(path, asr="whisper/small", by="word")["segments"][0]["text"] == "oh"
+
+
 def test_a_recogniser_without_the_times_of_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(name: str, **options: Any) -> Any:
         return lambda clips: [Transcript("well", "en", ((0.2, 0.9, "well"),)) for _ in clips]
