@@ -155,8 +155,17 @@ def test_blocks_are_of_a_known_kind(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
-    for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", path.read_text(encoding="utf-8")):
+    for target in re.findall(r"(?:\]\(|src(?:set)?=\")(?!https?://|#)([^)#\s\"]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{name}: {target}"
+
+
+def test_every_picture_is_shown_in_light_and_dark() -> None:
+    shown = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    pictures = {path.stem for path in (ROOT / "docs" / "pictures").glob("*.png")}
+    assert pictures
+    assert not [stem for stem in pictures if f"pictures/{stem}.png" not in shown]
+    named = {stem.rpartition("-")[0] for stem in pictures}
+    assert pictures == {f"{name}-{scheme}" for name in named for scheme in ("light", "dark")}
 
 
 @pytest.mark.parametrize("name", NAMES)

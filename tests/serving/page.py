@@ -30,12 +30,12 @@ Open = Callable[..., Any]
 
 
 @contextmanager
-def served() -> Iterator[str]:
-    """A running ``serkit serve`` with the tiny model."""
+def served(model: str = str(GOLDEN)) -> Iterator[str]:
+    """A running ``serkit serve``, with the tiny model unless another is named."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "serkit.cli", "serve", "--model", str(GOLDEN), "--port", str(port)]
+    command = [sys.executable, "-m", "serkit.cli", "serve", "--model", model, "--port", str(port)]
     server = subprocess.Popen([*command, "--workers", "1", "--quiet"], stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}/"
     try:
