@@ -27,6 +27,7 @@ from serkit.commands import (
     measure,
     serve,
     stages,
+    tuning,
 )
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import DISK_FULL
@@ -35,7 +36,7 @@ from serkit.interrupts import KEPT
 SECTIONS = {
     "Answers": ("predict", "listen", "serve", "explain"),
     "Models": ("measure", "adapt", "bundle", "import", "export"),
-    "Training and comparison": ("run", "cv", "ablate", "compare", "audit"),
+    "Training and comparison": ("run", "cv", "ablate", "tune", "compare", "audit"),
     "Stages of a run": ("prepare", "extract", "train", "stack", "evaluate", "report"),
     "Lists": ("corpora", "encoders", "recipes", "models", "losses", "augmentations"),
 }
@@ -75,7 +76,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, ablation, findings, lists, answers, imports, exports, explain, measure, adapt, listen, serve):
+for group in (
+    stages, ablation, tuning, findings, lists, answers, imports, exports, explain, measure, adapt, listen, serve,
+):  # fmt: skip
     group.add_commands(app)
 
 STOPPED = 130  # what typer exits with after Ctrl-C

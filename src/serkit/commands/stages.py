@@ -215,12 +215,14 @@ def evaluate(run: RunFolder) -> None:
 
 
 def report(run: RunFolder) -> None:
-    """Write the report of a run, a cross-validation or an ablation."""
+    """Write the report of a run, a cross-validation, an ablation or a search."""
     from serkit import pipeline
-    from serkit.reporting import write_ablation, write_matrix, write_report
+    from serkit.reporting import write_ablation, write_matrix, write_report, write_tuning
 
     if (run / "report" / "ablation.json").is_file():
         page = write_ablation(run / "report")
+    elif (run / "report" / "tuning.json").is_file():
+        page = write_tuning(run / "report")
     elif (run / "report" / "matrix.json").is_file():
         page = write_matrix(run / "report")
     elif (run / "report" / "report.json").is_file() and not (run / "recipe.yaml").is_file():

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from serkit import comparison, evaluation, metrics
+from serkit import comparison
 from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.seeded_numbers import over_seeds
 from serkit.pipeline.variants import FULL, Design, Variant
 from serkit.predictions import Predictions
 from serkit.types import Manifest
@@ -38,7 +37,7 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
     differences = {s: _differences(chosen, scores, manifests, s, first[0]) for s in splits}
     rows = []
     for variant in chosen.plan.variants:
-        values = {s: _values(scores[variant.key][s], manifests, s) for s in splits}
+        values = {s: over_seeds(scores[variant.key][s], manifests, s, METRICS) for s in splits}
         found = {s: d[variant.key] for s, d in differences.items()} if variant.key != FULL else {}
         rows.append({**_described(variant), "values": values, "differences": found})
     return {
@@ -65,21 +64,6 @@ def _scores(chosen: Design, runs: Runs, key: str, split: str) -> list[list[Predi
     """Predictions of a variant: for each seed, those of every fold."""
     system = chosen.plan.system
     return [[runs[key, fold, seed].predictions(system, split) for fold in chosen.folds] for seed in chosen.seeds]
-
-
-def _values(
-    scores: Sequence[Sequence[Predictions]], manifests: Sequence[Manifest], split: str
-) -> dict[str, dict[str, Any]]:
-    """Mean, standard deviation over seeds (``None`` of one) and each seed's number, by metric."""
-    decided = [evaluation.gather(tables, manifests, split=split) for tables in scores]
-    found = {}
-    for name in METRICS:
-        each = [float(metrics.measure(name, d.confusion(), d.possible)) for d in decided]
-        sd = float(np.std(each, ddof=1)) if len(each) > 1 else None
-        speakers = len({u.speaker for u in decided[0].utterances} - {None})
-        found[name] = {"mean": float(np.mean(each)), "sd": sd, "by_seed": each, "n": len(decided[0].truth),
-                       "speakers": speakers}  # fmt: skip
-    return found
 
 
 def _differences(

@@ -95,6 +95,9 @@ class Run:
             parts = sorted(p.parent for p in self.folder.glob("runs/*/fold*-seed*/recipe.yaml"))
             if parts:
                 raise SerkitError(f"{self.folder} holds an ablation; name a run of it, such as {parts[0]}")
+            parts = sorted(p.parent for p in self.folder.glob("trials/*/fold*-seed*/recipe.yaml"))
+            if parts:
+                raise SerkitError(f"{self.folder} holds a search; name a run of it, such as {parts[0]}")
             raise SerkitError(
                 f"{self.folder} holds no run: expected recipe.yaml and manifest.jsonl; start one with run"
             )

@@ -57,6 +57,25 @@ def write_ablation(folder: Path) -> Path:
     return _write(folder, "ablation", ablation_content(read_ablation(folder)), figures)
 
 
+def write_tuning(folder: Path) -> Path:
+    """Write ``tuning.html``, ``tuning.md`` and ``figures/*.svg`` beside ``tuning.json``.
+
+    Args:
+        folder: where tuning.json lies, such as ``OUT/report``.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        SerkitError: tuning.json is missing, or is not one of this version.
+    """
+    from serkit.reporting.tuning import read_tuning, tuning_content
+
+    folder = Path(folder)
+    found = tuning_content(read_tuning(folder))
+    return _write(folder, "tuning", found, tuple(found["figures"]))
+
+
 def write_measured(folder: Path, tree: Mapping[str, Any]) -> Path:
     """Write ``report.html``, ``report.md`` and ``figures/*.svg`` of one or two measured bundles.
 

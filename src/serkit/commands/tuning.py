@@ -1,0 +1,116 @@
+"""``serkit tune``: try values of a recipe's keys, choose on dev, and measure the choice once on test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serkit.commands.options import (
+    Corpus,
+    Device,
+    DeviceOption,
+    Jobs,
+    Option,
+    Protocol,
+    Recipe,
+    Root,
+    Seed,
+    Set,
+    Store,
+    machine,
+    read_recipe,
+    watcher,
+)
+from serkit.interrupts import resumable
+
+if TYPE_CHECKING:
+    from serkit.types import Manifest
+
+MOST_ROWS = 12
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command()(tune)
+
+
+@resumable()
+def tune(
+    recipe: Recipe,
+    corpus: Corpus,
+    try_: Annotated[
+        list[str] | None,
+        typer.Option("--try", help="KEY=VALUE,VALUE: values of a key as --set takes it; repeat for several keys."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Combinations to draw at random [default: all of them].", min=1)
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What decides, on dev: macro_f1, uar, accuracy or weighted_f1.")] = (
+        "macro_f1"
+    ),
+    seeds: Annotated[int, typer.Option(help="Training runs per trial.", min=1)] = 1,
+    root: Root = None,
+    protocol: Protocol = None,
+    fold: Annotated[
+        str,
+        typer.Option("--fold", "--folds", help="A fold, several (comma-separated), or all: each chooses on its dev."),
+    ] = "1",
+    option: Option = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-tune].")] = None,
+    store: Store = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: DeviceOption = Device.auto,
+    jobs: Jobs = 0,
+) -> None:
+    """Tune a recipe: try values of its keys, choose on dev, measure the choice once on test. Run again to resume."""
+    from serkit.pipeline import tune as pipeline
+    from serkit.readers import fold_numbers, read_corpora
+
+    resolved = read_recipe(recipe, set_, seed)
+    overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+    folds = [int(fold)] if fold.isdecimal() else fold_numbers(corpus, protocol, fold)
+    chosen = pipeline.search(
+        recipe, overrides, try_ or (), trials=trials, seeds=seeds, folds=folds, metric=metric
+    )  # fmt: skip
+
+    def read(number: int) -> Manifest:
+        return read_corpora(
+            corpus, root or [], protocol=protocol, fold=number, seed=resolved.seed, options=option or []
+        )
+
+    n = len(chosen.trials)
+    typer.echo(f"{n} trials, the recipe as it is among them; {len(chosen.runs)} runs")
+    for line in chosen.left_out:
+        typer.echo(f"not tried: {line}")
+    folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-tune"
+    with watcher() as watch:
+        page = pipeline.tune(chosen, read, folder, machine(store, device, jobs), watch)
+    _table(folder)
+    typer.echo(f"recipe: {folder / pipeline.BEST}")
+    typer.echo(f"report: {page}")
+
+
+def _table(folder: Path) -> None:
+    """Print the best trials and what the choice is worth."""
+    from serkit.reporting.text import METRICS, between, number, signed
+    from serkit.reporting.tuning_words import headline, lead, ranked
+
+    tree = json.loads((folder / "report" / "tuning.json").read_text(encoding="utf-8"))
+    metric, rows = tree["metric"], ranked(tree)
+    shown = [t for k, t in enumerate(rows) if k < MOST_ROWS or not t["settings"]]
+    width = max(len(t["title"]) for t in shown) + 2
+    typer.echo(f"{'':{width}}{'dev ' + METRICS[metric]:>14}{'behind':>14}{'95% interval':>19}")
+    for t in shown:
+        m, d = t["values"][metric], t.get("behind")
+        spread = f" ± {m['sd']:.3f}" if m["sd"] is not None else ""
+        row = f"{t['title']:{width}}{number(m['mean']):>6}{spread:<8}"
+        if d:
+            row += f"{signed(d['difference']):>14}{between(d['low'], d['high'], signed):>19}"
+        typer.echo(row.rstrip())
+    if len(rows) > len(shown):
+        typer.echo(f"{len(rows) - len(shown)} more in the report")
+    typer.echo(f"{headline(tree)} {lead(tree)}")

@@ -1,0 +1,136 @@
+"""What a search shows, in sentences made from its numbers: a choice on dev is told as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from serkit.reporting.reading import Source
+from serkit.reporting.text import METRICS, between, count, finite, number, signed, voices
+from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
+
+METHOD = (
+    "Every trial is the recipe with other values of the keys tried, trained with each seed on the same rows. Its test "
+    "clips are in no split: no trial reads them. The trial with the highest mean over seeds on dev is chosen.",
+    "A number on dev is optimistic twice: the checkpoint of each network is chosen on dev, and then the highest of "
+    "several trials is taken. So only the chosen trial and the recipe as it is are measured on test, once, after the "
+    "choice. With several folds each chooses on its own dev alone, because its dev speakers are test speakers of "
+    "another fold: the number on test is that of choosing so, and best.yaml is the choice on the dev clips of all.",
+    "Behind is the chosen trial minus another one, seed by seed, averaged. Each bootstrap draw takes speakers with "
+    "replacement, the same for all networks, and, independently, seeds with replacement (the pigeonhole bootstrap, "
+    "Owen 2007). With one seed an interval holds only for these networks. As the chosen trial is the highest of all, "
+    "its lead is somewhat too large. p Holm is adjusted for all trials.",
+)
+
+
+def best_of(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The chosen trial."""
+    found: Mapping[str, Any] = next(t for t in tree["trials"] if t["key"] == tree["best"])
+    return found
+
+
+def ranked(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The trials, the highest on dev first; of equal ones the earlier."""
+    return sorted(tree["trials"], key=lambda t: -(finite(t["values"][tree["metric"]]["mean"]) or 0.0))
+
+
+def value_said(value: Any) -> str:
+    """A value as short as it is written: ``0.001``, ``true``, ``cross_entropy + focal``."""
+    if isinstance(value, list):
+        return " + ".join(map(value_said, value)) or "none"
+    if isinstance(value, dict):
+        named = dict(value)
+        name = str(named.pop("name", ""))
+        rest = ", ".join(f"{k} {value_said(v)}" for k, v in named.items())
+        return f"{name} ({rest})" if name and rest else name or rest
+    if isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def outcomes(tree: Mapping[str, Any]) -> dict[str, str]:
+    """By trial, how the chosen one's comparison with it on dev ends."""
+    return {t["key"]: outcome(t["behind"]) for t in tree["trials"] if isinstance(t.get("behind"), dict)}
+
+
+def headline(tree: Mapping[str, Any]) -> str:
+    """One sentence: what was chosen, and whether test shows that it is better."""
+    best, test = best_of(tree), tree.get("test")
+    d = test.get("difference") if isinstance(test, dict) else None
+    if not best["settings"] and not isinstance(d, dict):
+        return f"On dev, no trial is ahead of {tree['name']} as it is."
+    if not isinstance(d, dict):
+        return f"On dev, {best['title']} is chosen; there is no test to measure it on."
+    shown = {
+        "better": "is better than the recipe as it is",
+        "worse": "is worse than the recipe as it is",
+        "leaning+": "seems better than the recipe as it is, not certain",
+        "leaning-": "seems worse than the recipe as it is, not certain",
+        "open": "is not shown to differ from the recipe as it is",
+    }[outcome(d)]
+    return f"On test, {subject(tree)} {shown}."
+
+
+def subject(tree: Mapping[str, Any]) -> str:
+    """What is measured on test: the chosen trial, or what each fold chose."""
+    several = len(set(tree["chosen"].values())) > 1
+    return "what each fold chooses on its dev" if several else str(best_of(tree)["title"])
+
+
+def lead(tree: Mapping[str, Any]) -> str:
+    """The chosen trial's numbers on dev and test."""
+    metric, best = tree["metric"], best_of(tree)
+    m = best["values"][metric]
+    text = (
+        f"{METRICS[metric]} {number(m['mean'])} on dev, the highest of {count(len(tree['trials']), 'trial')} with "
+        f"{count(len(tree['seeds']), 'seed')} each ({count(m['n'], 'utterance')} of {voices(m['speakers'])})"
+    )
+    test = tree.get("test")
+    if not isinstance(test, dict):
+        return text + "."
+    t = test["values"]["chosen"][metric]
+    of = f", {subject(tree)}" if len(set(tree["chosen"].values())) > 1 else ""
+    return f"{text}; {number(t['mean'])} on test{of} ({count(t['n'], 'utterance')} of {voices(t['speakers'])})."
+
+
+def sentences(tree: Mapping[str, Any]) -> list[str]:
+    """What the choice is worth, one line each."""
+    metric, found = tree["metric"], []
+    results = outcomes(tree)
+    worse = sum(r in ("better", "leaning+") for r in results.values())
+    found.append(
+        f"{worse} of {count(len(results), 'other trial')} {'is' if worse == 1 else 'are'} behind the chosen one on dev "
+        f"by more than chance among speakers and seeds explains; the other {len(results) - worse} are not shown to be "
+        "worse."
+    )
+    test = tree.get("test")
+    d = test.get("difference") if isinstance(test, dict) else None
+    if isinstance(d, dict):
+        ends = between(d.get("low"), d.get("high"), signed)
+        found.append(
+            f"On test, {subject(tree)} has {METRICS[metric]} {number(d.get('value_a'))}, the recipe as it is "
+            f"{number(d.get('value_b'))}: difference {signed(d.get('difference'))} {ends}; under "
+            f"{number(d.get('detectable'))} a difference would often be missed."
+        )
+    if len(set(tree["chosen"].values())) > 1:
+        titles = {t["key"]: t["title"] for t in tree["trials"]}
+        found.append("By fold: " + "; ".join(f"{fold}: {titles[key]}" for fold, key in tree["chosen"].items()) + ".")
+    if tree["drawn"] < tree["combinations"]:
+        found.append(f"{tree['drawn']} of {count(tree['combinations'], 'combination')} were drawn at random and tried.")
+    return found
+
+
+def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
+    """What a reader must know before trusting the choice."""
+    lines = []
+    if len(tree["seeds"]) == 1:
+        lines.append("one seed: another training of the same recipe may differ as much as two trials do (--seeds 3).")
+    n = best_of(tree)["values"][tree["metric"]]["speakers"]
+    if 0 < n < 20:
+        more = " Several folds (--fold all) pool more." if len(tree["folds"]) == 1 else ""
+        lines.append(f"few speakers: {voices(n)} on dev decide; their intervals are too narrow.{more}")
+    if source.provenance.get("speakers_shared"):
+        lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
+    split = "test" if isinstance(tree.get("test"), dict) else "dev"
+    return [*lines, *absent_classes(source, split), *corpus_cautions(source)]

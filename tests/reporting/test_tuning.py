@@ -1,0 +1,181 @@
+"""The page of a search: what was chosen on dev is told as a choice, and only test says whether it is better."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from serkit.errors import SerkitError
+from serkit.reporting import write_tuning
+from serkit.reporting.tuning_words import headline, lead, ranked, sentences
+
+from .example import LABELS, Page
+from .example import report as example_report
+
+ROUGH = "95% paired speaker and seed bootstrap (500 draws, 2 seeds), rough: 6 speakers"
+METRICS = ("macro_f1", "uar", "accuracy", "weighted_f1")
+
+
+def values(mean: float) -> dict[str, Any]:
+    m = {"mean": mean, "sd": 0.01, "by_seed": [mean - 0.007, mean + 0.007], "n": 60, "speakers": 6}
+    return dict.fromkeys(METRICS, m)
+
+
+def gap(low: float, high: float, p: float = 0.5, swapped: float = 0.5) -> dict[str, Any]:
+    return {
+        "metric": "macro_f1", "a": "x", "b": "y", "value_a": 0.6, "value_b": 0.6 - (low + high) / 2,
+        "difference": (low + high) / 2, "low": low, "high": high, "p": p, "p_permutation": swapped, "p_mcnemar": None,
+        "p_holm": min(1.0, 2 * p), "detectable": 0.08, "n": 60, "speakers": 6, "interval": ROUGH,
+        "by_seed": [low, high],
+    }  # fmt: skip
+
+
+def trial(settings: dict[str, Any], mean: float, behind: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+    title = ", ".join(f"{k} {v}" for k, v in settings.items()) or "the recipe as it is"
+    key = ",".join(f"{k}={v}" for k, v in settings.items()) or "as-it-is"
+    found = {"key": key, "title": title, "settings": settings, "tried": settings, "values": values(mean)}
+    return {**found, "behind": behind, "fingerprint": key, **more}
+
+
+def search(test: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A whole tuning.json: two keys of two values, the best ahead of one trial for sure."""
+    sure = gap(0.03, 0.09, 0.002, 0.01)
+    trials = [
+        trial({}, 0.55, gap(-0.01, 0.11), tried={"train.lr": 0.01, "model.hidden": 8}),
+        trial({"train.lr": 0.05, "model.hidden": 8}, 0.60, None),
+        trial({"train.lr": 0.01, "model.hidden": 12}, 0.54, sure),
+        trial({"train.lr": 0.05, "model.hidden": 12}, 0.58, gap(-0.02, 0.06)),
+    ]
+    base = example_report()
+    tested = {"values": {"chosen": values(0.57), "as-it-is": values(0.56)}, "difference": test or gap(-0.03, 0.05)}
+    return {
+        "format": 1, "name": "two", "description": "", "corpus": "small", "labels": LABELS, "metric": "macro_f1",
+        "keys": {"train.lr": [0.01, 0.05], "model.hidden": [8, 12]}, "combinations": 4, "drawn": 4,
+        "left_out": ["model.hidden 0: expected at least 1"], "seeds": [7, 8], "folds": [1], "draws": 500,
+        "trials": trials, "best": trials[1]["key"], "chosen": {"1": trials[1]["key"]}, "test": tested,
+        "counts": base["counts"], "speakers": base["speakers"], "provenance": base["provenance"],
+    }  # fmt: skip
+
+
+def write(tree: dict[str, Any], folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tuning.json").write_text(json.dumps(tree), encoding="utf-8")
+    return write_tuning(folder).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (gap(-0.03, 0.05), "is not shown to differ from the recipe as it is"),
+        (gap(0.03, 0.09, 0.002, 0.01), "is better than the recipe as it is"),
+        (gap(-0.09, -0.03, 0.002, 0.01), "is worse than the recipe as it is"),
+        (gap(0.03, 0.09, 0.002, 0.2), "seems better than the recipe as it is, not certain"),
+    ],
+)
+def test_test_alone_says_whether_the_choice_is_better(difference: dict[str, Any], said: str) -> None:
+    assert headline(search(difference)) == f"On test, train.lr 0.05, model.hidden 8 {said}."
+
+
+def test_what_the_choice_is_worth() -> None:
+    tree = search()
+    assert [t["values"]["macro_f1"]["mean"] for t in ranked(tree)] == [0.60, 0.58, 0.55, 0.54]
+    assert lead(tree).startswith("Macro-F1 0.600 on dev, the highest of 4 trials with 2 seeds each (60 utterances of 6")
+    assert lead(tree).endswith("0.570 on test (60 utterances of 6 speakers).")
+    lines = sentences(tree)
+    assert lines[0].startswith("1 of 3 other trials is behind the chosen one")
+    assert lines[0].endswith("the other 2 are not shown to be worse.")
+    assert "under 0.080 a difference would often be missed" in lines[1]
+    assert len(lines) == 2
+    tree["combinations"] = 40
+    assert sentences(tree)[-1] == "4 of 40 combinations were drawn at random and tried."
+
+
+def test_folds_that_choose_differently_are_told_as_a_way_of_choosing(tmp_path: Path) -> None:
+    tree = search()
+    tree |= {"folds": [1, 2], "chosen": {"1": tree["best"], "2": "as-it-is"}}
+    assert headline(tree).startswith("On test, what each fold chooses on its dev is not shown to differ")
+    assert "0.570 on test, what each fold chooses on its dev (" in lead(tree)
+    assert sentences(tree)[-1] == "By fold: 1: train.lr 0.05, model.hidden 8; 2: the recipe as it is."
+    assert "what each fold chooses on its dev" in write(tree, tmp_path)
+
+
+def test_the_recipe_as_it_is_may_be_the_best_and_test_may_have_no_labels(tmp_path: Path) -> None:
+    tree = search()
+    tree |= {"best": "as-it-is", "chosen": {"1": "as-it-is"}}
+    tree["test"] = {"values": {"chosen": values(0.56)}, "difference": None}
+    assert headline(tree) == "On dev, no trial is ahead of two as it is."
+    assert "<h1>On dev, no trial is ahead" in write(tree, tmp_path / "a")
+    tree = search() | {"test": None}
+    assert headline(tree).endswith("is chosen; there is no test to measure it on.")
+    assert "On test" not in write(tree, tmp_path / "b").split("<h2>Method")[0]
+
+
+def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
+    text = write(search(), tmp_path)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert page.handlers == []
+    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
+    assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
+    assert page.tags.count("h1") == 1
+    for said in ("optimistic twice", "Owen 2007", "± 0.010 over 2 seeds", "Not tried, because they make no recipe",
+                 "few speakers: 6 speakers on dev decide", "--fold all", "partial copy"):  # fmt: skip
+        assert said in text, said
+    assert {f.stem for f in (tmp_path / "figures").iterdir()} == {"trials", "behind", "key-1", "key-2"}
+    for file in (tmp_path / "figures").iterdir():
+        assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    rates = (tmp_path / "figures" / "key-1.svg").read_text(encoding="utf-8")
+    assert "train.lr 0.01: 0.545" in rates, "the recipe as it is, 0.55, is of this value as well"
+    assert "train.lr 0.05: 0.590" in rates
+    lines = (tmp_path / "tuning.md").read_text(encoding="utf-8").splitlines()
+    width = None
+    for line in lines:  # tables are rectangular
+        cells = line.replace(r"\|", "").count("|") if line.startswith("|") else None
+        assert cells is None or width is None or cells == width
+        width = cells
+    assert "# two on small, search" in lines
+
+
+def test_of_many_trials_the_best_and_the_recipe_as_it_is_are_drawn(tmp_path: Path) -> None:
+    tree = search()
+    more = [trial({"train.lr": k / 1000}, 0.5 - k / 1000, gap(0.0, 0.1)) for k in range(1, 40)]
+    tree["trials"] = [{**tree["trials"][0], "values": values(0.1)}, *tree["trials"][1:], *more]
+    text = write(tree, tmp_path)
+    drawn = (tmp_path / "figures" / "trials.svg").read_text(encoding="utf-8")
+    assert drawn.count("<title>") >= 25
+    assert "the recipe as it is: 0.100" in drawn
+    assert "train.lr 0.039" not in drawn
+    assert "18 trials behind these: in the table." in text
+    assert text.count("train.lr=0.039") == 1
+
+
+def test_no_text_is_markup_and_same_json_same_bytes(tmp_path: Path) -> None:
+    tree = search()
+    tree["name"] = "<script>alert(1)</script>"
+    tree["trials"][2]["title"] = "<img src=x onerror=1>"
+    text = write(tree, tmp_path / "a")
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert write(copy.deepcopy(tree), tmp_path / "b") == text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no tuning.json"),
+        ("{", "is no JSON"),
+        ('{"format": 9}', "expected a search of format 1, got 9"),
+        (json.dumps(search() | {"best": "other"}), "expected at least two trials, and the best among them"),
+    ],
+)
+def test_what_is_no_search_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "tuning.json").write_text(content, encoding="utf-8")
+    with pytest.raises(SerkitError, match=said):
+        write_tuning(tmp_path)
