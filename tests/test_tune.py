@@ -62,6 +62,12 @@ def test_every_combination_once_and_the_recipe_as_it_is_first(source):
     assert (found.combinations, found.drawn) == (4, 4)
 
 
+def test_numbers_that_are_equal_are_one_trial(source):
+    found = search(source, ["model.dropout=0.5", "train.lr=1"], ["model.dropout=5e-1,0.2", "train.lr=1.0,1"])
+    assert [t.key for t in found.trials] == [AS_IT_IS, "model.dropout=0.2,train.lr=1.0"]
+    assert found.trials[0].values["model.dropout"] == 0.5
+
+
 def test_a_few_at_random_are_the_first_of_more(source):
     tried = ["train.lr=1e-3,2e-3,3e-3,4e-3", "model.hidden=9,10,11"]
     few, more, every = (search(source, [], tried, trials=n) for n in (3, 7, 99))

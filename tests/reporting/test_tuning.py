@@ -100,7 +100,7 @@ def test_folds_that_choose_differently_are_told_as_a_way_of_choosing(tmp_path: P
     tree |= {"folds": [1, 2], "chosen": {"1": tree["best"], "2": "as-it-is"}}
     assert headline(tree).startswith("On test, what each fold chooses on its dev is not shown to differ")
     assert "0.570 on test, what each fold chooses on its dev (" in lead(tree)
-    assert sentences(tree)[-1] == "By fold: 1: train.lr 0.05, model.hidden 8; 2: the recipe as it is."
+    assert sentences(tree)[-1] == "By fold: 1: no. 1, 2: no. 3."
     assert "what each fold chooses on its dev" in write(tree, tmp_path)
 
 
@@ -148,10 +148,10 @@ def test_of_many_trials_the_best_and_the_recipe_as_it_is_are_drawn(tmp_path: Pat
     text = write(tree, tmp_path)
     drawn = (tmp_path / "figures" / "trials.svg").read_text(encoding="utf-8")
     assert drawn.count("<title>") >= 25
-    assert "the recipe as it is: 0.100" in drawn
+    assert "43. the recipe as it is: 0.100" in drawn
     assert "train.lr 0.039" not in drawn
     assert "18 trials behind these: in the table." in text
-    assert text.count("train.lr=0.039") == 1
+    assert text.count("train.lr=0.039") == 1, "in the table alone"
 
 
 def test_no_text_is_markup_and_same_json_same_bytes(tmp_path: Path) -> None:

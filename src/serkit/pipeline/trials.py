@@ -15,6 +15,7 @@ import numpy as np
 
 from serkit import yaml_text
 from serkit.errors import SerkitError, did_you_mean
+from serkit.files import fingerprint
 from serkit.recipe import Recipe, load_recipe
 from serkit.reporting.text import listed
 from serkit.reporting.tuning_words import value_said
@@ -32,6 +33,7 @@ _NOT_TRIED = {  # what decides the question instead of the answer
     "description": "only the description",
 }
 _LONGEST = 80  # characters of a folder's name
+_PLAIN = re.compile(r"[\w.+-]{1,24}")  # a value that stands in it as it is; of others a hash does
 _MOST_COMBINATIONS = 100_000
 
 
@@ -121,10 +123,11 @@ def search(
             reasons.append(error)
             left_out.append(f"{Trial('', settings, recipe).title}: {_without_flag(error)}")
             continue
-        if changed.fingerprint == recipe.fingerprint:
-            found[0] = replace(found[0], values=settings)
-        elif changed.fingerprint not in {t.recipe.fingerprint for t in found}:
+        same = next((k for k, t in enumerate(found) if _means(t.recipe) == _means(changed)), None)
+        if same is None:
             found.append(Trial(folder_of(settings), settings, changed, settings))
+        elif same == 0:
+            found[0] = replace(found[0], values=settings)
     if len(reasons) == len(left_out) and len(found) == 1:
         if reasons:
             raise SerkitError(_without_flag(reasons[0]))
@@ -165,11 +168,12 @@ def folder_of(settings: Mapping[str, Any]) -> str:
     >>> folder_of({"train.lr": 0.001, "model.hidden": 64})
     'model.hidden=64,train.lr=0.001'
     """
-    from serkit.files import fingerprint
-
-    text = ",".join(f"{k}={value_said(v)}" for k, v in sorted(settings.items()))
-    safe = re.sub(r"[^\w.=,+-]+", "_", text)
-    return safe if safe == text and len(safe) <= _LONGEST else f"{safe[:_LONGEST]}-{fingerprint(dict(settings))[:8]}"
+    parts = []
+    for key, value in sorted(settings.items()):
+        text = value_said(value)
+        parts.append(f"{key}={text if _PLAIN.fullmatch(text) else fingerprint(value, 8)}")
+    name = ",".join(parts)
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{fingerprint(dict(settings), 8)}"
 
 
 def _combinations(
@@ -183,6 +187,11 @@ def _combinations(
         return every
     order = np.random.default_rng([seed, 8]).permutation(total)
     return [every[k] for k in order[:trials]]
+
+
+def _means(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says, in values that are equal where they are so as numbers (``4`` and ``4.0``)."""
+    return recipe.model_dump(mode="json", exclude={"description"})
 
 
 def _without_flag(error: SerkitError) -> str:

@@ -21,6 +21,7 @@ from serkit.reporting.tuning_words import (
     headline,
     lead,
     outcomes,
+    places,
     ranked,
     sentences,
     subject,
@@ -118,25 +119,27 @@ def _cut(tree: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str]:
 def _trials(tree: Mapping[str, Any]) -> Figure:
     metric = tree["metric"]
     kept, more = _cut(tree)
-    rows = [Seeds(t["title"], _by_seed(t, metric), _kind(tree, t)) for t in kept]
+    place = places(tree)
+    rows = [Seeds(f"{place[t['key']]}. {t['title']}", _by_seed(t, metric), _kind(tree, t)) for t in kept]
     axis = f"{METRICS[metric]} on dev, one dot per seed"
     alt = f"{axis}: " + "; ".join(r.hint for r in rows)
     own = next(t for t in tree["trials"] if not t["settings"])
     at = finite(own["values"][metric]["mean"])
     wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n, at=at) for n in (False, True))
-    caption = "The dashed line is the recipe as it is." + more
+    caption = "Numbered as in the table. The dashed line is the recipe as it is." + more
     return Figure("trials", "The trials", caption, (wide,), (narrow,))
 
 
 def _behind(tree: Mapping[str, Any]) -> Figure:
     metric = tree["metric"]
     kept, more = _cut(tree)
+    place = places(tree)
     rows = []
     for t in kept:
         d = t.get("behind")
         if isinstance(d, dict):
             value, low, high = (finite(d.get(k)) or 0.0 for k in ("difference", "low", "high"))
-            rows.append(Interval(t["title"], value, low, high, _kind(tree, t)))
+            rows.append(Interval(f"{place[t['key']]}. {t['title']}", value, low, high, _kind(tree, t)))
     axis = f"{METRICS[metric]} of the chosen trial minus the other, dev"
     told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
     wide, narrow = (
@@ -180,10 +183,11 @@ def trials(tree: Mapping[str, Any]) -> Table:
     metric = tree["metric"]
     others = [m for m in ("macro_f1", "uar", "accuracy") if m != metric]
     names = (f"dev {METRICS[metric]}", *(f"dev {METRICS[m]}" for m in others), "Behind [95%]", "p Holm")
-    columns = (Column("Trial"), *(Column(n, numeric=True) for n in names), Column("Folder", code=True))
+    numeric = (Column(n, numeric=True) for n in names)
+    columns = (Column("Trial"), *numeric, Column("Folder", code=True))
     rows = []
-    for t in ranked(tree):
-        cells = [Cell(t["title"])]
+    for place, t in enumerate(ranked(tree), 1):
+        cells = [Cell(f"{place}. {t['title']}")]
         for m in (metric, *others):
             found = t["values"][m]
             spread = f"± {number(found['sd'])}" if finite(found.get("sd")) is not None else ""

@@ -35,6 +35,11 @@ def ranked(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return sorted(tree["trials"], key=lambda t: -(finite(t["values"][tree["metric"]]["mean"]) or 0.0))
 
 
+def places(tree: Mapping[str, Any]) -> dict[str, int]:
+    """The place of each trial on dev, by key; 1 is the highest."""
+    return {t["key"]: k for k, t in enumerate(ranked(tree), 1)}
+
+
 def value_said(value: Any) -> str:
     """A value as short as it is written: ``0.001``, ``true``, ``cross_entropy + focal``."""
     if isinstance(value, list):
@@ -114,8 +119,8 @@ def sentences(tree: Mapping[str, Any]) -> list[str]:
             f"{number(d.get('detectable'))} a difference would often be missed."
         )
     if len(set(tree["chosen"].values())) > 1:
-        titles = {t["key"]: t["title"] for t in tree["trials"]}
-        found.append("By fold: " + "; ".join(f"{fold}: {titles[key]}" for fold, key in tree["chosen"].items()) + ".")
+        place = places(tree)
+        found.append("By fold: " + ", ".join(f"{fold}: no. {place[key]}" for fold, key in tree["chosen"].items()) + ".")
     if tree["drawn"] < tree["combinations"]:
         found.append(f"{tree['drawn']} of {count(tree['combinations'], 'combination')} were drawn at random and tried.")
     return found
