@@ -246,6 +246,8 @@ def test_one_system_without_stack_and_test_labels(tmp_path: Path) -> None:
     assert "each is scored by networks not trained on it" in kept.replace("&#39;", "'")
     assert "so they are optimistic" not in kept
     assert 'id="failures"' not in text
+    assert '<tr class="best"' not in text, "of one system none is the best"
+    assert '<tr class="best"' in write(report(), tmp_path / "several")
     assert not (tmp_path / "figures" / "confusion_best.svg").exists()
     assert not (tmp_path / "figures" / "differences.svg").exists()
 

@@ -174,10 +174,15 @@ class Source:
         return f"the {self.display(system)}" if system in ENSEMBLES else self.display(system)
 
     def kind(self, system: str) -> str:
-        """``stack``, ``lead`` (an ensemble that leads without being a stack), ``best``, ``ensemble`` or ``system``."""
+        """``stack``, ``lead`` (an ensemble that leads without being a stack), ``best``, ``ensemble`` or ``system``.
+
+        The only single system is not called the best of them.
+        """
         if system in ENSEMBLES and system == self.lead:
             return "stack" if system == "stack" else "lead"
-        return "best" if system == self.best else "ensemble" if system in ENSEMBLES else "system"
+        if system == self.best and len(self.singles) > 1:
+            return "best"
+        return "ensemble" if system in ENSEMBLES else "system"
 
     @property
     def comparisons(self) -> list[dict[str, Any]]:
