@@ -15,9 +15,9 @@ from serkit import checkpoints, registry
 from serkit.errors import MissingExtra, SerkitError, did_you_mean, in_one_line
 from serkit.examples import Examples, Hearing
 from serkit.files import fingerprint
-from serkit.pipeline.heard import check_source
 from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_features
 from serkit.pipeline.networks_of_run import learned_from
+from serkit.pipeline.texts_of_run import check_source
 from serkit.recipe import Recipe
 from serkit.settings import System
 from serkit.types import ATTRIBUTES, Manifest

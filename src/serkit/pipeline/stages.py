@@ -17,7 +17,6 @@ from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import remove_parts, write_text
 from serkit.labels import apply_labels
 from serkit.pipeline.elsewhere import check_recordings
-from serkit.pipeline.heard import texts_of
 from serkit.pipeline.inputs import (
     check_backbones,
     copy_encoders,
@@ -30,6 +29,7 @@ from serkit.pipeline.own_files import RECORD, check_record, check_store, write_r
 from serkit.pipeline.rehearsal import check_parts
 from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
 from serkit.pipeline.splits import check_splits
+from serkit.pipeline.texts_of_run import texts_of
 from serkit.pipeline.workers import Task, train_tasks
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe, load_recipe
