@@ -24,7 +24,7 @@ from serkit.serving.results import By, Prediction
 from serkit.serving.resuming import STDIN
 
 if TYPE_CHECKING:
-    from serkit.serving.hearing import Beside
+    from serkit.serving.turns_and_words import Beside
 
 Tell = Callable[[str, float], None]  # which file, and the share of it that is heard
 _SOON_S = 1.0
@@ -40,7 +40,7 @@ class Asked:
         kind: format; ``None``: what the name of ``out`` ends in, else a table.
         labels, text, by, threshold, coverage, window_s, hop_s: as for :meth:`serkit.serving.predictor.Model.predict`.
         vad: how speech is found. rttm, transcript, asr, diariser, language: see
-            :class:`serkit.serving.hearing.Beside`. out: file to write. jobs: processes; 0 is one per core.
+            :class:`serkit.serving.turns_and_words.Beside`. out: file to write. jobs: processes; 0 is one per core.
     """
 
     inputs: tuple[str, ...]
@@ -73,7 +73,7 @@ class Worker:
         self.model: Model = load(asked.model, calls=asked.calls)
         self._beside: Beside | None = None
         if any(x is not None for x in (asked.rttm, asked.transcript, asked.asr, asked.diariser, asked.language)):
-            from serkit.serving.hearing import Beside
+            from serkit.serving.turns_and_words import Beside
 
             self._beside = Beside(
                 rttm=asked.rttm, transcript=asked.transcript, asr=asked.asr, diariser=asked.diariser,

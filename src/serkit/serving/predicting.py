@@ -16,11 +16,11 @@ from serkit.files import check_writable
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
 from serkit.serving import example, formats
-from serkit.serving.hearing import words_of
 from serkit.serving.pool import Asked, Worker, answers
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, division
 from serkit.serving.resuming import STDIN, Answered, stamp
+from serkit.serving.turns_and_words import words_of
 from serkit.suffixes import CONTAINERS, SOUND
 
 _AUDIO = frozenset({*SOUND, *CONTAINERS})

@@ -18,10 +18,10 @@ import soundfile
 from serkit import transcripts
 from serkit.errors import MissingExtra, SerkitError
 from serkit.segments import find_speech
-from serkit.serving import example, hearing, predicting
-from serkit.serving.hearing import Beside, Diariser, Words, speech_clips
+from serkit.serving import example, predicting, turns_and_words
 from serkit.serving.pool import Asked
 from serkit.serving.timeline import Turn, joined, read_transcript, text_at
+from serkit.serving.turns_and_words import Beside, Diariser, Words, speech_clips
 from serkit.transcripts import Transcript
 
 from .signals import GOLDEN, quiet, talk, voice, wav
@@ -125,7 +125,7 @@ def test_stretches_for_a_recogniser_are_those_of_the_recording(tmp_path: Path) -
     path = tmp_path / "long.wav"
     path.write_bytes(wav(sound, subtype="FLOAT"))
     clips = list(speech_clips(path))
-    settings = hearing.SegmentSettings(max_s=28.0, min_silence_s=0.6)
+    settings = turns_and_words.SegmentSettings(max_s=28.0, min_silence_s=0.6)
     stretches = list(find_speech([sound], settings))
     assert [round(start * 16_000) for _, start, _ in clips] == [s.start for s in stretches]
     for (_, _, clip), stretch in zip(clips, stretches, strict=True):
@@ -281,7 +281,7 @@ def test_speakers_that_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     package.Pipeline = Pipeline  # type: ignore[attr-defined]
     imported = importlib.import_module
     monkeypatch.setattr(
-        hearing.importlib, "import_module", lambda name: package if name == "pyannote.audio" else imported(name)
+        turns_and_words.importlib, "import_module", lambda name: package if name == "pyannote.audio" else imported(name)
     )
     path = tmp_path / "x.wav"
     path.write_bytes(wav(talk(3)))
