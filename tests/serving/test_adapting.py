@@ -18,8 +18,8 @@ from serkit.cli import app
 from serkit.errors import DiskFull, SerkitError, Stopped
 from serkit.progress import Meter, Progress
 from serkit.serving import adapting
+from serkit.serving.adaptation_sums import Kept, Listened
 from serkit.serving.bundle import Bundle, open_bundle, write_bundle
-from serkit.serving.listened import Kept, Listened
 
 from .signals import GOLDEN, RATE, quiet, talk, voice, wav
 

@@ -22,8 +22,8 @@ from serkit.remarks import Remarks
 from serkit.reporting.text import count
 from serkit.serving import inputs
 from serkit.serving.adaptation import Adaptation, Moments, to_arrays
+from serkit.serving.adaptation_sums import Kept, Listened
 from serkit.serving.bundle import ADAPTED, Bundle, check_new, for_calls, open_bundle, write_bundle
-from serkit.serving.listened import Kept, Listened
 from serkit.serving.predictor import CALL_HZ, Model
 from serkit.serving.stream import Stream
 
