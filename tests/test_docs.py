@@ -11,6 +11,7 @@ Generated tables are those of ``doc_tables.py``.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -203,6 +204,26 @@ def test_what_the_architecture_tells_to_read_is_there() -> None:
     paths = re.findall(r"`([\w/]+\.py)`", section)
     assert len(paths) > 30
     assert [p for p in paths if not (ROOT / "src" / "serkit" / p).is_file()] == []
+
+
+def is_source(path: Path) -> bool:
+    """Whether there is something to find in a file: not in an ``__init__.py`` of a docstring and names alone."""
+    if path.name == "__init__.py":
+        return any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.parse(path.read_text()).body)
+    return path.suffix in (".py", ".js", ".css", ".html")
+
+
+FOLDERS = "commands pipeline reporting foundation serving serving/http serving/sound_graphs serving/web"
+
+
+@pytest.mark.parametrize("folder", FOLDERS.split())
+def test_the_architecture_names_every_file(folder: str) -> None:
+    path, here = ROOT / "docs" / "architecture.md", ROOT / "src" / "serkit" / folder
+    (block,) = [b for b in blocks(path) if b.text.startswith(f"src/serkit/{folder}/\n")]
+    rows = re.findall(r"^[├└]── (\S+)\s{2,}\S.*$", block.text, re.M)
+    there = [p.name for p in here.iterdir() if p.is_file() and is_source(p)]
+    there += [f"{p.name}/" for p in here.iterdir() if p.is_dir() and p.name != "__pycache__"]
+    assert sorted(rows) == sorted(there), f"{path.name}: the files of src/serkit/{folder}, one line each"
 
 
 def test_the_short_tree_of_the_readme_has_the_same_order() -> None:
