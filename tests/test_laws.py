@@ -180,3 +180,36 @@ def test_every_ignore_has_its_reason():
         f"{p.name}:{n}" for p in sources() for n, line in enumerate(p.read_text().splitlines(), 1) if bare.search(line)
     ]
     assert found == []
+
+
+@cache
+def defined(path: Path) -> set[str]:
+    """Whatever a file gives a name to: functions, classes, their members, constants, and what it imports."""
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found
+
+
+def leads_somewhere(name: str) -> bool:
+    """Whether ``serkit.room.module.Name.member`` is there: the module, and all names after it in its file."""
+    parts, place = name.split(".")[1:], SOURCE
+    while parts and (place / parts[0]).is_dir():
+        place = place / parts.pop(0)
+    if not parts:
+        return True  # a folder
+    file = place / f"{parts[0]}.py"
+    names, file = (parts[1:], file) if file.is_file() else (parts, place / "__init__.py")
+    return file.is_file() and set(names) <= defined(file)
+
+
+def test_what_a_docstring_refers_to_is_there():
+    text = {path: path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
+    found = {(path.name, name) for path in text for name in re.findall(r":\w+:`~?(serkit\.[\w.]+)`", text[path])}
+    assert len(found) > 100
+    assert sorted(x for x in found if not leads_somewhere(x[1])) == []

@@ -24,10 +24,13 @@ def load(source: str | Path = "default", **options: Any) -> Model:
 
     Args:
         source: folder or file of a bundle, or the name of one that comes with serkit.
-        options: as for :func:`serkit.serving.predictor.load`.
+        options: as for :func:`serkit.serving.predictor.load`: ``threads``, ``max_s`` (seconds), ``calls``.
+
+    Returns:
+        The model: :class:`serkit.serving.predictor.Model`.
 
     Raises:
-        SerkitError: no such bundle, or damaged.
+        SerkitError: no such bundle, damaged, or of a later serkit.
     """
     from serkit.serving.predictor import load as load_model
 
@@ -45,6 +48,9 @@ def adapt(
         out: folder, or a file ending in .zip, to write. model: what is adapted.
         options: as for :func:`serkit.serving.adapting.adapt`, with labels :func:`serkit.serving.labelled.adapt`.
 
+    Returns:
+        The adapted model, loaded from ``out``.
+
     Raises:
         SerkitError: see there; or something is at ``out`` already.
     """
@@ -61,7 +67,7 @@ def adapt(
 
 
 def example() -> Path:
-    """Path of the recording included in serkit: a short talk of two synthetic voices, to try things on.
+    """Path of the recording included in serkit: a short talk of two synthetic voices (9.6 s), to try things on.
 
     >>> example().name
     'example.flac'

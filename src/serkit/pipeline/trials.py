@@ -139,7 +139,10 @@ def search(
 
 
 def values_tried(tried: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Values by key of ``KEY=V1,V2``.
+    """Values by key of ``KEY=V1,V2``, each once.
+
+    Raises:
+        SerkitError: no key, no value, a key given twice, or one whose trials could not be compared.
 
     >>> values_tried(["train.lr=1e-3,3e-3", "losses=[cross_entropy],[focal, center_loss]"])
     {'train.lr': (0.001, 0.003), 'losses': (['cross_entropy'], ['focal', 'center_loss'])}

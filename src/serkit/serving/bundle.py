@@ -78,6 +78,11 @@ class Bundle:
     Attributes:
         name: of the bundle. labels: class order. fingerprint: hash of everything it says of itself, file hashes
             included. attributes: those of arousal, valence and dominance that it answers.
+        features: what its encoders are, by the key that networks name. networks: in the order of ``bundle.json``.
+        max_clip_s: longer recordings are answered part by part.
+
+    Raises:
+        SerkitError: a head that is damaged, or whose parts do not fit each other. Files are checked when they are read.
     """
 
     def __init__(self, head: Mapping[str, Any], read: Callable[[str], bytes], source: str) -> None:
@@ -119,12 +124,16 @@ class Bundle:
         return content
 
     def text(self, name: str) -> str:
-        """A text file of the bundle, such as ``card.md``."""
+        """A text file of the bundle, such as ``card.md``; errors as for :meth:`read`."""
         return self.read(name).decode("utf-8")
 
     @cached_property
     def stack(self) -> Ensemble:
-        """What makes one answer of the networks' scores."""
+        """What makes one answer of the networks' scores.
+
+        Raises:
+            SerkitError: it is damaged, or not of these networks and labels.
+        """
         arrays = self._arrays(STACK) if STACK in self._files else {}
         found = from_arrays(self.head["stack"], arrays)
         if found.labels_ != self.labels or not set(found.systems_) <= {n.system for n in self.networks}:
@@ -140,7 +149,10 @@ class Bundle:
 
     @cached_property
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, classes) calibrated probabilities and (rows,) truth of speakers that were not trained on."""
+        """(rows, classes) float64 calibrated probabilities and (rows,) int64 truth of speakers not trained on.
+
+        There are no rows where the bundle keeps none, such as an imported one.
+        """
         if HELD_OUT not in self._files:
             return np.zeros((0, len(self.labels))), np.zeros(0, dtype=np.int64)
         arrays = self._arrays(HELD_OUT)
@@ -148,7 +160,7 @@ class Bundle:
 
     @cached_property
     def inputs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """(dim,) mean and deviation of the training's frames, of the features that networks standardise by them."""
+        """(dim,) float64 mean and deviation of training's frames, of the features that networks standardise by them."""
         arrays = self._arrays(INPUTS) if INPUTS in self._files else {}
         mean, deviation = (feature_arrays(arrays, name, self.features) for name in ("mean", "deviation"))
         return {key: (mean[key].astype(np.float64), deviation[key].astype(np.float64)) for key in mean}
@@ -168,7 +180,7 @@ class Bundle:
         return Correction.from_arrays(self._arrays(LABELLED), self.labels) if LABELLED in self._files else None
 
     def contents(self) -> dict[str, bytes]:
-        """Every file but ``bundle.json``, by name."""
+        """Every file but ``bundle.json``, by name; errors as for :meth:`read`."""
         return {name: self.read(name) for name in self._files}
 
     def encoders(self) -> dict[str, Encoder]:

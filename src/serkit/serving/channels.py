@@ -120,7 +120,7 @@ class ChannelStream:
         return self._told([s.push(np.ascontiguousarray(c)) for s, c in zip(self._streams, columns, strict=True)])
 
     def finish(self) -> list[StreamEvent]:
-        """End the recording, as :meth:`Stream.finish` does."""
+        """End the recording, as :meth:`Stream.finish` does; errors as there."""
         if self._prediction is not None:
             return []
         if not self._streams:

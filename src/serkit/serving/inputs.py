@@ -18,7 +18,11 @@ Recording = Path | str | bytes | np.ndarray | BinaryIO
 
 
 def known(recording: Any) -> Recording:
-    """A recording of a kind that can be heard; tensors and other arrays as numpy's."""
+    """A recording of a kind that can be heard; tensors and other arrays as numpy's.
+
+    Raises:
+        SerkitError: anything else, such as a file opened as text or a list.
+    """
     if isinstance(recording, str) and recording == example.NAME and not Path(recording).exists():
         raise SerkitError(f"{recording}: no such file; the recording included with serkit is serkit.example()")
     if isinstance(recording, io.TextIOBase):
@@ -98,7 +102,7 @@ def of_length_1(vector: np.ndarray) -> np.ndarray:
 
 
 def refuse_empty(samples: np.ndarray) -> np.ndarray:
-    """The same samples, if there are any."""
+    """The same samples, if there are any; :class:`SerkitError` if not."""
     if samples.size == 0:
         raise SerkitError(f"array of shape {samples.shape}: expected (samples,) or (samples, channels), not empty")
     return samples

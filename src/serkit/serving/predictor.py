@@ -56,7 +56,7 @@ def load(
 
     Args:
         source: ``default``, or where a bundle lies. threads: of each network in onnxruntime.
-        max_s: recordings longer than this are refused.
+        max_s: longer recordings are refused, in seconds; ``None``: none is.
         calls: the bundle that answers calls in its place; ``none``: this one does; ``auto``:
             ``telephone`` does in place of ``default``, where that is meant by its name.
 
@@ -72,7 +72,7 @@ class Model(Classifier):
     """A trained system.
 
     Args:
-        bundle: what it is. threads: of each network. max_s: longest recording.
+        bundle: what it is. threads: of each network. max_s: longest recording, in seconds.
         calls: what answers calls in its place; loaded when it is needed.
 
     Attributes:
@@ -80,6 +80,9 @@ class Model(Classifier):
         attributes: those of arousal, valence and dominance that it answers, on the scale of its training's ratings.
         id: name and fingerprint. max_clip_s: longer recordings are answered part by part.
         scorer: what computes the probabilities of a clip. thresholds: which of them are unsure.
+
+    Raises:
+        SerkitError: an encoder of the bundle cannot be loaded. MissingExtra: a package that it needs is absent.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class Model(Classifier):
         return f"Model({self.id}: {', '.join(self.labels)})"
 
     def for_rate(self, rate_hz: float) -> Model:
-        """What answers recordings of a sampling rate: the model for calls at 8 kHz or less, if there is one."""
+        """What answers recordings of a sampling rate in Hz: the model for calls at 8 kHz or less, if there is one."""
         if self.calls is None or not 0 < rate_hz <= CALL_HZ:
             return self
         if self._for_calls is None:
@@ -210,6 +213,12 @@ class Model(Classifier):
         Args:
             errors: ``return`` puts the error of a recording that cannot be answered in its place.
             options: as for :meth:`predict`.
+
+        Returns:
+            As many answers as there are recordings.
+
+        Raises:
+            SerkitError: that of the first recording that cannot be answered, unless ``errors`` is ``return``.
         """
         if errors not in ("raise", "return"):
             raise SerkitError(f"errors '{errors}'" + did_you_mean(errors, ("raise", "return")))
@@ -233,6 +242,12 @@ class Model(Classifier):
 
         Args:
             recordings: as for :meth:`predict`. rate_hz: of the arrays among them. texts: one for each.
+
+        Returns:
+            (recordings, classes) float64, each row summing to 1, columns in the order of ``labels``.
+
+        Raises:
+            SerkitError: as for :meth:`predict`, of the first recording that cannot be answered; not one text for each.
         """
         many = [inputs.known(r) for r in inputs.listed(recordings, "predict_proba")]
         words: list[str | None] = [None] * len(many) if texts is None else list(texts)
@@ -260,6 +275,9 @@ class Model(Classifier):
         """(dim,) float32: the networks' embeddings, each of length 1, one after the other, whatever the sampling rate.
 
         Of a recording longer than ``max_clip_s`` each is the mean over its stretches of speech, by the speech in them.
+
+        Raises:
+            SerkitError: as for :meth:`predict`.
         """
         sums = [np.zeros(1, np.float32)] * len(self.scorer.sessions)
         for weight, clip in standing_for(self.blocks(recording, rate_hz), self.max_clip_s):
@@ -278,8 +296,14 @@ class Model(Classifier):
         """Open a stream: see :class:`serkit.serving.stream.Stream` for what it takes and gives.
 
         Args:
-            rate_hz: of the chunks. partial_s: a partial answer after every so many seconds of speech.
+            rate_hz: of the chunks. partial_s: a partial answer after every so many seconds of speech; ``None``: none.
             by, options: as for :meth:`predict`.
+
+        Returns:
+            A stream to ``push`` chunks into and to ``finish``; with ``by="channel"`` one that answers for each channel.
+
+        Raises:
+            SerkitError: options that do not go together, or that the model cannot meet.
         """
         labels = inputs.names(options.pop("labels", None))
         return open_stream(self, rate_hz, self._settings(labels=labels, by=by, partial_s=partial_s, **options))

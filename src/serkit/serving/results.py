@@ -80,7 +80,7 @@ class Segment:
     """A part of a recording.
 
     Attributes:
-        start_s, end_s: where it lies. label: the most probable emotion. confidence: its probability.
+        start_s, end_s: where it lies in the recording. label: the most probable emotion. confidence: its probability.
         probabilities: by label, summing to 1. abstain: ``unsure`` where the answer should not be relied on,
             ``no_speech`` where a turn or sentence that was given holds none.
         state: the emotion that holds at this time, after hysteresis. speaker, text: where known.

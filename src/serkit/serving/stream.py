@@ -58,6 +58,9 @@ class StreamSettings:
         segments: how speech is found.
         partial_s: a partial answer after every so many seconds of speech; ``None``: none.
         max_s: longest recording, in seconds.
+
+    Raises:
+        SerkitError: settings that do not go together, and times that are none.
     """
 
     labels: tuple[str, ...] | None = None
@@ -115,7 +118,7 @@ class StreamEvent:
 
     Attributes:
         kind: ``partial`` (somebody still speaks, it may change) or ``final``.
-        segment: the answer. at_s: how much had been heard. work_s: what computing it took.
+        segment: the answer. at_s: seconds heard by then. work_s: seconds that computing it took.
     """
 
     kind: Literal["partial", "final"]
@@ -125,7 +128,7 @@ class StreamEvent:
 
     @property
     def latency_s(self) -> float:
-        """From the end of the segment to its answer: what had to be heard after it, and the computing."""
+        """Seconds from the end of the segment to its answer: what had to be heard after it, and the computing."""
         return self.at_s - self.segment.end_s + self.work_s
 
 
