@@ -95,6 +95,25 @@ def test_a_report_that_is_gone_is_made_again(finished, machine):
     assert report(finished)["systems"] == before["systems"]
 
 
+def test_networks_and_scores_that_are_gone_are_made_again(finished, machine):
+    before = report(finished)
+    run = pipeline.Run(finished)
+    network = run.network("sound", "fold1") / "model.safetensors"
+    weights = network.read_bytes()
+    for gone, stages in {
+        network: ["train", "stack", "evaluate", "report"],
+        run.predictions_path("sound", "dev"): ["train", "stack", "evaluate", "report"],
+        run.predictions_path("mean_logit", "test"): ["stack", "evaluate", "report"],
+    }.items():
+        gone.unlink()
+        begun = []
+        pipeline.run_all(pipeline.Run(finished), machine, begun.append)
+        assert [event.stage for event in begun if isinstance(event, StageBegins)] == stages
+        assert gone.is_file()
+    assert network.read_bytes() == weights
+    assert report(finished) == before
+
+
 def test_columns_asked_for_are_in_the_report(small_text, finished, toy_root, tmp_path, machine):
     folder = shutil.copytree(finished, tmp_path / "grouped")
     manifest = toy(toy_root)

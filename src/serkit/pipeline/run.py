@@ -17,13 +17,12 @@ from serkit.files import fingerprint, write_text
 from serkit.predictions import Predictions
 from serkit.processes import cores
 from serkit.recipe import Recipe, load_recipe
-from serkit.stacking import ENSEMBLES, leading
+from serkit.stacking import ENSEMBLES, UNFITTED, leading
 from serkit.store import FeatureStore
 from serkit.text_rows import json_object, json_rows, read_text
 from serkit.types import SPLITS, Manifest
 
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
-_LEFT = {"evaluate": "report.json", "report": "report.html"}
 
 
 @dataclass(frozen=True)
@@ -215,10 +214,23 @@ class Run:
         return leading(self.ensembles) or (singles[0] if len(singles) == 1 else None)
 
     def done(self, stage: str) -> bool:
-        """Whether a stage is finished for this recipe and manifest, and what it leaves in ``report/`` is there."""
-        left = _LEFT.get(stage)
-        there = left is None or (self.folder / "report" / left).is_file()
-        return there and self._state().get(stage) == self._key(stage)
+        """Whether a stage is finished for this recipe and manifest, and what it leaves is there.
+
+        That is every network and its scores of ``train``, the scores of every ensemble of ``stack``, and the files of
+        ``evaluate`` and ``report``; what was deleted is made again. Features may be gone once the networks are there.
+        """
+        return self._state().get(stage) == self._key(stage) and self._left(stage)
+
+    def _left(self, stage: str) -> bool:
+        systems = list(self.recipe.systems)
+        if stage == "train":
+            there = all(self.is_trained(s, m) for s in systems for m in self.models)
+            return there and all(self.predictions_path(s, split).is_file() for s in systems for split in self.splits)
+        if stage == "stack" and len(systems) > 1:
+            names = [*(UNFITTED if self.recipe.stack is None else ENSEMBLES)]
+            return all(self.predictions_path(name, split).is_file() for name in names for split in self.splits)
+        written = {"evaluate": "report.json", "report": "report.html"}.get(stage)
+        return written is None or (self.folder / "report" / written).is_file()
 
     def mark(self, stage: str) -> None:
         """Say that a stage is finished; later stages have to run again."""
