@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,14 +20,12 @@ from serkit.commands.options import (
     Seed,
     Set,
     Store,
+    corpus_reader,
     machine,
     read_recipe,
     watcher,
 )
 from serkit.interrupts import resumable
-
-if TYPE_CHECKING:
-    from serkit.types import Manifest
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -70,18 +68,13 @@ def ablate(
 ) -> None:
     """Ablate a recipe: losses off one at a time, EAM, LAM or none, FLAM, mean or max. Run again to resume."""
     from serkit.pipeline import ablate as pipeline
-    from serkit.readers import fold_numbers, read_corpora
+    from serkit.readers import fold_numbers
 
     resolved = read_recipe(recipe, set_, seed)
     one = fold.isdecimal()  # which every corpus has or refuses, with a card or without one
     folds = [int(fold)] if one else fold_numbers(corpus, protocol, fold)
     chosen = pipeline.design(resolved, over=over or (), seeds=seeds, folds=folds, system=system, quick=quick)
-
-    def read(number: int) -> Manifest:
-        return read_corpora(
-            corpus, root or [], protocol=protocol, fold=number, seed=resolved.seed, options=option or []
-        )
-
+    read = corpus_reader(corpus, root, protocol, option, resolved.seed)
     variants = chosen.plan.variants
     typer.echo(f"{len(variants)} variants, {len(chosen.runs)} networks: " + "; ".join(v.title for v in variants))
     for line in chosen.plan.left_out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from serkit.comparison import Difference
     from serkit.console import Watcher
     from serkit.pipeline import Machine
+    from serkit.types import Manifest
 
 
 def printable(name: str | None) -> str | None:
@@ -109,6 +111,15 @@ def read_recipe(recipe: str, set_: list[str] | None, seed: int | None) -> recipe
     for line in idle_notes(found.systems, load_recipe(recipe).systems):
         tell(Notice(line))
     return found
+
+
+def corpus_reader(
+    corpus: list[str], root: list[Path] | None, protocol: str | None, option: list[str] | None, seed: int
+) -> Callable[[int], Manifest]:
+    """What reads the corpora of a command as one manifest, given the number of a fold."""
+    from serkit.readers import read_corpora
+
+    return lambda fold: read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=seed, options=option or [])
 
 
 def machine(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +29,7 @@ from serkit.commands.options import (
     Store,
     Test,
     TestOn,
+    corpus_reader,
     machine,
     read_recipe,
     watcher,
@@ -39,7 +39,6 @@ from serkit.interrupts import resumable
 
 if TYPE_CHECKING:
     from serkit.pipeline import Run
-    from serkit.types import Manifest
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -113,15 +112,11 @@ def cv(
 ) -> None:
     """Run every fold of a corpus's protocol, or leave out each of several corpora in turn; evaluate all test rows."""
     from serkit import pipeline
-    from serkit.readers import fold_numbers, read_corpora
+    from serkit.readers import fold_numbers
 
     here = machine(store, device, jobs, engine, address)
     resolved = read_recipe(recipe, set_, seed)
-
-    def read(fold: int) -> Manifest:
-        return read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=resolved.seed, options=option or [])
-
-    of_fold: Callable[[int], Manifest] = read
+    of_fold = corpus_reader(corpus, root, protocol, option, resolved.seed)
     if leave_out is None:
         numbers, name = fold_numbers(corpus, protocol, folds, at_least=2), f"{'+'.join(corpus)}-cv"
     else:
@@ -131,7 +126,7 @@ def cv(
                 "corpus's own protocol"
             )
         own = 1 if folds == "all" else int(folds)
-        joined = read(own)
+        joined = of_fold(own)
         of_fold = pipeline.leave_out(joined, others=leave_out is LeaveOut.others)
         numbers, name = list(range(1, len(corpus) + 1)), f"{joined.corpus}-leave-out-{leave_out}"
         name += f"-fold{own}" if own != 1 else ""

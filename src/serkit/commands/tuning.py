@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,14 +20,12 @@ from serkit.commands.options import (
     Seed,
     Set,
     Store,
+    corpus_reader,
     machine,
     read_recipe,
     watcher,
 )
 from serkit.interrupts import resumable
-
-if TYPE_CHECKING:
-    from serkit.types import Manifest
 
 MOST_ROWS = 12
 
@@ -68,7 +66,7 @@ def tune(
 ) -> None:
     """Tune a recipe: try values of its keys, choose on dev, measure the choice once on test. Run again to resume."""
     from serkit.pipeline import tune as pipeline
-    from serkit.readers import fold_numbers, read_corpora
+    from serkit.readers import fold_numbers
 
     resolved = read_recipe(recipe, set_, seed)
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
@@ -76,12 +74,7 @@ def tune(
     chosen = pipeline.search(
         recipe, overrides, try_ or (), trials=trials, seeds=seeds, folds=folds, metric=metric
     )  # fmt: skip
-
-    def read(number: int) -> Manifest:
-        return read_corpora(
-            corpus, root or [], protocol=protocol, fold=number, seed=resolved.seed, options=option or []
-        )
-
+    read = corpus_reader(corpus, root, protocol, option, resolved.seed)
     n = len(chosen.trials)
     typer.echo(f"{n} trials, the recipe as it is among them; {len(chosen.runs)} runs")
     for line in chosen.left_out:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from serkit.files import write_text
-from serkit.labels import left_out
 from serkit.pipeline.ablation_numbers import measure_ablation
-from serkit.pipeline.run import Machine, Run, device_of, threads_of
-from serkit.pipeline.stages import Listener, Notice, StageBegins, extract_run, prepare, readable, run_all
+from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.stages import Listener, StageBegins, extract_run, prepare, readable, run_all, tell_left_out
 from serkit.pipeline.variants import Design, design
 from serkit.pipeline.workers import Task, train_many
 from serkit.progress import Meter
@@ -47,9 +46,7 @@ def ablate(
 
     manifests = {fold: read(fold) for fold in chosen.folds}
     runs = _prepare(chosen, manifests, folder)
-    if listener is not None:
-        for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
-            listener(Notice(line))
+    tell_left_out(runs.values(), listener)
     _extract(chosen, runs, machine, listener)
     _train(chosen, runs, machine, listener)
     meter = Meter("measure", len(runs), listener, unit="runs")
@@ -88,8 +85,7 @@ def _train(
 ) -> None:
     """Every network that is not finished, side by side."""
     system = chosen.plan.system
-    workers = max(1, min(machine.workers, len(runs)))
-    same = _hearing_the_same(chosen) if workers * 2 <= len(runs) else set()
+    same = _hearing_the_same(chosen) if machine.workers * 2 <= len(runs) else set()
     pending = [
         (run, Task(system, "full", (key, f"fold{fold}-seed{seed}"), key in same))
         for (key, fold, seed), run in runs.items()
@@ -100,9 +96,7 @@ def _train(
         if len(chosen.folds) > 1:
             sizes.append(count(len(chosen.folds), "fold"))
         listener(StageBegins("train", f"{len(pending)} of {len(runs)} networks: {' × '.join(sizes)}"))
-    threads = threads_of(workers)  # by what the whole ablation takes: a resumed one rounds as a whole one does
-    jobs = max(1, min(workers, len(pending)))
-    train_many(pending, device=device_of(machine), jobs=jobs, threads=threads, listener=listener)
+    train_many(pending, machine, total=len(runs), listener=listener)
 
 
 def _hearing_the_same(chosen: Design) -> set[str]:

@@ -9,11 +9,10 @@ from typing import Any
 
 from serkit import across
 from serkit.errors import SerkitError
-from serkit.labels import left_out
 from serkit.pipeline.elsewhere import is_matrix, matrix
 from serkit.pipeline.measure import measure, provenance, write_tree
 from serkit.pipeline.run import Machine, Run
-from serkit.pipeline.stages import Listener, Notice, StageBegins, begin, fit, run_all
+from serkit.pipeline.stages import Listener, StageBegins, begin, fit, run_all, tell_left_out
 from serkit.recipe import Recipe
 from serkit.types import Manifest
 
@@ -49,8 +48,7 @@ def cross_validate(
     tell(StageBegins("prepare", f"folds {', '.join(map(str, folds))}"))
     fitted = {fold: _fit(recipe, read, fold) for fold in folds}  # all, before anything is written
     runs = {fold: begin(recipe, manifest, folder / f"fold{fold}") for fold, manifest in fitted.items()}
-    for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
-        tell(Notice(line))
+    tell_left_out(runs.values(), listener)
     for fold, run in runs.items():
         tell(StageBegins("fold", f"{fold} of {', '.join(map(str, folds))}{_trained_on(run)}"))
         run_all(run, machine, listener)

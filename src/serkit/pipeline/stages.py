@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import remove_parts, write_text
-from serkit.labels import apply_labels
+from serkit.labels import apply_labels, left_out
 from serkit.pipeline.elsewhere import check_recordings
 from serkit.pipeline.inputs import (
     check_backbones,
@@ -27,10 +27,10 @@ from serkit.pipeline.measure import measure_run
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.own_files import RECORD, check_record, check_store, write_record
 from serkit.pipeline.rehearsal import check_parts
-from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key, threads_of
+from serkit.pipeline.run import STAGES, Machine, Run, device_of, networks_key
 from serkit.pipeline.splits import check_splits
 from serkit.pipeline.texts_of_run import texts_of
-from serkit.pipeline.workers import Task, train_tasks
+from serkit.pipeline.workers import Task, train_many
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe, load_recipe
 from serkit.types import SPLITS, Manifest
@@ -55,6 +55,13 @@ class Notice:
     """Told to the listener where something deserves a look and stops nothing: ``text`` is one line."""
 
     text: str
+
+
+def tell_left_out(runs: Iterable[Run], listener: Listener | None) -> None:
+    """Tell the listener what was left out of the manifests of runs, each line once."""
+    if listener is not None:
+        for line in dict.fromkeys(line for run in runs for line in left_out(run.manifest)):
+            listener(Notice(line))
 
 
 def fit(recipe: Recipe, manifest: Manifest) -> Manifest:
@@ -186,10 +193,7 @@ def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> N
     total = len(run.models) * len(run.recipe.systems)
     _tell(listener, "train", f"{len(tasks)} of {total} networks")
     _ = run.features
-    workers = max(1, min(machine.workers, total))
-    threads = threads_of(workers)  # by what the whole run takes: a resumed one rounds as a whole one does
-    jobs = max(1, min(workers, len(tasks)))
-    train_tasks(run, tasks, device=device_of(machine), jobs=jobs, threads=threads, listener=listener)
+    train_many([(run, task) for task in tasks], machine, total=total, listener=listener)
     for system in run.recipe.systems:
         for split in run.splits:
             _gather(run, system, split).save(run.predictions_path(system, split))

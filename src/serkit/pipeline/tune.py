@@ -17,13 +17,11 @@ from typing import Any
 
 from serkit import comparison
 from serkit.files import write_text
-from serkit.labels import left_out
 from serkit.pipeline.measure import provenance, split_sizes
-from serkit.pipeline.run import Machine, Run, device_of, threads_of
+from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.seeded_numbers import over_seeds
 from serkit.pipeline.stages import (
     Listener,
-    Notice,
     StageBegins,
     begin,
     extract_run,
@@ -31,6 +29,7 @@ from serkit.pipeline.stages import (
     readable,
     run_all,
     stack_run,
+    tell_left_out,
     train_run,
 )
 from serkit.pipeline.trials import AS_IT_IS, METRICS, Search, Trial, search
@@ -72,9 +71,7 @@ def tune(
     whole = {fold: read(fold) for fold in chosen.folds}
     kept = {fold: without_test(manifest) for fold, manifest in whole.items()}
     runs = _begun(chosen, chosen.trials, kept, folder / "trials")
-    if listener is not None:
-        for line in dict.fromkeys(line for run in runs.values() for line in left_out(run.manifest)):
-            listener(Notice(line))
+    tell_left_out(runs.values(), listener)
     _trained(runs, count(len(chosen.trials), "trial"), machine, listener)
     tree = _on_dev(chosen, runs, machine)
     by_key = {t.key: t for t in chosen.trials}
@@ -136,10 +133,7 @@ def _trained(runs: Runs, what: str, machine: Machine, listener: Listener | None)
     total = sum(len(run.models) * len(run.recipe.systems) for run in runs.values())
     if listener is not None:
         listener(StageBegins("train", f"{len(pending)} of {total} networks: {what}"))
-    workers = max(1, min(machine.workers, total))
-    threads = threads_of(workers)  # by what all of it takes: a resumed one rounds as a whole one does
-    jobs = max(1, min(workers, len(pending)))
-    train_many(pending, device=device_of(machine), jobs=jobs, threads=threads, listener=listener)
+    train_many(pending, machine, total=total, listener=listener)
     for run in runs.values():
         if not run.done("train"):
             train_run(run, machine)  # gathers the scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from serkit.errors import RunFailed
 from serkit.pipeline.inputs import forget_clips
 from serkit.pipeline.networks_of_run import train_one
-from serkit.pipeline.run import Run
+from serkit.pipeline.run import Machine, Run, device_of, threads_of
 from serkit.processes import WorkerDied, in_processes, tell
 
 
@@ -33,42 +33,33 @@ class Task:
     remember: bool = False
 
 
-def train_tasks(
-    run: Run,
-    tasks: Iterable[Task],
-    *,
-    device: str,
-    jobs: int,
-    threads: int,
-    listener: Callable[[Any], None] | None = None,
-) -> None:
-    """Train networks of one run; see :func:`train_many`."""
-    train_many([(run, task) for task in tasks], device=device, jobs=jobs, threads=threads, listener=listener)
-
-
 def train_many(
     pending: Sequence[tuple[Run, Task]],
+    machine: Machine,
     *,
-    device: str,
-    jobs: int,
-    threads: int,
+    total: int,
     listener: Callable[[Any], None] | None = None,
 ) -> None:
-    """Train networks in ``jobs`` processes of ``threads`` threads each; one job is done in this process.
+    """Train networks side by side, in as many processes as the machine has for them; a single one in this process.
 
     Args:
-        pending: networks, each with its run. listener: told each :class:`serkit.training.EpochEnd` as it happens.
+        pending: networks, each with its run. machine: where they are trained.
+        total: how many networks there are with the finished ones: the threads of each go by it, so that what is
+            resumed rounds as what was done in one go.
+        listener: told each :class:`serkit.training.EpochEnd` as it happens.
 
     Raises:
         RunFailed: a worker died; what it was killed by is said. Anything a task raised.
     """
     if not pending:
         return
+    workers = max(1, min(machine.workers, total))
+    jobs, threads, device = min(workers, len(pending)), threads_of(workers), device_of(machine)
     if jobs == 1:
         _train_here(pending, device, threads, listener)
         return
     found = in_processes(
-        _train, [(run.folder, task, device) for run, task in pending], jobs=min(jobs, len(pending)),
+        _train, [(run.folder, task, device) for run, task in pending], jobs=jobs,
         begin=functools.partial(_begin, threads), ordered=False, listener=listener,
     )  # fmt: skip
     with contextlib.closing(found):
