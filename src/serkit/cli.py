@@ -18,6 +18,7 @@ from serkit.commands import (
     ablation,
     adapt,
     answers,
+    curves,
     explain,
     exports,
     findings,
@@ -36,7 +37,7 @@ from serkit.interrupts import KEPT
 SECTIONS = {
     "Answers": ("predict", "listen", "serve", "explain"),
     "Models": ("measure", "adapt", "bundle", "import", "export"),
-    "Training and comparison": ("run", "cv", "ablate", "tune", "compare", "audit"),
+    "Training and comparison": ("run", "cv", "ablate", "tune", "compare", "audit", "tensorboard"),
     "Stages of a run": ("prepare", "extract", "train", "stack", "evaluate", "report"),
     "Lists": ("corpora", "encoders", "recipes", "models", "losses", "augmentations"),
 }
@@ -77,7 +78,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for group in (
-    stages, ablation, tuning, findings, lists, answers, imports, exports, explain, measure, adapt, listen, serve,
+    stages, ablation, tuning, curves, findings, lists, answers, imports, exports, explain, measure, adapt, listen,
+    serve,
 ):  # fmt: skip
     group.add_commands(app)
 

@@ -1,0 +1,204 @@
+"""Learning curves and results of runs as event files of TensorBoard.
+
+The folder of a run is the truth and training knows nothing of this: the files can be deleted, and are written anew from
+``history.jsonl`` and ``report.json`` whenever they are asked for. Several runs, such as the folds of a
+cross-validation, stand beside each other.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serkit.errors import SerkitError
+from serkit.extras import optional
+from serkit.pipeline.run import Run
+from serkit.text_rows import json_object
+
+FOLDER = "tensorboard"
+DEPTH = 4  # folders between the one that is named and a run: trials/NAME/fold1-seed7 of a search among other runs
+_TAGS = {"loss": "train/loss", "lr": "train/learning_rate", "utterances_s": "train/utterances_s"}
+
+
+def runs_in(folder: Path) -> dict[str, Run]:
+    """The prepared runs at or below a folder by their path in it, in order; ``""`` is the folder itself."""
+    if (folder / "recipe.yaml").is_file() and (folder / "manifest.jsonl").is_file():
+        return {"": Run(folder)}
+    found = (p.parent for depth in range(1, DEPTH + 1) for p in folder.glob("/".join(["*"] * depth + ["recipe.yaml"])))
+    return {str(p.relative_to(folder)): Run(p) for p in sorted(found) if (p / "manifest.jsonl").is_file()}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        folder: where. networks, epochs: whose learning curves, and their points in all. systems: single ones and
+            ensembles whose results were written, each run's own. unread: runs that could not be read, with the reason.
+    """
+
+    folder: Path
+    networks: int
+    epochs: int
+    systems: int
+    unread: Mapping[str, str]
+
+
+class Curves:
+    """What was written of some runs, and what of them is still to write.
+
+    Args:
+        folder: of a run, or one with several in it: a cross-validation, an ablation, a search.
+        out: where the event files go; each network has a folder there, named RUN/SYSTEM/NETWORK. Files that lie there
+            are replaced.
+
+    Raises:
+        SerkitError: no run is there. MissingExtra: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: Path, out: Path | None = None) -> None:
+        self.package: Any = optional("tensorboardX", "tensorboard", "event files of TensorBoard")
+        self.folder, self.out = folder, out or folder / FOLDER
+        self._written: dict[str, list[dict[str, Any]]] = {}
+        self._reports: dict[str, tuple[int, int]] = {}
+        self._systems: dict[str, int] = {}
+        self._unread: dict[str, str] = {}
+        self._writers: dict[str, Any] = {}
+        if not runs_in(folder):
+            raise SerkitError(
+                f"{folder} holds no run: expected the folder of a run (recipe.yaml, manifest.jsonl) or one with several"
+            )
+
+    def write(self) -> Written:
+        """Write what came since the last time; returns all that was written so far.
+
+        A network that was trained anew since is begun anew. A run that cannot be read is left out.
+
+        Raises:
+            SerkitError: the only run cannot be read.
+        """
+        for name, run in runs_in(self.folder).items():
+            try:
+                for curve, rows in _curves(run):
+                    self._add(_path(name, *curve), rows)
+                self._results(name, run)
+            except SerkitError as error:
+                if not name:
+                    raise
+                self._unread[name] = str(error)
+        for writer in self._writers.values():
+            writer.flush()
+        epochs = sum(len(rows) for rows in self._written.values())
+        return Written(self.out, len(self._written), epochs, sum(self._systems.values()), dict(self._unread))
+
+    def finished(self) -> bool:
+        """Whether every run that can be read has its report, and several of them the one that they share."""
+        found = runs_in(self.folder)
+        shared = "" in found or any((self.folder / "report").glob("*.html"))
+        return shared and all(run.done("report") for name, run in found.items() if name not in self._unread)
+
+    def close(self) -> None:
+        """Close the files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _add(self, path: str, rows: list[dict[str, Any]]) -> None:
+        before = self._written.get(path)
+        if before is None or rows[: len(before)] != before:
+            self._anew(path)
+            before = []
+        for row in rows[len(before) :]:
+            for tag, value in scalars(row).items():
+                self._writers[path].add_scalar(tag, value, row["epoch"])
+        self._written[path] = rows
+
+    def _results(self, name: str, run: Run) -> None:
+        page = run.folder / "report" / "report.json"
+        if not page.is_file():
+            return
+        stat = page.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if self._reports.get(name) == stamp:
+            return
+        self._reports[name] = stamp
+        tree = json_object(page)
+        for system, splits in tree["systems"].items():
+            path = _path(name, "results", system)
+            self._anew(path)
+            for split, metrics in splits.items():
+                for metric, found in metrics.items():
+                    if isinstance(found, Mapping) and _is_number(found.get("value")):
+                        self._writers[path].add_scalar(f"results/{split}_{metric}", found["value"], 0)
+        path = _path(name, "recipe")
+        self._anew(path)
+        self._writers[path].add_text("recipe", _as_code((run.folder / "recipe.yaml").read_text(encoding="utf-8")), 0)
+        self._systems[name] = len(tree["systems"])
+
+    def _anew(self, path: str) -> None:
+        if path in self._writers:
+            self._writers.pop(path).close()
+        folder = self.out / path
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self._writers[path] = self.package.SummaryWriter(str(folder))
+
+
+def write(folder: Path, out: Path | None = None, *, follow: bool = False, every_s: float = 2.0) -> Written:
+    """Write event files of every run at or below a folder.
+
+    Args:
+        folder, out: as of :class:`Curves`. follow: go on until every run has its report, or Ctrl-C. every_s: seconds
+            between two looks.
+
+    Raises:
+        SerkitError, MissingExtra: as of :class:`Curves`.
+    """
+    curves = Curves(folder, out)
+    written = curves.write()
+    try:
+        while follow:
+            finished = curves.finished()  # asked first: what comes while this is written belongs to the next look
+            written = curves.write()
+            if finished:
+                break
+            time.sleep(every_s)
+    except KeyboardInterrupt:  # ends the looking; what was written stays
+        pass
+    finally:
+        curves.close()
+    return written
+
+
+def scalars(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of one line of ``history.jsonl`` by tag: ``train/loss``, ``train/loss_NAME``, ``dev/uar`` …"""
+    found = {}
+    for key, value in row.items():
+        if key in ("epoch", "member", "soup") or not _is_number(value):
+            continue
+        split, _, rest = key.partition("_")
+        found[_TAGS.get(key) or (f"dev/{rest}" if split == "dev" else f"train/{key}")] = float(value)
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _path(*parts: str) -> str:
+    return "/".join(part for part in parts if part)
+
+
+def _as_code(text: str) -> str:
+    """Indented, which TensorBoard's Markdown shows as it is."""
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def _curves(run: Run) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    for system in run.recipe.systems:
+        for network, rows in run.history(system).items():
+            yield (system, network), rows
