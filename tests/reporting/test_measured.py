@@ -294,3 +294,77 @@ def test_more_failures_than_a_page_holds_are_counted() -> None:
 def test_a_browser_shows_it_without_errors(make: Any, tmp_path: Path) -> None:
     write_measured(tmp_path, make())
     assert "<title>width 380 h1 1 narrow none</title>" in in_browser(tmp_path)
+
+
+def streamed(tree: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The same, and what streams showed."""
+    spread = {"p50": 0.55, "p90": 1.2, "p95": 1.61, "p99": 3.0, "largest": 4.0, "n": 55}
+    row = {
+        "n": 60, "waiting": 0, "running": 40, "ended": 20, "right_running": 0.45, "as_final": 0.8, "confidence": 0.6,
+        "unsure": 0.25,
+    }  # fmt: skip
+    found = []
+    for m in tree["models"]:
+        early = {k: metric(0.5) for k in ("uar", "accuracy", "macro_f1")}
+        heard = [
+            {**row, "after_s": 0.5, "metrics": None, "n": 0, "waiting": 60, "running": 60, "ended": 0,
+             "right_running": None, "as_final": None, "unsure": None},
+            {**row, "after_s": 1.0, "metrics": early},
+            {**row, "after_s": 2.0, "metrics": early},
+            {**row, "after_s": None, "metrics": numbers(0.6), "running": 0, "ended": 60, "right_running": None},
+        ]  # fmt: skip
+        changes = {
+            "each": metric(1.25), "none": metric(0.4), "per_minute": 21.4, "at_end": 4, "first_is_final": metric(0.7),
+            "n": 55, "silent": 5, "stable_s": spread,
+        }  # fmt: skip
+        run = {
+            "chunk_ms": spread, "answering_ms": None, "end_ms": spread, "real_time_factor": 0.0312,
+            "processor": "A <b>Chip</b>", "cores": 2, "processes": 2,
+        }  # fmt: skip
+        found.append({
+            "system": m["system"], "chunk_s": 0.1, "partial_s": 0.5, "n": 60, "audio_s": 200.0, "speech_s": 120.0,
+            "heard": heard, "changes": changes, "first_s": {"audio": spread, "speech": spread},
+            "finals": {"n": 60, "other": 0, "beyond": 0, "largest": 0.0, "tolerance": 1e-5}, "failed": {},
+            "reads": False, "run": run, **more,
+        })  # fmt: skip
+    return {**tree, "streamed": found}
+
+
+def test_what_streams_showed_has_a_section_and_a_figure(tmp_path: Path) -> None:
+    text = page_of(streamed(one()), tmp_path)
+    for expected in (
+        '<a href="#streamed">Answers of a stream</a>',
+        "The label changes 1.25 times a recording [1.20, 1.30], 21.4 per minute of speech; it never changes in 40% of",
+        "The first label is that of the end in 70% [65%, 75%] of 55 recordings with an answer before the end; in 4",
+        "5 recordings had no answer before the end.",
+        "Of 60 answers at the end, 0 differ from the file&#39;s (0 by the label)",
+        "60 recordings in chunks of 0.1 s, an answer after every 0.5 s of speech",
+        "A &lt;b&gt;Chip&lt;/b&gt;, 2 cores, 2 processes at once",
+        "count with their answer for the whole", "p50 0.55, p95 1.61, p99 3.00, largest 4.0 ms",
+    ):  # fmt: skip
+        assert expected in text, expected
+    drawing = (tmp_path / "figures" / "streamed.svg").read_text(encoding="utf-8")
+    assert drawing.count("<circle") + drawing.count('class="mark stack"') == 3, "two moments with answers, and the end"
+    assert "1 s: 0.500 [0.450, 0.550], n = 60" in drawing
+    ElementTree.fromstring(drawing)
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "## Answers of a stream" in markdown
+    assert r"| 1 s | 0.500 \[0.450, 0.550\] |" in markdown
+    two_of_them = streamed(two())
+    write_measured(tmp_path, two_of_them)
+    both = (tmp_path / "figures" / "streamed.svg").read_text(encoding="utf-8")
+    assert both.count('class="mark best"') == 4
+    assert [part["table"].key for part in measured_content(two_of_them)["streamed"]] == ["streamed-0", "streamed-1"]
+    assert page_of(one(), tmp_path).count("streamed") == 0
+    assert not (tmp_path / "figures" / "streamed.svg").exists()
+
+
+def test_streams_that_end_otherwise_or_read_or_fail_are_cautioned_of() -> None:
+    wrong = {"n": 60, "other": 1, "beyond": 2, "largest": 0.01, "tolerance": 1e-5}
+    found = measured_content(streamed(one(), finals=wrong, reads=True, failed={"s3": "it broke"}))
+    assert (
+        "m@12: a stream ends with another answer than the file's for 2 of 60 recordings: the two must be the same."
+        in (found["cautions"])
+    )
+    assert any("its streams had the whole text from the begin" in line for line in found["cautions"])
+    assert [cell.text for cell in found["failed"].rows[0].cells] == ["s3", "in a stream: it broke"]

@@ -17,6 +17,8 @@ from serkit.serving.results import CALLS_MEANS
 if TYPE_CHECKING:
     from serkit.comparison import Difference
     from serkit.serving.measuring import Measured
+    from serkit.serving.streamed import Streamed
+    from serkit.serving.watched import Pace
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -54,6 +56,19 @@ def measure(
         float | None,
         typer.Option(help="Also measure the sets of serkit predict --coverage: how often they hold the true class."),
     ] = None,
+    streamed: Annotated[
+        bool,
+        typer.Option(
+            "--streamed", help="Also feed the recordings to a stream: how good early answers are, and what they cost."
+        ),
+    ] = False,
+    chunk_s: Annotated[
+        float | None, typer.Option("--chunk", help="Seconds of sound in a chunk, with --streamed [default: 0.1].")
+    ] = None,
+    partial_s: Annotated[
+        float | None,
+        typer.Option("--partial", help="Answer after every so many seconds of speech, with --streamed [default: 0.5]."),
+    ] = None,
     protocol: Protocol = None,
     option: Option = None,
     calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
@@ -74,13 +89,15 @@ def measure(
     from serkit.readers import read_labelled
     from serkit.serving import measuring, robustness
     from serkit.serving.conditions import parse
-    from serkit.serving.measured_lines import failures
+    from serkit.serving.measured_lines import failures, stream_complaints
+    from serkit.serving.streamed import stream
     from serkit.serving.ticker import Ticker
 
     if not corpus:
         raise typer.BadParameter(
             "measure needs labelled recordings: --corpus table --root my.csv for your own, or --corpus NAME --root DIR"
         )
+    pace = _pace(chunk_s, partial_s, streamed=streamed)
     conditions = parse(under or [])
     groups = parse_groups(group or [])
     manifest = read_labelled(corpus, root or [], protocol=protocol, options=option or [])
@@ -98,6 +115,15 @@ def measure(
         for one in found:
             for line in failures(one):
                 ticker.complain(line)
+        streams: list[Streamed] = []
+        if pace is not None:
+            hear = partial(
+                stream, pace=pace, calls=calls, jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep
+            )
+            streams = [hear(name, one[0]) for name, one in zip(models, found, strict=True)]
+        for streamed_one in streams:
+            for line in stream_complaints(streamed_one):
+                ticker.complain(line)
         paired = measuring.differences(found[0][0], found[1][0], draws=draws, seed=seed) if beside is not None else ()
         tree = {
             "models": [one[0].to_row() for one in found],
@@ -108,6 +134,8 @@ def measure(
         }  # fmt: skip
         if conditions:
             tree["under"] = robustness.rows(found, draws=draws, seed=seed, progress=ticker)
+        if streams:
+            tree["streamed"] = [one.to_row() for one in streams]
     page = None if out is None else _write(out, [m for one in found for m in one], tree)
     if as_json:
         typer.echo(json.dumps(tree, indent=1, ensure_ascii=False))
@@ -115,8 +143,19 @@ def measure(
         _show([one[0] for one in found], paired, tree)
     if page is not None:
         typer.echo(f"report: {page}", err=as_json)
-    if any(m.failed for one in found for m in one):
+    if any(m.failed for one in found for m in one) or any(one.failed or one.differs for one in streams):
         raise typer.Exit(1)
+
+
+def _pace(chunk_s: float | None, partial_s: float | None, *, streamed: bool) -> Pace | None:
+    """How recordings are fed to a stream; ``None``: not at all."""
+    from serkit.serving.watched import CHUNK_S, PARTIAL_S, Pace
+
+    if not streamed:
+        if chunk_s is not None or partial_s is not None:
+            raise typer.BadParameter(f"{'--chunk' if chunk_s is not None else '--partial'} is of --streamed: add it")
+        return None
+    return Pace(CHUNK_S if chunk_s is None else chunk_s, PARTIAL_S if partial_s is None else partial_s)
 
 
 def _write(out: Path, found: Sequence[Measured], tree: Mapping[str, Any]) -> Path:
@@ -135,6 +174,7 @@ def _write(out: Path, found: Sequence[Measured], tree: Mapping[str, Any]) -> Pat
 def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping[str, Any]) -> None:
     """The numbers as text."""
     from serkit.reporting.conditions import conditions_text
+    from serkit.reporting.streamed import streamed_text
     from serkit.serving.measured_lines import lines
 
     for one in found:
@@ -143,3 +183,5 @@ def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping
         typer.echo(difference_line(d))
     if "under" in tree:
         typer.echo("\n".join(conditions_text(tree)))
+    if "streamed" in tree:
+        typer.echo("\n".join(streamed_text(tree)))

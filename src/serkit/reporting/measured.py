@@ -22,6 +22,7 @@ from serkit.reporting.measured_words import (
     short_names,
 )
 from serkit.reporting.reliability import CAPTION, bins, error_words, panel
+from serkit.reporting.streamed import streamed_cautions, streamed_content, streamed_failed, streamed_figure
 from serkit.reporting.svg import Figure
 from serkit.reporting.tables import (
     Cell,
@@ -50,7 +51,7 @@ from serkit.reporting.text import (
 KINDS = ("stack", "best")  # how the first and the second bundle are drawn
 MOST_FAILED = 50  # rows of the table of what could not be answered
 CONFUSION, SLICES = ("confusion", "confusion_beside"), ("slices", "slices_beside")
-FIGURES = (*CONFUSION, "classes", "reliability", "differences", *SLICES)
+FIGURES = (*CONFUSION, "classes", "reliability", "differences", *SLICES, "streamed")
 SETS_MEAN = "A set holds the classes that serkit predict --coverage gives."
 RATINGS_MEAN = "CCC: concordance with the raters' mean; 1 is perfect, 0 is none. All measured clips with a rating."
 DIFFERENCES_MEAN = (
@@ -75,7 +76,7 @@ def measured_content(given: Mapping[str, Any]) -> dict[str, Any]:
         "lead": lead(tree),
         "tiles": _tiles(models),
         "findings": findings(tree),
-        "cautions": cautions(tree),
+        "cautions": [*cautions(tree), *streamed_cautions(tree)],
         "under": conditions.headline(tree) if tree.get("under") else "",
         "figures": {f.key: f for f in _figures(tree) if f is not None},
         "numbers": _numbers(models, "numbers", "All metrics", _metric_names(models)),
@@ -86,8 +87,9 @@ def measured_content(given: Mapping[str, Any]) -> dict[str, Any]:
         "sets": [t for k in range(len(models)) if (t := _sets(models, k))],
         "groups": _groups(models),
         "group_notes": next((lines for m in models if (lines := groups.notes_of(m.get("gaps") or {}))), []),
+        "streamed": streamed_content(tree),
         "mistakes": [t for m in models if (t := mistake_table(m.get("mistakes"), str(m["system"])))],
-        "failed": _failed(models),
+        "failed": _failed(tree),
         "facts": _facts(tree),
     }
 
@@ -128,7 +130,7 @@ def _figures(tree: Mapping[str, Any]) -> list[Figure | None]:
             found.append(confusion_figure(CONFUSION[k], model["confusion"], _labels(model), called))
         slices, gaps = model.get("slices") or {}, model.get("gaps") or {}
         found.append(groups.group_figure(SLICES[k], slices, gaps, at, f"UAR of {called}", "all recordings"))
-    return [*found, _class_figure(models), _reliability(models), _difference_figure(tree)]
+    return [*found, _class_figure(models), _reliability(models), _difference_figure(tree), streamed_figure(tree)]
 
 
 def _labels(model: Model) -> list[str]:
@@ -305,11 +307,11 @@ def _groups(models: Sequence[Model]) -> list[dict[str, Any]]:
     return found
 
 
-def _failed(models: Sequence[Model]) -> Table | None:
+def _failed(tree: Mapping[str, Any]) -> Table | None:
     """The recordings that could not be answered, each with its reason."""
     reasons: dict[str, str] = {}
-    for model in models:
-        for name, reason in (model.get("failed") or {}).items():
+    for failed in (*((m.get("failed") or {}) for m in tree["models"]), streamed_failed(tree)):
+        for name, reason in failed.items():
             reasons.setdefault(str(name), str(reason))
     if not reasons:
         return None

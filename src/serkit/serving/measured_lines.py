@@ -10,6 +10,7 @@ from serkit.predictions import Metric
 from serkit.reporting.group_words import gap_lines
 from serkit.reporting.text import other_scales, trained_on_too, without_text
 from serkit.serving.measuring import Measured
+from serkit.serving.streamed import Streamed
 
 
 def lines(measured: Measured) -> list[str]:
@@ -57,6 +58,17 @@ def failures(found: Sequence[Measured]) -> list[str]:
     for one in found[1:]:
         where = "" if one.condition is None else f" (under {one.condition.name})"
         told += [f"{i}{where}: {reason}" for i, reason in one.failed.items() if i not in found[0].failed]
+    return told
+
+
+def stream_complaints(found: Streamed) -> list[str]:
+    """A line for each recording that no stream could answer, and one if streams end otherwise than the files."""
+    told = [f"{name} (streamed): {reason}" for name, reason in found.failed.items()]
+    if found.differs:
+        told.append(
+            f"{found.system}: {found.differs} of {found.n} streams end with other probabilities than the file's "
+            f"(largest difference {found.finals['largest']:.1g}, tolerance {found.finals['tolerance']:g})"
+        )
     return told
 
 
