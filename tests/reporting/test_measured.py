@@ -318,7 +318,8 @@ def streamed(tree: dict[str, Any], **more: Any) -> dict[str, Any]:
             "n": 55, "silent": 5, "stable_s": spread,
         }  # fmt: skip
         run = {
-            "chunk_ms": spread, "answering_ms": None, "end_ms": spread, "real_time_factor": 0.0312,
+            **{f"{k}_ms": spread for k in ("chunk", "end", "chunk_processor", "end_processor")}, "answering_ms": None,
+            "answering_processor_ms": None, "real_time_factor": 0.0312, "processor_per_s": 0.02,
             "processor": "A <b>Chip</b>", "cores": 2, "processes": 2,
         }  # fmt: skip
         found.append({
@@ -340,7 +341,9 @@ def test_what_streams_showed_has_a_section_and_a_figure(tmp_path: Path) -> None:
         "Of 60 answers at the end, 0 differ from the file&#39;s (0 by the label)",
         "60 recordings in chunks of 0.1 s, an answer after every 0.5 s of speech",
         "A &lt;b&gt;Chip&lt;/b&gt;, 2 cores, 2 processes at once",
-        "count with their answer for the whole", "p50 0.55, p95 1.61, p99 3.00, largest 4.0 ms",
+        "count with their answer for the whole",
+        "p50 0.6, p95 1.6, p99 3.0 ms (n = 55); of processor time p50 0.6,",
+        "0.031 by the clock, 0.020 of processor",
     ):  # fmt: skip
         assert expected in text, expected
     drawing = (tmp_path / "figures" / "streamed.svg").read_text(encoding="utf-8")

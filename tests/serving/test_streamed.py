@@ -35,7 +35,8 @@ def seen(shown: list[tuple[float, int]], final: int, speech: tuple[tuple[float, 
     options: dict[str, Any] = {
         "duration_s": 6.0, "speech_s": speech, "at_s": tuple(at for at, _ in shown),
         "shown": tuple(tuple(sure[k]) for _, k in shown), "unsure": (False,) * len(shown), "final": tuple(sure[final]),
-        "abstain": "", "chunks_us": (1000, 3000), "answered": (False, True), "end_us": 2000, "processes": 1,
+        "abstain": "", "chunks_us": ((1000, 500), (3000, 900)), "answered": (False, True), "end_us": (2000, 600),
+        "processes": 1,
     }  # fmt: skip
     return Watched(**{**options, **more})
 
@@ -140,7 +141,9 @@ def test_accuracy_over_the_seconds_changes_and_delays_are_counted(answered: Meas
     assert found.first_s["audio"]["largest"] == pytest.approx(1.9)
     assert found.run["chunk_ms"]["n"] == 8
     assert found.run["answering_ms"]["p50"] == pytest.approx(3.0)
+    assert found.run["answering_processor_ms"]["p50"] == pytest.approx(0.9)
     assert found.run["real_time_factor"] == pytest.approx(4 * 0.006 / 24)
+    assert found.run["processor_per_s"] == pytest.approx(4 * 0.002 / 24)
     assert found.run["processor"]
     assert (found.finals["beyond"], found.finals["other"], found.differs) == (0, 0, 0)
     nobody = streamed.measured(one, ids, [replace(w, at_s=(), shown=(), unsure=()) for w in watched_rows], FAST,

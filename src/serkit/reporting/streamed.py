@@ -215,10 +215,12 @@ def _facts(one: Found) -> dict[str, str]:
     at_once = f", {count(run['processes'], 'process')} at once" if run["processes"] > 1 else ""
     return {
         "sound": f"{number(one['audio_s'], 1)} s, of it {number(one['speech_s'], 1)} s in stretches of speech",
-        "computing for a chunk": _milliseconds(run["chunk_ms"]),
-        "for a chunk that brings an answer": _milliseconds(run["answering_ms"]),
-        "after the last chunk": _milliseconds(run["end_ms"]),
-        "real-time factor": number(run["real_time_factor"], 4),
+        "computing for a chunk": _milliseconds(run, "chunk"),
+        "for a chunk that brings an answer": _milliseconds(run, "answering"),
+        "after the last chunk": _milliseconds(run, "end"),
+        "real-time factor": (
+            f"{number(run['real_time_factor'], 3)} by the clock, {number(run['processor_per_s'], 3)} of processor time"
+        ),
         "processor": f"{run['processor']}, {count(run['cores'], 'core')}{at_once}",
     }
 
@@ -231,11 +233,13 @@ def _seconds(spread: Found) -> str:
     return f"{number(spread['p50'], 2)} s (median; 95 %: {number(spread['p95'], 2)} s)"
 
 
-def _milliseconds(spread: Found | None) -> str:
-    if not spread:
+def _milliseconds(run: Found, name: str) -> str:
+    """Percentiles by the clock, and of processor time."""
+    wall, own = run[f"{name}_ms"], run[f"{name}_processor_ms"]
+    if not wall or not own:
         return ABSENT
-    told = ", ".join(f"p{p} {number(spread[f'p{p}'], 2)}" for p in (50, 95, 99))
-    return f"{told}, largest {number(spread['largest'], 1)} ms (n = {whole(spread['n'])})"
+    told, processor = (", ".join(f"p{p} {number(spread[f'p{p}'], 1)}" for p in (50, 95, 99)) for spread in (wall, own))
+    return f"{told} ms (n = {whole(wall['n'])}); of processor time {processor} ms"
 
 
 def _share(value: Any) -> str:

@@ -66,8 +66,9 @@ class Watched:
             probabilities. unsure: (answers,) whether they abstained.
         final: (labels,) probabilities for the whole, at the end. abstain: of these, as
             :class:`serkit.serving.results.Prediction` has it.
-        chunks_us: (chunks,) microseconds of computing for each chunk. answered: (chunks,) whether one brought answers.
-        end_us: of what is computed after the last chunk. processes: that worked at the same time.
+        chunks_us: (chunks, 2) microseconds of computing for each chunk, by the clock and of processor time.
+        answered: (chunks,) whether one brought answers. end_us: (2,) of what is computed after the last chunk.
+        processes: that worked at the same time.
     """
 
     duration_s: float
@@ -77,9 +78,9 @@ class Watched:
     unsure: tuple[bool, ...]
     final: tuple[float, ...]
     abstain: str
-    chunks_us: tuple[int, ...]
+    chunks_us: tuple[tuple[int, int], ...]
     answered: tuple[bool, ...]
-    end_us: int
+    end_us: tuple[int, int]
     processes: int
 
     @classmethod
@@ -88,21 +89,22 @@ class Watched:
         duration_s, speech, at_s, shown, unsure, final, abstain, chunks, answered, end_us, n = row
         return cls(
             duration_s, tuple((s, e) for s, e in speech), tuple(at_s), tuple(map(tuple, shown)),
-            tuple(map(bool, unsure)), tuple(final), abstain, tuple(chunks), tuple(map(bool, answered)), end_us, n,
+            tuple(map(bool, unsure)), tuple(final), abstain, tuple((w, c) for w, c in chunks),
+            tuple(map(bool, answered)), (end_us[0], end_us[1]), n,
         )  # fmt: skip
 
     def to_row(self) -> list[Any]:
         """As plain values."""
         return [
             self.duration_s, [list(s) for s in self.speech_s], list(self.at_s), [list(p) for p in self.shown],
-            list(map(int, self.unsure)), list(self.final), self.abstain, list(self.chunks_us),
-            list(map(int, self.answered)), self.end_us, self.processes,
+            list(map(int, self.unsure)), list(self.final), self.abstain, list(map(list, self.chunks_us)),
+            list(map(int, self.answered)), list(self.end_us), self.processes,
         ]  # fmt: skip
 
     def heard_by(self, speech_s: float) -> float | None:
         """The moment at which so many seconds of the stretches are heard; ``None`` where there are not so many.
 
-        >>> Watched(9.0, ((1.0, 2.0), (4.0, 7.0)), (), (), (), (), "", (), (), 0, 1).heard_by(1.5)
+        >>> Watched(9.0, ((1.0, 2.0), (4.0, 7.0)), (), (), (), (), "", (), (), (0, 0), 1).heard_by(1.5)
         4.5
         """
         left = speech_s
@@ -137,10 +139,10 @@ def watch(model: Model, task: Job, pace: Pace, processes: int = 1) -> Watched:
     at_s: list[float] = []
     shown: list[tuple[float, ...]] = []
     unsure: list[bool] = []
-    chunks_us: list[int] = []
+    chunks_us: list[tuple[int, int]] = []
     answered: list[bool] = []
     for chunk in _chunks(blocks, pace.chunk):
-        began = time.perf_counter()
+        began = _now()
         events = stream.push(chunk)
         chunks_us.append(_us(began))
         answered.append(bool(events))
@@ -148,7 +150,7 @@ def watch(model: Model, task: Job, pace: Pace, processes: int = 1) -> Watched:
             at_s.append(round(event.at_s, 6))
             shown.append(tuple(event.segment.probabilities.values()))
             unsure.append(bool(event.segment.abstain))
-    began = time.perf_counter()
+    began = _now()
     stream.finish()
     end_us, whole = _us(began), stream.prediction
     return Watched(
@@ -200,6 +202,12 @@ def _chunks(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield rest
 
 
-def _us(began: float) -> int:
-    """Microseconds since a moment."""
-    return round(1e6 * (time.perf_counter() - began))
+def _now() -> tuple[float, float]:
+    """Seconds by the clock, and of this process's processor time."""
+    return time.perf_counter(), time.process_time()
+
+
+def _us(began: tuple[float, float]) -> tuple[int, int]:
+    """Microseconds since a moment, by both."""
+    wall, cpu = (round(1e6 * (now - then)) for now, then in zip(_now(), began, strict=True))
+    return wall, cpu
