@@ -311,6 +311,7 @@ def streamed(tree: dict[str, Any], **more: Any) -> dict[str, Any]:
              "right_running": None, "as_final": None, "unsure": None},
             {**row, "after_s": 1.0, "metrics": early},
             {**row, "after_s": 2.0, "metrics": early},
+            {**row, "after_s": 5.0, "metrics": numbers(0.6), "running": 0, "ended": 60, "right_running": None},
             {**row, "after_s": None, "metrics": numbers(0.6), "running": 0, "ended": 60, "right_running": None},
         ]  # fmt: skip
         changes = {
@@ -349,6 +350,8 @@ def test_what_streams_showed_has_a_section_and_a_figure(tmp_path: Path) -> None:
     drawing = (tmp_path / "figures" / "streamed.svg").read_text(encoding="utf-8")
     assert drawing.count("<circle") + drawing.count('class="mark stack"') == 3, "two moments with answers, and the end"
     assert "1 s: 0.500 [0.450, 0.550], n = 60" in drawing
+    assert "5 s: " not in drawing, "every recording has ended by then"
+    assert ">5 s<" in text
     ElementTree.fromstring(drawing)
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "## Answers of a stream" in markdown

@@ -84,7 +84,10 @@ def streamed_failed(tree: Mapping[str, Any]) -> dict[str, str]:
 def streamed_figure(tree: Mapping[str, Any]) -> Figure | None:
     """UAR over the seconds of speech heard, a line for each bundle."""
     found = _streamed(tree)
-    every = [[(row["after_s"], row["metrics"]["uar"]) for row in one["heard"] if row["metrics"]] for one in found]
+    every = [
+        [(row["after_s"], row["metrics"]["uar"]) for row in one["heard"] if row["metrics"] and _is_early(row)]
+        for one in found
+    ]
     if not any(every):
         return None
     called = short_names(tree["models"])[: len(found)]
@@ -97,7 +100,8 @@ def streamed_figure(tree: Mapping[str, Any]) -> Figure | None:
     first = next(m for points in every for _, m in points)
     caption = (
         f"UAR of the answer that is shown by then, and of that at the end. Lines: {first['interval']}. Recordings "
-        "without an answer by then are left out; those that have ended count with their answer for the whole."
+        "without an answer by then are left out; those that have ended count with their answer for the whole. Moments "
+        "by which all have ended are not drawn."
     )
     return Figure("streamed", "UAR over the seconds of speech heard", caption, (wide,), (narrow,))
 
@@ -143,6 +147,11 @@ def _drawing(called: Sequence[str], every: Sequence[Points], alt: str, width: fl
 
 def _streamed(tree: Mapping[str, Any]) -> list[Found]:
     return [one for one in tree.get("streamed") or [] if isinstance(one, dict)]
+
+
+def _is_early(row: Found) -> bool:
+    """Whether some recording is still heard at that moment, or it is the end itself."""
+    return row["after_s"] is None or row["running"] > 0
 
 
 def _after(after_s: float | None) -> str:
