@@ -309,7 +309,7 @@ def streamed(tree: dict[str, Any], **more: Any) -> dict[str, Any]:
         heard = [
             {**row, "after_s": 0.5, "metrics": None, "n": 0, "waiting": 60, "running": 60, "ended": 0,
              "right_running": None, "as_final": None, "unsure": None},
-            {**row, "after_s": 1.0, "metrics": early},
+            {**row, "after_s": 1.0, "metrics": early | {"uar": {**early["uar"], "speakers": 4}}},
             {**row, "after_s": 2.0, "metrics": early},
             {**row, "after_s": 5.0, "metrics": numbers(0.6), "running": 0, "ended": 60, "right_running": None},
             {**row, "after_s": None, "metrics": numbers(0.6), "running": 0, "ended": 60, "right_running": None},
@@ -343,6 +343,7 @@ def test_what_streams_showed_has_a_section_and_a_figure(tmp_path: Path) -> None:
         "60 recordings in chunks of 0.1 s, an answer after every 0.5 s of speech",
         "A &lt;b&gt;Chip&lt;/b&gt;, 2 cores, 2 processes at once",
         "count with their answer for the whole",
+        "n = 60, 6 speakers; in earlier rows of 4 speakers or more.",
         "p50 0.6, p95 1.6, p99 3.0 ms (n = 55); of processor time p50 0.6,",
         "0.031 by the clock, 0.020 of processor",
     ):  # fmt: skip

@@ -40,7 +40,7 @@ def streamed_text(tree: Mapping[str, Any]) -> list[str]:
         head[2] += " [95 %]"
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         found += ["  " + "  ".join(f"{c:{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in (head, *rows)]
-        found.append(f"  {_rest(one)}; with less speech (ended) the answer for the whole counts")
+        found.append(f"  intervals: {_rest(one)}; with less speech (ended) the answer for the whole counts")
         found += [f"  {text}" for text in [*_sentences(one), *_timing(one)]]
     return found
 
@@ -55,7 +55,7 @@ def streamed_content(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
         title = f"Answers over the seconds of speech heard: {one['system']}"
         found.append({
             "sentences": [f"{text[0].upper()}{text[1:]}." for text in _sentences(one)],
-            "table": Table(f"streamed-{k}", title, columns, rows, (f"{_rest(one)}.", *MEANING)),
+            "table": Table(f"streamed-{k}", title, columns, rows, (f"Intervals: {_rest(one)}.", *MEANING)),
             "facts": fact_table(f"stream-{k}", f"Delay and computing: {one['system']}", facts),
         })  # fmt: skip
     return found
@@ -97,9 +97,9 @@ def streamed_figure(tree: Mapping[str, Any]) -> Figure | None:
         told.append(f"{name}: {at}")
     alt = f"UAR over the seconds of speech heard. {'; '.join(told)}."
     wide, narrow = (_drawing(called, every, alt, width) for width in (WIDE * 0.78, NARROW))
-    first = next(m for points in every for _, m in points)
+    end = next(m for points in every for s, m in points if s is None)
     caption = (
-        f"UAR of the answer that is shown by then, and of that at the end. Lines: {first['interval']}. Recordings "
+        f"UAR of the answer that is shown by then, and of that at the end. Lines: {end['interval']} at the end. Recordings "
         "without an answer by then are left out; those that have ended count with their answer for the whole. Moments "
         "by which all have ended are not drawn."
     )
@@ -183,9 +183,11 @@ def _fed(one: Found) -> str:
 
 
 def _rest(one: Found) -> str:
-    """What the intervals rest on."""
-    m = next(row["metrics"]["uar"] for row in one["heard"] if row["after_s"] is None)
-    return f"{m['interval']}; n = {whole(m['n'])}, {voices(m['speakers'])}"
+    """What the intervals rest on, at the end and where it is least."""
+    end = next(row["metrics"]["uar"] for row in one["heard"] if row["after_s"] is None)
+    least = min(row["metrics"]["uar"]["speakers"] for row in one["heard"] if row["metrics"])
+    fewer = f"; in earlier rows of {voices(least)} or more" if least < end["speakers"] else ""
+    return f"at the end {end['interval']}, n = {whole(end['n'])}, {voices(end['speakers'])}{fewer}"
 
 
 def _sentences(one: Found) -> list[str]:
