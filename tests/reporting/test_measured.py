@@ -190,7 +190,7 @@ def poisoned(value: Any) -> Any:
     return f"{value}<script>x</script>|[a](javascript:x)\u202e" if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("make", [one, two])
+@pytest.mark.parametrize("make", [one, two, lambda: streamed(two())])
 def test_no_text_is_markup_and_the_page_is_whole(make: Any, tmp_path: Path) -> None:
     tree = under(make())
     tree["models"][0] |= {"failed": {"A": "reason"}, "left_out": {"of 'calm'": 2}, "trained_on": ["small"]}
@@ -222,7 +222,7 @@ def test_no_text_is_markup_and_the_page_is_whole(make: Any, tmp_path: Path) -> N
         assert len(set(rows)) <= 1, block
 
 
-@pytest.mark.parametrize("make", [one, two])
+@pytest.mark.parametrize("make", [one, two, lambda: streamed(two())])
 def test_the_same_numbers_are_the_same_bytes_from_memory_and_from_disk(make: Any, tmp_path: Path) -> None:
     tree = make()
     kept = copy.deepcopy(tree)
@@ -290,7 +290,7 @@ def test_more_failures_than_a_page_holds_are_counted() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [one, two])
+@pytest.mark.parametrize("make", [one, two, lambda: streamed(two())])
 def test_a_browser_shows_it_without_errors(make: Any, tmp_path: Path) -> None:
     write_measured(tmp_path, make())
     assert "<title>width 380 h1 1 narrow none</title>" in in_browser(tmp_path)

@@ -99,9 +99,9 @@ def streamed_figure(tree: Mapping[str, Any]) -> Figure | None:
     wide, narrow = (_drawing(called, every, alt, width) for width in (WIDE * 0.78, NARROW))
     end = next(m for points in every for s, m in points if s is None)
     caption = (
-        f"UAR of the answer that is shown by then, and of that at the end. Lines: {end['interval']} at the end. Recordings "
-        "without an answer by then are left out; those that have ended count with their answer for the whole. Moments "
-        "by which all have ended are not drawn."
+        f"UAR of the answer that is shown by then, and of that at the end. Lines: {end['interval']} at the end. "
+        "Recordings without an answer by then are left out; those that have ended count with their answer for the "
+        "whole. Moments by which all have ended are not drawn."
     )
     return Figure("streamed", "UAR over the seconds of speech heard", caption, (wide,), (narrow,))
 
