@@ -135,3 +135,62 @@ def test_votes_for_a_class_of_another_corpus_are_left_out_of_a_joined_clip():
     assert votes["a.torn"] == {"anger": 1, "calm": 1}, "fear is a class of b alone"
     assert votes["b.unsure"] == {"anger": 1}
     assert fitted.info["labels"]["votes_left_out"] == {"calm": 1, "fear": 1}
+
+
+# ---------------------------------------------------------------- classes that raters voted for
+
+
+LEARN_VOTES = "name: r\nsystems: {a: {features: [logmel], losses: [kl_soft], train: {targets: votes}}}\n"
+
+
+def voting(**settings):
+    import yaml
+
+    return parse_recipe(LEARN_VOTES + (yaml.safe_dump(settings) if settings else ""))
+
+
+def mixed(name="c"):
+    """Clips with votes for ``awe``, that is the label of none, and one vote for ``rage`` in test alone."""
+    given = corpus(name)
+    rows = [
+        dataclasses.replace(u, votes={u.emotion or "calm": 3.0, "awe": 1.0 if u.speaker == "s0" else 0.0})
+        if u.emotion != "neutral"
+        else u
+        for u in given
+    ]
+    odd = Utterance("odd", "x", speaker="s2", split="test", emotion="anger", votes={"anger": 1.0, "rage": 1.0})
+    return dataclasses.replace(given, utterances=(*rows, odd))
+
+
+def test_labels_votes_adds_what_raters_voted_for():
+    fitted = apply_labels(mixed(), voting(labels="votes", drop_labels=["rage"]))
+    assert fitted.labels == ("anger", "calm", "neutral", "awe"), "the corpus's own first"
+    assert fitted.counts()["awe"] == 0
+    shares = fitted.votes()[[u.id for u in fitted].index("anger0")]
+    assert shares.tolist() == [0.75, 0.0, 0.0, 0.25]
+    assert fitted.info["labels"]["votes_left_out"] == {"rage": 1}, "dropped, and told"
+    assert apply_labels(mixed(), voting(drop_labels=[])).labels == ("anger", "calm", "neutral"), "corpus is as before"
+
+
+def test_a_class_of_votes_needs_a_vote_in_train_and_systems_that_learn_votes():
+    with pytest.raises(SerkitError, match="label 'rage' has no training clip or vote in 'c'; name it in drop_labels"):
+        apply_labels(mixed(), voting(labels="votes"))
+    with pytest.raises(SerkitError, match="label 'awe' has no training clip in 'c'"):
+        apply_labels(mixed(), recipe(labels="votes", drop_labels=["rage"]))
+    listed = apply_labels(mixed(), voting(labels=["anger", "calm", "neutral", "awe"]))
+    assert listed.labels[-1] == "awe"
+    plain = dataclasses.replace(corpus(), utterances=tuple(u for u in corpus() if not u.votes))
+    with pytest.raises(SerkitError, match=r"labels: votes: no clip of 'c' comes with rater votes; set labels=corpus"):
+        apply_labels(plain, voting(labels="votes"))
+
+
+def test_a_corpus_whose_raters_had_no_such_word_does_not_have_the_class():
+    fitted = apply_labels(join([mixed(), corpus("d")]), voting(labels="votes", drop_labels=["rage"]))
+    assert fitted.labels == ("anger", "calm", "neutral", "awe")
+    assert fitted.class_sets == {"c": fitted.labels, "d": ("anger", "calm", "neutral")}
+
+
+def test_classes_that_votes_alone_teach_are_one_line():
+    data = dataclasses.replace(mixed(), info={"class_findings": []})
+    (line,) = apply_labels(data, voting(labels="votes", drop_labels=["rage"])).info["class_findings"]
+    assert line.startswith("1 of 4 classes are the label of fewer than 3 clips (awe): the votes for them are learned")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,45 @@ def test_the_released_layers_of_sailer_are_those_that_adapt(name: str, layers: i
     """Read in its code: those whose number, from 0, is above half of them."""
     system = load_recipe("sailer2025").systems[name]
     assert system.model.parameters["frozen_layers"] == len([k for k in range(layers) if not k > layers // 2])
+
+
+def test_em2ldl2025_learns_the_distribution_of_votes_over_a_class_that_labels_no_clip(
+    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+) -> None:
+    clips = toy(toy_root).where(lambda u: u.id.endswith("_1"))
+    rows = tuple(replace(u, emotion=None) if u.emotion == "sadness" else u for u in clips)
+    clips = replace(clips, labels=tuple(x for x in clips.labels if x != "sadness"), utterances=rows)
+    recipe = small("em2ldl2025", "train.batch_size=8", "train.epochs=2")
+    run = pipeline.prepare(recipe, clips, tmp_path / "run")
+    assert run.manifest.labels[-1] == "sadness"
+    assert run.manifest.counts()["sadness"] == 0
+    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    found = json.loads((run.folder / "report" / "report.json").read_text())["systems"]["hubert"]["test"]
+    assert found["kl"]["n"] == found["kl_prior"]["n"] == len(run.manifest.split("test")), "with and without a label"
+    assert found["macro_f1"]["n"] < found["kl"]["n"]
+    last = run.history("hubert")["full"][-1]
+    assert last["scaled_cosine"] == pytest.approx(0.3 * last["loss_cosine"])
+    assert last["scaled_kl_soft"] == pytest.approx(last["loss_kl_soft"])
+    assert last["dev_kl"] > 0
+    network, config = load_network(run.network("hubert", "full"))
+    plain = build_network(config).state_dict()
+    moved = [k for k, v in network.state_dict().items() if not torch.equal(v, plain[k])]
+    assert any("feature_extractor" in k for k in moved), "the convolutions too, as in the release"
+    on_top = {k: v.shape for k, v in network.state_dict().items() if k.startswith("head.")}
+    assert sorted(map(tuple, on_top.values())) == [(5,), (5, network.backbone.dim)], "one linear layer"
+    assert largest_difference(network, to_onnx(network, "speech_backbone", run.manifest.labels)) < 1e-4
+
+
+def test_em2ldl2025_is_as_released_where_it_was_read() -> None:
+    recipe = load_recipe("em2ldl2025")
+    (system,) = recipe.systems.values()
+    assert recipe.labels == "votes"
+    assert [(x.name, x.weight) for x in system.losses] == [("kl_soft", 1.0), ("cosine", 0.3)]
+    train = system.train
+    assert (train.lr, train.weight_decay, train.batch_size, train.accumulate, train.epochs) == (1e-5, 0.0, 32, 1, 20)
+    assert (train.schedule, train.select, train.targets) == ("constant", "kl", "votes")
+    assert system.model.parameters["backbone"] == {"name": "hubert/large-ls960-ft", "layer_drop": 0.1}
+    assert not system.model.parameters["freeze_feature_encoder"]
 
 
 @pytest.mark.slow

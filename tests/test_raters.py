@@ -222,7 +222,10 @@ evaluate: {draws: 20}
     assert "Jensen–Shannon divergence (nats)" in page
 
 
-def test_a_trained_system_comes_closer_to_the_votes_than_the_mean_of_training_does(tmp_path, toy_root, toy_store):
+@pytest.mark.parametrize("losses", ["[kl_soft]", "[kl_soft, {name: cosine, weight: 0.3}]"])
+def test_a_trained_system_comes_closer_to_the_votes_than_the_mean_of_training_does(
+    losses, tmp_path, toy_root, toy_store
+):
     """On speakers it never heard; networks that only learn the mean distribution were published as results."""
     manifest = disputed_toy(toy_root)
     text = """
@@ -231,12 +234,12 @@ systems:
   net:
     features: [{name: logmel/24, pool: 8}, {name: voice, pool: 8}]
     model: {name: mean_pool, hidden: 32, dropout: 0.2, pooling: statistics, normalize: train}
-    losses: [kl_soft]
-    train: {epochs: 30, lr: 5e-3, batch_size: 16, targets: votes}
+    losses: LOSSES
+    train: {epochs: 30, lr: 5e-3, batch_size: 16, targets: votes, select: kl}
 crossfit: null
 stack: null
 evaluate: {draws: 20}
-"""
+""".replace("LOSSES", losses)
     run = pipeline.prepare(parse_recipe(text), manifest, tmp_path / "run")
     pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
     found = json.loads((run.folder / "report" / "report.json").read_text())["systems"]["net"]["test"]

@@ -253,6 +253,15 @@ def test_a_greedy_soup_is_no_worse_on_dev_than_its_best_network(tmp_path, member
         assert np.allclose(value.numpy(), expected, atol=1e-7)
 
 
+def test_a_greedy_soup_by_divergence_begins_with_the_smallest(tmp_path, members_kept):
+    train = {"epochs": 2, "soup": 3, "members": "greedy", "select": "kl", "lr": 0.1, "targets": "votes"}
+    fit(tmp_path, made_system(**DROPOUT, losses=["kl_soft"], train=train), voted(), targets="votes")
+    *rows, last = history(tmp_path)
+    best = {k: min(r["dev_kl"] for r in rows if r["member"] == k) for k in range(1, 4)}
+    assert last["soup"][0] == min(best, key=lambda k: best[k])
+    assert last["dev_kl"] <= min(best.values()) + 1e-9
+
+
 # ---------------------------------------------------------------- what a mean is of
 
 

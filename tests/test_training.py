@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from made import LABELS, MadeSource, made_config, made_examples, made_manifest, made_system
+from made import LABELS, MadeSource, made_config, made_examples, made_manifest, made_system, voted
 from serkit import fitting as parts
 from serkit.errors import RunFailed, SerkitError
-from serkit.metrics import confusion_matrix, measure
+from serkit.metrics import confusion_matrix, distribution_distances, measure
 from serkit.networks import build_network, load_network
 from serkit.sampling import Examples
 from serkit.scoring import score
@@ -120,6 +120,21 @@ def test_last_keeps_the_last_epoch_whatever_dev_says(tmp_path):
     assert measure("uar", confusion_matrix(dev.labels, scores.argmax(axis=1), 3)) == pytest.approx(values[-1])
     with pytest.raises(ValueError, match="patience"):
         made_system(train={"select": "last", "patience": 2})
+
+
+def test_the_epoch_nearest_to_the_votes_is_kept_and_patience_waits_for_a_nearer_one(tmp_path):
+    train = {"epochs": 40, "patience": 3, "lr": 5e-2, "select": "kl", "targets": "votes"}
+    network = fit(tmp_path, made_system(losses=["kl_soft"], train=train), voted(), targets="votes")
+    values = [r["dev_kl"] for r in history(tmp_path)]
+    best = int(np.argmin(values))
+    assert best > 0, "the first one is not the nearest"
+    assert len(values) == best + 4 < 40
+    _, dev = made_examples(voted(), targets="votes")
+    predictions = score(network, dev, system="x", model="full")
+    distances = distribution_distances(dev.targets, predictions.probabilities())
+    assert distances["kl"].mean() == pytest.approx(min(values), rel=1e-6)
+    with pytest.raises(ValueError, match="select: kl is the divergence from votes; set targets: votes"):
+        made_system(train={"select": "kl"})
 
 
 def test_the_moving_average_is_what_is_kept(tmp_path, monkeypatch):

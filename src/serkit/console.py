@@ -86,13 +86,14 @@ class Watcher:
         name = f"{event.system}/{event.model}"
         row = event.row
         ccc = f"  CCC {row['dev_ccc']:.3f}" if "dev_ccc" in row else ""
+        kl = f"  KL {row['dev_kl']:.3f}" if "dev_kl" in row else ""
         loss = f"loss {row['loss']:.3f}  " if "loss" in row else ""  # a network that was solved has none
         if "soup" in row:
             loss = f"mean of {len(row['soup'])} of {event.members} networks  "
         elif event.members > 1:
             loss = f"{event.member} of {event.members} networks  {loss}"
         rate = f"  {event.utterances_s:.0f} utterances/s" if event.utterances_s else ""
-        done_note = f"{loss}dev F1 {row['dev_macro_f1']:.3f}{ccc}{rate}"
+        done_note = f"{loss}dev F1 {row['dev_macro_f1']:.3f}{ccc}{kl}{rate}"
         note = f"{done_note}, {duration(event.left_s)} left"
         self._share[name] = 1.0 if event.last else event.share
         done = sum(share == 1.0 for share in self._share.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from serkit import across, regions
@@ -48,7 +48,8 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
 def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     """Fit a manifest to a recipe's ``map_labels``, ``drop_labels``, ``labels`` and ``exclude``.
 
-    With ``labels: quadrants`` or ``octants`` the labels to fit are made from ratings (:func:`serkit.regions.divided`).
+    With ``labels: quadrants`` or ``octants`` the labels to fit are made from ratings (:func:`serkit.regions.divided`);
+    with ``labels: votes`` those that raters voted for are added to the corpus's own.
 
     In a corpus that is test as a whole (:func:`serkit.across.with_test_corpora`), clips of a class that training does
     not know are left out and counted, and its class set is what it shares with training.
@@ -59,11 +60,14 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
 
     Raises:
         SerkitError: a label outside the recipe's list that it neither maps nor drops, a listed class
-            without a clip in train, an unknown name in any of the four settings, a test corpus that shares fewer than
-            two classes with training; ratings that give no classes.
+            without a clip in train (where votes are learned, without a vote there), an unknown name in any of the four
+            settings, a test corpus that shares fewer than two classes with training; ratings or votes that give no
+            classes.
     """
     if recipe.labels == "quadrants" or recipe.labels == "octants":
         manifest = regions.divided(manifest, recipe.labels, recipe.exclude)
+    elif recipe.labels == "votes":
+        manifest = _voted(manifest, recipe.exclude)
     _refuse_unknown(manifest, recipe)
     rename = {label: recipe.map_labels.get(label, label) for label in manifest.labels}
     present = list(dict.fromkeys(rename[x] for x in across.learnable(manifest) if x not in recipe.drop_labels))
@@ -102,9 +106,9 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
         votes = _map_votes(u.votes, recipe, class_sets.get(u.corpus or "", wanted), votes_out)
         voteless += u.votes is not None and votes is None
         rows.append(dataclasses.replace(u, emotion=emotion, votes=votes))
-    _refuse_empty(wanted, rows, manifest)
+    _refuse_empty(wanted, rows, manifest, recipe)
     info = {
-        **_found_anew(manifest.info, rows, wanted, class_sets),
+        **_found_anew(manifest.info, rows, wanted, class_sets, recipe),
         "labels": {
             "mapped": dict(mapped),
             "dropped": dict(dropped),
@@ -139,8 +143,48 @@ def _refuse_unknown(manifest: Manifest, recipe: Recipe) -> None:
             raise SerkitError(f"exclude: no utterance '{name}' in '{manifest.corpus}'" + did_you_mean(name, ids))
 
 
-def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], manifest: Manifest) -> None:
-    counts = Counter(u.emotion for u in rows if u.split in ("train", None))
+def learns_votes(recipe: Recipe) -> bool:
+    """Whether every system learns the raters' votes: then a class may be taught by votes alone."""
+    return all(system.train.targets == "votes" for system in recipe.systems.values())
+
+
+def taught_by(rows: Iterable[Utterance], recipe: Recipe) -> Counter[str]:
+    """How many clips teach each class: those labelled so, or with a vote for it where every system learns votes."""
+    if not learns_votes(recipe):
+        return Counter(u.emotion for u in rows if u.emotion is not None)
+    return Counter(
+        label
+        for u in rows
+        for label in {u.emotion, *(k for k, weight in (u.votes or {}).items() if weight > 0)}
+        if label is not None
+    )
+
+
+def _voted(manifest: Manifest, ignored: Collection[str]) -> Manifest:
+    """The manifest with every label that one of its raters voted for among its labels, after those it has.
+
+    A label that is most raters' for no clip is one of the corpus's classes too where distributions are learned.
+
+    Raises:
+        SerkitError: no clip has votes.
+    """
+    own: dict[str, set[str]] = {}
+    for u in manifest:
+        if u.id not in ignored:
+            own.setdefault(u.corpus or "", set()).update(k for k, weight in (u.votes or {}).items() if weight > 0)
+    found = set[str]().union(*own.values())
+    if not found:
+        raise SerkitError(f"labels: votes: no clip of '{manifest.corpus}' comes with rater votes; set labels=corpus")
+    class_sets = {c: _with(labels, own.get(c, set())) for c, labels in manifest.class_sets.items()}
+    return dataclasses.replace(manifest, labels=_with(manifest.labels, found), class_sets=class_sets)
+
+
+def _with(labels: Sequence[str], more: Collection[str]) -> tuple[str, ...]:
+    return (*labels, *order_labels(set(more).difference(labels)))
+
+
+def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], manifest: Manifest, recipe: Recipe) -> None:
+    counts = taught_by((u for u in rows if u.split in ("train", None)), recipe)
     empty = next((label for label in labels if not counts[label]), None)
     if empty is None:
         return
@@ -150,8 +194,9 @@ def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], manifest: Ma
             + regions.fewer(manifest)
         )
     near = near_label(empty, (label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty)))
+    votes = " or vote" if learns_votes(recipe) else ""
     raise SerkitError(
-        f"label '{empty}' has no training clip in '{manifest.corpus}'; name it in drop_labels, "
+        f"label '{empty}' has no training clip{votes} in '{manifest.corpus}'; name it in drop_labels, "
         + (f"in map_labels if '{near}' is meant, " if near else "")
         + "or list the labels without it"
     )
@@ -166,14 +211,35 @@ def _read_as(word: str, manifest: Manifest) -> str:
 
 
 def _found_anew(
-    info: Mapping[str, Any], rows: Sequence[Utterance], labels: Sequence[str], class_sets: Mapping[str, Sequence[str]]
+    info: Mapping[str, Any],
+    rows: Sequence[Utterance],
+    labels: Sequence[str],
+    class_sets: Mapping[str, Sequence[str]],
+    recipe: Recipe,
 ) -> dict[str, Any]:
     """What is known of a manifest, or of each of several joined ones, with its thin classes among the labels now."""
     if "corpora" in info:
         own = {c: [u for u in rows if u.corpus == c] for c in info["corpora"]}
-        each = {c: _found_anew(i, own[c], class_sets.get(c, labels), {}) for c, i in info["corpora"].items()}
+        each = {c: _found_anew(i, own[c], class_sets.get(c, labels), {}, recipe) for c, i in info["corpora"].items()}
         return {**info, "corpora": each}
-    return {**info, "class_findings": class_findings(rows, labels)} if "class_findings" in info else dict(info)
+    return {**info, "class_findings": _thin(rows, labels, recipe)} if "class_findings" in info else dict(info)
+
+
+def _thin(rows: Sequence[Utterance], labels: Sequence[str], recipe: Recipe) -> list[str]:
+    """Findings on the classes; those that votes teach, and hardly any clip is labelled as, in one line."""
+    if not learns_votes(recipe):
+        return class_findings(rows, labels)
+    labelled = Counter(u.emotion for u in rows)
+    taught = taught_by((u for u in rows if u.split in ("train", None)), recipe)
+    voted = [label for label in labels if labelled[label] < 3 and taught[label] > 1]
+    lines = class_findings(rows, [label for label in labels if label not in voted])
+    if voted:
+        named = ", ".join(voted[:3]) + (" …" if len(voted) > 3 else "")
+        lines.append(
+            f"{len(voted)} of {len(labels)} classes are the label of fewer than 3 clips ({named}): the votes for them "
+            "are learned, but look at the closeness to votes, not at metrics of labels"
+        )
+    return lines
 
 
 def left_out(manifest: Manifest) -> list[str]:

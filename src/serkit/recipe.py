@@ -53,7 +53,7 @@ class Recipe(Frozen):
 
     name: str
     description: str = ""
-    labels: Literal["corpus", "quadrants", "octants"] | tuple[str, ...] = "corpus"
+    labels: Literal["corpus", "votes", "quadrants", "octants"] | tuple[str, ...] = "corpus"
     drop_labels: tuple[str, ...] = ()
     map_labels: Mapping[str, str] = Field(default_factory=dict)
     transcripts: Annotated[Transcripts | None, BeforeValidator(from_name)] = None

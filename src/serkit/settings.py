@@ -154,8 +154,8 @@ class Train(Frozen):
         epochs, batch_size, lr, weight_decay: as usual; AdamW. beta2: decay of its mean of squared gradients.
         schedule: ``cosine_epoch`` (published: one step an epoch, to ``lr_min``), ``cosine`` (every
             step, after ``warmup_steps``), ``exponential`` (times ``decay`` each epoch), ``constant``.
-        select: metric of the whole dev set that picks the checkpoint, ``ccc`` the mean CCC of the attributes learned;
-            ``last`` picks none and keeps the last epoch.
+        select: metric of the whole dev set that picks the checkpoint, ``ccc`` the mean CCC of the attributes learned,
+            ``kl`` the smallest divergence from the raters' votes; ``last`` picks none and keeps the last epoch.
         patience: epochs without a better dev metric before stopping; ``None`` runs all epochs.
         clip_norm: largest gradient norm. accumulate: batches per optimiser step.
         precision: ``fp32``, ``bf16`` or ``fp16`` (AMP; ``fp16`` on a GPU alone).
@@ -183,7 +183,7 @@ class Train(Frozen):
     decay: Annotated[float, Needs("schedule", "exponential")] = Field(0.9, gt=0, le=1)
     draw: Annotated[Draw, Needs("balance")] = "replacement"
     warmup_steps: int = Field(0, ge=0)
-    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1", "ccc", "last"] = "macro_f1"
+    select: Literal["macro_f1", "uar", "accuracy", "weighted_f1", "ccc", "kl", "last"] = "macro_f1"
     patience: int | None = Field(None, ge=1)
     clip_norm: float | None = Field(None, gt=0)
     accumulate: int = Field(1, ge=1)
@@ -209,6 +209,8 @@ class Train(Frozen):
     def _metric_and_epochs_are_there(self) -> Train:
         if self.select == "last" and self.patience is not None:
             raise ValueError("patience waits for a better dev metric and select: last has none; set patience: null")
+        if self.select == "kl" and self.targets != "votes":
+            raise ValueError("select: kl is the divergence from votes; set targets: votes, or select another metric")
         if self.soup is not None and self.shared_epochs >= self.epochs:
             raise ValueError(f"a soup needs more epochs than {self.shared_epochs}, which it shares; got {self.epochs}")
         if self.soup is not None and self.members == "greedy" and self.select == "last":

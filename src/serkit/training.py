@@ -43,6 +43,7 @@ from serkit.text_rows import json_rows, read_text
 STATE = "state.pt"
 MEMBERS = "members"  # folder of the trainings that a soup is made of, until it is made
 SHARED = "shared.pt"  # in it, the state after the epochs that they share
+_SIGN = {"kl": -1.0}  # of a metric that is better where it is less
 
 
 @dataclass(frozen=True)
@@ -222,9 +223,9 @@ def _soup_of(
 
     kept = list(range(len(places)))
     if settings.members == "greedy":
-        key = f"dev_{settings.select}"
-        alone = [max(row[key] for row in _history(place)) for place in places]
-        kept = greedy_members(alone, lambda members: measure(members)[settings.select])
+        sign, key = _SIGN.get(settings.select, 1.0), f"dev_{settings.select}"
+        alone = [max(sign * row[key] for row in _history(place)) for place in places]
+        kept = greedy_members(alone, lambda members: sign * measure(members)[settings.select])
     found = {f"dev_{name}": value for name, value in measure(kept).items()}
     return network, {"soup": [k + 1 for k in kept], **found}
 
@@ -239,7 +240,7 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 
 
 def _selecting(select: str, scores: Mapping[str, float]) -> float | None:
-    """The number that the best epoch is chosen by, of the metrics of the dev set.
+    """The number that the best epoch is chosen by, of the metrics of the dev set; more is better.
 
     Raises:
         SerkitError: it is the concordance, and the dev clips have none.
@@ -249,7 +250,7 @@ def _selecting(select: str, scores: Mapping[str, float]) -> float | None:
             "train.select is ccc, and the dev clips have no two ratings of an attribute that the network learns: "
             "select another metric"
         )
-    return scores.get(select)
+    return _SIGN.get(select, 1.0) * scores[select] if select in scores else None
 
 
 def _measure(fitting: Fitting, dev: Examples) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

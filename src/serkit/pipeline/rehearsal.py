@@ -288,7 +288,7 @@ def _ask_losses(system: System, examples: Examples, network: Any, later: bool) -
                 names = ", ".join(loss.name for loss in system.losses)
                 raise SerkitError(
                     f"train.targets is votes, but its losses ({names}) do not learn them: kl_soft, "
-                    "focal and cross_entropy with soft: true do; or set train.targets=labels"
+                    "cosine, focal and cross_entropy with soft: true do; or set train.targets=labels"
                 )
 
 

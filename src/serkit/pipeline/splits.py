@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from serkit import readers, recordings, regions, registry
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
+from serkit.labels import learns_votes, taught_by
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
 from serkit.settings import System
@@ -61,7 +62,8 @@ def _two_classes(manifest: Manifest, recipe: Recipe) -> None:
 
 
 def _enough_of_each_class(manifest: Manifest, recipe: Recipe) -> None:
-    counts = manifest.split("train").counts()
+    found = taught_by(manifest.split("train"), recipe)
+    counts = {label: found[label] for label in manifest.labels}
     thin = [label for label, n in counts.items() if n < 2]
     if thin:
         others = [label for label, n in counts.items() if label != thin[0] and n]
@@ -73,8 +75,12 @@ def _enough_of_each_class(manifest: Manifest, recipe: Recipe) -> None:
         close = difflib.get_close_matches(thin[0], others, n=1)
         near = close[0] if close else recordings.near_label(thin[0], CANONICAL_LABELS)
         typo = f", or, if '{near}' is meant, set map_labels={{{thin[0]}: {near}}}" if near else ""
+        which = "training clips with a vote for it" if learns_votes(recipe) else "training clips"
+        votes = ", or, as its raters voted for it, learn their votes: train.targets=votes"
+        raised = not learns_votes(recipe) and any((u.votes or {}).get(thin[0]) for u in manifest.split("train"))
         raise SerkitError(
-            f"label '{thin[0]}' has fewer than 2 training clips in '{manifest.corpus}'; name it in drop_labels{typo}"
+            f"label '{thin[0]}' has fewer than 2 {which} in '{manifest.corpus}'; name it in drop_labels{typo}"
+            + (votes if raised else "")
         )
 
 

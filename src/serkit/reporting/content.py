@@ -176,7 +176,8 @@ def _curves(source: Source) -> Figure | None:
     recipe = source.provenance.get("recipe") or {}
     rows = "each network's held-out clips" if (recipe.get("crossfit") or {}).get("with_dev") else "dev"
     kept = {(system.get("train") or {}).get("select") for system in (recipe.get("systems") or {}).values()}
-    others = listed([name for key, name in {**METRICS, "ccc": "CCC"}.items() if key in kept - {"macro_f1"}])
+    names = {**METRICS, "ccc": "CCC", "kl": "KL divergence from the votes"}
+    others = listed([name for key, name in names.items() if key in kept - {"macro_f1"}])
     dot = "the best epoch" if kept <= {None, "macro_f1"} else "the highest epoch"
     if kept == {"last"}:
         dot += " (the last one is kept)"
