@@ -446,7 +446,7 @@ def test_a_recipe_is_frozen():
     ("override", "said"),
     [
         ("losses=focal", "systems.a.losses: expected a list, such as [focal], got 'focal'"),
-        ("labels=", "labels: input should be 'corpus', 'quadrants' or 'octants' or expected a list"),
+        ("labels=", "labels: input should be 'corpus', 'votes', 'quadrants' or 'octants' or expected a list"),
         (
             "stack.per_class=0",
             "per_class is 0, expected 2 rows or more of each class, or auto",
