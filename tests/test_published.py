@@ -258,6 +258,41 @@ def test_em2ldl2025_is_as_released_where_it_was_read() -> None:
     assert not system.model.parameters["freeze_feature_encoder"]
 
 
+def test_sail2025_learns_ratings_and_the_gender_beside_them(
+    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+) -> None:
+    run, tree = finish(
+        small("sail2025", "transcripts=corpus", "model.hidden=8", "losses.gender.width=4"), toy_root, tmp_path
+    )
+    n = tree["systems"]["mean_probability"]["test"]["ccc"]["n"]
+    assert n == len(run.manifest.split("test"))
+    drawn = {name: run.history(name)["full"][0] for name in ("wavlm", "wavlm_roberta")}
+    for row in drawn.values():
+        assert row["scaled_gender"] == pytest.approx(0.1 * row["loss_gender"], rel=1e-4)
+        assert row["scaled_cross_entropy"] == pytest.approx(0.01 * row["loss_cross_entropy"], rel=1e-4)
+        assert row["dev_ccc"] == pytest.approx(
+            np.mean([row[f"dev_ccc_{k}"] for k in ("arousal", "valence", "dominance")])
+        )
+    network, _ = load_network(run.network("wavlm_roberta", "full"))
+    assert len(network.head.attributes[0].parts) == 3
+    assert not [key for key in network.state_dict() if "gender" in key], "no network tells a gender"
+    each = [run.predictions(name, "test") for name in drawn]
+    mean = run.predictions("mean_probability", "test").take(each[0].ids).attributes
+    np.testing.assert_allclose(mean, (each[0].attributes + each[1].take(each[0].ids).attributes) / 2, atol=1e-6)
+    assert largest_difference(network, to_onnx(network, "joint_backbones", run.manifest.labels)) < 1e-4
+
+
+def test_sail2025_holds_what_was_read() -> None:
+    recipe = load_recipe("sail2025")
+    assert recipe.labels == "quadrants"
+    assert [list(s.backbones.values()) for s in recipe.systems.values()] == [
+        ["wavlm/large"], ["wavlm/large", "roberta/large"],
+    ]  # fmt: skip
+    for system in recipe.systems.values():
+        assert [(x.name, x.weight) for x in system.losses][:2] == [("ccc", 1.0), ("gender", 0.1)]
+        assert (system.balance, system.train.draw, system.train.select) == ("class", "undersample", "ccc")
+
+
 @pytest.mark.slow
 def test_medusa2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2")

@@ -56,6 +56,21 @@ def test_a_dev_split_that_cannot_be_measured_by_ccc_selects_nothing_by_it():
         check_splits(apply_labels(other, recipe), recipe)
 
 
+@pytest.mark.parametrize(
+    ("genders", "said"),
+    [((None, "other"), "no gender of a speaker"), (("male", None), "only male speakers"), (("male", "female"), "")],
+)
+def test_a_gender_that_one_half_of_train_lacks_is_not_learned(genders, said):
+    recipe = parse_recipe(TEXT % ", ccc, gender")
+    rows = [dataclasses.replace(u, gender=genders[int(u.id[-1]) % 2]) for u in corpus("a", [1, 5])]
+    manifest = apply_labels(dataclasses.replace(corpus("a", [1, 5]), utterances=tuple(rows)), recipe)
+    if not said:
+        check_splits(manifest, recipe)
+        return
+    with pytest.raises(SerkitError, match=rf"systems\.a: the loss 'gender' needs female and male .*{said}: leave"):
+        check_splits(manifest, recipe)
+
+
 def test_what_a_second_stage_balances_must_be_there():
     text = "name: r\nsystems: {a: {features: [logmel], second_stage: {after_epochs: 1, lr: 1, balance: corpus}}}"
     with pytest.raises(SerkitError, match=r"systems\.a\.second_stage: balance: corpus needs two corpora"):

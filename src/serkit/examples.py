@@ -13,7 +13,7 @@ from serkit.augment import Example
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.extraction import compute
-from serkit.types import NEUTRAL, Manifest
+from serkit.types import GENDERS, NEUTRAL, Manifest
 
 
 class FrameSource(Protocol):
@@ -99,6 +99,7 @@ class Examples:
         votes: (rows, classes) float64 number of raters by class, zeros where they are unknown; with ``targets``.
         hearing: how to hear a clip again, for augmentations of the waveform; ``None`` where there are none.
         copies: of the clips, made once by augmentations (:mod:`serkit.copies`): the features of each, by feature key.
+        genders: (rows,) int64 place in :data:`serkit.types.GENDERS`, -1 where unknown; empty where all are.
     """
 
     ids: tuple[str, ...]
@@ -113,6 +114,7 @@ class Examples:
     votes: np.ndarray | None = None
     hearing: Hearing | None = None
     copies: tuple[Mapping[str, FrameSource], ...] = ()
+    genders: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
     def of(
@@ -170,6 +172,7 @@ class Examples:
             counts,
             hearing,
             tuple(copies),
+            np.array([GENDERS.index(u.gender) if u.gender in GENDERS else -1 for u in kept], dtype=np.int64),
         )
 
     def __len__(self) -> int:
@@ -194,6 +197,7 @@ class Examples:
             features={} if heard else self.stored(row, copy=copy),
             votes=self.votes[row] if known and self.votes is not None else None,
             attributes=self.attributes[row].astype(np.float64),
+            gender=int(self.genders[row]) if len(self.genders) else -1,
         )
 
     def stored(self, row: int, keys: Iterable[str] | None = None, copy: int = 0) -> dict[str, np.ndarray]:

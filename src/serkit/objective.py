@@ -137,7 +137,8 @@ def _mixed(batch: Batch, mixture: Mixture, emotion: Tensor) -> Batch:
     """The batch with distributions and attributes mixed as the network mixed its rows.
 
     As where clips are mixed before (:mod:`serkit.augment`): a row keeps its label beside its distribution, a class that
-    has a share of a mixture is possible for it, and what is unknown of one clip is unknown of its mixture.
+    has a share of a mixture is possible for it, and what is unknown of one clip is unknown of its mixture, as is the
+    gender of two speakers who differ in it.
     """
     targets, known = target_rows(batch, emotion.shape[1], emotion.detach().float())
     mixed = mixture.shares > 0
@@ -146,10 +147,14 @@ def _mixed(batch: Batch, mixture: Mixture, emotion: Tensor) -> Batch:
     attributes = batch.attributes
     if attributes is not None:  # 0 times an unknown one is unknown, so rows that were not mixed are taken as they are
         attributes = torch.where(mixed[:, None], mixture.of(attributes), attributes)
+    genders = batch.genders
+    if genders is not None:
+        genders = torch.where(mixed & (genders != genders[mixture.partners]), -1, genders)
     return replace(
         batch,
         labels=torch.where(both, batch.labels, -1),
         targets=targets,
         class_mask=None if batch.class_mask is None else batch.class_mask | (targets > 0),
         attributes=attributes,
+        genders=genders,
     )

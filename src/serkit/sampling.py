@@ -204,6 +204,7 @@ class Loader:
             targets=None if targets is None else torch.from_numpy(targets),
             class_mask=None if mask is None else torch.from_numpy(mask),
             attributes=torch.from_numpy(attributes.astype(np.float32)),
+            genders=torch.tensor([clip.gender for clip in clips]),
         )
 
     def _augmented(self, row: int, seed: tuple[int, ...]) -> Example:

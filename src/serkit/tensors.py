@@ -24,6 +24,7 @@ class Batch:
         targets: (batch, classes) float32 label distribution, where soft labels are asked for.
         class_mask: (batch, classes) bool, False for a class that the utterance's corpus cannot have.
         attributes: (batch, 3) float32 arousal, valence, dominance; NaN where unknown.
+        genders: (batch,) int64 of the speaker, its place in :data:`serkit.types.GENDERS`; -1 where unknown.
     """
 
     ids: tuple[str, ...]
@@ -33,6 +34,7 @@ class Batch:
     targets: Tensor | None = None
     class_mask: Tensor | None = None
     attributes: Tensor | None = None
+    genders: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +70,7 @@ class Batch:
             targets=move(self.targets),
             class_mask=move(self.class_mask),
             attributes=move(self.attributes),
+            genders=move(self.genders),
         )
 
 

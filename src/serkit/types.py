@@ -23,6 +23,7 @@ from serkit.files import fingerprint, write_text
 
 SPLITS = ("train", "dev", "test")
 ATTRIBUTES = ("arousal", "valence", "dominance")
+GENDERS = ("female", "male")  # those that a network can learn beside emotions
 NEUTRAL = "neutral"
 CANONICAL_LABELS = (
     "anger",

@@ -81,6 +81,7 @@ def example() -> tuple[Outputs, Batch]:
         torch.tensor([0, 1, 2, 3, 0, 1, 2, -1]),
         targets=torch.randn(ROWS, CLASSES, generator=g).softmax(1),
         attributes=torch.rand(ROWS, 3, generator=g) * 6 + 1,
+        genders=torch.tensor([0, 1, 1, 0, 0, 1, 0, 1]),
     )
     return outputs, batch
 
@@ -99,6 +100,7 @@ def rows(outputs: Outputs, batch: Batch, order: torch.Tensor) -> tuple[Outputs, 
         labels=batch.labels[order],
         targets=batch.targets[order],
         attributes=batch.attributes[order],
+        genders=batch.genders[order],
     )
 
 
@@ -151,6 +153,7 @@ def unlabelled(batch: Batch, which: torch.Tensor, targets: float | None) -> Batc
         labels=batch.labels.masked_fill(which, -1),
         targets=given,
         attributes=batch.attributes.masked_fill(which[:, None], float("nan")),
+        genders=batch.genders.masked_fill(which, -1),
     )
 
 

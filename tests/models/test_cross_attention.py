@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from serkit.errors import SerkitError
 from serkit.models.cross_attention import PUBLISHED_CODE, CrossAttention
+from serkit.serving.agreement import largest_difference
+from serkit.serving.export import to_onnx
 from serkit.tensors import Batch, pad_sequences
 
 BIMODAL = {"whisper/large-v3": 1280, "roberta/large": 1024}
@@ -106,6 +108,28 @@ def test_its_layers_are_those_on_the_way_to_the_classes():
     unmasked = CrossAttention(dims=dims, n_classes=4, hidden=8, **PUBLISHED_CODE).eval()
     every = unmasked.project[0](batch.features["a"]).mean(1)
     torch.testing.assert_close(unmasked(batch).layers["frames/a"], every, atol=1e-5, rtol=1e-5)
+
+
+def test_each_rating_has_two_layers_of_its_own_on_the_normalised_embedding():
+    dims = {"a": 5, "b": 3}
+    torch.manual_seed(0)
+    plain = CrossAttention(dims=dims, n_classes=4, hidden=8, dropout=0.0, neutral_head=False)
+    torch.manual_seed(0)
+    network = CrossAttention(dims=dims, n_classes=4, hidden=8, dropout=0.0, neutral_head=False, attribute_head=True)
+    network.attributes.set_scale(torch.tensor([4.0, 3.0, 5.0]), torch.tensor([1.0, 0.5, 2.0]))
+    assert count(network) - count(plain) == 3 * ((32 * 8 + 8) + (8 + 1))
+    out = network(make_batch({"a": [9, 4, 1], "b": [2, 6, 3]}, dims))
+    normed = F.layer_norm(out.embedding, (32,), network.head.norm.weight, network.head.norm.bias)
+    for k, (mean, std) in enumerate(((4.0, 1.0), (3.0, 0.5), (5.0, 2.0))):
+        first, _, _, last = network.attributes[0].parts[k]
+        torch.testing.assert_close(out.attributes[:, k], last(first(normed).relu())[:, 0] * std + mean)
+    (valence,) = torch.autograd.grad(
+        out.attributes[:, 1].sum(), network.attributes[0].parts[0][0].weight, allow_unused=True
+    )
+    assert valence is None or not valence.any(), "what is learned of arousal is not of valence"
+    content = to_onnx(network.eval(), "cross_attention", ("w", "x", "y", "z"))
+    assert largest_difference(network, content) < 1e-5
+    assert plain(make_batch({"a": [3], "b": [2]}, dims)).attributes is None
 
 
 def test_unmasked_reproduces_the_published_dependence_on_the_batch():

@@ -48,6 +48,7 @@ class Example:
         features: by encoder name, (time, dim) float32.
         votes: (classes,) number of raters by class, where the corpus has them and no clip was mixed in yet.
         attributes: (3,) float64 arousal, valence, dominance; NaN where unknown.
+        gender: of the speaker, as in ``Batch.genders``; -1 where unknown, or where two speakers differ in it.
 
     Raises:
         SerkitError: the target is not a distribution, or an array has the wrong number of axes.
@@ -58,6 +59,7 @@ class Example:
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     votes: np.ndarray | None = None
     attributes: np.ndarray | None = None
+    gender: int = -1
 
     def __post_init__(self) -> None:
         target = np.asarray(self.target, dtype=np.float64)

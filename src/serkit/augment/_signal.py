@@ -60,7 +60,8 @@ def seconds(duration_s: float) -> int:
 def mixed(example: Example, partner: Example, share: float, **changes: object) -> Example:
     """The example with ``share`` of its label replaced by the partner's, and with ``changes``.
 
-    Attributes (arousal, valence, dominance) mix like the target; an unknown one stays unknown.
+    Attributes (arousal, valence, dominance) mix like the target; an unknown one stays unknown. The gender of two
+    speakers who differ in it is unknown.
     """
     if example.target.shape != partner.target.shape:
         raise SerkitError(
@@ -72,7 +73,8 @@ def mixed(example: Example, partner: Example, share: float, **changes: object) -
     attributes = None
     if example.attributes is not None and partner.attributes is not None:
         attributes = (1.0 - share) * example.attributes + share * partner.attributes
-    changed: Any = {**changes, "target": target, "votes": None, "attributes": attributes}
+    gender = example.gender if share <= 0 or example.gender == partner.gender else -1
+    changed: Any = {**changes, "target": target, "votes": None, "attributes": attributes, "gender": gender}
     return dataclasses.replace(example, **changed)
 
 

@@ -8,6 +8,22 @@ import torch
 from torch import Tensor, nn
 
 
+class Apart(nn.Module):
+    """A network of its own for each of three numbers.
+
+    Args:
+        parts: three, each (batch, dim) to (batch, 1), of layers in a row.
+    """
+
+    def __init__(self, *parts: nn.Sequential) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(batch, dim) to (batch, 3)."""
+        return torch.cat([part(embedding) for part in self.parts], dim=1)
+
+
 class AttributeHead(nn.Sequential):
     """A head of three numbers, brought from around 0 to the ratings' own scale.
 

@@ -18,9 +18,11 @@ from serkit.layers import (
     Pool,
     Pooling,
 )
-from serkit.models._emotion_head import EmotionHead
+from serkit.models._attributes import Apart, AttributeHead
+from serkit.models._emotion_head import EmotionHead, hidden_layer
 from serkit.parameters import NotNegative, Rate, Size
 from serkit.tensors import Batch, Outputs
+from serkit.types import ATTRIBUTES
 
 Attention = Literal["per_pair", "per_query"]
 PUBLISHED_CODE: dict[str, Any] = {"masked": False, "attention": "per_query", "pooling": "published_code"}
@@ -51,6 +53,8 @@ class CrossAttention(nn.Module):
             that a clip's logits depend on its batch, as in the released code.
         neutral_head: a neutral/expressive logit from the embedding, which ``neutral_margin`` needs (code:
             always there).
+        attribute_head: arousal, valence and dominance, each by a Linear-ReLU-Dropout-Linear of its own on the
+            normalised embedding (SAIL, arXiv 2506.10930: three MLPs of two layers), on the ratings' own scale.
         normalize: of the input, ``none`` (paper), ``train``, ``level`` or ``utterance``;
             see :class:`serkit.layers.FeatureNormalisation`.
         gru_layers: stacked GRU layers (paper: 1). layer_dropout: between them.
@@ -84,6 +88,7 @@ class CrossAttention(nn.Module):
         layer_dropout: Rate = 0.0,
         input_dropout: Rate = 0.0,
         noise: NotNegative = 0.0,
+        attribute_head: bool = False,
     ) -> None:
         super().__init__()
         self.dims, self.masked, self.noise = dict(dims), masked, noise
@@ -111,6 +116,8 @@ class CrossAttention(nn.Module):
         self.pool = nn.ModuleList(Pool(width, pooling) for _ in self.dims)
         self.embedding_dim = len(self.dims) * Pool(width, pooling).out_dim
         self.head = EmotionHead(self.embedding_dim, hidden, n_classes, dropout, neutral_head)
+        apart = (hidden_layer(self.embedding_dim, hidden, 1, dropout) for _ in ATTRIBUTES)
+        self.attributes = AttributeHead(Apart(*apart)) if attribute_head else None
         self.mean = Pool(hidden, "mean")
         self.layer_dims = {
             **{f"frames/{name}": hidden for name in self.dims},
@@ -133,8 +140,8 @@ class CrossAttention(nn.Module):
             batch: its features hold every modality of ``dims``.
 
         Returns:
-            Outputs: ``emotion`` (batch, classes), ``neutral`` (batch,) where that head is,
-            ``embedding`` (batch, embedding_dim), ``frames`` (batch, time, 2 * hidden) with
+            Outputs: ``emotion`` (batch, classes), ``neutral`` (batch,) and ``attributes`` (batch, 3) where
+            these heads are, ``embedding`` (batch, embedding_dim), ``frames`` (batch, time, 2 * hidden) with
             ``frames_mask`` of the first modality after attention, and ``layers``: of each modality the
             mean over time of what the GRU reads, then the pooled vectors, then the hidden layer of the
             classifier before its ReLU (as in Crab, Ueda et al. 2026, 2603.23673).
@@ -168,6 +175,7 @@ class CrossAttention(nn.Module):
         return Outputs(
             emotion,
             neutral,
+            None if self.attributes is None else self.attributes(self.head.norm(embedding)),
             embedding=embedding,
             frames=aligned[0],
             frames_mask=batch.mask(next(iter(self.dims))),

@@ -51,8 +51,8 @@ class JointBackbones(nn.Module):
         wave_normalize: of the samples, as for ``speech_backbone``.
         max_s: only so many seconds of a longer clip are read. max_tokens: only so many tokens of a longer text, markers
             counted, the last of which stay; both in training and answering; ``None`` reads all.
-        hidden, heads, dropout, attention_dropout, pooling, neutral_head, gru_layers, layer_dropout, input_dropout: of
-            the network on top, see :class:`serkit.models.cross_attention.CrossAttention`.
+        hidden, heads, dropout, attention_dropout, pooling, neutral_head, gru_layers, layer_dropout, input_dropout,
+            attribute_head: of the network on top, see :class:`serkit.models.cross_attention.CrossAttention`.
 
     Raises:
         SerkitError: features other than these, one without its backbone or the reverse, or a word out of range.
@@ -87,6 +87,7 @@ class JointBackbones(nn.Module):
         gru_layers: Size = 1,
         layer_dropout: Rate = 0.0,
         input_dropout: Rate = 0.0,
+        attribute_head: bool = False,
     ) -> None:
         super().__init__()
         self.dims = dict(dims)
@@ -131,6 +132,7 @@ class JointBackbones(nn.Module):
             gru_layers=gru_layers,
             layer_dropout=layer_dropout,
             input_dropout=input_dropout,
+            attribute_head=attribute_head,
         )
         self.layer_dims, self.embedding_dim = self.head.layer_dims, self.head.embedding_dim
 

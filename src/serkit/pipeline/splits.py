@@ -12,7 +12,7 @@ from serkit.labels import learns_votes, taught_by
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.recipe import Recipe
 from serkit.settings import System
-from serkit.types import ATTRIBUTES, CANONICAL_LABELS, NEUTRAL, Manifest, Utterance
+from serkit.types import ATTRIBUTES, CANONICAL_LABELS, GENDERS, NEUTRAL, Manifest, Utterance
 
 _OF_ATTRIBUTES = ("attribute_mse", "ccc")  # losses that learn arousal, valence and dominance
 
@@ -32,7 +32,7 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     for name, system in recipe.systems.items():
         places = (f"systems.{name}", f"systems.{name}.second_stage")
         for stage, at in zip(system.stages, places, strict=False):
-            for of_system in (_has_votes, _learns_attributes, _selects_by_ccc, _balanced):
+            for of_system in (_has_votes, _has_genders, _learns_attributes, _selects_by_ccc, _balanced):
                 of_system(manifest, recipe, stage, at)
 
 
@@ -114,6 +114,16 @@ def _has_votes(manifest: Manifest, recipe: Recipe, system: System, at: str) -> N
         why = "has votes for the recipe's labels" if gone else "comes with rater votes"
         raise SerkitError(
             f"{at}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; set train.targets=labels"
+        )
+
+
+def _has_genders(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
+    known = {u.gender for u in manifest.split("train")} & set(GENDERS)
+    if any(loss.name == "gender" for loss in system.losses) and len(known) < 2:
+        found = f"only {known.pop()} speakers" if known else "no gender of a speaker"
+        raise SerkitError(
+            f"{at}: the loss 'gender' needs {' and '.join(GENDERS)} speakers, and split 'train' of "
+            f"'{manifest.corpus}' has {found}: leave the loss out"
         )
 
 

@@ -175,7 +175,11 @@ def _cross_attention(graph: Graph, network: Any, inputs: dict[str, tuple[str, st
         aligned[query] = graph.add(aligned[query], graph.attention(encoded[query], encoded[key], masks[key], attend))
     width = 2 * network.recurrent[0].gru.hidden_size
     pooled = [_pool(graph, x, m, p, width) for x, m, p in zip(aligned, masks, network.pool, strict=True)]
-    return _emotion_head(graph, network.head, pooled)
+    found = _emotion_head(graph, network.head, pooled)
+    if network.attributes is not None:
+        normed = graph.layer_norm(found["embedding"], network.head.norm)
+        found["attributes"] = _attributes(graph, network.attributes, normed)
+    return found
 
 
 def _mean_pool(graph: Graph, network: Any, inputs: dict[str, tuple[str, str]]) -> Outputs:
@@ -320,7 +324,13 @@ def _flam_head(graph: Graph, head: FlamHead, frames: str, mask: str) -> Outputs:
 
 
 def _attributes(graph: Graph, head: AttributeHead, embedding: str) -> str:
-    raw, mean, std = graph.sequence(embedding, head), numpy(head.mean), numpy(head.std)
+    from serkit.models._attributes import Apart
+
+    if isinstance(head[0], Apart):
+        raw = _joined(graph, [graph.sequence(embedding, part) for part in head[0].parts])
+    else:
+        raw = graph.sequence(embedding, head)
+    mean, std = numpy(head.mean), numpy(head.std)
     if head.ends is not None:
         low, high = head.ends
         raw, mean, std = graph("Sigmoid", raw), low + (mean - mean), np.array(high - low)
