@@ -21,6 +21,7 @@ from made import made_config, made_examples, made_manifest, made_system, voted
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.fitting import Fitting, make_accelerator
+from serkit.labels import apply_labels
 from serkit.listing import recipes
 from serkit.losses.multi_layer_contrastive import MultiLayerContrastive
 from serkit.models.cross_attention import CrossAttention
@@ -30,6 +31,7 @@ from serkit.sampling import Loader
 from serkit.schedules import learning_rate
 from serkit.serving.agreement import largest_difference
 from serkit.serving.export import to_onnx
+from serkit.types import Manifest, Utterance
 from tiny_checkpoints import in_roots
 
 CHECKPOINTS = (
@@ -210,6 +212,37 @@ def test_sailer2025_learns_votes_by_adapters(folders: dict[str, Path], toy_root:
     for network in (wavlm, whisper):
         assert largest_difference(network, to_onnx(network, "speech_backbone", run.manifest.labels)) < 1e-4
     assert "mean_probability" in tree["systems"]
+
+
+def test_sailer_text2025_adapts_whisper_and_reads_the_words(
+    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    narrow = ("transcripts=corpus", "model.hidden=8", "model.lora_rank=2", "train.batch_size=8")
+    run, _ = finish(small("sailer_text2025", *narrow), toy_root, tmp_path)
+    network, config = load_network(run.network("whisper_roberta", "full"))
+    assert network.backbone.frames == 750, "windows of 15 s"
+    plain = {k.replace(".base_layer", ""): v for k, v in build_network(config).state_dict().items()}
+    moved = {k for k, v in network.state_dict().items() if not torch.equal(v, plain[k])}
+    adapted = {k for k in moved if k.startswith("backbone.")}
+    assert adapted
+    assert all(".fc1." in k or ".fc2." in k for k in adapted)
+    assert not [k for k in moved if k.startswith("text_backbone.")], "RoBERTa is as it was"
+    assert largest_difference(network, to_onnx(network, "joint_backbones", run.manifest.labels)) < 1e-4
+
+
+def test_the_ninth_output_of_sailer_is_what_other_votes_are_for() -> None:
+    """Its network has one for votes that are for none of the eight classes; ``labels: votes`` makes it."""
+    rows = [
+        Utterance(f"u{k}", "x.wav", speaker=f"s{k}", split="train", emotion=emotion, votes={emotion: 3.0, "other": 1.0})
+        for k, emotion in enumerate(("anger", "neutral"))
+    ]
+    manifest = Manifest("m", ("anger", "neutral"), tuple(rows))
+    for name in ("sailer2025", "sailer_text2025"):
+        assert apply_labels(manifest, load_recipe(name)).labels == ("anger", "neutral")
+        nine = apply_labels(manifest, load_recipe(name, ["labels=votes"]))
+        assert nine.labels == ("anger", "neutral", "other")
+        assert nine.votes()[0].tolist() == [0.75, 0.0, 0.25]
 
 
 @pytest.mark.parametrize(("name", "layers"), [("wavlm", 24), ("whisper", 32)])
