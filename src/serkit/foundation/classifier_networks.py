@@ -26,6 +26,7 @@ from serkit.checkpoint_files import read_json
 from serkit.emotion2vec_files import TOKENS, labels
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
+from serkit.foundation import author_classes, odyssey, vox_profile
 from serkit.foundation.classifiers import EMOTION2VEC, Published
 from serkit.foundation.dense_head import PREFIX, SOURCE, DenseHead, dense_head, is_dense
 from serkit.foundation.emotion2vec_model import Emotion2vecClassifier
@@ -132,7 +133,10 @@ class LoadedEmotion2vec:
         return self.classifier.logits(clips)[:, self.used]
 
 
-def load(published: Published) -> Loaded | LoadedEmotion2vec:
+AnyLoaded = Loaded | LoadedEmotion2vec | odyssey.LoadedOdyssey | vox_profile.LoadedVoxProfile
+
+
+def load(published: Published) -> AnyLoaded:
     """The network of a checkpoint; every name of its weights is accounted for.
 
     Raises:
@@ -141,6 +145,8 @@ def load(published: Published) -> Loaded | LoadedEmotion2vec:
     name, folder = published.name, published.folder
     if published.architecture == EMOTION2VEC:
         return _emotion2vec(name, folder)
+    if published.architecture in author_classes.CLASSES:
+        return _of_author(published)
     front = front_end(name, folder)
     whisper = published.stem == "Whisper"
     expected = "WhisperFeatureExtractor" if whisper else "Wav2Vec2FeatureExtractor"
@@ -160,6 +166,15 @@ def load(published: Published) -> Loaded | LoadedEmotion2vec:
         + (": transformers would fill the head with random numbers" if loaded.dense else "")
     )
     return replace(loaded, notes=(note, *loaded.notes))
+
+
+def _of_author(published: Published) -> odyssey.LoadedOdyssey | vox_profile.LoadedVoxProfile:
+    """Of a class that is its author's own, see :mod:`serkit.foundation.author_classes`."""
+    name, folder = published.name, published.folder
+    config = read_json(folder / "config.json", dict)
+    if published.architecture == author_classes.SER_MODEL:
+        return odyssey.load(name, folder, author_classes.odyssey_config(name, config))
+    return vox_profile.load(name, folder, author_classes.vox_config(name, config))
 
 
 def _emotion2vec(name: str, folder: Path) -> LoadedEmotion2vec:

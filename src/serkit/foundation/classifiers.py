@@ -16,6 +16,7 @@ from serkit import checkpoints, emotion2vec_files
 from serkit.checkpoint_files import read_json, weights_hash
 from serkit.checkpoint_table import BY_NAME, UNKNOWN
 from serkit.errors import SerkitError, did_you_mean
+from serkit.foundation import author_classes
 from serkit.foundation.loading import transformers_package
 from serkit.foundation.speech import CLASSES
 from serkit.hub import hub_errors, hub_package, unreached
@@ -91,12 +92,14 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
     if row is None and not name.startswith(("hub:", "path:")):
         raise SerkitError(f"'{name}': expected hub:ORG/MODEL or path:DIR{_with_prefix(name)}")
     try:
-        found = checkpoints.resolve(row or name)
+        found = author_classes.resolve(row or name)
     except checkpoints.OtherType as error:
         raise SerkitError(f"'{name}' is of model_type '{error.kind}'; {_readable()}") from None
     if found.family == "emotion2vec":
         return _emotion2vec(name, found, renamed or {})
     transformers_package(name)
+    if found.family in author_classes.CLASSES.values():
+        return _of_author(name, found, renamed or {})
     words = _words(name, found.config)
     architecture = _architecture(name, found.config)
     labels = labels_of(name, words, renamed or {})
@@ -165,6 +168,17 @@ def _emotion2vec(name: str, found: checkpoints.Resolved, renamed: Mapping[str, s
     if len(words) < 2:
         raise SerkitError(f"'{name}': {emotion2vec_files.TOKENS} has {len(words)} used class, expected two or more")
     return _published(name, found, folder, EMOTION2VEC, words, labels_of(name, words, renamed))
+
+
+def _of_author(name: str, found: checkpoints.Resolved, renamed: Mapping[str, str]) -> Published:
+    """What the files of a class of :mod:`serkit.foundation.author_classes` say."""
+    words = _words(name, author_classes.named(name, found.config))
+    labels = labels_of(name, words, renamed)
+    architecture = author_classes.architecture(name, found.config)
+    folder = checkpoints.fetch(found)
+    if read_json(folder / "config.json", dict) != found.config:
+        raise SerkitError(f"'{name}' changed on the hub while it was read; run the command again")
+    return _published(name, found, folder, architecture, words, labels)
 
 
 def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
@@ -237,7 +251,8 @@ def _with_prefix(name: str) -> str:
 
 
 def _readable() -> str:
-    return f"import reads {', '.join(ARCHITECTURES)}, and emotion2vec+"
+    own = ", ".join(author_classes.CLASSES)
+    return f"import reads {', '.join(ARCHITECTURES)}, {own}, and emotion2vec+"
 
 
 def _architecture(name: str, config: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from serkit.foundation import emotion2vec_model
 from serkit.foundation.speech import isolate_clips, receptive_field
-from serkit.foundation.whisper import HOP, N_FFT, attended, entering, log_mel
+from serkit.foundation.whisper import HOP, MEL_HOP, N_FFT, attended, entering, log_mel
 
 QUIET_VARIANCE = 1e-7  # of Wav2Vec2FeatureExtractor
 
@@ -170,7 +170,7 @@ class Emotion2vecBackbone(Backbone):
 
 
 class WhisperBackbone(Backbone):
-    """Whisper's encoder, its spectrogram included. A clip of ``n`` samples gives ``ceil(n / 320)`` frames.
+    """Whisper's encoder, its spectrogram included. A clip of ``n`` samples has ``ceil(n / 320)`` frames.
 
     A clip longer than a window is computed in windows one after the other, each with positions from zero and a
     loudness of its own, as in the encoder ``whisper``. The positions are sinusoids and are never trained.
@@ -183,24 +183,33 @@ class WhisperBackbone(Backbone):
             model's positions is cut.
         whole: the frames of the silence after a clip count as its own, up to the end of its last window, as they do in
             transformers' classifier; only with ``frames``.
+        begun: a step of 160 samples that a clip ends in counts as one; or else it has ``ceil(floor(n / 160) / 2)``
+            frames, at least one, as in vox-profile.
     """
 
     filters: Tensor
 
     def __init__(
-        self, model: Any, *, normalise: bool, filters: np.ndarray, frames: int | None, whole: bool = False
+        self,
+        model: Any,
+        *,
+        normalise: bool,
+        filters: np.ndarray,
+        frames: int | None,
+        whole: bool = False,
+        begun: bool = True,
     ) -> None:
         super().__init__(
             model, normalise=normalise, front=[model.conv1, model.conv2], layers=model.layers, top=[model.layer_norm],
             dim=int(model.config.d_model), window=1, hop=HOP,
         )  # fmt: skip
         self.frames, self.most = frames, int(model.config.max_source_positions)
-        self.whole = whole and frames is not None
+        self.whole, self.begun = whole and frames is not None, begun
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
         model.embed_positions.requires_grad_(False)
 
     def _states(self, samples: Tensor, lengths: Tensor, real: Tensor, every: bool) -> tuple[list[Tensor], Tensor]:
-        n_frames = -(-lengths // HOP)
+        n_frames = -(-lengths // HOP) if self.begun else -(-(lengths // MEL_HOP).clamp(min=1) // 2)
         time = int(n_frames.max())
         size = self.frames or min(time, self.most)
         count = -(-time // size)

@@ -30,6 +30,7 @@ class FramePool(nn.Module):
 
     Attributes:
         out_dim: width of the vector.
+        least_variance: of ``attentive_statistics``: 1e-5 is the least that a variance counts as, and not added to it.
 
     Raises:
         SerkitError: an unknown pooling.
@@ -39,7 +40,7 @@ class FramePool(nn.Module):
         super().__init__()
         if pooling not in get_args(FramePooling):
             raise SerkitError(f"no pooling '{pooling}'" + did_you_mean(pooling, get_args(FramePooling)))
-        self.pooling, self.out_dim = pooling, dim
+        self.pooling, self.out_dim, self.least_variance = pooling, dim, False
         self.score: nn.Module | None = None
         if pooling == "attention":
             self.score = nn.Linear(dim, 1, bias=False)
@@ -62,7 +63,8 @@ class FramePool(nn.Module):
         if self.pooling != "attentive_statistics":
             return mean
         variance = torch.einsum("bt,btd->bd", weights, (frames - mean[:, None, :]) ** 2)
-        return torch.cat([mean, (variance + _VARIANCE_FLOOR).sqrt()], dim=1)
+        kept = variance.clamp(min=_VARIANCE_FLOOR) if self.least_variance else variance + _VARIANCE_FLOOR
+        return torch.cat([mean, kept.sqrt()], dim=1)
 
 
 class FlamHead(nn.Module):

@@ -387,4 +387,5 @@ def _frame_pool(graph: Graph, pool: FramePool | StylePooling, frames: str, mask:
         return mean
     away = graph("Sub", frames, graph.unsqueeze(mean, 1))
     variance = _weighted(graph, weights, graph.times(away, away))
-    return graph("Concat", mean, graph("Sqrt", graph.add(variance, graph.constant(_STD_FLOOR))), axis=1)
+    kept = graph("Max" if pool.least_variance else "Add", variance, graph.constant(_STD_FLOOR))
+    return graph("Concat", mean, graph("Sqrt", kept), axis=1)

@@ -262,7 +262,8 @@ def _whisper(graph: Graph, backbone: WhisperBackbone, wave: str, n: str) -> tupl
     def number(value: int) -> str:
         return graph.constant([value], np.int64)
 
-    n_frames = _divided_up(graph, n, number(HOP))
+    steps = n if backbone.begun else graph("Max", graph("Div", n, number(MEL_HOP)), number(1))
+    n_frames = _divided_up(graph, steps, number(HOP if backbone.begun else HOP // MEL_HOP))
     time = _divided_up(graph, graph.unsqueeze(graph.time(wave), 0), number(HOP))
     size = number(backbone.frames) if backbone.frames else graph("Min", time, number(backbone.most))
     count = _divided_up(graph, time, size)

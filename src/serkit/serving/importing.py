@@ -19,14 +19,14 @@ from serkit.encoders.waveform import Waveform
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation import classifiers
-from serkit.foundation.classifier_networks import Loaded, LoadedEmotion2vec, load
+from serkit.foundation.classifier_networks import AnyLoaded, Loaded, LoadedEmotion2vec, load
 from serkit.foundation.classifiers import Published
 from serkit.foundation.trainable import Backbone, Emotion2vecBackbone, WaveBackbone, WhisperBackbone
 from serkit.foundation.whisper import mel_filters
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.pipeline.inputs import WAVEFORM
 from serkit.reporting.text import listed
-from serkit.serving import ensembles
+from serkit.serving import author_networks, ensembles
 from serkit.serving.building import MAX_CLIP_S
 from serkit.serving.bundle import check_new, write_bundle
 from serkit.serving.checked import TOLERANCE, checked_graph
@@ -132,7 +132,7 @@ def import_checkpoint(
     )  # fmt: skip
 
 
-def compared(loaded: Loaded | LoadedEmotion2vec, n_classes: int) -> tuple[SpeechBackbone, float]:
+def compared(loaded: AnyLoaded, n_classes: int) -> tuple[SpeechBackbone, float]:
     """serkit's network with the weights of a classifier, and the largest difference of a logit from its class's.
 
     Raises:
@@ -161,12 +161,14 @@ def compared(loaded: Loaded | LoadedEmotion2vec, n_classes: int) -> tuple[Speech
     return network, difference
 
 
-def network_of(loaded: Loaded | LoadedEmotion2vec, n_classes: int) -> SpeechBackbone:
+def network_of(loaded: AnyLoaded, n_classes: int) -> SpeechBackbone:
     """serkit's network that computes the same, in evaluation mode; the model's own modules become part of it."""
     import torch
 
     if isinstance(loaded, LoadedEmotion2vec):
         return _of_emotion2vec(loaded)
+    if isinstance(loaded, author_networks.Authored):
+        return author_networks.network_of(loaded, n_classes)
     model, config, dense = loaded.model, loaded.model.config, loaded.dense
     weighted = dense is None and bool(config.use_weighted_layer_sum)
     raw_end = weighted and loaded.raw_end
@@ -220,7 +222,7 @@ def _backbone(loaded: Loaded, raw_end: bool) -> Backbone:
     return WhisperBackbone(loaded.body, normalise=False, filters=filters, frames=positions, whole=True)
 
 
-def _refuse_large(loaded: Loaded | LoadedEmotion2vec, weights: Weights) -> None:
+def _refuse_large(loaded: AnyLoaded, weights: Weights) -> None:
     """Refuse what does not fit into one ONNX file."""
     n = loaded.n_parameters
     if n * _BYTES[weights] <= MOST_BYTES:
@@ -243,7 +245,7 @@ def _sum(network: SpeechBackbone) -> str:
 
 def _about(
     published: Published,
-    loaded: Loaded | LoadedEmotion2vec,
+    loaded: AnyLoaded,
     name: str,
     weights: Weights,
     licence: str | None,
