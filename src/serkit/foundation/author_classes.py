@@ -13,7 +13,7 @@ and :mod:`serkit.foundation.vox_profile`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -23,6 +23,7 @@ from serkit.checkpoint_files import read_json, weights_hash
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.hub import hub_package
+from serkit.types import ATTRIBUTES
 
 Family = Literal["odyssey", "vox_profile"]
 SER_MODEL = "SERModel"
@@ -112,10 +113,12 @@ def named(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with an ``id2label``: its own, or that of the examples, or ``LABEL_0`` and so on.
 
     Raises:
-        SerkitError: a variant that is not read.
+        SerkitError: a variant that is not read, or a model of ratings.
     """
     if family_of(config) == "odyssey":
-        if isinstance(config.get("id2label"), Mapping):
+        labels = config.get("id2label")
+        if isinstance(labels, Mapping):
+            _refuse_ratings(name, [str(label) for label in labels.values()])
             return dict(config)
         return {**config, "id2label": {k: f"LABEL_{k}" for k in range(_whole(name, config, "num_classes", 1))}}
     n = vox_config(name, config).n_classes
@@ -207,6 +210,13 @@ def _other(name: str) -> checkpoints.Resolved | None:
     folder = given.expanduser()
     revision = f"weights-{weights_hash(folder)}"
     return checkpoints.Resolved(name, family, hub_id, folder, revision, config, substituted=hub_id is not None)
+
+
+def _refuse_ratings(name: str, labels: Sequence[str]) -> None:
+    if labels and {label.lower() for label in labels} <= set(ATTRIBUTES):
+        raise SerkitError(
+            f"'{name}' gives {', '.join(labels)} as numbers, and no labels; of {SER_MODEL}, import reads classifiers"
+        )
 
 
 def _whole(name: str, config: Mapping[str, Any], key: str, least: int) -> int:

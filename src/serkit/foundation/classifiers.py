@@ -141,6 +141,17 @@ def _published(
     )
 
 
+def _of_author(name: str, found: checkpoints.Resolved, renamed: Mapping[str, str]) -> Published:
+    """What the files of a class of :mod:`serkit.foundation.author_classes` say."""
+    words = _words(name, author_classes.named(name, found.config))
+    labels = labels_of(name, words, renamed)
+    architecture = author_classes.architecture(name, found.config)
+    folder = checkpoints.fetch(found)
+    if read_json(folder / "config.json", dict) != found.config:
+        raise SerkitError(f"'{name}' changed on the hub while it was read; run the command again")
+    return _published(name, found, folder, architecture, words, labels)
+
+
 def _emotion2vec_row(name: str) -> str | None:
     """The name of emotion2vec in serkit's table, of itself or of its id on the hub."""
     if name in checkpoints.replaced_sources() and name.startswith("hub:"):
@@ -168,17 +179,6 @@ def _emotion2vec(name: str, found: checkpoints.Resolved, renamed: Mapping[str, s
     if len(words) < 2:
         raise SerkitError(f"'{name}': {emotion2vec_files.TOKENS} has {len(words)} used class, expected two or more")
     return _published(name, found, folder, EMOTION2VEC, words, labels_of(name, words, renamed))
-
-
-def _of_author(name: str, found: checkpoints.Resolved, renamed: Mapping[str, str]) -> Published:
-    """What the files of a class of :mod:`serkit.foundation.author_classes` say."""
-    words = _words(name, author_classes.named(name, found.config))
-    labels = labels_of(name, words, renamed)
-    architecture = author_classes.architecture(name, found.config)
-    folder = checkpoints.fetch(found)
-    if read_json(folder / "config.json", dict) != found.config:
-        raise SerkitError(f"'{name}' changed on the hub while it was read; run the command again")
-    return _published(name, found, folder, architecture, words, labels)
 
 
 def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
