@@ -168,6 +168,44 @@ def with_dense_head(
     return body, head
 
 
+def with_ratings(
+    folder: Path,
+    *,
+    words: tuple[str, ...] = ("arousal", "dominance", "valence"),
+    says: str | None = None,
+    width: float = 1.0,
+    **how: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """A checkpoint in the layout of audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim: ratings and no classes.
+
+    Args:
+        words: names of its ratings, in its order. says: class that its config names. width: of the scale from 0 on,
+            around whose middle the ratings of noise lie. how: see :func:`with_dense_head`.
+
+    Returns:
+        As of that.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    body, head = with_dense_head(folder, says=says, labels=words, **{"stable": True, **how})
+    hidden = torch.tanh(
+        body(torch.randn(1, 16_000, generator=torch.Generator().manual_seed(5)))[0].mean(1)
+        @ head["classifier.dense.weight"].T
+        + head["classifier.dense.bias"]
+    )
+    head["classifier.out_proj.weight"] *= 0.15 * width
+    head["classifier.out_proj.bias"] = 0.5 * width - (hidden @ head["classifier.out_proj.weight"].T)[0].detach()
+    file = folder / "model.safetensors"
+    save_file(load_file(file) | head, file, {"format": "pt"})
+    more = {"problem_type": "regression", "finetuning_task": "wav2vec2_reg", "gradient_checkpointing": False}
+    edit(folder / "config.json", **more, _name_or_path="torch", num_adapter_layers=3)
+    if how.get("kind", "Wav2Vec2") == "Wav2Vec2":
+        row = json.loads((folder / "config.json").read_text()) | {"vocab_size": None}  # null, as the published one has
+        (folder / "config.json").write_text(json.dumps(row))
+    return body, head
+
+
 def edit(file: Path, **changes: Any) -> None:
     """Change fields of a JSON file; ``None`` takes one away."""
     row = json.loads(file.read_text()) | changes

@@ -33,6 +33,15 @@ def classes(kind: Kind) -> tuple[str, ...]:
     return tuple(_name(names, sides) for sides in product((True, False), repeat=len(names)))
 
 
+def signs(kind: Kind) -> tuple[tuple[float, ...], ...]:
+    """Of each class, in the order of :func:`classes`, 1 where an attribute is high and −1 where it is low.
+
+    >>> signs("quadrants")
+    ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))
+    """
+    return tuple(product((1.0, -1.0), repeat=len(RATED_BY[kind])))
+
+
 def kind_of(labels: Sequence[str]) -> Kind | None:
     """What labels are classes of, all of them; ``None`` of other labels, and of none."""
     return next((kind for kind in RATED_BY if labels and set(labels) <= set(classes(kind))), None)

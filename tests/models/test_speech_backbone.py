@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from serkit import registry
@@ -355,3 +356,26 @@ def test_its_onnx_graph_answers_as_torch_does(family: str, options: dict[str, An
     if network.layer_weights is not None:
         torch.nn.init.normal_(next(network.layer_weights.parameters()))
     assert largest_difference(network, to_onnx(network, "speech_backbone", ("a", "b", "c"))) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert", "WavLM"])
+def test_a_checkpoint_with_a_head_gives_the_network_below_it(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As audEERING's model of ratings, whose weights have a prefix: its frames, fine-tuned and as a feature."""
+    from tiny_checkpoints import edit, with_ratings, without_hub
+
+    without_hub(tmp_path, monkeypatch)
+    name = f"path:{tmp_path / 'vad'}"
+    body, _ = with_ratings(tmp_path / "vad", kind=kind)
+    assert f"{kind.lower()}.masked_spec_embed" in load_file(tmp_path / "vad" / "model.safetensors")
+    clip = waves(5200)[0][:, 0]
+    normed = (clip - clip.mean()) / (clip.var(unbiased=False) + 1e-7).sqrt()
+    with torch.no_grad():
+        wanted = body(normed[None])[0][0].numpy()
+        backbone = backbones.build(backbones.describe(name)).eval()
+        frames, _ = backbone(clip[None], torch.tensor([len(clip)]))
+    np.testing.assert_allclose(frames[0].numpy(), wanted, atol=2e-4)
+    edit(tmp_path / "vad" / "config.json", mask_time_prob=0.0)
+    encoder = registry.find("encoders", kind.lower())(name, dtype="float32")
+    np.testing.assert_allclose(encoder([clip.numpy()])[0], wanted, atol=2e-4)

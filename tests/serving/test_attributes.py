@@ -138,11 +138,11 @@ def test_every_format_has_them(model: Model) -> None:
         assert list(rows[0])[-2:] == KNOWN
         assert [float(r["arousal"]) for r in rows] == pytest.approx([p.attributes["arousal"] for p in parts], abs=1e-6)
     table = formats.document("table", [found], timeline=True)
-    said = f"; arousal {found.attributes['arousal']:.1f}, valence {found.attributes['valence']:.1f}"
+    said = f"; arousal {found.attributes['arousal']:.2f}, valence {found.attributes['valence']:.2f}"
     assert said in table.splitlines()[0]
     head, first = table.splitlines()[2:4]
     assert head.split()[-2:] == KNOWN
-    assert first.split()[-2:] == [f"{v:.1f}" for v in found.segments[0].attributes.values()]
+    assert first.split()[-2:] == [f"{v:.2f}" for v in found.segments[0].attributes.values()]
 
 
 def test_the_service_has_them_and_says_so(rated: tuple[Run, Path], model: Model, tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def test_labels_without_names_are_refused_until_they_have_some(copy: Path) -> No
         (("neu", ""), {}, "id2label of its config.json is damaged"),
         (("neu", "joy, awe"), {}, "'joy, awe' has a comma or a bar.*: --labels 1=NAME"),
         (("neu", "joy"), {"joy": "joy|awe"}, "'joy|awe' has a comma or a bar".replace("|", "[|]")),
-        (("arousal", "dominance", "valence"), {}, "as numbers, and no labels"),
+        (("arousal", "dominance"), {}, "gives arousal, dominance as numbers, expected arousal and valence"),
     ],
 )
 def test_labels_that_are_refused(words: tuple[str, ...], renamed: dict[str, str], said: str, copy: Path) -> None:

@@ -187,13 +187,3 @@ def test_another_pooling_is_refused(pooling: str, tmp_path: Path) -> None:
     with_dense_head(tmp_path / "er", pooling=pooling)
     with pytest.raises(SerkitError, match=rf"pools its frames by '{pooling}' \(pooling_mode in its config\.json\)"):
         importing.import_checkpoint(f"path:{tmp_path / 'er'}", tmp_path / "x.zip")
-
-
-@pytest.mark.parametrize("says", ["Wav2Vec2ForSpeechClassification", "EmotionModel"])
-def test_a_model_of_dimensions_is_told_by_its_labels(says: str, tmp_path: Path) -> None:
-    """As audEERING's: the same names of weights, and three numbers in the place of classes."""
-    with_dense_head(tmp_path / "er", says=says, labels=("arousal", "dominance", "valence"))
-    edit(tmp_path / "er" / "config.json", problem_type="regression")
-    code, _, said = ask("import", f"path:{tmp_path / 'er'}", "-o", tmp_path / "x.zip")
-    assert (code, "\n" in said.strip()) == (2, False)
-    assert "gives arousal, dominance, valence as numbers, and no labels" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ def test_other_front_ends_are_refused(changes: dict[str, Any], said: str, copy: 
     edit(copy / "preprocessor_config.json", **changes)
     with pytest.raises(SerkitError, match=said):
         importing.import_checkpoint(f"path:{copy}", tmp_path / "x.zip")
+
+
+def test_a_setting_that_transformers_refuses_is_one_line(copy: Path, tmp_path: Path) -> None:
+    """As ``vocab_size: null`` of a HuBERT, which stands in configurations that older versions wrote."""
+    row = json.loads((copy / "config.json").read_text()) | {"vocab_size": None}
+    (copy / "config.json").write_text(json.dumps(row))
+    code, _, said = ask("import", f"path:{copy}", "-o", tmp_path / "x.zip")
+    if code == 2:  # of transformers 5 so far
+        assert "cannot be loaded: Validation error for field 'vocab_size'" in said.strip().splitlines()[-1]
+    assert code in (0, 2)
 
 
 def test_weights_that_do_not_belong(copy: Path, tmp_path: Path) -> None:

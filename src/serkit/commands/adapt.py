@@ -19,7 +19,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(adapt)
 
 
-_OF_LABELLED = ("root", "split", "labels", "protocol", "option", "draws")  # parameters that need --corpus
+_OF_LABELLED = ("root", "split", "labels", "own_labels", "protocol", "option", "draws")  # parameters that need --corpus
 
 
 def adapt(
@@ -46,6 +46,9 @@ def adapt(
     root: Root = None,
     split: Annotated[str, typer.Option(help="train, dev, test or all of the labelled recordings.")] = "all",
     labels: Annotated[str | None, typer.Option(help="Learn from these labels only, comma-separated.")] = None,
+    own_labels: Annotated[
+        bool, typer.Option("--own-labels", help="Answer with the labels of these clips in the place of the model's.")
+    ] = False,
     protocol: Protocol = None,
     option: Option = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws, of the numbers with labels.", min=10)] = 1000,
@@ -67,7 +70,7 @@ def adapt(
         if inputs:
             _unlabelled(inputs, out, model, ticker, common)
         else:
-            labelled = {"split": split, "labels": comma_separated(labels), "draws": draws}
+            labelled = {"split": split, "labels": comma_separated(labels), "own_labels": own_labels, "draws": draws}
             _labelled(corpus or [], root, protocol, option, out, model, {**common, **labelled})
 
 
@@ -76,7 +79,9 @@ def _refuse_without_corpus(context: typer.Context) -> None:
     found = {k: context.get_parameter_source(k) for k in _OF_LABELLED}
     given = [k for k, source in found.items() if source is not None and source.name != "DEFAULT"]
     if given:
-        raise typer.BadParameter(f"--{given[0]} is for labelled recordings, given by --corpus and --root")
+        raise typer.BadParameter(
+            f"--{given[0].replace('_', '-')} is for labelled recordings, given by --corpus and --root"
+        )
 
 
 def _unlabelled(inputs: list[str], out: Path, model: str, ticker: Ticker, options: dict[str, Any]) -> None:
@@ -118,9 +123,15 @@ def _labelled(
 
 def _say_of_calls(adapted: Bundle, original: str) -> None:
     """Another model answers calls in place of the original, and not in place of the adapted one, unless asked to."""
-    from serkit.serving.bundle import for_calls
+    from serkit.serving.bundle import for_calls, open_bundle
 
-    if found := for_calls(adapted, original, "auto"):
+    found = for_calls(open_bundle(original) if adapted.own_labels else adapted, original, "auto")
+    if found and adapted.own_labels:
+        typer.echo(
+            f"  The new model answers calls itself; with '{original}', '{found.name}' answers them. If most recordings "
+            f"are calls, adapt that model: --model {found.name}"
+        )
+    elif found:
         typer.echo(
             f"  The new model answers calls itself; with '{original}', '{found.name}' answers them. If some recordings "
             f"are calls, predict with --calls {found.name}; if all are, adapt that model: --model {found.name}"

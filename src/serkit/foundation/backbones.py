@@ -19,7 +19,7 @@ from serkit import checkpoints
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import load_model, peft_package, quiet, transformers_package
-from serkit.foundation.speech import CLASSES, HEADS
+from serkit.foundation.speech import CLASSES, HEADS, MASK
 from serkit.foundation.tiny import tiny_folder
 from serkit.foundation.trainable import Backbone, WaveBackbone, WhisperBackbone
 from serkit.foundation.whisper import IGNORED, PREFIXES, check_front_end, mel_filters, window_frames
@@ -184,7 +184,7 @@ def build(described: Mapping[str, Any], *, weights: bool = True) -> Backbone:
     if weights:
         tiny = tiny_folder(family) if name == f"{family}/random" else None
         folder = checkpoints.fetch(checkpoints.resolve(name, tiny, family=family))
-        names: dict[str, Any] = {"ignored": (*HEADS, "masked_spec_embed")}
+        names: dict[str, Any] = {"ignored": (*HEADS, *MASK)}
         if whisper:
             names = {"ignored": IGNORED, "key_mapping": PREFIXES}
         model = load_model(name, made, folder, **names, **changes)

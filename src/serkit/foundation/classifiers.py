@@ -40,6 +40,7 @@ _PRETRAINED = re.compile(
 _NAMELESS = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 EMOTION2VEC = "Emotion2vec"  # class of FunASR
+_OF_RATINGS = "EmotionModel"  # audEERING's code, whose weights and answers are those of …ForSpeechClassification
 _LONGEST = 200  # characters of what a README says
 
 
@@ -50,7 +51,7 @@ class Published:
     Attributes:
         name: as asked for. short: its last part. title: where it is from, without a place on this machine.
         folder: of its files. architecture: class in its config.json.
-        words: its own names of its classes, in their order. labels: serkit's names of them.
+        words: its own names of its classes, in their order; or of the ratings that it gives. labels: serkit's names.
         before_5: whether a transformers before version 5 wrote it, or it does not say.
         revision: commit of the hub, or ``weights-HASH`` of a folder. weights: hash of what decides its numbers.
         licence, datasets, languages: as the head of its README has them; ``unknown`` or empty where it has none.
@@ -71,6 +72,11 @@ class Published:
     languages: tuple[str, ...]
 
     @property
+    def rated(self) -> bool:
+        """Whether it has no classes and gives ratings."""
+        return is_rated(self.labels)
+
+    @property
     def stem(self) -> str:
         """What the names of transformers' classes of its family begin with."""
         return self.architecture.partition("For")[0]
@@ -84,8 +90,8 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
             table of checkpoints. renamed: see :func:`labels_of`.
 
     Raises:
-        SerkitError: no such model, one that is no classifier of :data:`ARCHITECTURES` or emotion2vec+, labels that
-            :func:`labels_of` refuses, or files that are missing.
+        SerkitError: no such model, one that is none of :data:`ARCHITECTURES` or emotion2vec+, labels that
+            :func:`labels_of` refuses, ratings without arousal or valence, or files that are missing.
         MissingExtra: transformers is not installed.
     """
     row = _emotion2vec_row(name)
@@ -103,6 +109,7 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
     words = _words(name, found.config)
     architecture = _architecture(name, found.config)
     labels = labels_of(name, words, renamed or {})
+    _check_task(name, found.config, labels)
     folder = checkpoints.fetch(found)
     config = read_json(folder / "config.json", dict)
     if (_architecture(name, config), _words(name, config)) != (architecture, words):
@@ -181,16 +188,27 @@ def _emotion2vec(name: str, found: checkpoints.Resolved, renamed: Mapping[str, s
     return _published(name, found, folder, EMOTION2VEC, words, labels_of(name, words, renamed))
 
 
+def is_rated(words: Sequence[str]) -> bool:
+    """Whether the names of a checkpoint's answers are those of ratings.
+
+    >>> is_rated(["Arousal", "valence"]), is_rated(["anger"])
+    (True, False)
+    """
+    return bool(words) and {word.lower() for word in words} <= set(ATTRIBUTES)
+
+
 def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
     """The classes of a checkpoint by serkit's names: the canonical one where its own word is clear, else that word.
+
+    Or the ratings that it gives, where all names are of ratings.
 
     Args:
         name: of the checkpoint, for messages. words: its own.
         renamed: names by its own words, or by the numbers of its classes; they come before all else.
 
     Raises:
-        SerkitError: a word that the checkpoint does not have, classes without a name, two of one name, or a name with
-            a comma or a bar.
+        SerkitError: a word that the checkpoint does not have, classes without a name, two of one name, a name with a
+            comma or a bar, or names of ratings without arousal or valence.
     """
     numbers = {str(k): word for k, word in enumerate(words)}
     given: dict[str, str] = {}
@@ -202,6 +220,8 @@ def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tu
         if near is not None:
             raise SerkitError(f"--labels {key}={value}: '{value}' is not a known emotion; did you mean '{near}'?")
         given[word] = value
+    if is_rated(rated := [given.get(word, word) for word in words]):
+        return _ratings(name, rated)
     nameless = [word for word in words if _NAMELESS.fullmatch(word) and word not in given]
     if nameless:
         example = ",".join(f"{word}=NAME" for word in nameless[:2])
@@ -224,6 +244,25 @@ def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tu
             "names: --labels WORD=NAME,…"
         )
     return found
+
+
+def _ratings(name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Ratings that a checkpoint gives by serkit's names."""
+    found = tuple(word.lower() for word in names)
+    if len(set(found)) != len(found) or not {"arousal", "valence"} <= set(found):
+        raise SerkitError(
+            f"'{name}' gives {', '.join(names)} as numbers, expected arousal and valence, and perhaps dominance, each "
+            "once"
+        )
+    return found
+
+
+def _check_task(name: str, config: Mapping[str, Any], labels: Sequence[str]) -> None:
+    """Refuse a checkpoint that was trained for something else than its labels say."""
+    task, expected = config.get("problem_type"), "regression" if is_rated(labels) else "single_label_classification"
+    if task not in (None, expected):
+        way_out = "; if its numbers are ratings, name them: --labels WORD=arousal,…" if task == "regression" else ""
+        raise SerkitError(f"'{name}' is for {task}, expected {expected} of {', '.join(labels)}{way_out}")
 
 
 def _title(found: checkpoints.Resolved, folder: Path) -> str:
@@ -275,6 +314,10 @@ def _architecture(name: str, config: Mapping[str, Any]) -> str:
         raise SerkitError(f"'{name}': its config.json names no architectures: which class is it? {_readable()}")
     if found in ARCHITECTURES:
         raise SerkitError(f"'{name}': its config.json says {found} and model_type '{kind}', which do not agree")
+    if found == _OF_RATINGS and kind in ARCHITECTURES.values() and is_rated(_words(name, config)):
+        near = (c for c, family in ARCHITECTURES.items() if family == kind and c.endswith("ForSpeechClassification"))
+        if copied := next(near, None):
+            return copied
     if found.endswith(("ForSpeechClassification", "EmotionModel")):
         raise SerkitError(
             f"'{name}' is of the class {found}, which is code of its author's own and no part of transformers; serkit "
@@ -295,11 +338,6 @@ def _words(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     if sorted(by_number) != list(range(len(by_number))) or not all(w.isprintable() and w for w in by_number.values()):
         raise SerkitError(f"'{name}': id2label of its config.json is damaged: expected a name for each of 0, 1, 2 …")
     words = tuple(by_number[k] for k in range(len(by_number)))
-    if {word.lower() for word in words} <= set(ATTRIBUTES) and words:
-        raise SerkitError(f"'{name}' gives {', '.join(words)} as numbers, and no labels; import reads classifiers")
-    task = config.get("problem_type")
-    if task not in (None, "single_label_classification"):
-        raise SerkitError(f"'{name}' is for {task}, expected single_label_classification")
     if len(words) < 2 or len(set(words)) != len(words):
         raise SerkitError(f"'{name}': its labels are {', '.join(words) or 'none'}, expected two or more, each once")
     return words

@@ -65,6 +65,7 @@ def load_model(
     from safetensors import SafetensorError
 
     source = safe_folder(name, folder)
+    refused: tuple[type[Exception], ...] = (*_UNREADABLE, *_refused_settings(), SafetensorError)
     with quiet():
         try:
             model, info = build.from_pretrained(
@@ -72,7 +73,7 @@ def load_model(
                 output_loading_info=True, ignore_mismatched_sizes=True, key_mapping=dict(key_mapping or {}) or None,
                 **kwargs,
             )  # fmt: skip
-        except (*_UNREADABLE, SafetensorError) as error:
+        except refused as error:
             raise SerkitError(f"encoder '{name}': {folder} cannot be loaded: {' '.join(str(error).split())}") from None
     unexpected = sorted(k for k in info["unexpected_keys"] if not k.startswith(tuple(ignored)))
     missing = sorted(k for k in info["missing_keys"] if k not in missing_ok)
@@ -82,6 +83,14 @@ def load_model(
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             raise SerkitError(f"encoder '{name}': {folder} {what} weight '{found[0]}'{more}")
     return model.eval().requires_grad_(False)
+
+
+def _refused_settings() -> tuple[type[Exception], ...]:
+    """What transformers 5 raises of a setting of another type than it expects, such as a null; nothing of 4."""
+    from huggingface_hub import errors
+
+    found = getattr(errors, "StrictDataclassError", None)
+    return () if found is None else (found,)
 
 
 def front_end(name: str, folder: Path) -> Any:

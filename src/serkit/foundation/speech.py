@@ -36,6 +36,8 @@ HEADS = (
     "lm_head.", "quantizer.", "project_hid.", "project_q.", "classifier.", "projector.", "layer_weights",
     "tdnn.", "objective.", "feature_extractor.weight", "feature_extractor.bias",  # of speaker verification (x-vectors)
 )  # fmt: skip
+MASK = ("masked_spec_embed", *(f"{name}.masked_spec_embed" for name in ("wav2vec2", "hubert", "wavlm")))
+"""What stands for masked frames in training; its name has a prefix in a checkpoint with a head."""
 
 
 class SpeechEncoder(Pretrained):
@@ -96,7 +98,7 @@ class SpeechEncoder(Pretrained):
         transformers = transformers_package(self.spec.name)
         self._model: Any = load_model(
             self.spec.name, getattr(transformers, CLASSES[self.FAMILY]), folder,
-            ignored=(*HEADS, "masked_spec_embed"), missing_ok=("masked_spec_embed",),
+            ignored=(*HEADS, *MASK), missing_ok=MASK,
         )  # fmt: skip
         self._front: Any = front_end(self.spec.name, folder)
         if self._front.sampling_rate != SAMPLE_RATE_HZ:

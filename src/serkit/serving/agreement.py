@@ -96,7 +96,8 @@ def largest_difference(
 
     The clips are scored as one batch and, in onnxruntime, also one by one: the number covers padding too, but for
     networks that see their padding on purpose. Attributes differ in deviations of their ratings, or widths of a fixed
-    scale, so that a scale of 0 to 100 is no harder to keep than one of 1 to 7.
+    scale, so that a scale of 0 to 100 is no harder to keep than one of 1 to 7. A network may have other ``units``, by
+    output.
 
     Args:
         network: in eval mode. content: its graph. dims: width by feature; ``None``: as the network says.
@@ -113,6 +114,7 @@ def largest_difference(
         wanted["attributes"] = found.attributes.numpy()
     heads = [part for part in network.modules() if isinstance(part, AttributeHead)]
     unit = {"attributes": heads[0].unit.numpy()} if heads else {}
+    unit |= getattr(network, "units", {})
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

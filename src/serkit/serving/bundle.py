@@ -43,7 +43,7 @@ from serkit.serving.correction import Correction
 from serkit.serving.ensembles import from_arrays
 from serkit.types import ATTRIBUTES
 
-FORMAT = 3  # the newest that is read; written is the lowest that says all, so that earlier versions read it
+FORMAT = 4  # the newest that is read; written is the lowest that says all, so that earlier versions read it
 HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safetensors"
 INPUTS, ADAPTED, LABELLED = "inputs.safetensors", "adapted.safetensors", "labelled.safetensors"
 NAMED = Path(__file__).resolve().parents[1] / "bundles"
@@ -76,8 +76,9 @@ class Bundle:
         head: content of ``bundle.json``. read: bytes of a file of the bundle. source: where it is, for messages.
 
     Attributes:
-        name: of the bundle. labels: class order. fingerprint: hash of everything it says of itself, file hashes
-            included. attributes: those of arousal, valence and dominance that it answers.
+        name: of the bundle. labels: class order. scored: that of the networks and the stack, which is another one where
+            labelled clips taught labels of their own (``own_labels``). fingerprint: hash of everything it says of
+            itself, file hashes included. attributes: those of arousal, valence and dominance that it answers.
         features: what its encoders are, by the key that networks name. networks: in the order of ``bundle.json``.
         max_clip_s: longer recordings are answered part by part.
 
@@ -90,6 +91,8 @@ class Bundle:
         try:
             self.name = str(head["name"])
             self.labels: tuple[str, ...] = tuple(head["labels"])
+            self.own_labels = "network_labels" in head
+            self.scored: tuple[str, ...] = tuple(head.get("network_labels", self.labels))
             self.features: Mapping[str, Mapping[str, Any]] = head["features"]
             self.networks = tuple(
                 NetworkEntry(
@@ -136,7 +139,7 @@ class Bundle:
         """
         arrays = self._arrays(STACK) if STACK in self._files else {}
         found = from_arrays(self.head["stack"], arrays)
-        if found.labels_ != self.labels or not set(found.systems_) <= {n.system for n in self.networks}:
+        if found.labels_ != self.scored or not set(found.systems_) <= {n.system for n in self.networks}:
             raise SerkitError(
                 f"{self.source}: the stack does not belong to these networks: its systems or labels differ"
             )
@@ -177,6 +180,8 @@ class Bundle:
     @cached_property
     def correction(self) -> Correction | None:
         """What is done to answers, where the bundle was adapted to labelled clips."""
+        if LABELLED not in self._files and self.own_labels:
+            raise SerkitError(f"{self.source}: {LABELLED} is missing, without which it has no answers")
         return Correction.from_arrays(self._arrays(LABELLED), self.labels) if LABELLED in self._files else None
 
     def contents(self) -> dict[str, bytes]:
@@ -291,7 +296,8 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     """
     check_new(out)
     listed = {name: {"bytes": len(data), "blake2b": content_hash(data)} for name, data in sorted(files.items())}
-    head = {**head, "format": 3 if LABELLED in files else 2 if ADAPTED in files else 1}
+    needed = 4 if "network_labels" in head else 3 if LABELLED in files else 2 if ADAPTED in files else 1
+    head = {**head, "format": needed}
     text = json.dumps({**head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
     if out.suffix in SUFFIXES:

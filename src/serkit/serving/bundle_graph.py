@@ -15,6 +15,7 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.serving import answer_graph
 from serkit.serving.bundle import Bundle, NetworkEntry
+from serkit.serving.correction import uniform
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs.sound import Sound
 from serkit.serving.thresholds import Thresholds
@@ -50,6 +51,8 @@ def to_onnx(bundle: Bundle) -> bytes:
             rated.setdefault(entry.system, []).append(found["attributes"])
     embedding = graph("Concat", *(_of_length_1(graph, found["embedding"]) for _, found in answers), axis=0)
     shares = answer_graph.probabilities(graph, logits, bundle.stack, bundle.calibration)
+    if bundle.own_labels:
+        shares = graph.constant(uniform(1, len(bundle.labels))[0])
     if bundle.correction is not None:
         shares = answer_graph.corrected(graph, bundle.correction, shares, embedding, len(bundle.labels))
     outputs: dict[str, tuple[str, Sequence[int | str]]] = {"probabilities": (shares, [len(bundle.labels)])}

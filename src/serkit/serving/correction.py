@@ -1,7 +1,8 @@
 """A correction of a model's answers that was learned from labelled clips: linear in the embeddings of its networks.
 
 Of a clip with calibrated probabilities p and embeddings e the corrected ones are ``softmax(log p + e W + b)``. Without
-weights and bias that is p again, so W and b say how far a few labelled clips move the model.
+weights and bias that is p again, so W and b say how far a few labelled clips move the model. Where clips have labels of
+their own, which the model does not know, p is the same for all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ from serkit.errors import SerkitError
 from serkit.probabilities import COMBINED_FLOOR, softmax
 
 _NAMES = ("weights", "bias", "columns")
+
+
+def uniform(n: int, n_classes: int) -> np.ndarray:
+    """(n, classes) probabilities of what nothing is known of.
+
+    >>> uniform(1, 4).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    return np.full((n, n_classes), 1.0 / n_classes)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from serkit.serving.bundle_graph import to_onnx
 from serkit.serving.graphs import onnx_package
 from serkit.serving.inputs import whole
 from serkit.serving.predictor import Model
+from serkit.serving.rated import not_classes
 
 TOLERANCE = 0.01  # of a probability or an attribute, on the clips that every export is checked on
 _STEP_S = 2.0  # of the recording that comes with serkit, a clip begins every so many seconds
@@ -193,4 +194,6 @@ def _notes(model: Model) -> tuple[str, ...]:
     found: tuple[str, ...] = (f"{longest}; of a longer recording give it the stretches of speech",)
     if "imported" in model.bundle.head and model.bundle.correction is None:
         found += ("its probabilities are not calibrated: it was imported",)
+    if "imported" in model.bundle.head and (said := not_classes(model.labels)):
+        found += (said.removesuffix("."),)
     return found

@@ -1,4 +1,4 @@
-"""From a published classifier to a bundle: no run is behind it, so nothing in it is calibrated or measured.
+"""From a published classifier, or model of ratings, to a bundle: no run is behind it, nothing in it is calibrated.
 
 Needs torch and onnx, and transformers for its classes; what it writes needs none of them.
 """
@@ -25,13 +25,15 @@ from serkit.foundation.trainable import Backbone, Emotion2vecBackbone, WaveBackb
 from serkit.foundation.whisper import mel_filters
 from serkit.models.speech_backbone import SpeechBackbone
 from serkit.pipeline.inputs import WAVEFORM
+from serkit.regions import Kind
 from serkit.reporting.text import listed
 from serkit.serving import author_networks, ensembles
 from serkit.serving.building import MAX_CLIP_S
 from serkit.serving.bundle import check_new, write_bundle
 from serkit.serving.checked import TOLERANCE, checked_graph
 from serkit.serving.graphs import Weights, onnx_package
-from serkit.serving.model_card import INTENDED
+from serkit.serving.model_card import INTENDED, of_ratings
+from serkit.serving.rated import PROBABILITIES, Rated, Scale, rated
 from serkit.tensors import Batch
 from serkit.types import CANONICAL_LABELS
 
@@ -47,9 +49,11 @@ class Imported:
     """What was written.
 
     Attributes:
-        path: of the bundle. name: of the model. labels: by the checkpoint's own words.
+        path: of the bundle. name: of the model. labels: by the checkpoint's own words; or names of its ratings.
+        regions: the bundle's labels, where the checkpoint has no classes but ratings.
         licence: as its README has it. n_bytes: size of the bundle's files.
-        difference: largest difference of a logit, in torch, from its own class's. exported: of ONNX from torch.
+        difference: largest difference of a logit (or rating), in torch, from its own class's.
+        exported: of ONNX from torch.
         origin: whose class that is. notes: what was decided by the weights, or is not known.
     """
 
@@ -62,11 +66,12 @@ class Imported:
     exported: float
     origin: str
     notes: tuple[str, ...]
+    regions: tuple[str, ...] = ()
 
     @property
     def unclear(self) -> tuple[str, ...]:
         """The labels that are none of serkit's own."""
-        return tuple(label for label in self.labels.values() if label not in CANONICAL_LABELS)
+        return () if self.regions else tuple(x for x in self.labels.values() if x not in CANONICAL_LABELS)
 
 
 def import_checkpoint(
@@ -78,9 +83,12 @@ def import_checkpoint(
     weights: Weights = "float32",
     licence: str | None = None,
     max_clip_s: float = MAX_CLIP_S,
+    regions: Kind | None = None,
+    rating_scale: Scale | None = None,
+    answer_scale: Scale | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Imported:
-    """Make a bundle of a published classifier.
+    """Make a bundle of a published classifier, or of a model of arousal, valence and dominance.
 
     Args:
         source: ``hub:ORG/MODEL``, or ``path:DIR``, a folder in the hub's layout; or ``emotion2vec/plus-base``.
@@ -88,6 +96,7 @@ def import_checkpoint(
         labels: names of its classes by its own words, see :func:`serkit.foundation.classifiers.labels_of`.
         weights: how matrices are stored. licence: of the weights; where ``None`` what its README says.
         max_clip_s: a longer recording is answered by its stretches of speech.
+        regions, rating_scale, answer_scale: of a model of ratings, see :func:`serkit.serving.rated.rated`.
         progress: told what is being done.
 
     Raises:
@@ -101,7 +110,8 @@ def import_checkpoint(
     tell = progress or (lambda line: None)
     tell(f"reading the files of {source}")
     published = classifiers.read(source, labels)
-    known = published.labels
+    ratings = rated(published, regions, rating_scale, answer_scale)
+    known = published.labels if ratings is None else ratings.labels
     tell(f"loading {published.architecture}")
     loaded = load(published)
     _refuse_large(loaded, weights)
@@ -110,16 +120,21 @@ def import_checkpoint(
             f"clips of at most {max_clip_s:g} s: {loaded.architecture} hears {loaded.window_s:g} s at a time; give "
             f"--max-clip {loaded.window_s:g} or less"
         )
-    network, difference = compared(loaded, len(known))
-    tell(f"logits differ from those of {loaded.origin} by {difference:.1e}; writing the graph")
+    network, difference = compared(loaded, len(published.labels))
+    if ratings is not None:
+        network = ratings.placed(network)
+    numbers = "logits" if ratings is None else "ratings"
+    tell(f"{numbers} differ from those of {loaded.origin} by {difference:.1e}; writing the graph")
     graph, exported = checked_graph(network, MODEL, known, weights, network.dims)
+    if ratings is not None:
+        ratings.check(exported, weights)
     tell(f"{len(graph)} bytes, differs from torch by {exported:.1e}")
-    about = _about(published, loaded, name or published.short, weights, licence, max_clip_s)
+    about = _about(published, loaded, name or published.short, weights, licence, max_clip_s, ratings)
     file = f"networks/{SYSTEM}.onnx"
     about["networks"] = [
         {
             "system": SYSTEM, "model": "full", "file": file, "features": [WAVEFORM], "batches": True,
-            "bytes": len(graph), "largest_difference": exported,
+            "bytes": len(graph), "largest_difference": exported, **({"attributes": True} if ratings else {}),
         }
     ]  # fmt: skip
     about["largest_difference"] = exported
@@ -128,7 +143,8 @@ def import_checkpoint(
     write_bundle(about, files, out)
     return Imported(
         out, str(about["name"]), about["imported"]["labels"], about["licence"]["weights"],
-        sum(map(len, files.values())), difference, exported, loaded.origin, loaded.notes,
+        sum(map(len, files.values())), difference, exported, loaded.origin, tuple(about["imported"]["notes"]),
+        () if ratings is None else known,
     )  # fmt: skip
 
 
@@ -250,20 +266,23 @@ def _about(
     weights: Weights,
     licence: str | None,
     max_clip_s: float,
+    ratings: Rated | None,
 ) -> dict[str, Any]:
     """What ``bundle.json`` says, but for the network."""
     spec = Waveform().spec
-    labels, n = published.labels, len(published.labels)
+    labels = published.labels if ratings is None else ratings.labels
+    n = len(labels)
     unfitted = Calibration("none", labels, (1.0,) * n, (0.0,) * n, {})
     facts = {
         "from": published.title,
         "class": loaded.architecture,
         "class_of": loaded.origin,
-        "notes": list(loaded.notes),
+        "notes": [*loaded.notes, *(ratings.notes if ratings else ())],
+        **({"ratings": ratings.facts()} if ratings else {}),
         "longer": "reads it whole" if loaded.window_s is None else f"hears its first {loaded.window_s:g} s",
         "revision": published.revision,
         "weights": published.weights,
-        "labels": dict(zip(published.words, labels, strict=True)),
+        "labels": dict(zip(published.words, published.labels, strict=True)),
         "licence_by": "whoever imported it" if licence else "its README" if published.licence != UNKNOWN else "",
         "datasets": list(published.datasets),
         "languages": list(published.languages),
@@ -273,6 +292,7 @@ def _about(
         "serkit": __version__,
         "description": f"Imported from {published.title}.",
         "labels": list(labels),
+        **(ratings.head() if ratings else {}),
         "system": SYSTEM,
         "features": {
             WAVEFORM: {"name": WAVEFORM, "parameters": {}, "spec": asdict(spec), "fingerprint": spec.fingerprint}
@@ -297,10 +317,16 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
     by = {"": "its README names none", "its README": "as its README says"}.get(
         facts["licence_by"], "as given by the person who imported it"
     )
+    unsure = (
+        f"{PROBABILITIES}."
+        if "ratings" in facts
+        else "Its confidence is the softmax of the network, which is often too high."
+    )
+    numbers = "a rating (of ONNX in widths of its scale)" if "ratings" in facts else "a logit"
     parts = [
         f"# {about['name']}",
         f"Imported from {facts['from']}. serkit neither trained nor measured this model.",
-        f"Labels: {', '.join(about['labels'])}.",
+        f"Labels: {', '.join(about['labels'])}." + of_ratings(about),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -309,7 +335,7 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
         "## Measured results",
         "None. Measure it on labelled recordings of your own: `serkit measure`.",
         "## Calibration",
-        "None. Its confidence is the softmax of the network, which is often too high. No answer is marked unsure, and "
+        f"None. {unsure} No answer is marked unsure, and "
         "`--threshold` is refused, because no held-out clips are known. `serkit adapt --corpus` corrects the "
         "probabilities by labelled clips of yours, and measures thresholds on them.",
         "## Known failures",
@@ -319,9 +345,8 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
         f"1 network ({about['weights']} weights), {n_parameters} parameters: `{facts['class']}` of "
         f"{facts['class_of']}, revision `{facts['revision']}`, hash of its weights `{facts['weights']}`. "
         + (f"Weighted sum of {facts['sum']}. " if facts["sum"] else "")
-        + "It needs no other weights. Largest "
-        f"difference of a logit: {facts['largest_difference']:.1e} between serkit and that class, "
-        f"{about['largest_difference']:.1e} between ONNX and torch. serkit {about['serkit']}.",
+        + f"It needs no other weights. Largest difference of {numbers}: {facts['largest_difference']:.1e} between "
+        f"serkit and that class, {about['largest_difference']:.1e} between ONNX and torch. serkit {about['serkit']}.",
         *(f"Note: {note}." for note in facts["notes"]),
         "\n".join(words),
         "## Licence",

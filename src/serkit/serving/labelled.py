@@ -22,8 +22,10 @@ from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.sets import sets_table
 from serkit.reporting.text import count, listed, voices
 from serkit.serving import adapting, measuring
+from serkit.serving import own_labels as others
 from serkit.serving.bundle import HELD_OUT, LABELLED, Bundle, check_new, open_bundle
 from serkit.serving.correcting import FOLDS, Clips, Fitted, cross_validated
+from serkit.serving.correction import uniform
 from serkit.serving.measuring import Measured
 from serkit.serving.pieces import standing_for
 from serkit.serving.predictor import Model
@@ -45,12 +47,12 @@ class Taught:
     Attributes:
         head, files: for :func:`serkit.serving.bundle.write_bundle`.
         before, after: the answers of the original model, and cross-validated ones of the adapted model, measured on
-            these clips. differences: of both, paired.
+            these clips; before is ``None`` where it does not have these labels. differences: of both, paired.
     """
 
     head: Mapping[str, object]
     files: Mapping[str, bytes]
-    before: Measured
+    before: Measured | None
     after: Measured
     differences: tuple[comparison.Difference, ...]
 
@@ -61,6 +63,7 @@ def adapt(
     *,
     split: str = measuring.ALL,
     labels: Sequence[str] | None = None,
+    own_labels: bool = False,
     name: str | None = None,
     at_most: int = adapting.MOST_RECORDINGS,
     jobs: int = 1,
@@ -77,6 +80,7 @@ def adapt(
     Args:
         source: the bundle, or its name or place. manifest: labelled clips; their order does not matter.
         split, labels: which rows and classes, as for :func:`serkit.serving.measuring.measure`.
+        own_labels: the labels of the clips take the place of the model's, whatever these are.
         name: of the new bundle; ``NAME-adapted`` where ``None``.
         at_most: so many clips are heard, evenly chosen by their ids. jobs: processes; 0 is one per core.
         draws: bootstrap resamples of the intervals.
@@ -84,13 +88,14 @@ def adapt(
         keep: file that keeps what was heard of each clip.
 
     Raises:
-        SerkitError: a bundle that is corrected already, fewer than 20 clips or two classes, or clips that do not make
-            the model better on clips that were held out.
+        SerkitError: a bundle that is corrected already, fewer than 20 clips or two classes, a class of its own with one
+            clip, or clips that do not make the model better on clips that were held out.
     """
     bundle = source if isinstance(source, Bundle) else open_bundle(source)
     adapting.refuse_corrected(bundle)
-    manifest = measuring.as_divided(manifest, bundle)
-    rows, shared, left_out = measuring.shared_rows(manifest, bundle.labels, split, labels)
+    manifest = manifest if own_labels else others.divided(manifest, bundle)
+    known = manifest.labels if own_labels else bundle.labels
+    rows, shared, left_out = measuring.shared_rows(manifest, known, split, labels)
     ordered = sorted(rows, key=lambda u: u.id)
     chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]
     if len(chosen) < len(rows):
@@ -105,29 +110,31 @@ def adapt(
             f"{count(len(kept), 'labelled clip')} of {count(len(classes), 'class')} ({len(failed)} unreadable): "
             f"adapting with labels takes {LEAST_CLIPS} clips or more, of two classes or more"
         )
-    clips = _clips(bundle, kept, heard)
+    if own_labels:
+        shared = known = others.own(shared, kept)
+    clips = _clips(bundle, kept, heard, known, own=own_labels)
     meter = Meter("fit", FOLDS + 1, progress, unit="fits")
     fitted = cross_validated(clips, meter.advance)
     if fitted.loss_after >= fitted.loss_before:
         _forget(keep)
+        aim, at_first = ("make the model better", "before") if not own_labels else ("tell them apart", "by chance")
         raise SerkitError(
-            f"the {len(kept)} labelled clips do not make the model better on clips held out by {fitted.unit}: log loss "
-            f"{fitted.loss_before:.3f} before, {fitted.loss_after:.3f} after; nothing was written. Add clips of more "
-            "speakers, or keep the original model"
+            f"the {len(kept)} labelled clips do not {aim} on clips held out by {fitted.unit}: log loss "
+            f"{fitted.loss_before:.3f} {at_first}, {fitted.loss_after:.3f} after; nothing was written. Add clips of "
+            "more speakers" + ("" if own_labels else ", or keep the original model")
         )
     called = name or adapting.adapted_name(bundle.name)
     there = [label for label in shared if label in classes]
-    columns = [bundle.labels.index(label) for label in there]
-    measured = [
-        measuring.measured(
-            _table(system, bundle, there, kept, restricted(answers, columns)), manifest, kept, bundle,
-            draws=draws, left_out=left_out, failed=failed,
-        )
-        for system, answers in ((bundle.name, clips.answered()), (called, fitted.held))
-    ]  # fmt: skip
-    paired = measuring.differences(measured[1], measured[0], draws=draws)
-    head, files = _made(bundle, called, manifest, split, clips, fitted, measured)
-    return Taught(head, files, measured[0], measured[1], paired)
+    columns = [known.index(label) for label in there]
+
+    def measured(system: str, answers: np.ndarray) -> Measured:
+        table = _table(system, bundle, there, kept, restricted(answers, columns))
+        return measuring.measured(table, manifest, kept, bundle, draws=draws, left_out=left_out, failed=failed)
+
+    before, after = None if own_labels else measured(bundle.name, clips.answered()), measured(called, fitted.held)
+    paired = () if before is None else measuring.differences(after, before, draws=draws)
+    head, files = _made(bundle, called, manifest, split, clips, fitted, known, before, after)
+    return Taught(head, files, before, after, paired)
 
 
 def adapt_to(source: str | Path | Bundle, manifest: Manifest, out: Path, **options: Any) -> tuple[Bundle, Taught]:
@@ -151,21 +158,28 @@ def adapt_to(source: str | Path | Bundle, manifest: Manifest, out: Path, **optio
 def lines(taught: Taught) -> list[str]:
     """What the clips changed, as text."""
     facts: Any = taught.head["labelled"]
-    before, after = taught.before.report, taught.after.report
+    asked = {"before": taught.before, "after": taught.after}
+    reports = {title: one.report for title, one in asked.items() if one is not None}
+    after = taught.after.report
     classes = ", ".join(f"{label} {n}" for label, n in facts["classes"].items())
     found = [f"{count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])}: {classes}"]
-    left = ", ".join(f"{n} {reason}" for reason, n in taught.before.left_out.items())
+    left = ", ".join(f"{n} {reason}" for reason, n in taught.after.left_out.items())
     found += [f"  left out: {left}"] if left else []
-    found += [f"{before.system} before, {after.system} {facts['measured']}:"]
+    if taught.before is None:
+        found += [f"{after.system}, which answers these labels and no longer {', '.join(facts['instead_of'])},"]
+        found += [f"{facts['measured']}; by chance UAR would be {1 / len(after.per_class):.3f}:"]
+    else:
+        found += [f"{taught.before.report.system} before, {after.system} {facts['measured']}:"]
     for key in ("uar", "macro_f1", "accuracy", "ece"):
-        spans = (f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in (before.metrics[key], after.metrics[key]))
+        numbers = (report.metrics[key] for report in reports.values())
+        spans = (f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in numbers)
         found.append(f"  {key:12} {'  '.join(spans)}  {after.metrics[key].interval}")
     found += [
         f"  {d.metric} difference {d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], p = {d.p:.3f}  {d.interval}"
         for d in taught.differences
         if d.metric == "uar"
     ]
-    for title, report in (("before", before), ("after", after)):
+    for title, report in reports.items():
         recall = ", ".join(f"{label} {row['recall']:.2f}" for label, row in report.per_class.items())
         found.append(f"  recall {title:6} {recall}")
     return [*found, f"  {BY_CLIP}"] if facts["unit"] == "clip" else found
@@ -177,14 +191,17 @@ def _forget(keep: Path | None) -> None:
         keep.unlink(missing_ok=True)
 
 
-def _clips(bundle: Bundle, rows: Sequence[Utterance], heard: Sequence[np.ndarray]) -> Clips:
-    """From (pieces, weight + classes + dim) of each clip."""
+def _clips(
+    bundle: Bundle, rows: Sequence[Utterance], heard: Sequence[np.ndarray], labels: Sequence[str], *, own: bool
+) -> Clips:
+    """From (pieces, weight + classes + dim) of each clip; with labels of the clips' own nothing is known before."""
     every, n = np.concatenate(heard), len(bundle.labels)
     clip = np.repeat(np.arange(len(heard)), [len(pieces) for pieces in heard])
     weight = every[:, 0] / np.bincount(clip, every[:, 0])[clip]
-    truth = np.array([bundle.labels.index(str(u.emotion)) for u in rows])
+    truth = np.array([labels.index(str(u.emotion)) for u in rows])
     embedded = every[:, 1 + n :].astype(np.float32)
-    return Clips(every[:, 1 : 1 + n], embedded, clip, weight, truth, tuple(u.speaker for u in rows))
+    shares = uniform(len(every), len(labels)) if own else every[:, 1 : 1 + n]
+    return Clips(shares, embedded, clip, weight, truth, tuple(u.speaker for u in rows))
 
 
 def _table(
@@ -201,38 +218,43 @@ def _made(
     split: str,
     clips: Clips,
     fitted: Fitted,
-    measured: Sequence[Measured],
+    labels: tuple[str, ...],
+    before: Measured | None,
+    after: Measured,
 ) -> tuple[dict[str, object], dict[str, bytes]]:
-    """Head and files of the new bundle."""
+    """Head and files of the new bundle, which answers these labels."""
     from safetensors.numpy import save
 
     files = bundle.contents()
     files[LABELLED] = save(fitted.correction.to_arrays())
     held = fitted.held.astype(np.float32)
     files[HELD_OUT] = save({"probabilities": held, "truth": clips.truth.astype(np.int16)})
-    before, after = (one.report.metrics for one in measured)
-    named = sorted({u.corpus for u in measured[0].manifest if u.corpus})
+    reports = [one.report.metrics for one in (before, after) if one is not None]
+    own = before is None
+    named = sorted({u.corpus for u in after.manifest if u.corpus})
     facts = {
         "from": f"{bundle.name}@{bundle.fingerprint[:12]}",
         "manifest": manifest.fingerprint,
         "split": split,
         "clips": len(clips.truth),
         "speakers": len(set(clips.speakers) - {None}),
-        "classes": {x: int(n) for x, n in zip(bundle.labels, np.bincount(clips.truth), strict=False) if n},
+        "classes": {x: int(n) for x, n in zip(labels, np.bincount(clips.truth), strict=False) if n},
         "strength": fitted.strength,
         "unit": fitted.unit,
         "measured": f"cross-validated by {fitted.unit}, {fitted.folds} folds",
         "log_loss": [fitted.loss_before, fitted.loss_after],
-        "uar": [before["uar"].value, after["uar"].value],
-        "ece": [before["ece"].value, after["ece"].value],
+        "uar": [metrics["uar"].value for metrics in reports],
+        "ece": [metrics["ece"].value for metrics in reports],
+        **({"instead_of": list(bundle.labels)} if own else {}),
     }
     trained = dict(bundle.head.get("trained_on", {}))
     trained["corpus"] = "+".join(filter(None, dict.fromkeys([*str(trained.get("corpus", "")).split("+"), *named])))
     answers = (fitted.held, clips.truth)
-    sets = conformal.crossed(*answers, bundle.labels, clips.speakers)
+    sets = conformal.crossed(*answers, labels, clips.speakers)
     head: dict[str, object] = {k: v for k, v in bundle.head.items() if k not in ("format", "files", "hears_calls")}
     head |= {
         "name": name,
+        **({"labels": list(labels), "network_labels": list(bundle.scored)} if own else {}),
         "trained_on": trained,
         "labelled": facts,
         "unsure_below": calibration.unsure_below(*answers),
@@ -240,25 +262,34 @@ def _made(
         "reliability": calibration.reliability(*answers),
         "sets": sets,
     }
-    told = _told(facts, measured, sets)
-    files["card.md"] = adapting.card_with(bundle, name, "Adapted with labels", told).encode()
+    told = _told(facts, before, after, sets)
+    card = adapting.card_with(bundle, name, "Adapted with labels", told)
+    files["card.md"] = (others.with_labels(card, bundle, labels) if own else card).encode()
     return head, files
 
 
-def _told(facts: Mapping[str, Any], measured: Sequence[Measured], sets: Sequence[Mapping[str, Any]]) -> str:
+def _told(facts: Mapping[str, Any], before: Measured | None, after: Measured, sets: Sequence[Mapping[str, Any]]) -> str:
     """The section of the card."""
     classes = listed([f"{label} {n}" for label, n in facts["classes"].items()])
     rows = ["| model | metric | value | interval | clips | speakers |", "|---|---|---|---|---|---|"]
-    for title, one in zip(("before", "adapted, cross-validated"), measured, strict=True):
+    for title, one in (("before", before), ("adapted, cross-validated", after)):
         for key, called in (("uar", "UAR"), ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"), ("ece", "ECE")):
+            if one is None:
+                continue
             m = one.report.metrics[key]
             span = f"{m.low:.3f} to {m.high:.3f} ({m.interval})"
             rows.append(f"| {title} | {called} | {m.value:.3f} | {span} | {m.n} | {m.speakers} |")
+    regression = f"logistic regression on the networks' embeddings (prior of strength {facts['strength']:g})"
+    done = (
+        f"the probabilities of these classes are corrected by a {regression}; no weights of the networks are changed, "
+        "and other classes are not moved"
+        if before is not None
+        else f"these classes take the place of {listed(facts['instead_of'])}; their probabilities are a {regression}, "
+        "which was fitted to these clips alone; no weights of the networks are changed"
+    )
     return (
         f"To {count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])} ({classes}), from "
-        f"`{facts['from']}`: the probabilities of these classes are corrected by a logistic regression on the "
-        f"networks' embeddings (prior of strength {facts['strength']:g}); no weights of the networks are changed, and "
-        "other classes are not moved. Their licence applies to this bundle as well. Everything above was measured "
+        f"`{facts['from']}`: {done}. Their licence applies to this bundle as well. Everything above was measured "
         "before that.\n\n"
         f"On these clips, among their classes ({facts['measured']}; the strength is chosen on the same folds):\n\n"
         + "\n".join(rows)

@@ -189,7 +189,7 @@ def _other_scales(bundle: Bundle, manifest: Manifest) -> tuple[tuple[float, floa
 
 def as_divided(manifest: Manifest, bundle: Bundle) -> Manifest:
     """The manifest with classes of its ratings, made as those of the bundle were, where it answers such classes."""
-    known = "recipe.yaml" in bundle.head.get("files", {})
+    known = "recipe.yaml" in bundle.head.get("files", {}) and not bundle.own_labels
     recipe = yaml_text.parse(bundle.text("recipe.yaml"), "recipe.yaml") if known else None
     return regions.like(manifest, bundle.labels, recipe if isinstance(recipe, Mapping) else None)
 

@@ -57,7 +57,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     parts = [
         f"# {about['name']}",
         about["description"] or "",
-        f"Labels: {', '.join(about['labels'])}." + _attributes(about) + _regions(about),
+        f"Labels: {', '.join(about['labels'])}." + of_ratings(about),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -79,6 +79,11 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
         f"Weights: {about['licence']['weights'].removeprefix('see card.md: ')}\n\nCode: {about['licence']['code']}",
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def of_ratings(about: Mapping[str, Any]) -> str:
+    """Sentences on ratings that a bundle answers, and on classes that were made from ratings."""
+    return _attributes(about) + _regions(about)
 
 
 def _attributes(about: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from serkit.serving.classifier import Classifier
 from serkit.serving.explanation import Explanation
 from serkit.serving.inputs import Recording
 from serkit.serving.pieces import standing_for
+from serkit.serving.rated import PROBABILITIES, not_classes
 from serkit.serving.results import By, Prediction
 from serkit.serving.scorer import Scorer
 from serkit.serving.stream import Stream, StreamSettings
@@ -320,10 +321,20 @@ class Model(Classifier):
         """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
         call = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
         raw = "imported" in self.bundle.head and self.bundle.correction is None
-        found = (NOT_CALIBRATED,) * raw + (NARROW,) * call + (SENT.format(name=self.bundle.name),) * self._stands_in
+        found = (
+            (NOT_CALIBRATED,) * raw
+            + self._of_regions(raw)
+            + (NARROW,) * call
+            + (SENT.format(name=self.bundle.name),) * self._stands_in
+        )
         if text is not None and not self.reads_text:
             return (*found, TEXT_UNREAD)
         return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found
+
+    def _of_regions(self, raw: bool) -> tuple[str, ...]:
+        """That the labels of an imported model are regions of its ratings, where they are."""
+        said = not_classes(self.labels) if "imported" in self.bundle.head else ""
+        return () if not said else (f"{said} {PROBABILITIES}." if raw else said,)
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """(chosen classes + attributes,) calibrated probabilities, attributes, of (samples,) float32 mono 16 kHz."""

@@ -17,6 +17,7 @@ from serkit.extraction import compute
 from serkit.predictions import Predictions
 from serkit.serving import inputs
 from serkit.serving.bundle import Bundle
+from serkit.serving.correction import uniform
 from serkit.types import ATTRIBUTES
 
 Features = dict[str, np.ndarray]  # (time, dim) float32 by feature
@@ -78,7 +79,12 @@ class Scorer:
         return self._combined(self.logits([self._adapted(row) for row in rows], {}), len(rows))
 
     def alone(self, samples: np.ndarray, text: str | None) -> list[tuple[str, np.ndarray]]:
-        """Each system's (classes,) probabilities of a clip: the mean logit of its networks, not calibrated."""
+        """Each system's (classes,) probabilities of a clip: the mean logit of its networks, not calibrated.
+
+        None where the labels are not those of the networks.
+        """
+        if self._bundle.own_labels:
+            return []
         logits = self.logits([self.features(samples, text)], {})
         n = len(self._bundle.labels)
         found = []
@@ -161,13 +167,15 @@ class Scorer:
             models = tuple(model for model, _ in found for _ in ids)
             values = np.concatenate([values for _, values in found])
             seen = np.zeros(len(models), dtype=bool)
-            labels = self._bundle.labels
+            labels = self._bundle.scored
             classes, attributes = values[:, : len(labels)], None
             if self.entries[system, found[0][0]].attributes:
                 attributes = values[:, len(labels) : len(labels) + len(ATTRIBUTES)]
             tables[system] = Predictions(system, labels, "logit", ids * len(found), models, seen, classes, attributes)
         answered = self._bundle.stack.predict(tables).take(ids)
         shares = self._bundle.calibration.apply(answered.probabilities())
+        if self._bundle.own_labels:
+            shares = uniform(n, len(self._bundle.labels))
         if self._bundle.correction is not None:
             shares = self._bundle.correction.apply(shares, self._embeddings(logits))
         if answered.attributes is None:
@@ -176,7 +184,7 @@ class Scorer:
 
     def _embeddings(self, logits: Logits) -> np.ndarray:
         """(rows, dim) float32 embeddings of all networks, each of length 1, from what they answered."""
-        n = len(self._bundle.labels)
+        n = len(self._bundle.scored)
         found = [
             [inputs.of_length_1(row[n + len(ATTRIBUTES) * self.entries[key].attributes :]) for row in logits[key]]
             for key in self.sessions

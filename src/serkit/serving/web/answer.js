@@ -89,7 +89,7 @@ export function showHere(p, part) {
 
 /** Arousal, valence and dominance in a line, where the model learned them. */
 function attributes(known) {
-  const said = Object.entries(known).map(([name, value]) => `${name} ${value.toFixed(1)}`);
+  const said = Object.entries(known).map(([name, value]) => `${name} ${value.toFixed(2)}`);
   return said.length ? h("p", { class: "number" }, said.join(" · ")) : null;
 }
 
