@@ -68,6 +68,11 @@ def write(tree: dict[str, Any], folder: Path) -> str:
     return write_tuning(folder).read_text(encoding="utf-8")
 
 
+def written(tree: dict[str, Any], folder: Path) -> str:
+    write(tree, folder)
+    return (folder / "tuning.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("difference", "said"),
     [
@@ -87,12 +92,48 @@ def test_what_the_choice_is_worth() -> None:
     assert lead(tree).startswith("Macro-F1 0.600 on dev, the highest of 4 trials with 2 seeds each (60 utterances of 6")
     assert lead(tree).endswith("0.570 on test (60 utterances of 6 speakers).")
     lines = sentences(tree)
-    assert lines[0].startswith("1 of 3 other trials is behind the chosen one")
-    assert lines[0].endswith("the other 2 are not shown to be worse.")
+    assert lines[0].startswith("1 of 3 other trials is behind the chosen one on dev by more than chance among speakers")
+    assert lines[0].endswith("among speakers and seeds explains; 0 seem so, not certain; 2 are not shown to be worse.")
     assert "under 0.080 a difference would often be missed" in lines[1]
     assert len(lines) == 2
     tree["combinations"] = 40
-    assert sentences(tree)[-1] == "4 of 40 combinations were drawn at random and tried."
+    assert sentences(tree)[-1] == "4 of 40 combinations were drawn at random."
+
+
+@pytest.mark.parametrize(("p", "swapped"), [(0.03, 0.01), (0.002, 0.5)])  # of many trials; of two speakers
+def test_an_interval_alone_shows_no_trial_to_be_worse(p: float, swapped: float, tmp_path: Path) -> None:
+    tree = search() | {"seeds": [7]}
+    tree["trials"][2]["behind"] = gap(0.03, 0.09, p, swapped)
+    assert sentences(tree)[0] == (
+        "0 of 3 other trials are behind the chosen one on dev by more than chance among speakers explains; 1 seems so, "
+        "not certain; 2 are not shown to be worse."
+    )
+    assert "<b>3</b><span>of 3 other trials not shown to be worse</span>" in write(tree, tmp_path)
+
+
+def test_folds_may_all_choose_what_all_of_them_together_do_not(tmp_path: Path) -> None:
+    other = "train.lr=0.05,model.hidden=12"
+    tree = search() | {"folds": [1, 2], "chosen": {"1": other, "2": other}}
+    assert headline(tree).startswith("On test, train.lr 0.05, model.hidden 12 is not shown to differ")
+    assert "; 0.570 on test, train.lr 0.05, model.hidden 12 (60 utterances" in lead(tree)
+    assert sentences(tree)[-1] == "By fold: 1: no. 2, 2: no. 2."
+    assert "| train.lr 0.05, model.hidden 12 | 0.570" in written(tree, tmp_path / "a")
+    tree["chosen"] = {"1": "as-it-is", "2": "as-it-is"}
+    tree["test"] = {"values": {"chosen": values(0.56)}, "difference": None}
+    assert headline(tree) == (
+        "On dev of all folds, train.lr 0.05, model.hidden 8 is chosen, but each fold alone chooses the recipe as it is."
+    )
+    assert "| the recipe as it is | 0.560" in written(tree, tmp_path / "b")
+
+
+def test_a_recipe_whose_own_value_was_not_tried_is_not_among_those_of_none(tmp_path: Path) -> None:
+    tree = search() | {"keys": {"balance": [None, "class"], "x": [True, 1]}}
+    tree["trials"][0]["tried"] = {}
+    for t, balance, x in zip(tree["trials"][1:], (None, "class", None), (True, 1, 1), strict=True):
+        t["tried"] = {"balance": balance, "x": x}
+    write(tree, tmp_path)
+    assert "balance null: 0.590" in (tmp_path / "figures" / "key-1.svg").read_text(encoding="utf-8")
+    assert "x true: 0.600" in (tmp_path / "figures" / "key-2.svg").read_text(encoding="utf-8")
 
 
 def test_folds_that_choose_differently_are_told_as_a_way_of_choosing(tmp_path: Path) -> None:

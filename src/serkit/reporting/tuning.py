@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def _tiles(tree: Mapping[str, Any]) -> list[dict[str, str]]:
             ends = between(d.get("low"), d.get("high"), signed)
             name = "chosen − as it is, test"
             found.append({"value": signed(d.get("difference")), "name": name, "sub": ends, "kind": "best"})
-    close = sum(r not in ("better", "leaning+") for r in outcomes(tree).values())
+    close = sum(r != "better" for r in outcomes(tree).values())
     name = f"of {count(len(tree['trials']) - 1, 'other trial')} not shown to be worse"
     found.append({"value": str(close), "name": name, "sub": f"by {METRICS[metric]} on dev", "kind": ""})
     return found
@@ -146,7 +147,10 @@ def _behind(tree: Mapping[str, Any]) -> Figure:
         forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True, legend=KINDS, strong=("best",))
         for n in (False, True)
     )
-    caption = "A line that crosses zero: this trial is not shown to be worse than the chosen one." + more
+    caption = (
+        "A line that crosses zero: this trial is not shown to be worse than the chosen one. Another one may be chance "
+        "as well, among so many trials or so few speakers: the first sentence above counts those that are not." + more
+    )
     return Figure("behind", "How far behind the others are", caption, (wide,), (narrow,))
 
 
@@ -154,7 +158,10 @@ def _keys(tree: Mapping[str, Any]) -> list[Figure]:
     """For each key the trials by its value: where they cluster, the key matters."""
     metric, best, found = tree["metric"], best_of(tree), []
     for number_, (key, values) in enumerate(tree["keys"].items()):
-        groups = {value_said(v): [t for t in tree["trials"] if t["tried"].get(key) == v] for v in values}
+        groups = {
+            value_said(v): [t for t in tree["trials"] if key in t["tried"] and _same(t["tried"][key], v)]
+            for v in values
+        }
         rows = [
             Seeds(
                 f"{key} {text}",
@@ -172,6 +179,11 @@ def _keys(tree: Mapping[str, Any]) -> list[Figure]:
         caption = f"Trials by {key}, the other keys varying; the bar is their mean."
         found.append(Figure(f"key-{number_ + 1}", key, caption, (wide,), (narrow,)))
     return found
+
+
+def _same(value: object, other: object) -> bool:
+    """Whether two values are written alike: ``true`` and ``1`` are two."""
+    return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _by_seed(trial: Mapping[str, Any], metric: str) -> tuple[float, ...]:

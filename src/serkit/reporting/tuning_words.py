@@ -65,8 +65,10 @@ def headline(tree: Mapping[str, Any]) -> str:
     d = test.get("difference") if isinstance(test, dict) else None
     if not best["settings"] and not isinstance(d, dict):
         return f"On dev, no trial is ahead of {tree['name']} as it is."
-    if not isinstance(d, dict):
+    if not isinstance(test, dict):
         return f"On dev, {best['title']} is chosen; there is no test to measure it on."
+    if not isinstance(d, dict):
+        return f"On dev of all folds, {best['title']} is chosen, but each fold alone chooses the recipe as it is."
     shown = {
         "better": "is better than the recipe as it is",
         "worse": "is worse than the recipe as it is",
@@ -79,8 +81,15 @@ def headline(tree: Mapping[str, Any]) -> str:
 
 def subject(tree: Mapping[str, Any]) -> str:
     """What is measured on test: the chosen trial, or what each fold chose."""
-    several = len(set(tree["chosen"].values())) > 1
-    return "what each fold chooses on its dev" if several else str(best_of(tree)["title"])
+    first, *others = dict.fromkeys(tree["chosen"].values())
+    if others:
+        return "what each fold chooses on its dev"
+    return str(next(t["title"] for t in tree["trials"] if t["key"] == first))
+
+
+def _all_choose_the_best(tree: Mapping[str, Any]) -> bool:
+    """Whether each fold chooses what all of them together do: what test measures is then the chosen trial."""
+    return set(tree["chosen"].values()) == {tree["best"]}
 
 
 def lead(tree: Mapping[str, Any]) -> str:
@@ -95,19 +104,20 @@ def lead(tree: Mapping[str, Any]) -> str:
     if not isinstance(test, dict):
         return text + "."
     t = test["values"]["chosen"][metric]
-    of = f", {subject(tree)}" if len(set(tree["chosen"].values())) > 1 else ""
+    of = "" if _all_choose_the_best(tree) else f", {subject(tree)}"
     return f"{text}; {number(t['mean'])} on test{of} ({count(t['n'], 'utterance')} of {voices(t['speakers'])})."
 
 
 def sentences(tree: Mapping[str, Any]) -> list[str]:
     """What the choice is worth, one line each."""
     metric, found = tree["metric"], []
-    results = outcomes(tree)
-    worse = sum(r in ("better", "leaning+") for r in results.values())
+    results = list(outcomes(tree).values())
+    worse, seeming = results.count("better"), results.count("leaning+")
+    rest, chance = len(results) - worse - seeming, "speakers and seeds" if len(tree["seeds"]) > 1 else "speakers"
     found.append(
-        f"{worse} of {count(len(results), 'other trial')} {'is' if worse == 1 else 'are'} behind the chosen one on dev "
-        f"by more than chance among speakers and seeds explains; the other {len(results) - worse} are not shown to be "
-        "worse."
+        f"{worse} of {count(len(results), 'other trial')} {_are(worse)} behind the chosen one on dev by more than "
+        f"chance among {chance} explains; {seeming} {'seems' if seeming == 1 else 'seem'} so, not certain; {rest} "
+        f"{_are(rest)} not shown to be worse."
     )
     test = tree.get("test")
     d = test.get("difference") if isinstance(test, dict) else None
@@ -118,12 +128,16 @@ def sentences(tree: Mapping[str, Any]) -> list[str]:
             f"{number(d.get('value_b'))}: difference {signed(d.get('difference'))} {ends}; under "
             f"{number(d.get('detectable'))} a difference would often be missed."
         )
-    if len(set(tree["chosen"].values())) > 1:
+    if not _all_choose_the_best(tree):
         place = places(tree)
         found.append("By fold: " + ", ".join(f"{fold}: no. {place[key]}" for fold, key in tree["chosen"].items()) + ".")
     if tree["drawn"] < tree["combinations"]:
-        found.append(f"{tree['drawn']} of {count(tree['combinations'], 'combination')} were drawn at random and tried.")
+        found.append(f"{tree['drawn']} of {count(tree['combinations'], 'combination')} were drawn at random.")
     return found
+
+
+def _are(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
