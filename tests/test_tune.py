@@ -14,6 +14,7 @@ from serkit.comparison import compare_seeds
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.labels import join
+from serkit.pipeline import tune as tuning
 from serkit.pipeline.trials import AS_IT_IS, folder_of, search, values_tried
 from serkit.pipeline.tune import tune, without_test
 from serkit.recipe import load_recipe
@@ -232,6 +233,44 @@ def test_keeping_test_away_changes_no_network(folder):
         assert (folder / "trials" / place).read_bytes() == (folder / "test" / place).read_bytes()
 
 
+def test_what_is_measured_on_test_has_the_threads_of_the_trials(source, toy_root, toy_store, tmp_path, monkeypatch):
+    """They decide how sums are rounded; here two trials, and after them one network for test."""
+    totals, train = [], tuning.train_many
+    monkeypatch.setattr(
+        tuning, "train_many", lambda *a, total, listener: (totals.append(total), train(*a, total=total))[1]
+    )
+    found = search(source, [], ["train.patience=50"])  # of no effect: a tie
+    tune(found, lambda k: toy(toy_root, fold=k), tmp_path, pipeline.Machine(toy_store, "cpu", jobs=1))
+    assert tree_of(tmp_path)["best"] == AS_IT_IS
+    assert totals == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [("", "a run"), ("fold1", "a cross-validation"), ("runs/full/fold1-seed7", "an ablation")],
+)
+def test_the_folder_of_something_else_is_refused(chosen, toy_root, toy_store, tmp_path, place, kind):
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "recipe.yaml").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SerkitError, match=f"holds {kind}; choose another --out"):
+        tune(chosen, lambda k: toy(toy_root, fold=k), tmp_path, pipeline.Machine(toy_store, "cpu", jobs=1))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_test_would_refuse_is_refused_before_any_trial(source, toy_root, toy_store, tmp_path):
+    """All labelled test clips have a class that the recipe leaves out."""
+    whole = toy(toy_root, fold=1)
+    first = whole.labels[0]
+    bare = whole.where(lambda u: u.split != "test" or u.emotion == first)
+    found = search(source, [f"drop_labels=[{first}]"], ["train.lr=2e-2"])
+    events = []
+    with pytest.raises(SerkitError, match="has no utterance in split 'test'"):
+        tune(found, lambda _: bare, tmp_path / "out", pipeline.Machine(toy_store, "cpu", jobs=1), events.append)
+    assert not (tmp_path / "out").exists()
+    assert events == []
+
+
 def test_started_again_it_is_the_same_and_trains_nothing(folder, chosen, toy_root, toy_store):
     before, events = tree_of(folder), []
     tune(chosen, lambda k: toy(toy_root, fold=k), folder, pipeline.Machine(toy_store, "cpu", jobs=1), events.append)
@@ -255,6 +294,18 @@ def test_without_test_keeps_every_other_row(toy_root):
         for before, after in zip(manifest, kept, strict=True):
             assert after.split == (None if before.split == "test" else before.split)
         assert all(part["no_test"] for part in kept.info.get("corpora", {"": kept.info}).values())
+
+
+def test_a_choice_that_further_values_change_is_measured_beside_the_one_before(source, toy_root, toy_store, tmp_path):
+    machine, read = pipeline.Machine(toy_store, "cpu", jobs=1), lambda k: toy(toy_root, fold=k)
+    tune(search(source, [], ["train.lr=1e-9"]), read, tmp_path, machine)
+    assert tree_of(tmp_path)["test"]["before"] == []
+    first = set(tree_of(tmp_path)["chosen"].values())
+    best = search(source, [], ["train.lr=1e-9,5e-2", "train.epochs=9"])
+    tune(best, read, tmp_path, machine)
+    tree = tree_of(tmp_path)
+    assert not first & set(tree["chosen"].values())
+    assert tree["test"]["before"] == sorted(first - {AS_IT_IS})
 
 
 def test_several_systems_are_judged_by_what_the_run_answers_with(toy_root, toy_store, tmp_path, source):

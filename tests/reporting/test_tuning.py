@@ -156,6 +156,17 @@ def test_the_recipe_as_it_is_may_be_the_best_and_test_may_have_no_labels(tmp_pat
     assert "On test" not in write(tree, tmp_path / "b").split("<h2>Method")[0]
 
 
+def test_what_was_measured_on_test_before_and_classes_without_clips_are_told(tmp_path: Path) -> None:
+    tree = search()
+    assert "test again" not in written(tree, tmp_path / "a")
+    tree["test"]["before"] = ["train.lr=1"]
+    tree["counts"] = {split: dict.fromkeys(LABELS, 9) for split in ("train", "dev", "test")}
+    tree["counts"]["dev"][LABELS[0]] = 0
+    text = written(tree, tmp_path / "b")
+    assert "test again: 1 other choice of this folder was measured on test before" in text
+    assert f"no clip of {LABELS[0]} on dev" in text
+
+
 def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
     text = write(search(), tmp_path)
     page = Page(text)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit import comparison
+from serkit.errors import SerkitError
 from serkit.files import write_text
 from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run
@@ -68,27 +69,47 @@ def tune(
     """
     from serkit.reporting import write_tuning
 
+    _refuse_others(folder)
     whole = {fold: read(fold) for fold in chosen.folds}
+    has_test = any(u.split == "test" and u.emotion is not None for manifest in whole.values() for u in manifest)
+    if has_test:
+        for manifest in whole.values():
+            fit(chosen.trials[0].recipe, manifest)  # what the end would refuse of test is refused now
     kept = {fold: without_test(manifest) for fold, manifest in whole.items()}
     runs = _begun(chosen, chosen.trials, kept, folder / "trials")
     tell_left_out(runs.values(), listener)
-    _trained(runs, count(len(chosen.trials), "trial"), machine, listener)
+    total = sum(len(run.models) * len(run.recipe.systems) for run in runs.values())
+    _trained(runs, count(len(chosen.trials), "trial"), machine, listener, side_by_side=total)
     tree = _on_dev(chosen, runs, machine)
     by_key = {t.key: t for t in chosen.trials}
     write_text(folder / BEST, by_key[tree["best"]].recipe.to_yaml())
-    if any(u.split == "test" and u.emotion is not None for manifest in whole.values() for u in manifest):
+    if has_test:
         tested: dict[tuple[str, int, int], Run] = {}
         for fold, key in tree["chosen"].items():
-            compared = tuple({key: by_key[key] for key in (AS_IT_IS, key)}.values())
-            tested |= _begun(chosen, compared, {int(fold): whole[int(fold)]}, folder / "test")
-        _trained(tested, "the chosen trial and the recipe as it is", machine, listener)
+            both = tuple({key: by_key[key] for key in (AS_IT_IS, key)}.values())
+            tested |= _begun(chosen, both, {int(fold): whole[int(fold)]}, folder / "test")
+        _trained(tested, "the chosen trial and the recipe as it is", machine, listener, side_by_side=total)
         meter = Meter("measure", len(tested), listener, unit="runs")
         for run in tested.values():
             run_all(run, machine)
             meter.advance()
         tree |= _on_test(chosen, tree["chosen"], tested, machine)
+        compared = {AS_IT_IS, *tree["chosen"].values()}
+        measured = {place.parent.name for place in (folder / "test").glob("*/fold*-seed*")}
+        tree["test"]["before"] = sorted(measured - compared)
     write_text(folder / "report" / "tuning.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
     return write_tuning(folder / "report")
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse a folder that holds something else than a search: its report would hide the other one."""
+    for kind, pattern in (
+        ("a run", "recipe.yaml"),
+        ("a cross-validation", "fold*/recipe.yaml"),
+        ("an ablation", "runs/*/fold*-seed*/recipe.yaml"),
+    ):
+        if any(folder.glob(pattern)):
+            raise SerkitError(f"{folder} holds {kind}; choose another --out")
 
 
 def without_test(manifest: Manifest) -> Manifest:
@@ -115,8 +136,12 @@ def _begun(
     return runs
 
 
-def _trained(runs: Runs, what: str, machine: Machine, listener: Listener | None) -> None:
-    """Features, networks side by side, and stack of every run that is not finished."""
+def _trained(runs: Runs, what: str, machine: Machine, listener: Listener | None, *, side_by_side: int) -> None:
+    """Features, networks side by side, and stack of every run that is not finished.
+
+    ``side_by_side`` networks decide the threads of each: those of the trials also for what is measured on test, which
+    else would be rounded otherwise.
+    """
     told: set[tuple[int, str]] = set()
     for (_, fold, _), run in runs.items():
         if not run.done("train") and not (run.done("extract") and readable(run)):
@@ -133,7 +158,7 @@ def _trained(runs: Runs, what: str, machine: Machine, listener: Listener | None)
     total = sum(len(run.models) * len(run.recipe.systems) for run in runs.values())
     if listener is not None:
         listener(StageBegins("train", f"{len(pending)} of {total} networks: {what}"))
-    train_many(pending, machine, total=total, listener=listener)
+    train_many(pending, machine, total=side_by_side, listener=listener)
     for run in runs.values():
         if not run.done("train"):
             train_run(run, machine)  # gathers the scores

@@ -136,6 +136,10 @@ def sentences(tree: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _were(n: int) -> str:
+    return "was" if n == 1 else "were"
+
+
 def _are(n: int) -> str:
     return "is" if n == 1 else "are"
 
@@ -151,5 +155,11 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
         lines.append(f"few speakers: {voices(n)} on dev decide; their intervals are too narrow.{more}")
     if source.provenance.get("speakers_shared"):
         lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
-    split = "test" if isinstance(tree.get("test"), dict) else "dev"
-    return [*lines, *absent_classes(source, split), *corpus_cautions(source)]
+    test = tree.get("test")
+    if isinstance(test, dict) and (before := test.get("before")):
+        others = f"{count(len(before), 'other choice')} of this folder {_were(len(before))}"
+        lines.append(
+            f"test again: {others} measured on test before; choose by dev alone, or the number on test is too high."
+        )
+    absent = [line for split in ("dev", "test") for line in absent_classes(source, split)]
+    return [*lines, *absent, *corpus_cautions(source)]
