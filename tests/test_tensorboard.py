@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from reported import report
 from serkit import cli
+from serkit.errors import SerkitError
 from serkit.pipeline import Run, tensorboard
 from serkit.pipeline.tensorboard import Curves, runs_in, scalars
 
@@ -109,6 +110,46 @@ def test_following_ends_with_the_report_of_the_run_and_misses_nothing(finished, 
     assert found[0].systems == len(report(finished)["systems"])
 
 
+def test_following_a_search_ends_with_its_page(finished, tmp_path):
+    """Its trials are runs that are never reported, for lack of test clips."""
+    top = tmp_path / "tuned"
+    for name in ("trials/lr=1/fold1-seed7", "test/lr=1/fold1-seed7"):
+        shutil.copytree(finished, top / name)
+    trial = Run(top / "trials/lr=1/fold1-seed7")
+    shutil.rmtree(trial.folder / "report")
+    curves = Curves(top, tmp_path / "out")
+    curves.write()
+    assert not curves.finished(), "the search has no page"
+    (top / "report").mkdir()
+    (top / "report/tuning.html").touch()
+    assert curves.finished()
+    trial.mark("train")
+    assert not curves.finished(), "a trial is not finished"
+    trial.mark("stack")
+    (top / "test/lr=1/fold1-seed7/report/report.html").unlink()
+    assert not curves.finished(), "what is measured on test is not"
+    curves.close()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"format": 1}', "["])
+def test_a_report_that_another_version_left_costs_no_other_run(finished, tmp_path, content):
+    top = tmp_path / "runs"
+    for name in ("a", "b"):
+        shutil.copytree(finished, top / name)
+    page = top / "b/report/report.json"
+    whole = page.read_text()
+    page.write_text(content)
+    curves = Curves(top, tmp_path / "out")
+    written = curves.write()
+    assert list(written.unread) == ["b"]
+    assert "report.json" in written.unread["b"]
+    assert (written.networks, written.systems) == (8, len(report(finished)["systems"]))
+    page.write_text(whole)
+    again = curves.write()
+    curves.close()
+    assert (again.unread, again.systems) == ({}, 2 * written.systems)
+
+
 def test_several_runs_stand_beside_each_other_and_a_broken_one_is_told(finished, tmp_path):
     top = tmp_path / "runs"
     for name in ("cv/fold1", "cv/fold2", "tuned/trials/lr=1/fold1-seed7"):
@@ -127,6 +168,10 @@ def test_several_runs_stand_beside_each_other_and_a_broken_one_is_told(finished,
 def test_what_cannot_be_written_is_one_line(tmp_path, finished, monkeypatch):
     found = CliRunner().invoke(cli.app, ["tensorboard", str(tmp_path / "none")])
     assert "holds no run: expected the folder of a run" in str(found.exception)
+    (tmp_path / "file").touch()
+    found = CliRunner().invoke(cli.app, ["tensorboard", str(finished), "--out", str(tmp_path / "file")])
+    assert isinstance(found.exception, SerkitError)
+    assert f"{tmp_path / 'file'} " in str(found.exception)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     found = CliRunner().invoke(cli.app, ["tensorboard", str(finished)])
     assert "serkit[tensorboard]" in str(found.exception)

@@ -16,8 +16,9 @@ from typing import Any
 
 from serkit.errors import SerkitError
 from serkit.extras import optional
+from serkit.files import made_folder
 from serkit.pipeline.run import Run
-from serkit.text_rows import json_object
+from serkit.reporting.reading import read
 
 FOLDER = "tensorboard"
 DEPTH = 4  # folders between the one that is named and a run: trials/NAME/fold1-seed7 of a search among other runs
@@ -57,7 +58,7 @@ class Curves:
             are replaced.
 
     Raises:
-        SerkitError: no run is there. MissingExtra: tensorboardX is not installed.
+        SerkitError: no run is there, or ``out`` cannot be made. MissingExtra: tensorboardX is not installed.
     """
 
     def __init__(self, folder: Path, out: Path | None = None) -> None:
@@ -72,6 +73,7 @@ class Curves:
             raise SerkitError(
                 f"{folder} holds no run: expected the folder of a run (recipe.yaml, manifest.jsonl) or one with several"
             )
+        made_folder(self.out)
 
     def write(self) -> Written:
         """Write what came since the last time; returns all that was written so far.
@@ -86,6 +88,7 @@ class Curves:
                 for curve, rows in _curves(run):
                     self._add(_path(name, *curve), rows)
                 self._results(name, run)
+                self._unread.pop(name, None)
             except SerkitError as error:
                 if not name:
                     raise
@@ -96,10 +99,14 @@ class Curves:
         return Written(self.out, len(self._written), epochs, sum(self._systems.values()), dict(self._unread))
 
     def finished(self) -> bool:
-        """Whether every run that can be read has its report, and several of them the one that they share."""
+        """Whether every run that can be read has its report, and several of them the one that they share.
+
+        The trials of a search have none of their own: they end with their stack.
+        """
         found = runs_in(self.folder)
         shared = "" in found or any((self.folder / "report").glob("*.html"))
-        return shared and all(run.done("report") for name, run in found.items() if name not in self._unread)
+        last = {name: "stack" if name.startswith("trials/") else "report" for name in found}
+        return shared and all(run.done(last[name]) for name, run in found.items() if name not in self._unread)
 
     def close(self) -> None:
         """Close the files."""
@@ -125,19 +132,19 @@ class Curves:
         stamp = (stat.st_mtime_ns, stat.st_size)
         if self._reports.get(name) == stamp:
             return
+        systems = read(page.parent).tree["systems"]
         self._reports[name] = stamp
-        tree = json_object(page)
-        for system, splits in tree["systems"].items():
+        for system, splits in systems.items():
             path = _path(name, "results", system)
             self._anew(path)
-            for split, metrics in splits.items():
-                for metric, found in metrics.items():
-                    if isinstance(found, Mapping) and _is_number(found.get("value")):
-                        self._writers[path].add_scalar(f"results/{split}_{metric}", found["value"], 0)
+            for split, metrics in _mapping(splits).items():
+                for metric, found in _mapping(metrics).items():
+                    if _is_number(value := _mapping(found).get("value")):
+                        self._writers[path].add_scalar(f"results/{split}_{metric}", value, 0)
         path = _path(name, "recipe")
         self._anew(path)
         self._writers[path].add_text("recipe", _as_code((run.folder / "recipe.yaml").read_text(encoding="utf-8")), 0)
-        self._systems[name] = len(tree["systems"])
+        self._systems[name] = len(systems)
 
     def _anew(self, path: str) -> None:
         if path in self._writers:
@@ -187,6 +194,11 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    """What may be anything in a report that somebody changed, as a mapping."""
+    return found if isinstance(found, Mapping) else {}
 
 
 def _path(*parts: str) -> str:
