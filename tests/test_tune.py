@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -206,6 +207,34 @@ def test_dev_alone_chooses_and_the_numbers_are_those_of_the_runs(folder, chosen)
             for t in chosen.trials
         }
         assert tree["chosen"][str(fold)] == max(mean, key=lambda key: mean[key])
+
+
+def test_what_is_behind_is_adjusted_for_all_trials(folder):
+    tree = tree_of(folder)
+    p = {t["key"]: t["behind"]["p"] for t in tree["trials"] if t["key"] != tree["best"]}
+    assert next(t for t in tree["trials"] if t["key"] == tree["best"])["behind"] is None
+    highest = 0.0
+    for rank, key in enumerate(sorted(p, key=lambda key: p[key])):  # Holm (1979)
+        highest = max(highest, min(1.0, p[key] * (len(p) - rank)))
+        assert next(t for t in tree["trials"] if t["key"] == key)["behind"]["p_holm"] == pytest.approx(highest)
+
+
+def test_each_fold_chooses_on_its_own_dev(folder, chosen, toy_root, toy_store, tmp_path):
+    """One trial is made to be right about all dev clips of fold 2, and wrong about all of fold 1."""
+    out, key = shutil.copytree(folder, tmp_path / "copy"), chosen.trials[-1].key
+    for fold in (1, 2):
+        for seed in (5, 6):
+            run = pipeline.Run(out / "trials" / key / f"fold{fold}-seed{seed}")
+            table = run.predictions("net", "dev")
+            truth = {u.id: run.manifest.labels.index(u.emotion) for u in run.manifest.split("dev")}
+            at = [(truth[k] + (fold == 1)) % len(run.manifest.labels) for k in table.ids]
+            scores = np.eye(len(run.manifest.labels))[at]
+            dataclasses.replace(table, scores=scores).save(run.predictions_path("net", "dev"))
+    tune(chosen, lambda k: toy(toy_root, fold=k), out, pipeline.Machine(toy_store, "cpu", jobs=1))
+    tree = tree_of(out)
+    assert tree["chosen"]["2"] == key != tree["chosen"]["1"]
+    parts, manifests = tables(out, "test", {int(k): v for k, v in tree["chosen"].items()}, "test", 5)
+    assert tree["test"]["values"]["chosen"]["uar"]["by_seed"][0] == pytest.approx(uar(parts, manifests, "test"))
 
 
 def test_test_is_measured_of_the_choice_and_of_the_recipe_as_it_is(folder):

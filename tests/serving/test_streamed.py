@@ -146,6 +146,13 @@ def test_accuracy_over_the_seconds_changes_and_delays_are_counted(answered: Meas
     assert found.run["processor_per_s"] == pytest.approx(4 * 0.002 / 24)
     assert found.run["processor"]
     assert (found.finals["beyond"], found.finals["other"], found.differs) == (0, 0, 0)
+    silent = [
+        replace(watched_rows[0], abstain="no_speech"),
+        replace(watched_rows[1], abstain="unsure"),
+        *watched_rows[2:],
+    ]
+    end = streamed.measured(one, ids, silent, FAST, draws=20, seed=0, failed={}).heard[-1]
+    assert end["unsure"] == 0.25, "where no speech was heard is another thing"
     nobody = streamed.measured(one, ids, [replace(w, at_s=(), shown=(), unsure=()) for w in watched_rows], FAST,
                                draws=20, seed=0, failed={})  # fmt: skip
     assert nobody.heard[0]["metrics"] is None

@@ -187,7 +187,7 @@ def _heard(
     there = np.array([k is None or k >= 0 for k in place])
     running = np.array([k is not None for k in place])
     unsure = np.array(
-        [bool(w.abstain) if k is None else k >= 0 and w.unsure[k] for k, w in zip(place, seen, strict=True)]
+        [w.abstain == "unsure" if k is None else k >= 0 and w.unsure[k] for k, w in zip(place, seen, strict=True)]
     )
     answer = np.where(possible, scores, -np.inf).argmax(axis=1)
     shown = replace(decided, answer=answer).where(there)

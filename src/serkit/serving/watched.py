@@ -63,7 +63,7 @@ class Watched:
     Attributes:
         duration_s: of the recording. speech_s: start and end of each stretch of speech, as the final answers have it.
         at_s: (answers,) when each answer before the end came, in seconds of sound. shown: (answers, labels) their
-            probabilities. unsure: (answers,) whether they abstained.
+            probabilities. unsure: (answers,) whether they were unsure.
         final: (labels,) probabilities for the whole, at the end. abstain: of these, as
             :class:`serkit.serving.results.Prediction` has it.
         chunks_us: (chunks, 2) microseconds of computing for each chunk, by the clock and of processor time.
@@ -149,7 +149,7 @@ def watch(model: Model, task: Job, pace: Pace, processes: int = 1) -> Watched:
         for event in events:
             at_s.append(round(event.at_s, 6))
             shown.append(tuple(event.segment.probabilities.values()))
-            unsure.append(bool(event.segment.abstain))
+            unsure.append(event.segment.abstain == "unsure")
     began = _now()
     stream.finish()
     end_us, whole = _us(began), stream.prediction
