@@ -116,6 +116,7 @@ def test_a_combination_that_makes_no_recipe_is_told_and_the_others_are_tried(sou
         (["labels=[anger],[fear]"], {}, "--try labels: it changes the classes"),
         (["evaluate.draws=10,20"], {}, "--try evaluate.draws: it changes the measurement"),
         (["seed=1,2"], {}, "--try seed: it changes the seed, for which there is --seeds"),
+        (["crossfit.with_dev=true,false"], {}, "--try crossfit.with_dev: crossfit.with_dev changes what dev measures"),
         (["train.lr=[1"], {}, "--try train.lr is not valid YAML"),
         (["train.lr=1,2"], {"metric": "f1"}, "--metric f1: expected macro_f1, uar, accuracy, weighted_f1"),
         (["train.lr=1,2"], {"seeds": 0}, "--seeds 0: expected at least 1"),

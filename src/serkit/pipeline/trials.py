@@ -123,6 +123,11 @@ def search(
             reasons.append(error)
             left_out.append(f"{Trial('', settings, recipe).title}: {_without_flag(error)}")
             continue
+        if _dev_is_dealt(changed) != _dev_is_dealt(recipe):
+            raise SerkitError(
+                f"--try {', '.join(settings)}: crossfit.with_dev changes what dev measures, so that trials could not "
+                "be compared; give it to all of them with --set"
+            )
         same = next((k for k, t in enumerate(found) if _means(t.recipe) == _means(changed)), None)
         if same is None:
             found.append(Trial(folder_of(settings), settings, changed, settings))
@@ -190,6 +195,11 @@ def _combinations(
         return every
     order = np.random.default_rng([seed, 8]).permutation(total)
     return [every[k] for k in order[:trials]]
+
+
+def _dev_is_dealt(recipe: Recipe) -> bool:
+    """Whether the numbers on dev are out-of-fold, instead of those that epochs were chosen by."""
+    return recipe.crossfit is not None and recipe.crossfit.with_dev
 
 
 def _means(recipe: Recipe) -> dict[str, Any]:
