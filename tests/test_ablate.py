@@ -383,3 +383,15 @@ def test_one_fold_of_a_corpus_without_a_card_can_be_ablated(tmp_path, monkeypatc
         CliRunner().invoke(cli.app, [*command, "2"], catch_exceptions=False)
     with pytest.raises(SerkitError, match="has no card"):
         CliRunner().invoke(cli.app, [*command, "1,2"], catch_exceptions=False)
+
+
+def test_the_folder_of_a_search_is_refused_before_anything_is_read(tmp_path, toy_store):
+    place = tmp_path / "trials/as-it-is/fold1-seed7"
+    place.mkdir(parents=True)
+    (place / "recipe.yaml").write_text("")
+    machine = pipeline.Machine(toy_store, "cpu", jobs=1)
+    with pytest.raises(SerkitError, match="holds a search; choose another --out"):
+        ablate(design(recipe(), over=["pooling"], seeds=1, folds=(1,)), pytest.fail, tmp_path, machine)
+    with pytest.raises(SerkitError, match="holds a search; choose another --out"):
+        pipeline.cross_validate(recipe(), pytest.fail, (1, 2), tmp_path, machine)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [place / "recipe.yaml"]

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from serkit.files import (
     content_hash,
     fingerprint,
     host_name,
+    made_folder,
     remove_parts,
     replacing,
     replacing_folder,
@@ -156,3 +158,9 @@ def test_content_hash_follows_the_bytes(tmp_path):
     assert content_hash(b"one") != content_hash(b"two")
     with pytest.raises(SerkitError, match="cannot be read"):
         content_hash(tmp_path / "c")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that takes no folders")
+def test_a_folder_that_cannot_be_made_is_one_line():
+    with pytest.raises(SerkitError, match=r"/proc/none/out cannot be made: .*; choose another --out"):
+        made_folder(Path("/proc/none/out"))

@@ -32,6 +32,8 @@ def made_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise SerkitError(f"{path} cannot be a folder: a file is in its place; choose another --out") from None
+    except FileNotFoundError as error:  # below a place that takes no folders, such as /proc
+        raise SerkitError(f"{path} cannot be made: {error.strerror}; choose another --out") from None
     return path
 
 

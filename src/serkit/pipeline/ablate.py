@@ -12,7 +12,7 @@ from pathlib import Path
 
 from serkit.files import write_text
 from serkit.pipeline.ablation_numbers import measure_ablation
-from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.run import Machine, Run, refuse_others
 from serkit.pipeline.stages import Listener, StageBegins, extract_run, prepare, readable, run_all, tell_left_out
 from serkit.pipeline.variants import Design, design
 from serkit.pipeline.workers import Task, train_many
@@ -44,6 +44,7 @@ def ablate(
     """
     from serkit.reporting import write_ablation
 
+    refuse_others(folder, "an ablation")
     manifests = {fold: read(fold) for fold in chosen.folds}
     runs = _prepare(chosen, manifests, folder)
     tell_left_out(runs.values(), listener)

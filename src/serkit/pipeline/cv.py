@@ -11,7 +11,7 @@ from serkit import across
 from serkit.errors import SerkitError
 from serkit.pipeline.elsewhere import is_matrix, matrix
 from serkit.pipeline.measure import measure, provenance, write_tree
-from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.run import Machine, Run, refuse_others
 from serkit.pipeline.stages import Listener, StageBegins, begin, fit, run_all, tell_left_out
 from serkit.recipe import Recipe
 from serkit.types import Manifest
@@ -39,11 +39,12 @@ def cross_validate(
         The HTML page of the pooled report.
 
     Raises:
-        SerkitError: fewer than two folds, a fold that the recipe cannot use (before any is trained), or anything a
-            run raises.
+        SerkitError: fewer than two folds, a folder that holds something else, a fold that the recipe cannot use
+            (before any is trained), or anything a run raises.
     """
     if len(folds) < 2:
         raise SerkitError(f"cross-validation needs at least two folds, got {list(folds)}; use run for one")
+    refuse_others(folder, "a cross-validation")
     tell = listener or (lambda event: None)
     tell(StageBegins("prepare", f"folds {', '.join(map(str, folds))}"))
     fitted = {fold: _fit(recipe, read, fold) for fold in folds}  # all, before anything is written

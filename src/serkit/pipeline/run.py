@@ -22,6 +22,13 @@ from serkit.store import FeatureStore
 from serkit.text_rows import json_object, json_rows, read_text
 from serkit.types import SPLITS, Manifest
 
+LAYOUTS = {
+    "a run": "recipe.yaml",
+    "a cross-validation": "fold*/recipe.yaml",
+    "an ablation": "runs/*/fold*-seed*/recipe.yaml",
+    "a search": "trials/*/fold*-seed*/recipe.yaml",
+}
+"""Where the recipes of a folder's runs are, by what the folder holds."""
 STAGES = ("prepare", "extract", "train", "stack", "evaluate", "report")
 
 
@@ -80,7 +87,7 @@ class Run:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         if not (self.folder / "recipe.yaml").is_file() or not (self.folder / "manifest.jsonl").is_file():
-            folds = sorted(p.parent for p in self.folder.glob("fold*/recipe.yaml"))
+            folds = sorted(p.parent for p in self.folder.glob(LAYOUTS["a cross-validation"]))
             if folds:
                 pooled = any((self.folder / "report" / n).is_file() for n in ("report.json", "matrix.json"))
                 more = (
@@ -91,12 +98,9 @@ class Run:
                 raise SerkitError(
                     f"{self.folder} holds a cross-validation; name a fold of it, such as {folds[0]}{more}"
                 )
-            parts = sorted(p.parent for p in self.folder.glob("runs/*/fold*-seed*/recipe.yaml"))
-            if parts:
-                raise SerkitError(f"{self.folder} holds an ablation; name a run of it, such as {parts[0]}")
-            parts = sorted(p.parent for p in self.folder.glob("trials/*/fold*-seed*/recipe.yaml"))
-            if parts:
-                raise SerkitError(f"{self.folder} holds a search; name a run of it, such as {parts[0]}")
+            for kind in ("an ablation", "a search"):
+                if parts := sorted(p.parent for p in self.folder.glob(LAYOUTS[kind])):
+                    raise SerkitError(f"{self.folder} holds {kind}; name a run of it, such as {parts[0]}")
             raise SerkitError(
                 f"{self.folder} holds no run: expected recipe.yaml and manifest.jsonl; start one with run"
             )
@@ -250,6 +254,17 @@ class Run:
     def _key(self, stage: str) -> str:
         recipe = self.recipe.fingerprint if stage in ("stack", "evaluate", "report") else networks_key(self.recipe)
         return f"{recipe}-{self.manifest.fingerprint}"
+
+
+def refuse_others(folder: Path, kind: str) -> None:
+    """Refuse a folder that holds something else than ``kind`` of :data:`LAYOUTS`: its report would hide the other one.
+
+    Raises:
+        SerkitError: it does.
+    """
+    for other, pattern in LAYOUTS.items():
+        if other != kind and any(folder.glob(pattern)):
+            raise SerkitError(f"{folder} holds {other}; choose another --out")
 
 
 def networks_key(recipe: Recipe) -> str:

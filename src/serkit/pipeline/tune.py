@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from serkit import comparison
-from serkit.errors import SerkitError
 from serkit.files import write_text
 from serkit.pipeline.measure import provenance, split_sizes
-from serkit.pipeline.run import Machine, Run
+from serkit.pipeline.run import Machine, Run, refuse_others
 from serkit.pipeline.seeded_numbers import over_seeds
 from serkit.pipeline.stages import (
     Listener,
@@ -69,7 +68,7 @@ def tune(
     """
     from serkit.reporting import write_tuning
 
-    _refuse_others(folder)
+    refuse_others(folder, "a search")
     whole = {fold: read(fold) for fold in chosen.folds}
     has_test = any(u.split == "test" and u.emotion is not None for manifest in whole.values() for u in manifest)
     if has_test:
@@ -99,17 +98,6 @@ def tune(
         tree["test"]["before"] = sorted(measured - compared)
     write_text(folder / "report" / "tuning.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
     return write_tuning(folder / "report")
-
-
-def _refuse_others(folder: Path) -> None:
-    """Refuse a folder that holds something else than a search: its report would hide the other one."""
-    for kind, pattern in (
-        ("a run", "recipe.yaml"),
-        ("a cross-validation", "fold*/recipe.yaml"),
-        ("an ablation", "runs/*/fold*-seed*/recipe.yaml"),
-    ):
-        if any(folder.glob(pattern)):
-            raise SerkitError(f"{folder} holds {kind}; choose another --out")
 
 
 def without_test(manifest: Manifest) -> Manifest:
