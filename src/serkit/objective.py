@@ -75,9 +75,9 @@ class Objective(nn.Module):
                 self.parts[loss.name] = module
             else:
                 self.parts[loss.name] = partial(made, **loss.parameters, **given)
-                divisor = getattr(sys.modules[made.__module__], "_divisor", None)
-                if divisor is not None:
-                    self._divisors[loss.name] = partial(divisor, **loss.parameters, **given)
+            divisor = getattr(sys.modules[made.__module__], "_divisor", None)
+            if divisor is not None:
+                self._divisors[loss.name] = partial(divisor, **loss.parameters, **given)
         self._losses = system.losses
         weights = {loss.name: loss.largest_weight for loss in system.losses}
         self.sum = LossSum(list(weights), list(weights.values()), system.train.loss_scale)

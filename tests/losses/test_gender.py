@@ -94,3 +94,15 @@ def test_it_is_learned_with_the_network_and_stays_out_of_it() -> None:
     assert all(not torch.equal(a, b) for a, b in zip(before, fitting.losses[0].parameters(), strict=True))
     assert rows[0]["scaled_gender"] == pytest.approx(0.1 * rows[0]["loss_gender"], rel=1e-4)
     assert network.state_dict().keys() == build_network(config).state_dict().keys()
+
+
+def test_parts_of_a_batch_count_by_the_clips_whose_gender_is_known() -> None:
+    """What ``train.accumulate`` adds up is the loss of one large batch, wherever the unknown ones are."""
+    system = made_system(losses=["cross_entropy", {"name": "gender", "width": 4}])
+    objective = Objective(system, with_genders(), build_network(made_config(system)))
+    genders, embedding = [[0, -1, -1, -1], [1, 0, 1, 0]], torch.randn(8, objective.parts["gender"].head[0].in_features)
+    shares = [share["gender"] for share in objective.shares([batch_of(one) for one in genders])]
+    assert shares == pytest.approx([0.2, 0.8])
+    parts = [objective.parts["gender"](outputs_of(embedding[4 * k : 4 * k + 4]), batch_of(genders[k])) for k in (0, 1)]
+    whole = objective.parts["gender"](outputs_of(embedding), batch_of(genders[0] + genders[1]))
+    assert sum(s * p.item() for s, p in zip(shares, parts, strict=True)) == pytest.approx(whole.item(), rel=1e-5)
