@@ -12,10 +12,12 @@ from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.evaluation import evaluate
+from serkit.examples import Examples
 from serkit.metrics import DISTRIBUTION_METRICS
 from serkit.predictions import Predictions
 from serkit.raters import closeness, rated
 from serkit.recipe import parse_recipe
+from serkit.scoring import measure_scores
 from serkit.types import Manifest, Utterance
 
 LABELS = ("anger", "happiness", "neutral")
@@ -43,6 +45,26 @@ def scored(manifest, seed=3, split="test"):
     ids = manifest.split(split).ids
     logits = np.random.default_rng(seed).normal(size=(len(ids), 3))
     return Predictions("net", LABELS, "logit", ids, ("m",) * len(ids), np.zeros(len(ids), bool), logits)
+
+
+def test_what_an_epoch_is_chosen_by_is_what_the_report_says():
+    """Of a corpus without votes nothing is taken for one, and a class that a corpus cannot have is no answer."""
+    names = dict(zip(("s6", "s7", "s8"), ("b", "b", "c"), strict=True))
+    rows = []
+    for u in made():
+        corpus = names.get(u.speaker, "a")
+        votes = {k: w for k, w in u.votes.items() if corpus == "a" or (corpus == "b" and k != "neutral")}
+        emotion = None if corpus == "b" else u.emotion or "anger"
+        rows.append(dataclasses.replace(u, corpus=corpus, votes=votes or None, emotion=emotion))
+    sets = {"a": LABELS, "b": LABELS[:2], "c": LABELS}
+    manifest = dataclasses.replace(made(), utterances=tuple(rows), class_sets=sets)
+    said = closeness([scored(manifest)], [manifest], split="test", draws=10)["kl"]
+    examples = Examples.of(manifest.split("test"), {}, targets="votes")
+    chosen_by = measure_scores(scored(manifest).take(examples.ids), examples)
+    assert chosen_by["kl"] == pytest.approx(said.value)
+    assert said.n < len(examples)
+    unrated = Examples.of(manifest.split("test").where(lambda u: u.corpus == "c"), {}, targets="votes")
+    assert "kl" not in measure_scores(scored(manifest).take(unrated.ids), unrated)
 
 
 def test_every_rated_clip_takes_part_and_label_metrics_see_labels_alone():

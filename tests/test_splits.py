@@ -56,6 +56,19 @@ def test_a_dev_split_that_cannot_be_measured_by_ccc_selects_nothing_by_it():
         check_splits(apply_labels(other, recipe), recipe)
 
 
+def test_a_dev_split_without_votes_selects_nothing_by_the_divergence_from_them():
+    text = "name: r\nsystems: {a: {features: [logmel], losses: [kl_soft], train: {targets: votes, select: %s}}}"
+    rows = [dataclasses.replace(u, votes={u.emotion: 2.0} if u.split == "train" else None) for u in corpus("a", None)]
+    manifest = dataclasses.replace(corpus("a", [1, 5]), utterances=tuple(rows))
+    recipe = parse_recipe(text % "uar")
+    check_splits(apply_labels(manifest, recipe), recipe)
+    recipe = parse_recipe(text % "kl")
+    with pytest.raises(
+        SerkitError, match=r"systems\.a: train\.select is kl, .* no clip of split 'dev' of 'a' has votes"
+    ):
+        check_splits(apply_labels(manifest, recipe), recipe)
+
+
 @pytest.mark.parametrize(
     ("genders", "said"),
     [((None, "other"), "no gender of a speaker"), (("male", None), "only male speakers"), (("male", "female"), "")],

@@ -9,6 +9,7 @@ from torch import nn
 from serkit import metrics
 from serkit.examples import Examples
 from serkit.predictions import Predictions
+from serkit.probabilities import masked
 from serkit.sampling import Loader
 from serkit.types import ATTRIBUTES
 
@@ -56,8 +57,9 @@ def measure_scores(predictions: Predictions, examples: Examples) -> dict[str, fl
 
     Returns:
         Every metric of :data:`serkit.metrics.METRICS`; ``cross_entropy``, unweighted, in nats; of examples with
-        distributions, ``kl`` from them over all rows, those without agreement included; and, of a network that
-        learned attributes, ``ccc_arousal`` and so on and their mean, ``ccc``, over all rated rows.
+        distributions, ``kl`` from the votes over all rows that have some, those without agreement included, among the
+        classes of each row's corpus, as in a report; and, of a network that learned attributes, ``ccc_arousal`` and
+        so on and their mean, ``ccc``, over all rated rows.
     """
     truth = examples.labels
     if examples.targets is not None and not (truth >= 0).any():
@@ -71,8 +73,10 @@ def measure_scores(predictions: Predictions, examples: Examples) -> dict[str, fl
     probabilities = predictions.probabilities()
     own = probabilities[kept, truth[kept]]
     row["cross_entropy"] = float(-np.log(np.maximum(own, 1e-12)).mean())
-    if examples.targets is not None:
-        row["kl"] = float(metrics.distribution_distances(examples.targets, probabilities)["kl"].mean())
+    if examples.targets is not None and examples.votes is not None and examples.votes.any():
+        rated = np.flatnonzero(examples.votes.any(axis=1))
+        answers = probabilities if examples.class_mask is None else masked(probabilities, examples.class_mask)
+        row["kl"] = float(metrics.distribution_distances(examples.targets[rated], answers[rated])["kl"].mean())
     row.update(_concordance(predictions, examples))
     return row
 

@@ -243,13 +243,15 @@ def _selecting(select: str, scores: Mapping[str, float]) -> float | None:
     """The number that the best epoch is chosen by, of the metrics of the dev set; more is better.
 
     Raises:
-        SerkitError: it is the concordance, and the dev clips have none.
+        SerkitError: it is the concordance or the divergence from votes, and the dev clips have none.
     """
     if select == "ccc" and "ccc" not in scores:
         raise SerkitError(
             "train.select is ccc, and the dev clips have no two ratings of an attribute that the network learns: "
             "select another metric"
         )
+    if select == "kl" and "kl" not in scores:
+        raise SerkitError("train.select is kl, and no dev clip has rater votes: select another metric")
     return _SIGN.get(select, 1.0) * scores[select] if select in scores else None
 
 

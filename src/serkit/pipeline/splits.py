@@ -32,7 +32,7 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     for name, system in recipe.systems.items():
         places = (f"systems.{name}", f"systems.{name}.second_stage")
         for stage, at in zip(system.stages, places, strict=False):
-            for of_system in (_has_votes, _has_genders, _learns_attributes, _selects_by_ccc, _balanced):
+            for of_system in (_has_votes, _has_genders, _learns_attributes, _selects_by_ccc, _selects_by_kl, _balanced):
                 of_system(manifest, recipe, stage, at)
 
 
@@ -138,6 +138,14 @@ def _selects_by_ccc(manifest: Manifest, recipe: Recipe, system: System, at: str)
         raise SerkitError(
             f"{at}: train.select is ccc, and split 'dev' of '{manifest.corpus}' has no two ratings of an "
             "attribute that split 'train' has; select another metric"
+        )
+
+
+def _selects_by_kl(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
+    if system.train.select == "kl" and not any(u.votes for u in manifest.split("dev")):
+        raise SerkitError(
+            f"{at}: train.select is kl, the divergence from rater votes, and no clip of split 'dev' of "
+            f"'{manifest.corpus}' has votes; select another metric"
         )
 
 
