@@ -236,6 +236,8 @@ EIGHT = {str(k): label for k, label in enumerate(ODYSSEY_LABELS)}
         ("vox", {"use_conv_output": False}, r"'weights' of the layers are \(4,\), expected \(3,\)"),
         ("vox", {"use_conv_output": "no"}, "use_conv_output of its config.json is no"),
         ("vox", {"output_class_num": 4}, "does not say what its classes are: LABEL_0"),
+        ("vox", {"id2label": {"0": "sad", "1": "neu"}}, "names 2 labels and says output_class_num 9"),
+        ("vox", {"id2label": [1]}, "its labels are none, expected two or more"),
         ("vox", {"output_class_num": True}, "output_class_num of its config.json is True, expected a whole number"),
         ("lora", {"lora_rank": 8}, r"lora_A': \(4, 16\), expected \(8, 16\), as lora_rank"),
         ("lora", {"finetune_method": "finetune"}, r"unexpected weight 'backbone_model\..*lora_A' and 3 more"),
@@ -301,6 +303,24 @@ def test_labels_of_the_examples_are_for_nine_classes_only(tmp_path: Path) -> Non
     found = bundled(tmp_path / "er", tmp_path / "er.zip", labels={"0": "neutral", "1": "anger", "2": "sadness"})
     assert tuple(found.labels.values()) == ("neutral", "anger", "sadness")
     assert not any("examples" in note for note in found.notes)
+
+
+def test_labels_that_a_file_names_are_its_own(made: dict[str, Path], tmp_path: Path) -> None:
+    """The class never writes them, but whoever trained on other data may."""
+    folder = Path(shutil.copytree(made["vox"], tmp_path / "copy"))
+    others = (*reversed(VOX_LABELS[:8]), "Other")
+    edit(folder / "config.json", id2label={str(k): label for k, label in enumerate(others)})
+    found = bundled(folder, tmp_path / "x.zip")
+    assert tuple(found.labels.values()) == (*reversed(VOX[:8]), "other")
+    assert not any("examples" in note for note in found.notes)
+
+
+def test_heads_that_the_class_does_not_use_are_not_asked_for(made: dict[str, Path], tmp_path: Path) -> None:
+    """WavLM is built by its own file; what ``SERModel`` says of its heads decides nothing."""
+    folder = Path(shutil.copytree(made["odyssey"], tmp_path / "copy"))
+    edit(folder / "config.json", num_attention_heads=24)
+    answers = [importing.load(classifiers.read(f"path:{one}")).logits([wide(1.0)]) for one in (made["odyssey"], folder)]
+    np.testing.assert_array_equal(*answers)
 
 
 def test_positions_that_are_the_encoders_own(made: dict[str, Path], tmp_path: Path) -> None:

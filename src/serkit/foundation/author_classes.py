@@ -47,7 +47,8 @@ class OdysseyConfig:
 
     Attributes:
         mean, std: of samples. n_hidden: layers of the classifier below its last. n_classes: of that one.
-        dim, n_layers, n_heads: of WavLM, where the file says so.
+        dim, n_layers: of WavLM, where the file says so. Its ``num_attention_heads`` decides nothing: WavLM is built by
+            its own file.
     """
 
     mean: float
@@ -56,7 +57,6 @@ class OdysseyConfig:
     n_classes: int
     dim: int | None
     n_layers: int | None
-    n_heads: int | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class VoxConfig:
     Attributes:
         architecture: the class. hidden_dim: width of a frame above the backbone. lora_rank: 0 without LoRA.
         n_classes: emotions. use_conv_output: whether what enters WavLM's first layer is part of the sum.
+        named: whether the file names the labels, which the class itself never writes.
     """
 
     architecture: str
@@ -73,6 +74,7 @@ class VoxConfig:
     lora_rank: int
     n_classes: int
     use_conv_output: bool
+    named: bool = False
 
 
 def resolve(name: str) -> checkpoints.Resolved:
@@ -122,6 +124,8 @@ def named(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
             return dict(config)
         return {**config, "id2label": {k: f"LABEL_{k}" for k in range(_whole(name, config, "num_classes", 1))}}
     n = vox_config(name, config).n_classes
+    if config.get("id2label") is not None:  # not of the class: whoever wrote them says what the outputs are
+        return dict(config)
     words = EMOTIONS if n == len(EMOTIONS) else [f"LABEL_{k}" for k in range(n)]
     return {**config, "id2label": dict(enumerate(words))}
 
@@ -147,7 +151,7 @@ def odyssey_config(name: str, config: Mapping[str, Any]) -> OdysseyConfig:
     n_classes = _whole(name, {"num_classes": n_labels, **config}, "num_classes", 1)
     if n_labels not in (None, n_classes):
         raise SerkitError(f"'{name}': its config.json names {n_labels} labels and says num_classes {n_classes}")
-    sizes = [config.get(key) for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")]
+    sizes = [config.get(key) for key in ("hidden_size", "num_hidden_layers")]
     return OdysseyConfig(
         float(cast(float, mean)), float(cast(float, std)), _whole(name, config, "classifier_hidden_layers", 1),
         n_classes, *(size if isinstance(size, int) else None for size in sizes),
@@ -181,7 +185,10 @@ def vox_config(name: str, config: Mapping[str, Any]) -> VoxConfig:
         raise SerkitError(f"'{name}': use_conv_output of its config.json is {given['use_conv_output']}, expected true")
     rank = _whole(name, given, "lora_rank", 1) if method == "lora" else 0
     width, n_classes = (_whole(name, given, key, 1) for key in ("hidden_dim", "output_class_num"))
-    return VoxConfig(WRAPPERS[found], width, rank, n_classes, given["use_conv_output"])
+    labels = config.get("id2label")
+    if isinstance(labels, Mapping) and len(labels) != n_classes:
+        raise SerkitError(f"'{name}': its config.json names {len(labels)} labels and says output_class_num {n_classes}")
+    return VoxConfig(WRAPPERS[found], width, rank, n_classes, given["use_conv_output"], labels is not None)
 
 
 def _other(name: str) -> checkpoints.Resolved | None:

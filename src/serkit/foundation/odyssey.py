@@ -113,7 +113,7 @@ def load(name: str, folder: Path, config: OdysseyConfig) -> LoadedOdyssey:
     tensors = weights.read(name, folder, (_SSL, _POOL, _SER))
     model = weights.wavlm(name, weights.under(tensors, _SSL), _SSL)
     own = model.config
-    said = {"hidden_size": config.dim, "num_hidden_layers": config.n_layers, "num_attention_heads": config.n_heads}
+    said = {"hidden_size": config.dim, "num_hidden_layers": config.n_layers}
     for key, size in said.items():
         if size not in (None, getattr(own, key)):
             raise SerkitError(f"'{name}': its config.json says {key} {size}, and its weights {getattr(own, key)}")

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.foundation import author_weights as weights
-from serkit.foundation.author_classes import VoxConfig
+from serkit.foundation.author_classes import EMOTIONS, VoxConfig
 from serkit.foundation.loading import transformers_package
 from serkit.foundation.whisper import HOP
 
@@ -158,7 +158,7 @@ def _notes(config: VoxConfig) -> tuple[str, ...]:
         "its outputs of 17 finer emotions and of arousal, valence and dominance are left out",
         "its README says that it was trained on clips of 3 to 15 s: with --max-clip 15 no stretch is longer",
     ]
-    if config.n_classes == 9:
+    if config.n_classes == len(EMOTIONS) and not config.named:
         notes.append("its files do not name its labels, which are those of the examples in that repository")
     if config.lora_rank:
         notes.append(
