@@ -67,7 +67,7 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     if recipe.labels == "quadrants" or recipe.labels == "octants":
         manifest = regions.divided(manifest, recipe.labels, recipe.exclude)
     elif recipe.labels == "votes":
-        manifest = _voted(manifest, recipe.exclude)
+        manifest = with_voted(manifest, recipe.exclude)
     _refuse_unknown(manifest, recipe)
     rename = {label: recipe.map_labels.get(label, label) for label in manifest.labels}
     present = list(dict.fromkeys(rename[x] for x in across.learnable(manifest) if x not in recipe.drop_labels))
@@ -160,7 +160,7 @@ def taught_by(rows: Iterable[Utterance], recipe: Recipe) -> Counter[str]:
     )
 
 
-def _voted(manifest: Manifest, ignored: Collection[str]) -> Manifest:
+def with_voted(manifest: Manifest, ignored: Collection[str] = ()) -> Manifest:
     """The manifest with every label that one of its raters voted for among its labels, after those it has.
 
     A label that is most raters' for no clip is one of the corpus's classes too where distributions are learned.

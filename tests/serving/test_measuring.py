@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serkit import cli
+from serkit import cli, pipeline
 from serkit.augment import _recordings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
@@ -22,6 +22,7 @@ from serkit.metrics import measure as metric
 from serkit.pipeline import Run
 from serkit.predictions import Predictions
 from serkit.progress import Progress
+from serkit.recipe import parse_recipe
 from serkit.reporting.measured_words import cautions
 from serkit.serving import asking, measuring
 from serkit.serving.building import build
@@ -87,6 +88,49 @@ def test_a_model_that_reads_says_how_many_had_nothing_to_read(finished: Path, ro
     assert spoken.no_text == 0
     assert "no_text" not in spoken.to_row()
     assert measure(GOLDEN, silent, draws=20).no_text == 0, "it reads none"
+
+
+def test_a_model_of_votes_is_measured_on_them_as_its_run_was(toy_root: Path, tmp_path: Path) -> None:
+    """Clips without agreement take part, and so does a class that labels none; beside a model of labels they do not."""
+    text = """
+name: votes
+labels: votes
+systems:
+  net:
+    features: [{name: logmel/24, pool: 8}]
+    model: {name: mean_pool, hidden: 8, neutral_head: false}
+    losses: [kl_soft]
+    train: {epochs: 1, lr: 1e-2, batch_size: 16, targets: votes}
+crossfit: null
+stack: null
+evaluate: {draws: 20}
+"""
+    clips = []
+    for k, u in enumerate(toy(toy_root)):
+        torn = u.split == "test" and k % 4 == 3
+        clips.append(replace(u, votes={str(u.emotion): 2.0, "awe": 1.0 + torn}, emotion=None if torn else u.emotion))
+    manifest = replace(toy(toy_root), utterances=tuple(clips))
+    run = pipeline.prepare(parse_recipe(text), manifest, tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    wanted = json.loads((run.folder / "report" / "report.json").read_text())["systems"]["net"]["test"]
+    made = build(Run(run.folder), tmp_path / "votes", method="none").path
+    found = measure(made, manifest, split="test", coverage=0.8, draws=20)
+    assert found.labels == run.manifest.labels
+    assert found.labels[-1] == "awe"
+    said = found.report.metrics
+    for name in ("kl", "cosine", "kl_disputed", "macro_f1", "uar"):
+        assert said[name].n == wanted[name]["n"], name
+        assert said[name].value == pytest.approx(wanted[name]["value"], abs=1e-4), name
+    n = said["kl_disputed"].n
+    assert said["kl"].n == said["uar"].n + n == len(found.manifest)
+    assert n > 0
+    assert f"  {n} clips without a label: counted in the closeness to votes alone" in lines(found)
+    assert found.sets is not None
+    assert found.sets.held.n == said["uar"].n
+    (plain,) = measuring.measure_under(made, manifest, (), split="test", votes=False, draws=20)
+    assert "awe" not in plain.labels
+    assert plain.left_out == {"without a label": n}
+    assert (measuring.learned_votes(made), measuring.learned_votes(GOLDEN)) == (True, False)
 
 
 def test_two_models_are_compared_on_what_both_answered(rows: Manifest) -> None:

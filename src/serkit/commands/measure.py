@@ -109,7 +109,7 @@ def measure(
         ask = partial(
             measuring.measure_under, manifest=manifest, conditions=conditions, split=split, labels=chosen,
             coverage=coverage, calls=calls, jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep,
-            groups=groups,
+            groups=groups, votes=all(measuring.learned_votes(one) for one in models),
         )  # fmt: skip
         found = [ask(one) for one in models]
         for one in found:

@@ -8,7 +8,7 @@ from serkit import regions
 from serkit.conformal import Covered
 from serkit.predictions import Metric
 from serkit.reporting.group_words import gap_lines
-from serkit.reporting.text import other_scales, trained_on_too, without_text
+from serkit.reporting.text import count, other_scales, trained_on_too, without_text
 from serkit.serving.measuring import Measured
 from serkit.serving.streamed import Streamed
 
@@ -17,10 +17,12 @@ def lines(measured: Measured) -> list[str]:
     """The numbers of a bundle as text."""
     report = measured.report
     n = report.metrics["uar"].n
-    left = ", ".join(f"{count} {reason}" for reason, count in measured.left_out.items())
+    left = ", ".join(f"{n_out} {reason}" for reason, n_out in measured.left_out.items())
     found = [f"{report.system}: n = {n}, {len(measured.labels)} classes ({', '.join(measured.labels)})"]
     found += [f"  left out: {left}"] if left else []
     notes = regions.lines(measured.manifest)
+    disputed = sum(u.emotion is None for u in measured.manifest)
+    notes += [f"{count(disputed, 'clip')} without a label: counted in the closeness to votes alone"] if disputed else []
     notes += [without_text(measured.no_text, n)] if measured.no_text else []
     notes += [] if measured.scales is None else [other_scales(measured.scales)]
     notes += [trained_on_too(measured.trained_on)] if measured.trained_on else []

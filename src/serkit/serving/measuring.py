@@ -17,6 +17,7 @@ from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError, did_you_mean
 from serkit.evaluate_settings import Group
 from serkit.files import fingerprint
+from serkit.labels import with_voted
 from serkit.predictions import Predictions, Report
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.text import NOT_KNOWN, OWN, count
@@ -111,12 +112,14 @@ def measure_under(
     progress: ProgressCallback | None = None,
     keep: Path | None = None,
     groups: Sequence[Group] = (),
+    votes: bool = True,
 ) -> tuple[Measured, ...]:
     """Ask a bundle for every labelled recording, as it is and under each condition, and measure the answers.
 
     Each answer is one of the labels that model and rows share, as ``serkit predict --labels`` gives it; rows with
-    another label, or none, are left out and counted. Numbers on a corpus that the bundle was trained on are of speakers
-    that it may know.
+    another label, or none, are left out and counted. Of a bundle that learned rater votes, rows have the labels that
+    were voted for too, and those without agreement count in the closeness to votes. Numbers on a corpus that the
+    bundle was trained on are of speakers that it may know.
 
     Args:
         source, calls: the bundle, see :func:`serkit.serving.predictor.load`. manifest: labelled recordings.
@@ -127,6 +130,8 @@ def measure_under(
         progress: is told how many recordings are answered, each once for every condition.
         keep: file that keeps each answer (JSONL); recordings that are in it, unchanged, are not asked again.
         groups: further columns whose values are groups.
+        votes: of a bundle that learned rater votes, what was voted for counts; False, as for a pair of which one did
+            not: labels alone.
 
     Returns:
         The recordings as they are, then under each condition.
@@ -137,7 +142,9 @@ def measure_under(
     """
     bundle = open_bundle(source)
     manifest = as_divided(manifest, bundle)
-    rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels)
+    voted = votes and learned_votes(bundle) and any(u.votes for u in manifest)
+    manifest = with_voted(manifest) if voted else manifest
+    rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels, voted=voted)
     groupings.check(rows, groups)
     scales = _other_scales(bundle, manifest)
     companion = for_calls(bundle, source, calls)
@@ -171,7 +178,9 @@ def measure_under(
             table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
             condition=condition, answers=answers, groups=groups,
         )  # fmt: skip
-        one = replace(one, scales=scales, no_text=silent_rows(bundle, there.values()))
+        one = replace(
+            one, scales=scales, no_text=silent_rows(bundle, [u for u in there.values() if u.emotion is not None])
+        )
         if coverage is not None:
             one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
         found.append(one)
@@ -189,9 +198,24 @@ def _other_scales(bundle: Bundle, manifest: Manifest) -> tuple[tuple[float, floa
 
 def as_divided(manifest: Manifest, bundle: Bundle) -> Manifest:
     """The manifest with classes of its ratings, made as those of the bundle were, where it answers such classes."""
+    return regions.like(manifest, bundle.labels, _recipe(bundle))
+
+
+def _recipe(bundle: Bundle) -> Mapping[str, Any] | None:
+    """What a bundle and its labels were trained by; ``None`` where it is not known, or its labels are its user's."""
     known = "recipe.yaml" in bundle.head.get("files", {}) and not bundle.own_labels
     recipe = yaml_text.parse(bundle.text("recipe.yaml"), "recipe.yaml") if known else None
-    return regions.like(manifest, bundle.labels, recipe if isinstance(recipe, Mapping) else None)
+    return recipe if isinstance(recipe, Mapping) else None
+
+
+def learned_votes(source: str | Path | Bundle) -> bool:
+    """Whether all systems of a bundle's recipe learned rater votes, as :func:`serkit.labels.learns_votes` has it."""
+    bundle = source if isinstance(source, Bundle) else open_bundle(source)
+    systems = (_recipe(bundle) or {}).get("systems")
+    if not isinstance(systems, Mapping) or not systems:
+        return False
+    trains = [one.get("train") if isinstance(one, Mapping) else None for one in systems.values()]
+    return all(isinstance(train, Mapping) and train.get("targets") == "votes" for train in trains)
 
 
 def _answered(
@@ -257,9 +281,11 @@ def measured(
 
 def _sets(one: Measured, coverage: float, least: Sequence[float], draws: int, seed: int) -> Covered:
     """How often sets hold the true class, each made from its own (rows,) least probability."""
-    truth = np.array([one.labels.index(str(u.emotion)) for u in one.manifest])
-    inside = members(one.predictions.scores, np.array(least)[:, None])
-    speakers = [u.speaker for u in one.manifest]
+    labelled = [k for k, u in enumerate(one.manifest) if u.emotion is not None]
+    rows = [one.manifest.utterances[k] for k in labelled]
+    truth = np.array([one.labels.index(str(u.emotion)) for u in rows])
+    inside = members(one.predictions.scores, np.array(least)[:, None])[labelled]
+    speakers = [u.speaker for u in rows]
     return covered(coverage, inside, truth, one.labels, speakers, draws=draws, seed=seed)
 
 
@@ -315,12 +341,14 @@ def shared_labels(sources: Sequence[str | Path]) -> list[str]:
 
 
 def shared_rows(
-    manifest: Manifest, known: Sequence[str], split: str, asked: Sequence[str] | None
+    manifest: Manifest, known: Sequence[str], split: str, asked: Sequence[str] | None, *, voted: bool = False
 ) -> tuple[list[Utterance], tuple[str, ...], dict[str, int]]:
     """The rows to ask for, the labels they share with the model, and how many rows are left out, by reason.
 
     Args:
         known: labels of the model. split: ``all``, or one of the splits. asked: only these labels.
+        voted: rows have the labels that were voted for too, and those without a label are asked for where they have
+            votes.
 
     Raises:
         SerkitError: an unknown label or split, no row of the split, or fewer than two shared labels.
@@ -334,7 +362,7 @@ def shared_rows(
     if not chosen:
         known_splits = sorted({str(u.split) for u in manifest if u.split})
         raise SerkitError(f"no recording of split '{split}'; splits there: {', '.join(known_splits) or 'none'}")
-    there = {u.emotion for u in chosen}
+    there = set[str | None]().union(*(_said(u, voted) for u in chosen))
     shared = tuple(x for x in known if x in there and (asked is None or x in asked))
     if len(shared) < 2:
         raise SerkitError(
@@ -342,9 +370,16 @@ def shared_rows(
             f"needed; the model has {', '.join(known)}, the recordings "
             f"{', '.join(sorted(x for x in there if x)) or 'none'}"
         )
-    left_out: dict[str, int] = {}
+    kept, left_out = [], Counter[str]()
     for u in chosen:
-        if u.emotion not in shared:
-            reason = "without a label" if u.emotion is None else f"of '{u.emotion}'"
-            left_out[reason] = left_out.get(reason, 0) + 1
-    return [u for u in chosen if u.emotion in shared], shared, left_out
+        if u.emotion in shared or (u.emotion is None and _said(u, voted).intersection(shared)):
+            kept.append(u)
+        else:
+            left_out["without a label" if u.emotion is None else f"of '{u.emotion}'"] += 1
+    return kept, shared, dict(left_out)
+
+
+def _said(utterance: Utterance, voted: bool) -> set[str | None]:
+    """The label of a row and, where votes are meant too, the labels that its raters voted for."""
+    votes = utterance.votes if voted else None
+    return {utterance.emotion, *(label for label, weight in (votes or {}).items() if weight > 0)}

@@ -108,7 +108,7 @@ def stream(
     Raises:
         SerkitError: no recording could be heard.
     """
-    rows, bundle = list(one.manifest), open_bundle(source)
+    rows, bundle = [u for u in one.manifest if u.emotion is not None], open_bundle(source)
     companion = for_calls(bundle, source, calls)
     tasks = [Job(str(one.manifest.audio_path(u)), u.start_s, u.end_s, u.text, one.labels) for u in rows]
     question = [
