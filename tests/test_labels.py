@@ -4,6 +4,7 @@ import pytest
 
 from serkit.errors import SerkitError
 from serkit.labels import apply_labels, join, left_out
+from serkit.pipeline.splits import check_splits
 from serkit.recipe import parse_recipe
 from serkit.types import Manifest, Utterance
 
@@ -182,6 +183,25 @@ def test_a_class_of_votes_needs_a_vote_in_train_and_systems_that_learn_votes():
     plain = dataclasses.replace(corpus(), utterances=tuple(u for u in corpus() if not u.votes))
     with pytest.raises(SerkitError, match=r"labels: votes: no clip of 'c' comes with rater votes; set labels=corpus"):
         apply_labels(plain, voting(labels="votes"))
+
+
+def test_classes_that_too_few_votes_teach_are_named_at_once():
+    """Of 32 words of which many are rare, nobody wants to hear of one at a time."""
+    votes = {"joy": 3.0, "awe": 1.0}
+    rows = [Utterance(f"u{k}", "x", speaker=f"s{k}", split="train", emotion="joy", votes=votes) for k in range(4)]
+    rows[0] = dataclasses.replace(rows[0], votes={**votes, "rage": 1.0, "trust": 1.0})
+    rows += [dataclasses.replace(rows[1], id=f"{x}", split=x, speaker=x) for x in ("dev", "test")]
+    odd = dataclasses.replace(rows[-1], votes={**votes, "fear": 1.0, "love": 1.0})
+    recipe = voting(labels="votes")
+    with pytest.raises(SerkitError, match=r"label 'fear' has no training clip or vote .*; the same holds for love$"):
+        apply_labels(Manifest("c", ("joy",), (*rows[:-1], odd)), recipe)
+    thin = apply_labels(Manifest("c", ("joy",), tuple(rows)), recipe)
+    with pytest.raises(
+        SerkitError, match=r"'rage' has fewer than 2 training clips with a vote .* same holds for trust$"
+    ):
+        check_splits(thin, recipe)
+    few = apply_labels(Manifest("c", ("joy",), tuple(rows)), voting(labels="votes", drop_labels=["rage", "trust"]))
+    check_splits(few, recipe)
 
 
 def test_a_corpus_whose_raters_had_no_such_word_does_not_have_the_class():

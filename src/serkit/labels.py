@@ -185,9 +185,10 @@ def _with(labels: Sequence[str], more: Collection[str]) -> tuple[str, ...]:
 
 def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], manifest: Manifest, recipe: Recipe) -> None:
     counts = taught_by((u for u in rows if u.split in ("train", None)), recipe)
-    empty = next((label for label in labels if not counts[label]), None)
-    if empty is None:
+    absent = [label for label in labels if not counts[label]]
+    if not absent:
         return
+    empty = absent[0]
     if regions.KEY in manifest.info:
         raise SerkitError(
             f"class '{empty}' has no training clip in '{manifest.corpus}': name it in drop_labels"
@@ -199,6 +200,7 @@ def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], manifest: Ma
         f"label '{empty}' has no training clip{votes} in '{manifest.corpus}'; name it in drop_labels, "
         + (f"in map_labels if '{near}' is meant, " if near else "")
         + "or list the labels without it"
+        + (f"; the same holds for {', '.join(absent[1:])}" if len(absent) > 1 else "")
     )
 
 

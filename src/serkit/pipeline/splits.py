@@ -81,6 +81,7 @@ def _enough_of_each_class(manifest: Manifest, recipe: Recipe) -> None:
         raise SerkitError(
             f"label '{thin[0]}' has fewer than 2 {which} in '{manifest.corpus}'; name it in drop_labels{typo}"
             + (votes if raised else "")
+            + (f"; the same holds for {', '.join(thin[1:])}" if len(thin) > 1 else "")
         )
 
 
