@@ -196,10 +196,12 @@ def _refuse_empty(labels: Sequence[str], rows: Sequence[Utterance], manifest: Ma
         )
     near = near_label(empty, (label for label in (*counts, *CANONICAL_LABELS) if label not in (None, empty)))
     votes = " or vote" if learns_votes(recipe) else ""
+    raised = not votes and any((u.votes or {}).get(empty) for u in rows)
     raise SerkitError(
         f"label '{empty}' has no training clip{votes} in '{manifest.corpus}'; name it in drop_labels, "
         + (f"in map_labels if '{near}' is meant, " if near else "")
         + "or list the labels without it"
+        + (", or, as its raters voted for it, learn their votes in every system: train.targets=votes" if raised else "")
         + (f"; the same holds for {', '.join(absent[1:])}" if len(absent) > 1 else "")
     )
 
