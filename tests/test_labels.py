@@ -205,8 +205,9 @@ def test_classes_that_too_few_votes_teach_are_named_at_once():
     thin = apply_labels(Manifest("c", ("joy",), tuple(rows)), recipe)
     with pytest.raises(
         SerkitError, match=r"'rage' has fewer than 2 training clips with a vote .* same holds for trust$"
-    ):
+    ) as caught:
         check_splits(thin, recipe)
+    assert "train.targets" not in str(caught.value), "votes are learned"
     few = apply_labels(Manifest("c", ("joy",), tuple(rows)), voting(labels="votes", drop_labels=["rage", "trust"]))
     check_splits(few, recipe)
     assert few.labels == ("joy", "awe")
