@@ -96,6 +96,7 @@ def test_whisper_without_adapters(tmp_path: Path) -> None:
 def test_half_a_frame_counts_as_in_vox_profile(made: dict[str, Path]) -> None:
     """``(n // 160 - 1) // 2 + 1``, where serkit's own Whisper has ``ceil(n / 320)``."""
     network = importing.network_of(importing.load(classifiers.read(f"path:{made['whisper']}")), 9)
+    assert not network.backbone.begun
     for n, own, of_serkit in ((320, 1, 1), (400, 1, 2), (480, 2, 2), (100, 1, 1)):
         samples, lengths = torch.zeros(1, n), torch.tensor([n])
         network.backbone.begun = False
