@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from serkit import metrics as numbers
+from serkit import paired
 from serkit.bootstrap import Clusters, Units, clusters, percentile_interval, resample, unit_sums
 from serkit.concordance import MEAN, MOMENTS, Rated, ccc_of, name_of, row_moments
 from serkit.errors import SerkitError, did_you_mean
@@ -23,8 +24,6 @@ from serkit.evaluation import Decisions, gather
 from serkit.predictions import Predictions
 from serkit.types import ATTRIBUTES, Manifest
 
-# distance between no effect and one found four times in five, in standard errors: z(0.975) + z(0.8)
-POWER_80 = 1.959964 + 0.841621
 D = TypeVar("D", bound="Difference")
 
 
@@ -168,14 +167,15 @@ def _difference_in_ccc(
 
     whole = values(np.concatenate(parts, axis=1).sum(axis=0)[None, :])[0]
     drawn = values(resample(units, draws, np.random.default_rng([seed, 4])))
-    trades, exact = _trades(units.times, draws, np.random.default_rng([seed, 5]))
-    swapped = values(_swapped(units, trades))
+    trades, exact = paired.trades(units.times, draws, np.random.default_rng([seed, 5]))
+    swapped = values(paired.swapped(units, trades))
     gaps, null, difference = drawn[:, 0] - drawn[:, 1], swapped[:, 0] - swapped[:, 1], float(whole[0] - whole[1])
     return Difference(
         name, *systems, float(whole[0]), float(whole[1]), difference, *percentile_interval(gaps),
-        p=_bootstrap_p(gaps), p_permutation=_permutation_p(null, difference, exact=exact), p_mcnemar=None, p_holm=None,
-        detectable=POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
-        n=len(x), speakers=groups.speakers, interval=_named(groups, draws, 1),
+        p=paired.bootstrap_p(gaps), p_permutation=paired.permutation_p(null, difference, exact=exact),
+        p_mcnemar=None, p_holm=None,
+        detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
+        n=len(x), speakers=groups.speakers, interval=paired.named(groups, draws, 1),
     )  # fmt: skip
 
 
@@ -229,8 +229,8 @@ def _differences(
     units = _paired_units(one.truth, answers, n_classes, groups)
     shape = (-1, 2, n_seeds, n_classes, n_classes)
     drawn = resample(units, draws, np.random.default_rng([seed, 4])).reshape(shape)
-    trades, exact = _trades(units.times, draws, np.random.default_rng([seed, 5]))
-    swapped = _swapped(units, trades).reshape(shape)
+    trades, exact = paired.trades(units.times, draws, np.random.default_rng([seed, 5]))
+    swapped = paired.swapped(units, trades).reshape(shape)
     whole = np.stack([[d.confusion() for d in first], [d.confusion() for d in second]])
     counted = one.possible & numbers.with_truth(whole[0, 0]) if present_only else one.possible
     kept = numbers.counted_when_drawn(counted, whole[0, 0], drawn[:, :1, :1])
@@ -238,47 +238,24 @@ def _differences(
     found = []
     for name in metrics:
         value = numbers.measure(name, whole, counted)
-        gaps = _over_seeds(_gap(numbers.measure(name, drawn, kept)), np.random.default_rng([seed, 6]))
-        null = _gap(numbers.measure(name, swapped, counted)).mean(axis=1)
+        gaps = paired.over_seeds(paired.gap(numbers.measure(name, drawn, kept)), np.random.default_rng([seed, 6]))
+        null = paired.gap(numbers.measure(name, swapped, counted)).mean(axis=1)
         by_seed = value[0] - value[1]
         difference = float(by_seed.mean())
         low, high = percentile_interval(gaps)
         found.append(
             SeededDifference(
                 name, one.system, other.system, float(value[0].mean()), float(value[1].mean()), difference, low, high,
-                p=_bootstrap_p(gaps),
-                p_permutation=_permutation_p(null, difference, exact=exact),
+                p=paired.bootstrap_p(gaps),
+                p_permutation=paired.permutation_p(null, difference, exact=exact),
                 p_mcnemar=mcnemar(right[0], right[1]) if name == "accuracy" and n_seeds == 1 else None,
                 p_holm=None,
-                detectable=POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
-                n=len(ids), speakers=groups.speakers, interval=_named(groups, draws, n_seeds),
+                detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
+                n=len(ids), speakers=groups.speakers, interval=paired.named(groups, draws, n_seeds),
                 by_seed=tuple(float(d) for d in by_seed),
             )
         )  # fmt: skip
     return tuple(found)
-
-
-def _gap(values: np.ndarray) -> np.ndarray:
-    """(draws, seeds) differences from (draws, 2, seeds) values."""
-    return np.asarray(values[:, 0] - values[:, 1])
-
-
-def _over_seeds(gaps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(draws,) means over seeds drawn with replacement, deviations widened for their small number."""
-    draws, n_seeds = gaps.shape
-    mean = gaps.mean(axis=1)
-    if n_seeds == 1:
-        return np.asarray(mean)
-    chosen = np.take_along_axis(gaps, rng.integers(n_seeds, size=(draws, n_seeds)), axis=1).mean(axis=1)
-    return np.asarray(mean + math.sqrt(n_seeds / (n_seeds - 1)) * (chosen - mean))
-
-
-def _named(groups: Clusters, draws: int, n_seeds: int) -> str:
-    """What the interval is called: paired, and by seeds where there are several."""
-    text = groups.interval(draws).replace("% ", "% paired ", 1)
-    if n_seeds == 1:
-        return text
-    return text.replace(f" bootstrap ({draws} draws)", f" and seed bootstrap ({draws} draws, {n_seeds} seeds)")
 
 
 def _paired_units(truth: np.ndarray, answers: np.ndarray, n_classes: int, groups: Clusters) -> Units:
@@ -296,41 +273,6 @@ def _paired_units(truth: np.ndarray, answers: np.ndarray, n_classes: int, groups
     for k in range(len(answers)):
         values[rows, k * n_classes**2 + used[:, 0] * n_classes + used[:, 1 + k]] = 1.0
     return unit_sums(values, groups, kind.reshape(-1))
-
-
-def _trades(times: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """How many of each unit trade places: every way of it once where these are few enough, else at random.
-
-    Args:
-        times: (units,) how many there are of each unit. draws: how many ways at the most.
-
-    Returns:
-        (ways, units) float64, and whether these are all there are.
-    """
-    if (times == 1).all() and 2 ** len(times) <= draws:
-        return (np.arange(2 ** len(times))[:, None] >> np.arange(len(times)) & 1).astype(np.float64), True
-    return rng.binomial(times, 0.5, size=(draws, len(times))).astype(np.float64), False
-
-
-def _swapped(units: Units, trades: np.ndarray) -> np.ndarray:
-    """(ways, columns): sums after the two systems traded places in the units of each row of ``trades``."""
-    half = units.sums.shape[1] // 2
-    a, b = units.sums[:, :half], units.sums[:, half:]
-    times = units.times.astype(np.float64)
-    first = trades @ (b - a) + times @ a
-    return np.concatenate([first, times @ (a + b) - first], axis=1)
-
-
-def _permutation_p(null: np.ndarray, difference: float, *, exact: bool) -> float:
-    """Share of (ways,) differences after a swap that are as large; one is added to both where they are a sample."""
-    more = 0 if exact else 1
-    return float(((np.abs(null) >= abs(difference) - 1e-12).sum() + more) / (len(null) + more))
-
-
-def _bootstrap_p(gaps: np.ndarray) -> float:
-    """Two-sided p of (draws,) bootstrap differences against 0."""
-    tail = min(int((gaps <= 0).sum()), int((gaps >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (len(gaps) + 1))
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:

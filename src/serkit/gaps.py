@@ -17,11 +17,12 @@ import numpy as np
 
 from serkit import metrics
 from serkit.bootstrap import clusters, percentile_interval, resample, unit_sums
-from serkit.comparison import POWER_80, holm
+from serkit.comparison import holm
 from serkit.evaluate_settings import Group
 from serkit.evaluation import Decisions
 from serkit.exchanges import Members, f1s, p_values, recalls
 from serkit.groupings import UNKNOWN, Grouping, groupings
+from serkit.paired import POWER_80
 
 COMPARED = ("uar", "macro_f1")
 LEAST_SPEAKERS = 5  # a group below one of these is shown, and left out of gaps; so is a class in one of the groups

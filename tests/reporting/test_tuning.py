@@ -231,3 +231,42 @@ def test_what_is_no_search_is_refused(tmp_path: Path, content: str | None, said:
         (tmp_path / "tuning.json").write_text(content, encoding="utf-8")
     with pytest.raises(SerkitError, match=said):
         write_tuning(tmp_path)
+
+
+def by_kl() -> dict[str, Any]:
+    """The same search by KL divergence, of which less is better: of the trials the one with 0.54 is chosen."""
+    tree = search()
+    tree |= {"metric": "kl", "best": tree["trials"][2]["key"], "chosen": {"1": tree["trials"][2]["key"]}}
+    for t, behind in zip(tree["trials"], (gap(0.002, 0.018, 0.3), gap(0.03, 0.09, 0.002, 0.01), None, gap(0.01, 0.07)),
+                         strict=True):  # fmt: skip
+        t["values"] = {**values(0.9), "kl": t["values"]["macro_f1"]}
+        t["behind"] = behind and {**behind, "metric": "kl", "value_a": 0.54, "value_b": 0.54 + behind["difference"]}
+    for name, mean in (("chosen", 0.61), ("as-it-is", 0.65)):
+        tree["test"]["values"][name] = {**values(0.9), "kl": values(mean)["uar"]}
+    tree["test"]["difference"] = {**gap(0.01, 0.07, 0.002, 0.01), "metric": "kl", "value_a": 0.61, "value_b": 0.65}
+    return tree
+
+
+def test_of_the_kl_divergence_the_lowest_is_the_best(tmp_path: Path) -> None:
+    tree = by_kl()
+    assert [t["values"]["kl"]["mean"] for t in ranked(tree)] == [0.54, 0.55, 0.58, 0.60]
+    assert headline(tree) == "On test, train.lr 0.01, model.hidden 12 is better than the recipe as it is."
+    assert lead(tree).startswith("KL divergence 0.540 on dev, the lowest of 4 trials")
+    assert "has KL divergence 0.610, the recipe as it is 0.650: nearer by +0.040 [+0.010, +0.070]" in sentences(tree)[1]
+    text = write(tree, tmp_path)
+    Page(text)
+    assert "KL divergence of the other minus the chosen trial, dev" in text
+    assert "The trial with the lowest mean over seeds on dev is chosen" in text
+    assert "Behind is another one minus the chosen trial" in text
+    assert "highest" not in text.split("<h2>Method")[-1]
+    page = (tmp_path / "tuning.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert any("dev KL divergence" in line and "dev Macro-F1" in line for line in rows)
+    assert next(line for line in rows if "1. train.lr" in line).startswith("| 1. train.lr 0.01, model.hidden 12")
+    assert "As it is minus chosen, KL divergence: +0.040" in page
+
+
+def test_a_trial_without_a_number_is_the_last(tmp_path: Path) -> None:
+    for tree in (search(), by_kl()):
+        tree["trials"][0]["values"] = {k: {**v, "mean": None} for k, v in tree["trials"][0]["values"].items()}
+        assert not ranked(tree)[-1]["settings"]

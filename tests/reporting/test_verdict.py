@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serkit.reporting import ratings
+from serkit.reporting import ratings, votes
 from serkit.reporting.content import content
 from serkit.reporting.data_tables import changes
 from serkit.reporting.reading import Source
@@ -188,3 +188,81 @@ def test_networks_that_were_chosen_by_ccc_are_led_by_it() -> None:
     recipe["systems"]["voice_text"] = {"train": {"select": "macro_f1"}}
     assert ratings.led(Source(tree), plain) is plain, "one of them was chosen otherwise"
     assert content(Source(tree))["tiles"][0]["name"] == "Macro-F1, stack"
+
+
+def voted(select: str = "kl") -> dict[str, Any]:
+    """A report whose networks were chosen by KL divergence; the order of the systems by it is not that by Macro-F1."""
+    tree = report()
+    recipe = {"systems": {name: {"train": {"select": select}} for name in ("voice_text", "voice_neutral")}}
+    tree["provenance"] = {**tree["provenance"], "recipe": recipe}
+    tree |= {"best_on_dev": "voice_neutral", "best_by": select}
+    for name, value in (("stack", 0.55), ("voice_text", 0.70), ("voice_neutral", 0.50)):
+        for split in ("dev", "test"):
+            for key, added in (("kl", 0.0), ("kl_prior", 0.6 - value), ("cosine", 0.2), ("cosine_prior", 0.7 - value)):
+                tree["systems"][name][split][key] = metric(value + added)
+    return tree
+
+
+def test_networks_that_were_chosen_by_kl_are_led_by_it_beside_the_constant() -> None:
+    tree = voted()
+    plain = judge(Source(tree))
+    found = votes.led(Source(tree), plain)
+    assert found.headline == (
+        "On test, the stack (random forest) has a KL divergence of 0.550 from the votes, the constant (the mean vote "
+        "of train) 0.600."
+    )
+    assert found.lead.startswith(
+        "The stack (random forest) has a KL divergence of 0.550 [0.500, 0.600] from the raters' votes on test, the "
+        "constant (the mean vote of train) 0.600 [0.550, 0.650] (less is nearer): 60 clips with votes of 6 speakers"
+    )
+    assert found.sentences[0] == ("Closeness to the votes otherwise: cosine similarity 0.750 (the constant 0.700).")
+    assert found.sentences[1] == "voice_neutral alone has 0.500 on test; dev pointed to it."
+    assert found.sentences[2] == f"{plain.lead} Macro-F1 counts a class that is the label of no clip as 0."
+    assert found.sentences[-len(plain.sentences) :] == plain.sentences
+    first, second, third, *_ = content(Source(tree))["tiles"]
+    assert (first["value"], first["name"]) == ("0.550", "KL from the votes, stack")
+    assert (second["value"], second["name"]) == ("0.600", "KL from the votes, mean vote of train")
+    assert third["name"] == "Macro-F1, stack"
+    tree["counts"]["test"]["sadness"] = 0
+    assert "as 0: here sadness." in " ".join(votes.led(Source(tree), plain).sentences)
+    tree["systems"]["stack"]["test"]["kl"] = metric(0.61)
+    assert votes.led(Source(tree), plain).headline.endswith(
+        "train) 0.600: it does not come nearer to the votes than a constant."
+    )
+    assert ratings.led(Source(tree), plain) is plain
+    del tree["systems"]["stack"]["test"]["kl"]
+    assert votes.led(Source(tree), plain) is plain, "what leads was not measured by it"
+
+
+@pytest.mark.parametrize(("select", "said"), [("kl", "KL divergence"), ("ccc", "mean CCC")])
+def test_the_page_says_by_which_metric_a_system_is_the_best_on_dev(select: str, said: str) -> None:
+    tree = voted(select)
+    tree["comparisons"] = [difference("voice_neutral", 0.05, 0.17, 0.004)]
+    (line, *_) = judge(Source(tree)).sentences
+    assert line.startswith(f"Better than the best single system (voice_neutral, chosen on dev by {said}): +0.110")
+    names = [tile["name"] for tile in content(Source(tree))["tiles"]]
+    assert f"Macro-F1, best single on dev by {said}" in names
+    tree["systems"]["voice_text"]["test"]["macro_f1"] = metric(0.9)
+    assert any(f"on dev it was behind voice_neutral by {said}, so" in x for x in judge(Source(tree)).sentences)
+    del tree["best_by"]
+    assert (
+        judge(Source(tree))
+        .sentences[0]
+        .startswith("Better than the best single system (voice_neutral, chosen on dev):")
+    )
+
+
+def test_the_stack_is_compared_with_the_best_by_what_leads_the_page() -> None:
+    tree = voted()
+    row = {**difference("voice_neutral", -0.09, -0.03, 0.004), "metric": "kl", "value_a": 0.55, "value_b": 0.5}
+    tree["comparisons"].append(row)
+    plain = judge(Source(tree))
+    found = votes.led(Source(tree), plain)
+    assert found.sentences[0].startswith(
+        "KL divergence (a plus is nearer to the votes): worse than the best single system (voice_neutral, chosen on "
+        "dev by KL divergence): −0.060 [−0.090, −0.030]"
+    )
+    table = content(Source(tree))["comparisons"]
+    assert any("KL divergence, test" in cell.sub for r in table.rows for cell in r.cells)
+    assert any("a plus is nearer to the votes" in note for note in table.notes)
+    assert not any("KL divergence" in x for x in plain.sentences), "the verdict by Macro-F1 is of Macro-F1"

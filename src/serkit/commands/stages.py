@@ -275,8 +275,10 @@ def _summary(folder: Path) -> None:
     tree = source.tree
     width = max(len(name) for name in tree["systems"]) + 2
     rated = any("ccc" in numbers for splits in tree["systems"].values() for numbers in splits.values())
-    ccc_title = f"{'test CCC':>10}" if rated else ""
-    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}{ccc_title}")
+    more = f"{'test CCC':>10}" if rated else ""
+    voted = source.led_by == "kl"
+    more += f"{'test KL':>10}{'constant':>10}" if voted else ""
+    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}{more}")
     for name, splits in tree["systems"].items():
         dev, test = splits.get("dev", {}), splits.get("test", {})
         uar = test.get("uar")
@@ -285,6 +287,8 @@ def _summary(folder: Path) -> None:
         cells.append(f"{uar['value']:.3f}" if uar else "-")
         ccc = f"{test['ccc']['value']:.3f}" if "ccc" in test else "-"
         last = f"{ccc:>10}" if rated else ""
+        for key in ("kl", "kl_prior") if voted else ():
+            last += f"{test[key]['value']:>10.3f}" if key in test else f"{'-':>10}"
         typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
     for line in elsewhere.lines(source):
         typer.echo(line)

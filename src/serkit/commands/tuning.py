@@ -46,9 +46,13 @@ def tune(
     trials: Annotated[
         int | None, typer.Option(help="Combinations to draw at random [default: all of them].", min=1)
     ] = None,
-    metric: Annotated[str, typer.Option(help="What decides, on dev: macro_f1, uar, accuracy or weighted_f1.")] = (
-        "macro_f1"
-    ),
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="What decides, on dev: macro_f1, uar, accuracy, weighted_f1, ccc or kl [default: train.select of the "
+            "recipe, if all systems have the same, else macro_f1]."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Training runs per trial.", min=1)] = 1,
     root: Root = None,
     protocol: Protocol = None,
@@ -89,14 +93,14 @@ def tune(
 
 def _table(folder: Path) -> None:
     """Print the best trials and what the choice is worth."""
-    from serkit.reporting.text import METRICS, between, number, signed
+    from serkit.reporting.text import LEAD_NAMES, between, number, signed
     from serkit.reporting.tuning_words import headline, lead, ranked
 
     tree = json.loads((folder / "report" / "tuning.json").read_text(encoding="utf-8"))
     metric, rows = tree["metric"], ranked(tree)
     shown = [t for k, t in enumerate(rows) if k < MOST_ROWS or not t["settings"]]
     width = max(len(t["title"]) for t in shown) + 2
-    typer.echo(f"{'':{width}}{'dev ' + METRICS[metric]:>14}{'behind':>14}{'95% interval':>19}")
+    typer.echo(f"{'':{width}}{'dev ' + LEAD_NAMES[metric]:>14}{'behind':>14}{'95% interval':>19}")
     for t in shown:
         m, d = t["values"][metric], t.get("behind")
         spread = f" ± {m['sd']:.3f}" if m["sd"] is not None else ""

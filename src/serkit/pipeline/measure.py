@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -12,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serkit import across, comparison, evaluation, gaps, metrics
+from serkit import across, comparison, evaluation, gaps, leads, metrics
 from serkit.extras import versions
 from serkit.files import write_text
 from serkit.pipeline import elsewhere
+from serkit.pipeline.best_on_dev import BEST, SELECT, best_of_each, best_single, metric_of
 from serkit.pipeline.confidence import scaled
 from serkit.pipeline.run import Machine, Run, device_of
 from serkit.predictions import Predictions, Report
@@ -26,8 +26,6 @@ from serkit.text_rows import json_object
 from serkit.types import Manifest
 
 FORMAT = 1
-SELECT = "macro_f1"
-BEST = "best_on_dev"
 _NOT_COMPARED = ("mean_probability",)
 Scores = dict[str, dict[str, list[Predictions]]]
 PACKAGES = ("serkit", "numpy", "torch", "scikit-learn", "transformers", "soundfile", "soxr")
@@ -55,6 +53,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     confident mistakes, and the provenance, whose clock and hardware stand apart under ``run``.
     Of several folds, dev and test are pooled (each speaker is in each of them once) and ``folds`` holds the
     folds' own numbers; of several systems ``best_on_dev`` answers each fold with the one that is best on its dev.
+    Best is by Macro-F1, or by ``best_by`` where the recipe chooses every network by CCC or KL divergence.
     Where whole corpora are test, ``across`` has the numbers of each; of several such runs dev is not pooled, as the
     speakers of a corpus are dev in several of them.
 
@@ -70,12 +69,13 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
     scores: Scores = {
         n: {s: [elsewhere.predictions_among(r, n, s, labels) for r in runs] for s in splits} for n in names
     }
+    best_by = metric_of(runs)
     chosen_by_fold = len(runs) > 1 and len(first.recipe.systems) > 1
     if chosen_by_fold:
-        scores[BEST] = _best_of_each(runs, scores)
+        scores[BEST] = best_of_each(runs, scores, best_by)
         names.append(BEST)
     reports = {n: _reports(first, manifests, {s: scores[n][s] for s in pooled}) for n in names}
-    best = BEST if chosen_by_fold else max(first.recipe.systems, key=lambda n: _value(first, n))
+    best = BEST if chosen_by_fold else best_single(first, best_by)
     lead = first.lead if first.lead in first.ensembles else best
     tree: dict[str, Any] = {
         "format": FORMAT,
@@ -85,13 +85,14 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "labels": list(labels),
         "lead": lead,
         "best_on_dev": best,
+        **({"best_by": best_by} if best_by != SELECT else {}),
         "systems": {n: {s: _numbers(r) for s, r in reports[n].items()} for n in names},
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
         "gaps": {lead: _gaps(first, manifests, {s: scores[lead][s] for s in reports[lead]})},
         "scaled": {lead: scaled(scores[lead], manifests, pooled, draws=settings.draws, seed=settings.seed)},
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
-        "comparisons": _comparisons(manifests, runs, scores, reports, lead, best),
+        "comparisons": _comparisons(manifests, runs, scores, reports, lead, best, best_by),
         "stack": _stack(first) if len(runs) == 1 else {"kept_by_fold": [_stack(r).get("kept") for r in runs]},
         "mistakes": _mistakes(manifests, scores, reports, lead),
         **split_sizes(manifests, pooled),
@@ -134,22 +135,6 @@ def _gaps(
         columns = gaps.gaps(rows, settings.groups, draws=settings.draws, seed=settings.seed)
         found[s] = {column: one.to_row() for column, one in columns.items()}
     return found
-
-
-def _best_of_each(runs: Sequence[Run], scores: Scores) -> dict[str, list[Predictions]]:
-    """Predictions of the single system that is best on each fold's own dev, under one name."""
-    found: dict[str, list[Predictions]] = {}
-    for k, run in enumerate(runs):
-        dev = {n: _value(run, n) for n in run.recipe.systems}
-        chosen = max(dev, key=lambda n: dev[n])
-        for s, tables in scores[chosen].items():
-            found.setdefault(s, []).append(dataclasses.replace(tables[k], system=BEST))
-    return found
-
-
-def _value(run: Run, system: str) -> float:
-    rows = evaluation.decide(run.predictions(system, "dev"), run.manifest, split="dev")
-    return float(metrics.measure(SELECT, rows.confusion(), rows.possible))
 
 
 def _by_fold(
@@ -240,11 +225,13 @@ def _comparisons(
     reports: Mapping[str, Mapping[str, Report]],
     lead: str,
     best: str,
+    best_by: str,
 ) -> list[dict[str, Any]]:
     """The stack and the published forest, or the mean logit, against the system best on dev and the ensembles.
 
     What every fold kept as its stack is the stack under another name, and is not compared once more. The mean
-    probability is not compared either: each comparison more makes Holm's adjustment of all others stricter.
+    probability is not compared either: each comparison more makes Holm's adjustment of all others stricter. By
+    ``best_by``, where that is no label metric, the lead is compared with the system best on dev alone.
     """
     if lead == best:
         return []
@@ -267,6 +254,13 @@ def _comparisons(
                     draws=settings.draws, seed=settings.seed,
                 )  # fmt: skip
             found += [{"split": split, **d.to_row()} for d in comparison.with_holm(rows)]
+        if best_by in leads.OF_RATERS and not any(leads.lacking(best_by, m, split) for m in manifests):
+            d = leads.compare_seeds(
+                best_by, [scores[lead][split]], [scores[best][split]], manifests,
+                split=split, draws=settings.draws, seed=settings.seed,
+            )  # fmt: skip
+            row = {k: v for k, v in comparison.with_holm([d])[0].to_row().items() if k != "by_seed"}
+            found.append({"split": split, **row})
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import evaluation, metrics
+from serkit import leads
 from serkit.predictions import Predictions
 from serkit.types import Manifest
 
@@ -19,20 +19,20 @@ def over_seeds(
 
     Args:
         scores: for each seed, the predictions of every fold. manifests: of the folds. split: whose rows are measured.
-        names: of :data:`serkit.metrics.METRICS`.
+        names: of :data:`serkit.leads.LEADS`.
 
     Returns:
         By metric ``mean``, ``sd``, ``by_seed``, ``n`` clips and ``speakers`` (0: unknown).
     """
-    decided = [evaluation.gather(tables, manifests, split=split) for tables in scores]
     found = {}
     for name in names:
-        each = [float(metrics.measure(name, d.confusion(), d.possible)) for d in decided]
+        measured = [leads.measured(name, tables, manifests, split) for tables in scores]
+        each = [m.value for m in measured]
         found[name] = {
             "mean": float(np.mean(each)),
             "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
             "by_seed": each,
-            "n": len(decided[0].truth),
-            "speakers": len({u.speaker for u in decided[0].utterances} - {None}),
+            "n": measured[0].n,
+            "speakers": measured[0].speakers,
         }
     return found

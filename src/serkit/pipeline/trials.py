@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from serkit import yaml_text
+from serkit import leads, yaml_text
 from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 from serkit.recipe import Recipe, load_recipe
 from serkit.reporting.text import listed
 from serkit.reporting.tuning_words import value_said
 
-METRICS = ("macro_f1", "uar", "accuracy", "weighted_f1")
 AS_IT_IS = "as-it-is"
 _NOT_TRIED = {  # what decides the question instead of the answer
     "labels": "the classes",
@@ -65,7 +64,8 @@ class Search:
     Attributes:
         trials: the recipe as it is first. keys: values tried, by key. seeds: of networks and draws; each trial is
             trained once with each. folds: of the corpus's protocol, their dev rows pooled. metric: that decides, on
-            dev. combinations: how many the values make. drawn: how many of these were taken.
+            dev, of :data:`serkit.leads.LEADS`. combinations: how many the values make. drawn: how many of these were
+            taken.
         left_out: combinations that make no recipe, each with its reason, as one line.
     """
 
@@ -92,7 +92,7 @@ def search(
     trials: int | None = None,
     seeds: int = 1,
     folds: Sequence[int] = (1,),
-    metric: str = "macro_f1",
+    metric: str | None = None,
 ) -> Search:
     """What to train.
 
@@ -100,18 +100,23 @@ def search(
         source, overrides: of the recipe, as for :func:`serkit.recipe.load_recipe`.
         tried: ``KEY=V1,V2``: keys as in overrides, values as YAML, by commas.
         trials: how many combinations to draw, without repetition and with the recipe's seed; all where ``None``.
-        seeds: how many, from the recipe's own upwards. folds: numbers of folds. metric: of :data:`METRICS`.
+        seeds: how many, from the recipe's own upwards. folds: numbers of folds. metric: of
+            :data:`serkit.leads.LEADS`; ``None``: by which the recipe chooses the networks of all its systems, else
+            ``macro_f1``.
 
     Raises:
         SerkitError: nothing to try, a key that is none or decides what is measured, a value that the recipe refuses
             in all combinations, or a number out of range.
     """
-    if metric not in METRICS:
-        raise SerkitError(f"--metric {metric}: expected {', '.join(METRICS)}" + did_you_mean(metric, METRICS))
+    if metric is not None and metric not in leads.LEADS:
+        raise SerkitError(f"--metric {metric}: expected {', '.join(leads.LEADS)}" + did_you_mean(metric, leads.LEADS))
     for flag, number in (("--seeds", seeds), ("--trials", trials)):
         if number is not None and number < 1:
             raise SerkitError(f"{flag} {number}: expected at least 1")
     recipe = load_recipe(source, overrides)
+    metric = metric or leads.chosen_by(recipe.systems.values()) or "macro_f1"
+    if metric == leads.CCC and not _learns_ratings(recipe):
+        raise SerkitError(f"--metric ccc: {_UNRATED}; choose another metric")
     keys = values_tried(tried)
     total = math.prod(map(len, keys.values()))
     found = [Trial(AS_IT_IS, {}, recipe)]
@@ -128,6 +133,9 @@ def search(
                 f"--try {', '.join(settings)}: crossfit.with_dev changes what dev measures, so that trials could not "
                 "be compared; give it to all of them with --set"
             )
+        if metric == leads.CCC and not _learns_ratings(changed):
+            left_out.append(f"{Trial('', settings, recipe).title}: {_UNRATED}, and ccc decides")
+            continue
         same = next((k for k, t in enumerate(found) if _means(t.recipe) == _means(changed)), None)
         if same is None:
             found.append(Trial(folder_of(settings), settings, changed, settings))
@@ -141,6 +149,15 @@ def search(
     return Search(
         tuple(found), keys, numbers, tuple(folds), metric, total, min(trials or total, total), tuple(left_out)
     )
+
+
+_UNRATED = "no system of it has a network that learns arousal, valence and dominance (attribute_head: true)"
+
+
+def _learns_ratings(recipe: Recipe) -> bool:
+    """Whether a network of the recipe can have an answer for ratings; one of your own is believed to."""
+    models = [system.model for system in recipe.systems.values()]
+    return any("." in model.name or model.parameters.get("attribute_head") for model in models)
 
 
 def values_tried(tried: Sequence[str]) -> dict[str, tuple[Any, ...]]:

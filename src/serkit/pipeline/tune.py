@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serkit import comparison
+from serkit import comparison, leads, metrics
+from serkit.errors import SerkitError
 from serkit.files import write_text
 from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run, refuse_others
@@ -32,7 +33,7 @@ from serkit.pipeline.stages import (
     tell_left_out,
     train_run,
 )
-from serkit.pipeline.trials import AS_IT_IS, METRICS, Search, Trial, search
+from serkit.pipeline.trials import AS_IT_IS, Search, Trial, search
 from serkit.pipeline.workers import Task, train_many
 from serkit.predictions import Predictions
 from serkit.progress import Meter
@@ -74,6 +75,7 @@ def tune(
     if has_test:
         for manifest in whole.values():
             fit(chosen.trials[0].recipe, manifest)  # what the end would refuse of test is refused now
+    _refuse_unmeasurable(chosen.metric, whole)
     kept = {fold: without_test(manifest) for fold, manifest in whole.items()}
     runs = _begun(chosen, chosen.trials, kept, folder / "trials")
     tell_left_out(runs.values(), listener)
@@ -98,6 +100,23 @@ def tune(
         tree["test"]["before"] = sorted(measured - compared)
     write_text(folder / "report" / "tuning.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
     return write_tuning(folder / "report")
+
+
+def _refuse_unmeasurable(metric: str, manifests: Mapping[int, Manifest]) -> None:
+    """Refuse a metric for which dev or test has nothing to compare with, before anything is trained."""
+    for fold, manifest in manifests.items():
+        for split in ("dev", "test"):
+            lacking = leads.lacking(metric, manifest, split)
+            if lacking:
+                raise SerkitError(
+                    f"--metric {metric}: split '{split}' of '{manifest.corpus}' (fold {fold}) has {lacking}; choose "
+                    "another metric, such as --metric macro_f1"
+                )
+
+
+def _metrics(chosen: Search) -> tuple[str, ...]:
+    """What is measured of each trial: the label metrics, and what decides."""
+    return tuple(dict.fromkeys((*metrics.METRICS, chosen.metric)))
 
 
 def without_test(manifest: Manifest) -> Manifest:
@@ -173,10 +192,10 @@ def _on_dev(chosen: Search, runs: Runs, machine: Machine) -> dict[str, Any]:
     """Every trial on dev, which of them is chosen, and each against it."""
     manifests = [runs[AS_IT_IS, fold, chosen.seeds[0]].manifest for fold in chosen.folds]
     scores = {t.key: _scores(chosen, runs, t.key) for t in chosen.trials}
-    values = {key: over_seeds(tables, manifests, "dev", METRICS) for key, tables in scores.items()}
-    best = _highest(chosen, scores, manifests)
+    values = {key: over_seeds(tables, manifests, "dev", _metrics(chosen)) for key, tables in scores.items()}
+    best = _best(chosen, scores, manifests)
     gaps = _against(chosen, best, scores, manifests, "dev")
-    by_fold = {str(fold): _highest(chosen, scores, manifests, k) for k, fold in enumerate(chosen.folds)}
+    by_fold = {str(fold): _best(chosen, scores, manifests, k) for k, fold in enumerate(chosen.folds)}
     first = [runs[best, fold, chosen.seeds[0]] for fold in chosen.folds]
     rows = []
     for t in chosen.trials:
@@ -207,13 +226,13 @@ def _on_dev(chosen: Search, runs: Runs, machine: Machine) -> dict[str, Any]:
     }
 
 
-def _highest(
+def _best(
     chosen: Search,
     scores: Mapping[str, list[list[Predictions]]],
     manifests: Sequence[Manifest],
     fold: int | None = None,
 ) -> str:
-    """The trial that is highest on dev, of one fold or of all together; of equal ones the first."""
+    """The trial that is best on dev, of one fold or of all together; of equal ones the first."""
     where = slice(None) if fold is None else slice(fold, fold + 1)
     means = {
         key: over_seeds([each[where] for each in tables], manifests[where], "dev", [chosen.metric])[chosen.metric][
@@ -221,7 +240,7 @@ def _highest(
         ]
         for key, tables in scores.items()
     }
-    return max(means, key=lambda key: means[key])
+    return max(means, key=lambda key: leads.sign(chosen.metric) * means[key])
 
 
 def _against(
@@ -231,14 +250,14 @@ def _against(
     manifests: Sequence[Manifest],
     split: str,
 ) -> dict[str, dict[str, Any]]:
-    """The best minus each other trial, by the metric that decides; Holm over all of them."""
+    """How much better the best is than each other trial, by the metric that decides; Holm over all of them."""
     settings = chosen.trials[0].recipe.evaluate
     others = [key for key in scores if key != best]
     found = [
-        comparison.compare_seeds(
-            scores[best], scores[key], manifests,
-            split=split, metrics=[chosen.metric], draws=settings.draws, seed=settings.seed,
-        )[0]
+        leads.compare_seeds(
+            chosen.metric, scores[best], scores[key], manifests,
+            split=split, draws=settings.draws, seed=settings.seed,
+        )
         for key in others
     ]  # fmt: skip
     adjusted = comparison.with_holm(found) if found else ()
@@ -259,7 +278,7 @@ def _on_test(chosen: Search, by_fold: Mapping[str, str], runs: Runs, machine: Ma
         ]
         for name, of in keys.items()
     }
-    values = {name: over_seeds(tables, manifests, "test", METRICS) for name, tables in scores.items()}
+    values = {name: over_seeds(tables, manifests, "test", _metrics(chosen)) for name, tables in scores.items()}
     gaps = _against(chosen, "chosen", scores, manifests, "test")
     return {
         "test": {"values": values, "difference": gaps.get(AS_IT_IS)},

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serkit.reporting import data_tables, elsewhere, groups, ratings, tables
+from serkit.reporting import data_tables, elsewhere, groups, ratings, tables, votes
 from serkit.reporting.charts import component_curves, confusion_figure, learning_curves
 from serkit.reporting.figures import ClassScore, Interval, class_figure, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.reliability import reliability
 from serkit.reporting.svg import Drawing, Figure
 from serkit.reporting.text import METRICS, between, count, finite, listed, number, signed, whole
-from serkit.reporting.verdict import judge
+from serkit.reporting.verdict import by, judge
 
 
 def content(source: Source) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def content(source: Source) -> dict[str, Any]:
         "tree": source.tree,
         "description": str(source.tree.get("description") or ""),
         "about": about(source),
-        "verdict": elsewhere.led(source, ratings.led(source, judge(source))),
+        "verdict": elsewhere.led(source, votes.led(source, ratings.led(source, judge(source)))),
         "tiles": _tiles(source),
         "adds": f"What the {source.ensemble or 'stack'} adds",
         "figures": figures(source),
@@ -73,7 +73,7 @@ def _tiles(source: Source) -> list[dict[str, str]]:
     """The few numbers at the top: value, what it is, and its interval or a remark."""
     split, found = source.split, elsewhere.tiles(source)  # of several test corpora each has its own
     if not found:
-        found = ratings.tiles(source)
+        found = [*ratings.tiles(source), *votes.tiles(source)]
         for metric in ("macro_f1", "uar"):
             m = source.metric(source.lead, split, metric)
             if m:
@@ -81,7 +81,7 @@ def _tiles(source: Source) -> list[dict[str, str]]:
                 found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {split}", "kind": "stack"})
         m = source.metric(source.best, split, "macro_f1")
         if m and source.lead != source.best:
-            text = {"value": number(m["value"]), "name": "Macro-F1, best single on dev"}
+            text = {"value": number(m["value"]), "name": f"Macro-F1, best single on dev{by(source)}"}
             found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {source.best}", "kind": "best"})
     m = source.metric(source.lead, split, "macro_f1")
     if m:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from serkit.reporting.reading import Source
 from serkit.reporting.text import ATTRIBUTE_NAMES, between, count, listed, number, voices
-from serkit.reporting.verdict import SPLIT_WORDS, Verdict
+from serkit.reporting.verdict import SPLIT_WORDS, Verdict, compared
 from serkit.types import ATTRIBUTES
 
 
@@ -24,7 +24,10 @@ def led(source: Source, verdict: Verdict) -> Verdict:
     )
     own = [] if verdict.tone == "alone" else [f"{verdict.headline.removesuffix('.')} in Macro-F1."]
     return replace(
-        verdict, headline=headline, lead=lead, sentences=(*_ahead(source), verdict.lead, *own, *verdict.sentences)
+        verdict,
+        headline=headline,
+        lead=lead,
+        sentences=(*compared(source), *_ahead(source), verdict.lead, *own, *verdict.sentences),
     )
 
 
@@ -57,6 +60,8 @@ def _ahead(source: Source) -> list[str]:
     if source.split != "test" or not taught.get(best, value) > value:
         return []
     said = f"{source.display(best)} alone has a mean CCC of {number(taught[best])} on test"
+    if best == source.best and source.best_by == "ccc":
+        return [f"{said}; dev pointed to it."]
     return [f"{said}; choosing it for that would be hindsight."]
 
 

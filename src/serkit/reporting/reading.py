@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit.errors import RunFailed, SerkitError
+from serkit.leads import OF_RATERS
 from serkit.reporting.text import clean, finite
 from serkit.stacking import ENSEMBLES, leading
 
@@ -190,11 +191,26 @@ class Source:
         return [c for c in self.tree.get("comparisons") or [] if isinstance(c, dict) and c.get("b") != self.kept]
 
     @property
-    def by_ccc(self) -> bool:
-        """Whether every network was chosen by its CCC, and what leads has one: then the page begins with it."""
+    def best_by(self) -> str:
+        """The metric by which :attr:`best` is best: ``macro_f1``, ``ccc`` or ``kl``."""
+        said = self.tree.get("best_by")
+        return said if isinstance(said, str) and said in OF_RATERS else "macro_f1"
+
+    @property
+    def led_by(self) -> str:
+        """What the page begins with: ``ccc`` or ``kl`` where every network was chosen by it, else ``macro_f1``.
+
+        What leads must have been measured by it on the leading split.
+        """
         systems = list(((self.provenance.get("recipe") or {}).get("systems") or {}).values())
-        chosen = bool(systems) and all((s.get("train") or {}).get("select") == "ccc" for s in systems)
-        return chosen and bool(self.metric(self.lead, self.split, "ccc"))
+        chosen = {(s.get("train") or {}).get("select") for s in systems}
+        name = chosen.pop() if len(chosen) == 1 else None
+        return name if name in OF_RATERS and self.metric(self.lead, self.split, name) else "macro_f1"
+
+    @property
+    def by_ccc(self) -> bool:
+        """Whether the page begins with the CCC."""
+        return self.led_by == "ccc"
 
     @property
     def rough(self) -> bool:

@@ -12,6 +12,7 @@ from serkit.reporting.text import (
     ABSENT,
     ATTRIBUTE_NAMES,
     DISTANCE_NAMES,
+    LEAD_NAMES,
     METRICS,
     between,
     finite,
@@ -214,14 +215,16 @@ def comparisons(source: Source) -> Table | None:
     for c in order:
         metric = str(c.get("metric"))
         one = f"{source.display(str(c.get('a')))} against " if _other(source, c) else ""
-        name = Cell(one + source.display(str(c.get("b"))), f"{METRICS.get(metric, metric)}, {c.get('split')}")
+        name = Cell(one + source.display(str(c.get("b"))), f"{LEAD_NAMES.get(metric, metric)}, {c.get('split')}")
         difference, *tests = difference_cells(c)
         rows.append(Row((name, difference, Cell(p_value(c.get("p"))), *tests)))
+    nearer = ["KL divergence: the other minus the first, so a plus is nearer to the votes."]
     kinds = dict.fromkeys(f"{c.get('split')}: {c.get('interval')}, n = {whole(c.get('n'))}." for c in found)
     notes = (
         f"Difference: {source.ensemble} minus the other, or the first minus the second if a row names two, on the "
         "same utterances. Detectable: the smallest true difference found four times in five. “Better” and “worse” need "
         "an interval without zero and both p Holm and p permuted < 0.05.",
+        *(nearer if any(c.get("metric") == "kl" for c in found) else []),
         *kinds,
     )
     return Table("comparisons", "Paired differences", columns, tuple(rows), notes)

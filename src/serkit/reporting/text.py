@@ -19,6 +19,8 @@ METRICS = {
     "bs_f1": "BS-F1",
     "ece": "ECE",
 }
+LEAD_NAMES = {**METRICS, "ccc": "Mean CCC", "kl": "KL divergence"}
+"""The metrics that a recipe can choose its networks by."""
 DISTANCE_NAMES = {"kl": "closeness to votes", "kl_disputed": "closeness to votes"}
 ATTRIBUTE_NAMES = {"ccc_arousal": "Arousal", "ccc_valence": "Valence", "ccc_dominance": "Dominance", "ccc": "Mean CCC"}
 

@@ -14,13 +14,26 @@ from serkit.reporting.figures import Interval, Seeds, dots, forest
 from serkit.reporting.reading import Source, read_tree
 from serkit.reporting.svg import Figure
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import ABSENT, METRICS, between, clean, count, finite, number, p_value, signed, voices, whole
+from serkit.reporting.text import (
+    ABSENT,
+    LEAD_NAMES,
+    between,
+    clean,
+    count,
+    finite,
+    number,
+    p_value,
+    signed,
+    voices,
+    whole,
+)
 from serkit.reporting.tuning_words import (
-    METHOD,
     best_of,
     cautions,
     headline,
     lead,
+    method,
+    minus,
     outcomes,
     places,
     ranked,
@@ -65,7 +78,7 @@ def tuning_content(tree: Mapping[str, Any]) -> dict[str, Any]:
         "cautions": cautions(tree, source),
         "left_out": tree["left_out"],
         "tiles": _tiles(tree),
-        "method": METHOD,
+        "method": method(tree),
         "figures": _figures(tree),
         "trials": trials(tree),
         "tested": tested(tree),
@@ -81,20 +94,22 @@ def _tiles(tree: Mapping[str, Any]) -> list[dict[str, str]]:
     metric, best = tree["metric"], best_of(tree)
     m = best["values"][metric]
     spread = f"± {number(m['sd'])} over {count(len(tree['seeds']), 'seed')}" if m["sd"] is not None else "one seed"
-    found = [{"value": number(m["mean"]), "name": f"{METRICS[metric]} on dev, chosen", "sub": spread, "kind": "stack"}]
+    found = [
+        {"value": number(m["mean"]), "name": f"{LEAD_NAMES[metric]} on dev, chosen", "sub": spread, "kind": "stack"}
+    ]
     test = tree.get("test")
     if isinstance(test, dict):
         t = test["values"]["chosen"][metric]
         sub = f"{count(t['n'], 'utterance')}, {voices(t['speakers'])}"
-        found.append({"value": number(t["mean"]), "name": f"{METRICS[metric]} on test", "sub": sub, "kind": "stack"})
+        found.append({"value": number(t["mean"]), "name": f"{LEAD_NAMES[metric]} on test", "sub": sub, "kind": "stack"})
         d = test.get("difference")
         if isinstance(d, dict):
             ends = between(d.get("low"), d.get("high"), signed)
-            name = "chosen − as it is, test"
+            name = minus(metric, "chosen", "as it is").replace("minus", "−") + ", test"
             found.append({"value": signed(d.get("difference")), "name": name, "sub": ends, "kind": "best"})
     close = sum(r != "better" for r in outcomes(tree).values())
     name = f"of {count(len(tree['trials']) - 1, 'other trial')} not shown to be worse"
-    found.append({"value": str(close), "name": name, "sub": f"by {METRICS[metric]} on dev", "kind": ""})
+    found.append({"value": str(close), "name": name, "sub": f"by {LEAD_NAMES[metric]} on dev", "kind": ""})
     return found
 
 
@@ -122,7 +137,7 @@ def _trials(tree: Mapping[str, Any]) -> Figure:
     kept, more = _cut(tree)
     place = places(tree)
     rows = [Seeds(f"{place[t['key']]}. {t['title']}", _by_seed(t, metric), _kind(tree, t)) for t in kept]
-    axis = f"{METRICS[metric]} on dev, one dot per seed"
+    axis = f"{LEAD_NAMES[metric]} on dev, one dot per seed"
     alt = f"{axis}: " + "; ".join(r.hint for r in rows)
     own = next(t for t in tree["trials"] if not t["settings"])
     at = finite(own["values"][metric]["mean"])
@@ -141,7 +156,7 @@ def _behind(tree: Mapping[str, Any]) -> Figure:
         if isinstance(d, dict):
             value, low, high = (finite(d.get(k)) or 0.0 for k in ("difference", "low", "high"))
             rows.append(Interval(f"{place[t['key']]}. {t['title']}", value, low, high, _kind(tree, t)))
-    axis = f"{METRICS[metric]} of the chosen trial minus the other, dev"
+    axis = f"{LEAD_NAMES[metric]} of {minus(metric, 'the chosen trial', 'the other')}, dev"
     told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
     wide, narrow = (
         forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True, legend=KINDS, strong=("best",))
@@ -173,7 +188,7 @@ def _keys(tree: Mapping[str, Any]) -> list[Figure]:
         ]
         if len(rows) < 2:
             continue
-        axis = f"{METRICS[metric]} on dev, one dot per trial"
+        axis = f"{LEAD_NAMES[metric]} on dev, one dot per trial"
         alt = f"{axis}: " + "; ".join(r.hint for r in rows)
         wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n) for n in (False, True))
         caption = f"Trials by {key}, the other keys varying; the bar is their mean."
@@ -194,7 +209,7 @@ def trials(tree: Mapping[str, Any]) -> Table:
     """Every trial on dev, the best first, and how it compares with it."""
     metric = tree["metric"]
     others = [m for m in ("macro_f1", "uar", "accuracy") if m != metric]
-    names = (f"dev {METRICS[metric]}", *(f"dev {METRICS[m]}" for m in others), "Behind [95%]", "p Holm")
+    names = (f"dev {LEAD_NAMES[metric]}", *(f"dev {LEAD_NAMES[m]}" for m in others), "Behind [95%]", "p Holm")
     numeric = (Column(n, numeric=True) for n in names)
     columns = (Column("Trial"), *numeric, Column("Folder", code=True))
     rows = []
@@ -223,6 +238,7 @@ def tested(tree: Mapping[str, Any]) -> Table | None:
     if not isinstance(test, dict):
         return None
     shown: Sequence[str] = ("macro_f1", "uar", "accuracy", "weighted_f1")
+    shown = shown if tree["metric"] in shown else (tree["metric"], *shown)
     rows = []
     for key, values in test["values"].items():
         cells = [Cell(subject(tree) if key == "chosen" else "the recipe as it is")]
@@ -230,14 +246,15 @@ def tested(tree: Mapping[str, Any]) -> Table | None:
             spread = f"± {number(values[m]['sd'])}" if finite(values[m].get("sd")) is not None else ""
             cells.append(Cell(number(values[m]["mean"]), spread))
         rows.append(Row(tuple(cells), "stack" if key == "chosen" else ""))
-    columns = (Column("Trial"), *(Column(f"test {METRICS[m]}", numeric=True) for m in shown))
+    columns = (Column("Trial"), *(Column(f"test {LEAD_NAMES[m]}", numeric=True) for m in shown))
     one = next(iter(test["values"].values()))[tree["metric"]]
     notes = [f"test: n = {whole(one['n'])}, {voices(one['speakers'])}."]
     d = test.get("difference")
     if isinstance(d, dict):
         ends = between(d.get("low"), d.get("high"), signed)
+        what = minus(tree["metric"], "chosen", "as it is").capitalize()
         notes.append(
-            f"Chosen minus as it is, {METRICS[tree['metric']]}: {signed(d.get('difference'))} {ends}, p = "
+            f"{what}, {LEAD_NAMES[tree['metric']]}: {signed(d.get('difference'))} {ends}, p = "
             f"{p_value(d.get('p'))}, permuted {p_value(d.get('p_permutation'))}; {d.get('interval')}."
         )
     return Table("tested", "On test", columns, tuple(rows), tuple(notes))

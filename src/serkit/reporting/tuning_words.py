@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from serkit.leads import LESS_IS_BETTER, sign
 from serkit.reporting.reading import Source
-from serkit.reporting.text import METRICS, between, count, finite, number, signed, voices
+from serkit.reporting.text import LEAD_NAMES, between, count, finite, number, signed, voices
 from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
 
 METHOD = (
@@ -24,6 +26,38 @@ METHOD = (
 )
 
 
+_LESS = {"the chosen trial minus another one": "another one minus the chosen trial", "highest": "lowest"}
+
+
+def method(tree: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the numbers came about, a paragraph each."""
+    if tree["metric"] not in LESS_IS_BETTER:
+        return METHOD
+    found: tuple[str, ...] = METHOD
+    for word, instead in _LESS.items():
+        found = tuple(text.replace(word, instead) for text in found)
+    return (*found, "The KL divergence is that of the scores from the raters' votes, over all clips with votes.")
+
+
+def extreme(tree: Mapping[str, Any]) -> str:
+    """``highest``, or ``lowest`` of a metric of which less is better."""
+    return "lowest" if tree["metric"] in LESS_IS_BETTER else "highest"
+
+
+def minus(metric: str, one: str, other: str) -> str:
+    """What a difference is, so that it is positive where the one is better.
+
+    >>> minus("uar", "the chosen trial", "the other"), minus("kl", "the chosen trial", "the other")
+    ('the chosen trial minus the other', 'the other minus the chosen trial')
+    """
+    return f"{other} minus {one}" if metric in LESS_IS_BETTER else f"{one} minus {other}"
+
+
+def apart(metric: str) -> str:
+    """What a difference is called: ``difference``, or of a metric of which less is better how much nearer it is."""
+    return "nearer by" if metric in LESS_IS_BETTER else "difference"
+
+
 def best_of(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     """The chosen trial."""
     found: Mapping[str, Any] = next(t for t in tree["trials"] if t["key"] == tree["best"])
@@ -31,12 +65,17 @@ def best_of(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def ranked(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The trials, the highest on dev first; of equal ones the earlier."""
-    return sorted(tree["trials"], key=lambda t: -(finite(t["values"][tree["metric"]]["mean"]) or 0.0))
+    """The trials, the best on dev first; of equal ones the earlier."""
+
+    def place(trial: Mapping[str, Any]) -> float:
+        mean = finite(trial["values"][tree["metric"]]["mean"])
+        return math.inf if mean is None else -sign(tree["metric"]) * mean
+
+    return sorted(tree["trials"], key=place)
 
 
 def places(tree: Mapping[str, Any]) -> dict[str, int]:
-    """The place of each trial on dev, by key; 1 is the highest."""
+    """The place of each trial on dev, by key; 1 is the best."""
     return {t["key"]: k for k, t in enumerate(ranked(tree), 1)}
 
 
@@ -96,8 +135,9 @@ def lead(tree: Mapping[str, Any]) -> str:
     """The chosen trial's numbers on dev and test."""
     metric, best = tree["metric"], best_of(tree)
     m = best["values"][metric]
+    trials = count(len(tree["trials"]), "trial")
     text = (
-        f"{METRICS[metric]} {number(m['mean'])} on dev, the highest of {count(len(tree['trials']), 'trial')} with "
+        f"{LEAD_NAMES[metric]} {number(m['mean'])} on dev, the {extreme(tree)} of {trials} with "
         f"{count(len(tree['seeds']), 'seed')} each ({count(m['n'], 'utterance')} of {voices(m['speakers'])})"
     )
     test = tree.get("test")
@@ -124,8 +164,8 @@ def sentences(tree: Mapping[str, Any]) -> list[str]:
     if isinstance(d, dict):
         ends = between(d.get("low"), d.get("high"), signed)
         found.append(
-            f"On test, {subject(tree)} has {METRICS[metric]} {number(d.get('value_a'))}, the recipe as it is "
-            f"{number(d.get('value_b'))}: difference {signed(d.get('difference'))} {ends}; under "
+            f"On test, {subject(tree)} has {LEAD_NAMES[metric]} {number(d.get('value_a'))}, the recipe as it is "
+            f"{number(d.get('value_b'))}: {apart(metric)} {signed(d.get('difference'))} {ends}; under "
             f"{number(d.get('detectable'))} a difference would often be missed."
         )
     if not _all_choose_the_best(tree):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serkit.reporting.reading import Source
-from serkit.reporting.text import between, count, finite, listed, number, p_is, signed, spaced, voices
+from serkit.reporting.text import LEAD_NAMES, between, count, finite, listed, number, p_is, signed, spaced, voices
 
 LEVEL = 0.05
 # Ueda et al. (2025), section on stacking and released code
@@ -82,6 +82,11 @@ def judge(source: Source) -> Verdict:
     return Verdict(headline, _lead(source), tuple(sentences), tone, tuple(cautions(source)))
 
 
+def by(source: Source) -> str:
+    """By which metric a system is the best on dev, to follow ``on dev``; nothing where that is Macro-F1, as usual."""
+    return f" by {LEAD_NAMES[source.best_by].replace('Mean', 'mean')}" if source.best_by != "macro_f1" else ""
+
+
 def _called(source: Source, system: str) -> str:
     if system == source.best:
         return "the best single system"
@@ -111,7 +116,7 @@ def _sentence(source: Source, row: Mapping[str, Any], result: str, *, of: bool =
     """One comparison in words; ``of`` names its first side too, where that is not the leading one."""
     other = _called(source, str(row["b"]))
     if row["b"] == source.best:
-        other += f" ({source.best}, chosen on dev)"
+        other += f" ({source.best}, chosen on dev{by(source)})"
     words = {
         "better": f"Better than {other}",
         "worse": f"Worse than {other}",
@@ -131,6 +136,13 @@ def _sentence(source: Source, row: Mapping[str, Any], result: str, *, of: bool =
     if result == "open" and detectable is not None:
         tail = f"; a difference under {number(detectable, 2)} would often be missed"
     return f"{words}: {numbers}{tail}."
+
+
+def compared(source: Source) -> list[str]:
+    """The paired difference with the single system that is best on dev, by what the page begins with."""
+    rows = [c for c in source.comparisons if c.get("metric") == source.led_by and c.get("split") == source.split]
+    name = {"kl": "KL divergence (a plus is nearer to the votes)", "ccc": "Mean CCC"}.get(source.led_by)
+    return [f"{name}: {text[0].lower()}{text[1:]}" for c in rows if (text := _sentence(source, c, outcome(c)))]
 
 
 def _too_few(rows: Sequence[Mapping[str, Any]], results: Mapping[str, str]) -> list[str]:
@@ -156,7 +168,7 @@ def _better_unchosen(source: Source) -> list[str]:
         return []
     return [
         f"{top} reaches {number(known[top])} {SPLIT_WORDS[source.split]}, more than {source.named(source.lead)}; "
-        f"on dev it was behind {source.best}, so choosing it now would be hindsight."
+        f"on dev it was behind {source.best}{by(source)}, so choosing it now would be hindsight."
     ]
 
 
