@@ -364,7 +364,7 @@ def test_the_command(toy_root, toy_store, tmp_path):
     assert re.search(r"\[[+−0].*\]  FLAM (and|is|seems)", row), row
     assert f"report: {tmp_path / 'out' / 'report' / 'ablation.html'}" in done.stdout
     text = (tmp_path / "out" / "report" / "ablation.md").read_text()
-    assert "**On test, by UAR, " in text
+    assert "**On test, by Macro-F1, " in text
     assert "smallest difference that would be found" in text
     refused = CliRunner().invoke(cli.app, [str(w) for w in [*words[:8], "--over", "augment", "--set", "augment=[]"]])
     assert isinstance(refused.exception, SerkitError)

@@ -35,8 +35,8 @@ _ORDER = """
     metrics
     tensors layers layer_weights models losses loss_sum networks
     schedules examples sampling objective scoring fitting soups training
-    bootstrap paired combining pooling fitted_models stacking calibration conformal raters concordance groupings evaluation
-    comparison leads exchanges gaps
+    bootstrap paired combining pooling fitted_models stacking calibration conformal raters concordance groupings
+    evaluation comparison leads exchanges gaps
     reporting listing pipeline serving console commands cli __main__
 """
 ORDER = tuple(_ORDER.split())

@@ -209,3 +209,38 @@ def test_the_data_of_an_ablation_are_told_as_those_of_a_run(tmp_path: Path) -> N
     assert "| clips without a label | 5 | 0 | 2 |" in text
     assert "Labels dropped: surprise (4 clips)." in text
     assert "Total" not in text
+
+
+def by_kl() -> dict[str, Any]:
+    """The same ablation led by the KL divergence; by UAR the order is another."""
+    tree = ablation() | {"metric": "kl"}
+    for v in tree["variants"]:
+        for s in ("dev", "test"):
+            mean = 0.5 if v["key"] == "full" else 0.5 + v["differences"][s]["uar"]["difference"]
+            v["values"][s] = {**v["values"][s], "kl": values(mean)[s]["uar"]}
+            if v["differences"]:
+                d = v["differences"][s]["uar"]
+                unsure = {**d, "low": -0.1, "high": 0.1, "difference": 0.0}
+                v["differences"][s] = dict.fromkeys(("uar", "macro_f1", "accuracy"), unsure)
+                v["differences"][s]["kl"] = {**d, "metric": "kl", "value_a": 0.5, "value_b": mean}
+    return tree
+
+
+def test_the_metric_of_the_recipe_leads(tmp_path: Path) -> None:
+    tree = by_kl()
+    assert headline(tree) == (
+        "On test, by KL divergence, focal helps, center_loss harms and all of it together helps; 2 other changes: "
+        "nothing shown."
+    )
+    assert sentences(tree)[0].startswith(
+        "focal helps: KL divergence 0.500 against 0.560 (without focal), nearer by +0.060 [+0.030, +0.090]"
+    )
+    text = write(tree, tmp_path)
+    Page(text)
+    assert "KL divergence of the variant minus the full recipe, test" in text
+    assert "KL divergence on test: each variant minus the full recipe" in text
+    assert text.index("KL divergence on test: each") < text.index("UAR on test: the full recipe minus each variant")
+    assert "The full recipe reaches a KL divergence of 0.500" in text
+    assert "its differences are the variant minus the full recipe" in text
+    assert headline(tree | {"metric": "uar"}) == "On test, by UAR, no part of two is shown to help or to harm."
+    assert headline(ablation()).startswith("On test, by UAR,"), "as an earlier serkit left it"

@@ -88,21 +88,29 @@ def ablate(
 
 def _table(folder: Path) -> None:
     """Print a short table of an ablation's numbers."""
-    from serkit.reporting.ablation_words import claim, detectable, difference, headline, lead_split
-    from serkit.reporting.text import between, signed
+    from serkit.reporting.ablation_words import claim, detectable, difference, headline, lead_metric, lead_split
+    from serkit.reporting.lead_words import minus
+    from serkit.reporting.text import LEAD_NAMES, between, signed
     from serkit.reporting.verdict import outcome
 
     tree = json.loads((folder / "report" / "ablation.json").read_text(encoding="utf-8"))
-    split = lead_split(tree)
+    split, metric = lead_split(tree), lead_metric(tree)
+    beside = "macro_f1" if metric != "macro_f1" else "uar"
     width = max(len(v["title"]) for v in tree["variants"]) + 2
-    head = f"{'':{width}}{'dev UAR':>9}{split + ' UAR':>16}{'macro-F1':>10}{'full − variant':>15}{'95% interval':>19}"
-    typer.echo(head)
+    heads = [f"dev {LEAD_NAMES[metric]}", f"{split} {LEAD_NAMES[metric]}", LEAD_NAMES[beside]]
+    wide = [max(len(h) + 2, w) for h, w in zip(heads, (9, 16, 10), strict=True)]
+    what = minus(metric, "full", "variant").replace("minus", "−")
+    head = "".join(f"{h:>{w}}" for h, w in zip(heads, wide, strict=True))
+    typer.echo(f"{'':{width}}{head}{what:>15}{'95% interval':>19}")
     for v in tree["variants"]:
-        uar, f1 = (v["values"][split][m] for m in ("uar", "macro_f1"))
-        spread = f" ± {uar['sd']:.3f}" if uar["sd"] is not None else ""
-        row = f"{v['title']:{width}}{v['values']['dev']['uar']['mean']:>9.3f}{uar['mean']:>8.3f}{spread:<8}"
-        row += f"{f1['mean']:>10.3f}"
-        d = difference(v, split)
+        lead, other = (v["values"][split][m]["mean"] for m in (metric, beside))
+        sd = v["values"][split][metric]["sd"]
+        spread = f" ± {sd:.3f}" if sd is not None else ""
+        row = (
+            f"{v['title']:{width}}{v['values']['dev'][metric]['mean']:>{wide[0]}.3f}{lead:>{wide[1] - 8}.3f}{spread:<8}"
+        )
+        row += f"{other:>{wide[2]}.3f}"
+        d = difference(v, split, metric)
         if d:
             interval = between(d["low"], d["high"], signed)
             row += f"{signed(d['difference']):>15}{interval:>19}  {claim(v, outcome(d))}"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serkit import comparison
+from serkit import comparison, leads, metrics
 from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.seeded_numbers import over_seeds
@@ -15,6 +15,7 @@ from serkit.predictions import Predictions
 from serkit.types import Manifest
 
 FORMAT = 1
+LEAD = "uar"  # where the recipe chooses by nothing: it keeps the last epoch
 METRICS = ("uar", "macro_f1", "accuracy")
 SPLITS = ("dev", "test")
 Runs = Mapping[tuple[str, int, int], Run]
@@ -26,6 +27,7 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
     ``variants`` holds for each variant, by split and metric, ``values`` (mean, standard deviation over seeds, and each
     seed's number) and ``differences`` (full recipe minus the variant: :class:`serkit.comparison.SeededDifference`, with
     ``p_holm`` over all variants of the same split and metric). Rows of several folds are pooled, seed by seed.
+    ``metric`` leads the page: what the networks of the recipe are chosen by, where every split measured has it.
 
     Args:
         chosen: what was trained. runs: by variant, fold and seed. machine: for the provenance.
@@ -33,11 +35,13 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
     first = [runs[FULL, fold, chosen.seeds[0]] for fold in chosen.folds]
     manifests = [r.manifest for r in first]
     splits = [s for s in SPLITS if all(any(m.split(s).counts().values()) for m in manifests)]
+    metric = _lead(chosen, manifests, splits)
+    names = tuple(dict.fromkeys((metric, *METRICS)))
     scores = {v.key: {s: _scores(chosen, runs, v.key, s) for s in splits} for v in chosen.plan.variants}
-    differences = {s: _differences(chosen, scores, manifests, s, first[0]) for s in splits}
+    differences = {s: _differences(chosen, scores, manifests, s, first[0], names) for s in splits}
     rows = []
     for variant in chosen.plan.variants:
-        values = {s: over_seeds(scores[variant.key][s], manifests, s, METRICS) for s in splits}
+        values = {s: over_seeds(scores[variant.key][s], manifests, s, names) for s in splits}
         found = {s: d[variant.key] for s, d in differences.items()} if variant.key != FULL else {}
         rows.append({**_described(variant), "values": values, "differences": found})
     return {
@@ -47,6 +51,7 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
         "corpus": manifests[0].corpus,
         "labels": list(manifests[0].labels),
         "system": chosen.plan.system,
+        "metric": metric,
         "over": list(chosen.plan.over),
         "left_out": list(chosen.plan.left_out),
         "seeds": list(chosen.seeds),
@@ -58,6 +63,14 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
         **split_sizes(manifests, ("train", *splits)),
         "provenance": provenance(first, machine),
     }
+
+
+def _lead(chosen: Design, manifests: Sequence[Manifest], splits: Sequence[str]) -> str:
+    """What the networks of the system are chosen by; UAR where that is nothing, or cannot be measured on a split."""
+    name = leads.chosen_by([chosen.plan.variants[0].system])
+    if name is None or any(leads.lacking(name, m, s) for m in manifests for s in splits):
+        return LEAD
+    return name
 
 
 def _scores(chosen: Design, runs: Runs, key: str, split: str) -> list[list[Predictions]]:
@@ -72,20 +85,24 @@ def _differences(
     manifests: Sequence[Manifest],
     split: str,
     run: Run,
+    names: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
-    """Full recipe minus each variant, by variant and metric; Holm over the variants."""
+    """How much better the full recipe is than each variant, by variant and metric; Holm over the variants."""
     settings = run.recipe.evaluate
     keys = [v.key for v in chosen.plan.variants if v.key != FULL]
-    found = {
-        key: comparison.compare_seeds(
-            scores[FULL][split], scores[key][split], manifests,
-            split=split, metrics=METRICS, draws=settings.draws, seed=settings.seed,
+    of_labels = [name for name in names if name in metrics.METRICS]
+    found: dict[str, dict[str, comparison.SeededDifference]] = {}
+    for key in keys:
+        sides = (scores[FULL][split], scores[key][split], manifests)
+        rows = comparison.compare_seeds(
+            *sides, split=split, metrics=of_labels, draws=settings.draws, seed=settings.seed
         )
-        for key in keys
-    }  # fmt: skip
+        found[key] = dict(zip(of_labels, rows, strict=True))
+        for name in set(names) - set(of_labels):
+            found[key][name] = leads.compare_seeds(name, *sides, split=split, draws=settings.draws, seed=settings.seed)
     table: dict[str, dict[str, Any]] = {key: {} for key in keys}
-    for k, name in enumerate(METRICS):
-        adjusted = comparison.with_holm([found[key][k] for key in keys])
+    for name in names:
+        adjusted = comparison.with_holm([found[key][name] for key in keys])
         for key, difference in zip(keys, adjusted, strict=True):
             table[key][name] = dataclasses.replace(difference, a=FULL, b=key).to_row()
     return table

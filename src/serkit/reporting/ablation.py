@@ -9,31 +9,44 @@ from typing import Any
 from serkit.errors import SerkitError
 from serkit.reporting import data_tables
 from serkit.reporting.ablation_words import (
-    LEAD,
-    METHOD,
     cautions,
     changed,
     claim,
     difference,
     headline,
     lead,
+    lead_metric,
     lead_split,
+    method,
     outcomes,
     sentences,
 )
 from serkit.reporting.charts import component_curves, learning_curves
 from serkit.reporting.content import COMPONENTS, about
 from serkit.reporting.figures import Interval, Seeds, dots, forest
+from serkit.reporting.lead_words import minus
 from serkit.reporting.reading import Source, read_tree
 from serkit.reporting.svg import Figure
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import ABSENT, METRICS, between, clean, count, finite, number, p_value, signed, voices, whole
+from serkit.reporting.text import (
+    ABSENT,
+    LEAD_NAMES,
+    between,
+    clean,
+    count,
+    finite,
+    number,
+    p_value,
+    signed,
+    voices,
+    whole,
+)
 from serkit.reporting.verdict import outcome
 
 FORMAT = 1
 NEEDED = {"name": str, "corpus": str, "labels": list, "variants": list, "seeds": list, "folds": list, "left_out": list}
 GROUPS = (("system", "a loss"), ("ensemble", "augmentation"), ("best", "pooling"), ("stack", "all at once"))
-TESTED = ("uar", "macro_f1", "accuracy")
+LABEL_METRICS = ("uar", "macro_f1", "accuracy")
 KINDS = {"losses": "system", "augment": "ensemble", "pooling": "best", "plain": "stack", "full": "stack"}
 
 
@@ -64,11 +77,11 @@ def ablation_content(tree: Mapping[str, Any]) -> dict[str, Any]:
         "cautions": cautions(tree, source),
         "left_out": tree["left_out"],
         "tiles": _tiles(tree),
-        "method": METHOD,
+        "method": method(tree),
         "figures": _figures(tree),
         "numbers": numbers(tree),
-        "tests": [t for m in TESTED if (t := tests(tree, m, lead_split(tree)))],
-        "tests_dev": [t for m in TESTED if lead_split(tree) != "dev" and (t := tests(tree, m, "dev"))],
+        "tests": [t for m in measured(tree) if (t := tests(tree, m, lead_split(tree)))],
+        "tests_dev": [t for m in measured(tree) if lead_split(tree) != "dev" and (t := tests(tree, m, "dev"))],
         "changes": changes(tree),
         "counts": data_tables.counts(source),
         "data": data_tables.changes(source),
@@ -78,19 +91,26 @@ def ablation_content(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def measured(tree: Mapping[str, Any]) -> list[str]:
+    """The metrics of the tables, what leads first."""
+    return list(dict.fromkeys((lead_metric(tree), *LABEL_METRICS)))
+
+
 def _tiles(tree: Mapping[str, Any]) -> list[dict[str, str]]:
     split, full = lead_split(tree), tree["variants"][0]
     found = []
-    for metric in ("uar", "macro_f1"):
+    for metric in list(dict.fromkeys((lead_metric(tree), "uar", "macro_f1")))[:2]:
         m = full["values"][split][metric]
         spread = f"± {number(m['sd'])} over {count(len(tree['seeds']), 'seed')}" if m["sd"] is not None else "one seed"
-        name = f"{METRICS[metric]}, full recipe"
+        name = f"{LEAD_NAMES[metric]}, full recipe"
         found.append({"value": number(m["mean"]), "name": name, "sub": f"{spread}, {split}", "kind": "stack"})
     results = list(outcomes(tree).values())
     sure = sum(r in ("better", "worse") for r in results)
     words = f"of {count(len(results), 'change')} shown to matter"
-    found.append({"value": str(sure), "name": words, "sub": f"by {METRICS[LEAD]} on {split}", "kind": ""})
-    d = difference(tree["variants"][-1], split)
+    found.append(
+        {"value": str(sure), "name": words, "sub": f"by {LEAD_NAMES[lead_metric(tree)]} on {split}", "kind": ""}
+    )
+    d = difference(tree["variants"][-1], split, lead_metric(tree))
     who = count(d.get("speakers"), "speaker")
     found.append({"value": whole(d.get("n")), "name": f"utterances on {split}", "sub": who, "kind": ""})
     return found
@@ -105,17 +125,17 @@ def _differences(tree: Mapping[str, Any]) -> Figure:
     split = lead_split(tree)
     rows = []
     for v in tree["variants"][1:]:
-        d = difference(v, split)
+        d = difference(v, split, lead_metric(tree))
         ends = [finite(d.get(k)) for k in ("difference", "low", "high")]
         value, low, high = (x if x is not None else 0.0 for x in ends)
         rows.append(Interval(v["title"], value, low, high, KINDS.get(str(v.get("over")), "system")))
     told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
-    axis = f"{METRICS[LEAD]} of the full recipe minus the variant, {split}"
+    axis = f"{LEAD_NAMES[lead_metric(tree)]} of {minus(lead_metric(tree), 'the full recipe', 'the variant')}, {split}"
     wide, narrow = (
         forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True, legend=GROUPS, strong=("stack",))
         for n in (False, True)
     )
-    first = difference(tree["variants"][1], split)
+    first = difference(tree["variants"][1], split, lead_metric(tree))
     caption = (
         f"To the right of zero the full recipe is ahead: the removed part helps. Lines: {first.get('interval')}; "
         f"n = {whole(first.get('n'))}."
@@ -127,9 +147,9 @@ def _seeds(tree: Mapping[str, Any]) -> Figure:
     split = lead_split(tree)
     rows = []
     for v in tree["variants"]:
-        values = tuple(x for x in map(finite, v["values"][split][LEAD]["by_seed"]) if x is not None)
+        values = tuple(x for x in map(finite, v["values"][split][lead_metric(tree)]["by_seed"]) if x is not None)
         rows.append(Seeds(v["title"], values, KINDS.get(str(v.get("over")), "system")))
-    axis = f"{METRICS[LEAD]} on {split}, one dot per seed"
+    axis = f"{LEAD_NAMES[lead_metric(tree)]} on {split}, one dot per seed"
     alt = f"{axis}: " + "; ".join(r.hint for r in rows)
     wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n, at=rows[0].mean) for n in (False, True))
     caption = (
@@ -160,10 +180,10 @@ def _curves(tree: Mapping[str, Any]) -> list[Figure]:
 
 
 def numbers(tree: Mapping[str, Any]) -> Table:
-    """Every variant on dev and test: UAR, Macro-F1 and accuracy, mean ± standard deviation over seeds."""
+    """Every variant on dev and test by all metrics, mean ± standard deviation over seeds."""
     splits = [s for s in ("test", "dev") if s in tree["variants"][0]["values"]]
-    asked = [(s, m) for s in splits for m in ("uar", "macro_f1", "accuracy") if s != "dev" or m != "accuracy"]
-    columns = (Column("Variant"), *(Column(f"{s} {METRICS[m]}", numeric=True) for s, m in asked))
+    asked = [(s, m) for s in splits for m in measured(tree) if s != "dev" or m != "accuracy"]
+    columns = (Column("Variant"), *(Column(f"{s} {LEAD_NAMES[m]}", numeric=True) for s, m in asked))
     rows = []
     for v in tree["variants"]:
         cells = [Cell(v["title"])]
@@ -176,7 +196,10 @@ def numbers(tree: Mapping[str, Any]) -> Table:
     one = tree["variants"][0]["values"]
     notes = (
         f"Mean ± standard deviation over seeds {seeds}." if len(tree["seeds"]) > 1 else f"One seed, {seeds}.",
-        *(f"{s}: n = {whole(one[s][LEAD]['n'])}, {voices(one[s][LEAD]['speakers'])}." for s in splits),
+        *(
+            f"{s}: n = {whole(one[s][lead_metric(tree)]['n'])}, {voices(one[s][lead_metric(tree)]['speakers'])}."
+            for s in splits
+        ),
     )
     return Table("numbers", "The variants", columns, tuple(rows), notes)
 
@@ -200,7 +223,7 @@ def tests(tree: Mapping[str, Any], metric: str, split: str) -> Table | None:
         rows.append(Row(cells))
     first = difference(tree["variants"][1], split, metric)
     notes = (f"{first.get('interval')}; n = {whole(first.get('n'))}.",)
-    title = f"{METRICS[metric]} on {split}: the full recipe minus each variant"
+    title = f"{LEAD_NAMES[metric]} on {split}: {minus(metric, 'the full recipe', 'each variant')}"
     return Table(f"tests-{split}-{metric}", title, columns, tuple(rows), notes)
 
 

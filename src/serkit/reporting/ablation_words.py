@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serkit.leads import LESS_IS_BETTER
+from serkit.reporting.lead_words import apart
 from serkit.reporting.reading import Source
-from serkit.reporting.text import METRICS, between, count, finite, listed, number, p_is, signed, voices
+from serkit.reporting.text import LEAD_NAMES, between, count, finite, listed, number, p_is, signed, voices
 from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
 
-LEAD = "uar"
+LEAD = "uar"  # of an ablation that does not say what leads
 SURE = {"better", "worse"}
 METHOD = (
     "Every variant is the recipe with one thing changed, trained again with each seed on the same rows; the checkpoint "
@@ -31,7 +33,21 @@ def lead_split(tree: Mapping[str, Any]) -> str:
     return "test" if "test" in tree["variants"][0]["values"] else "dev"
 
 
-def difference(variant: Mapping[str, Any], split: str, metric: str = LEAD) -> dict[str, Any]:
+def method(tree: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the numbers came about, a paragraph each."""
+    if lead_metric(tree) not in LESS_IS_BETTER:
+        return METHOD
+    text = "Of the KL divergence from the votes less is better: its differences are the variant minus the full recipe."
+    return (*METHOD, text)
+
+
+def lead_metric(tree: Mapping[str, Any]) -> str:
+    """What the page leads with."""
+    said = tree.get("metric")
+    return said if isinstance(said, str) and said in LEAD_NAMES else LEAD
+
+
+def difference(variant: Mapping[str, Any], split: str, metric: str) -> dict[str, Any]:
     """Full recipe minus a variant, empty where there is none."""
     found = variant.get("differences", {}).get(split, {}).get(metric)
     return found if isinstance(found, dict) else {}
@@ -57,13 +73,13 @@ def claim(variant: Mapping[str, Any], result: str) -> str:
 def outcomes(tree: Mapping[str, Any]) -> dict[str, str]:
     """By variant, how its comparison with the full recipe ends on the leading split and metric."""
     split = lead_split(tree)
-    return {v["key"]: outcome(difference(v, split)) for v in tree["variants"][1:]}
+    return {v["key"]: outcome(difference(v, split, lead_metric(tree))) for v in tree["variants"][1:]}
 
 
 def headline(tree: Mapping[str, Any]) -> str:
     """One sentence: what is shown to help or to harm, or that nothing is."""
     split, results = lead_split(tree), outcomes(tree)
-    opening = f"On {split}, by {METRICS[LEAD]},"
+    opening = f"On {split}, by {LEAD_NAMES[lead_metric(tree)]},"
     sure = [claim(v, results[v["key"]]) for v in tree["variants"][1:] if results[v["key"]] in SURE]
     rest = len(results) - len(sure)
     if not sure:
@@ -75,11 +91,11 @@ def headline(tree: Mapping[str, Any]) -> str:
 def lead(tree: Mapping[str, Any]) -> str:
     """The full recipe's number, and what a difference must be to be seen."""
     split = lead_split(tree)
-    m = tree["variants"][0]["values"][split][LEAD]
+    m = tree["variants"][0]["values"][split][lead_metric(tree)]
     seeds = count(len(tree["seeds"]), "seed")
     spread = f" ± {number(m['sd'])} over {seeds}" if finite(m.get("sd")) is not None else f" ({seeds})"
     return (
-        f"The full recipe reaches a {METRICS[LEAD]} of {number(m['mean'])}{spread} on {split}: "
+        f"The full recipe reaches a {LEAD_NAMES[lead_metric(tree)]} of {number(m['mean'])}{spread} on {split}: "
         f"{count(m.get('n'), 'utterance')} of {voices(m.get('speakers'))}. {detectable(tree)}"
     )
 
@@ -87,33 +103,34 @@ def lead(tree: Mapping[str, Any]) -> str:
 def detectable(tree: Mapping[str, Any]) -> str:
     """The smallest difference that this ablation would find, over its variants."""
     split = lead_split(tree)
-    found = [finite(difference(v, split).get("detectable")) for v in tree["variants"][1:]]
+    found = [finite(difference(v, split, lead_metric(tree)).get("detectable")) for v in tree["variants"][1:]]
     known = sorted(x for x in found if x is not None)
     if not known:
         return ""
     low, high = number(known[0]), number(known[-1])
     size = low if low == high else f"{low} to {high} (by variant)"
-    rough = any("rough" in str(difference(v, split).get("interval")) for v in tree["variants"][1:])
+    rough = any("rough" in str(difference(v, split, lead_metric(tree)).get("interval")) for v in tree["variants"][1:])
     more = ", or larger: with few speakers it looks too small" if rough else ""
     return f"The smallest difference that would be found four times in five is {size}{more}."
 
 
 def sentences(tree: Mapping[str, Any]) -> list[str]:
     """One sentence for each variant, sure ones first, then those that seem so, then the open ones."""
-    split, results = lead_split(tree), outcomes(tree)
+    results = outcomes(tree)
     order = {"better": 0, "worse": 0, "leaning+": 1, "leaning-": 1, "open": 2}
     rows = sorted(tree["variants"][1:], key=lambda v: order[results[v["key"]]])
-    return [_sentence(v, results[v["key"]], split) for v in rows]
+    return [_sentence(tree, v, results[v["key"]]) for v in rows]
 
 
-def _sentence(variant: Mapping[str, Any], result: str, split: str) -> str:
-    d = difference(variant, split)
+def _sentence(tree: Mapping[str, Any], variant: Mapping[str, Any], result: str) -> str:
+    metric = lead_metric(tree)
+    d = difference(variant, lead_split(tree), metric)
     text = claim(variant, result)
     if text.startswith(("the ", "all ", "augmentation ")):  # anything else is a name, which is written as it is
         text = text[0].upper() + text[1:]
     numbers = (
-        f"{METRICS[LEAD]} {number(d.get('value_a'))} against {number(d.get('value_b'))} ({variant['title']}), "
-        f"difference {signed(d.get('difference'))} {between(d.get('low'), d.get('high'), signed)}"
+        f"{LEAD_NAMES[metric]} {number(d.get('value_a'))} against {number(d.get('value_b'))} ({variant['title']}), "
+        f"{apart(metric)} {signed(d.get('difference'))} {between(d.get('low'), d.get('high'), signed)}"
     )
     if result == "open":
         return f"{text}: {numbers}; under {number(d.get('detectable'))} a difference would often be missed."
@@ -133,7 +150,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
         )
     if len(tree["seeds"]) == 1:
         lines.append("one seed: intervals hold for these networks; another training run of the same recipe may differ.")
-    d = difference(tree["variants"][-1], split)
+    d = difference(tree["variants"][-1], split, lead_metric(tree))
     speakers = int(finite(d.get("speakers")) or 0)
     singly = "drawn singly" in str(d.get("interval")) or "speakers unknown" in str(d.get("interval"))
     if 2 <= speakers < 6 and not singly:

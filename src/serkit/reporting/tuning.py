@@ -11,6 +11,7 @@ from serkit.errors import SerkitError
 from serkit.reporting import data_tables
 from serkit.reporting.content import about
 from serkit.reporting.figures import Interval, Seeds, dots, forest
+from serkit.reporting.lead_words import minus
 from serkit.reporting.reading import Source, read_tree
 from serkit.reporting.svg import Figure
 from serkit.reporting.tables import Cell, Column, Row, Table
@@ -33,7 +34,6 @@ from serkit.reporting.tuning_words import (
     headline,
     lead,
     method,
-    minus,
     outcomes,
     places,
     ranked,

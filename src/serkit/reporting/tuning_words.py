@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serkit.leads import LESS_IS_BETTER, sign
+from serkit.reporting.lead_words import apart, extreme
 from serkit.reporting.reading import Source
 from serkit.reporting.text import LEAD_NAMES, between, count, finite, number, signed, voices
 from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
@@ -37,25 +38,6 @@ def method(tree: Mapping[str, Any]) -> tuple[str, ...]:
     for word, instead in _LESS.items():
         found = tuple(text.replace(word, instead) for text in found)
     return (*found, "The KL divergence is that of the scores from the raters' votes, over all clips with votes.")
-
-
-def extreme(tree: Mapping[str, Any]) -> str:
-    """``highest``, or ``lowest`` of a metric of which less is better."""
-    return "lowest" if tree["metric"] in LESS_IS_BETTER else "highest"
-
-
-def minus(metric: str, one: str, other: str) -> str:
-    """What a difference is, so that it is positive where the one is better.
-
-    >>> minus("uar", "the chosen trial", "the other"), minus("kl", "the chosen trial", "the other")
-    ('the chosen trial minus the other', 'the other minus the chosen trial')
-    """
-    return f"{other} minus {one}" if metric in LESS_IS_BETTER else f"{one} minus {other}"
-
-
-def apart(metric: str) -> str:
-    """What a difference is called: ``difference``, or of a metric of which less is better how much nearer it is."""
-    return "nearer by" if metric in LESS_IS_BETTER else "difference"
 
 
 def best_of(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -137,7 +119,7 @@ def lead(tree: Mapping[str, Any]) -> str:
     m = best["values"][metric]
     trials = count(len(tree["trials"]), "trial")
     text = (
-        f"{LEAD_NAMES[metric]} {number(m['mean'])} on dev, the {extreme(tree)} of {trials} with "
+        f"{LEAD_NAMES[metric]} {number(m['mean'])} on dev, the {extreme(metric)} of {trials} with "
         f"{count(len(tree['seeds']), 'seed')} each ({count(m['n'], 'utterance')} of {voices(m['speakers'])})"
     )
     test = tree.get("test")
