@@ -16,7 +16,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("websockets")
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from serkit.serving.http import worker as process_side
 from serkit.serving.http.logs import Wordless, of_loop, where
@@ -101,6 +102,31 @@ def test_a_stream_that_fails_in_the_service_is_told_the_name_in_the_log(tmp_path
         assert begin == "internal error; the service's log has it as"
         in_log(service, rf"stream, request {name}: ValueError at .*:\d+ wrong\n")
     assert "a word of the recording" not in service.log
+
+
+def test_a_stream_has_a_line_like_a_request_and_no_address_or_query(tmp_path: Path) -> None:
+    """uvicorn logged the address of the client and the query, which may hold a key, also with ``--quiet``."""
+    with Service(tmp_path, workers=1) as service:
+        url = service.url.replace("http", "ws", 1)
+        with connect(f"{url}/v1/stream?api_key=a-secret-key", open_timeout=20) as socket:
+            port = socket.local_address[1]
+            socket.send(json.dumps({"type": "start"}))
+            assert json.loads(socket.recv(20))["type"] == "ready"
+            socket.send(b"\0\0" * 16_000)
+            socket.send(json.dumps({"type": "finish"}))
+            while json.loads(socket.recv(20))["type"] != "result":
+                pass
+        in_log(service, r"INFO WS /v1/stream ok \d+ ms, request [0-9a-f]{8}\n")
+        with pytest.raises(InvalidStatus), connect(f"{url}/v1/nowhere?api_key=a-secret-key", open_timeout=20):
+            pass
+        with service.stream() as socket:
+            socket.send(json.dumps({"type": "begin"}))
+            assert json.loads(socket.recv(20))["type"] == "error"
+        in_log(service, r"INFO WS /v1/stream bad_option \d+ ms, request [0-9a-f]{8}\n")
+    assert "a-secret-key" not in service.log
+    assert f":{port}" not in service.log
+    assert "WebSocket" not in service.log
+    assert "connection open" not in service.log
 
 
 def test_where_names_kinds_and_places_along_the_causes() -> None:

@@ -49,12 +49,15 @@ def _alone(error: BaseException) -> str:
 class Wordless(logging.Filter):
     """Has a record say where an error happened in place of its traceback, whose last line are its words.
 
-    That the service was ended at once, by a second signal, is no error: the traceback of it is not logged.
+    That the service was ended at once, by a second signal, is no error: the traceback of it is not logged. Nor are
+    lines that name a client.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is logged; it may say less."""
         message = record.getMessage()
+        if record.levelno <= logging.INFO and ('"WebSocket ' in message or message.startswith("connection ")):
+            return False  # uvicorn's lines for a stream have the address of the client, and its query
         if message.startswith("Traceback") and message.rstrip().endswith("CancelledError"):
             return False
         if record.exc_info and record.exc_info[1] is not None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,7 +38,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
     await socket.accept()
     service.streams += 1
     service.metrics.streams.inc()
-    outcome, name = "internal", secrets.token_hex(4)
+    outcome, name, began = "internal", secrets.token_hex(4), time.perf_counter()
     try:
         if service.draining:
             raise Refused("shutting_down", "the service is shutting down; try another server, or retry")
@@ -64,6 +65,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
         service.streams -= 1
         service.metrics.streams.dec()
         service.metrics.requests.labels("/v1/stream", outcome).inc()
+        LOG.info("WS /v1/stream %s %.0f ms, request %s", outcome, 1000 * (time.perf_counter() - began), name)
 
 
 def _refuse_foreign(socket: WebSocket, service: Service) -> None:
