@@ -64,6 +64,12 @@ def test_its_labels_are_those_of_the_clips(bundle: Bundle, taught: Taught) -> No
     assert f": {', '.join(golden.labels)}." not in card
 
 
+def test_its_lines_have_one_recall_and_call_it_neither_before_nor_after(taught: Taught) -> None:
+    said = [line for line in labelled.lines(taught) if "recall" in line]
+    assert len(said) == 1
+    assert said[0].split()[:2] == ["recall", "upset"]
+
+
 def test_answers_are_a_regression_on_the_embeddings_alone(bundle: Bundle, rows: Manifest) -> None:
     model, golden = serkit.load(bundle.source), serkit.load(GOLDEN)
     path = rows.audio_path(rows.utterances[2])

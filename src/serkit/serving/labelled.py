@@ -181,7 +181,7 @@ def lines(taught: Taught) -> list[str]:
     ]
     for title, report in reports.items():
         recall = ", ".join(f"{label} {row['recall']:.2f}" for label, row in report.per_class.items())
-        found.append(f"  recall {title:6} {recall}")
+        found.append(f"  {'recall' if taught.before is None else f'recall {title:6}'} {recall}")
     return [*found, f"  {BY_CLIP}"] if facts["unit"] == "clip" else found
 
 
