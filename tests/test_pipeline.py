@@ -1,5 +1,7 @@
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
+from serkit.files import made_folder
 from serkit.labels import join
 from serkit.pipeline.stages import StageBegins
 from serkit.predictions import Predictions
@@ -142,6 +145,25 @@ def test_a_folder_that_cannot_be_made_is_refused(small_text, toy_root, tmp_path)
     for folder in (tmp_path / "file" / "run", tmp_path / "file" / "deep" / "run", Path("/proc/serkit-run")):
         with pytest.raises(SerkitError, match=f"{folder} cannot be made: .*; choose another --out"):
             pipeline.prepare(parse_recipe(small_text), toy(toy_root), folder)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_place_where_nothing_may_be_written_is_wrong_input(small_text, toy_root, tmp_path, monkeypatch, number):
+    """It was a failure that claimed to have kept finished work."""
+    folder, mkdir = tmp_path / "locked" / "run", Path.mkdir
+
+    def locked(self, *args, **kwargs):
+        if self == folder:
+            raise OSError(number, os.strerror(number), str(self))
+        mkdir(self, *args, **kwargs)
+
+    corpus = toy(toy_root)
+    monkeypatch.setattr(Path, "mkdir", locked)
+    with pytest.raises(SerkitError, match=f"{folder} cannot be made: .*; choose another --out") as caught:
+        pipeline.prepare(parse_recipe(small_text), corpus, folder)
+    assert caught.value.exit_code == 2
+    with pytest.raises(SerkitError, match=f"{folder} cannot be made: .*; choose another --out"):
+        made_folder(folder)
 
 
 def test_stages_alone_are_the_run(finished, small_text, toy_root, tmp_path, machine):

@@ -20,6 +20,7 @@ from serkit.errors import DiskFull, SerkitError
 
 _blake2b = functools.partial(hashlib.blake2b, digest_size=16)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def made_folder(path: Path) -> Path:
@@ -32,7 +33,9 @@ def made_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise SerkitError(f"{path} cannot be a folder: a file is in its place; choose another --out") from None
-    except FileNotFoundError as error:  # below a place that takes no folders, such as /proc
+    except OSError as error:
+        if error.errno not in NO_PLACE:  # below a place that takes no folders, such as /proc
+            raise
         raise SerkitError(f"{path} cannot be made: {error.strerror}; choose another --out") from None
     return path
 

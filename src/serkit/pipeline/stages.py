@@ -14,7 +14,7 @@ from serkit.combining import Ensemble
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.features import Features, nothing_to_hear, require_complete
-from serkit.files import remove_parts, write_text
+from serkit.files import NO_PLACE, remove_parts, write_text
 from serkit.labels import apply_labels, left_out
 from serkit.pipeline.elsewhere import check_recordings
 from serkit.pipeline.inputs import (
@@ -111,7 +111,9 @@ def begin(recipe: Recipe, fitted: Manifest, folder: Path | str) -> Run:
         raise SerkitError(f"{folder} is not empty and holds no run; choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
         raise SerkitError(f"{folder} cannot be made: {error.strerror}; choose another --out") from None
     write_text(folder / "recipe.yaml", recipe.to_yaml())
     write_record(folder, recipe)
