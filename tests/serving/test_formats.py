@@ -37,6 +37,15 @@ def test_csv_of_files() -> None:
     assert found[0]["abstain"] == ""
 
 
+def test_a_rating_of_nearly_zero_has_no_sign_in_a_table() -> None:
+    ratings = {"arousal": -0.001, "valence": -0.02}
+    rated = replace(prediction(parts=(replace(PARTS[0], attributes=ratings),)), attributes=ratings)
+    text = document("table", [rated], timeline=True)
+    assert "; arousal 0.00, valence -0.02" in text
+    assert "-0.00" not in text
+    assert re.search(r"\b0\.00 +-0\.02 ", text), text
+
+
 def test_seconds_are_rounded_in_one_way() -> None:
     """Times of the detector end in 0.01 s: halves are common, and 5.85 in binary is below it."""
     part = replace(PARTS[0], start_s=0.15, end_s=6.0, speech_s=5.85)

@@ -139,7 +139,7 @@ def _set(p: Prediction) -> str:
 
 def _attributes(p: Prediction | Speaker) -> str:
     """``; arousal 4.21, valence 3.05``, or nothing: two digits, for a scale may be 0 to 1."""
-    known = ", ".join(f"{name} {value:.2f}" for name, value in p.attributes.items())
+    known = ", ".join(f"{name} {value:z.2f}" for name, value in p.attributes.items())
     return f"; {known}" if known else ""
 
 
@@ -155,7 +155,7 @@ def _timeline_table(p: Prediction) -> str:
     for s in p.segments:
         who = f"{s.speaker or '':{voice}}  " if speakers else ""
         sure = f"{s.confidence:.2f}" + ("?" if s.abstain else " ")
-        numbers = "".join(f"  {value:{len(name)}.2f}" for name, value in s.attributes.items())
+        numbers = "".join(f"  {value:z{len(name)}.2f}" for name, value in s.attributes.items())
         words = numbers + (f"  {' '.join(s.text.split())}" if s.text else "")
         lines.append(
             f"  {clock(s.start_s):>9}  {clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 SHORTEST_PARTIAL_S = 0.5
 TWO_VOICES = (
     "the two channels hold different voices, like a call with one side on each, and this answer is for both mixed: "
-    "to have each answered separately, divide by channel: on the page under Options, --by channel, or by=channel in a "
-    "request"
+    "to have each answered separately, divide by channel: --by channel, by=channel in a request, or on the page "
+    "under Options"
 )
 
 
