@@ -8,7 +8,7 @@ from typing import Any
 from serkit.leads import LESS_IS_BETTER
 from serkit.reporting.lead_words import apart
 from serkit.reporting.reading import Source
-from serkit.reporting.text import LEAD_NAMES, between, count, finite, listed, number, p_is, signed, voices
+from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, listed, number, p_is, signed, voices
 from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
 
 LEAD = "uar"  # of an ablation that does not say what leads
@@ -154,7 +154,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
     speakers = int(finite(d.get("speakers")) or 0)
     singly = "drawn singly" in str(d.get("interval")) or "speakers unknown" in str(d.get("interval"))
     if 2 <= speakers < 6 and not singly:
-        more = " Several folds (--fold all) pool more speakers." if len(tree["folds"]) == 1 else ""
+        more = f" Several folds ({all_folds(source.provenance)}) pool more speakers." if len(tree["folds"]) == 1 else ""
         lines.append(
             f"too few speakers: with {speakers} on {split} the permutation test cannot go below about "
             f"{number(2 / 2**speakers, 2)}, so nothing can be shown to help or to harm.{more}"

@@ -9,6 +9,7 @@ from serkit.reporting.group_words import gap_of, is_found, sentences, title
 from serkit.reporting.svg import cut
 from serkit.reporting.tables import mixed_up
 from serkit.reporting.text import (
+    NOT_NAMED,
     OWN,
     between,
     count,
@@ -182,8 +183,7 @@ def _gaps(model: Model) -> list[str]:
 def _training(model: Model) -> list[str]:
     """What is known, and what is not, of whether a bundle was trained on these recordings."""
     corpora = str((model.get("provenance") or {}).get("corpus") or "").split("+")
-    told = "whether it was trained on these recordings is not known: a table does not name their corpus"
-    return [*trained(model), *[told] * (OWN in corpora and not model.get("trained_on"))]
+    return [*trained(model), *[NOT_NAMED] * (OWN in corpora and not model.get("trained_on"))]
 
 
 def _answers(model: Model) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ABSENT = "–"
@@ -29,6 +29,19 @@ NOT_KNOWN = "data that serkit does not know"
 """What an imported bundle was trained on, beside the names of corpora."""
 OWN = "table"
 """The corpus of a table: a name that says nothing of which recordings they are."""
+NOT_NAMED = "whether it was trained on these recordings is not known: a table does not name their corpus"
+
+
+def all_folds(provenance: Mapping[str, Any]) -> str:
+    """The options with which a command takes every fold: a table's own splits are one fold.
+
+    >>> all_folds({"corpus_info": {"protocol": "table-as-given"}})
+    '--protocol table-5fold-speaker --fold all'
+    >>> all_folds({"corpus_info": {"protocol": "ravdess-6fold-actor"}})
+    '--fold all'
+    """
+    of_one = str((provenance.get("corpus_info") or {}).get("protocol")) == "table-as-given"
+    return "--protocol table-5fold-speaker --fold all" if of_one else "--fold all"
 
 
 def trained_on_too(corpora: Sequence[str]) -> str:

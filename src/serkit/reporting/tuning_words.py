@@ -10,7 +10,7 @@ from typing import Any
 from serkit.leads import LESS_IS_BETTER, sign
 from serkit.reporting.lead_words import apart, extreme
 from serkit.reporting.reading import Source
-from serkit.reporting.text import LEAD_NAMES, between, count, finite, number, signed, voices
+from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, number, signed, voices
 from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
 
 METHOD = (
@@ -173,7 +173,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
         lines.append("one seed: another training of the same recipe may differ as much as two trials do (--seeds 3).")
     n = best_of(tree)["values"][tree["metric"]]["speakers"]
     if 0 < n < 20:
-        more = " Several folds (--fold all) pool more." if len(tree["folds"]) == 1 else ""
+        more = f" Several folds ({all_folds(source.provenance)}) pool more." if len(tree["folds"]) == 1 else ""
         lines.append(f"few speakers: {voices(n)} on dev decide; their intervals are too narrow.{more}")
     if source.provenance.get("speakers_shared"):
         lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")

@@ -8,7 +8,7 @@ from serkit import regions
 from serkit.conformal import Covered
 from serkit.predictions import Metric
 from serkit.reporting.group_words import gap_lines
-from serkit.reporting.text import count, other_scales, trained_on_too, without_text
+from serkit.reporting.text import NOT_NAMED, OWN, count, other_scales, trained_on_too, without_text
 from serkit.serving.measuring import Measured
 from serkit.serving.streamed import Streamed
 
@@ -25,7 +25,10 @@ def lines(measured: Measured) -> list[str]:
     notes += [f"{count(disputed, 'clip')} without a label: counted in the closeness to votes alone"] if disputed else []
     notes += [without_text(measured.no_text, n)] if measured.no_text else []
     notes += [] if measured.scales is None else [other_scales(measured.scales)]
-    notes += [trained_on_too(measured.trained_on)] if measured.trained_on else []
+    if measured.trained_on:
+        notes.append(trained_on_too(measured.trained_on))
+    elif any(u.corpus == OWN for u in measured.manifest):
+        notes.append(NOT_NAMED)
     found += [f"  {line}" for line in notes]
     found += [f"  {name:12} {_number(m)}" for name, m in report.metrics.items()]
     unsure, silent = (measured.abstained[reason] for reason in ("unsure", "no_speech"))
