@@ -408,7 +408,10 @@ def made_inputs(settings, dims, manifest):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
-    rated = tuple(dataclasses.replace(u, arousal=1.0 + k % 7, valence=4.0) for k, u in enumerate(made_manifest(36)))
+    rated = tuple(
+        dataclasses.replace(u, arousal=1.0 + k % 7, valence=4.0, votes={str(u.emotion): 2.0})
+        for k, u in enumerate(made_manifest(36))
+    )
     manifest = dataclasses.replace(made_manifest(36), utterances=rated)
     trained = set()
     for system, small in tiny_systems(load_recipe(name)).items():
@@ -427,7 +430,10 @@ def test_a_recipe_trains_briefly_with_tiny_encoders(name, tmp_path):
             continue
         trained.add(str(shape))
         sources, hearing = made_inputs(settings, dims, manifest)
-        train, dev = (Examples.of(manifest.split(s), sources, hearing=hearing) for s in ("train", "dev"))
+        train, dev = (
+            Examples.of(manifest.split(s), sources, hearing=hearing, targets=settings.train.targets)
+            for s in ("train", "dev")
+        )
         config = NetworkConfig(system, model, dims, {}, manifest.labels, 1, {})
         network = train_network(settings, config, train, dev, tmp_path / system, device="cpu")
         assert all(np.isfinite(p.detach().numpy()).all() for p in network.parameters())

@@ -89,7 +89,6 @@ def test_a_run_is_followed_and_a_network_trained_anew_is_begun_anew(finished, tm
     other = [{**row, "loss": row["loss"] + 1} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in other))
     curves.write()
-    curves.close()
     assert scalars_of(place) == expected(other)
 
 
@@ -128,7 +127,6 @@ def test_following_a_search_ends_with_its_page(finished, tmp_path):
     trial.mark("stack")
     (top / "test/lr=1/fold1-seed7/report/report.html").unlink()
     assert not curves.finished(), "what is measured on test is not"
-    curves.close()
 
 
 @pytest.mark.parametrize("content", ["{}", '{"format": 1}', "["])
@@ -146,7 +144,6 @@ def test_a_report_that_another_version_left_costs_no_other_run(finished, tmp_pat
     assert (written.networks, written.systems) == (8, len(report(finished)["systems"]))
     page.write_text(whole)
     again = curves.write()
-    curves.close()
     assert (again.unread, again.systems) == ({}, 2 * written.systems)
 
 

@@ -8,15 +8,16 @@ cross-validation, stand beside each other.
 from __future__ import annotations
 
 import math
+import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from serkit.errors import SerkitError
 from serkit.extras import optional
-from serkit.files import made_folder
+from serkit.files import host_name, made_folder
 from serkit.pipeline.run import Run
 from serkit.reporting.reading import read
 
@@ -62,13 +63,13 @@ class Curves:
     """
 
     def __init__(self, folder: Path, out: Path | None = None) -> None:
-        self.package: Any = optional("tensorboardX", "tensorboard", "event files of TensorBoard")
+        optional("tensorboardX", "tensorboard", "event files of TensorBoard")
         self.folder, self.out = folder, out or folder / FOLDER
         self._written: dict[str, list[dict[str, Any]]] = {}
         self._reports: dict[str, tuple[int, int]] = {}
         self._systems: dict[str, int] = {}
         self._unread: dict[str, str] = {}
-        self._writers: dict[str, Any] = {}
+        self._files: dict[str, EventFile] = {}
         if not runs_in(folder):
             raise SerkitError(
                 f"{folder} holds no run: expected the folder of a run (recipe.yaml, manifest.jsonl) or one with several"
@@ -93,8 +94,6 @@ class Curves:
                 if not name:
                     raise
                 self._unread[name] = str(error)
-        for writer in self._writers.values():
-            writer.flush()
         epochs = sum(len(rows) for rows in self._written.values())
         return Written(self.out, len(self._written), epochs, sum(self._systems.values()), dict(self._unread))
 
@@ -108,20 +107,12 @@ class Curves:
         last = {name: "stack" if name.startswith("trials/") else "report" for name in found}
         return shared and all(run.done(last[name]) for name, run in found.items() if name not in self._unread)
 
-    def close(self) -> None:
-        """Close the files."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
-
     def _add(self, path: str, rows: list[dict[str, Any]]) -> None:
         before = self._written.get(path)
         if before is None or rows[: len(before)] != before:
-            self._anew(path)
+            self._files[path] = EventFile(self.out / path)
             before = []
-        for row in rows[len(before) :]:
-            for tag, value in scalars(row).items():
-                self._writers[path].add_scalar(tag, value, row["epoch"])
+        self._files[path].add_scalars([(row["epoch"], scalars(row)) for row in rows[len(before) :]])
         self._written[path] = rows
 
     def _results(self, name: str, run: Run) -> None:
@@ -135,24 +126,65 @@ class Curves:
         systems = read(page.parent).tree["systems"]
         self._reports[name] = stamp
         for system, splits in systems.items():
-            path = _path(name, "results", system)
-            self._anew(path)
-            for split, metrics in _mapping(splits).items():
-                for metric, found in _mapping(metrics).items():
-                    if _is_number(value := _mapping(found).get("value")):
-                        self._writers[path].add_scalar(f"results/{split}_{metric}", value, 0)
-        path = _path(name, "recipe")
-        self._anew(path)
-        self._writers[path].add_text("recipe", _as_code((run.folder / "recipe.yaml").read_text(encoding="utf-8")), 0)
+            values: dict[str, float] = {
+                f"results/{split}_{metric}": value
+                for split, metrics in _mapping(splits).items()
+                for metric, found in _mapping(metrics).items()
+                if _is_number(value := cast(float, _mapping(found).get("value")))
+            }
+            EventFile(self.out / _path(name, "results", system)).add_scalars([(0, values)])
+        recipe = _as_code((run.folder / "recipe.yaml").read_text(encoding="utf-8"))
+        EventFile(self.out / _path(name, "recipe")).add_text("recipe", recipe)
         self._systems[name] = len(systems)
 
-    def _anew(self, path: str) -> None:
-        if path in self._writers:
-            self._writers.pop(path).close()
-        folder = self.out / path
+
+class EventFile:
+    """One new event file of TensorBoard in a folder, in the place of any that lie there.
+
+    What is added is on disk when the call returns, and no file stays open: the writer of tensorboardX has a thread and
+    a queue for each file, and its ``flush`` does not wait for them.
+
+    Args:
+        folder: is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        made_folder(folder)
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
-        self._writers[path] = self.package.SummaryWriter(str(folder))
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}.{host_name()}"
+        self._append([{"file_version": "brain.Event:2"}])
+
+    def add_scalars(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Numbers by tag, each of a step."""
+        from tensorboardX import summary
+
+        self._append(
+            [
+                {"step": step, "summary": summary.scalar(tag, value)}
+                for step, row in points
+                for tag, value in row.items()
+            ]
+        )
+
+    def add_text(self, tag: str, text: str) -> None:
+        """Markdown."""
+        from tensorboardX import summary
+
+        self._append([{"step": 0, "summary": summary.text(tag, text)}])
+
+    def _append(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Records of TensorFlow: length, its checksum, a protocol buffer, its checksum."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import masked_crc32c
+
+        written = []
+        for event in events:
+            data = Event(wall_time=time.time(), **event).SerializeToString()
+            length = struct.pack("<Q", len(data))
+            written += [length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))]
+        with self._path.open("ab") as file:
+            file.write(b"".join(written))
 
 
 def write(folder: Path, out: Path | None = None, *, follow: bool = False, every_s: float = 2.0) -> Written:
@@ -176,8 +208,6 @@ def write(folder: Path, out: Path | None = None, *, follow: bool = False, every_
             time.sleep(every_s)
     except KeyboardInterrupt:  # ends the looking; what was written stays
         pass
-    finally:
-        curves.close()
     return written
 
 
