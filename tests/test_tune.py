@@ -339,7 +339,10 @@ def test_a_choice_that_further_values_change_is_measured_beside_the_one_before(s
 
 
 def test_several_systems_are_judged_by_what_the_run_answers_with(toy_root, toy_store, tmp_path, source):
-    text = RECIPE.replace("crossfit: null\nstack: null", "crossfit: {folds: 2, refit: false}\nstack: {name: logistic}")
+    text = RECIPE.replace(
+        "crossfit: null\nstack: null",
+        "crossfit: {folds: 2, refit: false}\nstack: {name: logistic, trees: 10, folds: 2}",
+    )
     other = """systems:
   other:
     features: [mfcc/13]
