@@ -158,6 +158,8 @@ def test_accuracy_over_the_seconds_changes_and_delays_are_counted(answered: Meas
     assert nobody.heard[0]["metrics"] is None
     assert nobody.changes["first_is_final"] is None
     assert "–" in streamed_text({"streamed": [nobody.to_row()]})[2]
+    told = [streamed_text({"streamed": [{**nobody.to_row(), "reads": reads}]})[-1] for reads in (True, False)]
+    assert ["it reads texts" in line for line in told] == [True, False]
 
 
 def test_an_end_that_is_not_the_files_is_a_defect_and_is_said(answered: Measured) -> None:

@@ -41,7 +41,7 @@ def streamed_text(tree: Mapping[str, Any]) -> list[str]:
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         found += ["  " + "  ".join(f"{c:{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in (head, *rows)]
         found.append(f"  intervals: {_rest(one)}; with less speech (ended) the answer for the whole counts")
-        found += [f"  {text}" for text in [*_sentences(one), *_timing(one)]]
+        found += [f"  {text}" for text in [*_sentences(one), *_timing(one), *[READS] * one["reads"]]]
     return found
 
 
