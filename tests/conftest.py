@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -46,6 +47,17 @@ def _own_machine(tmp_path_factory, monkeypatch):
 def _loaded_for_good():
     """What is alive at the start of a module, above all loaded packages, is no longer searched for garbage."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_once():
+    """The commands are put together once in a process, as in a program, not again for each call by a test."""
+    import typer.testing
+    from typer.main import get_command
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(get_command), raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
