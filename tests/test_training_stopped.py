@@ -1,7 +1,6 @@
 """A training that is stopped, killed, spread over processes or out of disk ends as one that was not."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import warm
 from made import made_system
 from serkit import training
 from trained import DROPOUT, HARD, content, fit, history
@@ -71,8 +71,7 @@ fit(Path({folder!r}), made_system(**HARD, **DROPOUT, train=dict(epochs=4)), on_e
 def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path):
     here = str(Path(__file__).parent)
     code = KILLED.format(tests=here, folder=str(tmp_path / "cut"), threads=torch.get_num_threads())
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    warm.killed(code, tmp_path / "program")
     system = made_system(**HARD, **DROPOUT, train={"epochs": 4})
     fit(tmp_path / "cut", system)
     fit(tmp_path / "whole", system)
