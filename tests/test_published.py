@@ -95,7 +95,9 @@ def test_odyssey2024_ends_in_the_vote_of_its_seven(folders: dict[str, Path], toy
 
 def test_medusa2025_learns_votes_and_attributes(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
     chosen = ("whisper_roberta", "wavlm_hubert_modernbert")
-    staged = ("train.epochs=2", "second_stage.after_epochs=1", "crossfit.folds=2", "stack.folds=2")
+    staged = (
+        "train.epochs=2", "second_stage.after_epochs=1", "crossfit.folds=2", "stack.folds=2", "stack.trees=10",
+    )  # fmt: skip
     recipe = small("medusa2025", *SMALL_LEGS, *staged, systems=chosen)
     run, tree = finish(recipe, toy_root, tmp_path)
     assert {"stack", "vote"} <= tree["systems"].keys()
@@ -328,7 +330,7 @@ def test_sail2025_holds_what_was_read() -> None:
 
 @pytest.mark.slow
 def test_medusa2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
-    recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2")
+    recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2", "stack.trees=10")
     finish(recipe, toy_root, tmp_path)
     assert len(recipe.systems) == 12
     assert len({system.model_dump_json(include={"features"}) for system in recipe.systems.values()}) == 12
