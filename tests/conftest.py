@@ -101,6 +101,24 @@ def finished(_finished, tmp_path) -> Path:
     return Path(shutil.copytree(_finished, tmp_path / "finished"))
 
 
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """What a training that nothing stopped leaves, by its system; done once for all tests that stop the same one."""
+    from trained import content, fit
+
+    kept = {}
+
+    def left(system, manifest=None, **options):
+        key = (system.model_dump_json(), getattr(manifest, "fingerprint", None), repr(options))
+        if key not in kept:
+            folder = tmp_path_factory.mktemp("whole")
+            fit(folder, system, manifest, **options)
+            kept[key] = content(folder)
+        return kept[key]
+
+    return left
+
+
 @pytest.fixture
 def recipe(tmp_path, small_text) -> Path:
     """A file with the small recipe."""

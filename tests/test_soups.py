@@ -32,22 +32,6 @@ def members_kept(monkeypatch):
     monkeypatch.setattr(training, "forget_members", lambda folder: None)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """What a training that nothing stopped leaves, trained once for all tests that stop the same one."""
-    kept = {}
-
-    def found(system):
-        key = system.model_dump_json()
-        if key not in kept:
-            folder = tmp_path_factory.mktemp("whole")
-            fit(folder, system)
-            kept[key] = content(folder)
-        return kept[key]
-
-    return found
-
-
 def of_members(folder, n):
     return [load_file(folder / training.MEMBERS / str(k + 1) / WEIGHTS) for k in range(n)]
 
