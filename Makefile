@@ -31,8 +31,12 @@ test: dev
 	$(PYTEST)
 	$(MAKE) --no-print-directory lint
 
+# The slow tests in one process: of clusters, of memory and of time, which other tests would disturb.
 test-all: everything
-	$(BIN)/python -m pytest --quiet -m "slow or not slow" --durations=10
+	@status=0; set -x; \
+	$(PYTEST) --durations=10 || status=$$?; \
+	$(BIN)/python -m pytest --quiet -m slow --durations=10 || status=$$?; \
+	exit $$status
 	$(MAKE) --no-print-directory lint
 
 lint: dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -48,6 +49,17 @@ def _loaded_for_good():
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_once():
+    """The commands are put together once in a process, as in a program, not again for each call by a test."""
+    import typer.testing
+    from typer.main import get_command
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(get_command), raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory) -> Path:
     """Half of the toy corpus, 80 clips of 8 speakers; read it, never write there."""
@@ -87,6 +99,24 @@ def _finished(tmp_path_factory, toy_root, toy_store):
 def finished(_finished, tmp_path) -> Path:
     """A copy of a finished run of the small recipe on the toy corpus."""
     return Path(shutil.copytree(_finished, tmp_path / "finished"))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """What a training that nothing stopped leaves, by its system; done once for all tests that stop the same one."""
+    from trained import content, fit
+
+    kept = {}
+
+    def left(system, manifest=None, **options):
+        key = (system.model_dump_json(), getattr(manifest, "fingerprint", None), repr(options))
+        if key not in kept:
+            folder = tmp_path_factory.mktemp("whole")
+            fit(folder, system, manifest, **options)
+            kept[key] = content(folder)
+        return kept[key]
+
+    return left
 
 
 @pytest.fixture

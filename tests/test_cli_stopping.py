@@ -124,7 +124,7 @@ def command(recipe, toy_root, tmp_path, jobs):
     return [sys.executable, "-m", "serkit", "run", recipe, "--corpus", "toy", *where, "--device", "cpu"]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])  # one process: the next test but one
 @pytest.mark.parametrize("stage", ["extract", "train"])
 def test_ctrl_c_is_one_line_130_and_resumable(recipe, toy_root, tmp_path, stage, jobs):
     """SIGINT to the whole process group, as a terminal sends it."""

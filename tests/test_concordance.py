@@ -223,13 +223,16 @@ name: rated
 labels: corpus
 systems:
   one:
-    features: [voice]
+    features: [{name: logmel/24, pool: 8}]
     model: {name: flam, width: 16, heads: 2, attribute_head: true}
     losses: [cross_entropy, {name: ccc, weights: [1, 1, 0]}]
     train: {epochs: 1, batch_size: 32, lr: 1.0e-3}
-  two: {features: [voice], model: {name: flam, width: 16, heads: 2}, train: {epochs: 1, batch_size: 32}}
+  two:
+    features: [{name: logmel/24, pool: 8}]
+    model: {name: flam, width: 16, heads: 2}
+    train: {epochs: 1, batch_size: 32}
 crossfit: null
-stack: {name: logistic, folds: 2, in_sample: true}
+stack: {name: logistic, trees: 10, folds: 2, in_sample: true}
 evaluate: {draws: 20}
 """
 

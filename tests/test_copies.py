@@ -111,8 +111,8 @@ def test_every_class_of_every_corpus_is_drawn_alike() -> None:
     assert sorted(np.bincount(groups).tolist()) == [5, 10, 30]
 
 
-def test_a_run_makes_copies_of_training_clips_alone(tmp_path: Path) -> None:
-    manifest = read_corpora(["toy"], [tmp_path / "toy"])
+def test_a_run_makes_copies_of_training_clips_alone(tmp_path: Path, toy_root: Path) -> None:
+    manifest = read_corpora(["toy"], [toy_root])
     run = prepare(parse_recipe(RECIPE), manifest, tmp_path / "run")
     run_all(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
     train = {u.id for u in run.manifest.split("train")}
@@ -124,9 +124,11 @@ def test_a_run_makes_copies_of_training_clips_alone(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report" / "report.html").is_file()
 
 
-def test_no_copy_and_no_partner_of_a_held_out_speaker_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_copy_and_no_partner_of_a_held_out_speaker_trains(
+    tmp_path: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Augmented after the split: a copy, or a clip mixed in, of whom a fold holds out would give the answer away."""
-    manifest = read_corpora(["toy"], [tmp_path / "toy"])
+    manifest = read_corpora(["toy"], [toy_root])
     text = RECIPE.replace("crossfit: null", "crossfit: {folds: 2}")
     run = prepare(parse_recipe(text), manifest, tmp_path / "run")
     extract_run(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
@@ -151,8 +153,8 @@ def test_no_copy_and_no_partner_of_a_held_out_speaker_trains(tmp_path: Path, mon
         assert len(set(read)) > 0.5 * len(fit), "copies are drawn, and as partners"
 
 
-def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
-    manifest = read_corpora(["toy"], [tmp_path / "toy"], test=False)
+def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path, toy_root: Path) -> None:
+    manifest = read_corpora(["toy"], [toy_root], test=False)
     run = prepare(parse_recipe(RECIPE.replace("copies: [[", "x-copies: [[")), manifest, tmp_path / "run")
     run_all(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
     assert run.splits == ("train", "dev")
@@ -161,8 +163,8 @@ def test_a_run_without_a_test_split_is_measured_on_dev(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report" / "report.html").is_file()
 
 
-def test_copies_beside_augmented_waveforms_are_refused(tmp_path: Path) -> None:
+def test_copies_beside_augmented_waveforms_are_refused(tmp_path: Path, toy_root: Path) -> None:
     text = RECIPE.replace("augment: [feature_mixup]", "augment: [eam]")
     with pytest.raises(SerkitError, match="would not use the recipe's copies; leave out one of the two"):
-        prepare(parse_recipe(text), read_corpora(["toy"], [tmp_path / "toy"]), tmp_path / "run")
+        prepare(parse_recipe(text), read_corpora(["toy"], [toy_root]), tmp_path / "run")
     assert not (tmp_path / "run").exists()

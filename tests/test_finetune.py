@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
+import warm
 from serkit import fitting as parts
 from serkit import pipeline
 from serkit.corpora.ravdess import ravdess
@@ -90,8 +90,7 @@ def killed_and_resumed(recipe: Recipe, manifest: Manifest, tmp_path: Path) -> No
     cut = pipeline.prepare(recipe, manifest, tmp_path / "cut")
     threads = threads_of(1)
     code = DIE.format(threads=threads, run=str(cut.folder), store=str(tmp_path / "store"))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=900, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    warm.killed(code, tmp_path / "program")
     system = next(iter(recipe.systems))
     folder = cut.network(system, "full")
     assert (folder / "state.pt").is_file()

@@ -41,13 +41,19 @@ CHECKPOINTS = (
 QUICK = ("train.epochs=1", "train.lr=1e-3", "evaluate.draws=10")
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the checkpoints are; no test changes them."""
+    return tmp_path_factory.mktemp("models")
+
+
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+def folders(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """A tiny checkpoint of the real class for each name, in ``roots.yaml`` of this machine."""
     pytest.importorskip("transformers")
     layers = {"num_hidden_layers": 4}  # as many as mean_last_4 takes
     names = {name: {} if name.startswith("whisper") else layers for name in CHECKPOINTS}
-    return in_roots(tmp_path, monkeypatch, names)
+    return in_roots(tmp_path, monkeypatch, names, models)
 
 
 def small(name: str, *overrides: str, systems: tuple[str, ...] | None = None) -> Recipe:
@@ -58,11 +64,11 @@ def small(name: str, *overrides: str, systems: tuple[str, ...] | None = None) ->
     return parse_recipe(yaml.safe_dump(tree), (*QUICK, *overrides))
 
 
-def finish(recipe: Recipe, toy_root: Path, tmp_path: Path) -> tuple[pipeline.Run, dict[str, Any]]:
+def finish(recipe: Recipe, toy_root: Path, toy_store: Path, tmp_path: Path) -> tuple[pipeline.Run, dict[str, Any]]:
     """Run on half of the toy corpus's clips; every system is measured and learned by the losses it names."""
     clips = toy(toy_root).where(lambda u: u.id.endswith("_1"))
     run = pipeline.prepare(recipe, clips, tmp_path / "run")
-    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
     run = pipeline.Run(run.folder)
     tree: dict[str, Any] = json.loads((run.folder / "report" / "report.json").read_text(encoding="utf-8"))
     for name, system in recipe.systems.items():
@@ -79,9 +85,11 @@ def finish(recipe: Recipe, toy_root: Path, tmp_path: Path) -> tuple[pipeline.Run
 SMALL_LEGS = ("transcripts=corpus", "model.hidden=8", "model.feed_forward=16", "train.batch_size=16")
 
 
-def test_odyssey2024_ends_in_the_vote_of_its_seven(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+def test_odyssey2024_ends_in_the_vote_of_its_seven(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
     recipe = small("odyssey2024", *SMALL_LEGS)
-    run, tree = finish(recipe, toy_root, tmp_path)
+    run, tree = finish(recipe, toy_root, toy_store, tmp_path)
     assert len(recipe.systems) == 7
     assert "stack" not in tree["systems"]
     names = list(recipe.systems)
@@ -93,11 +101,15 @@ def test_odyssey2024_ends_in_the_vote_of_its_seven(folders: dict[str, Path], toy
     }  # fmt: skip
 
 
-def test_medusa2025_learns_votes_and_attributes(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+def test_medusa2025_learns_votes_and_attributes(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
     chosen = ("whisper_roberta", "wavlm_hubert_modernbert")
-    staged = ("train.epochs=2", "second_stage.after_epochs=1", "crossfit.folds=2", "stack.folds=2")
+    staged = (
+        "train.epochs=2", "second_stage.after_epochs=1", "crossfit.folds=2", "stack.folds=2", "stack.trees=10",
+    )  # fmt: skip
     recipe = small("medusa2025", *SMALL_LEGS, *staged, systems=chosen)
-    run, tree = finish(recipe, toy_root, tmp_path)
+    run, tree = finish(recipe, toy_root, toy_store, tmp_path)
     assert {"stack", "vote"} <= tree["systems"].keys()
     config = load_config(run.network("wavlm_hubert_modernbert", "fold0"))
     assert len(config.dims) == 3
@@ -130,11 +142,13 @@ def test_medusa2025_holds_what_was_read_of_its_second_stage() -> None:
     assert {len(rows) for rows in alone} == {len(agreed[0]) // 8}, "an eighth, rounded down"
 
 
-def test_ufg2025_adds_f0_in_bins_and_ends_in_a_vote(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+def test_ufg2025_adds_f0_in_bins_and_ends_in_a_vote(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
     chosen = ("mean_pool", "mdat_f0", "ce_balanced", "wavlm_focal")
     narrow = ("model.heads=2", "model.project=8", "model.head_hidden=8", "train.warmup_steps=2")
     recipe = small("ufg2025", *SMALL_LEGS, *narrow, systems=chosen)
-    run, tree = finish(recipe, toy_root, tmp_path)
+    run, tree = finish(recipe, toy_root, toy_store, tmp_path)
     assert {*chosen, "vote"} <= tree["systems"].keys()
     network, _ = load_network(run.network("ce_balanced", "full"))
     assert dict(network.dims)["f0_bins"] == network.embed.table("f0_bins").in_features == 256
@@ -154,9 +168,11 @@ def test_ufg2025_holds_what_was_read() -> None:
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.98), 1e-8, 1e-6)
 
 
-def test_abhinaya2025_is_its_speech_system_alone(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+def test_abhinaya2025_is_its_speech_system_alone(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
     recipe = small("abhinaya2025", "model.hidden=8", "train.batch_size=8")
-    run, tree = finish(recipe, toy_root, tmp_path)
+    run, tree = finish(recipe, toy_root, toy_store, tmp_path)
     assert list(recipe.systems) == ["s1"]
     assert recipe.systems["s1"].losses[0].parameters == {"gamma": 2.0, "class_weights": "inverse_frequency"}
     assert "in place of microsoft/wavlm-large" in json.dumps(tree), "the substitution is told"
@@ -166,11 +182,11 @@ def test_abhinaya2025_is_its_speech_system_alone(folders: dict[str, Path], toy_r
 
 
 def test_emosphere2025_keeps_its_auxiliary_loss_at_the_floor(
-    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
 ) -> None:
     """In the release the weight is computed as 0.01 from the sixth epoch on, and the term is dropped."""
     narrow = ("model.hidden=8", "model.style_width=8", "labels=quadrants", "train.epochs=7")
-    run, tree = finish(small("emosphere2025", *narrow), toy_root, tmp_path)
+    run, tree = finish(small("emosphere2025", *narrow), toy_root, toy_store, tmp_path)
     rows = [json.loads(line) for line in (run.network("wavlm", "full") / "history.jsonl").read_text().splitlines()]
     weights = [row["scaled_cross_entropy"] / row["loss_cross_entropy"] for row in rows]
     assert weights == pytest.approx([1.0, 0.802, 0.604, 0.406, 0.208, 0.01, 0.01], rel=1e-3)
@@ -193,16 +209,20 @@ def test_emosphere2025_is_as_released_where_it_was_read() -> None:
     assert (train.batch_size * train.accumulate, train.lr, train.epochs, train.select) == (64, 1e-5, 20, "ccc")
 
 
-def test_the_baseline_of_the_challenge(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
-    run, _ = finish(small("wavlm_baseline", "model.hidden=8", "train.batch_size=8"), toy_root, tmp_path)
+def test_the_baseline_of_the_challenge(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
+    run, _ = finish(small("wavlm_baseline", "model.hidden=8", "train.batch_size=8"), toy_root, toy_store, tmp_path)
     network, _ = load_network(run.network("wavlm", "full"))
     assert network.normalisation.keeps_statistics, "samples by the training set"
 
 
-def test_sailer2025_learns_votes_by_adapters(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+def test_sailer2025_learns_votes_by_adapters(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("peft")
     narrow = ("model.hidden=8", "model.frame_width=8", "model.lora_rank=2", "model.frozen_layers=2")
-    run, tree = finish(small("sailer2025", *narrow, "train.batch_size=8"), toy_root, tmp_path)
+    run, tree = finish(small("sailer2025", *narrow, "train.batch_size=8"), toy_root, toy_store, tmp_path)
     wavlm, _ = load_network(run.network("wavlm", "full"))
     weights = wavlm.layer_weights.weights()
     assert len(weights) == 5
@@ -215,11 +235,11 @@ def test_sailer2025_learns_votes_by_adapters(folders: dict[str, Path], toy_root:
 
 
 def test_sailer_text2025_adapts_whisper_and_reads_the_words(
-    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("peft")
     narrow = ("transcripts=corpus", "model.hidden=8", "model.lora_rank=2", "train.batch_size=8")
-    run, _ = finish(small("sailer_text2025", *narrow), toy_root, tmp_path)
+    run, _ = finish(small("sailer_text2025", *narrow), toy_root, toy_store, tmp_path)
     network, config = load_network(run.network("whisper_roberta", "full"))
     assert network.backbone.frames == 750, "windows of 15 s"
     plain = {k.replace(".base_layer", ""): v for k, v in build_network(config).state_dict().items()}
@@ -253,7 +273,7 @@ def test_the_released_layers_of_sailer_are_those_that_adapt(name: str, layers: i
 
 
 def test_em2ldl2025_learns_the_distribution_of_votes_over_a_class_that_labels_no_clip(
-    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
 ) -> None:
     clips = toy(toy_root).where(lambda u: u.id.endswith("_1"))
     rows = tuple(replace(u, emotion=None) if u.emotion == "sadness" else u for u in clips)
@@ -262,7 +282,7 @@ def test_em2ldl2025_learns_the_distribution_of_votes_over_a_class_that_labels_no
     run = pipeline.prepare(recipe, clips, tmp_path / "run")
     assert run.manifest.labels[-1] == "sadness"
     assert run.manifest.counts()["sadness"] == 0
-    pipeline.run_all(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
     found = json.loads((run.folder / "report" / "report.json").read_text())["systems"]["hubert"]["test"]
     assert found["kl"]["n"] == found["kl_prior"]["n"] == len(run.manifest.split("test")), "with and without a label"
     assert found["macro_f1"]["n"] < found["kl"]["n"]
@@ -292,10 +312,13 @@ def test_em2ldl2025_is_as_released_where_it_was_read() -> None:
 
 
 def test_sail2025_learns_ratings_and_the_gender_beside_them(
-    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
 ) -> None:
     run, tree = finish(
-        small("sail2025", "transcripts=corpus", "model.hidden=8", "losses.gender.width=4"), toy_root, tmp_path
+        small("sail2025", "transcripts=corpus", "model.hidden=8", "losses.gender.width=4"),
+        toy_root,
+        toy_store,
+        tmp_path,
     )
     n = tree["systems"]["mean_probability"]["test"]["ccc"]["n"]
     assert n == len(run.manifest.split("test"))
@@ -327,26 +350,26 @@ def test_sail2025_holds_what_was_read() -> None:
 
 
 @pytest.mark.slow
-def test_medusa2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
-    recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2")
-    finish(recipe, toy_root, tmp_path)
+def test_medusa2025_whole(folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path) -> None:
+    recipe = small("medusa2025", *SMALL_LEGS, "crossfit.folds=2", "stack.folds=2", "stack.trees=10")
+    finish(recipe, toy_root, toy_store, tmp_path)
     assert len(recipe.systems) == 12
     assert len({system.model_dump_json(include={"features"}) for system in recipe.systems.values()}) == 12
 
 
 @pytest.mark.slow
-def test_ufg2025_whole(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
+def test_ufg2025_whole(folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path) -> None:
     narrow = ("model.heads=2", "model.project=8", "model.head_hidden=8", "train.warmup_steps=2")
-    finish(small("ufg2025", *SMALL_LEGS, *narrow), toy_root, tmp_path)
+    finish(small("ufg2025", *SMALL_LEGS, *narrow), toy_root, toy_store, tmp_path)
 
 
 CRAB = ("transcripts=corpus", "model.hidden=8", "losses.multi_layer_contrastive.width=8")
 
 
 def test_crab2026_trains_both_backbones_and_supervises_five_layers(
-    folders: dict[str, Path], toy_root: Path, tmp_path: Path
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
 ) -> None:
-    run, tree = finish(small("crab2026", *CRAB, "model.backbone_lr=1e-3"), toy_root, tmp_path)
+    run, tree = finish(small("crab2026", *CRAB, "model.backbone_lr=1e-3"), toy_root, toy_store, tmp_path)
     network, config = load_network(run.network("crab", "full"))
     assert len(network.layer_dims) == 5
     assert not [key for key in network.state_dict() if "contrast" in key], "the projections stay with the training"
@@ -364,8 +387,12 @@ def test_crab2026_trains_both_backbones_and_supervises_five_layers(
     assert described["extras"] == ["foundation"]
 
 
-def test_a_soup_of_crab2026_keeps_its_tokenizer(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
-    run, tree = finish(small("crab2026", *CRAB, "model.backbone_lr=1e-3", "train.soup=2"), toy_root, tmp_path)
+def test_a_soup_of_crab2026_keeps_its_tokenizer(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
+    run, tree = finish(
+        small("crab2026", *CRAB, "model.backbone_lr=1e-3", "train.soup=2"), toy_root, toy_store, tmp_path
+    )
     assert tree["design"]["crab"]["soup"] == 2
     folder = run.network("crab", "full")
     assert {p.name for p in folder.iterdir() if p.suffix != ".parquet"} == {
@@ -375,8 +402,10 @@ def test_a_soup_of_crab2026_keeps_its_tokenizer(folders: dict[str, Path], toy_ro
     assert network.text_backbone.tokenizer == (folder / "tokenizer.json").read_bytes()
 
 
-def test_crab2026_frozen_by_one_option(folders: dict[str, Path], toy_root: Path, tmp_path: Path) -> None:
-    run, _ = finish(small("crab2026", *CRAB, "model.tuning=frozen"), toy_root, tmp_path)
+def test_crab2026_frozen_by_one_option(
+    folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
+    run, _ = finish(small("crab2026", *CRAB, "model.tuning=frozen"), toy_root, toy_store, tmp_path)
     network, config = load_network(run.network("crab", "full"))
     plain = build_network(config)
     moved = {k for k, v in plain.state_dict().items() if not torch.equal(v, network.state_dict()[k])}

@@ -1,7 +1,6 @@
 """The mean of the weights of several trainings, and the trainings it is made of."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import warm
 from made import made_config, made_examples, made_system, voted
 from serkit import fitting as parts
 from serkit import training
@@ -138,7 +138,7 @@ def test_progress_counts_all_networks_and_the_time_left_knows_them(tmp_path, mon
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("shared", [0, 1])
-def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after, shared):
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, uninterrupted, stop_after, shared):
     train = {"epochs": 2 + shared, "soup": 3, "shared_epochs": shared, "ema": 0.9, "members": "greedy"}
     system = made_system(**HARD, **DROPOUT, train=train)
     n = 6 + shared
@@ -147,7 +147,6 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after, 
         if event.epoch == stop_after + shared and not event.last:
             raise KeyboardInterrupt
 
-    fit(tmp_path / "whole", system)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut", system, on_epoch=stop)
     assert not (tmp_path / "cut" / WEIGHTS).exists()
@@ -155,7 +154,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after, 
     told = []
     fit(tmp_path / "cut", system, on_epoch=told.append)
     assert [e.epoch for e in told] == [*range(stop_after + shared + 1, n + 1), n], "what is finished is kept"
-    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert content(tmp_path / "cut") == uninterrupted(system)
 
 
 KILLED = """
@@ -178,15 +177,13 @@ fit(Path({folder!r}), made_system(**DROPOUT, train=dict(epochs=2, soup=2, shared
 
 
 @pytest.mark.parametrize("at", ["1/state.pt", "shared.pt", "1/model.safetensors", "2/state.pt", "2/model.safetensors"])
-def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path, at):
+def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path, uninterrupted, at):
     here = str(Path(__file__).parent)
     code = KILLED.format(tests=here, folder=str(tmp_path / "cut"), threads=torch.get_num_threads(), at=at)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    warm.killed(code, tmp_path / "program")
     system = made_system(**DROPOUT, train={"epochs": 2, "soup": 2, "shared_epochs": 1})
-    for name in ("cut", "whole"):
-        fit(tmp_path / name, system)
-    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    fit(tmp_path / "cut", system)
+    assert content(tmp_path / "cut") == uninterrupted(system)
     assert not (tmp_path / "cut" / training.MEMBERS).exists()
 
 

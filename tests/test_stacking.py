@@ -189,7 +189,7 @@ def test_threads_change_no_byte_of_what_is_saved(monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             fit = RandomForestClassifier.fit
             patch.setattr(RandomForestClassifier, "fit", lambda s, X, y, fit=fit: seen.append(s.n_jobs) or fit(s, X, y))
-            RandomForestStack(trees=40).fit(asked, train).save(tmp_path / name)
+            RandomForestStack(trees=12).fit(asked, train).save(tmp_path / name)
     assert seen == [1] * 5 + [-1] * 5
     files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("alone", "threads")]
     assert files[0] == files[1]

@@ -1,7 +1,6 @@
 """A training that is stopped, killed, spread over processes or out of disk ends as one that was not."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import warm
 from made import made_system
 from serkit import training
 from trained import DROPOUT, HARD, content, fit, history
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after):
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, uninterrupted, stop_after):
     system = made_system(
         **HARD,
         **DROPOUT,
@@ -26,7 +26,6 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after):
         if event.epoch == stop_after:
             raise KeyboardInterrupt
 
-    fit(tmp_path / "whole", system)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut", system, on_epoch=stop)
     assert not (tmp_path / "cut" / "model.safetensors").exists()
@@ -34,11 +33,11 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after):
     told = []
     fit(tmp_path / "cut", system, on_epoch=told.append)
     assert [e.epoch for e in told] == list(range(stop_after + 1, 5))
-    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert content(tmp_path / "cut") == uninterrupted(system)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_weight_that_changes_goes_on_where_it_was(tmp_path, stop_after):
+def test_a_weight_that_changes_goes_on_where_it_was(tmp_path, uninterrupted, stop_after):
     ramp = {"name": "cross_entropy", "weight": {"first": 1.0, "last": 0.1, "epochs": 2}}
     system = made_system(losses=[ramp, "focal"], **DROPOUT, train={"epochs": 4, "loss_scale": "initial"})
 
@@ -46,11 +45,10 @@ def test_a_weight_that_changes_goes_on_where_it_was(tmp_path, stop_after):
         if event.epoch == stop_after:
             raise KeyboardInterrupt
 
-    fit(tmp_path / "whole", system)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut", system, on_epoch=stop)
     fit(tmp_path / "cut", system)
-    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert content(tmp_path / "cut") == uninterrupted(system)
 
 
 KILLED = """
@@ -71,8 +69,7 @@ fit(Path({folder!r}), made_system(**HARD, **DROPOUT, train=dict(epochs=4)), on_e
 def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path):
     here = str(Path(__file__).parent)
     code = KILLED.format(tests=here, folder=str(tmp_path / "cut"), threads=torch.get_num_threads())
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    warm.killed(code, tmp_path / "program")
     system = made_system(**HARD, **DROPOUT, train={"epochs": 4})
     fit(tmp_path / "cut", system)
     fit(tmp_path / "whole", system)

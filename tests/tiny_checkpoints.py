@@ -20,16 +20,23 @@ def without_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_roots(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Mapping[str, Mapping[str, Any]]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: Mapping[str, Mapping[str, Any]],
+    models: Path | None = None,
 ) -> dict[str, Path]:
-    """A folder for each name, with what its configuration has otherwise; nothing is asked of the hub."""
+    """A folder for each name, with what its configuration has otherwise; nothing is asked of the hub.
+
+    Args:
+        models: where the folders are, for several tests; one that is there already is taken as it is.
+    """
     from serkit.foundation.tiny import tiny_folder
 
     without_hub(tmp_path, monkeypatch)
-    made = {
-        name: tiny_folder(name.split("/")[0], tmp_path / "models" / name.replace("/", "-"), **changes)
-        for name, changes in names.items()
-    }
+    made = {name: (models or tmp_path / "models") / name.replace("/", "-") for name in names}
+    for name, changes in names.items():
+        if not made[name].is_dir():
+            tiny_folder(name.split("/")[0], made[name], **changes)
     (tmp_path / "config").mkdir()
     table = yaml.safe_dump({"checkpoints": {name: str(folder) for name, folder in made.items()}})
     (tmp_path / "config" / "roots.yaml").write_text(table)

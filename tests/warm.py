@@ -1,7 +1,7 @@
-"""Programs that start warm: each is forked from a process that has loaded the heavy packages, and runs alone.
+"""Programs that start warm: each is forked from a process that has loaded what most of them need, and runs alone.
 
 A document's commands and blocks are programs of their own, with a folder and an environment of their own, and do not
-each spend seconds on loading torch again. What is light to load is tested by ``test_package.py``.
+each spend seconds on loading torch and serkit again. What is light to load is tested by ``test_package.py``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,14 @@ HEAVY = [
     "scipy.optimize",
     "scipy.stats",
     "skops.io",
+    "scipy.signal",
+    "pyarrow.parquet",
+    "onnx",
+    "onnxruntime",
+    "soundfile",
+    "typer",
+    "serkit.pipeline",
+    "serkit.serving.predictor",
 ]
 _TESTS = str(Path(__file__).parent)
 _FORKING = hasattr(os, "fork")
@@ -45,6 +54,14 @@ def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], out:
         program.join()
         return None
     return program.exitcode
+
+
+def killed(code: str, folder: Path) -> None:
+    """Run a program that kills itself, and see that it did. What it says stands in ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = folder / "said.txt"
+    ended = run(["-c", code], folder, os.environ, said, timeout_s=600)
+    assert ended == -signal.SIGKILL, (ended, said.read_text(encoding="utf-8")[-2000:])
 
 
 def _main(words: list[str], folder: Path, environment: dict[str, str], out: Path) -> None:

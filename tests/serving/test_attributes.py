@@ -48,7 +48,7 @@ systems:
     model: {name: flam, width: 16, heads: 2}
     train: {epochs: 1, batch_size: 32}
 crossfit: {folds: 2}
-stack: {name: logistic, folds: 2}
+stack: {name: logistic, trees: 10, folds: 2}
 evaluate: {draws: 20}
 """
 KNOWN = ["arousal", "valence"]

@@ -201,24 +201,25 @@ def test_a_body_that_is_refused_early_is_answered_and_not_listened_to(hasty: Ser
     connection.close()
 
 
-def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    with Service(tmp_path, workers=1) as service:
-        assert service.predict(CLIPS[0]).status_code == 200
-        long = wav(MINUTES, kind="FLAC")
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(service.predict, long)
-            assert settled(service, value=1)
-            time.sleep(0.3)
-            for pid in service.children():
-                os.kill(pid, signal.SIGKILL)
-            answer = asked.result()
-        assert answer.status_code == 500, answer.text
-        assert "worker crashed" in answer.json()["error"]["message"]
-        assert service.predict(CLIPS[0]).status_code == 200
-        assert service.metric("serkit_worker_restarts_total", lane="predict") == 1
-        with service.stream() as stream:  # the worker of streams was killed too
-            stream.send(json.dumps({"type": "start"}))
-            assert json.loads(stream.recv(30))["type"] == "ready"
+def test_a_worker_that_dies_is_replaced(hasty: Service) -> None:
+    assert hasty.predict(CLIPS[0]).status_code == 200
+    assert settled(hasty)
+    before = hasty.metric("serkit_worker_restarts_total", lane="predict")
+    long = wav(MINUTES, kind="FLAC")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(hasty.predict, long)
+        assert settled(hasty, value=1)
+        time.sleep(0.3)
+        for pid in hasty.children():
+            os.kill(pid, signal.SIGKILL)
+        answer = asked.result()
+    assert answer.status_code == 500, answer.text
+    assert "worker crashed" in answer.json()["error"]["message"]
+    assert hasty.predict(CLIPS[0]).status_code == 200
+    assert hasty.metric("serkit_worker_restarts_total", lane="predict") == before + 1
+    with hasty.stream() as stream:  # the worker of streams was killed too
+        stream.send(json.dumps({"type": "start"}))
+        assert json.loads(stream.recv(30))["type"] == "ready"
 
 
 def test_what_takes_too_long_is_given_up(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_recordings_of_8_khz_are_answered_by_it_in_place_of_default(rate: int, s
     path = tmp_path / "call.wav"
     path.write_bytes(wav(call(rate), rate=rate))
     model, telephone = serkit.load("default"), serkit.load("telephone")
+    other = telephone if sent else serkit.load("default", calls="none")
     both = np.stack([call(rate), call(rate)], axis=1)
     for recording, options in (
         (path, {}),
@@ -66,7 +67,7 @@ def test_recordings_of_8_khz_are_answered_by_it_in_place_of_default(rate: int, s
         (path, {"coverage": 0.9}),
     ):
         found = model.predict(recording, **options)
-        wanted = (telephone if sent else serkit.load("default", calls="none")).predict(recording, **options)
+        wanted = other.predict(recording, **options)
         assert found == replace(wanted, notes=found.notes)
         assert [n for n in found.notes if n not in wanted.notes] == [SENT.format(name="telephone")] * sent
     assert model.predict_proba([path, wav(wide(1.0))])[0] == pytest.approx(
