@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -292,6 +293,64 @@ def test_faster_whisper_is_an_extra(manifest: Manifest, tmp_path: Path, monkeypa
     assert FasterWhisper("base", "de", "cpu", words=True)([voice(0.1)])[0].words == (((0.2, 0.5, "base"),),)
 
 
+class NamedBySize:
+    """A stand-in for the package of faster-whisper: its model says the last part of what it was loaded from."""
+
+    class WhisperModel:
+        def __init__(self, size: str, device: str, compute_type: str) -> None:
+            if (Path(size) / "model.bin").is_file() and not (Path(size) / "model.bin").read_bytes():
+                raise RuntimeError("Variable 'x' has an invalid payload size\nand more")
+            self.size = size
+
+        def transcribe(self, window: np.ndarray, **choices: Any) -> Any:
+            said = SimpleNamespace(start=0.1, end=0.9, text=Path(self.size).name, no_speech_prob=0.2, words=())
+            return iter([said]), SimpleNamespace(language="en")
+
+    @staticmethod
+    def download_model(size: str, local_files_only: bool) -> str:
+        return size
+
+
+def test_folders_for_faster_whisper(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By path and in roots.yaml; of the hub's layout only what transformers is to read."""
+    monkeypatch.setitem(sys.modules, "faster_whisper", NamedBySize)
+    monkeypatch.setattr(transcripts, "find_spec", lambda name: True)
+    monkeypatch.setattr(transcripts, "TransformersWhisper", lambda found, *_, **__: Parrot(text=str(found.folder)))
+    path, converted, published = tmp_path / "t.jsonl", tmp_path / "converted", tmp_path / "published"
+    for folder, file in ((converted, "model.bin"), (published, "model.safetensors")):
+        folder.mkdir()
+        (folder / file).write_bytes(b"1")
+    (published / "config.json").write_text('{"model_type": "whisper", "d_model": 8, "encoder_layers": 1}')
+
+    def heard(name: str) -> str:
+        return transcripts.listener(name)([voice(1.0)])[0].text
+
+    assert heard(str(converted)) == heard(f"path:{converted}") == "converted"
+    assert heard("whisper/base") == "base", "nothing in roots.yaml: its own published model"
+    roots = Path(os.environ["SERKIT_CONFIG"]) / "roots.yaml"
+    roots.parent.mkdir()
+    roots.write_text(f"checkpoints: {{whisper/base: {converted}, whisper/tiny: {published}}}")
+    assert heard("whisper/base") == "converted"
+    assert heard("whisper/tiny") == str(published), "faster-whisper cannot read it"
+    with pytest.raises(SerkitError, match=r"no folder .*elsewhere \(from the name\)"):
+        heard(f"path:{tmp_path / 'elsewhere'}")
+
+    for name in (f"path:{converted}", "whisper/base"):
+        assert transcribe(manifest, name, path, engine="faster-whisper")["b"].text == "converted"
+    assert transcribe(manifest, "whisper/tiny", path, engine="faster-whisper")["b"].text == "tiny"
+    with pytest.raises(SerkitError, match=r"published holds no model for faster-whisper \(model.bin\); engine: tran"):
+        transcribe(manifest, f"path:{published}", path, engine="faster-whisper")
+    n_rows = len(path.read_text().splitlines())
+    transcribe(manifest, f"path:{converted}", path, engine="faster-whisper")
+    assert len(path.read_text().splitlines()) == n_rows
+    (converted / "model.bin").write_bytes(b"other")
+    transcribe(manifest, f"path:{converted}", path, engine="faster-whisper")
+    assert len(path.read_text().splitlines()) == n_rows + len(manifest), "other weights, other transcripts"
+    (converted / "model.bin").write_bytes(b"")
+    with pytest.raises(SerkitError, match=r"converted' cannot be loaded: Variable 'x' has an invalid payload size$"):
+        heard(str(converted))
+
+
 # ---------------------------------------------------------------- the times of words
 
 
@@ -401,6 +460,29 @@ def test_a_checkpoint_without_alignment_heads_gives_no_words(tmp_path: Path) -> 
     (heard,) = heard_words([voice(3)], folder)
     assert heard.segments
     assert heard.words == ()
+
+
+def test_the_decoder_starts_as_transformers_own_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token in generation_config.json goes before that in config.json, which may be a default of the class."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    folder = tmp_path / "whisper"
+    shutil.copytree(tiny_folder("whisper"), folder)
+    expected = heard_words([voice(3)], folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    first = settings["decoder_start_token_id"]
+    (folder / "config.json").write_text(json.dumps({**config, "decoder_start_token_id": first - 1}))
+    started: list[int] = []
+    forward = transformers.WhisperForConditionalGeneration.forward
+
+    @functools.wraps(forward)  # transformers looks at its signature
+    def spy(self: Any, *args: Any, **given: Any) -> Any:
+        started.append(int(torch.as_tensor(given["decoder_input_ids"])[0, 0]))
+        return forward(self, *args, **given)
+
+    monkeypatch.setattr(transformers.WhisperForConditionalGeneration, "forward", spy)
+    assert heard_words([voice(3)], folder) == expected
+    assert started[0] == first
 
 
 def test_words_are_told_from_the_begin_of_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:

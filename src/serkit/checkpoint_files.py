@@ -28,6 +28,14 @@ _FRONT_ENDS = ("preprocessor_config.json", "processor_config.json")
 _HASHED_SMALL = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
                  "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "spm.model",
                  "sentencepiece.bpe.model", "spiece.model")  # fmt: skip
+_CONVERTED = (
+    "model.bin",
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "vocabulary.json",
+    "vocabulary.txt",
+)
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64,
@@ -129,7 +137,22 @@ def weights_hash(folder: Path) -> str:
     folder = transformer_folder(folder)
     named = (*_HASHED_SMALL, CONFIG) if is_emotion2vec(folder) else _HASHED_SMALL
     small = [folder / n for n in named if (folder / n).is_file()]
-    files = {path: path.resolve() for path in [*weight_files(folder), *small]}
+    return _hash([*weight_files(folder), *small])
+
+
+def converted_revision(folder: Path | None) -> str:
+    """Revision of a model in CTranslate2's layout: a hash as :func:`weights_hash`; ``published`` without a folder.
+
+    Raises:
+        SerkitError: a file cannot be read.
+    """
+    if folder is None:
+        return "published"
+    return f"weights-{_hash([path for name in _CONVERTED if (path := folder / name).is_file()])}"
+
+
+def _hash(paths: Iterable[Path]) -> str:
+    files = {path: path.resolve() for path in paths}
     hashes = ContentHashes(cache_folder() / "weights.jsonl").of(list(files.values()))
     digest = hashlib.blake2b(digest_size=8)
     for path, resolved in files.items():

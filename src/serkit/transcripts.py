@@ -20,9 +20,11 @@ from typing import Any, Literal
 import numpy as np
 
 from serkit import audio, checkpoints
+from serkit.checkpoint_files import converted_revision
 from serkit.contents import item_key
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, SerkitError, did_you_mean, without
+from serkit.foundation import asr
 from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, Timed, TransformersWhisper
 from serkit.foundation.tiny import tiny_folder
 from serkit.hashes import ContentHashes
@@ -104,9 +106,9 @@ def transcribe(
         raise SerkitError(f"transcripts: no engine '{engine}'" + did_you_mean(str(engine), ENGINES))
     if source is None and name == "whisper/random":
         source = tiny_folder("whisper")
-    resolved = None
-    if engine == "transformers" or source is not None:
-        resolved = checkpoints.resolve(name, source, family="whisper")
+    resolved = checkpoints.resolve(name, source, family="whisper") if engine == "transformers" else None
+    converted = asr.converted_folder(name, source) if resolved is None else None
+    revision = resolved.revision if resolved is not None else converted_revision(converted)
     path = Path(path)
     kept = read_transcripts(path)
     keys, lost = _keys(manifest, hashes or ContentHashes(path.with_suffix(".hashes.jsonl")))
@@ -116,7 +118,7 @@ def transcribe(
         if u.id in lost:
             continue
         spoken = language or u.language
-        found = kept.get((keys[u.id], model_key(name, engine, resolved, spoken, precision)))
+        found = kept.get((keys[u.id], model_key(name, engine, revision, spoken, precision)))
         if found is not None:
             done[u.id] = found
         else:
@@ -126,8 +128,8 @@ def transcribe(
     if waiting and before is not None:
         before()
     for spoken, utterances in waiting.items():
-        model = model_key(name, engine, resolved, spoken, precision)
-        recogniser = _recogniser(name, engine, resolved, source, spoken, device, precision)
+        model = model_key(name, engine, revision, spoken, precision)
+        recogniser = _recogniser(name, resolved, converted, spoken, device, precision)
         for batch in _batches(manifest, utterances, batch_size, lost):
             results = _hear(recogniser, [samples for _, samples in batch], batch_size)
             fresh = dict(zip([u.id for u, _ in batch], results, strict=True))
@@ -150,20 +152,22 @@ def listener(
     """Open a recogniser for clips that are at hand: (samples,) float32 mono 16 kHz each → their transcripts.
 
     Args:
-        name: a Whisper name such as ``whisper/small``, ``path:DIR``, or the folder itself.
+        name: a Whisper name such as ``whisper/small`` (``roots.yaml`` may name its folder), ``path:DIR``, or the
+            folder itself.
         language: ISO 639 code; ``None`` takes the model's guess. device: ``cpu`` or ``cuda``.
-        engine: ``None`` takes faster-whisper where it is installed or the folder is CTranslate2's, else transformers.
+        engine: ``None`` takes that of the folder, and without one faster-whisper where it is installed.
         words: also find the times of words.
 
     Raises:
         MissingExtra: neither engine is installed.
         SerkitError: an unknown name, or no weights.
     """
-    folder = Path(name.removeprefix("path:"))
-    source = folder if folder.is_dir() else tiny_folder("whisper") if name == "whisper/random" else None
+    source = Path(name) if Path(name).is_dir() else asr.folder_of(name)
+    if source is None and name == "whisper/random":
+        source = tiny_folder("whisper")
     asked = engine
     if engine is None:
-        converted = source is not None and (source / "model.bin").is_file()
+        converted = source is not None and asr.is_converted(source)
         engine = "faster-whisper" if converted or (source is None and find_spec("faster_whisper")) else "transformers"
         if engine == "transformers" and find_spec("transformers") is None:
             raise MissingExtra("faster-whisper", "asr", f"transcribing with '{name}'")
@@ -171,7 +175,7 @@ def listener(
         recogniser: Recogniser = FasterWhisper(str(source or name.split("/", 1)[-1]), language, device, words=words)
     else:
         try:
-            found = checkpoints.resolve(f"path:{source}" if source is not None else name, source, family="whisper")
+            found = checkpoints.resolve(name if source is None else f"path:{source}", family="whisper")
             recogniser = TransformersWhisper(found, language, device, "float32", words=words)
         except SerkitError as error:
             if source is not None or asked is not None:
@@ -183,11 +187,8 @@ def listener(
     return lambda clips: _hear(recogniser, clips, 8)
 
 
-def model_key(
-    name: str, engine: str, resolved: checkpoints.Resolved | None, language: str | None, precision: str
-) -> str:
+def model_key(name: str, engine: str, revision: str, language: str | None, precision: str) -> str:
     """Name of a recogniser in a row: model, revision, engine, language, precision."""
-    revision = resolved.revision if resolved is not None else "published"
     return f"{name}@{revision},{engine},{language or 'detect'},{precision}"
 
 
@@ -282,15 +283,14 @@ def _keys(manifest: Manifest, hashes: ContentHashes) -> tuple[dict[str, str], di
 
 def _recogniser(
     name: str,
-    engine: str,
     resolved: checkpoints.Resolved | None,
-    source: Path | str | None,
+    converted: Path | None,
     language: str | None,
     device: str,
     precision: str,
 ) -> Recogniser:
-    if engine == "faster-whisper" or resolved is None:
-        size = str(source) if source is not None else name.split("/", 1)[-1]
+    if resolved is None:
+        size = name.split("/", 1)[-1] if converted is None else str(converted)
         return FasterWhisper(size, language, device, CTRANSLATE2[precision])
     return TransformersWhisper(resolved, language, device, precision)
 

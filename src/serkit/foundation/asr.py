@@ -88,6 +88,8 @@ class TransformersWhisper:
         ids = [self._tokenizer.convert_tokens_to_ids(t) for t in NO_SPEECH_TOKENS]
         self._silent = next((i for i in ids if i is not None and i != unknown), None)
         settings = self._model.generation_config
+        first = getattr(settings, "decoder_start_token_id", None)  # what transformers' own generate() begins with
+        self._first = self._model.config.decoder_start_token_id if first is None else first
         self._times = words and bool(getattr(settings, "alignment_heads", None))
         if self._times:
             self._model.set_attn_implementation("eager")  # transformers does so itself after the first window
@@ -128,7 +130,7 @@ class TransformersWhisper:
         with torch.inference_mode(), quiet(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"std\(\): degrees of freedom")  # of a segment without a word
             encoded = model.model.encoder(mel)
-            start = torch.full((len(windows), 1), model.config.decoder_start_token_id, device=self._device)
+            start = torch.full((len(windows), 1), self._first, device=self._device)
             logits = model(encoder_outputs=(encoded.last_hidden_state,), decoder_input_ids=start).logits[:, -1].float()
             silent = logits.softmax(-1)[:, self._silent] if self._silent is not None else torch.zeros(len(windows))
             names = list(self._languages)
@@ -241,7 +243,8 @@ class FasterWhisper:
 
     Raises:
         MissingExtra: faster-whisper is not installed.
-        SerkitError: its files are not here, and this machine does not reach the hub.
+        SerkitError: its files are not here, and this machine does not reach the hub; or they are damaged, or not for
+            this device.
     """
 
     def __init__(
@@ -249,7 +252,10 @@ class FasterWhisper:
     ) -> None:
         package = optional("faster_whisper", "asr", "transcripts with engine 'faster-whisper'", "faster-whisper")
         _bring(package, size)
-        self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)
+        try:
+            self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)
+        except (RuntimeError, ValueError, OSError) as error:  # CTranslate2's of a damaged file, or of its arithmetic
+            raise SerkitError(f"faster-whisper '{size}' cannot be loaded: {str(error).splitlines()[0]}") from None
         self._language, self._times = language, words
 
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
@@ -277,6 +283,37 @@ class FasterWhisper:
                 )
             )
         return heard
+
+
+def is_converted(folder: Path) -> bool:
+    """Whether a folder holds a model that was converted for faster-whisper."""
+    return (folder / "model.bin").is_file()
+
+
+def folder_of(name: str, source: Path | str | None = None) -> Path | None:
+    """The folder that stands for a name: the source, that of ``path:DIR``, or what ``roots.yaml`` puts in its place."""
+    given = source if source is not None else checkpoints.replaced_sources().get(name)
+    if given is None and name.startswith("path:"):
+        given = name.removeprefix("path:")
+    return None if given is None else Path(given).expanduser()
+
+
+def converted_folder(name: str, source: Path | str | None = None) -> Path | None:
+    """The folder that faster-whisper reads; ``None``: the model that it has published under that name.
+
+    Raises:
+        SerkitError: a source or ``path:DIR`` without a converted model. What ``roots.yaml`` has for transformers is
+            passed over: the published conversion is of the same model.
+    """
+    folder = folder_of(name, source)
+    if folder is None or is_converted(folder):
+        return folder
+    if source is None and not name.startswith("path:"):
+        return None
+    raise SerkitError(
+        f"transcripts '{name}': {folder} holds no model for faster-whisper (model.bin); engine: transformers reads "
+        "folders in the hub's layout"
+    )
 
 
 def _bring(package: Any, size: str) -> None:
