@@ -118,6 +118,7 @@ def test_several_files_are_answered_in_order_also_under_one_name(service: Servic
         ({"labels": "angr,fear"}, "no label 'angr'; did you mean 'anger'?"),
         ({"labels": "anger"}, "two or more"),
         ({"by": "phrase"}, "by: Input should be 'clip', 'segment'"),
+        ({"by": "clips"}, "; did you mean 'clip'?"),
         ({"by": "turn"}, "needs the turns"),
         ({"by": "clip", "timeline": "true"}, "timeline is of parts, and by 'clip' makes none"),
         ({"by": "segment", "window_s": "2"}, "by 'segment' has no windows"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
@@ -303,17 +304,21 @@ class Health(Row):
 
 
 def first_fault(error: ValidationError, asked: type[Row]) -> str:
-    """What is wrong first, in one line; an unknown name with the nearest one that there is.
+    """What is wrong first, in one line; an unknown name or word with the nearest one that there is.
 
     Args:
         asked: whose fields may be named.
     """
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    fault = error.errors(include_url=False)[0]
     place = ".".join(str(x) for x in fault["loc"])[:100]
     if fault["type"] == "extra_forbidden":
         known = asked if len(fault["loc"]) == 1 else WordRow if "words" in fault["loc"] else TurnRow
         return f"no option '{place}'" + did_you_mean(str(fault["loc"][-1]), known.model_fields)
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+    near = ""
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        near = did_you_mean(fault["input"], re.findall(r"'([^']*)'", str(fault["ctx"]["expected"])))
+        near = near if near.startswith("; did you mean") else ""
+    return (f"{place}: {fault['msg']}" if place else str(fault["msg"])) + near
 
 
 def segment_row(segment: Segment) -> dict[str, Any]:
