@@ -300,6 +300,8 @@ class NamedBySize:
         def __init__(self, size: str, device: str, compute_type: str) -> None:
             if (Path(size) / "model.bin").is_file() and not (Path(size) / "model.bin").read_bytes():
                 raise RuntimeError("Variable 'x' has an invalid payload size\nand more")
+            if (Path(size) / "model.bin").is_file() and (Path(size) / "model.bin").read_bytes() == b"mute":
+                raise ValueError
             self.size = size
 
         def transcribe(self, window: np.ndarray, **choices: Any) -> Any:
@@ -348,6 +350,9 @@ def test_folders_for_faster_whisper(manifest: Manifest, tmp_path: Path, monkeypa
     assert len(path.read_text().splitlines()) == n_rows + len(manifest), "other weights, other transcripts"
     (converted / "model.bin").write_bytes(b"")
     with pytest.raises(SerkitError, match=r"converted' cannot be loaded: Variable 'x' has an invalid payload size$"):
+        heard(str(converted))
+    (converted / "model.bin").write_bytes(b"mute")
+    with pytest.raises(SerkitError, match=r"converted' cannot be loaded: ValueError$"):
         heard(str(converted))
 
 

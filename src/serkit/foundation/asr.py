@@ -255,7 +255,8 @@ class FasterWhisper:
         try:
             self._model: Any = package.WhisperModel(size, device=device, compute_type=compute)
         except (RuntimeError, ValueError, OSError) as error:  # CTranslate2's of a damaged file, or of its arithmetic
-            raise SerkitError(f"faster-whisper '{size}' cannot be loaded: {str(error).splitlines()[0]}") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SerkitError(f"faster-whisper '{size}' cannot be loaded: {reason}") from None
         self._language, self._times = language, words
 
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
