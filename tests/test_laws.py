@@ -25,7 +25,7 @@ _ORDER = """
     checkpoint_table emotion2vec_files checkpoint_files hub checkpoints costs availability
     suffixes recordings protocols corpora across regions labels readers crossfit
     encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
-    onnx_weights silero_files segments
+    onnx_weights package_files segments
     foundation
     contents word_errors transcripts
     duplicates findings row_checks audit

@@ -59,6 +59,8 @@ def test_recipes_say_what_they_need():
     rows = {row["name"]: row for row in listing.recipes()}
     assert (rows["offline12"]["extras"], rows["ueda2025"]["extras"]) == ([], ["foundation"])
     assert "reads functionals, silero, voice, silero/functionals, logmel/80; base install)" in rows["offline12"]["line"]
+    alone = "base install and pip install --no-deps 'pipecat-ai>=1.0,<2')"
+    assert alone in rows["turn"]["line"]
     assert rows["ueda2025"]["line"].endswith("; extra: foundation)")
     assert rows["mll2026"]["encoders"] == ["waveform", "wavlm/large"]
     assert rows["wavlm_baseline"]["extras"] == ["foundation"]

@@ -65,6 +65,24 @@ def test_they_are_those_that_the_package_onnx_reads() -> None:
         np.testing.assert_array_equal(found[name], values)
 
 
+def test_whole_numbers_are_read_raw_and_one_by_one() -> None:
+    small, whole = np.array([-3, 0, 127], np.int8), np.array([7, -(2**31)], np.int32)
+    each = b"".join(field(5, int(n) % 2**64) for n in small)
+    packed = field(5, b"".join(varint(int(n) % 2**64) for n in whole))
+    found = initializers(
+        model(
+            tensor("raw", small, 3),
+            field(1, 3) + field(2, 3) + each + field(8, b"each"),
+            field(1, 2) + field(2, 6) + packed + field(8, b"packed"),
+            tensor("bytes", small.astype(np.uint8), 2),
+        )
+    )
+    np.testing.assert_array_equal(found["raw"], small)
+    np.testing.assert_array_equal(found["each"], small)
+    np.testing.assert_array_equal(found["packed"], whole)
+    assert found["bytes"].dtype == np.uint8
+
+
 def test_a_damaged_file_is_one_line() -> None:
     content = model(tensor("a", np.ones((2, 3), np.float32)))
     short = tensor("a", np.ones((2, 3), np.float32)).replace(field(1, 3), field(1, 4))

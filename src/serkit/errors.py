@@ -40,12 +40,12 @@ class MissingExtra(SerkitError):
         package: distribution that could not be imported, such as ``opensmile``.
         extra: the extra of serkit that brings it.
         purpose: what it is needed for, a few words.
+        install: the command that installs it, where that is not the one of the extra.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package '{package}', which is not installed: pip install 'serkit[{extra}]'"
-        )
+    def __init__(self, package: str, extra: str, purpose: str, install: str = "") -> None:
+        command = install or f"pip install 'serkit[{extra}]'"
+        super().__init__(f"{purpose} needs the package '{package}', which is not installed: {command}")
 
 
 def plain(error: SerkitError) -> SerkitError:

@@ -10,6 +10,7 @@ from serkit import availability, costs, registry
 from serkit.checkpoint_table import BY_NAME
 from serkit.checkpoints import FAMILIES, replaced_sources
 from serkit.errors import MissingExtra, SerkitError
+from serkit.package_files import PIPECAT
 from serkit.readers import card
 from serkit.recipe import Recipe, load_recipe, recipe_names
 
@@ -137,6 +138,8 @@ def recipes() -> list[dict[str, Any]]:
         n = len(recipe.systems)
         reads, extras = _needs(recipe)
         needs = f"extra: {', '.join(extras)}" if extras else "base install"
+        if any(name.partition("/")[0] == "smart_turn" for name in reads):
+            needs += f" and {PIPECAT.install}"
         rows.append(
             {
                 "name": name,

@@ -15,13 +15,16 @@ import numpy as np
 from serkit.errors import SerkitError
 
 _GRAPH, _INITIALIZER = 7, 5  # of ModelProto, of GraphProto
-_DIMS, _DATA_TYPE, _FLOATS, _NAME, _RAW = 1, 2, 4, 8, 9  # of TensorProto
-_FLOAT = 1  # TensorProto.DataType
+_DIMS, _DATA_TYPE, _FLOATS, _INTS, _NAME, _RAW = 1, 2, 4, 5, 8, 9  # of TensorProto
+_FLOAT = 1
+_KINDS = {_FLOAT: "<f4", 2: "u1", 3: "i1", 6: "<i4"}  # TensorProto.DataType
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types
 
 
 def initializers(content: bytes, name: str = "ONNX file") -> dict[str, np.ndarray]:
-    """The float32 initializers of the outer graph by name; those of other types and of inner graphs are left out.
+    """The initializers of the outer graph by name: float32, int8, uint8 and int32.
+
+    Those of other types and of inner graphs are left out.
 
     Args:
         content: the whole file. name: what to call it in an error.
@@ -44,22 +47,28 @@ def initializers(content: bytes, name: str = "ONNX file") -> dict[str, np.ndarra
 def _tensor(message: memoryview) -> tuple[str, np.ndarray] | None:
     shape: list[int] = []
     name, kind, values = "", 0, b""
+    whole: list[int] = []
     for field, value in _fields(message):
         if field == _DIMS:
             shape += [value] if isinstance(value, int) else list(_varints(value))
         elif field == _DATA_TYPE and isinstance(value, int):
             kind = value
+        elif field == _INTS:
+            whole += [value] if isinstance(value, int) else list(_varints(value))
         elif isinstance(value, int):
             continue
         elif field == _NAME:
             name = bytes(value).decode()
         elif field in (_RAW, _FLOATS):
             values += bytes(value)
-    if kind != _FLOAT:
+    if kind not in _KINDS:
         return None
-    if len(values) != 4 * math.prod(shape):
+    dtype = np.dtype(_KINDS[kind])
+    if whole and kind != _FLOAT:  # negative ones have all 64 bits
+        values += np.array(whole, dtype="<u8").astype(dtype).tobytes()
+    if len(values) != dtype.itemsize * math.prod(shape):
         raise ValueError(f"'{name}' has {len(values)} bytes for a shape of {shape}")
-    return name, np.frombuffer(values, dtype="<f4").reshape(shape)
+    return name, np.frombuffer(values, dtype=dtype).reshape(shape)
 
 
 def _messages(message: memoryview, field: int) -> Iterator[memoryview]:

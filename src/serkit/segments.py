@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from serkit import dsp, silero_files
+from serkit import dsp, package_files
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.not_speech import NotSpeech
@@ -223,7 +223,7 @@ class SileroVad:
 
 
 def _silero() -> Any:
-    path = silero_files.find("silero_vad.onnx", "vad: silero")
+    path = package_files.find(package_files.SILERO, "data/silero_vad.onnx", "vad: silero")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 from packaging.requirements import Requirement
 
-from serkit import silero_files
+from serkit import package_files
 
 from .signals import GOLDEN
 
@@ -87,7 +87,7 @@ def test_versions_are_those_of_the_project() -> None:
 
 
 def test_weights_that_encoders_read_are_in_the_image_without_torch() -> None:
-    assert requirements("weights.txt") == [Requirement(silero_files.PACKAGE)]
+    assert requirements("weights.txt") == [Requirement(package_files.SILERO.requirement)]
     assert "--no-deps --requirement docker/weights.txt" in DOCKERFILE
 
 

@@ -114,7 +114,7 @@ class OfflineEncoder:
         The last ones are remembered: a clip's descriptors are often wanted several times, pooled in several ways.
         """
         choices = {k: v for k, v in self.spec.params.items() if k not in ("pooling", "trim")}
-        kind = (type(self), f"{self.spec.name} {sorted(choices.items())}")
+        kind = (type(self), f"{self.spec.name} {self.spec.layer} {sorted(choices.items())}")
         return _RECENT.get(kind, np.ascontiguousarray(samples, dtype=np.float32), self._frames)
 
     def _frames(self, samples: np.ndarray) -> np.ndarray:

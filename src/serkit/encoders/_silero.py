@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serkit import dsp, silero_files
+from serkit import dsp, package_files
 from serkit.errors import SerkitError
 from serkit.onnx_weights import initializers
 
@@ -182,11 +182,11 @@ def _weights(name: str) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     file, sha256, prefix, _ = NETWORKS[name]
-    content = silero_files.find(file, "encoder 'silero'").read_bytes()
+    content = package_files.find(package_files.SILERO, f"data/{file}", "encoder 'silero'").read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SerkitError(
             "the silero-vad that is installed does not have the weights of version 6.2, which encoder 'silero' "
-            f"needs: pip install '{silero_files.PACKAGE}'"
+            f"needs: {package_files.SILERO.install}"
         )
     if file.endswith(".safetensors"):
         return dict(load(content))
