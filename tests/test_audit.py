@@ -12,6 +12,7 @@ from made_clips import RATE, by_code, good, manifest, save, speech
 from serkit.audit import audit
 from serkit.findings import Finding, to_json, to_rows
 from serkit.progress import Progress
+from serkit.recordings import not_there
 from serkit.types import Utterance
 
 # ---------------------------------------------------------------- the table
@@ -91,7 +92,9 @@ def test_counts_against_published_ones() -> None:
     kept_found = by_code(audit(manifest(Path(), [], info=kept), decode=False))
     assert "1 listed rows have no recording; they are in the manifest" in kept_found["rows-without-audio"].message
 
-    joined = audit(manifest(Path(), [], info={"corpora": {"one": info, "two": kept}}), decode=False)
+    both = manifest(Path(), [], info={"corpora": {"one": info, "two": kept}})
+    assert not_there(both) == ["one: 3 listed rows have no recording and are left out (such as x, y, z)"]
+    joined = audit(both, decode=False)
     told = [f.message for f in joined if f.code in ("count-differs", "rows-without-audio")]
     assert [line.split(": ")[0] for line in told] == ["one", "one", "two", "one"]  # by severity, then corpus
     assert sum("utterances: 1080 here" in line for line in told) == 1

@@ -264,6 +264,25 @@ def test_a_broken_recording_is_left_out_when_it_is_named(recipe, clips, tmp_path
     assert "stack" in said
 
 
+def test_rows_without_a_recording_or_a_label_are_told_before_anything_is_heard(recipe, clips, tmp_path):
+    lines = clips.read_text().splitlines()
+    lines[3] = lines[3].replace(".wav", "x.wav")
+    cells = lines[4].split(",")
+    cells[lines[0].split(",").index("emotion")] = ""
+    clips.write_text("\n".join([*lines[:4], ",".join(cells), *lines[5:]]) + "\n")
+    asked = ("prepare", recipe, "--corpus", "table", "--root", clips, "--out", tmp_path / "run")
+    code, _, error = ask(*asked)
+    assert code == 0, error
+    n = len(lines) - 1
+    gone = re.search(rf"note\s+1 of {n} rows have no recording \(such as (\S+x\.wav)\): .*exclude: \[(\S+)\]", error)
+    assert gone, error
+    assert re.search(r"note\s+clips without a label \(.*\): 1 of \d+ in (train|dev|test)\n", error), error
+    code, _, error = ask(*asked[:-1], tmp_path / "without", "--set", f"exclude=[{gone[2]}]")
+    assert code == 0, error
+    assert "no recording" not in error
+    assert "clips left out: 1 by name" in error
+
+
 def test_20_ms_and_silence_pass_and_the_audit_names_them(recipe, clips, tmp_path):
     """A clip shorter than a window is padded to one: it trains, and the audit says what to look at."""
     soundfile.write(clips.parent / "clips" / "c4.wav", np.full(320, 0.1), RATE_HZ)

@@ -12,7 +12,7 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.protocols import class_findings
 from serkit.recipe import Recipe
 from serkit.recordings import near_label, order_labels
-from serkit.types import CANONICAL_LABELS, Manifest, Utterance
+from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance
 
 
 def join(manifests: Sequence[Manifest]) -> Manifest:
@@ -268,6 +268,16 @@ def left_out(manifest: Manifest) -> list[str]:
         *lines,
         *(line for info in each for line in info.get("mistyped_columns") or []),
     ]
+
+
+def without_label(manifest: Manifest) -> list[str]:
+    """A line on clips without a label in splits where others have one; of ratings, :func:`left_out` tells."""
+    counts = []
+    for split in SPLITS if regions.KEY not in manifest.info else ():
+        rows = manifest.split(split)
+        n = sum(u.emotion is None for u in rows)
+        counts += [f"{n} of {len(rows)} in {split}"] if 0 < n < len(rows) else []
+    return [f"clips without a label (none given, or no agreement): {', '.join(counts)}"] if counts else []
 
 
 def _clips(n: int) -> str:

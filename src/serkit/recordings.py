@@ -18,7 +18,7 @@ from serkit.cards import Card
 from serkit.errors import SerkitError
 from serkit.files import fingerprint
 from serkit.suffixes import SOUND
-from serkit.types import CANONICAL_LABELS, Utterance
+from serkit.types import CANONICAL_LABELS, Manifest, Utterance
 
 LABEL_SYNONYMS: Mapping[str, str] = {
     "ang": "anger", "angry": "anger", "mad": "anger", "anger": "anger",
@@ -318,3 +318,22 @@ def missing_audio(root: Path | str, utterances: Iterable[Utterance]) -> list[str
     base = os.path.join(str(root), "")  # noqa: PTH118 - plain strings: a hundred thousand paths in a second
     is_file = os.path.isfile
     return sorted(p for p in {u.audio for u in utterances} if not is_file(base + p if p[:1] != "/" else p))
+
+
+def not_there(manifest: Manifest) -> list[str]:
+    """Lines on rows without a recording: those that a reader left out, and those it keeps, at which training stops."""
+    lines, kept = [], False
+    for name, info in (manifest.info.get("corpora") or {manifest.corpus: manifest.info}).items():
+        about = info.get("missing_audio") or {}
+        kept = kept or bool(about.get("rows_kept") and about["count"])
+        if about.get("count") and not about.get("rows_kept"):
+            some = ", ".join(map(str, about.get("examples", ())[:3]))
+            lines.append(f"{name}: {about['count']} listed rows have no recording and are left out (such as {some})")
+    gone = [u for u in manifest if not manifest.audio_path(u).is_file()] if kept else []
+    if gone:
+        lines.append(
+            f"{len(gone)} of {len(manifest)} rows have no recording (such as {manifest.audio_path(gone[0])}): the "
+            "features of the others are extracted, then training stops until these are there, or left out by name "
+            f"(exclude: [{gone[0].id}])"
+        )
+    return lines

@@ -242,8 +242,7 @@ def _prepare(
 ) -> Run:
     from serkit import pipeline
     from serkit.across import trained_on
-    from serkit.labels import left_out
-    from serkit.pipeline.stages import Notice
+    from serkit.pipeline.stages import Notice, tell_left_out
     from serkit.readers import read_corpora
 
     resolved = read_recipe(recipe, set_, seed)
@@ -256,8 +255,7 @@ def _prepare(
     folder = out or Path("runs") / (name + (f"fold{fold}" if test else "all"))
     made = pipeline.prepare(resolved, manifest, folder)
     tell = watcher()
-    for line in left_out(made.manifest):
-        tell(Notice(line))
+    tell_left_out([made], tell)
     if any("." in system.model.name for system in made.recipe.systems.values()):
         from serkit.serving.checked import not_bundled
 

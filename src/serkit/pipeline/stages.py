@@ -15,7 +15,7 @@ from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import NO_PLACE, remove_parts, write_text
-from serkit.labels import apply_labels, left_out
+from serkit.labels import apply_labels, left_out, without_label
 from serkit.pipeline.elsewhere import check_recordings
 from serkit.pipeline.inputs import (
     check_backbones,
@@ -33,6 +33,7 @@ from serkit.pipeline.texts_of_run import texts_of
 from serkit.pipeline.workers import Task, train_many
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe, load_recipe
+from serkit.recordings import not_there
 from serkit.types import SPLITS, Manifest
 
 Listener = Callable[[Any], None]
@@ -58,9 +59,10 @@ class Notice:
 
 
 def tell_left_out(runs: Iterable[Run], listener: Listener | None) -> None:
-    """Tell the listener what was left out of the manifests of runs, each line once."""
+    """Tell the listener what was left out of the manifests of runs, and what is missing, each line once."""
     if listener is not None:
-        for line in dict.fromkeys(line for run in runs for line in left_out(run.manifest)):
+        told = (left_out, without_label, not_there)
+        for line in dict.fromkeys(line for run in runs for said in told for line in said(run.manifest)):
             listener(Notice(line))
 
 
