@@ -122,6 +122,15 @@ def test_bad_files_give_one_line_that_names_them(tmp_path: Path) -> None:
         audio.load(tmp_path)
 
 
+def test_a_flac_that_is_cut_says_between_which_seconds() -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24 * RATE)
+    whole = wav_bytes(noise, format="FLAC")
+    for share, between in ((0.5, "10.00 and 20.00"), (0.95, "20.00 and 24.00")):
+        with pytest.raises(SerkitError, match=rf"damaged or truncated between {between} s") as error:
+            audio.load(whole[: int(share * len(whole))])
+        one_line(error)
+
+
 def test_a_wav_written_as_a_stream_is_not_called_truncated() -> None:
     data = bytearray(wav_bytes(tone(), subtype="PCM_16"))
     at = data.index(b"data") + 4

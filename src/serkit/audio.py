@@ -304,4 +304,5 @@ def _resampled(
             yield _through(streams, rest, last=True)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).split("\n")[0]
-        raise SerkitError(f"{name}: damaged or truncated near {at / rate:.2f} s ({reason})") from None
+        where = f"between {at / rate:.2f} and {min(at + size, last) / rate:.2f} s"
+        raise SerkitError(f"{name}: damaged or truncated {where} ({reason})") from None
