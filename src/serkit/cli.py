@@ -23,6 +23,7 @@ from serkit.commands import (
     exports,
     findings,
     imports,
+    join,
     listen,
     lists,
     measure,
@@ -36,7 +37,7 @@ from serkit.interrupts import KEPT
 
 SECTIONS = {
     "Answers": ("predict", "listen", "serve", "explain"),
-    "Models": ("measure", "adapt", "bundle", "import", "export"),
+    "Models": ("measure", "adapt", "bundle", "join", "import", "export"),
     "Training and comparison": ("run", "cv", "ablate", "tune", "compare", "audit", "tensorboard"),
     "Stages of a run": ("prepare", "extract", "train", "stack", "evaluate", "report"),
     "Lists": ("corpora", "encoders", "recipes", "models", "losses", "augmentations"),
@@ -78,7 +79,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for group in (
-    stages, ablation, tuning, curves, findings, lists, answers, imports, exports, explain, measure, adapt, listen,
+    stages, ablation, tuning, curves, findings, lists, answers, imports, exports, join, explain, measure, adapt, listen,
     serve,
 ):  # fmt: skip
     group.add_commands(app)

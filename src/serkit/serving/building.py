@@ -22,9 +22,10 @@ from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
 from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, write_bundle
 from serkit.serving.bundle_encoders import TOKENIZER, encoders_of, own_modules
+from serkit.serving.card_parts import DIAGRAM, reliability_diagram
 from serkit.serving.checked import checked_graph
 from serkit.serving.graphs import Weights
-from serkit.serving.model_card import DIAGRAM, reliability_diagram, write_card
+from serkit.serving.model_card import write_card
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 

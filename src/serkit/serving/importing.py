@@ -30,9 +30,10 @@ from serkit.reporting.text import listed
 from serkit.serving import author_networks, ensembles
 from serkit.serving.building import MAX_CLIP_S
 from serkit.serving.bundle import check_new, write_bundle
+from serkit.serving.card_parts import INTENDED
 from serkit.serving.checked import TOLERANCE, checked_graph
 from serkit.serving.graphs import Weights, onnx_package
-from serkit.serving.model_card import INTENDED, of_ratings
+from serkit.serving.model_card import of_ratings
 from serkit.serving.rated import PROBABILITIES, Rated, Scale, rated
 from serkit.tensors import Batch
 from serkit.types import CANONICAL_LABELS

@@ -19,24 +19,14 @@ from serkit.pipeline.run import Run
 from serkit.readers import card
 from serkit.recipe import Recipe
 from serkit.reporting.group_words import sentences
-from serkit.reporting.pages import css
-from serkit.reporting.reliability import panel
 from serkit.reporting.sets import sets_table
-from serkit.reporting.svg import Figure
 from serkit.reporting.text import count, listed, voices
 from serkit.serving.bundle_encoders import TOKENIZER, own_modules
+from serkit.serving.card_parts import INTENDED, sureness
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
-DIAGRAM = "reliability.svg"
-_COLUMNS = 41
 METRICS = (("uar", "UAR"), ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
-INTENDED = (
-    "To sort, search and summarise recordings of speech by the emotion that a listener would name, if a person reviews "
-    "what matters. It describes what a voice sounds like, not what a person feels. Not for decisions about a person: "
-    "hiring, schooling, credit, policing, medicine. In the European Union, inferring emotions at the workplace and in "
-    "education is prohibited except for medical and safety reasons (Regulation 2024/1689, article 5)."
-)
 
 
 def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
@@ -68,7 +58,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
         _classes(report, system, run),
         *_groups(report, system, run),
         "## Calibration",
-        _sureness(about),
+        sureness(about),
         *(["## Sets of classes", sets_table(about["sets"])] if about["sets"] else []),
         *(["## Notes", notes.strip()] if notes.strip() else []),
         "## Known failures",
@@ -213,75 +203,6 @@ def _groups(report: Mapping[str, Any], system: str, run: Run) -> list[str]:
         said = " ".join(sentences(gaps.get(column, {})))
         lines += [f"- UAR by {column}: {'; '.join(parts)}. {said}".rstrip()] if parts else []
     return ["## By group", f"On {called}, 95% intervals:\n\n" + "\n".join(lines)] if lines else []
-
-
-def _sureness(about: Mapping[str, Any]) -> str:
-    record = about["calibration"]["record"]
-    lines = [
-        f"Calibration: {about['calibration']['method']} scaling, fitted on {record['rows']} clips of "
-        f"{voices(record['speakers'])} held out from the scoring networks ({', '.join(record['splits'])}). "
-        f"Expected calibration error {record['ece_before']:.3f} before, {record['ece_after']:.3f} after "
-        f"({record['measured']}).",
-    ]
-    if "test" in record:
-        t = record["test"]
-        lines.append(
-            f"On test ({t['rows']} clips, {voices(t['speakers'])}, not used for the calibration): "
-            f"{t['ece_before']:.3f} before, {t['ece_after']:.3f} after."
-        )
-    lines += ["", *_reliability(about["reliability"])]
-    lines += [
-        "",
-        "| confidence from | answers right | 95 % interval | share of clips | clips |",
-        "|---|---|---|---|---|",
-    ]
-    for row in about["levels"]:
-        span = f"{row['low']:.2f} to {row['high']:.2f}"
-        lines.append(f"| {row['confidence']:.2f} | {row['precision']:.2f} | {span} | {row['share']:.2f} | {row['n']} |")
-    cut = about["unsure_below"]
-    said = f"answers below a confidence of {cut:.2f} were more often wrong than right, and are marked unsure"
-    if cut > 1:
-        said = "no answer was right more often than wrong; all are marked unsure"
-    elif cut == 0:
-        said = "answers were right more often than wrong at every confidence"
-    return "\n".join([*lines, "", f"On these clips {said}."])
-
-
-def reliability_diagram(about: Mapping[str, Any]) -> str:
-    """The reliability diagram of the card as an SVG file: of the held-out clips, and of test where there is one.
-
-    Args:
-        about: what ``bundle.json`` says.
-    """
-    record = about["calibration"]["record"]
-    found = [(about["reliability"], ", ".join(record["splits"]), record["ece_after"])]
-    if "test" in record:
-        found.append((record["test"]["reliability"], "test", record["test"]["ece_after"]))
-    drawings = [
-        panel(rows, title=f"{about['name']}, {split}", sub=f"{about['calibration']['method']} scaling, ECE {error:.3f}")
-        for rows, split, error in found
-    ]
-    return Figure("reliability", f"Calibration of {about['name']}", "", tuple(drawings)).file(css("figure.css"))
-
-
-def _reliability(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """The diagram in characters, for whoever reads the card as text: ``o`` the share right, ``|`` the confidence."""
-    lines = [
-        f"![Reliability diagram: the share of right answers by confidence]({DIAGRAM})",
-        "",
-        "```text",
-        "confidence    right  clips  0" + " " * (_COLUMNS - 2) + "1",
-    ]
-    for row in rows:
-        marks = ["·"] * _COLUMNS
-        sure, right = (round(row[key] * (_COLUMNS - 1)) for key in ("confidence", "accuracy"))
-        for k in range(min(sure, right), max(sure, right)):
-            marks[k] = "-"
-        marks[sure], marks[right] = "|", "o"
-        span = f"{row['from']:.2f} to {row['to']:.2f}"
-        lines.append(f"{span}  {row['accuracy']:5.2f}  {row['n']:5.0f}  {''.join(marks)}")
-    said = "`o`: share of right answers; `|`: their confidence. If `o` is left of `|`, answers are overconfident."
-    return [*lines, "```", "", said]
 
 
 def _failures(report: Mapping[str, Any], about: Mapping[str, Any], run: Run) -> str:

@@ -1,0 +1,270 @@
+"""Several bundles as one: their networks answer together, by the mean of the bundles' calibrated log probabilities.
+
+Needs neither torch nor the runs that the bundles were made of. The one bundle is like any other afterwards: files,
+streams, service, export and adaptation read it as they read its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serkit import __version__, calibration, metrics
+from serkit.errors import SerkitError
+from serkit.files import fingerprint
+from serkit.reporting.text import count, listed
+from serkit.serving import adaptation
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, Bundle, check_new, open_bundle, write_bundle
+from serkit.serving.card_parts import DIAGRAM, INTENDED, reliability_diagram, sureness
+
+JOINABLE = ("alone", "mean_logit", "log_pool")  # stacks that are a weighted sum of log probabilities
+
+
+def join(
+    sources: Sequence[str | Path], out: Path, *, name: str | None = None, shares: Sequence[float] | None = None
+) -> Bundle:
+    """Make one bundle of several that were trained on the same clips.
+
+    ``log p = sum_b share_b log p_b - log Z`` of the bundles' calibrated probabilities ``p_b``, the logarithmic opinion
+    pool (Genest & Zidek 1986), then temperature scaling again. It is fitted, and thresholds are measured, on the clips
+    that every bundle keeps as held out.
+
+    Args:
+        sources: bundles, as :func:`serkit.load` takes them. out: folder, or a file ending in .zip or .serkit.
+        name: of the new bundle; theirs joined by ``+`` where ``None``.
+        shares: one number above 0 for each, equal ones where ``None``; they are divided by their sum.
+
+    Returns:
+        The new bundle, opened.
+
+    Raises:
+        SerkitError: fewer than two bundles, or one twice; shares that are not one for each; bundles that do not go
+            together (other labels, folds, held-out clips or encoder revisions); a bundle that was imported or adapted,
+            answers ratings, or whose stack or calibration is no weighted sum of log probabilities; ``out`` is there
+            already.
+    """
+    check_new(out)
+    bundles = [open_bundle(source) for source in sources]
+    weights = _shares(bundles, shares)
+    for bundle in bundles:
+        _check_alone(bundle)
+    for bundle in bundles[1:]:
+        _check_together(bundles[0], bundle)
+    names = _names(bundles)
+    features: dict[str, Any] = {key: row for bundle in bundles for key, row in bundle.features.items()}
+    networks, files, systems, pool = _networks(bundles, names, weights)
+    probabilities = _pooled(bundles, weights)
+    truth, labels = bundles[0].held_out[1], bundles[0].labels
+    fitted, held = calibration.fit_and_measure(probabilities, truth, [None] * len(truth), labels)
+    first = bundles[0].head
+    splits = list(first["calibrated_on"]["splits"])
+    record = {**fitted.record, "speakers": first["calibration"]["record"]["speakers"], "splits": splits}
+    about: dict[str, Any] = {
+        "name": name or "+".join(bundle.name for bundle in bundles),
+        "serkit": __version__,
+        "description": f"{listed([bundle.name for bundle in bundles])} together",
+        "labels": list(labels),
+        "system": "log_pool",
+        "features": features,
+        "networks": networks,
+        "stack": {"kind": "log_pool", "systems": systems, "labels": list(labels), "name": "log_pool"},
+        "calibration": {**fitted.to_row(), "record": record},
+        "unsure_below": calibration.unsure_below(held, truth),
+        "levels": [vars(level) for level in calibration.levels(held, truth)],
+        "reliability": calibration.reliability(held, truth),
+        "weights": "+".join(dict.fromkeys(str(bundle.head["weights"]) for bundle in bundles)),
+        "largest_difference": max(float(bundle.head["largest_difference"]) for bundle in bundles),
+        "max_clip_s": min(bundle.max_clip_s for bundle in bundles),
+        "hears_calls": all(bundle.head.get("hears_calls", False) for bundle in bundles),
+        "licence": _licence(bundles),
+        "trained_on": {**first["trained_on"], "recipe": fingerprint([b.head["trained_on"]["recipe"] for b in bundles])},
+        "calibrated_on": first["calibrated_on"],
+        "measured": _right(held, truth),
+        "joined": [
+            {"name": b.name, "fingerprint": b.fingerprint, "share": share, **_right(*b.held_out)}
+            for b, share in zip(bundles, weights, strict=True)
+        ],
+    }
+    files[STACK] = _safetensors({"weights": np.array(pool)})
+    files[HELD_OUT] = _safetensors({"probabilities": held.astype(np.float32), "truth": truth.astype(np.int16)})
+    if statistics := _statistics(bundles, features):
+        files[INPUTS] = statistics
+    files[DIAGRAM] = reliability_diagram(about).encode()
+    files["card.md"] = _card(about, bundles).encode()
+    write_bundle(about, files, out)
+    return open_bundle(out)
+
+
+def _shares(bundles: Sequence[Bundle], shares: Sequence[float] | None) -> list[float]:
+    if len(bundles) < 2:
+        raise SerkitError(f"{count(len(bundles), 'bundle')} to join, expected two or more")
+    twice = [b for k, b in enumerate(bundles) if b.fingerprint in {other.fingerprint for other in bundles[:k]}]
+    if twice:
+        raise SerkitError(f"'{twice[0].name}' ({twice[0].source}) is there twice; a share of 2 gives it more weight")
+    given = [1.0] * len(bundles) if shares is None else [float(share) for share in shares]
+    if len(given) != len(bundles) or not all(0.0 < share < float("inf") for share in given):
+        said = ", ".join(f"{share:g}" for share in given)
+        raise SerkitError(f"shares {said}: expected {len(bundles)} numbers above 0, one for each bundle")
+    return [share / sum(given) for share in given]
+
+
+def _check_alone(bundle: Bundle) -> None:
+    """Refuse a bundle that no sum of log probabilities stands for."""
+    kind, scaled = bundle.head["stack"]["kind"], bundle.calibration
+    reason = (
+        "was imported, and keeps no held-out clips" if "imported" in bundle.head
+        else "was adapted; join the original ones, and adapt what comes of it" if bundle.adaptation or bundle.correction
+        else f"answers {listed(list(bundle.attributes))} too" if bundle.attributes
+        else f"answers by a {kind}; bundle its run with --system mean_logit" if kind not in JOINABLE
+        else f"is calibrated by {scaled.method} scaling; bundle its run with --calibration temperature"
+        if scaled.method not in ("none", "temperature") else ""
+    )  # fmt: skip
+    if reason:
+        raise SerkitError(f"'{bundle.name}' ({bundle.source}) cannot be joined: it {reason}")
+
+
+def _check_together(one: Bundle, two: Bundle) -> None:
+    """Refuse two bundles that were not trained on the same clips and folds, for the same labels."""
+    both = f"'{one.name}' and '{two.name}' cannot be joined"
+    if one.labels != two.labels:
+        raise SerkitError(f"{both}: they answer with {', '.join(one.labels)}, and with {', '.join(two.labels)}")
+    folds = [listed(list(dict.fromkeys(n.model for n in b.networks))) for b in (one, two)]
+    if folds[0] != folds[1]:
+        raise SerkitError(f"{both}: their networks are of {folds[0]}, and of {folds[1]}; expected the same folds")
+    same = one.head["trained_on"]["manifest"] == two.head["trained_on"]["manifest"]
+    if not same or not np.array_equal(one.held_out[1], two.held_out[1]):
+        raise SerkitError(
+            f"{both}: they were not trained on the same clips and splits ({one.head['trained_on']['corpus']}, manifest "
+            f"{one.head['trained_on']['manifest']}; {two.head['trained_on']['corpus']}, manifest "
+            f"{two.head['trained_on']['manifest']}), so no clips are held out from both; train them with the same "
+            "corpora, protocol, fold and seed"
+        )
+    for key in one.features.keys() & two.features.keys():
+        if one.features[key] != two.features[key]:
+            raise SerkitError(f"{both}: they were trained on different revisions of '{key}'; train the older one again")
+
+
+def _names(bundles: Sequence[Bundle]) -> list[dict[str, str]]:
+    """For each bundle, what its systems are called in the new one: as before, where no two are called the same."""
+    every = [name for bundle in bundles for name in dict.fromkeys(n.system for n in bundle.networks)]
+    found, taken = [], set()
+    for k, bundle in enumerate(bundles, 1):
+        renamed = {}
+        for system in dict.fromkeys(n.system for n in bundle.networks):
+            name = system if every.count(system) == 1 else f"{system}-{k}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            renamed[system] = name
+        found.append(renamed)
+    return found
+
+
+def _networks(
+    bundles: Sequence[Bundle], names: Sequence[Mapping[str, str]], shares: Sequence[float]
+) -> tuple[list[dict[str, Any]], dict[str, bytes], list[str], list[float]]:
+    """Entries and files of all networks, and the systems with their weights in the pool."""
+    entries: list[dict[str, Any]] = []
+    files: dict[str, bytes] = {}
+    systems: list[str] = []
+    pool: list[float] = []
+    for k, (bundle, renamed, share) in enumerate(zip(bundles, names, shares, strict=True), 1):
+        for row in bundle.head["networks"]:
+            system = renamed[row["system"]]
+            file = f"networks/{system}.{row['model']}.onnx"
+            files[file] = bundle.read(row["file"])
+            entries.append({**row, "system": system, "file": file})
+        stack: Any = bundle.stack
+        of = (
+            stack.weights_
+            if bundle.head["stack"]["kind"] == "log_pool"
+            else [1 / len(stack.systems_)] * len(stack.systems_)
+        )
+        scale = bundle.calibration.weights[0] if bundle.calibration.method == "temperature" else 1.0
+        systems += [renamed[system] for system in stack.systems_]
+        pool += [share * scale * float(weight) for weight in of]
+        kept = bundle.contents()
+        files |= {name: content for name, content in kept.items() if name.startswith("tokenizers/")}
+        for name in ("recipe.yaml", "LICENCE.md"):
+            if name in kept:
+                stem, suffix = name.split(".")
+                files[name if k == 1 else f"{stem}.{k}.{suffix}"] = kept[name]
+    return entries, files, systems, pool
+
+
+def _pooled(bundles: Sequence[Bundle], shares: Sequence[float]) -> np.ndarray:
+    """(rows, classes) probabilities of the pool for the held-out clips."""
+    logs = sum(
+        share * np.log(np.maximum(bundle.held_out[0], 1e-12)) for bundle, share in zip(bundles, shares, strict=True)
+    )
+    raised = np.exp(logs - np.max(logs, axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
+def _right(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Accuracy, UAR and calibration error of held-out answers among all classes."""
+    n = probabilities.shape[1]
+    matrix = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), n)
+    found = {key: float(metrics.measure(key, matrix)) for key in ("accuracy", "uar")}
+    return {**found, "ece": float(metrics.ece(probabilities, truth)), "clips": len(truth)}
+
+
+def _statistics(bundles: Sequence[Bundle], features: Mapping[str, Any]) -> bytes | None:
+    """Mean and deviation of training's frames; of a feature that several bundles read, those of the first."""
+    known = {key: pair for bundle in reversed(bundles) for key, pair in bundle.inputs.items()}
+    if not known:
+        return None
+    means = [{key: pair[k] for key, pair in known.items()} for k in (0, 1)]
+    return _safetensors(adaptation.to_arrays(means, ("mean", "deviation"), features))
+
+
+def _licence(bundles: Sequence[Bundle]) -> dict[str, str]:
+    weights = dict.fromkeys(str(bundle.head["licence"]["weights"]) for bundle in bundles)
+    return {"weights": "; ".join(weights), "code": str(bundles[0].head["licence"]["code"])}
+
+
+def _card(about: Mapping[str, Any], bundles: Sequence[Bundle]) -> str:
+    """The card, with those of the parts at its end."""
+    rows = [(f"`{part['name']}` (share {part['share']:.2f})", part) for part in about["joined"]]
+    table = ["| model | UAR | accuracy | calibration error | clips |", "|---|---|---|---|---|"]
+    for title, one in [*rows, ("together", about["measured"])]:
+        table.append(f"| {title} | {one['uar']:.3f} | {one['accuracy']:.3f} | {one['ece']:.3f} | {one['clips']} |")
+    parts = [
+        f"# {about['name']}",
+        f"{about['description']}: the weighted mean of their calibrated log probabilities. Their cards follow below.",
+        f"Labels: {', '.join(about['labels'])}.",
+        "## Intended use",
+        INTENDED,
+        "## Data",
+        f"All were trained on the same clips ({about['trained_on']['corpus']}), which their cards describe.",
+        "## Measured results",
+        "On held-out clips, all corpora together and among all classes, without intervals because a bundle does not "
+        "keep who speaks. Results by corpus, class and group are in the cards of the parts; of all together they were "
+        "not measured.",
+        "\n".join(table),
+        "## Calibration",
+        sureness(about),
+        "## Known failures",
+        "Those of the parts; see their cards.",
+        "## What is in it",
+        f"{count(len(about['networks']), 'network')} of {count(len(about['stack']['systems']), 'system')}, "
+        f"unchanged. A recording longer than {about['max_clip_s']:g} s is answered by its stretches of speech. serkit "
+        f"{about['serkit']}.",
+        "## Licence",
+        f"Weights: {about['licence']['weights'].removeprefix('see card.md: ')}\n\nCode: {about['licence']['code']}",
+    ]
+    for bundle in bundles:
+        lines = bundle.text("card.md").rstrip().split("\n") if "card.md" in bundle.contents() else []
+        text = "\n".join(f"##{line}" if line.startswith("#") else line for line in lines)
+        parts += [f"## The card of `{bundle.name}`", text or "It has none."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    content: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+    return content
