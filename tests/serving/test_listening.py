@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 from typer.testing import CliRunner
 
 from command_line import ask as run
@@ -87,6 +89,18 @@ def test_rows_and_lines_of_the_command() -> None:
     assert "after its end" in shown
     assert "real-time factor" in shown
     assert "…" not in shown
+
+
+def test_what_the_answer_notes_is_told(tmp_path: Path) -> None:
+    voices, rate_hz = soundfile.read(example.path(), dtype="float32")
+    soundfile.write(tmp_path / "call.wav", soxr.resample(voices, rate_hz, 8000), 8000)
+    given = ["listen", "--from", str(tmp_path / "call.wav"), "--fast", "--partial", "0"]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.startswith("serkit: note: nothing above 4 kHz, as in calls: answered by the model 'telephone'")
+    done = CliRunner().invoke(app, [*given, "--json"])
+    assert done.stderr == ""
+    assert len(json.loads(done.stdout.splitlines()[-1])["notes"]) == 1
 
 
 def test_fast_is_of_a_recording() -> None:

@@ -114,5 +114,7 @@ class _Teller:
             typer.echo(f"answers came {median:.2f} s after the speech ended (median; at most {late[-1]:.2f})")
         factor = f"real-time factor {heard.real_time_factor:.3f}"
         typer.echo(f"{heard.heard_s:.1f} s heard, {heard.work_s:.2f} s of computing: {factor}")
+        for note in heard.prediction.notes:
+            typer.echo(f"serkit: note: {note}", err=True)
         if lost:
             typer.echo(f"serkit: the microphone's buffer overflowed {lost} times; that sound was lost", err=True)
