@@ -45,7 +45,7 @@ def adapt(
     Args:
         recordings: files and folders without labels, a fair sample of what will be asked; or labelled clips, as a
             corpus reader makes them: ``serkit.corpora.table.table("labels.csv", test_only=True)``.
-        out: folder, or a file ending in .zip, to write. model: what is adapted.
+        out: folder, or a file ending in .zip or .serkit, to write. model: what is adapted.
         options: as for :func:`serkit.serving.adapting.adapt`, with labels :func:`serkit.serving.labelled.adapt`.
 
     Returns:
