@@ -66,7 +66,7 @@ def ablate(
     jobs: Jobs = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A quick first look: at most 12 epochs, one seed.")] = False,
 ) -> None:
-    """Ablate a recipe: losses off one at a time, EAM, LAM or none, FLAM, mean or max. Run again to resume."""
+    """Train a recipe without each of its parts (losses, augmentations, pooling) and compare. Run again to resume."""
     from serkit.pipeline import ablate as pipeline
     from serkit.readers import fold_numbers
 

@@ -84,7 +84,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(help="Recordings, folders, or - for standard input.", metavar="FILE|DIR|-")
+        list[str], typer.Argument(help="Recordings, folders, 'example', or - for standard input.", metavar="FILE|DIR|-")
     ],
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.", is_eager=True)] = "default",
     calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",

@@ -14,7 +14,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Name or path of a bundle, such as default.")],
+    model: Annotated[str, typer.Argument(help="Bundle: a folder, a file, or a name.", metavar="MODEL")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, ending in .onnx; replaced if it is there.")],
     check: Annotated[
         list[Path] | None,

@@ -32,7 +32,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def audit(
-    manifest: Annotated[Path, typer.Argument(help="manifest.jsonl, or the folder of a run.")],
+    manifest: Annotated[Path, typer.Argument(help="manifest.jsonl, or the folder of a run.", metavar="MANIFEST")],
     decode: Annotated[bool, typer.Option(help="Also decode and check every recording.")] = True,
     as_json: AsJson = False,
     corpus: NotOfAudit = None,

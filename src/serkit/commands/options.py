@@ -48,7 +48,9 @@ class LeaveOut(StrEnum):
     others = "others"
 
 
-Recipe = Annotated[str, typer.Argument(help="Name of a recipe (see: serkit recipes) or path of a YAML file.")]
+Recipe = Annotated[
+    str, typer.Argument(help="Name of a recipe (see: serkit recipes) or path of a YAML file.", metavar="RECIPE")
+]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a prepared run.", metavar="RUN")]
 Corpus = Annotated[list[str], typer.Option("--corpus", help="Corpus (see: serkit corpora); repeat to join several.")]
 Root = Annotated[

@@ -209,7 +209,9 @@ def evaluate(run: RunFolder) -> None:
     _summary(run)
 
 
-def report(run: RunFolder) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="Its folder.", metavar="RUN")],
+) -> None:
     """Write the report of a run, a cross-validation, an ablation or a search."""
     from serkit import pipeline
     from serkit.reporting import write_ablation, write_matrix, write_report, write_tuning
