@@ -16,7 +16,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def join(
-    models: Annotated[list[str], typer.Argument(help="Bundles: folders, files, or names.", metavar="MODEL MODEL…")],
+    models: Annotated[list[str], typer.Argument(help="Bundles: folders, files, or names.", metavar="MODEL")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
     name: Annotated[
         str | None, typer.Option(callback=printable, help="Name of the new model [default: their names, joined by +].")
