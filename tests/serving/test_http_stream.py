@@ -84,6 +84,15 @@ def test_the_result_has_a_set_where_a_coverage_was_asked_for(service: Service, m
     assert not any("set" in segment for segment in finals(messages))
 
 
+def test_labels_as_text_by_window_and_without_partials(service: Service, model: Model) -> None:
+    asked = {"by": "window", "window_s": 2.0, "hop_s": 1.0}
+    with service.stream() as socket:
+        messages = converse(socket, SOUND.tobytes(), 9_000, partial_s=None, labels="anger, fear", **asked)
+    assert messages[0]["labels"] == ["anger", "fear"]
+    assert messages[-1]["result"] == rows(model, wav(SOUND, subtype="PCM_16"), labels=("anger", "fear"), **asked)
+    assert {m["type"] for m in messages[1:-1]} == {"final"}
+
+
 def test_float_stereo_at_another_rate(service: Service, model: Model) -> None:
     import soxr
 

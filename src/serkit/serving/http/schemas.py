@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from serkit.conformal import COVERAGES
 from serkit.errors import did_you_mean
@@ -63,6 +71,11 @@ RESULT_EXAMPLE: dict[str, Any] = {
     "notes": [],
     "error": None,
 }
+
+
+def split_labels(value: Any) -> Any:
+    """``a,b,c`` as a list; anything else as it is."""
+    return [x.strip() for x in value.split(",") if x.strip()] if isinstance(value, str) else value
 
 
 class Row(BaseModel):
@@ -235,6 +248,11 @@ class StreamStart(Row):
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False)
     hop_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False)
     api_key: str | None = Field(None, max_length=500, repr=False)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return split_labels(value)
 
 
 class StreamRequest(Row):

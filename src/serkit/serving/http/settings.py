@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +71,8 @@ class ServiceSettings:
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise SerkitError(f"{name} is {getattr(self, name)}, expected more than 0")
+        for origin in self.origins:
+            _check_origin(origin)
 
     @property
     def max_bytes(self) -> int:
@@ -103,23 +106,49 @@ class ServiceSettings:
 def read_keys(given: str | None, file: Path | None) -> tuple[str, ...]:
     """API keys from an option, a file with one a line (``#`` begins a remark), and the environment.
 
+    An empty key, as of a variable of the shell that is not set, must not open the service to everybody. An empty
+    environment variable is one that is not set: ``compose.yaml`` hands it on so.
+
     Raises:
-        SerkitError: a file that cannot be read or holds none, or a key below 8 characters.
+        SerkitError: a source that is named and holds no key, a file that cannot be read, or a key below 8 characters or
+            that no header can carry.
     """
-    found = [given] if given else []
+    found = [] if given is None else [given.strip()]
+    if "" in found:
+        raise SerkitError("--api-key is empty, expected a key; without the option, nobody is asked for one")
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SerkitError(f"{file}: keys cannot be read: {error}") from None
+        except UnicodeDecodeError:
+            raise SerkitError(f"{file}: keys cannot be read: it is not text in UTF-8") from None
+        except OSError as error:
+            raise SerkitError(f"{file}: keys cannot be read: {error.strerror or error}") from None
         keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not keys:
             raise SerkitError(f"{file} holds no key; expected one per line")
         found += keys
-    found += [key.strip() for key in os.environ.get(KEYS_ENVIRONMENT, "").split(",") if key.strip()]
+    listed = os.environ.get(KEYS_ENVIRONMENT, "")
+    keys = [key.strip() for key in listed.split(",") if key.strip()]
+    if listed and not keys:
+        raise SerkitError(f"{KEYS_ENVIRONMENT} holds no key; expected KEY or KEY,KEY")
+    found += keys
     if any(len(key) < 8 for key in found):
         raise SerkitError("an API key is shorter than 8 characters; make one with: openssl rand -hex 16")
+    if not all(key.isascii() and key.isprintable() for key in found):
+        raise SerkitError("an API key has characters outside printable ASCII, which headers do not carry")
     return tuple(dict.fromkeys(found))
+
+
+def _check_origin(origin: str) -> None:
+    """Refuse what no browser sends as an origin: it is ``SCHEME://HOST``, with ``:PORT`` where the page has one."""
+    if origin in ("*", "null"):  # null: pages from a file
+        return
+    scheme, middle, rest = origin.strip().lower().partition("://")
+    host = re.split(r"[/?#]", rest if middle else scheme, maxsplit=1)[0]
+    right = f"{scheme if middle else 'https'}://{host}"
+    if not host or not middle or origin != right:
+        nearest = f"; did you mean '{right}'?" if host else ""
+        raise SerkitError(f"origin '{origin}': expected it as browsers send it, such as https://example.org{nearest}")
 
 
 def _hash(key: str) -> bytes:

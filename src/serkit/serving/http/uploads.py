@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from serkit.errors import SerkitError
 from serkit.serving.http.errors import Refused
-from serkit.serving.http.schemas import JsonBody, Options, first_fault
+from serkit.serving.http.schemas import JsonBody, Options, first_fault, split_labels
 from serkit.serving.http.settings import MIB, ServiceSettings
 from serkit.serving.results import division
 
@@ -172,9 +172,8 @@ def read_options(query: list[tuple[str, str]], given: Mapping[str, Any]) -> Opti
 def _checked(found: dict[str, Any]) -> Options:
     """Options of a query or a body; texts become the lists they stand for."""
     found = dict(found)
-    labels = found.get("labels")
-    if isinstance(labels, str):
-        found["labels"] = [x.strip() for x in labels.split(",") if x.strip()]
+    if "labels" in found:
+        found["labels"] = split_labels(found["labels"])
     for name in ("turns", "sentences"):
         if isinstance(found.get(name), str):
             try:
