@@ -108,6 +108,28 @@ def test_fast_is_of_a_recording() -> None:
     assert str(done.exception).startswith("--fast needs --from FILE")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--seconds", "0"], "--seconds 0: expected a time above 0"),
+        (["--seconds", "nan"], "--seconds nan: expected a time above 0"),
+        (["--device", "3"], "--device chooses a microphone, and --from reads a recording: leave one of the two out"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["listen", "--from", "example", "--fast", "--model", str(GOLDEN), *given])
+    assert str(done.exception) == said
+
+
+def test_notes_are_told(tmp_path: Path) -> None:
+    call = tmp_path / "call.wav"
+    call.write_bytes(wav(talk(1)[::2], RATE // 2))
+    done = CliRunner().invoke(app, ["listen", "--from", str(call), "--fast", "--partial", "0"])
+    assert done.exit_code == 0, done.output
+    assert "note: nothing above 4 kHz, as in calls: answered by the model 'telephone'" in done.stderr
+    assert "note:" not in done.stdout
+
+
 def test_a_signal_ends_the_command_cleanly() -> None:
     command = [sys.executable, "-m", "serkit.cli", "listen", "--from", str(example.path()), "--model", str(GOLDEN)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -49,6 +49,10 @@ def listen(
 
     if fast and from_ is None:
         raise SerkitError("--fast needs --from FILE: a microphone cannot be read faster than real time")
+    if device is not None and from_ is not None:
+        raise SerkitError("--device chooses a microphone, and --from reads a recording: leave one of the two out")
+    if seconds is not None and not seconds > 0:
+        raise SerkitError(f"--seconds {seconds:g}: expected a time above 0")
     chosen = comma_separated(labels)
     microphone = listening.Microphone(device) if from_ is None else None
     answering = load(model)
