@@ -273,6 +273,15 @@ def test_the_page_and_the_one_of_conditions_name_each_other(tmp_path: Path) -> N
     assert "[report.md](report.md)" in (tmp_path / "conditions.md").read_text(encoding="utf-8")
 
 
+def test_a_page_of_conditions_does_not_stay_beside_numbers_of_another_command(tmp_path: Path) -> None:
+    tree = under(two())
+    write_conditions(tmp_path, tree)
+    page_of(tree, tmp_path)
+    assert (tmp_path / "conditions.html").is_file()
+    page_of(two(), tmp_path)
+    assert not list(tmp_path.rglob("conditions.*"))
+
+
 def test_bundles_that_differ_in_their_hash_alone_are_told_apart_in_drawings(tmp_path: Path) -> None:
     tree = two()
     for m, system in zip(tree["models"], ("a-long-name-adapted@87a05ff8", "a-long-name-adapted@2ce5c84d"), strict=True):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -122,3 +126,18 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch, seen:
 def test_a_host_that_there_is_not_is_one_line() -> None:
     with pytest.raises(RunFailed, match=r"cannot listen at 999\.1\.1\.1:8000: "):
         server.serve(ServiceSettings(model=str(GOLDEN)), "999.1.1.1")
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    """The log had a traceback of forty lines, and the reason was the last of them."""
+    folder = tmp_path / "damaged"
+    with zipfile.ZipFile(GOLDEN) as archive:
+        archive.extractall(folder)
+    network = min((folder / "networks").iterdir())
+    network.write_bytes(network.read_bytes()[:-1] + b"x")
+    command = ["-m", "serkit.cli", "serve", "--model", str(folder), "--workers", "1", "--port", "0"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    said = f"{folder}: 'networks/{network.name}' is damaged: its content is not what bundle.json says"
+    assert done.stderr.splitlines()[-1] == f"serkit: {said}"

@@ -14,6 +14,7 @@ from serkit import package_files
 from serkit.encoders import _smart_turn
 from serkit.errors import MissingExtra
 from serkit.recipe import load_recipe, parse_recipe
+from serkit.serving import example, measuring
 from serkit.serving.bundle import names, open_bundle
 
 from .signals import RATE, talk, wav
@@ -32,15 +33,27 @@ def test_it_is_here_with_its_recipe_card_and_licence() -> None:
         assert words in bundle.text("card.md")
 
 
-def test_without_the_weights_it_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_weights_it_is_one_line_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     find, away = importlib.util.find_spec, package_files.PIPECAT.module
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == away else find(name, *rest))
     _smart_turn.published.cache_clear()
     with pytest.raises(MissingExtra, match="pip install --no-deps"):
         serkit.load("turn")
+    with pytest.raises(MissingExtra, match="pip install --no-deps"):  # and not at the first call
+        serkit.load("default", calls="turn")
     code, out, error = ask("predict", "example", "--model", "turn")
     assert (code, out) == (2, "")
     assert error.endswith("pip install --no-deps 'pipecat-ai>=1.0,<2'")
+    monkeypatch.setattr(measuring, "measure_under", lambda *_, **__: pytest.fail("the first was measured"))
+    table = tmp_path / "labels.csv"
+    clips = [tmp_path / f"{label}.flac" for label in ("anger", "neutral")]
+    table.write_text("path,emotion\n" + "".join(f"{clip.name},{clip.stem}\n" for clip in clips))
+    for clip in clips:
+        clip.write_bytes(example.path().read_bytes())
+    code, _, error = ask("measure", "default", "--beside", "turn", "--corpus", "table", "--root", str(table))
+    assert (code, error.endswith("pip install --no-deps 'pipecat-ai>=1.0,<2'")) == (2, True)
     _smart_turn.published.cache_clear()
 
 

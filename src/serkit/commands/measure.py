@@ -90,6 +90,7 @@ def measure(
     from serkit.serving import measuring, robustness
     from serkit.serving.conditions import parse
     from serkit.serving.measured_lines import failures, stream_complaints
+    from serkit.serving.predictor import load
     from serkit.serving.streamed import stream
     from serkit.serving.ticker import Ticker
 
@@ -104,6 +105,8 @@ def measure(
     models = [model] if beside is None else [model, beside]
     given = comma_separated(labels)
     chosen = measuring.shared_labels(models) if given is None and beside is not None else given
+    if beside is not None:
+        load(beside, calls=calls)  # a package that it needs and that is absent is told before the other is measured
     keep = None if out is None else made_folder(out) / "answers.jsonl"
     with Ticker() as ticker, nullcontext() if keep is None else resumable():
         ask = partial(

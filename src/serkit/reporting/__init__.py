@@ -10,6 +10,7 @@ FIGURES = (
     "forest", "differences", "confusion_stack", "confusion_best", "classes", "slices", "curves", "components",
     "reliability",
 )  # fmt: skip
+_CONDITIONS = "conditions"  # page and figure
 
 
 def write_report(folder: Path) -> Path:
@@ -79,7 +80,8 @@ def write_tuning(folder: Path) -> Path:
 def write_measured(folder: Path, tree: Mapping[str, Any]) -> Path:
     """Write ``report.html``, ``report.md`` and ``figures/*.svg`` of one or two measured bundles.
 
-    The same tree gives the same bytes. Its texts are shown as text, never as markup.
+    The same tree gives the same bytes. Its texts are shown as text, never as markup. A page of conditions that an
+    earlier command left in the folder goes where this one has none: its numbers are not of this report.
 
     Args:
         folder: where they go. tree: what ``serkit measure`` found, as its report.json has it.
@@ -90,6 +92,9 @@ def write_measured(folder: Path, tree: Mapping[str, Any]) -> Path:
     from serkit.reporting.measured import FIGURES as OF_MEASURED
     from serkit.reporting.measured import measured_content
 
+    if "under" not in tree:
+        for left in (*(f"{_CONDITIONS}.{suffix}" for suffix in ("html", "md")), f"figures/{_CONDITIONS}.svg"):
+            (folder / left).unlink(missing_ok=True)
     return _write(folder, "report", measured_content(tree), OF_MEASURED, "measured")
 
 
@@ -104,7 +109,7 @@ def write_conditions(folder: Path, tree: Mapping[str, Any]) -> Path:
     """
     from serkit.reporting.conditions import conditions_content
 
-    return _write(folder, "conditions", conditions_content(tree), ("conditions",))
+    return _write(folder, _CONDITIONS, conditions_content(tree), (_CONDITIONS,))
 
 
 def write_matrix(folder: Path) -> Path:

@@ -66,7 +66,10 @@ def load(
             bundle for calls that has other labels.
     """
     bundle = open_bundle(source)
-    return Model(bundle, threads=threads, max_s=max_s, calls=for_calls(bundle, source, calls))
+    model = Model(bundle, threads=threads, max_s=max_s, calls=for_calls(bundle, source, calls))
+    if calls != "auto":
+        model.for_rate(CALL_HZ)  # what it needs and is not to be had is said before any work, not at the first call
+    return model
 
 
 class Model(Classifier):

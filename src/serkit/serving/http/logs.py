@@ -12,7 +12,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from serkit.errors import RunFailed
+
 LOG = logging.getLogger("serkit.serving")
+_NOT_LOADED = f"{RunFailed.__module__}.{RunFailed.__name__}: "  # as a traceback ends with it
 _PLACES = 8  # the last of them; what is above is the framework's
 
 
@@ -49,8 +52,8 @@ def _alone(error: BaseException) -> str:
 class Wordless(logging.Filter):
     """Has a record say where an error happened in place of its traceback, whose last line are its words.
 
-    That the service was ended at once, by a second signal, is no error: the traceback of it is not logged. Nor are
-    lines that name a client.
+    That the service was ended at once, by a second signal, is no error: the traceback of it is not logged. Nor is that
+    of a model that cannot be loaded, which the command says in a line of its own, nor are lines that name a client.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -58,8 +61,10 @@ class Wordless(logging.Filter):
         message = record.getMessage()
         if record.levelno <= logging.INFO and ('"WebSocket ' in message or message.startswith("connection ")):
             return False  # uvicorn's lines for a stream have the address of the client, and its query
-        if message.startswith("Traceback") and message.rstrip().endswith("CancelledError"):
-            return False
+        if message.startswith("Traceback"):
+            last = message.rstrip().rpartition("\n")[2]
+            if last.endswith("CancelledError") or last.startswith(_NOT_LOADED):
+                return False
         if record.exc_info and record.exc_info[1] is not None:
             record.msg, record.args = f"{record.getMessage().strip()}: {where(record.exc_info[1])}", ()
             record.exc_info = record.exc_text = None

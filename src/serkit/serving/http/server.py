@@ -49,6 +49,8 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
     server = _Server(config, service)
     with contextlib.suppress(KeyboardInterrupt, SystemExit):  # it leaves so where it cannot listen
         server.run()
+    if service.failed is not None:
+        raise service.failed
     if not server.started:
         raise RunFailed(f"the service did not start at {host}:{port}; the lines above say why")
 

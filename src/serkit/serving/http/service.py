@@ -31,6 +31,7 @@ class Service:
 
     Attributes:
         about: what the workers said of the model. draining: nothing new is taken. held: requests held now.
+        failed: why it did not start.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -39,6 +40,7 @@ class Service:
         self.metrics = Metrics()
         self.about: dict[str, Any] = {}
         self.draining = False
+        self.failed: RunFailed | None = None
         self.held = self.streams = 0
         self.closing = asyncio.Event()  # streams have to end now
         self._started: dict[str, asyncio.Task[None]] = {}
@@ -66,7 +68,11 @@ class Service:
         )
         self.live = Lane(Setup(asked.model, "streams", calls=asked.calls), 1, limit=1, metrics=self.metrics)
         self.jobs = Jobs(self.long, limit=asked.jobs, keep_s=asked.keep_s, timeout_s=asked.job_timeout_s)
-        await self.clips.start()
+        try:
+            await self.clips.start()
+        except RunFailed as error:
+            self.failed = error
+            raise
         self.about = self.clips.workers[0].about
         self.metrics.about(self.about["model"])
         self.metrics.watch("held", lambda: self.held)
