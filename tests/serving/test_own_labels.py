@@ -18,6 +18,7 @@ from serkit import audio
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.probabilities import softmax
+from serkit.reporting.explanation import explanation_page, explanation_text
 from serkit.serving import adapting, labelled, measuring
 from serkit.serving.bundle import Bundle, open_bundle
 from serkit.serving.bundle_graph import to_onnx
@@ -97,6 +98,8 @@ def test_single_batch_stream_and_onnx_agree(bundle: Bundle, rows: Manifest) -> N
     assert all(set(s.probabilities) == set(bundle.labels) for s in parts.segments)
     found = model.explain(paths[0])
     assert (found.probability, found.systems) == (pytest.approx(alone[0].max(), abs=1e-5), [])
+    for shown in (explanation_text(found.to_row()), explanation_page(found.to_row())):
+        assert "Each system alone" not in shown  # a heading with nothing under it
     session = onnxruntime.InferenceSession(to_onnx(bundle), providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["labels"]) == list(bundle.labels)
     (shares,) = session.run(["probabilities"], {"samples": samples})

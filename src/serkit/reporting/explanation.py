@@ -42,8 +42,9 @@ def explanation_text(row: Mapping[str, Any]) -> str:
         lines += _told(row["words"], lambda w: repr(w["text"]), TOLD)
     lines += ["", "If the clip were"]
     lines += _columns([[a["words"], *_other(a, row["label"])] for a in row["altered"]])
-    lines += ["", "Each system alone, not calibrated"]
-    lines += _columns([[s["system"], *_other(s, row["label"])] for s in row["systems"]])
+    if row["systems"]:
+        lines += ["", "Each system alone, not calibrated"]
+        lines += _columns([[s["system"], *_other(s, row["label"])] for s in row["systems"]])
     return "\n".join([*lines, "", METHOD[-1]]) + "\n"
 
 
@@ -66,7 +67,9 @@ def explanation_page(row: Mapping[str, Any]) -> str:
             [[w["text"], signed(w["effect"], 2)] for w in row["words"]],
         ),
         "altered": _answers("The clip altered", "Change", "words", row["altered"], row["label"]),
-        "systems": _answers("Each system alone", "System", "system", row["systems"], row["label"]),
+        "systems": row["systems"] and _answers(
+            "Each system alone", "System", "system", row["systems"], row["label"]
+        ),
         "method": METHOD,
     }  # fmt: skip
     return html_page(found, "explanation")
