@@ -192,6 +192,14 @@ def test_standard_input_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.startswith("standard input: not audio that serkit can read")
 
 
+def test_standard_input_without_its_turns_is_named_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rttm = tmp_path / "a.rttm"
+    rttm.write_text("".join(f"SPEAKER {name} 1 0.0 1.0 <NA> <NA> A <NA> <NA>\n" for name in "ab"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(wav(talk(1)))))
+    (line,) = ask("-", rttm=rttm)[2]
+    assert line == "standard input: the RTTM has no turns of '-'; it names a, b"
+
+
 def test_an_address_is_told_not_to_be_fetched() -> None:
     (line,) = ask("https://example.org/a.wav")[2]
     assert line == (

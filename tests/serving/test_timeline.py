@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,19 @@ def test_subtitles(tmp_path: Path) -> None:
     assert read_transcript(vtt) == [Turn(5.0, 6.0, "Ann Lee", "Right.")]
 
 
+def test_every_voice_of_a_cue_has_its_own_words(tmp_path: Path) -> None:
+    """Those of the second went to the first, and where a cue does not begin with a name all went to nobody."""
+    vtt = tmp_path / "a.vtt"
+    vtt.write_text(
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n- <v.loud Ann>Come <b>here</b>!</v>\n<v Bob>No.\n\n"
+        "00:03.000 --> 00:04.000\nHm. <v Ann>Now!\n"
+    )
+    assert read_transcript(vtt) == [
+        Turn(1.0, 2.0, "Ann", "Come here!"), Turn(1.0, 2.0, "Bob", "No."),
+        Turn(3.0, 4.0, None, "Hm."), Turn(3.0, 4.0, "Ann", "Now!"),
+    ]  # fmt: skip
+
+
 def test_json_rows_of_several_kinds(tmp_path: Path) -> None:
     rows = [{"start_s": 2, "end_s": 3, "text": " b "}, {"start": 0, "end": 1, "text": "a", "speaker": "A"}]
     wanted = [Turn(0.0, 1.0, "A", "a"), Turn(2.0, 3.0, None, "b")]
@@ -84,9 +98,18 @@ def test_json_rows_of_several_kinds(tmp_path: Path) -> None:
     for content in (rows, {"segments": rows, "language": "en"}):
         path.write_text(json.dumps(content))
         assert read_transcript(path) == wanted
-    lines = tmp_path / "a.jsonl"
-    lines.write_text("\n".join(json.dumps(r) for r in rows) + "\n")
-    assert read_transcript(lines) == wanted
+    for name in ("a.jsonl", "A.JSONL"):
+        lines = tmp_path / name
+        lines.write_text("\n".join(json.dumps(r) for r in rows) + "\n")
+        assert read_transcript(lines) == wanted
+
+
+@pytest.mark.parametrize("missing", [{"word": "7"}, {"word": "7", "start": None, "end": None}])
+def test_a_word_without_its_times_costs_the_sentence_nothing_else(tmp_path: Path, missing: dict[str, Any]) -> None:
+    path = tmp_path / "a.json"
+    row = {"start": 0, "end": 1, "text": "at 7", "words": [{"word": "at", "start": 0, "end": 0.5}, missing]}
+    path.write_text(json.dumps([row]))
+    assert read_transcript(path) == [Turn(0.0, 1.0, None, "at 7")]
 
 
 @pytest.mark.parametrize(
@@ -98,12 +121,20 @@ def test_json_rows_of_several_kinds(tmp_path: Path) -> None:
         ("a.json", "[1]", "not sentences"),
         ("a.json", '[{"start": 3, "end": 1, "text": "x"}]', "not a stretch of time"),
         ("a.json", "[", "not sentences"),
+        ("a.json", '[{"start": null, "end": 1, "text": "x"}]', "not sentences .*: a row has no time 'start'$"),
     ],
 )
 def test_bad_transcripts(tmp_path: Path, name: str, content: str, reason: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(SerkitError, match=reason):
         read_transcript(tmp_path / name)
+
+
+def test_a_transcript_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    path.write_bytes("1\n00:00:01,000 --> 00:00:02,000\nGrüße\n".encode("cp1252"))
+    with pytest.raises(SerkitError, match=r"a\.srt is not text in UTF-8: save it as that$"):
+        read_transcript(path)
 
 
 def test_who_speaks_longest_and_what_is_said() -> None:

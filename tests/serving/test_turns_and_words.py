@@ -65,7 +65,9 @@ def test_a_folder_of_transcripts(tmp_path: Path) -> None:
         (tmp_path / f"{name}.srt").write_text(f"1\n00:00:01,000 --> 00:00:01,500\n{word}\n")
     parts = row(tmp_path, transcript=tmp_path)
     assert [p["segments"][0]["text"] for p in parts] == ["one", "two"]
-    (tmp_path / "b.srt").unlink()
+    (tmp_path / "b.srt").rename(tmp_path / "b.SRT")
+    assert [p["segments"][0]["text"] for p in row(tmp_path, transcript=tmp_path)] == ["one", "two"]
+    (tmp_path / "b.SRT").unlink()
     asked = Asked((str(tmp_path),), model=str(GOLDEN), transcript=tmp_path)
     complaints: list[str] = []
     assert predicting.predict(asked, lambda text: None, complaints.append) == 1

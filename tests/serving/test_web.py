@@ -13,6 +13,7 @@ import pytest
 from serkit.serving import example, formats
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, Segment, Speaker
+from serkit.serving.timeline import read_transcript, turn_of
 
 from .page import SOUND, Open, answered, give, until
 from .signals import RATE, quiet, wav
@@ -203,6 +204,23 @@ def test_turns_go_by_the_name_of_the_recording_and_words_by_their_times(opened: 
     give(page, wav(SOUND), "third.wav")
     page.wait_for_selector("#problem:not([hidden])")
     assert page.inner_text("#problem") == "The RTTM has no turns of 'third'; it names call, other."
+
+
+def test_a_transcript_is_read_as_by_the_command(opened: Open, tmp_path: Path) -> None:
+    """Times that are null were the beginning of the recording, and a cue had one voice."""
+    page = opened()
+    cues = "WEBVTT\n\n00:01.000 --> 00:02.000\n- <v.loud Ann>Come <b>here</b>!</v>\n<v Bob>No."
+    cues += "\n\n00:03.000 --> 00:04.000\nHm."
+    words = [{"word": "at", "start": 0, "end": 0.5}, {"word": "7", "start": None, "end": None}]
+    rows = [{"start": 0, "end": 1, "text": "at 7", "speaker": " ", "words": words}]
+    for name, text in (
+        ("a.vtt", cues),
+        ("a.srt", "1\n00:00:01,5 --> 00:00:02,000\nYes."),
+        ("A.JSON", json.dumps(rows)),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        found = page.evaluate("async (x) => (await import('./turns.js')).readTranscript(...x)", [text, name])
+        assert [turn_of(row) for row in found] == read_transcript(tmp_path / name)
 
 
 def test_by_word_is_offered_where_words_have_times(opened: Open) -> None:

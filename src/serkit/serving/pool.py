@@ -136,9 +136,18 @@ class Worker:
                 found = self.model.predict(cast("BinaryIO", held), **settings)
                 return replace(found, path=STDIN)
         except SerkitError as error:
-            return str(error).replace("audio stream", "standard input", 1) if path == STDIN else str(error)
+            return _of_stdin(str(error)) if path == STDIN else str(error)
         except OSError as error:
             return f"{path}: cannot be read: {error.strerror or error}"
+
+
+def _of_stdin(message: str) -> str:
+    """What is wrong with standard input, called so."""
+    return (
+        f"standard input{message[1:]}"
+        if message.startswith("-: ")
+        else message.replace("audio stream", "standard input", 1)
+    )
 
 
 def _shares(path: str, tell: Tell) -> Callable[[float], None]:

@@ -94,7 +94,8 @@ class StreamSettings:
             object.__setattr__(self, "sentences", sentences)
         if self.by == "turn" and not self.turns:
             raise SerkitError(
-                "by 'turn' needs the turns of a diarisation (an RTTM file), or sentences that name their speakers"
+                "by 'turn' needs the turns of a diarisation (an RTTM file), or sentences that name their speakers "
+                "('speaker' in JSON, <v NAME> in .vtt)"
             )
         if self.by == "sentence" and not self.sentences:
             raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json), or turns with words")

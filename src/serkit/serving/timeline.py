@@ -16,6 +16,7 @@ from serkit.errors import SerkitError
 
 MARGIN = 0.1  # how much more probable another emotion has to be before it takes over at once
 PAUSE_S = 1.0  # after a longer pause, the same speaker begins another turn
+_VOICE = re.compile(r"<v(?:\.[^\s>]+)?\s+([^>]+)>")  # of WebVTT; what follows is said by that one, up to the next
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
 
 
@@ -101,6 +102,7 @@ def turns_of(rttm: dict[str, list[Turn]], name: str) -> list[Turn]:
 def read_transcript(path: Path | str) -> list[Turn]:
     """Sentences with times: SubRip (.srt), WebVTT (.vtt), or JSON rows with ``start_s, end_s, text, speaker``.
 
+    In WebVTT ``<v Ann>`` names who speaks. SubRip has nothing for it: ``Ann: …`` there is words.
     JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` are
     accepted too, and ``words`` with times of their own are kept, as Whisper and WhisperX write them.
 
@@ -109,7 +111,7 @@ def read_transcript(path: Path | str) -> list[Turn]:
     """
     path = Path(path)
     text = _text(path)
-    turns = _json_turns(path, text) if path.suffix in (".json", ".jsonl") else _cues(path, text)
+    turns = _json_turns(path, text) if path.suffix.lower() in (".json", ".jsonl") else _cues(path, text)
     for turn in turns:
         if not (math.isfinite(turn.start_s) and 0 <= turn.start_s < turn.end_s < math.inf):
             raise SerkitError(f"{path}: {turn.start_s:g} to {turn.end_s:g} s is not a stretch of time")
@@ -199,8 +201,10 @@ def _text(path: Path | str) -> str:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SerkitError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SerkitError(f"{path} cannot be read as text: {error}") from None
+    except UnicodeDecodeError:
+        raise SerkitError(f"{path} is not text in UTF-8: save it as that") from None
+    except OSError as error:
+        raise SerkitError(f"{path} cannot be read as text: {error.strerror or error}") from None
 
 
 def _cues(path: Path, text: str) -> list[Turn]:
@@ -213,11 +217,11 @@ def _cues(path: Path, text: str) -> list[Turn]:
         times = [_seconds(m) for m in _CLOCK.finditer(lines[at])]
         if len(times) < 2:
             raise SerkitError(f"{path}: not a time line: {lines[at][:80]!r}")
-        words = " ".join(lines[at + 1 :])
-        named = re.match(r"<v(?:\.\S+)? ([^>]+)>", words)
-        plain = re.sub(r"<[^>]*>", "", words).strip()
-        if times[1] > times[0] and plain:
-            found.append(Turn(times[0], times[1], named[1].strip() if named else None, plain))
+        nobody, *voices = _VOICE.split(" ".join(lines[at + 1 :]))
+        for speaker, words in ((None, nobody), *zip(voices[::2], voices[1::2], strict=True)):
+            plain = re.sub(r"<[^>]*>", "", words).strip()
+            if times[1] > times[0] and plain and (speaker is not None or not voices or re.search(r"\w", plain)):
+                found.append(Turn(times[0], times[1], None if speaker is None else speaker.strip(), plain))
     return found
 
 
@@ -228,7 +232,7 @@ def _seconds(match: re.Match[str]) -> float:
 
 def _json_turns(path: Path, text: str) -> list[Turn]:
     try:
-        if path.suffix == ".jsonl":
+        if path.suffix.lower() == ".jsonl":
             rows: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
             rows = json.loads(text)
@@ -248,15 +252,23 @@ def turn_of(row: Mapping[str, Any]) -> Turn:
     """
     speaker = row.get("speaker")
     return Turn(
-        float(row["start_s"] if "start_s" in row else row["start"]),
-        float(row["end_s"] if "end_s" in row else row["end"]),
+        _time(row, "start"),
+        _time(row, "end"),
         None if speaker is None else str(speaker).strip() or None,
         str(row.get("text") or row.get("word") or "").strip() or None,
         _words(row.get("words") or ()),
     )
 
 
+def _time(row: Mapping[str, Any], name: str) -> float:
+    """The time ``start`` or ``end`` of a row, in seconds."""
+    value = row[f"{name}_s" if f"{name}_s" in row else name]
+    if value is None:
+        raise ValueError(f"a row has no time '{name}'")
+    return float(value)
+
+
 def _words(rows: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
     """Words with times; where a single one lacks them (WhisperX leaves out numbers), none: no word is to be lost."""
-    timed = all(("start_s" in r or "start" in r) and ("end_s" in r or "end" in r) for r in rows)
+    timed = all(r.get("start_s", r.get("start")) is not None and r.get("end_s", r.get("end")) is not None for r in rows)
     return tuple(turn_of(r) for r in rows) if timed else ()

@@ -233,7 +233,8 @@ def words_of(folder: Path, name: str) -> Path | None:
     One that is called as the whole file (``a.wav.srt``) goes before one without its suffix (``a.srt``).
     """
     path = Path(name)
-    found = (folder / f"{called}{suffix}" for called in (path.name, path.stem) for suffix in SUFFIXES)
+    suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
+    found = (folder / f"{called}{suffix}" for called in (path.name, path.stem) for suffix in suffixes)
     return next((path for path in found if path.is_file()), None)
 
 

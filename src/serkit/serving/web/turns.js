@@ -2,6 +2,7 @@
 
 import { Problem } from "./api.js";
 
+const VOICE = /<v(?:\.[^\s>]+)?\s+([^>]+)>/; // of WebVTT; what follows is said by that one, up to the next
 const CLOCK = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})/g;
 
 /** Turns of an RTTM file, by the name it gives to each recording: {name: [{start_s, end_s, speaker}]}. */
@@ -45,11 +46,12 @@ function fromCues(text) {
     const k = lines.findIndex((line) => line.includes("-->"));
     const times = k < 0 ? [] : [...lines[k].matchAll(CLOCK)].map(seconds);
     if (times.length < 2) continue;
-    const words = lines.slice(k + 1).join(" ");
-    const named = words.match(/<v(?:\.\S+)? ([^>]+)>/);
-    const plain = words.replace(/<[^>]*>/g, "").trim();
-    if (plain && times[1] > times[0]) {
-      turns.push({ start_s: times[0], end_s: times[1], text: plain, speaker: named ? named[1].trim() : null });
+    const voices = lines.slice(k + 1).join(" ").split(VOICE); // words of nobody, then a name and words, a name and …
+    for (let i = 0; i < voices.length; i += 2) {
+      const speaker = i ? voices[i - 1].trim() : null;
+      const plain = voices[i].replace(/<[^>]*>/g, "").trim();
+      const said = plain && (speaker !== null || voices.length === 1 || /[\p{L}\p{N}]/u.test(plain));
+      if (said && times[1] > times[0]) turns.push({ start_s: times[0], end_s: times[1], text: plain, speaker });
     }
   }
   return turns;
@@ -58,16 +60,18 @@ function fromCues(text) {
 const seconds = ([, hours, minutes, rest, part]) =>
   3600 * Number(hours ?? 0) + 60 * Number(minutes) + Number(`${rest}.${part}`);
 
+const number = (value) => (value == null ? NaN : Number(value)); // a null is no time, and not the beginning
+
 function fromJson(text, name) {
   try {
     const lines = /\.jsonl$/i.test(name);
     let rows = lines ? text.split("\n").filter((l) => l.trim()).map((l) => JSON.parse(l)) : JSON.parse(text);
     rows = Array.isArray(rows) ? rows : rows.segments;
     return rows.map((r) => ({
-      start_s: Number(r.start_s ?? r.start),
-      end_s: Number(r.end_s ?? r.end),
+      start_s: number(r.start_s ?? r.start),
+      end_s: number(r.end_s ?? r.end),
       text: String(r.text ?? "").trim() || null,
-      speaker: r.speaker == null ? null : String(r.speaker),
+      speaker: String(r.speaker ?? "").trim() || null,
       words: timed(r.words ?? []),
     }));
   } catch {
@@ -78,7 +82,7 @@ function fromJson(text, name) {
 /** Words with times; where a single one lacks them (WhisperX leaves out numbers), none: no word is to be lost. */
 function timed(words) {
   const rows = words.map((w) => ({
-    start_s: Number(w.start_s ?? w.start), end_s: Number(w.end_s ?? w.end), text: String(w.text ?? w.word ?? "").trim(),
+    start_s: number(w.start_s ?? w.start), end_s: number(w.end_s ?? w.end), text: String(w.text ?? w.word ?? "").trim(),
   }));
   return rows.every((w) => Number.isFinite(w.start_s) && Number.isFinite(w.end_s)) ? rows : [];
 }
