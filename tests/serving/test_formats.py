@@ -220,6 +220,9 @@ def test_the_table_says_what_matters() -> None:
     assert 'she said "no", then left\n' in long
     silent = Prediction("joy", 0.4, SHARES, "no_speech", True, (), "clip", 3.0, 0.0, "m")
     assert document("table", [silent], timeline=False).endswith("[no speech found]\n")
+    nobody = Speaker("channel 1", "joy", 0.4, SHARES, "no_speech", 0.0, {})
+    shown = document("table", [replace(silent, by="channel", speakers=(nobody,))], timeline=True)
+    assert shown.endswith("  channel 1: no speech, 0.0 s of speech\n"), "what ? means where there is none"
 
 
 def test_unknown_formats_are_refused() -> None:

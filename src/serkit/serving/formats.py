@@ -172,7 +172,7 @@ def _timeline_table(p: Prediction) -> str:
             f"  {one.speaker}: {sure}, {_seconds(one.speech_s)} of speech{_attributes(one)}"
             + (f"; held: {shares}" if shares else "")
         )
-    if any(s.abstain for s in p.segments) or any(one.abstain for one in p.speakers):
+    if any(s.abstain for s in p.segments) or any(one.abstain == "unsure" for one in p.speakers):
         lines.append("  ?: unsure")
     return "".join(line.rstrip() + "\n" for line in lines)
 
