@@ -193,6 +193,30 @@ def test_the_command_on_a_table_names_what_failed_and_writes_what_it_found(tmp_p
     assert (report["metrics"]["uar"]["n"], report["metrics"]["uar"]["speakers"]) == (2, 0)
 
 
+def test_recordings_with_two_voices_mixed_are_told(tmp_path: Path) -> None:
+    """A table of stereo calls was measured on both sides mixed, without a word."""
+    one, other = voice(3.0, pitch_hz=110), voice(3.0, pitch_hz=210)
+    none = np.zeros_like(one)
+    call = np.stack([np.concatenate([one, none, one]), np.concatenate([none, other, none])], axis=1)
+    for name in ("first.wav", "second.wav"):
+        (tmp_path / name).write_bytes(wav(call))
+    (tmp_path / "alone.wav").write_bytes(wav(call[:, 0]))
+    table = tmp_path / "calls.csv"
+    table.write_text(
+        "path,emotion,speaker,start_s,end_s\nfirst.wav,anger,a,,\nsecond.wav,sadness,b,0,9\nalone.wav,anger,c,,\n"
+    )
+    given = ["measure", str(GOLDEN), "--corpus", "table", "--root", str(table), "--draws", "20", "--under", "gain:-3"]
+    done = CliRunner().invoke(cli.app, [*given, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stderr.splitlines() if "note:" in line]
+    assert told == [f"serkit: note: first and 1 more: {asking.MIXED}"]
+    assert CliRunner().invoke(cli.app, [*given, "--out", str(tmp_path / "out")]).stderr.count("note:") == 1
+    tree = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert [len(ids) for ids in tree["models"][0]["remarked"].values()] == [2]
+    assert "remarked" not in tree["under"][0]["models"][0]
+    assert f"2 recordings, such as first: {asking.MIXED}." in cautions(tree)
+
+
 def test_columns_of_a_table_are_groups(tmp_path: Path) -> None:
     table = ["path,emotion,speaker,accent,age"]
     for k in range(12):

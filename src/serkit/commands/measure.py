@@ -89,7 +89,7 @@ def measure(
     from serkit.readers import read_labelled
     from serkit.serving import measuring, robustness
     from serkit.serving.conditions import parse
-    from serkit.serving.measured_lines import failures, stream_complaints
+    from serkit.serving.measured_lines import failures, remarks, stream_complaints
     from serkit.serving.predictor import load
     from serkit.serving.streamed import stream
     from serkit.serving.ticker import Ticker
@@ -115,9 +115,10 @@ def measure(
             groups=groups, votes=all(measuring.learned_votes(one) for one in models),
         )  # fmt: skip
         found = [ask(one) for one in models]
-        for one in found:
-            for line in failures(one):
-                ticker.complain(line)
+        for line in (line for one in found for line in failures(one)):
+            ticker.complain(line)
+        for line in remarks(found[0]):  # of the recordings, which are the same beside it
+            ticker.complain(line)
         streams: list[Streamed] = []
         if pace is not None:
             hear = partial(

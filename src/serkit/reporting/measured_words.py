@@ -199,6 +199,11 @@ def _answers(model: Model) -> list[str]:
         found.append(
             f"{count(len(failed), 'recording')} could not be answered, left out of every number: see What failed"
         )
+    remarked = model.get("remarked") or {}
+    for remark, ids in list(remarked.items())[:MANY]:
+        found.append(f"{count(len(ids), 'recording')}, such as {ids[0]}: {remark}")
+    if len(remarked) > MANY:
+        found.append(f"{count(len(remarked) - MANY, 'other remark')} on recordings: see “remarked” in report.json")
     gone = absent(model)
     if gone:
         limit = number(1 - len(gone) / len(model["labels"]))

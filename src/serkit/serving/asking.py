@@ -15,9 +15,14 @@ from serkit.processes import cores, in_processes
 from serkit.remarks import Remarks
 from serkit.serving.bundle import Bundle
 from serkit.serving.conditions import Condition
-from serkit.serving.predictor import Model, load
+from serkit.serving.predictor import CALL_HZ, Model, load
+from serkit.serving.stream import TWO_VOICES
 from serkit.types import Utterance
 
+MIXED = (
+    "the two channels hold different voices, like a call with one side on each, and were mixed: what is measured is an "
+    "answer to both; make each channel a recording of its own"
+)
 _MODELS: list[Model] = []
 
 
@@ -53,21 +58,24 @@ class Answer:
 
     Attributes:
         numbers: (labels + attributes,). abstain: as :class:`serkit.serving.results.Prediction` has it. model: its id.
+        remarks: what is wrong with the recording itself, a line each: it is damaged, or two voices were mixed. None
+            under a condition, which is of the same recording.
     """
 
     numbers: tuple[float, ...]
     abstain: str
     model: str
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Answer:
         """Of what :meth:`to_row` gave."""
-        numbers, abstain, model = row
-        return cls(tuple(numbers), abstain, model)
+        numbers, abstain, model, remarks = row
+        return cls(tuple(numbers), abstain, model, tuple(remarks))
 
     def to_row(self) -> list[Any]:
         """As plain values."""
-        return [list(self.numbers), self.abstain, self.model]
+        return [list(self.numbers), self.abstain, self.model, list(self.remarks)]
 
 
 def answers_to(tasks: Sequence[Job], source: str, calls: str, jobs: int) -> Iterator[Answer | str]:
@@ -99,9 +107,13 @@ def _answer(model: Model, task: Job) -> Answer | str:
         words = task.text if model.reads_text else None
         if task.start_s is None and task.end_s is None and task.condition is None:
             found = model.predict(task.path, labels=task.labels, text=words, by="clip")
+            answering = model if found.model == model.id else model.for_rate(CALL_HZ)
+            of_model = answering.notes(words, (), CALL_HZ)
+            notes = [note for note in found.notes if note not in of_model]
         else:
             remarks = Remarks()
             samples = audio.load(task.path, start_s=task.start_s, end_s=task.end_s, remarks=remarks)
+            notes = [] if task.condition else [*remarks.notes, *(TWO_VOICES,) * remarks.two_sided]
             if task.condition is not None:
                 samples = task.condition.heard(samples, task.seed)
             found = model.for_rate(remarks.rate_hz).predict(
@@ -109,7 +121,17 @@ def _answer(model: Model, task: Job) -> Answer | str:
             )
     except SerkitError as error:
         return str(error)
-    return Answer(tuple(found.numbers), found.abstain, found.model)
+    said = tuple(MIXED if note == TWO_VOICES else note for note in notes)
+    return Answer(tuple(found.numbers), found.abstain, found.model, said)
+
+
+def remarked(ids: Iterable[str], answers: Iterable[Answer]) -> dict[str, list[str]]:
+    """What is wrong with recordings that were answered all the same: ids by remark, the most frequent first."""
+    found: dict[str, list[str]] = {}
+    for name, answer in zip(ids, answers, strict=True):
+        for remark in answer.remarks:
+            found.setdefault(remark, []).append(name)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
 def silent_rows(bundle: Bundle, rows: Iterable[Utterance]) -> int:

@@ -8,9 +8,11 @@ from serkit import regions
 from serkit.conformal import Covered
 from serkit.predictions import Metric
 from serkit.reporting.group_words import gap_lines
-from serkit.reporting.text import NOT_NAMED, OWN, count, other_scales, trained_on_too, without_text
+from serkit.reporting.text import NOT_NAMED, OWN, count, other_scales, trained_on_too, whole, without_text
 from serkit.serving.measuring import Measured
 from serkit.serving.streamed import Streamed
+
+REMARKS = 10  # that are told in a terminal
 
 
 def lines(measured: Measured) -> list[str]:
@@ -64,6 +66,16 @@ def failures(found: Sequence[Measured]) -> list[str]:
         where = "" if one.condition is None else f" (under {one.condition.name})"
         told += [f"{i}{where}: {reason}" for i, reason in one.failed.items() if i not in found[0].failed]
     return told
+
+
+def remarks(found: Sequence[Measured]) -> list[str]:
+    """What is wrong with recordings that were answered all the same, each remark once, with the first that has it."""
+    told = [
+        f"note: {ids[0]}{f' and {whole(len(ids) - 1)} more' if len(ids) > 1 else ''}: {remark}"
+        for remark, ids in found[0].remarked.items()
+    ]
+    more = len(told) - REMARKS
+    return told if more <= 0 else [*told[:REMARKS], f"note: {count(more, 'other remark')}: see --out, or --json"]
 
 
 def stream_complaints(found: Streamed) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from serkit.labels import with_voted
 from serkit.predictions import Predictions, Report
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.text import NOT_KNOWN, OWN, count
-from serkit.serving.asking import Answer, Job, answers_to, silent_rows
+from serkit.serving.asking import Answer, Job, answers_to, remarked, silent_rows
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.resuming import KeptAnswers
@@ -30,7 +30,7 @@ from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
 
 ALL = "all"
 PACKAGES = ("serkit", "numpy", "onnxruntime", "soundfile", "soxr")  # whose versions can move a number
-_KEPT_AS = 2  # what is kept of an answer
+_KEPT_AS = 3  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
 
 
@@ -50,6 +50,7 @@ class Measured:
         sets: how often the sets of classes hold the true one; ``None`` where no coverage was asked for.
         scales: of the ratings that the bundle learned and of these, if both are known and differ: then there is no CCC.
         no_text: rows without a text, of a bundle that reads texts.
+        remarked: ids by what is wrong with recordings that were answered all the same.
     """
 
     report: Report
@@ -68,6 +69,7 @@ class Measured:
     sets: Covered | None = None
     scales: tuple[tuple[float, float], tuple[float, float]] | None = None
     no_text: int = 0
+    remarked: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -84,6 +86,7 @@ class Measured:
         more: dict[str, Any] = {} if self.sets is None else {"sets": self.sets.to_row()}
         more |= {} if self.scales is None else {"scales": [list(scale) for scale in self.scales]}
         more |= {"no_text": self.no_text} if self.no_text else {}
+        more |= {"remarked": {k: list(ids) for k, ids in self.remarked.items()}} if self.remarked else {}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
             "trained_on": list(self.trained_on), "confidence": self.confidence, "abstained": dict(self.abstained),
@@ -179,8 +182,9 @@ def measure_under(
             condition=condition, answers=answers, groups=groups,
         )  # fmt: skip
         one = replace(
-            one, scales=scales, no_text=silent_rows(bundle, [u for u in there.values() if u.emotion is not None])
-        )
+            one, scales=scales, no_text=silent_rows(bundle, [u for u in there.values() if u.emotion is not None]),
+            remarked=remarked([u.id for u in there.values()], answers),
+        )  # fmt: skip
         if coverage is not None:
             one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
         found.append(one)
