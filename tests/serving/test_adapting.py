@@ -231,6 +231,19 @@ def test_recordings_that_another_model_answers_are_told_of(tmp_path: Path) -> No
     assert "--model telephone" in line
 
 
+def test_recordings_with_two_voices_mixed_are_told_of(tmp_path: Path) -> None:
+    one, other = voice(3.0, pitch_hz=110), voice(3.0, pitch_hz=210)
+    none, told = np.zeros_like(one), list[str]()
+    call, alone = tmp_path / "call.wav", tmp_path / "alone.wav"
+    call.write_bytes(wav(np.stack([np.r_[one, none], np.r_[none, other]], axis=1)))
+    alone.write_bytes(wav(one))
+    adapting.tell_of_calls(open_bundle(GOLDEN), GOLDEN, [alone, tmp_path / "gone.wav"], told.append)
+    assert told == []
+    adapting.tell_of_calls(open_bundle(GOLDEN), GOLDEN, [alone, call, call], told.append)
+    [line] = told
+    assert "in 2 of 3 recordings looked at: they are mixed" in line
+
+
 def test_a_bundle_without_statistics_is_refused(recordings: Path) -> None:
     with pytest.raises(SerkitError, match=r"tiny\.zip cannot be adapted: it has no statistics"):
         adapting.adapt(GOLDEN, sorted(recordings.iterdir()))

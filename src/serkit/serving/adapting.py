@@ -154,29 +154,38 @@ def refuse_corrected(bundle: Bundle) -> None:
 def tell_of_calls(
     bundle: Bundle, source: str | Path | Bundle, recordings: Sequence[str | Path], complain: Callable[[str], None]
 ) -> None:
-    """Say in one line where most recordings are calls, which another bundle answers in place of the one to adapt.
+    """Say where most recordings are calls that another bundle answers, and where some hold two voices, which are mixed.
 
     Args:
-        source: how the bundle was named. recordings: of which some are looked at. complain: told the line.
+        source: how the bundle was named. recordings: of which some are looked at. complain: told a line of each.
     """
     companion = None if isinstance(source, Bundle) else for_calls(bundle, source, "auto")
-    some = [recordings[k] for k in evenly(len(recordings), _LOOKED_AT)] if companion is not None else []
-    if companion is not None and 2 * sum(map(_is_call, some)) > len(some):
+    some = [_beginning(recordings[k]) for k in evenly(len(recordings), _LOOKED_AT)]
+    if companion is not None and 2 * sum(call for call, _ in some) > len(some):
         complain(
             f"most recordings have nothing above 4 kHz, as calls: '{companion.name}' answers these in place of "
             f"'{bundle.name}', which is adapted here; adapt with --model {companion.name} too, and compare both by "
             "serkit measure --beside"
         )
+    n_mixed = sum(two_sided for _, two_sided in some)
+    if n_mixed:
+        complain(
+            f"note: different voices on two channels, like a call with one side on each, in {n_mixed} of "
+            f"{count(len(some), 'recording')} looked at: they are mixed; make each channel a recording of its own"
+        )
 
 
-def _is_call(path: str | Path) -> bool:
-    """Whether the first seconds of a recording are of a call, by its rate or its sound; no, where it cannot be read."""
+def _beginning(path: str | Path) -> tuple[bool, bool]:
+    """Whether the first seconds of a recording are of a call, and have a voice on each channel.
+
+    Neither, where it cannot be read.
+    """
     remarks = Remarks()
     try:
         first = next(audio.blocks(path, remarks=remarks), np.zeros(0, dtype=np.float32))
     except (SerkitError, OSError):
-        return False
-    return 0 < remarks.rate_hz <= CALL_HZ or bool(narrow(first))
+        return False, False
+    return 0 < remarks.rate_hz <= CALL_HZ or bool(narrow(first)), remarks.two_sided
 
 
 def pieces_of(facts: Mapping[str, int | float]) -> str:
