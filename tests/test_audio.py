@@ -191,6 +191,17 @@ def test_silence_is_allowed_and_flagged() -> None:
     assert not audio.is_silent(tone() * 0.01)
 
 
+def test_a_stream_that_was_written_to_its_end_is_told_apart_from_an_empty_one() -> None:
+    written = io.BytesIO()
+    written.write(wav_bytes(tone(0.1)))
+    with pytest.raises(SerkitError, match=r"^audio stream: was read to its end already: seek\(0\) first$"):
+        audio.load(written)
+    written.seek(0)
+    assert len(audio.load(written)) == RATE // 10
+    with pytest.raises(SerkitError, match="0 bytes"):
+        audio.load(io.BytesIO())
+
+
 def test_arrays_of_any_width(tmp_path: Path) -> None:
     np.testing.assert_allclose(audio.to_mono_16k((tone() * 32768).astype(np.int16), RATE), tone(), atol=1e-4)
     np.testing.assert_allclose(audio.to_mono_16k(((tone() + 1) * 128).astype(np.uint8), RATE), tone(), atol=1e-2)

@@ -49,6 +49,8 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
         at = source.tell()
         head = source.read(n_bytes)
         source.seek(at)
+        if at and not head:  # as after writing into it
+            raise SerkitError(f"{name}: was read to its end already: seek(0) first")
     if not head:
         raise SerkitError(f"{name}: is empty (0 bytes), expected audio")
     return head
