@@ -13,6 +13,7 @@ from made import made_manifest
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.pipeline.inputs import make_encoder
 from serkit.pipeline.own_files import RECORD
 from serkit.recipe import parse_recipe
 
@@ -97,6 +98,14 @@ def test_a_loss_of_a_second_stage_is_on_record_too(lab, monkeypatch):
 
 def test_a_recipe_without_own_files_has_no_record(tmp_path):
     assert not (pipeline.prepare(recipe(), made_manifest(), tmp_path / "run").folder / RECORD).exists()
+
+
+@pytest.mark.parametrize("feature", ["own_ears.Ear", "{name: own_ears.Ear, pool: 2}"])
+def test_an_encoder_written_as_a_member_is_a_plug_in_as_it_stands(lab, monkeypatch, feature):
+    write(lab, monkeypatch, "own_ears", EAR.replace("own_ears.Ear", "ear"))
+    pipeline.prepare(recipe(feature), made_manifest(), lab / "run")
+    (of_recipe,) = recipe(feature).systems["mine"].features
+    assert make_encoder(of_recipe).spec.name == "own_ears.Ear"
 
 
 def test_a_store_does_not_give_features_of_an_encoder_that_has_changed(lab, toy_root, monkeypatch):

@@ -74,6 +74,10 @@ class ContentHashes:
                 self._keep(fresh)
         return found
 
+    def unread(self, paths: Sequence[Path]) -> list[Path]:
+        """Those of the files whose hash is not known without reading them, each once."""
+        return [path for path in dict.fromkeys(paths) if self._kept(path) is None]
+
     def _keep(self, rows: list[list[object]]) -> None:
         try:
             append_rows(self.path, rows)

@@ -25,7 +25,7 @@ class OfflineEncoder:
     """Waveforms to frames without weights: a subclass says how one clip becomes ``(frames, dim)``.
 
     Args:
-        name: one of :meth:`names`.
+        name: one of :meth:`names`, or the dotted name of a class of the user's own.
         pool: neighbouring frames put together into one.
         pooling: ``mean``, or ``mean+std`` (the standard deviation within the group follows, dim doubles).
         trim: cut leading and trailing silence first (:func:`serkit.dsp.trim_silence`): ``True``, or its
@@ -53,7 +53,8 @@ class OfflineEncoder:
         trim: bool | Mapping[str, float],
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        if name not in self.names():
+        own = "." in name and "/" not in name  # a dotted name in a recipe, by which this class was found
+        if not own and name not in self.names():
             raise SerkitError(f"no encoder '{name}'" + did_you_mean(name, self.names()))
         if pooling not in POOLINGS:
             raise SerkitError(f"encoder '{name}': pooling '{pooling}'" + did_you_mean(pooling, POOLINGS))

@@ -182,7 +182,8 @@ class Run:
     def save_features(self, features: Mapping[str, Features]) -> None:
         """Remember which content key each utterance has in which store."""
         for index, (name, found) in enumerate(features.items()):
-            row = {"feature": name, "store": str(found.store.folder.absolute()), "keys": found.keys}
+            where = str(found.store.folder.absolute())
+            row = {"feature": name, "modality": found.spec.modality, "store": where, "keys": found.keys}
             write_text(self.folder / "features" / f"{index:02d}.json", json.dumps(row))
 
     @cached_property

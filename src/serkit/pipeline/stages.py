@@ -16,6 +16,7 @@ from serkit.errors import SerkitError
 from serkit.features import Features, nothing_to_hear, require_complete
 from serkit.files import NO_PLACE, remove_parts, write_text
 from serkit.labels import apply_labels, left_out, without_label
+from serkit.pipeline.changed_inputs import unchanged
 from serkit.pipeline.elsewhere import check_recordings
 from serkit.pipeline.inputs import (
     check_backbones,
@@ -129,8 +130,8 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     """Bring every feature of the recipe into the store.
 
     Raises:
-        SerkitError: an encoder that is not installed, recordings without features, or a recording that is in a test
-            corpus and in training.
+        SerkitError: an encoder that is not installed, recordings without features, a recording that is in a test
+            corpus and in training, or one that has changed since networks learned from it.
     """
     if check_backbones(run.recipe):
         check_parts(run.recipe, run.manifest)  # again, now that all of them is known
@@ -138,6 +139,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     _tell(listener, "extract", ", ".join(needed))
     encoders = make_encoders(needed)
     check_record(run)
+    unchanged(run, machine, listener)
     check_store(machine.store, run.recipe, encoders)
     check_recordings(run, machine, listener)
     used = run.manifest.where(lambda u: u.split is not None)
@@ -279,8 +281,10 @@ def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Pat
     """Every stage that is not finished, in order; returns the HTML page.
 
     Raises:
-        SerkitError: as for each stage; what training would refuse of the machine is refused before extraction.
+        SerkitError: as for each stage; what training would refuse of the machine is refused before extraction. A
+            recording or a text that has changed since networks learned from it.
     """
+    stale = run.done("extract") and not unchanged(run, machine, listener)
     if not run.done("train"):
         from serkit.fitting import check_device
 
@@ -294,7 +298,8 @@ def run_all(run: Run, machine: Machine, listener: Listener | None = None) -> Pat
         "report": lambda: report_run(run, listener),
     }
     for stage in STAGES[1:]:
-        if not run.done(stage) or (stage == "extract" and not run.done("train") and not readable(run)):
+        again = stage == "extract" and (stale or (not run.done("train") and not readable(run)))
+        if again or not run.done(stage):
             steps[stage]()
     return run.folder / "report" / "report.html"
 
