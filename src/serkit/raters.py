@@ -97,8 +97,9 @@ def closeness(
     - ``entropy_correlation``: Pearson's r between the entropy of the votes and that of the scores: does the system
       doubt where raters differ? Left out where either is constant.
     - ``NAME_prior``: the same distances for one constant, the mean vote of train, without the classes that a row's
-      corpus cannot have, which are not answers of the system either. A system that does not beat it has
-      learned nothing of how raters differ; published ones did not (EM2LDL).
+      corpus cannot have, which are not answers of the system either. Each fold has that of its own train: those of
+      all folds have seen every test clip. A system that does not beat it has learned nothing of how raters
+      differ; published ones did not (EM2LDL).
     - ``NAME_disputed``: the same distances over the rows without agreement alone, where there are some.
 
     Args:
@@ -111,7 +112,9 @@ def closeness(
         SerkitError: a labelled utterance with votes has no row.
     """
     pairs = zip(predictions, manifests, strict=True)
-    parts = [r for r in (rated(p, m, split=split) for p, m in pairs) if r is not None]
+    found_by_fold = [(rated(p, m, split=split), _prior(m)) for p, m in pairs]
+    parts = [r for r, _ in found_by_fold if r is not None]
+    priors = [prior for r, prior in found_by_fold if r is not None]
     if not parts:
         return {}
     votes = np.concatenate([r.votes for r in parts])
@@ -121,10 +124,10 @@ def closeness(
     groups = clusters(speakers)
     found = _distances(votes, answers, groups, "", draws, seed)
     found.update(_entropies(votes, answers, groups, draws, seed))
-    prior = _prior(manifests)
-    if prior is not None:
-        possible = np.concatenate([r.possible for r in parts])
-        constant = masked(np.broadcast_to(prior, votes.shape), possible)
+    known = [prior for prior in priors if prior is not None]
+    if len(known) == len(parts):
+        own = zip(known, parts, strict=True)
+        constant = np.concatenate([masked(np.broadcast_to(c, r.votes.shape), r.possible) for c, r in own])
         found.update(_distances(votes, constant, groups, PRIOR, draws, seed))
     if not agreed.all():
         rest = clusters([s for s, a in zip(speakers, agreed, strict=True) if not a])
@@ -166,8 +169,8 @@ def _correlation(means: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(xy - x * y, below, out=np.zeros_like(below), where=below > 1e-15))
 
 
-def _prior(manifests: Sequence[Manifest]) -> np.ndarray | None:
-    """(classes,) mean vote of the training rows, the folds' together; ``None`` without any."""
-    shares = np.concatenate([m.where(lambda u: u.split == "train").votes() for m in manifests])
+def _prior(manifest: Manifest) -> np.ndarray | None:
+    """(classes,) mean vote of the training rows; ``None`` without any."""
+    shares = manifest.where(lambda u: u.split == "train").votes()
     shares = shares[~np.isnan(shares).any(axis=1)]
     return shares.mean(axis=0) if len(shares) else None
