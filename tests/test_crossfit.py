@@ -20,7 +20,7 @@ def test_no_speaker_is_in_two_folds_and_no_fold_is_empty(seed, folds, speakers, 
         turn = k // speakers  # every speaker has each class once, then any: a class of one fold alone is refused
         who = f"s{k % speakers}" if not (unknown and turn > 2 and k % 7 == 0) else None
         emotion = ("a", "b", "c")[turn if turn < 3 else rng.integers(3)]
-        rows.append(Utterance(f"u{k}", "x", speaker=who, split="train", emotion=emotion))
+        rows.append(Utterance(f"u{k}", f"u{k}.wav", speaker=who, split="train", emotion=emotion))
     fold = crossfit_folds(Manifest("c", ("a", "b", "c"), tuple(rows)), folds, seed)
     assert set(fold) == set(range(folds))
     for who in {u.speaker for u in rows} - {None}:
@@ -33,6 +33,16 @@ def test_even_speakers_make_even_folds_and_a_seed_makes_the_same_ones():
     assert np.bincount(fold).tolist() == [46, 46, 45] or max(np.bincount(fold)) - min(np.bincount(fold)) <= 1
     assert np.array_equal(fold, crossfit_folds(train, 3, seed=1))
     assert any(not np.array_equal(fold, crossfit_folds(train, 3, seed=s)) for s in range(2, 6))
+
+
+def test_stretches_of_one_recording_are_in_one_fold_where_speakers_are_unknown():
+    rows = tuple(
+        Utterance(f"u{k}", f"{k // 4}.wav", start_s=k % 4, end_s=k % 4 + 1, split="train", emotion="ab"[k // 4 % 2])
+        for k in range(96)
+    )
+    fold = crossfit_folds(Manifest("c", ("a", "b"), rows), 3, seed=0).reshape(24, 4)
+    assert (fold == fold[:, :1]).all()
+    assert sorted(np.bincount(fold[:, 0])) == [8, 8, 8]
 
 
 def test_too_few_speakers_and_a_class_of_one_fold_are_refused():

@@ -134,6 +134,18 @@ def test_random_utterance_split_is_stratified() -> None:
     }
 
 
+def test_a_random_split_of_unknown_speakers_keeps_a_recording_together() -> None:
+    data = [
+        Utterance(f"u{k}", f"{k // 4}.wav", emotion="anger" if k % 4 or k % 8 else "sadness", start_s=k % 4, end_s=9)
+        for k in range(160)
+    ]
+    where: dict[str, set[str | None]] = {}
+    for u in protocols.random_utterance_split(data, 1):
+        where.setdefault(u.audio, set()).add(u.split)
+    assert all(len(splits) == 1 for splits in where.values())
+    assert Counter(next(iter(splits)) for splits in where.values()) == {"train": 28, "dev": 6, "test": 6}
+
+
 def test_dev_is_carved_from_whole_train_speakers() -> None:
     data = [protocols.with_split(u, "test" if u.speaker in ("s00", "s01") else "train") for u in rows()]
     split = protocols.carve_dev(data, 4)

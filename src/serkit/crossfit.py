@@ -12,7 +12,7 @@ def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
     """Assign each training utterance to the fold that holds it out.
 
     Speakers are shuffled by the seed and dealt, the largest first, each to the fold whose class counts
-    it evens out most. An utterance without a speaker is dealt on its own.
+    it evens out most. Without a speaker, the stretches of one recording are dealt together.
 
     Returns:
         (rows,) int64 in ``0 … folds - 1``.
@@ -22,7 +22,8 @@ def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
             never have seen it).
     """
     labels = train.label_index()
-    names = [u.speaker if u.speaker is not None else f"\0{u.id}" for u in train.utterances]
+    first: dict[tuple[str | None, str], str] = {}  # the first stretch of each recording
+    names = [u.speaker or f"\0{first.setdefault((u.corpus, u.audio), u.id)}" for u in train]
     speakers, index = np.unique(np.array(names), return_inverse=True)
     if len(speakers) < folds:
         known = len({u.speaker for u in train} - {None})

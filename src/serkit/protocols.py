@@ -216,23 +216,26 @@ def _bring_classes_to_train(utterances: Sequence[Utterance], part_of: dict[str, 
 def random_utterance_split(
     utterances: Sequence[Utterance], seed: int, shares: Sequence[float] = (0.7, 0.15, 0.15)
 ) -> list[Utterance]:
-    """Split rows at random within each emotion, blind to speakers: only where speakers are unknown.
+    """Split recordings at random within each emotion, blind to speakers: only where speakers are unknown.
 
-    A class of one clip is in train; of two, in train and test; from three on in all splits.
+    Stretches of one recording stay together, under the emotion that most have. A class of one recording is in train; of
+    two, in train and test; from three on in all splits.
     """
     rng = np.random.default_rng(seed)
-    by_class: dict[str, list[int]] = defaultdict(list)
-    for k, u in enumerate(utterances):
-        by_class[u.emotion or ""].append(k)
-    split: dict[int, str] = {}
+    emotions: dict[str, list[str]] = defaultdict(list)
+    for u in utterances:
+        emotions[u.audio].append(u.emotion or "")
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for audio, found in emotions.items():
+        by_class[max(found, key=found.count)].append(audio)
+    split: dict[str, str] = {}
     for label in sorted(by_class):
-        rows = [by_class[label][k] for k in rng.permutation(len(by_class[label]))]
-        n = len(rows)
+        order = rng.permutation(n := len(by_class[label]))
         n_test = max(round(shares[2] * n), 1) if n >= 2 and shares[2] > 0 else 0
         n_dev = max(round(shares[1] * n), 1) if n >= 3 and shares[1] > 0 else 0
-        for place, row in enumerate(rows):
-            split[row] = "test" if place < n_test else "dev" if place < n_test + n_dev else "train"
-    return [with_split(u, split[k]) for k, u in enumerate(utterances)]
+        for place, k in enumerate(order):
+            split[by_class[label][k]] = "test" if place < n_test else "dev" if place < n_test + n_dev else "train"
+    return [with_split(u, split[u.audio]) for u in utterances]
 
 
 def carve_dev(
@@ -241,7 +244,7 @@ def carve_dev(
     """Make a dev split of whole train speakers, for data that come as train and test only.
 
     Args:
-        share: of the train clips. by_utterance: rows instead of speakers, requested explicitly by the caller.
+        share: of the train clips. by_utterance: recordings instead of speakers, requested explicitly by the caller.
 
     Raises:
         SerkitError: fewer than two speakers in train.
@@ -346,10 +349,8 @@ def finish(
         root: folder that audio paths are relative to. protocol, fold, folds: as chosen; ``folds`` is the
             number the speakers present really make.
         seed: where the split depends on one. version: of the corpus as far as the files tell.
-        labels: of this manifest; by default the protocol's, else the card's.
-        speakers_shared: overrides the protocol's.
-        notes: honest lines about this copy, after the card's own.
-        extra: further keys of ``info``, such as what :func:`serkit.recordings.recognise` returned.
+        labels: of this manifest; by default the protocol's, else the card's. speakers_shared: overrides the protocol's.
+        notes: honest lines about this copy, after the card's own. extra: further keys of ``info``.
 
     Raises:
         SerkitError: a row does not hold, or a speaker is in two splits without ``speakers_shared``.

@@ -235,6 +235,12 @@ def _split(
         known = [] if shared else [u for u in rows if u.speaker is not None]
         if not known:
             why = "speakers shared" if shared else "speakers unknown"
+            n = len({u.audio for u in rows})
+            if n < min(3, len(rows)):
+                raise SerkitError(
+                    f"table: the {len(rows)} rows are stretches of {n} recording{'s'[: n > 1]}, and train, dev and "
+                    "test need one each: give a split column"
+                )
             split_rows = protocols.random_utterance_split(rows, seed)
             return split_rows, f"no split column: split made by utterance ({why}), with seed {seed}"
         split = {u.id: u.split for u in protocols.random_speaker_split(known, seed)}
@@ -254,6 +260,15 @@ def _split(
             f"{' and '.join(name for name in needed if name != 'dev')} at least, or leave the column out"
         )
     return rows, "splits as given in the table"
+
+
+def _apart(rows: Iterable[Utterance]) -> int:
+    """How many recordings have stretches of unknown speakers in several splits."""
+    where: dict[str, set[str]] = {}
+    for u in rows:
+        if u.split is not None and u.speaker is None:
+            where.setdefault(u.audio, set()).add(u.split)
+    return sum(len(splits) > 1 for splits in where.values())
 
 
 def _check_speakers(path: Path, rows: Iterable[Utterance], places: Sequence[str], assume_speakers: str | None) -> None:
@@ -341,6 +356,11 @@ def table(
             f"table: {path.name} has {len(labels)} class ({', '.join(labels) or 'none'}); at least two are needed"
         )
     languages = sorted({u.language for u in rows if u.language})
+    if apart := _apart(rows):
+        notes.append(
+            f"{apart} recording{'s' * (apart > 1)} of unknown speakers in several splits: "
+            "test has voices and rooms that training heard"
+        )
     return protocols.finish(
         CARD,
         rows,
