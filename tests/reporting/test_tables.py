@@ -15,6 +15,7 @@ def test_a_system_says_how_many_weights_a_network_of_it_has() -> None:
     assert [[cell.text for cell in row.cells] for row in found.rows] == [
         ["voice_text", "cross_attention", "voice[pool=4] + hashed_text/32", "12\u202f345"]
     ]
+    assert "Those of the encoders whose features it reads are not counted" in found.notes[0]
     old = report()
     for design in old["design"].values():
         design.pop("weights", None)

@@ -256,7 +256,10 @@ def networks(source: Source) -> Table | None:
         read = " + ".join(map(str, design.get("features") or []))
         cells = (Cell(name), Cell(str(design.get("model"))), Cell(read), Cell(whole(design["weights"])))
         rows.append(Row(cells))
-    note = "Weights: numbers that one network keeps, means and deviations of its features included."
+    note = (
+        "Weights: numbers that one network keeps, means and deviations of its features included. Those of the encoders "
+        "whose features it reads are not counted: they belong to the size of the whole model too."
+    )
     return Table("networks", "Networks", columns, tuple(rows), (note,))
 
 
