@@ -37,7 +37,7 @@ def corpus(name: str, labels: tuple[str, ...] = LABELS, tested: tuple[int, ...] 
     return Manifest(name, labels, rows, class_sets={name: labels}, info=info)
 
 
-def run(manifest: Manifest, seed: int = 0, folder: str = "run") -> Any:
+def run(manifest: Manifest, seed: int = 0, folder: str = "run", targets: str = "labels") -> Any:
     """What stands for a finished run: random scores, the same for the same seed and clip."""
 
     def predictions(system: str, split: str) -> Predictions:
@@ -47,10 +47,10 @@ def run(manifest: Manifest, seed: int = 0, folder: str = "run") -> Any:
         unseen = np.zeros(len(rows), dtype=bool)
         return Predictions(system, manifest.labels, "logit", [u.id for u in rows], ["m"] * len(rows), unseen, scores)
 
+    recipe = SimpleNamespace(systems={"net": SimpleNamespace(train=SimpleNamespace(targets=targets))})
     return SimpleNamespace(
-        folder=Path(folder), manifest=manifest, predictions=predictions, recipe=SimpleNamespace(systems={"net": None}),
-        ensembles=(), lead=None,
-    )  # fmt: skip
+        folder=Path(folder), manifest=manifest, predictions=predictions, recipe=recipe, ensembles=(), lead=None
+    )
 
 
 def side(*runs: Any, folder: str = "A", system: str | None = None) -> Side:
@@ -86,6 +86,18 @@ def test_clips_that_one_side_trained_on_are_not_compared() -> None:
     found = pair(side(first), side(second, folder="B"), "test")
     assert {u.speaker for u in found.manifests[0]} == {"one.s2"}
     assert {u.split for u in found.manifests[0]} == {"test"}
+
+
+@pytest.mark.parametrize(("targets", "n"), [("labels", 13), ("votes", 15)])
+def test_clips_that_teach_nothing_are_not_among_those_trained_on(targets: str, n: int) -> None:
+    whole = corpus("one", tested=(2,))
+    rows = [
+        dataclasses.replace(u, emotion=None, votes={"anger": 1, "neutral": 1} if k < 2 else None) if k < 5 else u
+        for k, u in enumerate(whole)
+    ]
+    open_ones = dataclasses.replace(whole, utterances=tuple(rows))
+    found = pair(side(run(open_ones, targets=targets)), side(run(corpus("one", tested=(2, 3))), folder="B"), "test")
+    assert f"trained on {n} clips of 3 speakers of one (A) and 12 clips of 2 speakers of one (B)" in found.notes[-1]
 
 
 def test_folds_are_pooled_before_they_are_matched() -> None:

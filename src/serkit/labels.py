@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from serkit import across, regions
 from serkit.errors import SerkitError, did_you_mean
 from serkit.protocols import class_findings
@@ -146,6 +148,14 @@ def _refuse_unknown(manifest: Manifest, recipe: Recipe) -> None:
 def learns_votes(recipe: Recipe) -> bool:
     """Whether every system learns the raters' votes: then a class may be taught by votes alone."""
     return all(system.train.targets == "votes" for system in recipe.systems.values())
+
+
+def teaching(rows: Manifest, recipe: Recipe) -> Manifest:
+    """The rows that a network learns from: those with a label, or with votes where a system learns these."""
+    votes = any(system.train.targets == "votes" for system in recipe.systems.values())
+    known = np.isfinite(rows.votes()).all(axis=1) if votes else rows.label_index() >= 0
+    kept = {name for name, there in zip(rows.ids, known, strict=True) if there}
+    return rows.where(lambda u: u.id in kept)
 
 
 def taught_by(rows: Iterable[Utterance], recipe: Recipe) -> Counter[str]:

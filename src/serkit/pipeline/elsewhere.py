@@ -12,6 +12,7 @@ from serkit import across, evaluation
 from serkit.bootstrap import clusters
 from serkit.errors import SerkitError
 from serkit.hashes import ContentHashes
+from serkit.labels import teaching
 from serkit.metrics import with_truth
 from serkit.pipeline.run import Machine, Run
 from serkit.predictions import Predictions
@@ -97,7 +98,7 @@ def measured(
     Returns:
         ``trained_on`` and ``tested_on`` (corpora), ``own`` (the test speakers of a training corpus), ``shared`` and
         ``untested`` (classes; those that training has and the test corpus has not), ``left_out`` (clips by label),
-        ``train`` (clips, speakers), ``n``, ``speakers``, and ``systems.NAME.METRIC``. Answers are among the
+        ``train`` (clips that teach, speakers), ``n``, ``speakers``, and ``systems.NAME.METRIC``. Answers are among the
         shared classes alone, and macro averages run over those with a clip: all of them, but for own test speakers.
     """
     found = []
@@ -106,6 +107,8 @@ def measured(
             of_run = {name: each[k] for name, each in tables.items()}
             for corpus in _measured_corpora(manifest):
                 row = _row(manifest, corpus, of_run, draws, seed)
+                train = teaching(run.manifest.split("train"), run.recipe)
+                row["train"] = {"clips": len(train), "speakers": len({u.speaker for u in train} - {None})}
                 row["untested"] = [label for label in run.manifest.labels if label not in row["shared"]]
                 found.append(row)
     return found
@@ -128,14 +131,12 @@ def _row(manifest: Manifest, corpus: str, tables: Mapping[str, Predictions], dra
         numbers = evaluation.classification(rows, groups, counted, draws=draws, seed=seed)
         systems[name] = {metric: value.to_row() for metric, value in numbers.items()}
     shared = [label for label in manifest.labels if label in manifest.class_sets[corpus]]
-    train = manifest.split("train")
     return {
         "trained_on": list(said["trained_on"]),
         "tested_on": corpus,
         "own": corpus in said["trained_on"],
         "shared": shared,
         "left_out": dict(said["left_out"].get(corpus) or {}),
-        "train": {"clips": len(train), "speakers": len({u.speaker for u in train} - {None})},
         "n": len(rows.truth),
         "speakers": groups.speakers,
         "systems": systems,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serkit import across
 from serkit.errors import SerkitError, did_you_mean
+from serkit.labels import teaching
 from serkit.pipeline.elsewhere import common_labels, is_matrix, manifest_among, predictions_among
 from serkit.pipeline.run import Run
 from serkit.predictions import Predictions
@@ -257,7 +258,7 @@ def _trained_on(side: Side) -> str:
     clips, speakers = [], []
     corpora: dict[str, None] = {}
     for run in side.runs:
-        rows = run.manifest.split("train")
+        rows = teaching(run.manifest.split("train"), run.recipe)
         clips.append(len(rows))
         speakers.append(len({u.speaker for u in rows} - {None}))
         said = run.manifest.info.get(across.KEY)
