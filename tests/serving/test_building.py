@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import serkit
+from made import made_manifest
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
@@ -21,7 +24,7 @@ from serkit.pipeline import Run
 from serkit.predictions import Predictions
 from serkit.recipe import load_recipe, parse_recipe
 from serkit.serving.building import build
-from serkit.serving.model_card import _content, _unheard
+from serkit.serving.model_card import _content, _data, _unheard
 from serkit.serving.predictor import Model
 
 
@@ -226,3 +229,15 @@ def test_a_run_on_a_model_in_a_folder_is_bundled_and_a_changed_folder_is_refused
     with pytest.raises(SerkitError, match="whose numbers differ"):
         build(Run(run.folder), tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_clips_that_teach_nothing_are_not_among_those_of_training():
+    rows = made_manifest()
+    taught = [u for u in rows if u.split == "train"]
+    open_ones = {u.id for u in taught[:5]}
+    rows = dataclasses.replace(
+        rows, utterances=tuple(dataclasses.replace(u, emotion=None) if u.id in open_ones else u for u in rows)
+    )
+    text = "name: r\nsystems: {a: {features: [logmel/24], model: mean_pool}}\ncrossfit: null\nstack: null"
+    speakers = len({u.speaker for u in taught[5:]})
+    assert f"| {len(taught) - 5} | {speakers} |" in _data(SimpleNamespace(manifest=rows, recipe=parse_recipe(text)))

@@ -14,6 +14,7 @@ from serkit.checkpoint_table import BY_NAME
 from serkit.checkpoints import FAMILIES
 from serkit.concordance import name_of
 from serkit.errors import SerkitError
+from serkit.labels import teaching
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.run import Run
 from serkit.readers import card
@@ -95,7 +96,7 @@ def _regions(about: Mapping[str, Any]) -> str:
 def _data(run: Run) -> str:
     lines = ["| corpus | kind | languages | clips in training | speakers | licence |", "|---|---|---|---|---|---|"]
     notes = []
-    train = learned_from(run.manifest, run.recipe)
+    train = teaching(learned_from(run.manifest, run.recipe), run.recipe)
     for name in sorted({u.corpus or "" for u in train}):
         rows = [u for u in train if u.corpus == name]
         speakers = len({u.speaker for u in rows if u.speaker is not None})
