@@ -88,6 +88,12 @@ def test_ratings_are_columns_too():
     assert len(names["arousal"]) == 4
 
 
+def test_the_sentence_is_a_column_too():
+    some = [Utterance(f"u{k}", "x.wav", speaker=f"s{k}", text=("Dogs.", "Kids.")[k % 2]) for k in range(24)]
+    _, names = grouped(some, Group(name="text"))
+    assert names["text"] == ("Dogs.", "Kids.")
+
+
 def test_columns_that_are_no_groups_are_refused():
     with pytest.raises(SerkitError, match="no utterance has a value in the column 'acccent'; did you mean 'accent'"):
         check(rows(["a", "b"], "accent"), [Group(name="acccent")])

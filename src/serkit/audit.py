@@ -205,5 +205,6 @@ def _duplicates(manifest: Manifest, clips: Sequence[_Clip]) -> Iterable[Finding]
                 labels.append((one, two))
         for (kind, severity, advice), group in kinds.items():
             if group:
-                text = f"{len(group)} pairs of rows hold {what} sound ({group[0][0]} and {group[0][1]}): {advice}"
+                n = "1 pair of rows holds" if len(group) == 1 else f"{len(group)} pairs of rows hold"
+                text = f"{n} {what} sound ({group[0][0]} and {group[0][1]}): {advice}"
                 yield finding(severity, code + kind, text, (rows[i] for pair in group for i in pair))
