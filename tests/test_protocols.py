@@ -8,8 +8,9 @@ import pytest
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
+from serkit.corpora.table import table
 from serkit.errors import SerkitError
-from serkit.types import Utterance
+from serkit.types import Manifest, Utterance
 
 ONE = Protocol("p", 3, 4, "speakers in folds")
 SHARED = Protocol("q", 1, 1, "speakers shared", speakers_shared=True)
@@ -144,6 +145,27 @@ def test_a_random_split_of_unknown_speakers_keeps_a_recording_together() -> None
         where.setdefault(u.audio, set()).add(u.split)
     assert all(len(splits) == 1 for splits in where.values())
     assert Counter(next(iter(splits)) for splits in where.values()) == {"train": 28, "dev": 6, "test": 6}
+
+
+def test_a_table_keeps_stretches_of_a_recording_together_or_says_that_they_are_not(tmp_path: Path) -> None:
+    rows = [f"{k // 2}.wav,{k % 2},{k % 2 + 1},{'happy' if k // 2 % 2 else 'sad'}" for k in range(40)]
+    for k in range(20):
+        (tmp_path / f"{k}.wav").touch()
+
+    def read(lines: list[str], more: str = "") -> Manifest:
+        path = tmp_path / "data.csv"
+        path.write_text("\n".join([f"path,start_s,end_s,emotion{more}", *lines]) + "\n")
+        return table(path, assume_speakers="utterance")
+
+    manifest = read(rows)
+    for name in ("train", "dev", "test"):
+        assert sorted(u.audio for u in manifest.split(name))[::2] == sorted({u.audio for u in manifest.split(name)})
+    assert not any("in several splits" in note for note in manifest.info["notes"])
+    given = read([f"{line},{('train', 'dev', 'test')[k % 3]}" for k, line in enumerate(rows)], ",split")
+    said = "20 recordings of unknown speakers in several splits: test has voices and rooms that training heard"
+    assert said in given.info["notes"]
+    with pytest.raises(SerkitError, match="the 4 rows are stretches of 2 recordings, and train, dev and test need one"):
+        read(rows[:4])
 
 
 def test_dev_is_carved_from_whole_train_speakers() -> None:

@@ -205,25 +205,6 @@ def test_no_speaker_is_refused_unless_said_aloud(tmp_path: Path) -> None:
     assert "expected 'utterance'" in message(path, assume_speakers="clip")
 
 
-def test_stretches_of_one_recording_stay_together_or_are_remarked_upon(tmp_path: Path) -> None:
-    rows = [f"{k // 2}.wav,{k % 2},{k % 2 + 1},{'happy' if k // 2 % 2 else 'sad'}" for k in range(40)]
-    manifest = table(write(tmp_path, "path,start_s,end_s,emotion", rows), assume_speakers="utterance")
-    for name in ("train", "dev", "test"):
-        assert sorted(u.audio for u in manifest.split(name))[::2] == sorted({u.audio for u in manifest.split(name)})
-    assert not any("in several splits" in note for note in manifest.info["notes"])
-    given = write(
-        tmp_path,
-        "path,start_s,end_s,emotion,split",
-        [f"{r},{('train', 'dev', 'test')[k % 3]}" for k, r in enumerate(rows)],
-    )
-    said = "20 recordings of unknown speakers in several splits: test has voices and rooms that training heard"
-    assert said in table(given, assume_speakers="utterance").info["notes"]
-    few = write(tmp_path, "path,start_s,end_s,emotion", rows[:4])
-    assert "the 4 rows are stretches of 2 recordings, and train, dev and test need one each: give a split column" in (
-        message(few, assume_speakers="utterance")
-    )
-
-
 def test_one_speaker_is_one_clear_line(tmp_path: Path) -> None:
     rows = [f"{k}.wav,{'happy' if k % 2 else 'sad'},me" for k in range(20)]
     path = write(tmp_path, "path,emotion,speaker", rows)
