@@ -288,3 +288,26 @@ def test_the_constant_prior_answers_no_class_that_the_corpus_of_a_clip_cannot_ha
         p = np.where([c in sets[u.corpus] for c in LABELS], prior, 0.0)
         expected.append(np.abs(votes - p / p.sum()).max())
     assert found["chebyshev_prior"].value == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_the_constant_of_a_fold_has_not_seen_the_clips_it_is_measured_on():
+    from scipy.stats import entropy
+
+    whole = made()
+    turned = {"train": "test", "test": "train"}
+    other = dataclasses.replace(
+        whole, utterances=tuple(dataclasses.replace(u, split=turned.get(str(u.split), u.split)) for u in whole)
+    )
+    folds = [whole, other]
+    found = closeness([scored(m) for m in folds], folds, split="test", draws=20)
+    expected = [
+        entropy(votes, m.split("train").votes().mean(axis=0)) for m in folds for votes in m.split("test").votes()
+    ]
+    assert found["kl_prior"].value == pytest.approx(np.mean(expected))
+    unrated = dataclasses.replace(
+        other,
+        utterances=tuple(
+            dataclasses.replace(u, votes=None, emotion=None) if u.split == "train" else u for u in other
+        ),
+    )  # fmt: skip
+    assert "kl_prior" not in closeness([scored(m) for m in folds], [whole, unrated], split="test", draws=20)
