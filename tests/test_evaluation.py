@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, recall_score
 
+from serkit.bootstrap import clusters
 from serkit.calibration import wilson
 from serkit.comparison import compare
 from serkit.errors import SerkitError
-from serkit.evaluation import decide, evaluate, most_confident_mistakes
+from serkit.evaluation import Decisions, decide, ece, evaluate, most_confident_mistakes
 from serkit.metrics import DISTRIBUTION_METRICS, METRICS
 from serkit.predictions import Predictions
 from serkit.types import Manifest, Utterance
@@ -268,6 +269,26 @@ def test_distributions_against_votes_with_the_train_prior():
     for name in DISTRIBUTION_METRICS:
         assert same[name].value == pytest.approx(same[name + "_prior"].value)
     assert "kl" not in evaluate(score(make_manifest()), make_manifest(), split="test", draws=10).metrics
+
+
+def test_the_interval_of_the_calibration_error_holds_it_and_covers_the_true_one():
+    rng = np.random.default_rng(0)
+    for shift, truth in ((0.05, 0.05), (0.2, 0.2)):  # answers are right less often than they say, by so much
+        covered = 0
+        for _ in range(60):
+            confidence = rng.uniform(0.4, 1.0, 400)
+            right = rng.random(400) < confidence - shift
+            rest = (1 - confidence) / 2
+            utterances = tuple(Utterance(f"u{k}", "x", speaker=f"s{k % 40}", split="test") for k in range(400))
+            answer = np.zeros(400, dtype=np.int64)
+            rows = Decisions(
+                "made", "test", LABELS, utterances, np.where(right, 0, 1), answer,
+                np.column_stack([confidence, rest, rest]), np.ones(3, bool), 0,
+            )  # fmt: skip
+            found = ece(rows, clusters(rows.speakers), draws=200, seed=0)
+            assert 0 <= found.low <= found.value <= found.high
+            covered += found.low <= truth <= found.high
+        assert covered >= 52  # of 60; percentiles alone covered 33 and 57
 
 
 def test_reliability_holds_every_answer_and_what_the_calibration_error_sums():

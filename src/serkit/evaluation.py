@@ -250,11 +250,18 @@ def classification(
 
 
 def ece(rows: Decisions, groups: Clusters, *, draws: int, seed: int) -> Metric:
-    """The expected calibration error with its bootstrap interval."""
+    """The expected calibration error with its bootstrap interval.
+
+    Chance alone makes it larger than it is, for the absolute gaps of few clips a bin add up, and makes it larger once
+    more in draws of these clips: their percentiles often lie above the value itself. So where that is lower, ``low`` is
+    ``2 value - high``, of the basic bootstrap (Davison and Hinkley 1997, section 5.2), at least 0.
+    """
     gaps = metrics.calibration_gaps(rows.probabilities, rows.truth)
     drawn = np.abs(resampled_means(gaps, groups, draws=draws, seed=seed)).sum(axis=1)
     value = metrics.ece(rows.probabilities, rows.truth)
-    return Metric(value, *percentile_interval(drawn), len(rows.truth), groups.speakers, groups.interval(draws))
+    low, high = percentile_interval(drawn)
+    low, high = max(0.0, min(low, 2 * value - high)), max(value, high)
+    return Metric(value, low, high, len(rows.truth), groups.speakers, groups.interval(draws))
 
 
 def reliability(rows: Decisions, groups: Clusters, *, draws: int, seed: int) -> tuple[dict[str, float], ...]:
