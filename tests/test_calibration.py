@@ -140,6 +140,24 @@ def test_unsure_is_where_answers_are_more_often_wrong() -> None:
     assert calibration.unsure_below(right, (truth + 1) % 4) > 1
 
 
+def test_unsure_is_what_isotonic_regression_says_also_of_equal_confidences() -> None:
+    from sklearn.isotonic import IsotonicRegression
+
+    rng = np.random.default_rng(0)
+    for decimals in (1, 6):
+        for _ in range(50):
+            confidence = np.round(rng.uniform(0.35, 1, 60), decimals)
+            right = rng.random(60) < confidence - 0.1
+            p = np.column_stack([confidence, (1 - confidence) / 2, (1 - confidence) / 2])
+            known = np.unique(confidence)
+            share = IsotonicRegression().fit(confidence, right.astype(float)).predict(known)
+            sure = known[share >= 0.5 - 1e-12]
+            expected = 1.01 if not len(sure) else 0.0 if len(sure) == len(known) else sure.min()
+            order = rng.permutation(60)
+            assert calibration.unsure_below(p, np.where(right, 0, 1)) == pytest.approx(expected)
+            assert calibration.unsure_below(p[order], np.where(right, 0, 1)[order]) == pytest.approx(expected)
+
+
 def test_reliability_rows_hold_every_answer() -> None:
     p, truth = honest(700)
     rows = calibration.reliability(p, truth)

@@ -241,10 +241,10 @@ def unsure_below(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """
     p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    order = np.argsort(confidence, kind="stable")
+    values, place, n_rows = np.unique(confidence, return_inverse=True, return_counts=True)  # equal ones are one block
     blocks: list[list[float]] = []  # sum of right, rows, lowest confidence: pooled while they decrease
-    for c, r in zip(confidence[order], right[order], strict=True):
-        blocks.append([float(r), 1.0, float(c)])
+    for c, r, size in zip(values, np.bincount(place, right), n_rows, strict=True):
+        blocks.append([float(r), float(size), float(c)])
         while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] >= blocks[-1][0] * blocks[-2][1]:
             r_sum, n, _ = blocks.pop()
             blocks[-1][0] += r_sum
