@@ -96,6 +96,19 @@ def test_two_systems_are_compared_on_the_same_rated_rows():
     assert compare_attributes([near], [plain], [manifest], split="train") == ()
 
 
+def test_attributes_that_no_clip_has_together_are_compared_one_by_one():
+    manifest = rated(speakers=9)
+    rows = tuple(
+        dataclasses.replace(u, **{"valence" if k % 2 else "arousal": None}) for k, u in enumerate(manifest.utterances)
+    )
+    apart = dataclasses.replace(manifest, utterances=rows)
+    near, far = (answered(manifest, "train", noise=x, seed=k, system=f"n{k}") for k, x in enumerate((0.3, 2.0)))
+    found = {d.metric: d for d in compare_attributes([near], [far], [apart], split="train", draws=200)}
+    assert list(found) == ["ccc_arousal", "ccc_valence"]
+    for name, d in found.items():
+        assert d.value_a == pytest.approx(concordance([near], [apart], split="train", draws=20)[name].value, abs=1e-12)
+
+
 def test_an_interval_is_drawn_from_the_speakers_who_have_that_rating():
     """Regression: a resample without any of them counted as a CCC of 0."""
     manifest = rated(speakers=9)

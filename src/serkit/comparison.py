@@ -135,14 +135,14 @@ def compare_attributes(
 
     Returns:
         ``ccc_arousal, ccc_valence, ccc_dominance``, as far as both learned them, and ``ccc``, their mean over the rows
-        where all of these are known; nothing where a system has no attributes.
+        where all of these are known, if there are two; nothing where a system has no attributes.
     """
     rated = Rated.of([a, b], manifests, split)
     if rated is None:
         return ()
     measured = np.flatnonzero(rated.known.sum(axis=0) > 1).tolist()
     asked = [(name_of(ATTRIBUTES[k]), [k]) for k in measured]
-    if measured:
+    if measured and rated.known[:, measured].all(axis=1).sum() > 1:  # not of joined corpora that rate other attributes
         asked.append((MEAN, measured))
     names = (a[0].system, b[0].system)
     return tuple(_difference_in_ccc(name, places, rated, names, draws, seed) for name, places in asked)
