@@ -124,6 +124,15 @@ def test_nothing_shown_is_said_and_two_speakers_show_nothing(tmp_path: Path) -> 
     assert "--fold all" in text
 
 
+def test_of_more_variants_than_the_draws_can_tell_apart_it_is_said(tmp_path: Path) -> None:
+    tree = ablation()
+    least = 2 * (len(tree["variants"]) - 1) / (tree["draws"] + 1)
+    assert least < 0.05
+    assert "no p Holm is below" not in write(tree, tmp_path / "enough")
+    few = write({**tree, "draws": 60}, tmp_path / "few")
+    assert f"with 60 draws and {len(tree['variants']) - 1} variants no p Holm is below" in few
+
+
 def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
     text = write(ablation(), tmp_path)
     page = Page(text)

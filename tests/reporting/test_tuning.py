@@ -167,6 +167,14 @@ def test_what_was_measured_on_test_before_and_classes_without_clips_are_told(tmp
     assert f"no clip of {LABELS[0]} on dev" in text
 
 
+def test_of_more_trials_than_the_draws_can_tell_apart_it_is_said(tmp_path: Path) -> None:
+    said = "no p Holm is below"
+    assert said not in written(search(), tmp_path / "few")
+    tree = search()
+    tree["trials"] += [trial({"train.lr": 0.01 + k}, 0.5, gap(0.03, 0.09, 0.002, 0.01)) for k in range(1, 11)]
+    assert f"with 500 draws and 13 other trials {said} 0.052" in written(tree, tmp_path / "many")
+
+
 def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
     text = write(search(), tmp_path)
     page = Page(text)

@@ -9,7 +9,7 @@ from serkit.leads import LESS_IS_BETTER
 from serkit.reporting.lead_words import apart
 from serkit.reporting.reading import Source
 from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, listed, number, p_is, signed, voices
-from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
+from serkit.reporting.verdict import MORE_DRAWS, absent_classes, corpus_cautions, few_draws, outcome
 
 LEAD = "uar"  # of an ablation that does not say what leads
 SURE = {"better", "worse"}
@@ -150,6 +150,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
         )
     if len(tree["seeds"]) == 1:
         lines.append("one seed: intervals hold for these networks; another training run of the same recipe may differ.")
+    lines += few_draws(tree.get("draws"), len(tree["variants"]) - 1, "variant", MORE_DRAWS)
     d = difference(tree["variants"][-1], split, lead_metric(tree))
     speakers = int(finite(d.get("speakers")) or 0)
     singly = "drawn singly" in str(d.get("interval")) or "speakers unknown" in str(d.get("interval"))

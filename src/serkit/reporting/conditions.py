@@ -13,7 +13,6 @@ from serkit.reporting.text import (
     METRICS,
     between,
     clean,
-    count,
     listed,
     number,
     p_value,
@@ -21,7 +20,7 @@ from serkit.reporting.text import (
     voices,
     whole,
 )
-from serkit.reporting.verdict import LEVEL, outcome
+from serkit.reporting.verdict import few_draws, outcome
 
 UNCHANGED = "unchanged"
 KINDS = ("stack", "best")  # how the first and the second bundle are drawn
@@ -169,11 +168,7 @@ def _sentences(tree: Mapping[str, Any], k: int) -> list[str]:
 
 
 def _few_draws(tree: Mapping[str, Any]) -> list[str]:
-    """A line if the draws are so few that no p can be small after Holm."""
-    draws, n = tree["models"][0]["provenance"]["draws"], len(tree["under"])
-    least = min(1.0, 2 * n / (draws + 1))
-    line = f"with {count(draws, 'draw')} and {count(n, 'condition')} no p Holm is below {least:.3f}: more --draws"
-    return [line] * (least >= LEVEL)
+    return few_draws(tree["models"][0]["provenance"]["draws"], len(tree["under"]), "condition", "more --draws")
 
 
 def _cautions(tree: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from serkit.leads import LESS_IS_BETTER, sign
 from serkit.reporting.lead_words import apart, extreme
 from serkit.reporting.reading import Source
 from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, number, signed, voices
-from serkit.reporting.verdict import absent_classes, corpus_cautions, outcome
+from serkit.reporting.verdict import MORE_DRAWS, absent_classes, corpus_cautions, few_draws, outcome
 
 METHOD = (
     "Every trial is the recipe with other values of the keys tried, trained with each seed on the same rows. Its test "
@@ -171,6 +171,7 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
     lines = []
     if len(tree["seeds"]) == 1:
         lines.append("one seed: another training of the same recipe may differ as much as two trials do (--seeds 3).")
+    lines += few_draws(tree.get("draws"), len(outcomes(tree)), "other trial", MORE_DRAWS)
     n = best_of(tree)["values"][tree["metric"]]["speakers"]
     if 0 < n < 20:
         more = f" Several folds ({all_folds(source.provenance)}) pool more." if len(tree["folds"]) == 1 else ""

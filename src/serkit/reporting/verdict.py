@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from serkit.reporting.reading import Source
 from serkit.reporting.text import LEAD_NAMES, between, count, finite, listed, number, p_is, signed, spaced, voices
 
 LEVEL = 0.05
+MORE_DRAWS = "the same again with more draws (--set evaluate.draws=…) trains nothing anew"
 # Ueda et al. (2025), section on stacking and released code
 PUBLISHED_FOREST = {"trees": 200, "max_depth": 8, "min_leaf": 10, "min_split": 10, "folds": 5}
 SPLIT_WORDS = {"dev": "on dev", "test": "on test", "train": "out of fold on train"}
@@ -143,6 +145,22 @@ def compared(source: Source) -> list[str]:
     rows = [c for c in source.comparisons if c.get("metric") == source.led_by and c.get("split") == source.split]
     name = {"kl": "KL divergence (a plus is nearer to the votes)", "ccc": "Mean CCC"}.get(source.led_by)
     return [f"{name}: {text[0].lower()}{text[1:]}" for c in rows if (text := _sentence(source, c, outcome(c)))]
+
+
+def few_draws(draws: Any, n: int, what: str, more: str) -> list[str]:
+    """A line if the draws are so few that no p can be small after Holm over n comparisons.
+
+    Args:
+        draws: of a report, a number or nothing. what: is compared, one of them. more: what helps.
+
+    >>> few_draws(1000, 39, "trial", "more --draws")
+    ['with 1\u202f000 draws and 39 trials no p Holm is below 0.078: more --draws']
+    >>> few_draws(1000, 5, "trial", "")
+    []
+    """
+    least = min(1.0, 2 * n / ((finite(draws) or math.inf) + 1))
+    line = f"with {count(draws, 'draw')} and {count(n, what)} no p Holm is below {least:.3f}: {more}"
+    return [line] * (least >= LEVEL)
 
 
 def _too_few(rows: Sequence[Mapping[str, Any]], results: Mapping[str, str]) -> list[str]:
