@@ -80,6 +80,17 @@ def test_soft_targets(logits):
     torch.testing.assert_close(hard, F.cross_entropy(logits, LABELS, ignore_index=-1))
 
 
+def test_a_row_of_zeros_is_no_target(logits):
+    targets = torch.rand(6, 4).softmax(1)
+    targets[2] = 0.0
+    kept = [0, 1, 3, 4, 5]
+    options = {"soft": True, "label_smoothing": 0.2}
+    ours = cross_entropy(Outputs(logits), batch(targets=targets), **options)
+    alone = batch(LABELS[kept], targets=targets[kept])
+    torch.testing.assert_close(ours, cross_entropy(Outputs(logits[kept]), alone, **options))
+    assert cross_entropy(Outputs(logits), batch(targets=torch.zeros(6, 4)), **options).item() == 0.0
+
+
 def test_one_hot_soft_targets_equal_labels(logits):
     one_hot = F.one_hot(LABELS[:5], 4).float()
     options = {"class_weights": "inverse_frequency", "class_counts": COUNTS, "label_smoothing": 0.1}

@@ -33,8 +33,8 @@ def cross_entropy(
         class_weights: ``None``, ``inverse_frequency``: ``N / N_j`` (eq. 3), ``sqrt_inverse_frequency``: its root, or
             numbers.
         label_smoothing: share of the target spread over all (allowed) classes.
-        soft: learn ``batch.targets`` (batch, classes), the raters' distribution, instead of the label,
-            where the batch has them; a row of NaN counts nothing, a row without a label may count.
+        soft: learn ``batch.targets`` (batch, classes), the distribution of raters or of a mixture of clips, instead of
+            the label, where the batch has them; a row of NaN or of zeros counts nothing, one without a label may count.
         class_counts: (classes,) number of training clips, handed in by training.
 
     Returns:
@@ -74,7 +74,7 @@ def _targets(batch: Batch, like: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
     """(batch, classes) distribution by row, over the classes it can have, and (batch,) 1.0 where the row counts."""
     given = batch.targets if soft else None
     if given is not None:  # as they are, without the label in place of an unknown one
-        known = given.isfinite().all(1)
+        known = given.isfinite().all(1) & (given.sum(1) > 0)
         targets = torch.where(known[:, None], given, 0.0).to(like)
     else:
         known = batch.labels >= 0
