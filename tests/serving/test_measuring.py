@@ -24,7 +24,7 @@ from serkit.predictions import Predictions
 from serkit.progress import Progress
 from serkit.recipe import parse_recipe
 from serkit.reporting.measured_words import cautions
-from serkit.serving import asking, measuring
+from serkit.serving import asking, labelled, measuring
 from serkit.serving.building import build
 from serkit.serving.conditions import parse
 from serkit.serving.measured_lines import lines
@@ -131,6 +131,10 @@ evaluate: {draws: 20}
     assert "awe" not in plain.labels
     assert plain.left_out == {"without a label": n}
     assert (measuring.learned_votes(made), measuring.learned_votes(GOLDEN)) == (True, False)
+    taught, _ = labelled.adapt_to(made, manifest, tmp_path / "taught", draws=20)
+    again = measure(taught.source, manifest, split="test", draws=20)
+    assert again.labels[-1] == "awe"
+    assert "these clips" in again.trained_on
 
 
 def test_two_models_are_compared_on_what_both_answered(rows: Manifest) -> None:

@@ -145,6 +145,7 @@ def measure_under(
     """
     bundle = open_bundle(source)
     manifest = as_divided(manifest, bundle)
+    given = manifest.fingerprint
     voted = votes and learned_votes(bundle) and any(u.votes for u in manifest)
     manifest = with_voted(manifest) if voted else manifest
     rows, shared, left_out = shared_rows(manifest, bundle.labels, split, labels, voted=voted)
@@ -179,7 +180,7 @@ def measure_under(
         table = table if scales is None else replace(table, attributes=None)
         one = measured(
             table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
-            condition=condition, answers=answers, groups=groups,
+            condition=condition, answers=answers, groups=groups, given=given,
         )  # fmt: skip
         one = replace(
             one, scales=scales, no_text=silent_rows(bundle, [u for u in there.values() if u.emotion is not None]),
@@ -251,12 +252,14 @@ def measured(
     condition: Condition | None = None,
     answers: Sequence[Answer] = (),
     groups: Sequence[Group] = (),
+    given: str | None = None,
 ) -> Measured:
     """The numbers of answers to some rows of a manifest.
 
     Args:
         table: probabilities among some labels, of these rows. bundle: which says what it was trained on.
         answers: what the rows were answered, where it was by ``predict``. groups: further columns to slice by.
+        given: fingerprint of the manifest before labels that were voted for came in; ``None``: of this one.
     """
     shown = replace(
         manifest,
@@ -271,7 +274,9 @@ def measured(
     trained = tuple(sorted(corpora & {u.corpus for u in rows if u.corpus}))
     trained = (NOT_KNOWN, *trained) if "imported" in bundle.head else trained
     taught = bundle.head.get("labelled", {})
-    if taught.get("manifest") == manifest.fingerprint and any(taught.get("split", ALL) in (ALL, u.split) for u in rows):
+    if taught.get("manifest") == (given or manifest.fingerprint) and any(
+        taught.get("split", ALL) in (ALL, u.split) for u in rows
+    ):
         trained = (*trained, "these clips")
     abstained = Counter(answer.abstain for answer in answers)
     return Measured(
