@@ -11,11 +11,13 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from serkit import paired
 from serkit.comparison import against_all, compare, compare_seeds, holm, mcnemar, with_holm
 from serkit.errors import SerkitError
 from serkit.evaluation import evaluate
 from serkit.metrics import METRICS
 from serkit.predictions import Predictions
+from serkit.reporting.verdict import outcome
 from serkit.types import Manifest, Utterance
 
 LABELS = ("anger", "happiness", "neutral")
@@ -170,6 +172,30 @@ def test_mcnemar_is_the_exact_binomial():
     assert mcnemar(a, a) == 1.0
 
 
+def test_of_several_comparisons_of_few_speakers_none_is_called_sure_by_chance():
+    """Eight speakers: a table of ten differences that are none, 60 times. Both p have to be adjusted for that."""
+    rng, kinds = np.random.default_rng(1), np.arange(8)
+    sure = {"adjusted": 0, "as they are": 0}
+    for _ in range(60):
+        ps, swapped, apart = [], [], []
+        for _ in range(10):
+            gaps = rng.normal(size=8)
+            drawn = rng.multinomial(8, [1 / 8] * 8, size=400) @ gaps / 8
+            ways, exact = paired.trades(np.ones_like(kinds), 400, rng)
+            low, high = np.percentile(drawn, [2.5, 97.5])
+            apart.append(low > 0 or high < 0)
+            ps.append(paired.bootstrap_p(drawn))
+            swapped.append(paired.permutation_p((1 - 2 * ways) @ gaps / 8, float(gaps.mean()), exact=exact))
+        for name, p in (("adjusted", holm(swapped)), ("as they are", swapped)):
+            rows = zip(apart, holm(ps), p, strict=True)
+            found = [
+                {"low": 1.0 if away else -1.0, "high": 2.0, "p_holm": one, "p_permutation_holm": other}
+                for away, one, other in rows
+            ]
+            sure[name] += any(outcome(row) == "better" for row in found)
+    assert sure["adjusted"] <= 4 < 9 <= sure["as they are"]
+
+
 def test_holm():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
     assert holm([0.5, 0.9]) == (1.0, 1.0)
@@ -179,6 +205,8 @@ def test_holm():
     found = against_all("a", table, manifest, split="test", draws=300)
     assert [d.b for d in found] == ["b", "c"]
     assert [d.p_holm for d in found] == list(holm([d.p for d in found]))
+    assert [d.p_permutation_holm for d in found] == list(holm([d.p_permutation for d in found]))
+    assert compare(table["a"], table["b"], manifest, split="test", draws=20)[0].p_permutation_holm is None
     assert with_holm(found) == found
     with pytest.raises(SerkitError, match="no predictions of 'aa'; did you mean"):
         against_all("aa", table, manifest, split="test")

@@ -42,7 +42,8 @@ class Difference:
             swap are no more than the draws, each is taken once, and the share is exact.
         p_mcnemar: exact two-sided McNemar test of right and wrong, accuracy only, else ``None``. It takes clips
             as independent, which clips of one speaker are not: a companion, not the verdict.
-        p_holm: ``p`` adjusted for all comparisons of one table (:func:`with_holm`), ``None`` before.
+        p_holm, p_permutation_holm: ``p`` and ``p_permutation`` adjusted for all comparisons of one table
+            (:func:`with_holm`), ``None`` before. Of few speakers ``p`` is too small, and the second is needed.
         detectable: the smallest true difference that would be found (80 % power, two-sided 5 %) with this
             spread: 2.80 standard errors of the bootstrap difference.
         n, speakers: utterances and known speakers. interval: how low and high came about.
@@ -60,6 +61,7 @@ class Difference:
     p_permutation: float
     p_mcnemar: float | None
     p_holm: float | None
+    p_permutation_holm: float | None
     detectable: float
     n: int
     speakers: int
@@ -173,7 +175,7 @@ def _difference_in_ccc(
     return Difference(
         name, *systems, float(whole[0]), float(whole[1]), difference, *percentile_interval(gaps),
         p=paired.bootstrap_p(gaps), p_permutation=paired.permutation_p(null, difference, exact=exact),
-        p_mcnemar=None, p_holm=None,
+        p_mcnemar=None, p_holm=None, p_permutation_holm=None,
         detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
         n=len(x), speakers=groups.speakers, interval=paired.named(groups, draws, 1),
     )  # fmt: skip
@@ -249,7 +251,7 @@ def _differences(
                 p=paired.bootstrap_p(gaps),
                 p_permutation=paired.permutation_p(null, difference, exact=exact),
                 p_mcnemar=mcnemar(right[0], right[1]) if name == "accuracy" and n_seeds == 1 else None,
-                p_holm=None,
+                p_holm=None, p_permutation_holm=None,
                 detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
                 n=len(ids), speakers=groups.speakers, interval=paired.named(groups, draws, n_seeds),
                 by_seed=tuple(float(d) for d in by_seed),
@@ -307,9 +309,12 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def with_holm(differences: Sequence[D]) -> tuple[D, ...]:
-    """The same differences with ``p_holm`` over all of them: pass one table's comparisons together."""
-    adjusted = holm([d.p for d in differences])
-    return tuple(dataclasses.replace(d, p_holm=p) for d, p in zip(differences, adjusted, strict=True))
+    """The same differences with both p adjusted over all of them: pass one table's comparisons together."""
+    adjusted = zip(holm([d.p for d in differences]), holm([d.p_permutation for d in differences]), strict=True)
+    return tuple(
+        dataclasses.replace(d, p_holm=p, p_permutation_holm=swapped)
+        for d, (p, swapped) in zip(differences, adjusted, strict=True)
+    )
 
 
 def against_all(

@@ -124,7 +124,7 @@ def compare_seeds(
         name, a[0][0].system, b[0][0].system, float(whole[0].mean()), float(whole[1].mean()), difference,
         *percentile_interval(gaps),
         p=paired.bootstrap_p(gaps), p_permutation=paired.permutation_p(null, difference, exact=exact),
-        p_mcnemar=None, p_holm=None,
+        p_mcnemar=None, p_holm=None, p_permutation_holm=None,
         detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
         n=len(sums.columns), speakers=sums.groups.speakers, interval=paired.named(sums.groups, draws, len(a)),
         by_seed=tuple(float(d) for d in by_seed),

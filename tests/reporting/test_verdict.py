@@ -41,6 +41,17 @@ def test_two_speakers_are_never_a_win() -> None:
     assert any("With 2 speakers the permutation test cannot go below about 0.50" in s for s in found.sentences)
 
 
+def test_how_many_comparisons_few_speakers_can_tell_apart_is_said() -> None:
+    rows = [
+        {**difference(name, 0.05, 0.1, 0.002, swapped=1 / 32), "p_permutation_holm": 3 / 32}
+        for name in ("voice_text", "vote", "mean_logit")
+    ]
+    assert {row["speakers"] for row in rows} == {6}
+    said = "With 6 speakers the permutation test, adjusted for 3 comparisons, cannot go below about 0.09: no"
+    assert any(said in s for s in verdict(comparisons=rows).sentences)
+    assert not any("cannot go below" in s for s in verdict(comparisons=[{**r, "speakers": 9} for r in rows]).sentences)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -49,6 +60,8 @@ def test_two_speakers_are_never_a_win() -> None:
         ({"low": -0.3, "high": -0.1}, "worse"),
         ({"p_holm": 0.06}, "leaning+"),
         ({"p_permutation": 0.06}, "leaning+"),
+        ({"p_permutation": 0.03, "p_permutation_holm": 0.06}, "leaning+"),
+        ({"p_permutation": 0.01, "p_permutation_holm": 0.03}, "better"),
         ({"p_holm": None}, "leaning+"),
         ({"low": None}, "open"),
         ({"high": float("nan")}, "open"),

@@ -26,7 +26,7 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
 
     ``variants`` holds for each variant, by split and metric, ``values`` (mean, standard deviation over seeds, and each
     seed's number) and ``differences`` (full recipe minus the variant: :class:`serkit.comparison.SeededDifference`, with
-    ``p_holm`` over all variants of the same split and metric). Rows of several folds are pooled, seed by seed.
+    both p adjusted over all variants of the same split and metric). Rows of several folds are pooled, seed by seed.
     ``metric`` leads the page: what the networks of the recipe are chosen by, where every split measured has it.
 
     Args:

@@ -41,7 +41,7 @@ from serkit.reporting.text import (
     voices,
     whole,
 )
-from serkit.reporting.verdict import outcome
+from serkit.reporting.verdict import outcome, permuted
 
 FORMAT = 1
 NEEDED = {"name": str, "corpus": str, "labels": list, "variants": list, "seeds": list, "folds": list, "left_out": list}
@@ -217,7 +217,7 @@ def tests(tree: Mapping[str, Any], metric: str, split: str) -> Table | None:
             Cell(v["title"]),
             Cell(claim(v, outcome(d))),
             Cell(signed(d.get("difference")), between(d.get("low"), d.get("high"), signed)),
-            *(Cell(p_value(d.get(k))) for k in ("p_holm", "p_permutation")),
+            *(Cell(p_value(p)) for p in (d.get("p_holm"), permuted(d))),
             Cell(number(d.get("detectable"))),
         )
         rows.append(Row(cells))

@@ -9,7 +9,16 @@ from serkit.leads import LESS_IS_BETTER
 from serkit.reporting.lead_words import apart
 from serkit.reporting.reading import Source
 from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, listed, number, p_is, signed, voices
-from serkit.reporting.verdict import MORE_DRAWS, absent_classes, corpus_cautions, few_draws, outcome
+from serkit.reporting.verdict import (
+    LEVEL,
+    MORE_DRAWS,
+    absent_classes,
+    corpus_cautions,
+    few_draws,
+    least_permuted,
+    outcome,
+    permuted,
+)
 
 LEAD = "uar"  # of an ablation that does not say what leads
 SURE = {"better", "worse"}
@@ -20,9 +29,9 @@ METHOD = (
     "speakers with replacement, the same for all networks, and, independently, seeds with replacement (the "
     "pigeonhole bootstrap, Owen 2007), the seeds' deviations widened by √(S / (S − 1)) for S seeds. With one seed an "
     "interval holds only for these networks.",
-    "p Holm comes from the same draws and is adjusted for all variants of the table; p permuted swaps full recipe and "
-    "variant for whole speakers, in all seeds together. A part helps or harms if the interval excludes zero and both "
-    "are below 0.05; if only the interval excludes zero, it seems to.",
+    "p Holm comes from the same draws; p permuted swaps full recipe and variant for whole speakers, in all seeds "
+    "together. Both are adjusted for all variants of the table. A part helps or harms if the interval excludes zero "
+    "and both are below 0.05; if only the interval excludes zero, it seems to.",
     "Detectable: the smallest true difference that would be found four times in five with this spread (2.80 standard "
     "errors). “Not shown” is not “no effect”.",
 )
@@ -134,7 +143,7 @@ def _sentence(tree: Mapping[str, Any], variant: Mapping[str, Any], result: str) 
     )
     if result == "open":
         return f"{text}: {numbers}; under {number(d.get('detectable'))} a difference would often be missed."
-    tests = f"Holm {p_is(d.get('p_holm'))}, permuted {p_is(d.get('p_permutation'))}"
+    tests = f"Holm {p_is(d.get('p_holm'))}, permuted {p_is(permuted(d))}"
     return f"{text}{'' if result in SURE else ', not certain'}: {numbers}, {tests}."
 
 
@@ -154,11 +163,13 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
     d = difference(tree["variants"][-1], split, lead_metric(tree))
     speakers = int(finite(d.get("speakers")) or 0)
     singly = "drawn singly" in str(d.get("interval")) or "speakers unknown" in str(d.get("interval"))
-    if 2 <= speakers < 6 and not singly:
+    n = len(tree["variants"]) - 1 if finite(d.get("p_permutation_holm")) is not None else 1
+    least = least_permuted(speakers, n)
+    if speakers >= 2 and least >= LEVEL and not singly:
         more = f" Several folds ({all_folds(source.provenance)}) pool more speakers." if len(tree["folds"]) == 1 else ""
         lines.append(
             f"too few speakers: with {speakers} on {split} the permutation test cannot go below about "
-            f"{number(2 / 2**speakers, 2)}, so nothing can be shown to help or to harm.{more}"
+            f"{number(least, 2)}, so nothing can be shown to help or to harm.{more}"
         )
     if "rough" in str(d.get("interval")):
         lines.append(f"rough intervals: {voices(speakers)} on {split}; below 20 they are too narrow.")

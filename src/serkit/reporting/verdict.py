@@ -37,21 +37,28 @@ class Verdict:
 def outcome(row: Mapping[str, Any]) -> str:
     """``better``, ``worse`` or ``open``: how a paired comparison ends.
 
-    A side wins where the interval of the difference leaves out zero and both tests agree (Holm-adjusted
-    bootstrap and permutation of whole speakers, at 5 %). With few speakers the second cannot be small: the
-    answer is then ``leaning+`` or ``leaning-``, never a win.
+    A side wins where the interval of the difference leaves out zero and both tests agree (bootstrap and permutation of
+    whole speakers, each Holm-adjusted, at 5 %). With few speakers the second cannot be small: the answer is then
+    ``leaning+`` or ``leaning-``, never a win.
     """
     low, high = finite(row.get("low")), finite(row.get("high"))
     if low is None or high is None or low <= 0 <= high:
         return "open"
-    tests = [finite(row.get("p_holm")), finite(row.get("p_permutation"))]
+    tests = [finite(row.get("p_holm")), permuted(row)]
     sure = all(p is not None and p < LEVEL for p in tests)
     return ("better" if low > 0 else "worse") if sure else ("leaning+" if low > 0 else "leaning-")
+
+
+def permuted(row: Mapping[str, Any]) -> float | None:
+    """The p of whole speakers swapped, adjusted where the comparison is one of several."""
+    adjusted = finite(row.get("p_permutation_holm"))
+    return finite(row.get("p_permutation")) if adjusted is None else adjusted
 
 
 def judge(source: Source) -> Verdict:
     """The verdict of a run on its leading split."""
     asked = [c for c in source.comparisons if c.get("split") == source.split and c.get("metric") == "macro_f1"]
+    n_asked = len(asked)
     asked = [c for c in asked if not _is_itself(c)]
     leading = [c for c in asked if c.get("a") == source.lead]
     rows = leading or asked
@@ -80,7 +87,7 @@ def judge(source: Source) -> Verdict:
         tone, headline = "open", f"{subject} is not shown to beat {listed(rest, 'or')}."
     sentences = [_sentence(source, c, results[str(c["b"])]) for c in rows]
     sentences += [_sentence(source, c, outcome(c), of=True) for c in others]
-    sentences += [*_too_few(rows, results), *_better_unchosen(source), *_forest(source, tone)]
+    sentences += [*_too_few(rows, results, n_asked), *_better_unchosen(source), *_forest(source, tone)]
     return Verdict(headline, _lead(source), tuple(sentences), tone, tuple(cautions(source)))
 
 
@@ -133,7 +140,7 @@ def _sentence(source: Source, row: Mapping[str, Any], result: str, *, of: bool =
         f"{signed(row.get('difference'))} {between(row.get('low'), row.get('high'), signed)}, "
         f"{p_is(row.get('p'))}, Holm {p_is(row.get('p_holm'))}"
     )
-    tail = f", permuted {p_is(row.get('p_permutation'))}" if result != "open" else ""
+    tail = f", permuted {p_is(permuted(row))}" if result != "open" else ""
     detectable = finite(row.get("detectable"))
     if result == "open" and detectable is not None:
         tail = f"; a difference under {number(detectable, 2)} would often be missed"
@@ -163,16 +170,28 @@ def few_draws(draws: Any, n: int, what: str, more: str) -> list[str]:
     return [line] * (least >= LEVEL)
 
 
-def _too_few(rows: Sequence[Mapping[str, Any]], results: Mapping[str, str]) -> list[str]:
-    """Says so where no win was possible: swapping k speakers gives no p below 2 / 2ᵏ."""
+def least_permuted(speakers: int, n: int) -> float:
+    """The smallest p that swapping k speakers can give, Holm-adjusted over n comparisons: n · 2 / 2ᵏ.
+
+    >>> least_permuted(6, 1), least_permuted(6, 4), least_permuted(2, 4)
+    (0.03125, 0.125, 1.0)
+    """
+    return float(min(1.0, n * 2.0 ** (1 - speakers)))
+
+
+def _too_few(rows: Sequence[Mapping[str, Any]], results: Mapping[str, str], n: int) -> list[str]:
+    """Says so where no win was possible, n comparisons being adjusted together."""
     speakers = min((int(finite(r.get("speakers")) or 0) for r in rows), default=0)
     singly = any("drawn singly" in str(r.get("interval")) for r in rows)
     leaning = any(r.startswith("leaning") for r in results.values())
-    if not leaning or singly or not 2 <= speakers < 6:
+    n = n if any(finite(r.get("p_permutation_holm")) is not None for r in rows) else 1
+    least = least_permuted(speakers, n)
+    if not leaning or singly or speakers < 2 or least < LEVEL:
         return []
-    least = number(2 / 2**speakers, 2)
+    adjusted = f", adjusted for {n} comparisons," if n > 1 else ""
     return [
-        f"With {speakers} speakers the permutation test cannot go below about {least}: no difference can be certain."
+        f"With {speakers} speakers the permutation test{adjusted} cannot go below about {number(least, 2)}: no "
+        "difference can be certain."
     ]
 
 

@@ -80,7 +80,7 @@ def rows(
 def _compared(
     pairs: Sequence[tuple[Measured, Measured]], draws: int, seed: int, meter: Meter | None
 ) -> list[list[Difference]]:
-    """The differences of each pair with ``p_holm``, each metric over all pairs that have it."""
+    """The differences of each pair with both p adjusted, each metric over all pairs that have it."""
     found: list[list[Difference]] = []
     for one, other in pairs:
         found.append(list(differences(one, other, draws=draws, seed=seed)))
