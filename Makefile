@@ -72,9 +72,10 @@ $(VENV)/.dev: $(VENV)/.base
 
 # Extras that not every machine can have: without them their tests skip and say so.
 $(VENV)/.everything: $(VENV)/.dev
-	@for extra in opensmile audformat ray finetune; do $(PIP) --editable ".[$$extra]" \
+	@for extra in opensmile audformat ray finetune pipecat; do $(PIP) --editable ".[$$extra]" \
 		|| echo "extra '$$extra' cannot be installed here; its tests will skip"; done
-	@$(PIP) --no-deps 'pipecat-ai>=1.0,<2' || echo "the weights of smart_turn cannot be installed here; their tests will skip"
+	@$(PIP) --no-deps 'pipecat-ai>=1.0,<2' \
+		|| echo "the weights of smart_turn cannot be installed here; their tests will skip"
 	@touch $@
 
 clean:

@@ -26,6 +26,7 @@ IMPORT_NAMES = {
     "faster-whisper": "faster_whisper",
     "huggingface-hub": "huggingface_hub",
     "onnxruntime": "onnxruntime",
+    "pipecat-ai": "pipecat",
     "tensorboardx": "tensorboardX",
 }
 COMES_WITH = {  # imported here, brought by a declared package that cannot be without it
