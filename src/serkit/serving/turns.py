@@ -68,11 +68,12 @@ class Chunk(NamedTuple):
 
 
 class Session:
-    """What hears one user from the start of a session to its end; memory does not grow with it. Not thread-safe.
+    """What hears one user from the start of a session to its end. Not thread-safe.
 
     A turn lasts from :meth:`turn_started` to :meth:`turn_stopped`. Within it, marks of a VAD say that it may be over,
     and it is answered there and then; where only they come, they are its start and end. Before the first mark, and
-    without any, each stretch of speech that serkit finds is a turn.
+    without any, each stretch of speech that serkit finds is a turn. With marks, memory does not grow with a session;
+    without, the parts of the one stream are kept.
 
     Args:
         model: a model; or what :func:`serkit.serving.predictor.load` takes, which :meth:`load` loads.
