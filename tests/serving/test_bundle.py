@@ -159,6 +159,9 @@ def test_a_file_that_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(SerkitError, match="is not a bundle"):
         open_bundle(tmp_path / "x.zip")
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(SerkitError, match=r"x\.onnx is not a bundle: it is a graph, as serkit export writes it"):
+        open_bundle(tmp_path / "x.onnx")
 
 
 def test_another_revision_of_an_encoder_is_refused(folder: Path) -> None:

@@ -101,6 +101,8 @@ def test_what_the_answer_notes_is_told(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*given, "--json"])
     assert done.stderr == ""
     assert len(json.loads(done.stdout.splitlines()[-1])["notes"]) == 1
+    done = CliRunner().invoke(app, [*given, "--json", "--calls", "none"])
+    assert "telephone" not in done.stdout
 
 
 def test_fast_is_of_a_recording() -> None:
@@ -119,15 +121,6 @@ def test_fast_is_of_a_recording() -> None:
 def test_what_makes_no_sense_is_refused(given: list[str], said: str) -> None:
     done = CliRunner().invoke(app, ["listen", "--from", "example", "--fast", "--model", str(GOLDEN), *given])
     assert str(done.exception) == said
-
-
-def test_notes_are_told(tmp_path: Path) -> None:
-    call = tmp_path / "call.wav"
-    call.write_bytes(wav(talk(1)[::2], RATE // 2))
-    done = CliRunner().invoke(app, ["listen", "--from", str(call), "--fast", "--partial", "0"])
-    assert done.exit_code == 0, done.output
-    assert "note: nothing above 4 kHz, as in calls: answered by the model 'telephone'" in done.stderr
-    assert "note:" not in done.stdout
 
 
 def test_a_signal_ends_the_command_cleanly() -> None:

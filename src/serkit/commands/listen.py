@@ -10,7 +10,7 @@ import typer
 
 from serkit.commands.options import comma_separated
 from serkit.errors import SerkitError
-from serkit.serving.results import THRESHOLD_MEANS
+from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
 if TYPE_CHECKING:
     from serkit.serving.listening import Heard
@@ -30,6 +30,7 @@ def listen(
         bool, typer.Option("--fast", help="With --from: process the recording faster than real time.")
     ] = False,
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
     labels: Annotated[str | None, typer.Option(help="Restrict answers to these labels, comma-separated.")] = None,
     threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
     partial: Annotated[
@@ -55,7 +56,7 @@ def listen(
         raise SerkitError(f"--seconds {seconds:g}: expected a time above 0")
     chosen = comma_separated(labels)
     microphone = listening.Microphone(device) if from_ is None else None
-    answering = load(model)
+    answering = load(model, calls=calls)
     chunks = listening.played(recording(from_), paced=not fast) if from_ is not None else None
     teller = _JsonTeller() if as_json else _Teller()
     if microphone is not None:

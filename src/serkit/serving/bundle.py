@@ -363,6 +363,8 @@ def _folder(root: Path) -> Callable[[str], bytes]:
 
 
 def _archive(path: Path) -> Callable[[str], bytes]:
+    if path.suffix == ".onnx":
+        raise SerkitError(f"{path} is not a bundle: it is a graph, as serkit export writes it, for onnxruntime alone")
     try:
         archive = zipfile.ZipFile(path)
         members = {m.filename: m for m in archive.infolist()}
