@@ -35,12 +35,13 @@ def load(
     *,
     start_s: float | None = None,
     end_s: float | None = None,
+    channel: int | None = None,
     max_s: float | None = MAX_DURATION_S,
     remarks: Remarks | None = None,
 ) -> np.ndarray:
     """Read a recording, or a stretch of it, as mono 16 kHz.
 
-    Channels are averaged. Only the stretch is decoded; its length is
+    Channels are averaged, unless one is chosen. Only the stretch is decoded; its length is
     ``round(16000 end_s) - round(16000 start_s)`` and it equals that slice of the whole (exactly at
     16 kHz, within the resampling filter's tails otherwise). Float samples beyond full scale are cut.
     Silence is not an error (see :func:`is_silent`).
@@ -48,6 +49,7 @@ def load(
     Args:
         source: path, the bytes of a file, or an open binary file.
         start_s, end_s: the stretch in seconds; ``None`` is begin and end.
+        channel: the one that is heard, 1 the first: what a file of this channel alone would give. ``None``: their mean.
         max_s: refuse more than this many seconds; ``None`` is no limit.
         remarks: gathers what else is worth knowing of it, such as an end that is missing.
 
@@ -56,9 +58,9 @@ def load(
 
     Raises:
         SerkitError: no such file, empty, not audio, truncated, NaN or infinite samples, too long, or
-            a stretch outside the recording.
+            a stretch outside the recording, or a channel that it does not have.
     """
-    parts = list(blocks(source, start_s=start_s, end_s=end_s, max_s=max_s, remarks=remarks))
+    parts = list(blocks(source, start_s=start_s, end_s=end_s, channel=channel, max_s=max_s, remarks=remarks))
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
@@ -67,6 +69,7 @@ def blocks(
     *,
     start_s: float | None = None,
     end_s: float | None = None,
+    channel: int | None = None,
     max_s: float | None = None,
     remarks: Remarks | None = None,
     apart: bool = False,
@@ -90,8 +93,9 @@ def blocks(
     contained = opening.needs_ffmpeg(source)
     with containers.opened(source, name) if contained else opening.opened(source) as file:
         _refuse_odd(file, name)
+        _refuse_absent(channel, int(file.channels), name)
         remarks.rate_hz = float(file.samplerate)
-        yield from _decoded(file, name, start, end_s, max_s, remarks, apart=apart)
+        yield from _decoded(file, name, start, end_s, max_s, remarks, channel=channel, apart=apart)
     if not contained:
         remarks.look_at(source)
 
@@ -227,10 +231,24 @@ def _refuse_odd(file: Any, name: str) -> None:
         raise SerkitError(f"{name}: {file.channels} channels, expected at most {MAX_CHANNELS}")
 
 
+def _refuse_absent(channel: int | None, n_channels: int, name: str) -> None:
+    if channel is not None and not 1 <= channel <= n_channels:
+        has = "one channel" if n_channels == 1 else f"{n_channels} channels"
+        raise SerkitError(f"{name}: channel {channel} is asked for, and it has {has}, counted from 1")
+
+
 def _decoded(
-    file: Any, name: str, start: float, end_s: float | None, max_s: float | None, remarks: Remarks, *, apart: bool
+    file: Any,
+    name: str,
+    start: float,
+    end_s: float | None,
+    max_s: float | None,
+    remarks: Remarks,
+    *,
+    channel: int | None,
+    apart: bool,
 ) -> Iterator[np.ndarray]:
-    """Blocks of the stretch, from an open file: the mean of its channels, or the channels ``apart``."""
+    """Blocks of the stretch, from an open file: the mean of its channels, one of them, or the channels ``apart``."""
     rate = int(file.samplerate)
     known = file.frames < containers.UNKNOWN_FRAMES
     length_s = file.frames / rate if known else math.inf
@@ -253,7 +271,7 @@ def _decoded(
         keep = max(1, min(keep, whole - round(start * SAMPLE_RATE_HZ)))
     limit = None if max_s is None else math.ceil(max_s * SAMPLE_RATE_HZ) + 1
     given = 0
-    for block in _resampled(file, name, rate, first, last, remarks, apart=apart):
+    for block in _resampled(file, name, rate, first, last, remarks, channel=channel, apart=apart):
         part = block[skip:]
         skip -= len(block) - len(part)
         if keep is not None:
@@ -274,7 +292,7 @@ def _decoded(
 
 
 def _resampled(
-    file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks, *, apart: bool
+    file: Any, name: str, rate: int, first: int, last: int, remarks: Remarks, *, channel: int | None, apart: bool
 ) -> Iterator[np.ndarray]:
     """(samples,) or, ``apart``, (samples, channels) float32 at 16 kHz of the frames from ``first`` to ``last``."""
     import soundfile
@@ -295,6 +313,7 @@ def _resampled(
                 if known:
                     remarks.fell_short(at, int(file.frames), rate)
                 break
+            block = block if channel is None else block[:, channel - 1 : channel]
             _refuse_foreign(block, name, at)
             at += len(block)
             heard = _apart(block) if apart else _mono(block, remarks)

@@ -31,7 +31,7 @@ from serkit.types import Manifest, Utterance
 SHORT_S = 0.3
 LONG_S = 60.0
 CLIPPED_SHARE = 0.001
-CANCELLED = "channels that cancel each other when averaged: invert one, or keep only one"
+CANCELLED = "channels that cancel each other when averaged: invert one, or keep only one (column channel of a table)"
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -124,7 +124,7 @@ def _decode(manifest: Manifest, row: Utterance) -> _Clip:
     path, remarks = manifest.audio_path(row), Remarks()
     try:
         rate_hz = audio.info(path).rate_hz
-        samples = audio.load(path, start_s=row.start_s, end_s=row.end_s, remarks=remarks)
+        samples = audio.load(path, start_s=row.start_s, end_s=row.end_s, channel=row.channel, remarks=remarks)
     except (SerkitError, OSError) as error:
         return _Clip(row.id, problem=str(error))
     peak = float(np.abs(samples).max(initial=0.0))

@@ -25,7 +25,7 @@ class Item:
     Attributes:
         key: as in :mod:`serkit.contents`. id: of the first utterance with this content.
         encoders: names of those that are to compute it.
-        path, start_s, end_s: where the audio lies; ``path`` is empty for a text.
+        path, start_s, end_s, channel: where the audio lies; ``path`` is empty for a text.
         text: for text encoders. duration_s: length of the audio as its header says, 0 for a text.
         n_utterances: how many have this content and are counted as done with it.
     """
@@ -36,6 +36,7 @@ class Item:
     path: str = ""
     start_s: float | None = None
     end_s: float | None = None
+    channel: int | None = None
     text: str | None = None
     duration_s: float = 0.0
     n_utterances: int = 1
@@ -71,11 +72,12 @@ def audio_item(manifest: Manifest, utterance: Utterance, key: str, encoders: tup
         try:
             end_s = info(path).duration_s
             if math.isinf(end_s):  # a container written as a stream: only decoding tells
-                end_s = sum(map(len, blocks(path))) / SAMPLE_RATE_HZ
+                end_s = sum(map(len, blocks(path, channel=utterance.channel))) / SAMPLE_RATE_HZ
         except SerkitError:  # said again, and listed, when it is decoded
             end_s = 0.0
     duration_s = max(0.0, end_s - (utterance.start_s or 0.0))
-    return Item(key, utterance.id, encoders, str(path), utterance.start_s, utterance.end_s, duration_s=duration_s)
+    place = (str(path), utterance.start_s, utterance.end_s, utterance.channel)
+    return Item(key, utterance.id, encoders, *place, duration_s=duration_s)
 
 
 def items_of(

@@ -10,18 +10,20 @@ from serkit.files import content_hash
 from serkit.journal import append_rows, read_rows
 
 
-def item_key(content: str, start_s: float | None = None, end_s: float | None = None) -> str:
-    """Name of a stretch of a recording: 32 hex digits of blake2b over its content and its times.
+def item_key(content: str, start_s: float | None = None, end_s: float | None = None, channel: int | None = None) -> str:
+    """Name of a stretch of a recording: 32 hex digits of blake2b over its content, its times and its channel.
 
     With 128 bits no two of 10^15 items collide by chance.
 
     Args:
         content: hash of the recording's bytes. start_s, end_s: the stretch; ``None`` is begin / end.
+        channel: the one that is heard, 1 the first; ``None`` is their mean.
 
     >>> item_key("ab", None, 2) == item_key("ab", 0.0, 2.0)
     True
     """
-    return _digest(f"audio\n{content}\n{float(start_s or 0.0)!r}\n{None if end_s is None else float(end_s)!r}")
+    heard = "" if channel is None else f"\nchannel {channel}"
+    return _digest(f"audio\n{content}\n{float(start_s or 0.0)!r}\n{None if end_s is None else float(end_s)!r}{heard}")
 
 
 def text_key(text: str) -> str:

@@ -240,7 +240,7 @@ def _decoded(batch: Batch) -> list[Any]:
             found.append(item.text)
             continue
         try:
-            found.append(load(item.path, start_s=item.start_s, end_s=item.end_s))
+            found.append(load(item.path, start_s=item.start_s, end_s=item.end_s, channel=item.channel))
         except SerkitError as error:
             found.append(error)
     return found

@@ -309,7 +309,7 @@ class Mistake:
     Attributes:
         id, audio, corpus, speaker, duration_s: which clip. text: what is said, where the corpus says so.
         truth, answer: labels. confidence: probability of the answer. truth_probability: of the truth.
-        start_s: where in the recording it begins, if it is a part of one.
+        start_s: where in the recording it begins, if it is a part of one. channel: of its channels, if it names one.
     """
 
     id: str
@@ -323,10 +323,11 @@ class Mistake:
     confidence: float
     truth_probability: float
     start_s: float | None = None
+    channel: int | None = None
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row; of a whole recording without ``start_s``."""
-        return {k: v for k, v in asdict(self).items() if k != "start_s" or v is not None}
+        """As a JSON-able row; without ``start_s`` and ``channel`` where there are none."""
+        return {k: v for k, v in asdict(self).items() if k not in ("start_s", "channel") or v is not None}
 
 
 def most_confident_mistakes(rows: Decisions, n: int = 20) -> tuple[Mistake, ...]:
@@ -340,7 +341,7 @@ def most_confident_mistakes(rows: Decisions, n: int = 20) -> tuple[Mistake, ...]
         truth, answer = int(rows.truth[k]), int(rows.answer[k])
         mistake = Mistake(
             u.id, u.audio, u.corpus, u.speaker, duration_s(u), u.text, rows.labels[truth], rows.labels[answer],
-            float(confidence[k]), float(rows.probabilities[k, truth]), u.start_s,
+            float(confidence[k]), float(rows.probabilities[k, truth]), u.start_s, u.channel,
         )  # fmt: skip
         found.append(mistake)
     return tuple(found)

@@ -269,7 +269,7 @@ def _audio_keys(
             keys[u.id] = text_key(f"no content: {paths[u.id]}")
             lost.append(Failure(keys[u.id], u.id, str(paths[u.id]), str(content)))
         else:
-            keys[u.id] = item_key(content, u.start_s, u.end_s)
+            keys[u.id] = item_key(content, u.start_s, u.end_s, u.channel)
     return keys, lost
 
 

@@ -20,7 +20,7 @@ from serkit.types import ATTRIBUTES, Utterance
 
 UNKNOWN = "unknown"
 ALWAYS = ("gender", "language", "corpus", "duration")
-FIELDS = (*ALWAYS, "speaker", "text", *ATTRIBUTES)
+FIELDS = (*ALWAYS, "speaker", "text", "channel", *ATTRIBUTES)
 FEW_VALUES = 6  # a column of numbers with no more of them keeps each as a group
 MOST_GROUPS = 40
 _ABSENT = ("", "nan", "na", "n/a", "none", "null", UNKNOWN)

@@ -162,14 +162,19 @@ def _stretches(manifest: Manifest) -> Iterable[Finding]:
             for two in ordered[k + 1 :]:
                 if (two.start_s or 0.0) >= stop:
                     break
+                if one.channel != two.channel and None not in (one.channel, two.channel):
+                    continue
                 (across if one.split and two.split and one.split != two.split else within).extend((one, two))
         if len(across) == before and len({u.split for u in rows} - {None}) > 1:
             apart += rows
     if apart:
         n_files = len({(u.corpus, os.path.normpath(u.audio)) for u in apart})
         unknown = any(u.speaker is None for u in apart)
+        sides = any(u.channel is not None for u in apart)
+        what = "stretches or channels" if sides else "stretches"
+        shared = "a conversation, or a room and a microphone" if sides else "a room and a microphone"
         text = (
-            f"{n_files} recordings have stretches in several splits, which share a room and a microphone"
+            f"{n_files} recordings have {what} in several splits, which share {shared}"
             f"{', and maybe a voice' * unknown}: give a recording one split"
         )
         yield finding("warning" if unknown else "info", "recording-across-splits", text, apart)
@@ -177,7 +182,7 @@ def _stretches(manifest: Manifest) -> Iterable[Finding]:
         text = "of rows share a stretch of one recording with a row of another split: give them one split"
         yield finding("error", "same-audio-across-splits", f"{len(across) // 2} pairs {text}", across)
     if within:
-        text = "of rows share a stretch of one recording: remove the copies, or correct start_s and end_s"
+        text = "of rows share a stretch of one recording: remove the copies, or correct start_s, end_s and channel"
         yield finding("warning", "same-audio-twice", f"{len(within) // 2} pairs {text}", within)
 
 

@@ -277,7 +277,7 @@ def _keys(manifest: Manifest, hashes: ContentHashes) -> tuple[dict[str, str], di
         if isinstance(found, SerkitError):
             lost[u.id] = str(found)
         else:
-            keys[u.id] = item_key(found, u.start_s, u.end_s)
+            keys[u.id] = item_key(found, u.start_s, u.end_s, u.channel)
     return keys, lost
 
 
@@ -303,7 +303,7 @@ def _batches(
     n_windows = 0
     for u in utterances:
         try:
-            samples = audio.load(manifest.audio_path(u), start_s=u.start_s, end_s=u.end_s)
+            samples = audio.load(manifest.audio_path(u), start_s=u.start_s, end_s=u.end_s, channel=u.channel)
         except SerkitError as error:
             lost[u.id] = str(error)
             continue

@@ -51,6 +51,7 @@ class Utterance:
         id: unique in its manifest and safe as a file name.
         audio: path of the recording, relative to the manifest's root (or absolute).
         start_s, end_s: the stretch within the recording in seconds; ``None`` is its begin / end.
+        channel: the one of the recording's channels that is heard, 1 the first; ``None`` is their mean.
         speaker: who speaks; ``None`` where the corpus does not say.
         split: ``train``, ``dev``, ``test`` or ``None`` (not used by the protocol).
         emotion: one label of the manifest, or ``None`` where raters did not agree or nobody labelled.
@@ -69,6 +70,7 @@ class Utterance:
     audio: str
     start_s: float | None = None
     end_s: float | None = None
+    channel: int | None = field(default=None, kw_only=True)
     speaker: str | None = None
     split: str | None = None
     emotion: str | None = None
@@ -101,6 +103,10 @@ class Utterance:
             raise SerkitError(f"utterance '{self.id}': start_s is {self.start_s}, expected a time of at least 0 s")
         if self.end_s is not None and not (math.isfinite(self.end_s) and self.end_s > start):
             raise SerkitError(f"utterance '{self.id}': end_s {self.end_s} is not after start_s {start}")
+        if self.channel is not None and (type(self.channel) is not int or self.channel < 1):
+            raise SerkitError(
+                f"utterance '{self.id}': channel is {self.channel!r}, expected a whole number, 1 for the first channel"
+            )
         for name in ATTRIBUTES:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):

@@ -45,14 +45,14 @@ CARD = Card(
         ),
     ),
     layout="a .csv, .tsv, .jsonl or .parquet file with the columns path and emotion (or votes, or ratings: arousal, "
-    "valence, dominance), and optionally id, "
-    "speaker, split, text, start_s, end_s, gender, language, arousal, valence, dominance, votes; paths relative to the "
-    "file (file, filename or audio for path, and label for emotion, are understood too)",
+    "valence, dominance), and optionally id, speaker, split, text, start_s, end_s, channel, gender, language, arousal, "
+    "valence, dominance, votes; paths relative to the file (file, filename or audio for path, and label for emotion, "
+    "are understood too)",
 )
 
 _NUMBERS = ("start_s", "end_s", "arousal", "valence", "dominance")
 _TEXTS = ("speaker", "text", "language")
-_KNOWN = ("path", "emotion", "id", "split", "gender", "votes", *_NUMBERS, *_TEXTS)
+_KNOWN = ("path", "emotion", "id", "split", "channel", "gender", "votes", *_NUMBERS, *_TEXTS)
 _SPLIT_WORDS = {
     "train": "train", "training": "train", "dev": "dev", "development": "dev", "val": "dev", "valid": "dev",
     "validation": "dev", "test": "test", "": None,
@@ -61,6 +61,7 @@ _GENDER_WORDS = {
     "f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male",
     "other": "other", "o": "other", "": None, "unknown": None,
 }  # fmt: skip
+_SIDES = {"left": "1", "right": "2"}
 _ABSENT = ("", "nan", "na", "n/a", "none", "null")
 
 
@@ -90,6 +91,23 @@ def _number(value: Any, column: str, where: str) -> float | None:
         raise SerkitError(f"{where}: {column} is '{text}', expected a number with a decimal point") from None
 
 
+def _channel(value: Any, where: str) -> int | None:
+    """Which channel, 1 the first."""
+    text = _text(value).lower()
+    if text in _ABSENT:
+        return None
+    try:
+        number = float(_SIDES.get(text, text))
+    except ValueError:
+        number = 0.0
+    if not (number >= 1 and number.is_integer()):
+        raise SerkitError(
+            f"{where}: channel is '{_text(value)}', expected 1 for the first channel, 2 and so on, or left or right; "
+            "rename a column that says something else"
+        )
+    return int(number)
+
+
 def _votes(value: Any, where: str) -> dict[str, float] | None:
     """Votes as given (a JSON object, a mapping, or Parquet's list of pairs), by canonical label."""
     if value is None or (not isinstance(value, Mapping | list) and not _text(value)):
@@ -115,13 +133,14 @@ def _most(votes: Mapping[str, float] | None) -> str | None:
     return leading[0] if len(leading) == 1 else None
 
 
-def _id_of(row: Mapping[str, Any], path: str, start: float | None, end: float | None) -> str:
+def _id_of(row: Mapping[str, Any], path: str, start: float | None, end: float | None, channel: int | None) -> str:
     given = _text(row.get("id"))
     if given:
         return recordings.safe_id(given)
     head, dot, suffix = path.rpartition(".")
     stem = head if dot and "/" not in suffix else path
     part = "" if start is None and end is None else f"_{start or 0:g}-{'end' if end is None else format(end, 'g')}"
+    part += "" if channel is None else f"_channel{channel}"
     return recordings.safe_id(stem.lstrip("./") + part)
 
 
@@ -131,6 +150,7 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
         raise SerkitError(f"{where} has no path")
     numbers: dict[str, Any] = {name: _number(row.get(name), name, where) for name in _NUMBERS}
     texts: dict[str, Any] = {name: _text(row.get(name)) or None for name in _TEXTS}
+    channel = _channel(row.get("channel"), where)
     label = _text(row.get("emotion"))
     meta: dict[str, Any] = {"label": label} if label else {}
     given = row.get("meta")
@@ -139,8 +159,9 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
     meta.update({k: v for k, v in row.items() if k not in (*_KNOWN, "meta", "audio", "corpus") and _text(v)})
     try:
         return Utterance(
-            id=_id_of(row, path, numbers["start_s"], numbers["end_s"]),
+            id=_id_of(row, path, numbers["start_s"], numbers["end_s"], channel),
             audio=path,
+            channel=channel,
             split=_word(row.get("split"), _SPLIT_WORDS, "split", where),
             emotion=recordings.canonical_label(label),
             votes=_votes(row.get("votes"), where),
@@ -171,16 +192,16 @@ def _rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
             raise SerkitError(f"table: {path} has no column {expected}, it has {', '.join(columns)[:200]}{hint}")
     rows: list[Utterance] = []
     seen: dict[str, int] = {}
-    stretch: dict[tuple[str, float | None, float | None], int] = {}
+    stretch: dict[tuple[str | float | None, ...], int] = {}
     for number, row in zip(cells.numbers, cells.rows, strict=True):
         u = _row(row, f"table: {path.name}, {cells.unit} {number}")
         if counted:
             u = dataclasses.replace(u, emotion=_most(u.votes))
-        key = (u.audio, u.start_s, u.end_s)
+        key = (u.audio, u.start_s, u.end_s, *([] if u.channel is None else [u.channel]))
         if key in stretch:
             raise SerkitError(
                 f"table: {path.name}, {cells.unit}s {stretch[key]} and {number} are the same stretch of {u.audio}: "
-                "keep one, or give start_s and end_s"
+                "keep one, or give start_s and end_s, or channel"
             )
         stretch[key] = number
         if u.id in seen:

@@ -65,7 +65,9 @@ def _other_recordings(
     other = []
     for u in rows:
         content = found[paths[u.id]]
-        if not isinstance(content, SerkitError) and item_key(content, u.start_s, u.end_s) != then[u.id]:
+        if isinstance(content, SerkitError):
+            continue
+        if item_key(content, u.start_s, u.end_s, u.channel) != then[u.id]:
             other.append(u.id)
     return other
 

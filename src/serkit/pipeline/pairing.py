@@ -160,7 +160,8 @@ def _label(u: Utterance) -> str:
 
 def _recording(u: Utterance) -> str:
     """The file, and where in it the clip is."""
-    return u.audio + ("" if (u.start_s, u.end_s) == (None, None) else f" from {u.start_s} to {u.end_s} s")
+    part = "" if (u.start_s, u.end_s) == (None, None) else f" from {u.start_s} to {u.end_s} s"
+    return u.audio + part + ("" if u.channel is None else f", channel {u.channel}")
 
 
 def _ratings(u: Utterance) -> str:

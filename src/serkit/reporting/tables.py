@@ -293,7 +293,8 @@ def mistake_table(found: Any, who: str) -> Table | None:
     lines = []
     for r in rows:
         at = finite(r.get("start_s"))
-        cells = [Cell(str(r.get("audio")), "" if at is None else f"from {number(at, 2)} s")]
+        where = ["" if at is None else f"from {number(at, 2)} s", f"channel {r['channel']}" if r.get("channel") else ""]
+        cells = [Cell(str(r.get("audio")), ", ".join(filter(None, where)))]
         cells.append(Cell(str(r.get("speaker") or "unknown")))
         cells += [Cell(str(r.get("truth"))), Cell(str(r.get("answer")))]
         cells += [Cell(number(r.get("confidence"), 2)), Cell(number(r.get("truth_probability"), 2))]
