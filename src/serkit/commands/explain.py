@@ -36,6 +36,7 @@ def explain(
     text: Annotated[str | None, typer.Option(help="The spoken words, for models that use text.")] = None,
     start: Annotated[float | None, typer.Option(help="Seconds; explain from here on.", min=0)] = None,
     end: Annotated[float | None, typer.Option(help="Seconds; explain up to here.", min=0)] = None,
+    channel: Annotated[int | None, typer.Option(help="Hear this channel alone [default: their mean].", min=1)] = None,
     form: Annotated[
         Form | None, typer.Option("--format", help="Output format [default: by the extension of --out, else table].")
     ] = None,
@@ -56,8 +57,9 @@ def explain(
     with Ticker() as ticker:
         asked = load(model)
         row = explained(
-            asked, meant(recording), label=label, labels=chosen, text=text, start_s=start, end_s=end, progress=ticker
-        ).to_row()
+            asked, meant(recording), label=label, labels=chosen, text=text, start_s=start, end_s=end, channel=channel,
+            progress=ticker,
+        ).to_row()  # fmt: skip
         if kind is Form.json:
             written = json.dumps(row, ensure_ascii=False, indent=1) + "\n"
         else:

@@ -76,7 +76,8 @@ def explanation_page(row: Mapping[str, Any]) -> str:
 
 
 def _what(row: Mapping[str, Any]) -> str:
-    return f"{row['path'] or 'clip'}, {row['start_s']:.2f} to {row['end_s']:.2f} s"
+    channel = f", channel {row['channel']}" if row.get("channel") else ""
+    return f"{row['path'] or 'clip'}{channel}, {row['start_s']:.2f} to {row['end_s']:.2f} s"
 
 
 def _answer(row: Mapping[str, Any]) -> str:

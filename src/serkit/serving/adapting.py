@@ -152,15 +152,22 @@ def refuse_corrected(bundle: Bundle) -> None:
 
 
 def tell_of_calls(
-    bundle: Bundle, source: str | Path | Bundle, recordings: Sequence[str | Path], complain: Callable[[str], None]
+    bundle: Bundle,
+    source: str | Path | Bundle,
+    recordings: Sequence[str | Path],
+    complain: Callable[[str], None],
+    *,
+    channels: Sequence[int | None] = (),
 ) -> None:
     """Say where most recordings are calls that another bundle answers, and where some hold two voices, which are mixed.
 
     Args:
         source: how the bundle was named. recordings: of which some are looked at. complain: told a line of each.
+        channels: the one of each recording that is heard; none are given where all are mixed.
     """
     companion = None if isinstance(source, Bundle) else for_calls(bundle, source, "auto")
-    some = [_beginning(recordings[k]) for k in evenly(len(recordings), _LOOKED_AT)]
+    of_each = channels or [None] * len(recordings)
+    some = [_beginning(recordings[k], of_each[k]) for k in evenly(len(recordings), _LOOKED_AT)]
     if companion is not None and 2 * sum(call for call, _ in some) > len(some):
         complain(
             f"most recordings have nothing above 4 kHz, as calls: '{companion.name}' answers these in place of "
@@ -171,18 +178,19 @@ def tell_of_calls(
     if n_mixed:
         complain(
             f"note: different voices on two channels, like a call with one side on each, in {n_mixed} of "
-            f"{count(len(some), 'recording')} looked at: they are mixed; make each channel a recording of its own"
+            f"{count(len(some), 'recording')} looked at: they are mixed; make each channel a recording of its own, or "
+            "give a table with the column channel (--corpus)"
         )
 
 
-def _beginning(path: str | Path) -> tuple[bool, bool]:
-    """Whether the first seconds of a recording are of a call, and have a voice on each channel.
+def _beginning(path: str | Path, channel: int | None) -> tuple[bool, bool]:
+    """Whether the first seconds of a recording, or of a channel, are of a call, and hold two voices, which are mixed.
 
     Neither, where it cannot be read.
     """
     remarks = Remarks()
     try:
-        first = next(audio.blocks(path, remarks=remarks), np.zeros(0, dtype=np.float32))
+        first = next(audio.blocks(path, channel=channel, remarks=remarks), np.zeros(0, dtype=np.float32))
     except (SerkitError, OSError):
         return False, False
     return 0 < remarks.rate_hz <= CALL_HZ or bool(narrow(first)), remarks.two_sided

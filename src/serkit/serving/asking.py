@@ -15,13 +15,14 @@ from serkit.processes import cores, in_processes
 from serkit.remarks import Remarks
 from serkit.serving.bundle import Bundle
 from serkit.serving.conditions import Condition
-from serkit.serving.predictor import CALL_HZ, Model, load
+from serkit.serving.predictor import CALL_HZ, MAX_S, Model, load
+from serkit.serving.results import Prediction
 from serkit.serving.stream import TWO_VOICES
 from serkit.types import Utterance
 
 MIXED = (
     "the two channels hold different voices, like a call with one side on each, and were mixed: what is measured is an "
-    "answer to both; make each channel a recording of its own"
+    "answer to both; name the channel of each row (column channel of a table)"
 )
 _MODELS: list[Model] = []
 
@@ -31,7 +32,7 @@ class Job:
     """A recording, or a stretch of it, and what is asked of it.
 
     Attributes:
-        path, start_s, end_s: where it is. text: its words. labels: what is chosen from.
+        path, start_s, end_s, channel: where it is. text: its words. labels: what is chosen from.
         condition: what is done to it before it is answered; ``None``: nothing. seed: of what is random in that.
     """
 
@@ -42,10 +43,12 @@ class Job:
     labels: tuple[str, ...]
     condition: Condition | None = None
     seed: int = 0
+    channel: int | None = None
 
     def to_row(self) -> list[Any]:
         """What its answer depends on, as plain values."""
         row = [self.path, self.start_s, self.end_s, self.text, list(self.labels)]
+        row += [] if self.channel is None else [f"channel {self.channel}"]
         if self.condition is None:
             return row
         sources = self.condition.sources
@@ -106,13 +109,15 @@ def _answer(model: Model, task: Job) -> Answer | str:
     try:
         words = task.text if model.reads_text else None
         if task.start_s is None and task.end_s is None and task.condition is None:
-            found = model.predict(task.path, labels=task.labels, text=words, by="clip")
+            found = _whole(model, task, words)
             answering = model if found.model == model.id else model.for_rate(CALL_HZ)
             of_model = answering.notes(words, (), CALL_HZ)
             notes = [note for note in found.notes if note not in of_model]
         else:
             remarks = Remarks()
-            samples = audio.load(task.path, start_s=task.start_s, end_s=task.end_s, remarks=remarks)
+            samples = audio.load(
+                task.path, start_s=task.start_s, end_s=task.end_s, channel=task.channel, remarks=remarks
+            )
             notes = [] if task.condition else [*remarks.notes, *(TWO_VOICES,) * remarks.two_sided]
             if task.condition is not None:
                 samples = task.condition.heard(samples, task.seed)
@@ -123,6 +128,17 @@ def _answer(model: Model, task: Job) -> Answer | str:
         return str(error)
     said = tuple(MIXED if note == TWO_VOICES else note for note in notes)
     return Answer(tuple(found.numbers), found.abstain, found.model, said)
+
+
+def _whole(model: Model, task: Job, words: str | None) -> Prediction:
+    """The answer to a whole recording, or to one of its channels, in constant memory."""
+    if task.channel is None:
+        return model.predict(task.path, labels=task.labels, text=words, by="clip")
+    stream = model.stream(partial_s=None, by="clip", labels=task.labels, text=words)
+    for block in audio.blocks(task.path, channel=task.channel, max_s=MAX_S, remarks=stream.remarks):
+        stream.push(block)
+    stream.finish()
+    return stream.prediction
 
 
 def remarked(ids: Iterable[str], answers: Iterable[Answer]) -> dict[str, list[str]]:

@@ -90,6 +90,7 @@ def explain(
     text: str | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
+    channel: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Explanation:
     """Explain a model's answer to a clip.
@@ -104,12 +105,13 @@ def explain(
         model: what answered. recording, rate_hz: as for :meth:`serkit.serving.predictor.Model.predict`.
         label: what to explain; unless given, what the model answers. labels: the answer is one of these alone.
         text: what is said, for a model that reads. start_s, end_s: a part of the recording.
+        channel: the one of its channels that is heard, 1 the first; ``None``: their mean.
         progress: is told how many of the altered clips have been answered.
 
     Raises:
         SerkitError: no audio, no speech, an unknown label, or longer than what the model answers at once.
     """
-    samples, begin_s, path, model = _clip(model, recording, rate_hz, start_s, end_s)
+    samples, begin_s, path, model = _clip(model, recording, rate_hz, start_s, end_s, channel)
     chosen = inputs.names(labels)
     names = [model.labels[k] for k in model.columns(chosen)]
     answer = model.predict(samples, rate_hz=SAMPLE_RATE_HZ, labels=chosen, text=text, by="clip")
@@ -144,6 +146,7 @@ def explain(
         end_s=begin_s + len(samples) / SAMPLE_RATE_HZ,
         model=model.id,
         path=path,
+        channel=channel,
     )
 
 
@@ -219,26 +222,33 @@ class _Asker:
 
 
 def _clip(
-    model: Model, recording: Recording, rate_hz: float | None, start_s: float | None, end_s: float | None
+    model: Model,
+    recording: Recording,
+    rate_hz: float | None,
+    start_s: float | None,
+    end_s: float | None,
+    channel: int | None,
 ) -> tuple[np.ndarray, float, str | None, Model]:
     """(samples,) of the part that is asked for, where it begins, what its file is called, and what answers it."""
     recording, remarks = inputs.known(recording), Remarks()
     path = str(recording) if isinstance(recording, (str, Path)) else None
     named = None if path is None else formats.shown(path)
-    clip = inputs.whole(model.blocks(recording, rate_hz, remarks, start_s=start_s, end_s=end_s), model.max_clip_s)
+    blocks = model.blocks(recording, rate_hz, remarks, start_s=start_s, end_s=end_s, channel=channel)
+    clip = inputs.whole(blocks, model.max_clip_s)
     if clip is None:
+        hint = "" if path is None else _parts(model, path, channel)
         raise SerkitError(
             f"{named or 'the recording'}: longer than the {model.max_clip_s:g} s that can be explained at once; choose "
-            f"a part by its start and end (--start, --end; start_s, end_s){'' if path is None else _parts(model, path)}"
+            f"a part by its start and end (--start, --end; start_s, end_s){hint}"
         )
     answering = model.for_rate(remarks.rate_hz)
     return clip, start_s or 0.0, named, answering.for_sound(clip) or answering
 
 
-def _parts(model: Model, path: str) -> str:
-    """Where the first stretches of speech are in a file, as a hint; only its first minute is read."""
+def _parts(model: Model, path: str, channel: int | None) -> str:
+    """Where the first stretches of speech are in a file, or a channel, as a hint; only its first minute is read."""
     stream = model.stream()
-    with closing(model.blocks(path, None)) as blocks:
+    with closing(model.blocks(path, None, channel=channel)) as blocks:
         for block in blocks:
             stream.push(block)
             if stream.heard_s >= HINT_S:

@@ -85,7 +85,8 @@ class Explanation:
         altered: the answers to the clip softer, deeper, in noise and so on. systems: what each system answers alone.
         n_salient: number of most telling stretches.
         peaks: highest absolute amplitude of each ``peak_s`` of the clip, for drawing.
-        path: the file. start_s, end_s: which part of it. model: name and fingerprint.
+        path: the file. start_s, end_s: which part of it. channel: of its channels, if one was chosen.
+        model: name and fingerprint.
     """
 
     label: str
@@ -106,6 +107,7 @@ class Explanation:
     end_s: float
     model: str
     path: str | None = None
+    channel: int | None = None
 
     @property
     def salient(self) -> list[Stretch]:
@@ -113,5 +115,5 @@ class Explanation:
         return sorted(self.stretches, key=lambda s: -s.effect)[: self.n_salient]
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON-able row."""
-        return asdict(self)
+        """As a JSON-able row; without ``channel`` where none was chosen."""
+        return {k: v for k, v in asdict(self).items() if k != "channel" or v is not None}

@@ -37,7 +37,7 @@ LEAST_CLIPS = 20  # fewer were not measured
 DECIMALS = 4  # of what is kept of an embedding, whose length is 1
 BY_CLIP = "speakers are unknown, or there is one: clips were held out instead, so new speakers are answered less well"
 
-Job = tuple[str, float | None, float | None, str | None]  # path, start, end, words
+Job = tuple[str, float | None, float | None, str | None, *tuple[int, ...]]  # path, start, end, words; channel, if any
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def adapt(
     chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]
     if len(chosen) < len(rows):
         left_out = {**left_out, f"beyond the {at_most} sampled": len(rows) - len(chosen)}
-    adapting.tell_of_calls(bundle, source, [manifest.audio_path(u) for u in chosen], complain)
+    places, channels = [manifest.audio_path(u) for u in chosen], [u.channel for u in chosen]
+    adapting.tell_of_calls(bundle, source, places, complain, channels=channels)
     heard, failed = _heard(bundle, manifest, chosen, jobs, complain, progress, keep)
     kept = [u for u in chosen if u.id not in failed]
     classes = {u.emotion for u in kept}
@@ -309,7 +310,10 @@ def _heard(
     keep: Path | None,
 ) -> tuple[list[np.ndarray], dict[str, str]]:
     """(pieces, weight + classes + dim) of each clip that can be heard, and reasons by id of the others."""
-    tasks: list[Job] = [(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text) for u in rows]
+    tasks: list[Job] = [
+        (str(manifest.audio_path(u)), u.start_s, u.end_s, u.text, *(() if u.channel is None else (u.channel,)))
+        for u in rows
+    ]
     kept = KeptAnswers(keep, [bundle.fingerprint, DECIMALS], tasks)
     left = kept.left
     if len(left) < len(rows):
@@ -355,10 +359,10 @@ def _listened(bundle: Bundle, tasks: Sequence[Job], jobs: int) -> Generator[np.n
 
 def _listen(model: Model, task: Job) -> np.ndarray | str:
     """(pieces, weight + classes + dim) of a clip, or what is wrong with it in one line."""
-    path, start_s, end_s, text = task
+    path, start_s, end_s, text, *heard = task
     found = []
     try:
-        blocks = model.blocks(path, None, start_s=start_s, end_s=end_s)
+        blocks = model.blocks(path, None, start_s=start_s, end_s=end_s, channel=heard[0] if heard else None)
         for weight, clip in standing_for(blocks, model.max_clip_s):
             features = model.scorer.heard(clip, text if model.reads_text else None)
             shares, embedded = model.scorer.embedded_answers([features])

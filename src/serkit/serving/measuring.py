@@ -157,7 +157,7 @@ def measure_under(
     question = [_KEPT_AS, bundle.fingerprint, None if companion is None else companion.fingerprint]
     asked = (None, *conditions)
     tasks = [
-        Job(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text, shared, condition, seed)
+        Job(str(manifest.audio_path(u)), u.start_s, u.end_s, u.text, shared, condition, seed, u.channel)
         for condition in asked
         for u in rows
     ]

@@ -374,12 +374,13 @@ class Model(Classifier):
         *,
         start_s: float | None = None,
         end_s: float | None = None,
+        channel: int | None = None,
     ) -> Generator[np.ndarray]:
         """(samples,) float32 mono 16 kHz of a recording, or of a part of a file, in order.
 
         Args:
             recording, rate_hz: as for :meth:`predict`. remarks: learn the recording's own sampling rate.
-            start_s, end_s: the part.
+            start_s, end_s: the part. channel: the one that is heard, 1 the first.
 
         Raises:
             SerkitError: see :meth:`predict`; a sampling rate with a file, or a part of an array.
@@ -388,11 +389,12 @@ class Model(Classifier):
         if isinstance(recording, np.ndarray):
             if rate_hz is None:
                 raise SerkitError("an array needs its sampling rate: rate_hz=…")
-            if start_s is not None or end_s is not None:
-                raise SerkitError("start_s and end_s are for files: cut the array itself")
+            if any(k is not None for k in (start_s, end_s, channel)):
+                raise SerkitError("start_s, end_s and channel are for files: cut the array itself")
             remarks.rate_hz = rate_hz
             yield audio.to_mono_16k(inputs.refuse_empty(recording), rate_hz)
         else:
             if rate_hz is not None:
                 raise SerkitError("rate_hz is for arrays: a file has its own sampling rate")
-            yield from audio.blocks(recording, start_s=start_s, end_s=end_s, max_s=self._max_s, remarks=remarks)
+            part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "channel": channel}
+            yield from audio.blocks(recording, max_s=self._max_s, remarks=remarks, **part)

@@ -110,7 +110,9 @@ def stream(
     """
     rows, bundle = [u for u in one.manifest if u.emotion is not None], open_bundle(source)
     companion = for_calls(bundle, source, calls)
-    tasks = [Job(str(one.manifest.audio_path(u)), u.start_s, u.end_s, u.text, one.labels) for u in rows]
+    tasks = [
+        Job(str(one.manifest.audio_path(u)), u.start_s, u.end_s, u.text, one.labels, channel=u.channel) for u in rows
+    ]
     question = [
         _KEPT_AS, bundle.fingerprint, None if companion is None else companion.fingerprint, pace.chunk_s,
         pace.partial_s,

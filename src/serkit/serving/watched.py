@@ -135,7 +135,9 @@ def watch(model: Model, task: Job, pace: Pace, processes: int = 1) -> Watched:
     """
     words = task.text if model.reads_text else None
     stream = model.stream(partial_s=pace.partial_s, by="segment", labels=task.labels, text=words)
-    blocks = audio.blocks(task.path, start_s=task.start_s, end_s=task.end_s, max_s=MAX_S, remarks=stream.remarks)
+    blocks = audio.blocks(
+        task.path, start_s=task.start_s, end_s=task.end_s, channel=task.channel, max_s=MAX_S, remarks=stream.remarks
+    )
     at_s: list[float] = []
     shown: list[tuple[float, ...]] = []
     unsure: list[bool] = []
