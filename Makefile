@@ -2,7 +2,7 @@
 #
 #   make demo       a whole run on generated speech, offline; says where the report is
 #   make test       the fast suite and the linters
-#   make test-all   the slow tests and those on real recordings too
+#   make test-all   the slow tests and those on real recordings too; test-pipecat: those of the extra pipecat alone
 #   make lint       style, types and spelling alone
 #   make docs       the generated tables of docs/, written anew
 #
@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO := runs/demo
 PYTEST ?= $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all lint docs install dev everything clean help
+.PHONY: demo test test-all test-pipecat lint docs install dev everything clean help
 
 help:
 	@sed -n '3,9s/^# \{0,1\}//p' Makefile
@@ -36,8 +36,14 @@ test-all: everything
 	@status=0; set -x; \
 	$(PYTEST) --durations=10 || status=$$?; \
 	$(BIN)/python -m pytest --quiet -m slow --durations=10 || status=$$?; \
+	$(MAKE) --no-print-directory test-pipecat || status=$$?; \
 	exit $$status
 	$(MAKE) --no-print-directory lint
+
+# Pipecat asks for an older protobuf than sentencepiece does, so it has an environment of its own.
+test-pipecat: $(VENV)-pipecat/.ready
+	@if [ -e $(VENV)-pipecat/.absent ]; then echo "extra 'pipecat' cannot be installed here; its tests are skipped"; \
+	else $(VENV)-pipecat/bin/python -m pytest --quiet -m 'slow or not slow' tests/serving/test_pipecat.py; fi
 
 lint: dev
 	$(BIN)/ruff check
@@ -72,10 +78,18 @@ $(VENV)/.dev: $(VENV)/.base
 
 # Extras that not every machine can have: without them their tests skip and say so.
 $(VENV)/.everything: $(VENV)/.dev
-	@for extra in opensmile audformat ray finetune pipecat; do $(PIP) --editable ".[$$extra]" \
+	@for extra in opensmile audformat ray finetune; do $(PIP) --editable ".[$$extra]" \
 		|| echo "extra '$$extra' cannot be installed here; its tests will skip"; done
 	@$(PIP) --no-deps 'pipecat-ai>=1.0,<2' \
 		|| echo "the weights of smart_turn cannot be installed here; their tests will skip"
+	@touch $@
+
+$(VENV)-pipecat/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(VENV)-pipecat
+	@$(VENV)-pipecat/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@$(VENV)-pipecat/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[dev,pipecat]' && rm -f $(VENV)-pipecat/.absent || touch $(VENV)-pipecat/.absent
 	@touch $@
 
 clean:

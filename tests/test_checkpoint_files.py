@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,25 @@ def test_a_file_with_other_bytes_is_one_line_that_names_it(
     spoil(folder)
     with pytest.raises(SerkitError, match=reason):
         find("encoders", kind)(f"path:{folder}").load()
+
+
+def test_packages_that_do_not_fit_are_told_from_a_damaged_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With protobuf 6 beside sentencepiece 0.2.3 transformers asks for tiktoken, which is no help."""
+    import transformers
+
+    def asks_for_tiktoken(*_: object, **__: object) -> None:
+        raise ValueError("`tiktoken` is required to read a `tiktoken` file.")
+
+    folder = tiny_folder("deberta", tmp_path / "model")
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", asks_for_tiktoken)
+    monkeypatch.setitem(sys.modules, "sentencepiece.sentencepiece_model_pb2", None)
+    said = (
+        r"no tokenizer can be read from .*model: the packages sentencepiece and protobuf do not fit each other \(.*\)"
+    )
+    with pytest.raises(SerkitError, match=rf"{said}: pip install -U protobuf"):
+        find("encoders", "deberta")(f"path:{folder}").load()
 
 
 def test_an_index_without_shards_is_one_line(tmp_path: Path) -> None:

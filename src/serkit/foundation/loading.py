@@ -119,7 +119,7 @@ def tokenizer_of(name: str, folder: Path) -> Any:
         try:
             tokenizer = build(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # noqa: BLE001  # what the tokenizers package raises has no type of its own
-            reason = _damaged_pieces(folder) or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            reason = _of_pieces(folder) or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise SerkitError(f"encoder '{name}': no tokenizer can be read from {folder}: {reason}") from None
     ordinary = len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))
     if ordinary < LEAST_VOCABULARY:
@@ -130,17 +130,28 @@ def tokenizer_of(name: str, folder: Path) -> Any:
     return tokenizer
 
 
-def _damaged_pieces(folder: Path) -> str:
-    """Which file of SentencePiece cannot be read: transformers takes such a one for another kind of file."""
+def _of_pieces(folder: Path) -> str:
+    """Why a file of SentencePiece cannot be read: transformers takes such a one for another kind of file."""
     try:
         import sentencepiece
     except ImportError:
         return ""
-    for file in sorted(folder.glob("*.model")):
+    files = sorted(folder.glob("*.model"))
+    for file in files:
         try:
             sentencepiece.SentencePieceProcessor(model_file=str(file))
         except (RuntimeError, OSError):
             return f"{file.name} is damaged"
+    return _misfit() if files else ""
+
+
+def _misfit() -> str:
+    """Whether sentencepiece was made for a later protobuf; transformers asks for tiktoken then."""
+    try:
+        import sentencepiece.sentencepiece_model_pb2  # noqa: F401  # whether it can be imported
+    except Exception as error:  # noqa: BLE001  # protobuf has a type of its own for it
+        said = " ".join(str(error).split(". ")[0].split())
+        return f"the packages sentencepiece and protobuf do not fit each other ({said}): pip install -U protobuf"
     return ""
 
 
