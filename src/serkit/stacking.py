@@ -296,7 +296,7 @@ class Choice:
 
 
 def cross_fitted(
-    stack: Ensemble, predictions: Scores, manifest: Manifest, *, folds: int = 5, seed: int = 0
+    stack: Ensemble, predictions: Scores, manifest: Manifest, *, folds: int = 5, seed: int = 0, among_all: bool = False
 ) -> Predictions:
     """Answers of a stack on its own training rows, each by a copy fitted on other speakers.
 
@@ -304,6 +304,7 @@ def cross_fitted(
         stack: parameters to use; it is not touched. predictions: out-of-fold scores of the systems.
         folds, seed: of the split by speaker. A copy of the forest has fewer rows, and takes fewer of each class and
             fewer forests where its rows do not suffice.
+        among_all: whether answers are among all classes, not only those that the corpus of a row can have.
     """
     table = align(predictions)
     rows = training_rows(table, manifest, in_sample=getattr(stack, "in_sample", False))
@@ -317,7 +318,8 @@ def cross_fitted(
         if isinstance(copy, RandomForestStack):
             copy = copy.within(int(np.unique(rows.truth[fold != k], return_counts=True)[1].min()))
         copy = copy.fit({name: p.take(inside) for name, p in named.items()}, manifest)
-        parts.append(copy.predict({name: p.take(outside) for name, p in named.items()}, manifest))
+        asked = {name: p.take(outside) for name, p in named.items()}
+        parts.append(copy.predict(asked, None if among_all else manifest))
     return Predictions.joined(parts).take(rows.ids)
 
 

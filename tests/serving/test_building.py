@@ -22,6 +22,7 @@ from serkit.errors import SerkitError
 from serkit.networks import load_network
 from serkit.pipeline import Run
 from serkit.predictions import Predictions
+from serkit.probabilities import softmax
 from serkit.recipe import load_recipe, parse_recipe
 from serkit.serving.building import build
 from serkit.serving.model_card import _content, _data, _unheard
@@ -76,6 +77,36 @@ def test_where_the_speakers_of_dev_train_too_all_rows_are_out_of_fold_and_said_t
     assert "was chosen on" not in card  # the last epoch is kept, so nothing was
     heard = {u.speaker for u in run.manifest if u.split in ("train", "dev")}
     assert f"| {len(run.manifest.split('train')) + len(run.manifest.split('dev'))} | {len(heard)} |" in card
+
+
+def test_held_out_answers_are_among_all_classes_like_those_of_the_bundle(
+    small_text: str, toy_root: Path, toy_store: Path, tmp_path: Path
+) -> None:
+    """Tables of an ensemble are among the classes of each corpus; who asks a bundle does not say of which one it is."""
+    whole = toy(toy_root)
+    rows = [
+        dataclasses.replace(u, corpus="two" if u.speaker in ("s2", "s5") else "one")
+        for u in whole
+        if not (u.speaker in ("s2", "s5") and u.emotion == "fear")
+    ]
+    few = tuple(label for label in whole.labels if label != "fear")
+    sets = {"one": whole.labels, "two": few}
+    both = dataclasses.replace(whole, corpus="one+two", utterances=tuple(rows), class_sets=sets)
+    run = pipeline.prepare(parse_recipe(small_text, ["train.epochs=1"]), both, tmp_path / "run")
+    pipeline.run_all(run, pipeline.Machine(toy_store, "cpu", jobs=1))
+    fear, place = both.labels.index("fear"), {u.id: u for u in both}
+    logs = {split: [run.predictions(n, split).pooled() for n in ("sound", "both")] for split in ("dev", "train")}
+    wanted = [np.log([t.probabilities() for t in tables]).mean(axis=0) for tables in logs.values()]
+    ids = [name for tables in logs.values() for name in tables[0].ids]
+    for system in ("mean_logit", "stack", "vote"):
+        table = run.predictions(system, "train").pooled()
+        of_two = [place[name].corpus == "two" for name in table.ids]
+        assert table.probabilities()[of_two, fear].max() < 1e-9
+        held = build(run, tmp_path / system, system=system, method="none").path
+        found = serkit.load(held).bundle.held_out[0]
+        assert found[[place[name].corpus == "two" for name in ids], fear].max() > 0.01
+        if system == "mean_logit":
+            assert np.allclose(found, softmax(np.concatenate(wanted)), atol=1e-6)
 
 
 def test_no_training_row_is_calibrated_on_by_its_own_network(finished: Path, tmp_path: Path) -> None:

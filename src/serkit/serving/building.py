@@ -18,6 +18,7 @@ from serkit.layers import FeatureNormalisation
 from serkit.models._attributes import AttributeHead
 from serkit.networks import NetworkConfig, load_config, load_network, tokenizer_of
 from serkit.pipeline.run import Run
+from serkit.predictions import Predictions
 from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
 from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, write_bundle
@@ -169,11 +170,14 @@ def _stack(run: Run, system: str | None) -> tuple[str, dict[str, Any], dict[str,
         return system, ensembles.alone(system, run.manifest.labels), {}
     if system not in built:
         raise SerkitError(f"{run.folder}: no system or ensemble '{system}'" + did_you_mean(system, [*singles, *built]))
-    kept = system
-    if system == "stack":
-        kept = str(json_object(run.folder / "stack" / "choice.json").get("kept"))
+    kept = _kept(run, system)
     head, arrays = ensembles.to_arrays(stacking.load(run.folder / "stack" / kept))
     return system, {**head, "name": kept}, arrays
+
+
+def _kept(run: Run, system: str) -> str:
+    """The ensemble that a name stands for: ``stack`` for the one that was chosen."""
+    return str(json_object(run.folder / "stack" / "choice.json").get("kept")) if system == "stack" else system
 
 
 def _networks(
@@ -275,9 +279,21 @@ def _calibrated(
 
 def _as_served(run: Run, system: str, split: str) -> evaluation.Decisions:
     """Answers among all classes: whoever asks a bundle does not say of which corpus the recording could be."""
-    rows = evaluation.decide(run.predictions(system, split), run.manifest, split=split)
-    table = run.predictions(system, split).pooled().take([u.id for u in rows.utterances])
+    given = run.predictions(system, split)
+    rows = evaluation.decide(given, run.manifest, split=split)
+    if system not in run.recipe.systems and any(len(s) < len(given.labels) for s in run.manifest.class_sets.values()):
+        given = _among_all(run, _kept(run, system), split)  # what the run keeps is among the classes of each corpus
+    table = given.pooled().take([u.id for u in rows.utterances])
     return replace(rows, answer=table.scores.argmax(axis=1), probabilities=table.probabilities())
+
+
+def _among_all(run: Run, ensemble: str, split: str) -> Predictions:
+    """Answers of an ensemble of a run, as its tables have them, but among all classes."""
+    scores = {name: run.predictions(name, split) for name in run.recipe.systems}
+    fitted = stacking.load(run.folder / "stack" / ensemble)
+    if split == "train" and ensemble in stacking.FITTED and run.recipe.stack is not None:
+        return stacking.cross_fitted(fitted, scores, run.manifest, seed=run.recipe.stack.seed, among_all=True)
+    return fitted.predict(scores)
 
 
 def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
