@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import serkit
 from command_line import ask
 from serkit.errors import SerkitError
+from serkit.files import content_hash
 from serkit.pipeline import Run
 from serkit.serving import exporting
 from serkit.serving.building import build
@@ -90,7 +92,55 @@ def test_what_was_held_out_from_all_is_what_precision_is_measured_on(parts: dict
     assert "#### Intended use" in card
     assert f"| together | {joined.head['measured']['uar']:.3f} | {right:.3f} |" in card
     assert joined.text("reliability.svg").startswith("<svg")
+    for k, bundle in enumerate(bundles, 1):
+        assert joined.text(f"reliability.{k}.svg") == bundle.text("reliability.svg"), "each card shows its own diagram"
+    assert re.findall(r"\]\((reliability\S*)\)", card) == [f"reliability{k}.svg" for k in ("", ".1", ".2")]
     assert set(joined.inputs) == {key for b in bundles for key in b.inputs}
+
+
+def test_what_was_joined_joins_again_with_all_that_is_in_it(
+    finished: Path, parts: dict[str, Path], tmp_path: Path
+) -> None:
+    one, two, three = list(parts.values())[:3]
+
+    def licensed(head: dict[str, Any]) -> None:
+        text = f"# Licence of {head['name']}\n".encode()
+        (tmp_path / head["name"] / "LICENCE.md").write_bytes(text)
+        head["files"]["LICENCE.md"] = {"bytes": len(text), "blake2b": content_hash(text)}
+
+    copies = [changed(path, tmp_path / open_bundle(path).name, licensed) for path in (one, two, three)]
+    inner = join(copies[:2], tmp_path / "inner.zip", shares=[2, 1])
+    outer = join([tmp_path / "inner.zip", copies[2]], tmp_path / "outer.zip")
+    names = [open_bundle(copy).name for copy in copies]
+    found = [outer.text(name) for name in ("LICENCE.md", "LICENCE.2.md", "LICENCE.3.md")]
+    assert found == [f"# Licence of {name}\n" for name in names]
+    assert {name for name in outer.contents() if name.startswith("recipe")} == {
+        "recipe.yaml", "recipe.2.yaml", "recipe.3.yaml"
+    }  # fmt: skip
+    card, links = outer.text("card.md"), ["", ".1", ".2", ".3", ".4"]
+    assert re.findall(r"\]\((reliability\S*)\)", card) == [f"reliability{k}.svg" for k in links]
+    assert outer.text("reliability.1.svg") == inner.text("reliability.svg")
+    assert outer.text("reliability.4.svg") == open_bundle(three).text("reliability.svg")
+    assert f"\n##### {names[0]}\n" in card
+    assert "\n###### Intended use\n" in card
+    clips = recordings(finished)
+    found = serkit.load(tmp_path / "outer.zip").predict_proba(clips)
+    wanted = outer.calibration.apply(pooled([tmp_path / "inner.zip", three], [0.5, 0.5], clips))
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+def test_whether_it_hears_calls_is_said_where_all_say_it(parts: dict[str, Path], tmp_path: Path) -> None:
+    one, two = list(parts.values())[:2]
+    for k, (said, wanted) in enumerate([((True, True), True), ((True, False), False), ((None, True), None)]):
+        copies = []
+        for n, (path, hears) in enumerate(zip((one, two), said, strict=True)):
+
+            def telling(head: dict[str, Any], hears: bool | None = hears) -> None:
+                head.pop("hears_calls")
+                head |= {} if hears is None else {"hears_calls": hears}
+
+            copies.append(changed(path, tmp_path / f"{k}{n}", telling))
+        assert join(copies, tmp_path / f"{k}.zip").head.get("hears_calls") is wanted
 
 
 def test_one_file_streams_adapts_and_exports_as_any_other(
@@ -177,8 +227,14 @@ def test_what_does_not_go_together_is_refused_in_one_line(
         for row in head["features"].values():
             row["spec"]["revision"] = "0"
 
+    def other_text(head: dict[str, Any]) -> None:
+        head["features"]["hashed_text/32"]["spec"]["revision"] = "0"
+
     revised = changed(parts["mean_logit"], tmp_path / "revised", other_revision)
     assert "different revisions of" in said(one, revised)
+    assert "'both' and 'mean_logit' cannot be joined: they were trained on different revisions of" in said(
+        parts["sound"], parts["both"], changed(parts["mean_logit"], tmp_path / "other", other_text)
+    ), "not only the first is compared with the others"
 
     def rated(head: dict[str, Any]) -> None:
         head["attributes"] = ["arousal"]

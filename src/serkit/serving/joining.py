@@ -6,6 +6,8 @@ streams, service, export and adaptation read it as they read its parts.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,8 +56,9 @@ def join(
     for bundle in bundles[1:]:
         _check_together(bundles[0], bundle)
     names = _names(bundles)
-    features: dict[str, Any] = {key: row for bundle in bundles for key, row in bundle.features.items()}
+    features = _features(bundles)
     networks, files, systems, pool = _networks(bundles, names, weights)
+    beside = _beside(bundles, files)
     probabilities = _pooled(bundles, weights)
     truth, labels = bundles[0].held_out[1], bundles[0].labels
     fitted, held = calibration.fit_and_measure(probabilities, truth, [None] * len(truth), labels)
@@ -78,7 +81,7 @@ def join(
         "weights": "+".join(dict.fromkeys(str(bundle.head["weights"]) for bundle in bundles)),
         "largest_difference": max(float(bundle.head["largest_difference"]) for bundle in bundles),
         "max_clip_s": min(bundle.max_clip_s for bundle in bundles),
-        "hears_calls": all(bundle.head.get("hears_calls", False) for bundle in bundles),
+        **_hears_calls(bundles),
         "licence": _licence(bundles),
         "trained_on": {**first["trained_on"], "recipe": fingerprint([b.head["trained_on"]["recipe"] for b in bundles])},
         "calibrated_on": first["calibrated_on"],
@@ -93,7 +96,7 @@ def join(
     if statistics := _statistics(bundles, features):
         files[INPUTS] = statistics
     files[DIAGRAM] = reliability_diagram(about).encode()
-    files["card.md"] = _card(about, bundles).encode()
+    files["card.md"] = _card(about, bundles, beside).encode()
     write_bundle(about, files, out)
     return open_bundle(out)
 
@@ -142,9 +145,27 @@ def _check_together(one: Bundle, two: Bundle) -> None:
             f"{two.head['trained_on']['manifest']}), so no clips are held out from both; train them with the same "
             "corpora, protocol, fold and seed"
         )
-    for key in one.features.keys() & two.features.keys():
-        if one.features[key] != two.features[key]:
-            raise SerkitError(f"{both}: they were trained on different revisions of '{key}'; train the older one again")
+
+
+def _features(bundles: Sequence[Bundle]) -> dict[str, Any]:
+    """The features of all, where no two bundles read different ones by the same key."""
+    found: dict[str, Any] = {}
+    first: dict[str, Bundle] = {}
+    for bundle in bundles:
+        for key, row in bundle.features.items():
+            if found.setdefault(key, row) != row:
+                raise SerkitError(
+                    f"'{first[key].name}' and '{bundle.name}' cannot be joined: they were trained on different "
+                    f"revisions of '{key}'; train the older one again"
+                )
+            first.setdefault(key, bundle)
+    return found
+
+
+def _hears_calls(bundles: Sequence[Bundle]) -> dict[str, bool]:
+    """Whether all were trained on calls; nothing where one does not say it, and none says no."""
+    said = [bundle.head.get("hears_calls") for bundle in bundles]
+    return {} if None in said and False not in said else {"hears_calls": all(said)}
 
 
 def _names(bundles: Sequence[Bundle]) -> list[dict[str, str]]:
@@ -171,7 +192,7 @@ def _networks(
     files: dict[str, bytes] = {}
     systems: list[str] = []
     pool: list[float] = []
-    for k, (bundle, renamed, share) in enumerate(zip(bundles, names, shares, strict=True), 1):
+    for bundle, renamed, share in zip(bundles, names, shares, strict=True):
         for row in bundle.head["networks"]:
             system = renamed[row["system"]]
             file = f"networks/{system}.{row['model']}.onnx"
@@ -186,13 +207,27 @@ def _networks(
         scale = bundle.calibration.weights[0] if bundle.calibration.method == "temperature" else 1.0
         systems += [renamed[system] for system in stack.systems_]
         pool += [share * scale * float(weight) for weight in of]
-        kept = bundle.contents()
-        files |= {name: content for name, content in kept.items() if name.startswith("tokenizers/")}
-        for name in ("recipe.yaml", "LICENCE.md"):
-            if name in kept:
-                stem, suffix = name.split(".")
-                files[name if k == 1 else f"{stem}.{k}.{suffix}"] = kept[name]
+        files |= {name: bundle.read(name) for name in bundle.head["files"] if name.startswith("tokenizers/")}
     return entries, files, systems, pool
+
+
+def _beside(bundles: Sequence[Bundle], files: dict[str, bytes]) -> list[dict[str, str]]:
+    """Recipes, licences and diagrams of the parts into ``files``; for each bundle, their new names by their old ones.
+
+    A part that was joined itself has several of each.
+    """
+    found, counts = [], Counter[str]()
+    for bundle in bundles:
+        renamed: dict[str, str] = {}
+        for name in sorted(bundle.head["files"], key=lambda name: (len(name), name)):
+            stem, suffix = name.split(".", 1)[0], name.rsplit(".", 1)[-1]
+            if f"{stem}.{suffix}" in ("recipe.yaml", "LICENCE.md", DIAGRAM):
+                counts[stem] += 1
+                plain = counts[stem] == 1 and f"{stem}.{suffix}" != DIAGRAM  # that is the diagram of all together
+                renamed[name] = f"{stem}.{suffix}" if plain else f"{stem}.{counts[stem]}.{suffix}"
+                files[renamed[name]] = bundle.read(name)
+        found.append(renamed)
+    return found
 
 
 def _pooled(bundles: Sequence[Bundle], shares: Sequence[float]) -> np.ndarray:
@@ -226,8 +261,8 @@ def _licence(bundles: Sequence[Bundle]) -> dict[str, str]:
     return {"weights": "; ".join(weights), "code": str(bundles[0].head["licence"]["code"])}
 
 
-def _card(about: Mapping[str, Any], bundles: Sequence[Bundle]) -> str:
-    """The card, with those of the parts at its end."""
+def _card(about: Mapping[str, Any], bundles: Sequence[Bundle], beside: Sequence[Mapping[str, str]]) -> str:
+    """The card, with those of the parts at its end, which name their files as they are called now."""
     rows = [(f"`{part['name']}` (share {part['share']:.2f})", part) for part in about["joined"]]
     table = ["| model | UAR | accuracy | calibration error | clips |", "|---|---|---|---|---|"]
     for title, one in [*rows, ("together", about["measured"])]:
@@ -256,11 +291,22 @@ def _card(about: Mapping[str, Any], bundles: Sequence[Bundle]) -> str:
         "## Licence",
         f"Weights: {about['licence']['weights'].removeprefix('see card.md: ')}\n\nCode: {about['licence']['code']}",
     ]
-    for bundle in bundles:
-        lines = bundle.text("card.md").rstrip().split("\n") if "card.md" in bundle.contents() else []
-        text = "\n".join(f"##{line}" if line.startswith("#") else line for line in lines)
-        parts += [f"## The card of `{bundle.name}`", text or "It has none."]
+    for bundle, renamed in zip(bundles, beside, strict=True):
+        text = bundle.text("card.md").rstrip() if "card.md" in bundle.head["files"] else "It has none."
+        for old in reversed(list(renamed)):  # the highest number first: none becomes one that is still to be renamed
+            text = text.replace(f"]({old})", f"]({renamed[old]})")
+        parts += [f"## The card of `{bundle.name}`", _two_levels_down(text)]
     return "\n\n".join(parts) + "\n"
+
+
+def _two_levels_down(text: str) -> str:
+    """Markdown whose headings are two levels lower, the sixth being the last; what is between fences stays."""
+    lines, inside = [], False
+    for line in text.split("\n"):
+        inside ^= line.startswith("```")
+        found = None if inside else re.match("#+(?= )", line)
+        lines.append(line if found is None else "#" * min(6, len(found[0]) + 2) + line[found.end() :])
+    return "\n".join(lines)
 
 
 def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
