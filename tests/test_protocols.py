@@ -168,6 +168,28 @@ def test_a_table_keeps_stretches_of_a_recording_together_or_says_that_they_are_n
         read(rows[:4])
 
 
+@pytest.mark.parametrize("recordings", [3, 4, 6, 7])
+def test_a_few_long_recordings_of_unknown_speakers_are_in_all_splits(recordings: int) -> None:
+    """Each holds all emotions, and most of one: so few have the same that no class alone reaches all splits."""
+    data = [
+        Utterance(f"u{r}-{k}", f"{r}.wav", emotion="abc"[r % 3 if k % 4 else k // 4 % 3], start_s=k, end_s=k + 1)
+        for r in range(recordings)
+        for k in range(24)
+    ]
+    found = protocols.random_utterance_split(data, 1)
+    assert {(u.split, u.emotion) for u in found} == {(s, e) for s in ("train", "dev", "test") for e in "abc"}
+    assert {u.split for u in protocols.random_utterance_split(data, 1, (0.8, 0.2, 0.0))} == {"train", "dev"}
+    rare = [u for u in data if u.audio == "0.wav" or u.emotion != "a"]
+    assert {u.split for u in protocols.random_utterance_split(rare, 1) if u.emotion == "a"} == {"train"}
+
+
+def test_thousands_of_stretches_of_one_recording_are_split_at_once() -> None:
+    data = [Utterance(f"u{k}", f"{k % 3}.wav", emotion=f"e{k % 9}", start_s=k, end_s=k + 1) for k in range(60_000)]
+    began = time.process_time()
+    protocols.random_utterance_split(data, 1)
+    assert time.process_time() - began < 3
+
+
 def test_dev_is_carved_from_whole_train_speakers() -> None:
     data = [protocols.with_split(u, "test" if u.speaker in ("s00", "s01") else "train") for u in rows()]
     split = protocols.carve_dev(data, 4)

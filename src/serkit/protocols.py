@@ -19,8 +19,6 @@ from serkit.cards import Card, Protocol
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import SPLITS, Manifest, Utterance
 
-# ---------------------------------------------------------------- protocols and folds
-
 
 def choose_protocol(card: Card, name: str | None) -> Protocol:
     """The protocol called ``name``, or the card's first.
@@ -164,9 +162,6 @@ def split_by_session(utterances: Sequence[Utterance], fold: int, corpus: str) ->
     return split_by_speaker(utterances, fold, folds), len(here)
 
 
-# ---------------------------------------------------------------- random splits
-
-
 def random_speaker_split(
     utterances: Sequence[Utterance], seed: int, shares: Sequence[float] = (0.7, 0.15, 0.15)
 ) -> list[Utterance]:
@@ -219,15 +214,16 @@ def random_utterance_split(
     """Split recordings at random within each emotion, blind to speakers: only where speakers are unknown.
 
     Stretches of one recording stay together, under the emotion that most have. A class of one recording is in train; of
-    two, in train and test; from three on in all splits.
+    two, in train and test; from three on in all splits. A split that gets none so takes from train one whose emotions
+    all have another recording there, if there is one.
     """
     rng = np.random.default_rng(seed)
-    emotions: dict[str, list[str]] = defaultdict(list)
+    emotions: dict[str, Counter[str]] = defaultdict(Counter)
     for u in utterances:
-        emotions[u.audio].append(u.emotion or "")
+        emotions[u.audio][u.emotion or ""] += 1
     by_class: dict[str, list[str]] = defaultdict(list)
     for audio, found in emotions.items():
-        by_class[max(found, key=found.count)].append(audio)
+        by_class[max(found, key=lambda emotion: found[emotion])].append(audio)
     split: dict[str, str] = {}
     for label in sorted(by_class):
         order = rng.permutation(n := len(by_class[label]))
@@ -235,6 +231,13 @@ def random_utterance_split(
         n_dev = max(round(shares[1] * n), 1) if n >= 3 and shares[1] > 0 else 0
         for place, k in enumerate(order):
             split[by_class[label][k]] = "test" if place < n_test else "dev" if place < n_test + n_dev else "train"
+    for name, share in zip(SPLITS[:0:-1], shares[:0:-1], strict=True):
+        if share > 0 and name not in split.values():
+            train = [audio for audio, part in split.items() if part == "train"]
+            held = Counter(emotion for audio in train for emotion in emotions[audio])
+            others = {audio: min(held[emotion] for emotion in emotions[audio]) for audio in train}
+            if max(others.values(), default=1) > 1:
+                split[max(train, key=lambda audio: others[audio])] = name
     return [with_split(u, split[u.audio]) for u in utterances]
 
 
@@ -266,9 +269,6 @@ def carve_dev(
     _bring_classes_to_train(train, part_of)
     dev = {name for name, part in part_of.items() if part == 1}
     return [with_split(u, "dev") if u.split == "train" and u.speaker in dev else u for u in utterances]
-
-
-# ---------------------------------------------------------------- what a report has to say
 
 
 def shared_speakers(utterances: Iterable[Utterance]) -> dict[str, int]:
