@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.pipeline import ablate, tune
+from serkit.progress import Progress
 from serkit.recipe import parse_recipe
 from serkit.types import Manifest
 
@@ -69,6 +74,49 @@ def test_a_finished_run_is_refused_once_a_recording_is_another_one(corpus, tmp_p
             again(begun(corpus, tmp_path), machine, told.append)
     corpus.audio_path(corpus.utterances[0]).write_bytes(kept)
     assert pipeline.run_all(begun(corpus, tmp_path), machine).is_file()
+
+
+def test_a_search_and_an_ablation_are_refused_like_a_run(corpus, tmp_path):
+    machine, run = pipeline.Machine(tmp_path / "store", "cpu", jobs=1), begun(corpus, tmp_path)
+    pipeline.run_all(run, machine)
+    none = SimpleNamespace(plan=SimpleNamespace(variants=[]))
+    asked = (
+        lambda: tune._trained({("a", 1, 42): run}, "trials", machine, None, side_by_side=1),
+        lambda: ablate._extract(none, {("a", 1, 42): run}, machine, None),
+    )
+    for ask in asked:
+        ask()
+    name = replaced(corpus)
+    for ask in asked:
+        with pytest.raises(SerkitError, match=CHANGED.format("recording", name)):
+            ask()
+
+
+def test_what_only_looks_changed_is_not_refused(corpus, tmp_path):
+    """Touched, moved, behind a link; a copy of the run; and a run of an earlier version, which does not say enough."""
+    machine = pipeline.Machine(tmp_path / "store", "cpu", jobs=1)
+    folder = begun(corpus, tmp_path).folder
+    pipeline.run_all(pipeline.Run(folder), machine)
+    told: list[object] = []
+    for u in corpus:
+        os.utime(corpus.audio_path(u))
+    pipeline.run_all(begun(corpus, tmp_path), machine, told.append)
+    assert {p.stage for p in told if isinstance(p, Progress)} == {"compare recordings"}
+    (tmp_path / "clips").rename(tmp_path / "elsewhere")
+    (tmp_path / "clips").symlink_to(tmp_path / "elsewhere")
+    for root in ("clips", "elsewhere"):
+        moved = dataclasses.replace(corpus, root=str(tmp_path / root))
+        pipeline.run_all(begun(moved, tmp_path), machine)
+    shutil.copytree(folder, tmp_path / "copy" / "run")
+    pipeline.run_all(begun(moved, tmp_path / "copy"), machine)
+    for path in (folder / "features").glob("*.json"):
+        row = json.loads(path.read_text())
+        del row["modality"]
+        path.write_text(json.dumps(row))
+    replaced(moved)
+    pipeline.run_all(begun(moved, tmp_path), machine)
+    with pytest.raises(SerkitError, match="has changed since"):
+        pipeline.run_all(begun(moved, tmp_path / "copy"), machine)
 
 
 def test_a_recording_that_changes_before_any_network_is_extracted_again(corpus, tmp_path):

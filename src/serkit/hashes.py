@@ -74,9 +74,10 @@ class ContentHashes:
                 self._keep(fresh)
         return found
 
-    def unread(self, paths: Sequence[Path]) -> list[Path]:
-        """Those of the files whose hash is not known without reading them, each once."""
-        return [path for path in dict.fromkeys(paths) if self._kept(path) is None]
+    def known(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Hash of each file that need not be read for it: its size and times are those that were kept with it."""
+        found = {path: self._kept(path) for path in dict.fromkeys(paths)}
+        return {path: digest for path, digest in found.items() if digest is not None}
 
     def _keep(self, rows: list[list[object]]) -> None:
         try:

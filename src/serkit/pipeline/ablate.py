@@ -12,9 +12,8 @@ from pathlib import Path
 
 from serkit.files import write_text
 from serkit.pipeline.ablation_numbers import measure_ablation
-from serkit.pipeline.changed_inputs import unchanged
 from serkit.pipeline.run import Machine, Run, refuse_others
-from serkit.pipeline.stages import Listener, StageBegins, extract_run, prepare, readable, run_all, tell_left_out
+from serkit.pipeline.stages import Listener, StageBegins, extract_run, lacks_features, prepare, run_all, tell_left_out
 from serkit.pipeline.variants import Design, design
 from serkit.pipeline.workers import Task, train_many
 from serkit.progress import Meter
@@ -77,7 +76,7 @@ def _extract(
     told: set[tuple[int, tuple[str, ...]]] = set()
     steps = {v.key: tuple(step.name for step in v.system.augment) for v in chosen.plan.variants}
     for (key, fold, _), run in runs.items():
-        if not unchanged(run, machine) or (not run.done("train") and not (run.done("extract") and readable(run))):
+        if lacks_features(run, machine, listener):
             extract_run(run, machine, listener if (fold, steps[key]) not in told else None)
             told.add((fold, steps[key]))
 

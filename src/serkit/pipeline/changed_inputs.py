@@ -30,14 +30,15 @@ def unchanged(run: Run, machine: Machine, listener: Callable[[Any], None] | None
     Raises:
         SerkitError: something has changed, and there are networks, which learned from what was there before.
     """
-    rows = [json_object(path) for path in sorted((run.folder / "features").glob("*.json"))]
     then: dict[str, dict[str, str]] = {"audio": {}, "text": {}}
-    for row in rows:
+    store = Path()
+    for path in sorted((run.folder / "features").glob("*.json")):
+        row = json_object(path)
         then.get(row.get("modality", ""), {}).update(row.get("keys", {}))  # runs of earlier versions do not say it
+        store = Path(row["store"]).parent
     what, names = "recording", []
     if then["audio"]:
-        kept = Path(rows[0]["store"]).parent / "hashes.jsonl"
-        names = _other_recordings(run.manifest, then["audio"], kept, machine, listener)
+        names = _other_recordings(run.manifest, then["audio"], store / "hashes.jsonl", machine, listener)
     if then["text"] and not names:
         what, names = "transcript", _other_texts(run, then["text"])
     if names and any((run.folder / "systems").glob("*/*")):
@@ -58,10 +59,10 @@ def _other_recordings(
     rows = [u for u in manifest if u.id in then]
     paths = {u.id: manifest.audio_path(u) for u in rows}
     hashes = ContentHashes(kept)
-    unread = hashes.unread(list(paths.values()))
+    known = hashes.known(list(paths.values()))
+    unread = [path for path in dict.fromkeys(paths.values()) if path not in known]
     meter = Meter("compare recordings", len(unread), listener, unit="files") if unread else None
-    found = hashes.of(unread, jobs=machine.workers, meter=meter)
-    found |= hashes.of([path for path in paths.values() if path not in found])
+    found = {**known, **hashes.of(unread, jobs=machine.workers, meter=meter)}
     other = []
     for u in rows:
         content = found[paths[u.id]]

@@ -315,6 +315,12 @@ def stacks_of(settings: Any) -> dict[str, Ensemble]:
     }
 
 
+def lacks_features(run: Run, machine: Machine, listener: Listener | None = None) -> bool:
+    """Whether features have to be extracted before the run goes on; errors as for :func:`unchanged`."""
+    there = run.done("train") or (run.done("extract") and readable(run))
+    return not unchanged(run, machine, listener) or not there
+
+
 def readable(run: Run) -> bool:
     """Whether the features of a run still lie where extraction left them."""
     try:

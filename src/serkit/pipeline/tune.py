@@ -18,7 +18,6 @@ from typing import Any
 from serkit import comparison, leads, metrics
 from serkit.errors import SerkitError
 from serkit.files import write_text
-from serkit.pipeline.changed_inputs import unchanged
 from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run, refuse_others
 from serkit.pipeline.seeded_numbers import over_seeds
@@ -28,7 +27,7 @@ from serkit.pipeline.stages import (
     begin,
     extract_run,
     fit,
-    readable,
+    lacks_features,
     run_all,
     stack_run,
     tell_left_out,
@@ -152,7 +151,7 @@ def _trained(runs: Runs, what: str, machine: Machine, listener: Listener | None,
     """
     told: set[tuple[int, str]] = set()
     for (_, fold, _), run in runs.items():
-        if not unchanged(run, machine) or (not run.done("train") and not (run.done("extract") and readable(run))):
+        if lacks_features(run, machine, listener):
             features = (fold, json.dumps([*run.recipe.features, *map(repr, run.recipe.copies)]))
             extract_run(run, machine, listener if features not in told else None)
             told.add(features)
