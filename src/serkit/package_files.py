@@ -26,6 +26,11 @@ class Package(NamedTuple):
         """The command that installs it."""
         return " ".join(f"pip install {self.options} '{self.requirement}'".split())
 
+    @property
+    def reinstall(self) -> str:
+        """The command that brings its files again, also where pip has the version, and nothing else."""
+        return f"pip install --force-reinstall --no-deps '{self.requirement}'"
+
 
 SILERO = Package("silero_vad", "silero-vad>=6.2.3,<6.3")  # as in pyproject.toml; a later version may have other weights
 PIPECAT = Package("pipecat", "pipecat-ai>=1.0,<2", "--no-deps")  # one file of it is read; nothing that it needs is
@@ -47,6 +52,6 @@ def find(package: Package, name: str, purpose: str) -> Path:
     path = Path(places[0]) / name
     if not path.is_file():
         raise SerkitError(
-            f"the {package.name} that is installed has no {path.name}, which {purpose} needs: {package.install}"
+            f"the {package.name} that is installed has no {path.name}, which {purpose} needs: {package.reinstall}"
         )
     return path

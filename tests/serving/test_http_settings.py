@@ -17,7 +17,9 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keys_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "keys"
-    file.write_text("# of ann\n  key-of-ann \n\nkey-of-bob\n")
+    file.write_text(
+        "# of ann\n  key-of-ann \n\nkey-of-bob\n", encoding="utf-8-sig"
+    )  # with the mark that Windows puts first
     monkeypatch.setenv(KEYS_ENVIRONMENT, "key-of-cleo, key-of-ann,")
     assert read_keys(" key-of-dan ", file) == ("key-of-dan", "key-of-ann", "key-of-bob", "key-of-cleo")
 
@@ -51,7 +53,15 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
 
 
 def test_origins_as_browsers_send_them() -> None:
-    origins = ("https://example.org", "http://localhost:3000", "http://[::1]:3000", "*", "null")
+    origins = (
+        "https://example.org",
+        "http://localhost:3000",
+        "http://[::1]:3000",
+        "http://[::1]",
+        "http://a.org:443",
+        "*",
+        "null",
+    )
     assert ServiceSettings(origins=origins).origins == origins
 
 
@@ -63,6 +73,9 @@ def test_origins_as_browsers_send_them() -> None:
         ("example.org", "https://example.org"),
         ("localhost:3000", "https://localhost:3000"),
         (" http://localhost:3000", "http://localhost:3000"),
+        ("https://example.org:443", "https://example.org"),
+        ("http://example.org:80/", "http://example.org"),
+        ("https://me@example.org", "https://example.org"),
     ],
 )
 def test_an_origin_that_no_browser_sends_is_refused(given: str, nearest: str) -> None:
@@ -70,7 +83,12 @@ def test_an_origin_that_no_browser_sends_is_refused(given: str, nearest: str) ->
         ServiceSettings(origins=(given,))
 
 
-@pytest.mark.parametrize("given", ["", "https://", "://"])
+def test_an_origin_that_is_a_pattern_is_refused() -> None:
+    with pytest.raises(SerkitError, match="there are no patterns; expected each origin whole, or \\* for all"):
+        ServiceSettings(origins=("https://*.example.org",))
+
+
+@pytest.mark.parametrize("given", ["", "https://", "://", "https://:443"])
 def test_an_origin_without_a_host_is_refused(given: str) -> None:
     with pytest.raises(SerkitError, match=f"origin '{given}': expected it as browsers send it"):
         ServiceSettings(origins=(given,))

@@ -186,7 +186,7 @@ def _weights(name: str) -> dict[str, np.ndarray]:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SerkitError(
             "the silero-vad that is installed does not have the weights of version 6.2, which encoder 'silero' "
-            f"needs: {package_files.SILERO.install}"
+            f"needs: {package_files.SILERO.reinstall}"
         )
     if file.endswith(".safetensors"):
         return dict(load(content))

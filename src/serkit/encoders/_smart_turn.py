@@ -149,7 +149,7 @@ def published() -> Network:
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise SerkitError(
             f"the {package_files.PIPECAT.name} that is installed does not have the weights of Smart Turn 3.2, which "
-            f"{purpose} needs: {package_files.PIPECAT.install}"
+            f"{purpose} needs: {package_files.PIPECAT.reinstall}"
         )
     return Network(weights_of(initializers(content, "smart-turn-v3.2-cpu.onnx")), HEADS)
 

@@ -17,6 +17,7 @@ import numpy as np
 from serkit import __version__, calibration, metrics
 from serkit.errors import SerkitError
 from serkit.files import fingerprint
+from serkit.probabilities import COMBINED_FLOOR, softmax
 from serkit.reporting.text import count, listed
 from serkit.serving import adaptation
 from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, Bundle, check_new, open_bundle, write_bundle
@@ -232,11 +233,8 @@ def _beside(bundles: Sequence[Bundle], files: dict[str, bytes]) -> list[dict[str
 
 def _pooled(bundles: Sequence[Bundle], shares: Sequence[float]) -> np.ndarray:
     """(rows, classes) probabilities of the pool for the held-out clips."""
-    logs = sum(
-        share * np.log(np.maximum(bundle.held_out[0], 1e-12)) for bundle, share in zip(bundles, shares, strict=True)
-    )
-    raised = np.exp(logs - np.max(logs, axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+    logs = [np.log(np.maximum(bundle.held_out[0], COMBINED_FLOOR)) for bundle in bundles]
+    return softmax(np.tensordot(shares, logs, 1))
 
 
 def _right(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:

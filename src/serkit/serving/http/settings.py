@@ -15,6 +15,7 @@ from serkit.processes import cores
 MIB = 1 << 20
 PAGE = Path(__file__).resolve().parents[1] / "web"
 KEYS_ENVIRONMENT = "SERKIT_API_KEYS"
+_PORTS = {"http": ":80", "https": ":443"}  # which browsers leave out
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def read_keys(given: str | None, file: Path | None) -> tuple[str, ...]:
         raise SerkitError("--api-key is empty, expected a key; without the option, nobody is asked for one")
     if file is not None:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
             raise SerkitError(f"{file}: keys cannot be read: it is not text in UTF-8") from None
         except OSError as error:
@@ -140,12 +141,16 @@ def read_keys(given: str | None, file: Path | None) -> tuple[str, ...]:
 
 
 def _check_origin(origin: str) -> None:
-    """Refuse what no browser sends as an origin: it is ``SCHEME://HOST``, with ``:PORT`` where the page has one."""
+    """Refuse what no browser sends as an origin: it is ``SCHEME://HOST``, with ``:PORT`` where it is no usual one."""
     if origin in ("*", "null"):  # null: pages from a file
         return
     scheme, middle, rest = origin.strip().lower().partition("://")
-    host = re.split(r"[/?#]", rest if middle else scheme, maxsplit=1)[0]
+    host = re.split(r"[/?#]", rest if middle else scheme, maxsplit=1)[0].rpartition("@")[2]
+    if port := _PORTS.get(scheme):
+        host = host.removesuffix(port)
     right = f"{scheme if middle else 'https'}://{host}"
+    if "*" in host:
+        raise SerkitError(f"origin '{origin}': there are no patterns; expected each origin whole, or * for all")
     if not host or not middle or origin != right:
         nearest = f"; did you mean '{right}'?" if host else ""
         raise SerkitError(f"origin '{origin}': expected it as browsers send it, such as https://example.org{nearest}")
