@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 import serkit
 from command_line import ask
+from serkit import calibration, metrics
 from serkit.errors import SerkitError
 from serkit.files import content_hash
 from serkit.pipeline import Run
+from serkit.probabilities import softmax
 from serkit.serving import exporting
 from serkit.serving.building import build
 from serkit.serving.bundle import open_bundle
@@ -75,6 +78,27 @@ def test_bundles_of_the_same_systems_keep_them_apart(finished: Path, parts: dict
     ]
 
 
+def test_a_name_that_is_taken_and_what_else_is_in_the_parts(
+    finished: Path, parts: dict[str, Path], tmp_path: Path
+) -> None:
+    """A system that is called as another one is renamed, a tokenizer beside the networks, clips of other lengths."""
+
+    def renamed(head: dict[str, Any]) -> None:
+        head["max_clip_s"] = 7.0
+        head["stack"]["systems"] = ["sound-1"]
+        for row in head["networks"]:
+            row["system"] = "sound-1"
+        add_file(tmp_path / "other", head, "tokenizers/0.json", b"{}")
+
+    three = [parts["sound"], parts["log_pool"], changed(parts["sound"], tmp_path / "other", renamed)]
+    joined, clips = join(three, tmp_path / "three"), recordings(finished)
+    assert list(dict.fromkeys(n.system for n in joined.networks)) == ["sound-1", "sound-2", "both", "sound-1_"]
+    assert joined.max_clip_s == 7.0
+    assert joined.contents()["tokenizers/0.json"] == b"{}"
+    found = serkit.load(tmp_path / "three").predict_proba(clips)
+    assert np.abs(found - joined.calibration.apply(pooled(three, [1 / 3] * 3, clips))).max() < 1e-5
+
+
 def test_what_was_held_out_from_all_is_what_precision_is_measured_on(parts: dict[str, Path], tmp_path: Path) -> None:
     two = list(parts.values())[:2]
     joined = join(two, tmp_path / "both")
@@ -84,6 +108,9 @@ def test_what_was_held_out_from_all_is_what_precision_is_measured_on(parts: dict
     right = float((logs.argmax(axis=1) == joined.held_out[1]).mean())
     assert joined.head["measured"]["accuracy"] == pytest.approx(right)
     assert joined.head["levels"][0]["precision"] == pytest.approx(right)
+    assert joined.head["calibration"]["record"]["ece_after"] == pytest.approx(metrics.ece(*joined.held_out), abs=1e-5)
+    assert joined.head["unsure_below"] == pytest.approx(calibration.unsure_below(*joined.held_out), abs=1e-5)
+    assert np.abs(joined.held_out[0] - softmax(logs)).max() > 1e-3, "they are calibrated"
     assert [part["name"] for part in joined.head["joined"]] == [b.name for b in bundles]
     card = joined.text("card.md")
     for bundle in bundles:
@@ -104,9 +131,7 @@ def test_what_was_joined_joins_again_with_all_that_is_in_it(
     one, two, three = list(parts.values())[:3]
 
     def licensed(head: dict[str, Any]) -> None:
-        text = f"# Licence of {head['name']}\n".encode()
-        (tmp_path / head["name"] / "LICENCE.md").write_bytes(text)
-        head["files"]["LICENCE.md"] = {"bytes": len(text), "blake2b": content_hash(text)}
+        add_file(tmp_path / head["name"], head, "LICENCE.md", f"# Licence of {head['name']}\n".encode())
 
     copies = [changed(path, tmp_path / open_bundle(path).name, licensed) for path in (one, two, three)]
     inner = join(copies[:2], tmp_path / "inner.zip", shares=[2, 1])
@@ -190,6 +215,13 @@ def changed(path: Path, to: Path, change: Any) -> Path:
     return to
 
 
+def add_file(folder: Path, head: dict[str, Any], name: str, content: bytes) -> None:
+    """Write a file into a bundle that is a folder, and its hash into the head."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    head["files"][name] = {"bytes": len(content), "blake2b": content_hash(content)}
+
+
 def test_what_does_not_go_together_is_refused_in_one_line(
     finished: Path, parts: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -217,6 +249,13 @@ def test_what_does_not_go_together_is_refused_in_one_line(
 
     elsewhere = changed(two, tmp_path / "elsewhere", other_manifest)
     assert "not trained on the same clips and splits (toy, manifest" in said(one, elsewhere)
+
+    def other_truth(head: dict[str, Any]) -> None:
+        held, truth = open_bundle(two).held_out
+        content = save({"probabilities": held.astype(np.float32), "truth": np.roll(truth, 1).astype(np.int16)})
+        add_file(tmp_path / "truth", head, "calibration.safetensors", content)
+
+    assert "not trained on the same clips and splits" in said(one, changed(two, tmp_path / "truth", other_truth))
 
     def other_folds(head: dict[str, Any]) -> None:
         head["networks"] = [n for n in head["networks"] if n["model"] != "fold0"]
