@@ -97,6 +97,45 @@ def test_marks_of_a_vad_alone_are_turns(model: Model) -> None:
         call.agrees(answer)
 
 
+def test_a_turn_whose_start_is_marked_after_its_voice_has_one_answer(model: Model) -> None:
+    """As where turns begin with their transcript, which comes after the VAD's end."""
+    call = Call(model)
+    call.says(quiet(1.0))
+    call.marks("voice_started", 0.2)
+    call.says(voice(1.5))
+    call.marks("voice_stopped")
+    call.says(quiet(0.7))
+    call.marks("turn_started")
+    call.says(quiet(0.4))
+    call.marks("turn_stopped")
+    (answer,) = call.answers
+    assert (answer.kind, answer.end_s) == ("final", 2.5)
+    call.agrees(answer)
+    call.says(quiet(RECENT_S))
+    call.marks("turn_started")  # of another one, by then
+    call.says(voice(1.0, seed=3))
+    call.marks("turn_stopped")
+    assert [a.kind for a in call.answers] == ["final", "final"]
+    assert call.answers[1].start_s == pytest.approx(3.6 + RECENT_S - LEAD_S, abs=STEP_S)
+
+
+def test_a_turn_whose_start_is_marked_late_may_go_on(model: Model) -> None:
+    call = Call(model)
+    call.marks("voice_started")
+    call.says(voice(1.0))
+    call.marks("voice_stopped")
+    call.says(quiet(0.5))
+    call.marks("turn_started")
+    call.says(quiet(0.5))
+    call.marks("voice_started", 0.2)
+    call.says(voice(1.0, seed=3))
+    call.marks("voice_stopped")
+    call.marks("turn_stopped")
+    assert [(a.kind, a.start_s, a.end_s) for a in call.answers] == [("final", 0, 1), ("pause", 0, 3), ("final", 0, 3)]
+    for answer in call.answers:
+        call.agrees(answer)
+
+
 def test_without_marks_each_stretch_of_speech_is_a_turn(model: Model) -> None:
     call = Call(model)
     for seed in range(3):

@@ -87,6 +87,7 @@ class Session:
     def __init__(self, model: str | Path | Model, *, partial_s: float | None = None, **options: Any) -> None:
         self._source, self._options = model, {**options, "partial_s": partial_s, "max_s": None}
         self._turn: _Turn | None = None
+        self._ended: _Turn | None = None  # by a VAD alone, a short time ago: its start as a turn may still be marked
         self._is_whole_turn = False  # started as a turn, which will be stopped as one, and not by a VAD alone
         self._is_marked = self._is_muted = False
         self._recent: deque[Chunk] = deque()
@@ -125,6 +126,7 @@ class Session:
         self._recent.append(chunk)
         while chunk.end_s - self._recent[0].end_s > RECENT_S:
             self._recent.popleft()
+            self._ended = None
         if not self._is_marked:
             if self._speech is None:
                 self._speech = self._open("segment", chunk.rate_hz), chunk.start_s
@@ -142,12 +144,21 @@ class Session:
     def voice_stopped(self) -> list[TurnAnswer]:
         """A VAD heard the user end: a pause of the turn, or, where nobody else marks turns, its end."""
         if self._turn is None or not self._is_whole_turn:
+            self._ended = self._turn
             return self.turn_stopped()
         return self._turn.answers("pause")
 
     def turn_started(self) -> list[TurnAnswer]:
-        """The user has the turn; :meth:`turn_stopped` will say that it is over."""
-        if self._turn is None:
+        """The user has the turn; :meth:`turn_stopped` will say that it is over.
+
+        Where a VAD has ended the voice within ``RECENT_S``, as with turns that begin with their transcript, the turn is
+        what the VAD marked. It has its final answer already, and another one only if the voice goes on.
+        """
+        if self._turn is None and self._ended is not None:
+            self._turn, self._ended = self._ended, None
+            self._turn.rest = list(self._recent)
+            self._recent.clear()
+        elif self._turn is None:
             self._begin(0.0)
         self._is_whole_turn = self._turn is not None
         return []
@@ -178,14 +189,14 @@ class Session:
 
     def abandon(self) -> list[TurnAnswer]:
         """Let go of whatever is open, without an answer."""
-        self._turn, self._speech, self._is_whole_turn = None, None, False
+        self._turn, self._ended, self._speech, self._is_whole_turn = None, None, None, False
         self._recent.clear()
         return []
 
     def _begin(self, waited_s: float) -> None:
         if self._is_muted:
             return
-        self._is_marked, self._speech = True, None
+        self._is_marked, self._ended, self._speech = True, None, None
         self._turn = _Turn(lambda rate_hz: self._open("clip", rate_hz))
         recent, self._recent = self._recent, deque()
         for chunk in recent:
@@ -204,6 +215,7 @@ class _Turn:
         self._stream: Stream | None = None
         self._kept: list[Chunk] = []  # the whole turn; of a long one nothing
         self._answer: Prediction | None = None  # to what came before the pause
+        self._is_told = False  # that answer, as the final one
         self.rest: list[Chunk] = []  # what came after it
         self._start_s = self._end_s = 0.0
 
@@ -228,8 +240,9 @@ class _Turn:
 
     def answers(self, kind: Kind) -> list[TurnAnswer]:
         """The answer to what was heard. A long turn, which could not be heard again, has none at a pause."""
-        if self._stream is None or (kind == "pause" and not self._kept):
+        if self._stream is None or self._is_told or (kind == "pause" and not self._kept):
             return []
+        self._is_told = kind == "final"
         if self._answer is None:
             self._stream.finish()
             self._answer = self._stream.prediction
@@ -239,7 +252,7 @@ class _Turn:
         """After a pause: another stream hears the turn from its start."""
         if self._answer is not None:
             again, self._kept, self.rest = [*self._kept, *self.rest], [], []
-            self._stream = self._answer = None
+            self._stream, self._answer, self._is_told = None, None, False
             for chunk in again:
                 self.hear(chunk)
 
