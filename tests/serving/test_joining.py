@@ -286,6 +286,20 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     assert "it was imported, and keeps no held-out clips" in said(one, changed(two, tmp_path / "imported", imported))
 
 
+@pytest.mark.parametrize("path", [("calibrated_on", "splits"), ("trained_on", "recipe"), ("weights",), ("licence",)])
+def test_a_head_that_lacks_something_is_one_line(parts: dict[str, Path], tmp_path: Path, path: tuple[str, ...]) -> None:
+    one, two = list(parts.values())[:2]
+
+    def without(head: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            head = head[key]
+        del head[path[-1]]
+
+    spoiled = changed(two, tmp_path / "spoiled", without)
+    with pytest.raises(SerkitError, match=rf"bundle\.json is damaged: no {'.'.join(path)}"):
+        join([one, spoiled], tmp_path / "out.zip")
+
+
 def test_the_command(parts: dict[str, Path], tmp_path: Path) -> None:
     one, two = list(parts.values())[:2]
     out = tmp_path / "both.zip"

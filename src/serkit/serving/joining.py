@@ -23,6 +23,11 @@ from serkit.serving import adaptation
 from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, Bundle, check_new, open_bundle, write_bundle
 from serkit.serving.card_parts import DIAGRAM, INTENDED, reliability_diagram, sureness
 
+_READ = (
+    ("calibrated_on", "splits"), ("calibration", "record", "speakers"), ("trained_on", "corpus"),
+    ("trained_on", "manifest"), ("trained_on", "recipe"), ("licence", "weights"), ("licence", "code"), ("weights",),
+    ("largest_difference",),
+)  # fmt: skip
 JOINABLE = ("alone", "mean_logit", "log_pool")  # stacks that are a weighted sum of log probabilities
 
 
@@ -54,6 +59,7 @@ def join(
     weights = _shares(bundles, shares)
     for bundle in bundles:
         _check_alone(bundle)
+        _check_whole(bundle)
     for bundle in bundles[1:]:
         _check_together(bundles[0], bundle)
     names = _names(bundles)
@@ -128,6 +134,16 @@ def _check_alone(bundle: Bundle) -> None:
     )  # fmt: skip
     if reason:
         raise SerkitError(f"'{bundle.name}' ({bundle.source}) cannot be joined: it {reason}")
+
+
+def _check_whole(bundle: Bundle) -> None:
+    """Refuse a bundle whose head lacks what only joining reads."""
+    for path in _READ:
+        at: Any = bundle.head
+        for key in path:
+            if not isinstance(at, Mapping) or key not in at:
+                raise SerkitError(f"'{bundle.name}' ({bundle.source}): bundle.json is damaged: no {'.'.join(path)}")
+            at = at[key]
 
 
 def _check_together(one: Bundle, two: Bundle) -> None:
