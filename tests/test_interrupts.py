@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).parents[1] / "src"
-BEGIN = "import time, serkit.interrupts; serkit.interrupts.postpone_in_imports()"
+BEGIN = "import time, serkit.interrupts; serkit.interrupts.postpone_when_unsafe()"
 SLOW = "import time\nprint('now', flush=True)\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass\n"
 PLACES = {
     "nowhere special": f"{SLOW}\nprint('finished')",
@@ -19,10 +19,16 @@ PLACES = {
     "finalizer": "class A:\n    def __del__(self):\n"
     + textwrap.indent(SLOW, "        ")
     + "        print('finished', flush=True)\na = A()\ndel a\ntime.sleep(30)",
+    "serializer": "from pydantic import BaseModel, model_serializer\nclass A(BaseModel):\n    @model_serializer\n"
+    + "    def written(self):\n"
+    + textwrap.indent(SLOW, "        ")
+    + "        return 'finished'\nprint(A().model_dump(mode='json'), flush=True)\ntime.sleep(30)",
 }
 
 
-@pytest.mark.parametrize(("place", "finished"), [("nowhere special", False), ("import", True), ("finalizer", False)])
+@pytest.mark.parametrize(
+    ("place", "finished"), [("nowhere special", False), ("import", True), ("finalizer", False), ("serializer", True)]
+)
 def test_it_is_raised_once_and_where_that_is_safe(place, finished, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     body = textwrap.indent(PLACES[place], "    ")

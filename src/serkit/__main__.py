@@ -20,10 +20,10 @@ def main() -> None:
     if heard:
         signal.signal(signal.SIGINT, stop)  # an import that is interrupted would end in a traceback
     from serkit import cli
-    from serkit.interrupts import postpone_in_imports
+    from serkit.interrupts import postpone_when_unsafe
 
     if heard:
-        postpone_in_imports()
+        postpone_when_unsafe()
     cli.main()
 
 

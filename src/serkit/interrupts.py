@@ -1,9 +1,10 @@
-"""Ctrl-C: where Python alone would break (processes that start, imports, finalizers), and what it says of work kept."""
+"""Ctrl-C: where Python alone would break (processes that start, imports, pydantic), and what it says of work kept."""
 
 from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from serkit.errors import DiskFull, Stopped
 KEPT = "finished work is kept"
 _AGAIN_S = 0.05  # until an interrupt that came at a bad moment is tried again
 _IMPORTING = "<frozen importlib._bootstrap>"
+_DUMPING = (f"pydantic{os.sep}main.py", "model_dump")  # file, and how the names of its functions begin
 
 
 @contextlib.contextmanager
@@ -84,12 +86,13 @@ def resumable() -> Iterator[None]:
         raise
 
 
-def postpone_in_imports() -> None:
+def postpone_when_unsafe() -> None:
     """Have Ctrl-C raise ``KeyboardInterrupt`` at the next moment at which that is safe; for a program, not a library.
 
     An import that is interrupted may end the process without a word (compiled modules call Python where no error is
-    foreseen), or leave a half-made module behind; so it is finished first. In a finalizer, where Python prints the
-    error and goes on, it is raised again afterwards. Call it in the main thread.
+    foreseen), or leave a half-made module behind; so it is finished first. So is a model that pydantic writes: it would
+    make a ``ValueError`` of it. In a finalizer, where Python prints the error and goes on, it is raised again
+    afterwards. Call it in the main thread.
     """
     signal.signal(signal.SIGINT, _interrupt)
     ordinary = sys.unraisablehook
@@ -105,7 +108,8 @@ def postpone_in_imports() -> None:
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
     while frame is not None:
-        if frame.f_code.co_filename == _IMPORTING:
+        where, name = frame.f_code.co_filename, frame.f_code.co_name
+        if where == _IMPORTING or (where.endswith(_DUMPING[0]) and name.startswith(_DUMPING[1])):
             _later()
             return
         frame = frame.f_back
