@@ -50,6 +50,16 @@ def test_vector_scaling_undoes_a_bias_by_class() -> None:
     assert losses[1] == pytest.approx(best, abs=0.01)
 
 
+def test_clips_that_were_all_answered_right_do_not_make_the_rest_certain() -> None:
+    p, truth = honest(20_000, spread=6.0)
+    some = np.flatnonzero(p.argmax(axis=1) == truth)[:20]
+    fitted = calibration.fit(p[some], truth[some], LABELS)
+    assert 0.4 < (fitted.temperature or 0.0) < 1.0  # it was 0.05, the end of the search
+    rest = np.setdiff1d(np.arange(len(p)), some)
+    before, after = (calibration.log_loss(q[rest], truth[rest]) for q in (p, fitted.apply(p)))
+    assert after < before + 0.1
+
+
 def test_temperature_never_changes_the_answer() -> None:
     p, truth = honest(200)
     fitted = calibration.fit(distorted(p, 3.0), truth, LABELS)

@@ -87,11 +87,11 @@ class Calibration:
 def fit(
     probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str], method: Method = "temperature"
 ) -> Calibration:
-    """Fit a scaling by maximum likelihood on scores of clips that the model was not trained on.
+    """Fit a scaling by penalised likelihood on scores of clips that the model was not trained on.
 
     Args:
         probabilities: (rows, classes), rows summing to 1. truth: (rows,) integer classes.
-        labels: class order. method: ``none``, ``temperature`` or ``vector`` (shrunk towards no change).
+        labels: class order. method: ``none``, ``temperature`` or ``vector``, these shrunk towards no change.
 
     Raises:
         SerkitError: no rows, another shape, or an unknown method.
@@ -301,12 +301,17 @@ def _logs(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), MEASURED_FLOOR)))
 
 
-def _temperature(p: np.ndarray, y: np.ndarray) -> float:
-    """Golden-section search on log T: the likelihood of one scale on logits is unimodal."""
+def _temperature(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> float:
+    """Golden-section search on log T; ``shrink`` is a penalty of as many rows' weight on leaving 1/T = 1.
+
+    Log loss and penalty are convex in 1/T, so unimodal. Without it T of clips that are all answered right falls to the
+    end of the search, and every further answer has a confidence of 1.
+    """
     logs = _logs(p)
 
     def loss(log_t: float) -> float:
-        return float(log_losses(logs * math.exp(-log_t), y).mean())
+        scale = math.exp(-log_t)
+        return float(log_losses(logs * scale, y).mean()) + shrink / (2 * len(y)) * (scale - 1) ** 2
 
     ratio = (math.sqrt(5) - 1) / 2
     low, high = math.log(0.05), math.log(20.0)
