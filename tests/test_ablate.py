@@ -365,7 +365,7 @@ def test_the_command(toy_root, toy_store, tmp_path):
     assert f"report: {tmp_path / 'out' / 'report' / 'ablation.html'}" in done.stdout
     text = (tmp_path / "out" / "report" / "ablation.md").read_text()
     assert "**On test, by Macro-F1, " in text
-    assert "smallest difference that would be found" in text
+    assert "would leave out zero four times in five" in text
     refused = CliRunner().invoke(cli.app, [str(w) for w in [*words[:8], "--over", "augment", "--set", "augment=[]"]])
     assert isinstance(refused.exception, SerkitError)
     assert "it has no augmentation" in str(refused.exception)

@@ -44,8 +44,8 @@ class Difference:
             as independent, which clips of one speaker are not: a companion, not the verdict.
         p_holm, p_permutation_holm: ``p`` and ``p_permutation`` adjusted for all comparisons of one table
             (:func:`with_holm`), ``None`` before. Of few speakers ``p`` is too small, and the second is needed.
-        detectable: the smallest true difference that would be found (80 % power, two-sided 5 %) with this
-            spread: 2.80 standard errors of the bootstrap difference.
+        detectable: the true difference whose interval would leave out 0 four times in five with this spread: 2.80
+            standard errors of the bootstrap difference. Both p are small less often, of few speakers much less.
         n, speakers: utterances and known speakers. interval: how low and high came about.
     """
 

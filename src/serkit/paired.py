@@ -8,7 +8,8 @@ import numpy as np
 
 from serkit.bootstrap import Clusters, Units
 
-# distance between no effect and one found four times in five, in standard errors: z(0.975) + z(0.8)
+# distance between no effect and one whose interval leaves out 0 four times in five, in standard errors:
+# z(0.975) + z(0.8)
 POWER_80 = 1.959964 + 0.841621
 
 

@@ -98,8 +98,8 @@ def closeness(
       doubt where raters differ? Left out where either is constant.
     - ``NAME_prior``: the same distances for one constant, the mean vote of train, without the classes that a row's
       corpus cannot have, which are not answers of the system either. Each fold has that of its own train: those of
-      all folds have seen every test clip. A system that does not beat it has learned nothing of how raters
-      differ; published ones did not (EM2LDL).
+      all folds have seen every test clip. A system that does not beat it is no better than a constant as a
+      distribution (published ones are not: EM2LDL), which may only mean that it is too sure.
     - ``NAME_disputed``: the same distances over the rows without agreement alone, where there are some.
 
     Args:

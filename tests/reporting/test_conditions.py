@@ -84,6 +84,9 @@ def test_sentences_say_where_it_falls_and_where_it_is_too_sure() -> None:
     unsure = copy.deepcopy(tree())
     unsure["under"][0]["changes"][0][0]["p_permutation"] = 0.2
     assert "UAR is lower, but not by both tests, under 8khz" in conditions_content(unsure)["sentences"][0]
+    assert " 0.200 " in " ".join(
+        conditions_text(unsure)[3].split()
+    )  # p of few speakers: not that of the bootstrap alone
 
 
 def test_page_is_well_formed_and_trusts_no_text(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def page_of(tree: dict[str, Any], folder: Path) -> str:
     return re.sub(r"<wbr>|</?bdi>", "", write_measured(folder, tree).read_text(encoding="utf-8"))
 
 
+def test_a_confidence_within_the_interval_of_right_answers_is_not_called_too_high(tmp_path: Path) -> None:
+    told = {sure: page_of(one(confidence=sure), tmp_path) for sure in (0.75, 0.66, 0.5)}
+    assert "the model is more sure than it is right" in told[0.75]
+    assert (
+        "0.62 of the answers are right: the interval of that share, [0.57, 0.67], holds the confidence." in told[0.66]
+    )
+    assert "the model is less sure than it is right" in told[0.5]
+
+
 def test_the_headline_the_findings_and_what_to_know_before_trusting_a_number(tmp_path: Path) -> None:
     tree = one(
         trained_on=["small"], left_out={"of 'calm'": 3, "without a label": 1}, failed={"s9": "no sound"},

@@ -217,6 +217,7 @@ def test_by_command_line(rows: Manifest, tmp_path: Path) -> None:
     assert "left out: 1 of 'boredom'" in done.stdout
     assert "tiny before, mine cross-validated by speaker" in done.stdout
     assert f"'mine', adapted to {CLIPS} labelled clips of " in done.stdout
+    assert ", permuted 0." in done.stdout  # of few speakers p of the bootstrap alone is too small
     assert "--calls" not in done.stdout  # nothing but that model answered calls before
     measured = CliRunner().invoke(cli.app, ["measure", str(out), *words[1:5], "--draws", "20", "--json"])
     assert json.loads(measured.stdout)["models"][0]["trained_on"] == ["these clips"]

@@ -10,6 +10,7 @@ from serkit.reporting.lead_words import apart
 from serkit.reporting.reading import Source
 from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, listed, number, p_is, signed, voices
 from serkit.reporting.verdict import (
+    DETECTABLE,
     LEVEL,
     MORE_DRAWS,
     absent_classes,
@@ -32,8 +33,7 @@ METHOD = (
     "p Holm comes from the same draws; p permuted swaps full recipe and variant for whole speakers, in all seeds "
     "together. Both are adjusted for all variants of the table. A part helps or harms if the interval excludes zero "
     "and both are below 0.05; if only the interval excludes zero, it seems to.",
-    "Detectable: the smallest true difference that would be found four times in five with this spread (2.80 standard "
-    "errors). “Not shown” is not “no effect”.",
+    f"{DETECTABLE} “Not shown” is not “no effect”.",
 )
 
 
@@ -110,7 +110,7 @@ def lead(tree: Mapping[str, Any]) -> str:
 
 
 def detectable(tree: Mapping[str, Any]) -> str:
-    """The smallest difference that this ablation would find, over its variants."""
+    """The differences whose intervals would leave out zero, over the variants."""
     split = lead_split(tree)
     found = [finite(difference(v, split, lead_metric(tree)).get("detectable")) for v in tree["variants"][1:]]
     known = sorted(x for x in found if x is not None)
@@ -119,8 +119,11 @@ def detectable(tree: Mapping[str, Any]) -> str:
     low, high = number(known[0]), number(known[-1])
     size = low if low == high else f"{low} to {high} (by variant)"
     rough = any("rough" in str(difference(v, split, lead_metric(tree)).get("interval")) for v in tree["variants"][1:])
-    more = ", or larger: with few speakers it looks too small" if rough else ""
-    return f"The smallest difference that would be found four times in five is {size}{more}."
+    more = ", or a larger one, as with few speakers this looks too small" if rough else ""
+    return (
+        f"The interval of a true difference of {size} would leave out zero four times in five{more}; to be certain it "
+        "must be larger."
+    )
 
 
 def sentences(tree: Mapping[str, Any]) -> list[str]:

@@ -96,7 +96,10 @@ def _closeness(source: Source, key: str, title: str, ending: str) -> Table | Non
             if disputed
             else "All clips with votes; every one of them has a label."
         )
-        lazy = "A system that does not beat the constant prior has learned nothing about how raters differ."
+        lazy = (
+            "The constant prior knows nothing of a clip. A system can be farther from the votes than that because it "
+            "is too sure, though it knows much: calibrate it, and look at the correlation of entropies."
+        )
         notes = [told, lazy, *notes]
     return Table(key, title, tuple(columns), tuple(rows), tuple(notes))
 

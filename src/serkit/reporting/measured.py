@@ -47,6 +47,7 @@ from serkit.reporting.text import (
     voices,
     whole,
 )
+from serkit.reporting.verdict import DETECTABLE
 
 KINDS = ("stack", "best")  # how the first and the second bundle are drawn
 MOST_FAILED = 50  # rows of the table of what could not be answered
@@ -55,8 +56,8 @@ FIGURES = (*CONFUSION, "classes", "reliability", "differences", *SLICES, "stream
 SETS_MEAN = "A set holds the classes that serkit predict --coverage gives."
 RATINGS_MEAN = "CCC: concordance with the raters' mean; 1 is perfect, 0 is none. All measured clips with a rating."
 DIFFERENCES_MEAN = (
-    "On the recordings that both answered. Detectable: the smallest true difference found four times in five. “Better” "
-    "and “worse” need an interval without zero, and p and p permuted < 0.05. p is not adjusted over metrics."
+    "On the recordings that both answered. “Better” and “worse” need an interval without zero, and p and p permuted < "
+    f"0.05. p is not adjusted over metrics. {DETECTABLE}"
 )
 
 

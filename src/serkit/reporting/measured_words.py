@@ -159,11 +159,15 @@ def _findings(model: Model) -> list[str]:
 
 
 def _sureness(model: Model) -> list[str]:
-    sure, right = finite(model.get("confidence")), finite(metric(model, "accuracy").get("value"))
+    share = metric(model, "accuracy")
+    sure, right, low, high = (finite(x) for x in (model.get("confidence"), *map(share.get, ("value", "low", "high"))))
     found = []
     if sure is not None and right is not None:
-        gap = round(sure - right, 2)
-        said = f"the model is {'more' if gap > 0 else 'less'} sure than it is right" if gap else "the two agree"
+        said = f"the model is {'more' if sure > right else 'less'} sure than it is right"
+        if low is None or high is None:
+            said = "that share has no interval"
+        elif low <= sure <= high:
+            said = f"the interval of that share, [{number(low, 2)}, {number(high, 2)}], holds the confidence"
         found.append(
             f"confidence is {number(sure, 2)} on average, and {number(right, 2)} of the answers are right: {said}"
         )

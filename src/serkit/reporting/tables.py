@@ -24,7 +24,7 @@ from serkit.reporting.text import (
     voices,
     whole,
 )
-from serkit.reporting.verdict import outcome, permuted
+from serkit.reporting.verdict import DETECTABLE, outcome, permuted
 
 PUBLISHED = (
     "Ueda et al. (2025, table 2) report for their stack of twelve on MSP-Podcast: dev Macro-F1 0.379, accuracy "
@@ -222,8 +222,8 @@ def comparisons(source: Source) -> Table | None:
     kinds = dict.fromkeys(f"{c.get('split')}: {c.get('interval')}, n = {whole(c.get('n'))}." for c in found)
     notes = (
         f"Difference: {source.ensemble} minus the other, or the first minus the second if a row names two, on the "
-        "same utterances. Detectable: the smallest true difference found four times in five. “Better” and “worse” need "
-        "an interval without zero and both p Holm and p permuted < 0.05, each adjusted for all comparisons.",
+        "same utterances. “Better” and “worse” need an interval without zero and both p Holm and p permuted < 0.05, "
+        f"each adjusted for all comparisons. {DETECTABLE}",
         *(nearer if any(c.get("metric") == "kl" for c in found) else []),
         *kinds,
     )

@@ -14,6 +14,10 @@ LEVEL = 0.05
 MORE_DRAWS = "the same again with more draws (--set evaluate.draws=…) trains nothing anew"
 # Ueda et al. (2025), section on stacking and released code
 PUBLISHED_FOREST = {"trees": 200, "max_depth": 8, "min_leaf": 10, "min_split": 10, "folds": 5}
+DETECTABLE = (
+    "Detectable (2.80 standard errors): the interval of a true difference of that size leaves out zero about four "
+    "times in five. To be found with certainty it must be larger, of few speakers or many comparisons by far."
+)
 SPLIT_WORDS = {"dev": "on dev", "test": "on test", "train": "out of fold on train"}
 
 
@@ -47,6 +51,12 @@ def outcome(row: Mapping[str, Any]) -> str:
     tests = [finite(row.get("p_holm")), permuted(row)]
     sure = all(p is not None and p < LEVEL for p in tests)
     return ("better" if low > 0 else "worse") if sure else ("leaning+" if low > 0 else "leaning-")
+
+
+def larger_p(row: Mapping[str, Any]) -> float | None:
+    """The larger p of both tests, each adjusted: what one column shows, as :func:`outcome` needs both to be small."""
+    tests = [p for p in (finite(row.get("p_holm")), permuted(row)) if p is not None]
+    return max(tests) if len(tests) == 2 else None
 
 
 def permuted(row: Mapping[str, Any]) -> float | None:
