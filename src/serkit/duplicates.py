@@ -9,8 +9,8 @@ change of gain 50 of 50, telephone bandwidth 50, a shift or a cut of 0.8 s 50, 0
 noise at 20 dB 50, at 10 dB 41, at 0 dB 3, 8-bit samples of these quiet recordings 29, 2 % faster 8. So a
 change of speed or pitch, a voice conversion or strong noise hides a copy. Nothing false was reported: of
 179 700 pairs of RAVDESS one, which the corpus really holds twice; of 1 423 828 pairs of ASED 42, all with
-a waveform correlation above 0.99 (one of them under two speakers); of 83 028 pairs of EmoDB none. Two other takes of the nearest kind
-had bit error rates of 0.27 and 0.28, the copies at most 0.08.
+a waveform correlation above 0.99 (one of them under two speakers); of 83 028 pairs of EmoDB none. Two
+other takes of the nearest kind had bit error rates of 0.27 and 0.28, the copies at most 0.08.
 """
 
 from __future__ import annotations

@@ -33,6 +33,17 @@ def test_verdict_says_lost_won_and_open() -> None:
     assert "a difference under 0.08 would often be missed" in unknown.sentences[0]
 
 
+def test_what_is_open_beside_a_win_is_not_called_a_defeat() -> None:
+    rows = [difference(n, *ends, 0.002) for n, ends in (("voice_text", (0.05, 0.1)), ("vote", (-0.1, 0.05)))]
+    assert verdict(comparisons=rows).headline == (
+        "On test, the stack beats the best single system, but is not shown to beat the majority vote."
+    )
+    all_three = verdict(comparisons=[*rows, difference("mean_logit", -0.1, -0.05, 0.002)])
+    assert all_three.headline.endswith(
+        ", but does worse than the mean logit and is not shown to beat the majority vote."
+    )
+
+
 def test_two_speakers_are_never_a_win() -> None:
     rows = [{**difference("voice_text", 0.05, 0.1, 0.002, swapped=0.45), "speakers": 2}]
     assert outcome(rows[0]) == "leaning+"

@@ -89,7 +89,9 @@ def judge(source: Source) -> Verdict:
     elif len(won) == len(main):
         tone, headline = "won", f"{subject} beats {listed(won)}."
     elif won:
-        tone, headline = "mixed", f"{subject} beats {listed(won)}, but not {listed(lost + rest, 'or')}."
+        also = [f"does worse than {listed(lost)}"] * bool(lost)
+        also += [f"is not shown to beat {listed(rest, 'or')}"] * bool(rest)
+        tone, headline = "mixed", f"{subject} beats {listed(won)}, but {listed(also)}."
     elif lost:
         also = f", and is not shown to beat {listed(rest, 'or')}" if rest else ""
         tone, headline = "lost", f"{subject} does worse than {listed(lost)}{also}."
@@ -233,7 +235,7 @@ def _forest(source: Source, tone: str) -> list[str]:
         differs = ", ".join(f"{spaced(k)} {settings.get(k, v)}" for k, v in PUBLISHED_FOREST.items())
         which = "the published random forest" if same else f"a random forest as published, but with {differs}"
         end = {
-            "mixed": "it does not beat every simpler choice",
+            "mixed": "it is not shown to beat every simpler choice",
             "lost": "on these recordings it does not win",
         }.get(tone, "on these recordings its win is not established")
         lines.append(f"The stack is {which}: {end}.")
