@@ -37,7 +37,8 @@ class Gap:
 
     Attributes:
         values: the number of each group that was compared. highest, lowest: the groups that are farthest apart.
-        difference: of these two. low, high: its 95 % bootstrap interval, of these two groups also where there are more.
+        difference: of these two. low, high: its 95 % bootstrap interval. Where there are more groups these two are the
+            farthest apart, and the interval leaves out 0 much too often: ``p`` decides.
         p: of exchanges of members between the groups (:func:`serkit.exchanges.p_values`); ``None`` of a number that
             is not tested.
         p_holm: ``p`` adjusted for the groupings (UAR, Macro-F1) or for the classes of one grouping (recall).
