@@ -89,9 +89,9 @@ def judge(source: Source) -> Verdict:
     elif len(won) == len(main):
         tone, headline = "won", f"{subject} beats {listed(won)}."
     elif won:
-        also = [f"does worse than {listed(lost)}"] * bool(lost)
-        also += [f"is not shown to beat {listed(rest, 'or')}"] * bool(rest)
-        tone, headline = "mixed", f"{subject} beats {listed(won)}, but {listed(also)}."
+        others_end = [f"does worse than {listed(lost)}"] * bool(lost)
+        others_end += [f"is not shown to beat {listed(rest, 'or')}"] * bool(rest)
+        tone, headline = "mixed", f"{subject} beats {listed(won)}, but {listed(others_end)}."
     elif lost:
         also = f", and is not shown to beat {listed(rest, 'or')}" if rest else ""
         tone, headline = "lost", f"{subject} does worse than {listed(lost)}{also}."
