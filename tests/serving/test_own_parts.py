@@ -316,7 +316,9 @@ def test_an_encoder_of_ones_own_is_imported_only_where_it_is_allowed(
     assert loaded(None)().predict(file).label in run.manifest.labels
 
 
-@pytest.mark.parametrize("name", ["os.system", "os.system/;touch here", ".system", "subprocess.call/x"])
+@pytest.mark.parametrize(
+    "name", ["os.system", "os.system/;touch here", ".system", "subprocess.call/x", "os.system:", "os.system:x/hub:y"]
+)
 def test_a_bundle_cannot_name_what_is_called(lab: Path, name: str) -> None:
     from .signals import GOLDEN
 

@@ -15,8 +15,8 @@ TOKENIZER = "tokenizer"  # key of a feature whose tokenizer is in the bundle: th
 
 def own_modules(encoders: Iterable[str]) -> dict[str, str]:
     """Modules that encoders with dotted names would be imported from, each with the dotted name of one of them."""
-    families = (name.split("/", 1)[0] for name in encoders)
-    return {name.rpartition(".")[0]: name for name in families if "." in name and ":" not in name}
+    families = (name.split("/", 1)[0] for name in encoders if not is_unlisted(name))  # as encoders_of looks them up
+    return {name.rpartition(".")[0]: name for name in families if "." in name}
 
 
 def encoders_of(
