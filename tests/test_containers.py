@@ -37,7 +37,7 @@ def track(content: bytes, failed: str = "") -> Track:
 
 
 def test_ffmpeg_is_asked_for_all_channels_from_the_beginning() -> None:
-    command = containers._decoder("ffmpeg", "/a/x.m4a")
+    command = containers._decoder("ffmpeg", "/a/x.m4a", "mov")
     assert "file:/a/x.m4a" in command
     assert not {"-ss", "-t", "-ac", "-ar", "-af"} & set(command)
     assert command[command.index("-protocol_whitelist") + 1] == "file"
@@ -104,6 +104,33 @@ def test_a_container_goes_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.Mon
     for options in ({"max_s": 0.25}, {"start_s": 0.6}, {"start_s": 0.6, "end_s": 0.8}, {"end_s": 1.5}):
         with pytest.raises(SerkitError, match=r"limit|after the end"):
             audio.load(MP4, **options)
+
+
+@stand_ins
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (MP4, "mov"),
+        (b"<!--ftypjp2 --><MPD profiles='urn:mpeg:dash:profile:isoff-on-demand:2011'>", "mov"),  # names other files
+        (b"\x1a\x45\xdf\xa3" + bytes(60), "matroska"),
+        (b"\x30\x26\xb2\x75" + bytes(60), "asf"),
+        (b"RIFF\0\0\0\0AVI " + bytes(60), "avi"),
+        (b"#!AMR\n" + bytes(60), "amr"),
+        (b"\xff\xf1" + bytes(60), "aac"),
+    ],
+)
+def test_the_programs_are_told_which_container_it_is(
+    content: bytes, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stand_in(tmp_path, "ffmpeg", au(sounds(0.1), RATE))
+    stand_in(tmp_path, "ffprobe", b'{"streams": [{"codec_name": "x", "sample_rate": "8000", "channels": 1}]}')
+    audio.load(content)
+    audio.info(content)
+    for program in ("ffmpeg", "ffprobe"):
+        given = (tmp_path / f"{program}.arguments").read_text().split("\n")
+        assert given[given.index("-f") + 1] == kind
+        assert ("-i" not in given) or given.index("-f") < given.index("-i")  # of what is read, not of what is written
 
 
 @stand_ins

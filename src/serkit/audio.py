@@ -90,13 +90,13 @@ def blocks(
     if max_s is not None and end_s is not None and end_s - start > max_s:
         raise SerkitError(f"{name}: {end_s - start:.1f} s requested, the limit is {max_s:g} s (max_s)")
     remarks = Remarks() if remarks is None else remarks
-    contained = opening.needs_ffmpeg(source)
-    with containers.opened(source, name) if contained else opening.opened(source) as file:
+    kind = opening.container(source)
+    with containers.opened(source, name, kind) if kind else opening.opened(source) as file:
         _refuse_odd(file, name)
         _refuse_absent(channel, int(file.channels), name)
         remarks.rate_hz = float(file.samplerate)
         yield from _decoded(file, name, start, end_s, max_s, remarks, channel=channel, apart=apart)
-    if not contained:
+    if not kind:
         remarks.look_at(source)
 
 
@@ -106,8 +106,8 @@ def info(source: Source) -> AudioInfo:
     Raises:
         SerkitError: no such file, empty, or not audio.
     """
-    if opening.needs_ffmpeg(source):
-        return containers.probe(source, opening.label(source))
+    if kind := opening.container(source):
+        return containers.probe(source, opening.label(source), kind)
     with opening.opened(source) as file:
         _refuse_odd(file, opening.label(source))
         frames = int(file.frames)

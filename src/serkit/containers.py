@@ -101,11 +101,11 @@ class Track:
 
 
 @contextmanager
-def opened(source: Source, name: str) -> Iterator[Track]:
+def opened(source: Source, name: str, kind: str) -> Iterator[Track]:
     """Decode the first sound track of a container.
 
     Args:
-        source: the container. name: what an error calls it.
+        source: the container. name: what an error calls it. kind: what ffmpeg calls it, such as ``mov``.
 
     Raises:
         SerkitError: ffmpeg is not installed, or finds no sound.
@@ -113,7 +113,7 @@ def opened(source: Source, name: str) -> Iterator[Track]:
     program = _program("ffmpeg", name)
     with _on_disk(source) as path, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            _decoder(program, path), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL
+            _decoder(program, path, kind), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL
         )
 
         def ended() -> str:
@@ -132,9 +132,9 @@ def opened(source: Source, name: str) -> Iterator[Track]:
             process.wait()
 
 
-def _decoder(program: str, path: str) -> list[str]:
+def _decoder(program: str, path: str, kind: str) -> list[str]:
     """The command: every channel (ffmpeg's own mix is not a mean: it gets louder by the channels), nothing sought."""
-    command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}"]
+    command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-f", kind, "-i", f"file:{path}"]
     return [*command, "-map", "0:a:0", "-vn", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
 
 
@@ -143,16 +143,17 @@ def _reason(said: str) -> str:
     return _PART.sub("", said.strip().split("\n")[0])[:200]
 
 
-def probe(source: Source, name: str) -> AudioInfo:
-    """Read the header of a container.
+def probe(source: Source, name: str, kind: str) -> AudioInfo:
+    """Read the header of a container; arguments as for :func:`opened`.
 
     Raises:
         SerkitError: ffprobe is not installed, or finds no sound. A length that is not there is no error.
     """
     program = _program("ffprobe", name)
     with _on_disk(source) as path:
-        command = [program, "-v", "error", "-protocol_whitelist", "file", "-select_streams", "a:0", "-of", "json"]
-        command += ["-show_entries", "stream=codec_name,sample_rate,channels,duration:format=duration,format_name"]
+        shown = "stream=codec_name,sample_rate,channels,duration:format=duration,format_name"
+        command = [program, "-v", "error", "-protocol_whitelist", "file", "-f", kind, "-select_streams", "a:0"]
+        command += ["-of", "json", "-show_entries", shown]
         done = subprocess.run(
             [*command, f"file:{path}"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )

@@ -56,16 +56,21 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
     return head
 
 
-def needs_ffmpeg(source: Source) -> bool:
-    """By signature: MPEG-4, Matroska, AVI, ASF, ADTS, AMR. Playlists never reach ffmpeg."""
+def container(source: Source) -> str:
+    """What ffmpeg calls the container that a recording is by its signature; empty where libsndfile reads it.
+
+    ffmpeg is told to read it as that and nothing else: a playlist, which names other files, may begin like any of them.
+    """
     head = _head(source)
-    return (
-        head[4:8] == b"ftyp"
-        or head[:4] in (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75")
-        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or head[:5] == b"#!AMR"
-        or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0)
-    )
+    if head[4:8] == b"ftyp":
+        return "mov"  # MPEG-4
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    if head[:5] == b"#!AMR":
+        return "amr"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ADTS
+        return "aac"
+    return {b"\x1a\x45\xdf\xa3": "matroska", b"\x30\x26\xb2\x75": "asf"}.get(head[:4], "")
 
 
 class _Bytes(io.BytesIO):
