@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
+import json
 import struct
 import time
 from collections.abc import Callable
@@ -153,3 +155,37 @@ def test_hostile_file_names_are_but_text(service: Service) -> None:
         assert answer.json()["results"][0]["file"] == name[:1000]
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+HOSTILE: dict[str, tuple[Callable[[], str], str]] = {
+    "a number of many digits": (lambda: '[{"start_s": ' + "9" * 5_000 + "}]", "is not JSON"),
+    "a million empty words": (
+        lambda: json.dumps([{"start_s": 0, "end_s": 1, "words": [{}] * 19_000}] * 50, separators=(",", ":")),
+        "turns.0.words.0.start_s: Field required",
+    ),
+    "many unknown options": (
+        lambda: json.dumps([{"start_s": 0, "end_s": 1, **{f"k{n}": 1 for n in range(200_000)}}]),
+        "200000 options are unknown or wrong; /docs lists the known ones",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(HOSTILE))
+def test_options_that_would_take_all_memory_are_refused_at_once(service: Service, name: str) -> None:
+    make, said = HOSTILE[name]
+    content = make()
+    before = service.memory_mb()
+    began = time.monotonic()
+    answer = service.client.post("/v1/predict", files={"file": ("a.wav", GOOD)}, data={"turns": content})
+    assert answer.status_code == 422, answer.text
+    assert said in answer.json()["error"]["message"]
+    assert time.monotonic() - began < 10
+    assert service.memory_mb() - before < GROWTH_MB
+
+
+def test_json_is_small_beside_its_recording(service: Service) -> None:
+    body = {"audio": base64.b64encode(GOOD + bytes(6_000_000)).decode(), "name": "a.wav"}  # the recording may be large
+    assert service.client.post("/v1/predict", json=body).status_code in (200, 422)
+    answer = service.client.post("/v1/predict", json={"audio": "", "text": "a" * 5_000_000})
+    assert answer.status_code == 413
+    assert "beside the recording" in answer.json()["error"]["message"]

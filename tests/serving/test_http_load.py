@@ -174,6 +174,21 @@ def test_slow_clients_are_let_go_and_the_others_served(hasty: Service) -> None:
         connection.close()
 
 
+def test_headers_without_an_end_are_refused(service: Service) -> None:
+    begun = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+    trailing = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    for start in (begun, begun + b"X-A: ", trailing + b"X-A: "):
+        connection, sent = raw(service, start), 0
+        with contextlib.suppress(OSError):
+            while sent < 20_000_000:
+                connection.sendall(b"a" * 65_536 if start.endswith(b"X-A: ") else b"X-A: b\r\n" * 8_192)
+                sent += 65_536
+                time.sleep(0.001)
+        connection.close()
+        assert sent < 10_000_000, start
+    assert service.client.get("/healthz", headers={"X-A": "a" * 30_000}).status_code == 200
+
+
 def test_clients_that_vanish_leave_nothing_behind(service: Service) -> None:
     body = head(len(CLIPS[0])) + CLIPS[0]
     random.seed(3)

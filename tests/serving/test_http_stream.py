@@ -225,8 +225,14 @@ def test_limits_of_streams(tmp_path: Any) -> None:
             assert converse(socket, SOUND.tobytes(), 9_000)[-1]["type"] == "result"
         with service.stream() as socket:  # says nothing
             assert json.loads(socket.recv(20))["error"]["code"] == "too_slow"
-        with service.stream(), service.stream(), service.stream() as socket:
-            assert json.loads(socket.recv(20))["error"]["code"] == "busy"
+        key = {"additional_headers": {"X-API-Key": "a-long-key"}}
+        with service.stream(), service.stream(), service.stream(**key) as socket:  # two without a key take no place
+            assert converse(socket, SOUND.tobytes(), 9_000)[-1]["type"] == "result"
+        with service.stream(**key) as first, service.stream(**key) as second, service.stream(**key) as socket:
+            for one, said in ((first, "ready"), (second, "ready"), (socket, "error")):
+                one.send(json.dumps({"type": "start"}))
+                assert (answer := json.loads(one.recv(20)))["type"] == said
+            assert answer["error"]["code"] == "busy"
         assert socket.close_code == 1013
         assert "a-long-key" not in service.log
 

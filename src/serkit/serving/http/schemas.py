@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -27,6 +28,7 @@ _ATTRIBUTES = (
     "Arousal, valence and dominance on the scale of the corpus that taught them; empty of a model that learned none."
 )
 MAX_TURNS = 20_000
+_MANY_FAULTS = 100  # all are put into words before the first is: with millions the service would answer nobody else
 _SCORES: dict[str, Any] = {"anger": 0.64, "fear": 0.1, "happiness": 0.1, "neutral": 0.1, "sadness": 0.06}
 _SEGMENT: dict[str, Any] = {
     "time": {"begin_s": 0.82, "end_s": 2.31},
@@ -202,7 +204,9 @@ class TurnRow(Row):
     end_s: float = Field(ge=0, le=1e6, allow_inf_nan=False)
     speaker: str | None = Field(None, max_length=200, coerce_numbers_to_str=True)
     text: str | None = Field(None, max_length=MAX_TEXT)
-    words: list[WordRow] = Field([], max_length=MAX_TURNS, description="The text word by word; text is required too.")
+    words: Annotated[list[WordRow], FailFast()] = Field(
+        [], max_length=MAX_TURNS, description="The text word by word; text is required too."
+    )
 
 
 class Options(Row):
@@ -218,8 +222,12 @@ class Options(Row):
     hop_s: float | None = Field(
         None, gt=0, le=600, allow_inf_nan=False, description="Time from one window to the next."
     )
-    turns: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Who speaks when, or who says what.")
-    sentences: list[TurnRow] = Field([], max_length=MAX_TURNS, description="Sentences with times.")
+    turns: Annotated[list[TurnRow], FailFast()] = Field(
+        [], max_length=MAX_TURNS, description="Who speaks when, or who says what."
+    )
+    sentences: Annotated[list[TurnRow], FailFast()] = Field(
+        [], max_length=MAX_TURNS, description="Sentences with times."
+    )
 
 
 class JsonBody(Options):
@@ -327,6 +335,8 @@ def first_fault(error: ValidationError, asked: type[Row]) -> str:
     Args:
         asked: whose fields may be named.
     """
+    if error.error_count() > _MANY_FAULTS:
+        return f"{error.error_count()} options are unknown or wrong; /docs lists the known ones"
     fault = error.errors(include_url=False)[0]
     place = ".".join(str(x) for x in fault["loc"])[:100]
     if fault["type"] == "extra_forbidden":

@@ -22,6 +22,8 @@ from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.sockets import MAX_READ
 
 LOG = logging.getLogger("serkit.serving")
+MAX_HEAD = 64 * 1024
+"""Bytes of a request line and headers, or of whatever else stands between bodies."""
 _LAST_S = 3.0  # of the time after SIGTERM, for streams to end
 
 
@@ -100,10 +102,20 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
         """One connection."""
 
         _timer: asyncio.TimerHandle | None = None
+        _pending = 0  # bytes since something was understood: headers are kept until they are whole, without a limit
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
             super().connection_made(transport)
             self._expect(patience_s)
+
+        def data_received(self, data: bytes) -> None:
+            self._pending += len(data)
+            super().data_received(data)
+            if self._pending > MAX_HEAD and not self.transport.is_closing():
+                if self.cycle is None or self.cycle.response_complete:
+                    self.send_400_response(f"the headers exceed {MAX_HEAD >> 10} KiB, the limit")
+                else:
+                    self.transport.close()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -111,8 +123,13 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
                 self._expect(patience_s)
 
         def on_headers_complete(self) -> None:
+            self._pending = 0
             self._calm()
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._pending = 0
+            super().on_body(body)
 
         def on_response_complete(self) -> None:
             unread = self.cycle is not None and self.cycle.more_body
@@ -121,6 +138,7 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
                 self._expect(patience_s)
 
         def on_message_complete(self) -> None:
+            self._pending = 0
             self._calm()
             super().on_message_complete()
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,18 +37,14 @@ class _Over(Exception):
 async def stream(socket: WebSocket, service: Service) -> None:
     """Serve one stream from its first message to its last."""
     await socket.accept()
-    service.streams += 1
-    service.metrics.streams.inc()
     outcome, name, began = "internal", secrets.token_hex(4), time.perf_counter()
     try:
-        if service.draining:
-            raise Refused("shutting_down", "the service is shutting down; try another server, or retry")
         _refuse_foreign(socket, service)
-        if service.streams > service.settings.streams:
-            raise Refused("busy", f"{service.settings.streams} streams are open, which is the limit; try again later")
+        _refuse_late(service)
         start = await _first(socket, service)
-        worker = await _open(service, start, name)
-        await _converse(socket, service, worker, start, name)
+        with _admitted(service):
+            worker = await _open(service, start, name)
+            await _converse(socket, service, worker, start, name)
         outcome = "ok"
     except (WebSocketDisconnect, _Over):
         outcome = "left"
@@ -62,8 +59,6 @@ async def stream(socket: WebSocket, service: Service) -> None:
         LOG.error("stream, request %s: %s", name, where(error))
         await _say_error(socket, Refused("internal", f"internal error; the service's log has it as {name}"))
     finally:
-        service.streams -= 1
-        service.metrics.streams.dec()
         service.metrics.requests.labels("/v1/stream", outcome).inc()
         LOG.info("WS /v1/stream %s %.0f ms, request %s", outcome, 1000 * (time.perf_counter() - began), name)
 
@@ -75,6 +70,30 @@ def _refuse_foreign(socket: WebSocket, service: Service) -> None:
         return
     if urlsplit(origin).netloc != socket.headers.get("host"):
         raise Refused("forbidden", f"pages of {origin[:200]} may not call this service (see --allow-origin)")
+
+
+def _refuse_late(service: Service) -> None:
+    if service.draining:
+        raise Refused("shutting_down", "the service is shutting down; try another server, or retry")
+
+
+@contextlib.contextmanager
+def _admitted(service: Service) -> Iterator[None]:
+    """Count a stream that has been started: whoever has no key, or says nothing, takes no place from others.
+
+    Raises:
+        Refused: shutting down, or too many are open.
+    """
+    _refuse_late(service)
+    if service.streams >= service.settings.streams:
+        raise Refused("busy", f"{service.settings.streams} streams are open, which is the limit; try again later")
+    service.streams += 1
+    service.metrics.streams.inc()
+    try:
+        yield
+    finally:
+        service.streams -= 1
+        service.metrics.streams.dec()
 
 
 async def _first(socket: WebSocket, service: Service) -> StreamStart:

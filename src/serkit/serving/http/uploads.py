@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
@@ -26,6 +27,7 @@ SPOOL_BYTES = MIB  # a recording up to this stays in memory; a larger one is in 
 JSON_BYTES = 32_000_000
 _SLACK_BYTES = 64 * 1024  # of a form around its recordings
 _FIELD_BYTES = 4 * MIB
+_AUDIO = re.compile(rb'"audio"\s*:\s*"([^"]*)"')  # no base64 has quotes
 _RAW = ("audio/", "video/", "application/octet-stream")
 
 
@@ -178,7 +180,7 @@ def _checked(found: dict[str, Any]) -> Options:
         if isinstance(found.get(name), str):
             try:
                 found[name] = json.loads(found[name])
-            except (json.JSONDecodeError, RecursionError):
+            except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits
                 raise Refused("bad_option", f"{name} is not JSON; expected a list of start_s, end_s, …") from None
     try:
         return Options.model_validate(found)
@@ -224,10 +226,18 @@ async def _json(request: Request, settings: ServiceSettings, body: Body, max_byt
 
 def _decoded(raw: bytes) -> tuple[bytes, str | None, dict[str, Any]]:
     """Bytes of the recording, its name, the options."""
+    recording = _AUDIO.search(raw)
+    rest = len(raw) - (len(recording[1]) if recording else 0)
+    if rest > _FIELD_BYTES:
+        raise Refused(
+            "too_large",
+            f"{rest / MIB:.1f} MiB of JSON beside the recording in 'audio' exceed {_FIELD_BYTES // MIB} MiB",
+        )
     try:
         found = JsonBody.model_validate_json(raw)
     except ValidationError as error:
-        code = "bad_request" if error.errors()[0]["type"] == "json_invalid" else "bad_option"
+        unread = error.error_count() == 1 and error.errors()[0]["type"] == "json_invalid"
+        code = "bad_request" if unread else "bad_option"
         raise Refused(code, first_fault(error, Options)) from None
     text = found.audio
     if text.startswith("data:"):
