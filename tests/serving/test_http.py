@@ -283,6 +283,36 @@ def test_other_origins_are_named(tmp_path: Path) -> None:
         assert (answer.headers.get("access-control-allow-origin") == origin) == (status == 200)
 
 
+def test_pages_of_other_origins_send_no_recordings(service: Service) -> None:
+    """A browser sends a form to any address without asking; only the answer is kept from the page."""
+    here = service.url
+    for headers, status in (
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::1", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": here.replace("127.0.0.1", "localhost")}, 403),
+        ({"Origin": here}, 200),
+        ({"Origin": "https://behind.a.proxy.example", "Sec-Fetch-Site": "same-origin"}, 200),
+    ):
+        for path in ("/v1/predict", "/v1/jobs"):
+            answer = service.client.post(path, files={"file": ("a.wav", TALK)}, headers=headers)
+            assert answer.status_code == (202 if path == "/v1/jobs" and status == 200 else status), headers
+            if status == 403:
+                assert answer.json()["error"]["code"] == "forbidden"
+            elif path == "/v1/jobs":
+                assert service.client.delete(answer.json()["url"]).status_code == 204
+
+
+def test_answers_are_kept_by_no_cache_and_the_page_is_in_no_frame(service: Service) -> None:
+    answer = service.predict(TALK)
+    assert answer.headers["cache-control"] == "no-store"
+    for path in ("/", "/main.js", "/v1/model", "/nothing"):
+        given = service.client.get(path).headers
+        assert given["content-security-policy"] == "frame-ancestors 'none'", path
+        assert given["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in service.client.get("/docs").headers["content-security-policy"]
+
+
 def test_metrics_count_what_was_answered(service: Service) -> None:
     before = service.metric("serkit_requests_total", endpoint="/v1/predict", status="200")
     heard = service.metric("serkit_audio_seconds_total", lane="predict")

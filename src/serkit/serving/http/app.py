@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -174,7 +174,8 @@ def _owner(request: Request, service: Service) -> str:
 async def _taken(
     request: Request, service: Service, max_bytes: int, then: Callable[[Body], Awaitable[Response]]
 ) -> Response:
-    """Check the key, hold the request, read its body, answer."""
+    """Check the page that asks and the key, hold the request, read its body, answer."""
+    service.refuse_foreign(request.headers)
     _owner(request, service)
     with service.admitted():
         try:
@@ -277,7 +278,7 @@ class _Watched:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *_headers(name)]
+                message["headers"] = _completed(message.get("headers", []), name, scope["path"])
             await send(message)
 
         try:
@@ -290,5 +291,11 @@ class _Watched:
             LOG.info("%s %s %d %.0f ms, request %s", scope["method"], endpoint, status, 1000 * spent, name)
 
 
-def _headers(name: str) -> list[tuple[bytes, bytes]]:
-    return [(b"x-content-type-options", b"nosniff"), (b"x-request-id", name.encode())]
+def _completed(headers: Iterable[tuple[bytes, bytes]], name: str, path: str) -> list[tuple[bytes, bytes]]:
+    """Headers with those of every answer: what is heard in a recording is kept by no browser and no proxy."""
+    found = [*headers, (b"x-content-type-options", b"nosniff"), (b"x-request-id", name.encode())]
+    if not any(key == b"content-security-policy" for key, _ in found):
+        found.append((b"content-security-policy", b"frame-ancestors 'none'"))  # which the page itself cannot say
+    if path.startswith("/v1/"):
+        found.append((b"cache-control", b"no-store"))
+    return found

@@ -12,6 +12,7 @@ from serkit.serving.http.schemas import ErrorAnswer, JsonBody, Options
 _CODES = {
     400: "The request cannot be understood.",
     401: "An API key is needed.",
+    403: "A page of another origin.",
     408: "The body came too slowly.",
     413: "Too large or too long.",
     415: "Unsupported kind of body.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -135,6 +135,20 @@ class Service:
         if found is None:
             raise Refused("unauthorized", "an API key is needed: X-API-Key: KEY, or Authorization: Bearer KEY")
         return found
+
+    def refuse_foreign(self, headers: Mapping[str, str]) -> None:
+        """Refuse pages of other origins: browsers ask nobody before they open a socket or send a form.
+
+        Raises:
+            Refused: a page of another origin, which ``--allow-origin`` does not name.
+        """
+        origin = headers.get("origin")
+        if origin is None or origin in self.settings.origins or "*" in self.settings.origins:
+            return
+        if headers.get("sec-fetch-site") == "same-origin":  # as the browser says, whatever a proxy makes of Host
+            return
+        if origin.partition("://")[2] != headers.get("host"):
+            raise Refused("forbidden", f"pages of {origin[:200]} may not call this service (see --allow-origin)")
 
     @contextmanager
     def admitted(self) -> Iterator[None]:

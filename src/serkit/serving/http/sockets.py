@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -39,7 +38,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
     await socket.accept()
     outcome, name, began = "internal", secrets.token_hex(4), time.perf_counter()
     try:
-        _refuse_foreign(socket, service)
+        service.refuse_foreign(socket.headers)
         _refuse_late(service)
         start = await _first(socket, service)
         with _admitted(service):
@@ -61,15 +60,6 @@ async def stream(socket: WebSocket, service: Service) -> None:
     finally:
         service.metrics.requests.labels("/v1/stream", outcome).inc()
         LOG.info("WS /v1/stream %s %.0f ms, request %s", outcome, 1000 * (time.perf_counter() - began), name)
-
-
-def _refuse_foreign(socket: WebSocket, service: Service) -> None:
-    """Pages of other origins may not call: browsers ask nobody before they open a socket."""
-    origin = socket.headers.get("origin")
-    if origin is None or origin in service.settings.origins or "*" in service.settings.origins:
-        return
-    if urlsplit(origin).netloc != socket.headers.get("host"):
-        raise Refused("forbidden", f"pages of {origin[:200]} may not call this service (see --allow-origin)")
 
 
 def _refuse_late(service: Service) -> None:
