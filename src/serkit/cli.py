@@ -31,7 +31,7 @@ from serkit.commands import (
     stages,
     tuning,
 )
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, visible
 from serkit.files import DISK_FULL
 from serkit.interrupts import KEPT
 
@@ -110,12 +110,12 @@ def main() -> NoReturn:
         print("serkit: stopped", file=sys.stderr)
         sys.exit(STOPPED)
     except SerkitError as error:
-        print(f"serkit: {error}{_kept(error)}", file=sys.stderr)
+        print(f"serkit: {visible(str(error))}{_kept(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {visible(str(error.filename))}" if error.filename else ""
         print(f"serkit: {error.strerror or error}{where}{_kept(error)}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)

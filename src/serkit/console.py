@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from serkit.errors import visible
 from serkit.pipeline.stages import Notice, StageBegins
 from serkit.progress import Progress as StageProgress
 from serkit.progress import duration
@@ -57,7 +58,7 @@ class Watcher:
         if isinstance(event, StageBegins):
             self._begin(event)
         elif isinstance(event, Notice):
-            self.console.print(f"  [yellow]note[/yellow]  {escape(event.text)}", soft_wrap=True)
+            self.console.print(f"  [yellow]note[/yellow]  {escape(visible(event.text))}", soft_wrap=True)
         elif isinstance(event, SizeEstimate):
             self.console.print(f"  to extract: {event}", markup=False, soft_wrap=True)
         elif isinstance(event, StageProgress):
@@ -73,7 +74,7 @@ class Watcher:
         self._share.clear()
         self._begun = self._said = time.monotonic()
         self._networks = int(event.detail.split()[0]) if event.stage == "train" else 0
-        self.console.print(f"[bold]{event.stage}[/bold]  {escape(event.detail)}", soft_wrap=True)
+        self.console.print(f"[bold]{event.stage}[/bold]  {escape(visible(event.detail))}", soft_wrap=True)
 
     def _stage(self, event: StageProgress) -> None:
         left = f", {duration(event.left_s)} left" if event.left_s is not None and event.done < event.total else ""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
+
+# of terminals (all but tab and newline), and marks that change the direction or the line of what follows
+_CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 
 
 class SerkitError(Exception):
@@ -97,6 +101,15 @@ the recipe: exclude: [a]"
         f"{len(reasons)} of {total} utterances have {what}: {shown}{more}. Repair them and run again, or leave "
         f"them out by name in the recipe: exclude: [{names}]"
     )
+
+
+def visible(text: str) -> str:
+    """Text for a terminal: characters that would control it, as a name or a transcript may hold, are written out.
+
+    >>> visible("a \\x1b[31mred\\n")
+    'a \\\\x1b[31mred\\n'
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

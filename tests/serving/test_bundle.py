@@ -97,13 +97,21 @@ def test_a_damaged_head_is_one_line(folder: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("labels", [["a"], ["b"]]), ("max_clip_s", float("nan")), ("max_clip_s", 0)]
+    ("key", "value"),
+    [
+        ("labels", [["a"], ["b"]]),
+        ("labels", ["a", "\x1b[31mb"]),
+        ("name", "a\nb"),
+        ("max_clip_s", float("nan")),
+        ("max_clip_s", 0),
+    ],
 )
 def test_a_head_with_values_that_cannot_be_is_one_line(folder: Path, key: str, value: object) -> None:
     head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     (folder / "bundle.json").write_text(json.dumps({**head, key: value}))
-    with pytest.raises(SerkitError, match=r"bundle\.json is damaged: labels .*, max_clip_s "):
+    with pytest.raises(SerkitError, match=r"bundle\.json is damaged: name .*, labels .*, max_clip_s ") as found:
         open_bundle(folder)
+    assert str(found.value).isprintable()
 
 
 def test_text_that_is_no_json(folder: Path) -> None:

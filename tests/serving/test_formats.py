@@ -102,6 +102,9 @@ def test_rttm_reads_back(tmp_path: object) -> None:
     assert lines[0] == "SPEAKER my_call 1 0.500 1.500 <NA> <NA> Ann_B/anger 0.7000 <NA>"
     assert lines[1].split()[7] == "joy"
     assert all(len(line.split()) == 10 for line in lines)
+    part = Segment(0, 1, "very sad", 0.6, {"very sad": 0.6, "joy": 0.4})
+    lines = document("rttm", [prediction("x.wav", parts=(part,))], timeline=True).splitlines()
+    assert [line.split()[7] for line in lines] == ["very_sad"]
 
 
 def test_textgrid_has_no_gap_and_no_overlap() -> None:

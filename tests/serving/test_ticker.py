@@ -57,6 +57,19 @@ def test_an_answer_begins_a_line_of_its_own(moving: Ticker, capfd: pytest.Captur
     assert screen(capfd.readouterr().err) == ["serkit: note: x", ""]
 
 
+def test_a_name_does_not_control_the_terminal(
+    moving: Ticker, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\x1b]0;title\x07\r\x9b2Ja\u202ewav.é\tanger\n"
+    moving.write(text)
+    assert capfd.readouterr().out == text, "a program gets it as it is"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    moving.write(text)
+    moving.complain(text.rstrip())
+    shown = "\\x1b]0;title\\x07\\r\\x9b2Ja\\u202ewav.é\tanger\n"
+    assert capfd.readouterr() == (shown, f"serkit: {shown}")
+
+
 def test_what_ends_the_work_begins_a_line_of_its_own(moving: Ticker, capfd: pytest.CaptureFixture[str]) -> None:
     with contextlib.suppress(KeyboardInterrupt), moving:
         moving(state(1, 3))

@@ -106,8 +106,11 @@ class Bundle:
             self._files: Mapping[str, Mapping[str, Any]] = head["files"]
         except (KeyError, TypeError, ValueError) as error:
             raise SerkitError(f"{source}: {HEAD} is damaged: {type(error).__name__} {error}") from None
-        if not all(isinstance(label, str) for label in self.labels) or not 0.0 < self.max_clip_s < float("inf"):
-            raise SerkitError(f"{source}: {HEAD} is damaged: labels {self.labels}, max_clip_s {self.max_clip_s:g}")
+        words = all(isinstance(label, str) and label.isprintable() for label in (self.name, *self.labels))
+        if not words or not 0.0 < self.max_clip_s < float("inf"):
+            raise SerkitError(
+                f"{source}: {HEAD} is damaged: name {self.name!r}, labels {self.labels}, max_clip_s {self.max_clip_s:g}"
+            )
         unknown = {f for n in self.networks for f in n.features} - set(self.features)
         if unknown or not self.networks or len(set(self.labels)) != len(self.labels):
             raise SerkitError(f"{source}: {HEAD} is damaged: networks, features and labels do not fit each other")

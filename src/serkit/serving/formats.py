@@ -208,7 +208,7 @@ def _rttm(path: str, p: Prediction) -> str:
     name = rttm_name(path)
     parts = []
     for s in p.segments:
-        who = f"{'_'.join(s.speaker.split())}/{s.label}" if s.speaker else s.label
+        who = "/".join("_".join(name.split()) for name in (s.speaker, s.label) if name)
         length = s.end_s - s.start_s
         channel = s.speaker.split()[-1] if p.by == "channel" and s.speaker else "1"
         parts.append(f"SPEAKER {name} {channel} {s.start_s:.3f} {length:.3f} <NA> <NA> {who} {s.confidence:.4f} <NA>\n")

@@ -7,6 +7,7 @@ import time
 
 import typer
 
+from serkit.errors import visible
 from serkit.progress import Progress, duration
 
 EVERY_S = 20.0
@@ -40,15 +41,15 @@ class Ticker:
             typer.echo(line, err=True)
 
     def write(self, text: str) -> None:
-        """Text for standard output, which begins a line of its own."""
+        """Text for standard output, which begins a line of its own; as it is, unless a terminal would obey it."""
         self._clear()
-        typer.echo(text, nl=False)
+        typer.echo(visible(text) if sys.stdout.isatty() else text, nl=False)
         sys.stdout.flush()
 
     def complain(self, line: str) -> None:
         """A line for standard error."""
         self._clear()
-        typer.echo(f"serkit: {line}", err=True)
+        typer.echo(f"serkit: {visible(line)}", err=True)
 
     def _clear(self) -> None:
         """Take the moving line away, for whatever stands there next."""

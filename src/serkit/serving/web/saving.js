@@ -18,7 +18,7 @@ const WRITERS = {
   rttm(p) {
     const name = stem(p.path).split(/\s+/).filter(Boolean).join("_") || "-";
     return p.segments.map((s) => {
-      const who = s.speaker ? `${s.speaker.split(/\s+/).join("_")}/${s.label}` : s.label;
+      const who = [s.speaker, s.label].filter(Boolean).map((name) => name.split(/\s+/).join("_")).join("/");
       const [start, length] = [f(s.start_s, 3), f(s.end_s - s.start_s, 3)];
       const channel = p.granularity === "channel" && s.speaker ? s.speaker.split(" ").at(-1) : "1";
       return `SPEAKER ${name} ${channel} ${start} ${length} <NA> <NA> ${who} ${f(s.confidence, 4)} <NA>\n`;
