@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import serkit
@@ -138,6 +139,44 @@ def test_names_that_leave_the_bundle_are_refused(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps(head))
     with pytest.raises(SerkitError, match="not a name inside the bundle"):
         open_bundle(folder).read("../secret")
+
+
+def with_network(folder: Path, content: bytes) -> Path:
+    """The bundle with another network, which it lists as its own."""
+    name = "networks/pooled.fold0.onnx"
+    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    head["files"][name] = {"bytes": len(content), "blake2b": content_hash(content)}
+    (folder / name).write_bytes(content)
+    (folder / "bundle.json").write_text(json.dumps(head))
+    return folder
+
+
+def test_weights_in_a_file_of_the_working_folder_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip("onnx")
+    network = onnx.load(folder / "networks" / "pooled.fold0.onnx")
+    tensor = max(network.graph.initializer, key=lambda t: len(t.raw_data))
+    (folder.parent / "secret").write_bytes(tensor.raw_data)
+    onnx.external_data_helper.set_external_data(tensor, "secret")
+    tensor.ClearField("raw_data")
+    monkeypatch.chdir(folder.parent)
+    model = serkit.load(with_network(folder, network.SerializeToString()))
+    with pytest.raises(SerkitError, match=r"pooled\.fold0\.onnx' has weights in another file, which is not in"):
+        model.predict(np.zeros(16_000, np.float32), rate_hz=16_000)
+
+
+def test_a_network_that_is_none_is_one_line(folder: Path) -> None:
+    model = serkit.load(with_network(folder, b"no graph"))
+    with pytest.raises(SerkitError, match=r"pooled\.fold0\.onnx' is no network that onnxruntime can load: ") as found:
+        model.predict(np.zeros(16_000, np.float32), rate_hz=16_000)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no device to read from")
+def test_a_device_in_place_of_a_file_is_not_read(folder: Path) -> None:
+    (folder / "card.md").unlink()
+    (folder / "card.md").symlink_to("/dev/zero")
+    with pytest.raises(SerkitError, match=r"'card\.md' is not a file"):
+        open_bundle(folder).read("card.md")
 
 
 def test_a_compressed_zip_is_refused(folder: Path, tmp_path: Path) -> None:

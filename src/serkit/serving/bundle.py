@@ -48,6 +48,7 @@ HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safeten
 INPUTS, ADAPTED, LABELLED = "inputs.safetensors", "adapted.safetensors", "labelled.safetensors"
 NAMED = Path(__file__).resolve().parents[1] / "bundles"
 CALLS = {"default": "telephone"}  # of the bundles that come with serkit: which one answers calls in place of which
+_ELSEWHERE = b"\x0a\x08location"  # as protobuf writes where else the values of a tensor are
 SUFFIXES = (".zip", ".serkit")
 
 
@@ -108,9 +109,8 @@ class Bundle:
             raise SerkitError(f"{source}: {HEAD} is damaged: {type(error).__name__} {error}") from None
         words = all(isinstance(label, str) and label.isprintable() for label in (self.name, *self.labels))
         if not words or not 0.0 < self.max_clip_s < float("inf"):
-            raise SerkitError(
-                f"{source}: {HEAD} is damaged: name {self.name!r}, labels {self.labels}, max_clip_s {self.max_clip_s:g}"
-            )
+            said = f"name {self.name!r}, labels {self.labels}, max_clip_s {self.max_clip_s:g}"
+            raise SerkitError(f"{source}: {HEAD} is damaged: {said}")
         unknown = {f for n in self.networks for f in n.features} - set(self.features)
         if unknown or not self.networks or len(set(self.labels)) != len(self.labels):
             raise SerkitError(f"{source}: {HEAD} is damaged: networks, features and labels do not fit each other")
@@ -127,6 +127,13 @@ class Bundle:
         content = self._read(name)
         if content_hash(content) != entry["blake2b"]:
             raise SerkitError(f"{self.source}: '{name}' is damaged: its content is not what {HEAD} says")
+        return content
+
+    def network(self, entry: NetworkEntry) -> bytes:
+        """The graph of a network; errors as for :meth:`read`, and for one with weights in a file of its own."""
+        content = self.read(entry.file)
+        if _ELSEWHERE in content:
+            raise SerkitError(f"{self.source}: '{entry.file}' has weights in another file, which is not in the bundle")
         return content
 
     def text(self, name: str) -> str:
@@ -357,8 +364,11 @@ def _folder(root: Path) -> Callable[[str], bytes]:
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or PurePosixPath(name).is_absolute():
             raise SerkitError(f"{root}: '{name}' is not a name inside the bundle")
+        place = root.joinpath(*parts)
+        if place.exists() and not place.is_file():  # a device or a pipe might never end
+            raise SerkitError(f"{root}: '{name}' is not a file")
         try:
-            return root.joinpath(*parts).read_bytes()
+            return place.read_bytes()
         except OSError as error:
             raise SerkitError(f"{root}: '{name}' cannot be read: {error.strerror}") from None
 

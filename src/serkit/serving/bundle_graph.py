@@ -78,7 +78,7 @@ def _answer(graph: Graph, bundle: Bundle, entry: NetworkEntry, features: dict[st
     for k, name in enumerate(entry.features):
         feeds[f"x{k}"] = graph.unsqueeze(features[name], 0)
         feeds[f"n{k}"] = graph("Shape", features[name], start=0, end=1)
-    found = graph.inline(bundle.read(entry.file), feeds)
+    found = graph.inline(bundle.network(entry), feeds)
     return {output: graph.squeeze(name, 0) for output, name in found.items()}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from serkit.dsp import without_offset
 from serkit.encoding import Encoder
+from serkit.errors import SerkitError
 from serkit.extraction import compute
 from serkit.predictions import Predictions
 from serkit.serving import inputs
@@ -136,17 +137,27 @@ class Scorer:
 
     @cached_property
     def sessions(self) -> dict[tuple[str, str], Any]:
-        """The networks in onnxruntime, loaded at the first answer."""
+        """The networks in onnxruntime, loaded at the first answer.
+
+        Raises:
+            SerkitError: one that cannot be loaded, or whose weights are in a file that the bundle does not hold.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]
-        return {
-            key: onnxruntime.InferenceSession(self._bundle.read(entry.file), options, providers=providers)
-            for key, entry in self.entries.items()
-        }
+        found = {}
+        for key, entry in self.entries.items():
+            content = self._bundle.network(entry)
+            try:
+                found[key] = onnxruntime.InferenceSession(content, options, providers=providers)
+            except Exception as error:  # its kinds of error have no other base
+                said = " ".join(str(error).split())[:300]
+                at = f"{self._bundle.source}: '{entry.file}'"
+                raise SerkitError(f"{at} is no network that onnxruntime can load: {said}") from error
+        return found
 
     def _adapted(self, features: Features) -> Features:
         return features if self._bundle.adaptation is None else self._bundle.adaptation.apply(features)
