@@ -123,6 +123,26 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch, seen:
     assert not seen or "already in use" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    ("host", "keys", "warned"),
+    [("0.0.0.0", (), True), ("::", (), True), ("127.0.0.1", (), False), ("0.0.0.0", ("a-long-key",), False)],
+)
+def test_a_service_for_other_machines_without_a_key_says_so(
+    host: str, keys: tuple[str, ...], warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from serkit.serving.http import server
+    from serkit.serving.http.settings import ServiceSettings
+
+    def stopped(settings: ServiceSettings) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "create_app", stopped)
+    monkeypatch.setattr(server, "_refuse_taken", lambda host, port: None)
+    with pytest.raises(KeyboardInterrupt):
+        server.serve(ServiceSettings(model="none", keys=keys), host, quiet=True)
+    assert (f"no key is asked for, and other machines may reach {host}" in caplog.text) == warned
+
+
 def test_a_host_that_there_is_not_is_one_line() -> None:
     with pytest.raises(RunFailed, match=r"cannot listen at 999\.1\.1\.1:8000: "):
         server.serve(ServiceSettings(model=str(GOLDEN)), "999.1.1.1")

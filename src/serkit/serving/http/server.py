@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import json
 import logging
 import os
@@ -40,6 +41,8 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
     _allow_many_files()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     LOG.setLevel(logging.WARNING if quiet else logging.INFO)
+    if not settings.keys and not _is_local(host):
+        LOG.warning("no key is asked for, and other machines may reach %s: see --api-key-file", host)
     app = create_app(settings)
     service: Service = app.state.service
     config = uvicorn.Config(
@@ -167,6 +170,17 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
                 self.transport.close()
 
     return Impatient
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine reaches an address.
+
+    >>> _is_local("127.0.0.1"), _is_local("::1"), _is_local("0.0.0.0"), _is_local("")
+    (True, True, False, False)
+    """
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _refuse_taken(host: str, port: int) -> None:
