@@ -45,6 +45,15 @@ def test_stretches_of_one_recording_are_in_one_fold_where_speakers_are_unknown()
     assert sorted(np.bincount(fold[:, 0])) == [8, 8, 8]
 
 
+def test_files_cut_from_one_recording_are_in_one_fold_where_speakers_are_unknown():
+    rows = tuple(
+        Utterance(f"u{k}", f"{k}.wav", split="train", emotion="ab"[k // 4 % 2], meta={"recording": k // 4})
+        for k in range(96)
+    )
+    fold = crossfit_folds(Manifest("c", ("a", "b"), rows), 3, seed=0).reshape(24, 4)
+    assert (fold == fold[:, :1]).all()
+
+
 def test_too_few_speakers_and_a_class_of_one_fold_are_refused():
     train = made_manifest().split("train")
     loose = tuple(dataclasses.replace(u, speaker=None) if k == 0 else u for k, u in enumerate(train))

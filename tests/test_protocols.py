@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serkit import protocols, recordings
+from serkit.audit import audit
 from serkit.cards import Card, Count, Protocol
 from serkit.corpora.table import table
 from serkit.errors import SerkitError
@@ -166,6 +167,25 @@ def test_a_table_keeps_stretches_of_a_recording_together_or_says_that_they_are_n
     assert said in given.info["notes"]
     with pytest.raises(SerkitError, match="the 4 rows are stretches of 2 recordings, and train, dev and test need one"):
         read(rows[:4])
+
+
+def test_a_table_keeps_files_cut_from_one_recording_together_or_says_that_they_are_not(tmp_path: Path) -> None:
+    for k in range(40):
+        (tmp_path / f"{k}.wav").touch()
+    rows = [f"{k}.wav,call {k // 2},{'happy' if k // 2 % 2 else 'sad'}" for k in range(40)]
+    path = tmp_path / "data.csv"
+    path.write_text("\n".join(["path,recording,emotion", *rows]) + "\n")
+    made = table(path, assume_speakers="utterance")
+    where = {call: {u.split for u in made if u.recording == call} for call in {u.recording for u in made}}
+    assert len(where) == 20
+    assert all(len(splits) == 1 for splits in where.values())
+    given = [f"{line},{('train', 'dev', 'test')[k % 3]}" for k, line in enumerate(rows)]
+    path.write_text("\n".join(["path,recording,emotion,split", *given]) + "\n")
+    divided = table(path, assume_speakers="utterance")
+    assert any(note.startswith("20 recordings of unknown speakers in several") for note in divided.info["notes"])
+    found = {f.code: f for f in audit(divided, decode=False)}
+    assert found["recording-across-splits"].severity == "warning"
+    assert len(found["recording-across-splits"].ids) == 40
 
 
 @pytest.mark.parametrize("recordings", [3, 4, 6, 7])

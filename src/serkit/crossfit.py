@@ -12,7 +12,7 @@ def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
     """Assign each training utterance to the fold that holds it out.
 
     Speakers are shuffled by the seed and dealt, the largest first, each to the fold whose class counts
-    it evens out most. Without a speaker, the stretches of one recording are dealt together.
+    it evens out most. Without a speaker, the stretches of one recording are dealt together, and the files cut from one.
 
     Returns:
         (rows,) int64 in ``0 … folds - 1``.
@@ -23,7 +23,7 @@ def crossfit_folds(train: Manifest, folds: int, seed: int) -> np.ndarray:
     """
     labels = train.label_index()
     first: dict[tuple[str | None, str], str] = {}  # the first stretch of each recording
-    names = [u.speaker or f"\0{first.setdefault((u.corpus, u.audio), u.id)}" for u in train]
+    names = [u.speaker or f"\0{first.setdefault((u.corpus, u.recording), u.id)}" for u in train]
     speakers, index = np.unique(np.array(names), return_inverse=True)
     if len(speakers) < folds:
         known = len({u.speaker for u in train} - {None})

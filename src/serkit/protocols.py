@@ -220,10 +220,10 @@ def random_utterance_split(
     rng = np.random.default_rng(seed)
     emotions: dict[str, Counter[str]] = defaultdict(Counter)
     for u in utterances:
-        emotions[u.audio][u.emotion or ""] += 1
+        emotions[u.recording][u.emotion or ""] += 1
     by_class: dict[str, list[str]] = defaultdict(list)
-    for audio, found in emotions.items():
-        by_class[max(found, key=lambda emotion: found[emotion])].append(audio)
+    for name, found in emotions.items():
+        by_class[max(found, key=lambda emotion: found[emotion])].append(name)
     split: dict[str, str] = {}
     for label in sorted(by_class):
         order = rng.permutation(n := len(by_class[label]))
@@ -238,7 +238,7 @@ def random_utterance_split(
             others = {audio: min(held[emotion] for emotion in emotions[audio]) for audio in train}
             if max(others.values(), default=1) > 1:
                 split[max(train, key=lambda audio: others[audio])] = name
-    return [with_split(u, split[u.audio]) for u in utterances]
+    return [with_split(u, split[u.recording]) for u in utterances]
 
 
 def carve_dev(

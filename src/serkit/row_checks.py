@@ -154,9 +154,8 @@ def _stretches(manifest: Manifest) -> Iterable[Finding]:
         by_file[u.corpus, os.path.normpath(u.audio)].append(u)
     across: list[Utterance] = []
     within: list[Utterance] = []
-    apart: list[Utterance] = []
     for rows in by_file.values():
-        ordered, before = sorted(rows, key=lambda u: u.start_s or 0.0), len(across)
+        ordered = sorted(rows, key=lambda u: u.start_s or 0.0)
         for k, one in enumerate(ordered):
             stop = float("inf") if one.end_s is None else one.end_s
             for two in ordered[k + 1 :]:
@@ -165,10 +164,14 @@ def _stretches(manifest: Manifest) -> Iterable[Finding]:
                 if one.channel != two.channel and None not in (one.channel, two.channel):
                     continue
                 (across if one.split and two.split and one.split != two.split else within).extend((one, two))
-        if len(across) == before and len({u.split for u in rows} - {None}) > 1:
-            apart += rows
+    by_recording: dict[tuple[str | None, str], list[Utterance]] = defaultdict(list)
+    told = {u.id for u in across}
+    for u in manifest:
+        by_recording[u.corpus, os.path.normpath(u.recording)].append(u)
+    divided = [rows for rows in by_recording.values() if len({u.split for u in rows} - {None}) > 1]
+    apart = [u for rows in divided if not any(u.id in told for u in rows) for u in rows]
     if apart:
-        n_files = len({(u.corpus, os.path.normpath(u.audio)) for u in apart})
+        n_files = len({(u.corpus, os.path.normpath(u.recording)) for u in apart})
         unknown = any(u.speaker is None for u in apart)
         sides = any(u.channel is not None for u in apart)
         what = "stretches or channels" if sides else "stretches"

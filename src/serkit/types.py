@@ -60,7 +60,8 @@ class Utterance:
         text: the corpus's own transcript.
         language: ISO 639 code. gender: ``female``, ``male``, ``other`` or ``None``.
         corpus: name of the corpus; filled by :class:`Manifest`.
-        meta: whatever else the corpus says; ``meta["label"]`` is its own word for the emotion.
+        meta: whatever else the corpus says; ``meta["label"]`` is its own word for the emotion, ``meta["recording"]``
+            the longer recording that the file was cut from.
 
     Raises:
         SerkitError: a field is empty instead of ``None``, not finite, or out of range.
@@ -123,6 +124,11 @@ class Utterance:
     def attributes(self) -> tuple[float | None, ...]:
         """Arousal, valence and dominance."""
         return tuple(getattr(self, name) for name in ATTRIBUTES)
+
+    @property
+    def recording(self) -> str:
+        """The recording it was cut from: ``meta["recording"]`` where clips are files of their own, else the file."""
+        return str(self.meta.get("recording") or self.audio)
 
     @property
     def is_rated(self) -> bool:

@@ -89,6 +89,15 @@ def test_votes_come_in_two_forms(tmp_path: Path) -> None:
     assert narrow.info["ratings"] == len(VOTES)
 
 
+def test_segments_of_one_podcast_are_of_one_recording(tmp_path: Path) -> None:
+    build(tmp_path)
+    read = msp_podcast(tmp_path, protocol="msp-podcast-is25", unlabelled_test=True)
+    podcasts = {u.id: u.meta.get("recording") for u in read}
+    assert podcasts["MSP-PODCAST_0001_0001"] == podcasts["MSP-PODCAST_0001_0004"] == "MSP-PODCAST_0001"
+    assert podcasts["MSP-PODCAST_0002_0001"] == "MSP-PODCAST_0002"
+    assert podcasts["MSP-PODCAST_test3_0001"] is None, "its name does not say which podcast it is from"
+
+
 def test_other_is_dropped_kept_or_unlabelled_as_said(tmp_path: Path) -> None:
     build(tmp_path)
     name = "MSP-PODCAST_0001_0003"

@@ -108,6 +108,7 @@ _WITHOUT_TEST = (
     "--protocol msp-podcast-is25 --option unlabelled_test=true (Test3 is predicted, not measured); or "
     "--protocol msp-podcast-is25-devtest (Development is the test)"
 )
+_PODCAST = re.compile(r"MSP-PODCAST_\d+(?=_\d)")  # then the segment; names of Test3 hide the podcast (remembered)
 _VOTE_LABELS = {
     "Angry": "anger",
     "Sad": "sadness",
@@ -190,6 +191,7 @@ def msp_podcast(
 
 
 def _row(entry: dict[str, Any], audio: str, split: str, emotion: str | None) -> Utterance:
+    podcast = _PODCAST.match(entry["stem"])
     return Utterance(
         id=recordings.safe_id(entry["stem"]),
         audio=audio,
@@ -202,7 +204,7 @@ def _row(entry: dict[str, Any], audio: str, split: str, emotion: str | None) -> 
         language="en",
         gender=entry["gender"],
         corpus=CARD.name,
-        meta={"label": entry["code"], "set": entry["set"]},
+        meta={"label": entry["code"], "set": entry["set"], **({"recording": podcast[0]} if podcast else {})},
     )
 
 

@@ -256,7 +256,7 @@ def _split(
         known = [] if shared else [u for u in rows if u.speaker is not None]
         if not known:
             why = "speakers shared" if shared else "speakers unknown"
-            n = len({u.audio for u in rows})
+            n = len({u.recording for u in rows})
             if n < min(3, len(rows)):
                 raise SerkitError(
                     f"table: the {len(rows)} rows are stretches of {n} recording{'s'[: n > 1]}, and train, dev and "
@@ -288,7 +288,7 @@ def _apart(rows: Iterable[Utterance]) -> int:
     where: dict[str, set[str]] = {}
     for u in rows:
         if u.split is not None and u.speaker is None:
-            where.setdefault(u.audio, set()).add(u.split)
+            where.setdefault(u.recording, set()).add(u.split)
     return sum(len(splits) > 1 for splits in where.values())
 
 
