@@ -87,6 +87,13 @@ def test_the_corpus_or_a_table_needs_no_model(manifest: Manifest, tmp_path: Path
     table.write_text("id,text\na,x\n")
     with pytest.raises(SerkitError, match="4 of 5 utterances have no text, first 'b'"):
         transcribe(manifest, str(table), path)
+    silent = dataclasses.replace(
+        manifest, utterances=(*manifest.utterances[:4], dataclasses.replace(manifest.utterances[4], text=None))
+    )
+    with pytest.raises(
+        SerkitError, match=r"1 of 5 utterances have no text, .*: name a recogniser .* or a CSV .* \(exclude\)"
+    ):
+        transcribe(silent, "corpus", path)
     table.write_text("name,words\na,x\n")
     with pytest.raises(SerkitError, match="expected the columns id and text, got name, words"):
         transcribe(manifest, str(table), path)

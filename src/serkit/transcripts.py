@@ -263,6 +263,8 @@ def _of_corpus(manifest: Manifest) -> dict[str, Transcript]:
     if absent:
         raise SerkitError(
             f"transcripts of the corpus: {len(absent)} of {len(manifest)} utterances have no text, first '{absent[0]}'"
+            ": name a recogniser (such as whisper/large-v3) or a CSV file with id and text, where an empty cell is an "
+            "empty text, or leave these utterances out (exclude)"
         )
     return {u.id: Transcript(u.text or "", u.language) for u in manifest}
 
