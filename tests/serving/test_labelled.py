@@ -72,6 +72,17 @@ def test_it_says_what_it_was_taught_by(bundle: Bundle, taught: Taught) -> None:
     assert bundle.held_out[0] == pytest.approx(taught.after.predictions.scores, abs=1e-6), "thresholds are of its own"
 
 
+def test_it_says_that_the_model_was_trained_on_the_corpus_of_the_clips(toy_root: Path, taught: Taught) -> None:
+    said = "trained on toy too: it may know these speakers"
+    assert said not in "\n".join(labelled.lines(taught))
+    assert said not in taught.files["card.md"].decode()
+    found = toy(toy_root)
+    renamed = tuple(replace(u, emotion=SWAPPED.get(u.emotion or "", u.emotion)) for u in found)
+    known = labelled.adapt(GOLDEN, replace(found, utterances=renamed), at_most=20, draws=10)
+    assert f"  {said}" in labelled.lines(known)
+    assert f"\n\nNote: {said}." in known.files["card.md"].decode()
+
+
 def test_sets_are_of_its_own_clips(bundle: Bundle) -> None:
     p, truth = bundle.held_out
     assert len(truth) == CLIPS

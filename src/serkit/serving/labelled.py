@@ -20,7 +20,7 @@ from serkit.probabilities import restricted
 from serkit.processes import cores, in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.sets import sets_table
-from serkit.reporting.text import count, listed, voices
+from serkit.reporting.text import count, listed, trained_on_too, voices
 from serkit.serving import adapting, measuring
 from serkit.serving import own_labels as others
 from serkit.serving.bundle import HELD_OUT, LABELLED, Bundle, check_new, open_bundle
@@ -181,6 +181,7 @@ def lines(taught: Taught) -> list[str]:
         for d in taught.differences
         if d.metric == "uar"
     ]
+    found += [f"  {trained_on_too(known)}"] if (known := taught.after.trained_on) else []
     for title, report in reports.items():
         recall = ", ".join(f"{label} {row['recall']:.2f}" for label, row in report.per_class.items())
         found.append(f"  {'recall' if taught.before is None else f'recall {title:6}'} {recall}")
@@ -296,6 +297,7 @@ def _told(facts: Mapping[str, Any], before: Measured | None, after: Measured, se
         f"On these clips, among their classes ({facts['measured']}; the strength is chosen on the same folds):\n\n"
         + "\n".join(rows)
         + (f"\n\nNote: {BY_CLIP}." if facts["unit"] == "clip" else "")
+        + (f"\n\nNote: {trained_on_too(after.trained_on)}." if after.trained_on else "")
         + "\n\nAnswers are marked unsure, and thresholds are measured, by the cross-validated answers to these clips."
         + (f"\n\n{sets_table(sets)}" if sets else "")
     )
