@@ -1,4 +1,4 @@
-"""Ctrl-C: where Python alone would break (processes that start, imports, pydantic), and what it says of work kept."""
+"""Ctrl-C: where Python alone would break (processes that start, imports, compiled code), and what is said of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from serkit.errors import DiskFull, Stopped
 KEPT = "finished work is kept"
 _AGAIN_S = 0.05  # until an interrupt that came at a bad moment is tried again
 _IMPORTING = "<frozen importlib._bootstrap>"
-_DUMPING = (f"pydantic{os.sep}main.py", "model_dump")  # file, and how the names of its functions begin
+_COMPILED = (  # Python that compiled code calls and does not let KeyboardInterrupt through: file, beginning of names
+    (f"pydantic{os.sep}main.py", "model_dump"),  # it makes a ValueError of it
+    (f"{os.sep}soundfile.py", "vio_"),  # libsndfile takes the file for a damaged one, or for a shorter one
+)
 
 
 @contextlib.contextmanager
@@ -90,9 +93,9 @@ def postpone_when_unsafe() -> None:
     """Have Ctrl-C raise ``KeyboardInterrupt`` at the next moment at which that is safe; for a program, not a library.
 
     An import that is interrupted may end the process without a word (compiled modules call Python where no error is
-    foreseen), or leave a half-made module behind; so it is finished first. So is a model that pydantic writes: it would
-    make a ``ValueError`` of it. In a finalizer, where Python prints the error and goes on, it is raised again
-    afterwards. Call it in the main thread.
+    foreseen), or leave a half-made module behind; so it is finished first. So is what compiled code asks of Python and
+    would make another error of: a model that pydantic writes, bytes of a file in memory that libsndfile reads. In a
+    finalizer, where Python prints the error and goes on, it is raised again afterwards. Call it in the main thread.
     """
     signal.signal(signal.SIGINT, _interrupt)
     ordinary = sys.unraisablehook
@@ -109,7 +112,7 @@ def postpone_when_unsafe() -> None:
 def _interrupt(_: int, frame: FrameType | None) -> None:
     while frame is not None:
         where, name = frame.f_code.co_filename, frame.f_code.co_name
-        if where == _IMPORTING or (where.endswith(_DUMPING[0]) and name.startswith(_DUMPING[1])):
+        if where == _IMPORTING or any(where.endswith(file) and name.startswith(begin) for file, begin in _COMPILED):
             _later()
             return
         frame = frame.f_back
