@@ -14,6 +14,7 @@ import numpy as np
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, RunFailed, SerkitError
+from serkit.interrupts import interrupts_after
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
 from serkit.serving.stream import StreamEvent
@@ -158,7 +159,8 @@ def listen(
 
     try:
         for chunk in chunks:
-            told(stream.push(chunk))
+            with interrupts_after():  # a stream that is left in the middle of a chunk has no answer
+                told(stream.push(chunk))
             if longest_s is not None and stream.heard_s >= longest_s:
                 break
     except KeyboardInterrupt:  # that is how one stops listening
