@@ -171,6 +171,28 @@ door.main()
     assert done.stderr == "serkit: stopped; nothing was started\n"
 
 
+@pytest.mark.parametrize("place", ["sys.setprofile(entered)", "cli._kept = sent"], ids=["entered", "left"])
+def test_ctrl_c_where_no_command_is_at_work_is_no_traceback(place):
+    """As the command line is entered, and as it says its last word."""
+    code = f"""
+import os, signal, sys
+from serkit import __main__ as door, cli
+def sent(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    return ""
+def entered(frame, event, arg):
+    if event == "call" and frame.f_code is cli.main.__code__:
+        sys.setprofile(None)
+        sent()
+{place}
+sys.argv = ["serkit", "audit", "no/such/folder"]
+door.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 130, done
+    assert len(done.stderr.splitlines()) <= 1, done.stderr
+
+
 @pytest.mark.parametrize(
     "moments_s", [(1.0, 3.0), pytest.param([1.0 + 0.4 * k for k in range(20)], marks=pytest.mark.slow)],
     ids=["two", "twenty"],
@@ -178,8 +200,13 @@ door.main()
 def test_ctrl_c_at_any_moment_is_one_line_and_loses_nothing(recipe, toy_root, tmp_path, finished, moments_s):
     """Each run goes on where the last one was stopped."""
     words = [str(w) for w in command(recipe, toy_root, tmp_path, 1)]
+    begin = "print('begun', flush=True); from serkit.__main__ import main; main()"  # before it, Python itself starts
     for moment in moments_s:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", begin, *words[3:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
         try:
             shown, _ = process.communicate(timeout=moment)
         except subprocess.TimeoutExpired:
@@ -229,7 +256,7 @@ def test_a_killed_worker_leaves_nobody_behind(recipe, toy_root, tmp_path):
             time.sleep(0.1)
         process.kill()
         process.wait()
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while _alive(process.pid) and time.monotonic() < limit:
         time.sleep(0.2)
     assert not _alive(process.pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
 SAID = b"serkit: stopped; nothing was started\n"
@@ -22,9 +23,10 @@ def main() -> None:
     from serkit import cli
     from serkit.interrupts import postpone_when_unsafe
 
-    if heard:
-        postpone_when_unsafe()
-    cli.main()
+    try:
+        cli.main(postpone_when_unsafe if heard else None)
+    except KeyboardInterrupt:  # as it was leaving: the last word is said
+        sys.exit(cli.STOPPED)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import re
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -95,12 +96,17 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-def main() -> NoReturn:
+def main(begin: Callable[[], None] | None = None) -> NoReturn:
     """Entry point: exit 0 for success, 2 for wrong input or usage, 1 for a failure, 130 for Ctrl-C.
 
     Commands that keep finished work say so when they are stopped or a disk fails: :func:`serkit.interrupts.resumable`.
+
+    Args:
+        begin: what has Ctrl-C raise ``KeyboardInterrupt`` from now on, where it did not before.
     """
     try:
+        if begin is not None:
+            begin()
         app()
     except SystemExit as end:
         if end.code == STOPPED:
