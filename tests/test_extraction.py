@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import signal
@@ -335,12 +336,13 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path: Path, how: signal.
     )  # fmt: skip
     assert run.stdout is not None
     while not list((tmp_path / "store").glob("*/shard-*.json")):
-        assert run.poll() is None
+        assert run.poll() is None or list((tmp_path / "store").glob("*/shard-*.json"))
         time.sleep(0.002)
-    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-    workers = children.read_text().split() if children.exists() else []
+    workers: list[str] = []
+    with contextlib.suppress(OSError):  # no /proc, or the run is over already
+        workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     run.send_signal(how)
-    run.communicate(timeout=30)
+    run.communicate(timeout=60)
     encoder = Logmel("logmel/24")
     kept = len(FeatureStore(tmp_path / "store", encoder.spec))
     assert kept > 0
@@ -350,7 +352,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path: Path, how: signal.
     assert [p for p in seen if p.stage == "extract"][-1].total == 120 - kept if kept < 120 else True
     assert features["mel"].store.verify() == []
     assert list((tmp_path / "store").glob("*/*.part")) == []
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "workers outlive the run"
         time.sleep(0.05)

@@ -52,7 +52,7 @@ def _compare(out, store, finished):
     assert not list(store.rglob("shard-*.part"))
 
 
-def _wait_until_alone(session, patience_s=20.0):
+def _wait_until_alone(session, patience_s=60.0):
     """Wait until no process of a session lives: the workers of a killed program end by themselves."""
     until = time.monotonic() + patience_s
     while living := _living(session):

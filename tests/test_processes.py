@@ -149,9 +149,11 @@ def test_a_process_that_is_killed_in_the_middle_of_its_answer_is_a_dead_one():
     watcher = subprocess.Popen(
         [sys.executable, "-c", KILL_WRITER, str(os.getpid())], stdout=subprocess.PIPE, text=True
     )  # fmt: skip
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline() == "watching\n"  # before there is anything to read
     with pytest.raises(WorkerDied):
         next(found)
-    assert "killed" in watcher.communicate(timeout=30)[0]
+    assert "killed" in watcher.communicate(timeout=60)[0]
 
 
 KILL_WRITER = """
@@ -161,7 +163,8 @@ def read_so_far():
     return int(open(f"/proc/{sys.argv[1]}/io").read().split("rchar: ")[1].split()[0])
 
 before = read_so_far()
-end = time.monotonic() + 20
+print("watching", flush=True)
+end = time.monotonic() + 60
 while time.monotonic() < end:
     if read_so_far() < before + 50_000_000:
         continue

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
+import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,33 +24,16 @@ if CHROMIUM is None:
 
 SOUND = np.round(talk(3) * 32768) / 32768
 Open = Callable[..., Any]
+PATIENCE_S = 60.0  # nobody waits for it who is answered
 
 
 @contextmanager
 def served(model: str = str(GOLDEN)) -> Iterator[str]:
     """A running ``serkit serve``, with the tiny model unless another is named."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "serkit.cli", "serve", "--model", model, "--port", str(port)]
-    server = subprocess.Popen([*command, "--workers", "1", "--quiet"], stderr=subprocess.PIPE, text=True)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(200):
-            time.sleep(0.1)
-            try:
-                with urllib.request.urlopen(url + "readyz") as answer:
-                    if answer.status == 200:
-                        break
-            except OSError:
-                continue
-        else:
-            server.kill()
-            pytest.fail(f"the service did not start: {server.communicate()[1][-800:]}")
-        yield url
-    finally:
-        server.terminate()
-        server.wait(20)
+    from .service import Service
+
+    with tempfile.TemporaryDirectory() as folder, Service(Path(folder), workers=1, model=model) as server:
+        yield f"{server.url}/"
 
 
 @contextmanager
@@ -64,7 +44,7 @@ def launched(folder: Path) -> Iterator[Any]:
     flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     flags += [f"--use-file-for-fake-audio-capture={heard}", "--autoplay-policy=no-user-gesture-required"]
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=PATIENCE_S * 1000)
         yield browser
         browser.close()
 
@@ -79,7 +59,7 @@ def opening(browser: Any, address: str) -> Iterator[Open]:
         context = browser.new_context(**looks, **options)  # still unless asked: what glides has no one place
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_S * 1000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
@@ -93,7 +73,7 @@ def opening(browser: Any, address: str) -> Iterator[Open]:
     assert [url for url in asked if not url.startswith((address, "blob:"))] == []
 
 
-def until(page: Any, condition: str, within_s: float = 10.0) -> None:
+def until(page: Any, condition: str, within_s: float = PATIENCE_S) -> None:
     """Wait for a JavaScript condition; asked from outside, since the page's own policy lets no text be code."""
     end = time.monotonic() + within_s
     while not page.evaluate(condition):

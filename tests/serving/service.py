@@ -45,13 +45,14 @@ class Service:
             env={**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", **(environment or {})},
         )
         self.url = ""
+        self._warm = False
         self._found = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._found.wait(60) or not self.url:
+        if not self._found.wait(120) or not self.url:
             self.process.kill()
             raise RuntimeError("the service did not start:\n" + self.log)
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=120)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -84,9 +85,35 @@ class Service:
         found: dict[str, Any] = answer.json()["results"][0]
         return found
 
+    def finished(self, url: str) -> dict[str, Any]:
+        """A job, once it is done or has failed."""
+        end = time.monotonic() + 90
+        while (found := self.client.get(url).json())["status"] in ("queued", "running"):
+            assert time.monotonic() < end, found
+            time.sleep(0.05)
+        return dict(found)
+
+    def until_draining(self) -> None:
+        """Wait until it has heard the signal that it was sent, and takes nothing more."""
+        end = time.monotonic() + 60
+        while self.client.get("/readyz").status_code != 503:
+            assert time.monotonic() < end, self.log
+            time.sleep(0.01)
+
+    def until_at_work(self) -> None:
+        """Wait until its workers compute: a tenth of a second more than they had by now."""
+        before, end = self._computed_s(), time.monotonic() + 60
+        while self._computed_s() < before + 0.1:
+            assert time.monotonic() < end, self.log
+            time.sleep(0.01)
+
+    def _computed_s(self) -> float:
+        said = [_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() for pid in self.children()]
+        return sum(int(row[11]) + int(row[12]) for row in said if row) / os.sysconf("SC_CLK_TCK")
+
     def stream(self, **options: Any) -> ClientConnection:
         """An open WebSocket."""
-        return connect(self.url.replace("http", "ws", 1) + "/v1/stream", open_timeout=20, **options)
+        return connect(self.url.replace("http", "ws", 1) + "/v1/stream", open_timeout=60, **options)
 
     def metric(self, name: str, **labels: str) -> float:
         """A value of ``/metrics``; 0 where it is not there yet."""
@@ -97,21 +124,21 @@ class Service:
 
     def children(self) -> list[int]:
         """Process ids of its workers."""
-        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        found = [int(x) for x in text.split()]
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            found += [int(x) for x in (task / "children").read_text().split()]
-        return sorted(p for p in set(found) if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text())
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        found = {int(x) for task in tasks for x in _text(task / "children").split()}
+        return sorted(p for p in found if "spawn_main" in _text(Path(f"/proc/{p}/cmdline")))
 
     def memory_mb(self) -> float:
-        """Resident memory of all its processes, in MB."""
-        total = 0.0
-        for pid in (self.process.pid, *self.children()):
-            text = Path(f"/proc/{pid}/status").read_text()
-            total += int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
-        return total
+        """Resident memory of all its processes, in MB, once each has loaded its model."""
+        if not self._warm:  # the worker of streams starts behind the others
+            with self.stream() as socket:
+                socket.send('{"type": "start"}')
+                socket.recv(60)
+            self._warm = True
+        said = [_text(Path(f"/proc/{pid}/status")) for pid in (self.process.pid, *self.children())]
+        return sum(int(kib) for text in said for kib in re.findall(r"VmRSS:\s+(\d+)", text)) / 1024
 
-    def stop(self, sign: int = signal.SIGTERM, timeout_s: float = 30) -> int:
+    def stop(self, sign: int = signal.SIGTERM, timeout_s: float = 60) -> int:
         """Send a signal and wait for the end; the exit status."""
         self.client.close()
         if self.process.poll() is None:
@@ -120,7 +147,7 @@ class Service:
             return self.process.wait(timeout_s)
         finally:
             self.process.kill()
-            self._reader.join(5)
+            self._reader.join(60)
             assert self.process.stderr is not None
             self.process.stderr.close()
 
@@ -129,3 +156,11 @@ class Service:
 
     def __exit__(self, *rest: object) -> None:
         self.stop()
+
+
+def _text(path: Path) -> str:
+    """What ``/proc`` says; nothing of what is gone meanwhile."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

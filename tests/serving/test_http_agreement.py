@@ -56,7 +56,7 @@ def over_socket(service: Service, sound: np.ndarray) -> dict[str, Any]:
         last: dict[str, Any] = {}
         try:
             while True:
-                last = json.loads(socket.recv(30))
+                last = json.loads(socket.recv(60))
         except ConnectionClosed:
             return dict(last["result"])
 
