@@ -39,6 +39,7 @@ def epoch(number: int, *, last: bool = False, model: str = "fold0") -> EpochEnd:
 @pytest.fixture
 def _every_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "EVERY_S", -1.0)
+    monkeypatch.setattr(console.time, "monotonic", lambda: 10.0)  # no time passes, however slow this is
 
 
 @pytest.mark.usefixtures("_every_line")

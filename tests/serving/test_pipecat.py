@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -67,10 +67,18 @@ def turn(sound: np.ndarray, rate: int = RATE) -> list[Any]:
 
 def passed(processor: FrameProcessor, sent: Iterable[Any], **options: Any) -> tuple[Sequence[Any], Sequence[Any]]:
     """What comes out of a pipeline, downstream and upstream."""
-    found: tuple[Sequence[Any], Sequence[Any]] = asyncio.run(
-        asyncio.wait_for(run_test(processor, frames_to_send=list(sent), **options), 60)
-    )
+    asked = run_test(processor, frames_to_send=cast("Sequence[Any]", sent), start_timeout=60.0, **options)
+    found: tuple[Sequence[Any], Sequence[Any]] = asyncio.run(asyncio.wait_for(asked, 120))
     return found
+
+
+def until(event: threading.Event) -> Iterable[Any]:
+    """Nothing is sent before something has happened in the thread of the model, and the loop knows."""
+    for _ in range(3000):
+        yield SleepFrame(0.02)
+        if event.is_set():
+            break
+    yield SleepFrame(0.1)
 
 
 def emotions(found: Sequence[Any]) -> list[EmotionFrame]:
@@ -94,7 +102,7 @@ class Gate:
 
         def held(chunk: np.ndarray) -> Any:
             self.reached.set()
-            self.opened.wait(30)
+            self.opened.wait(60)
             return push(chunk)
 
         stream.push = held  # type: ignore[method-assign]
@@ -245,7 +253,7 @@ def test_frames_pass_while_the_model_computes(gate: Gate) -> None:
 
 
 def test_a_cancelled_pipeline_does_not_wait_for_the_model(gate: Gate) -> None:
-    sent = [*turn(voice(1.0)), SleepFrame(0.1), frames.CancelFrame()]
+    sent = itertools.chain(turn(voice(1.0)), until(gate.reached), [frames.CancelFrame()])
     down, up = passed(EmotionProcessor("gate"), sent, send_end_frame=False)
     assert gate.reached.is_set()
     assert not gate.opened.is_set()
@@ -256,9 +264,19 @@ def test_a_cancelled_pipeline_does_not_wait_for_the_model(gate: Gate) -> None:
 
 def test_a_model_that_cannot_be_loaded_is_one_error_and_the_audio_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "BEHIND_S", 0.1)  # nothing waits for what will not come
-    sent = [frames.UserStartedSpeakingFrame(), SleepFrame(0.3), *turn(voice(0.3)), *turn(voice(0.3))]
-    down, up = passed(EmotionProcessor("no/such/bundle"), sent)
-    assert {f.id for f in sent if not isinstance(f, SleepFrame)} <= {f.id for f in down}
+    real, tried = turns.load, threading.Event()
+
+    def load(source: str) -> Any:
+        try:
+            return real(source)
+        finally:
+            tried.set()
+
+    monkeypatch.setattr(turns, "load", load)
+    sent = [*turn(voice(0.3)), *turn(voice(0.3))]
+    first = frames.UserStartedSpeakingFrame()
+    down, up = passed(EmotionProcessor("no/such/bundle"), itertools.chain([first], until(tried), sent))
+    assert {f.id for f in (first, *sent)} <= {f.id for f in down}
     assert len(errors(up)) == 1
     assert "no/such/bundle" in errors(up)[0]
 
@@ -367,7 +385,7 @@ def test_with_pipecat_s_own_vad_turns_and_aggregators(model: Model) -> None:
         sent += [frame, SleepFrame(STEP_S)]
     aggregator = LLMUserAggregator(LLMContext(), params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer()))
     processor = EmotionProcessor(model, context=lambda frame: frame.label)
-    down, up = passed(Pipeline([processor, Transcribing(), aggregator, Watcher(see)]), sent, start_timeout=20.0)
+    down, up = passed(Pipeline([processor, Transcribing(), aggregator, Watcher(see)]), sent)
     answers = emotions(down)
     assert errors(up) == []
     assert len(answers) == len(stops) == len(asked) >= 1
