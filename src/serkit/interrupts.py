@@ -28,7 +28,8 @@ def interrupts_held() -> Iterator[None]:
     """Ctrl-C waits until the block is through, where the system can hold it back.
 
     A process or thread started within inherits that for life: what a terminal sends to the whole group reaches the
-    parent alone, also while a worker is still importing.
+    parent alone, also while a worker is still importing. That is what it is for: where another thread has not inherited
+    it, the system tells that one, and Python interrupts the block all the same; see :func:`interrupts_after`.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

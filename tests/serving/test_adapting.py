@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,6 +185,26 @@ def test_what_was_heard_of_others_is_not_taken(stopped: tuple[list[Path], Path],
         question["most_s"] = 1.0
     found = Kept(kept, question, files)
     assert (found.heard, found.total) == ([], Listened())
+
+
+def test_ctrl_c_leaves_no_recording_among_the_sums_that_is_not_among_the_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a second thread the system told that one, and Python broke off between the two: it was heard twice later."""
+
+    def interrupted(total: Listened, found: Listened) -> None:
+        add(total, found)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # for the other thread to be told
+
+    add, over = Listened.add, threading.Event()
+    monkeypatch.setattr(Listened, "add", interrupted)
+    other = threading.Thread(target=over.wait)
+    other.start()
+    kept = Kept(None, {}, ["a.wav"])
+    with pytest.raises(KeyboardInterrupt):
+        kept.add(0, Listened(recordings=1))
+    over.set()
+    other.join()
+    assert (kept.total.recordings, kept.heard) == (1, [0])
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(recordings: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit.files import write_bytes
-from serkit.interrupts import interrupts_held
+from serkit.interrupts import interrupts_after
 from serkit.serving.adaptation import Moments
 from serkit.serving.resuming import stamp
 
@@ -79,7 +79,7 @@ class Kept:
         Raises:
             OSError, DiskFull: the file cannot be written.
         """
-        with interrupts_held():  # sums and places go together
+        with interrupts_after():  # sums and places go together
             self.total.add(found)
             if not found.failed:
                 self.heard.append(place)
