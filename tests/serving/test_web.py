@@ -78,10 +78,14 @@ def test_all_of_it_by_keyboard(opened: Open, model: Model) -> None:
 def test_hearing_a_part_and_scrubbing(opened: Open, model: Model) -> None:
     page = answered(opened())
     part = model.predict(wav(SOUND)).segments[1]
+    page.evaluate(
+        "() => { window.heard = []; for (const kind of ['play', 'pause'])"
+        " document.getElementById('audio').addEventListener(kind, () => window.heard.push(kind)); }"
+    )
     page.locator("#parts tbody button").nth(1).click()
-    until(page, "!document.getElementById('audio').paused")
-    until(page, "document.getElementById('audio').paused")
-    assert page.evaluate("document.getElementById('audio').currentTime") == pytest.approx(part.end_s, abs=0.4)
+    until(page, "window.heard.join() === 'play,pause'")
+    stopped_s = page.evaluate("document.getElementById('audio').currentTime")
+    assert -0.05 < stopped_s - part.end_s < 1.5  # the browser says where it is four times a second, or when it can
     page.locator("#timeline").scroll_into_view_if_needed()
     box = page.locator("#timeline canvas").bounding_box()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 40)
