@@ -98,13 +98,14 @@ def test_following_ends_with_the_report_of_the_run_and_misses_nothing(finished, 
     page.unlink()
     found = []
     thread = threading.Thread(
-        target=lambda: found.append(tensorboard.write(finished, tmp_path / "out", follow=True, every_s=0.02))
+        target=lambda: found.append(tensorboard.write(finished, tmp_path / "out", follow=True, every_s=0.02)),
+        daemon=True,
     )
     thread.start()
     thread.join(0.3)
     assert thread.is_alive(), "there is no report yet"
     page.write_text(kept)
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     assert found[0].systems == len(report(finished)["systems"])
 
