@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from serkit.errors import MissingExtra, RunFailed, SerkitError
-from serkit.processes import WorkerDied, in_processes, tell
+from serkit.processes import WorkerDied, here_or_in_processes, in_processes, tell
 
 SOURCES = Path(__file__).parents[1] / "src"
 
@@ -132,6 +132,26 @@ def test_a_beginning_that_fails_is_told():
     with pytest.raises(SerkitError, match=r"^no such model$"):
         list(in_processes(_square, [1, 2], jobs=2, begin=_refuse))
     assert _alive() == []
+
+
+def _made():
+    return {"pid": os.getpid(), "asked": 0}
+
+
+def _asked(made, task):
+    made["asked"] += 1
+    time.sleep(0.05)
+    return made["pid"], made["asked"], task
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_each_process_makes_what_it_answers_by_once(jobs):
+    found = list(here_or_in_processes(_made, _asked, range(6), jobs))
+    assert [task for *_, task in found] == list(range(6))
+    last = {pid: asked for pid, asked, _ in found}
+    assert sum(last.values()) == 6, "counted in what was made, which no task makes anew"
+    assert (os.getpid() in last) == (jobs == 1)
+    assert list(here_or_in_processes(_refuse, _asked, (), jobs)) == [], "nothing to ask: nothing is made"
 
 
 def test_the_task_of_a_dead_process_is_known():

@@ -8,6 +8,7 @@ process has a pipe of its own, and its end is the end of that pipe.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from serkit.errors import RunFailed, SerkitError, plain
@@ -24,8 +25,10 @@ from serkit.interrupts import before_processes, interrupts_held
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M")
 _PATIENCE_S = 10.0  # for a process that has nothing left to do
 _PARENT: Any = None  # in a worker: the way to its parent
+_MADE: Any = None  # in a worker: what it answers by
 
 
 class WorkerDied(RunFailed):
@@ -108,6 +111,45 @@ def in_processes(
                 hand.join(_PATIENCE_S)
                 hand.end(kill=True)
                 hand.join()
+
+
+def in_processes_by(
+    make: Callable[[], M], ask: Callable[[M, T], R], tasks: Iterable[T], *, jobs: int, ahead: int = 4
+) -> Generator[R, None, None]:
+    """Yield ``ask(made, task)`` of every task in order, ``made`` being what each process made once by ``make()``.
+
+    Args:
+        make, ask: importable by their names, or partials of such. tasks, jobs, ahead: as for :func:`in_processes`;
+            errors as there. Each process computes on one thread, unless OMP_NUM_THREADS says otherwise.
+    """
+    begin, work = functools.partial(_make, make), functools.partial(_ask, ask)
+    return in_processes(work, tasks, jobs=jobs, begin=begin, ahead=ahead)
+
+
+def here_or_in_processes(
+    make: Callable[[], M], ask: Callable[[M, T], R], tasks: Sequence[T], jobs: int
+) -> Generator[R, None, None]:
+    """:func:`in_processes_by`, or in this one where a single process would do; without tasks nothing is made.
+
+    Args:
+        jobs: processes; 0 is one per core.
+    """
+    n = min(jobs or cores(), len(tasks))
+    if n > 1:
+        yield from in_processes_by(make, ask, tasks, jobs=n)
+    elif tasks:
+        made = make()
+        yield from (ask(made, task) for task in tasks)
+
+
+def _make(make: Callable[[], Any]) -> None:
+    global _MADE
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _MADE = make()
+
+
+def _ask(ask: Callable[[Any, Any], Any], task: Any) -> Any:
+    return ask(_MADE, task)
 
 
 def tell(event: Any) -> None:

@@ -168,7 +168,7 @@ def stop_after(n: int) -> Callable[[Progress], None]:
 
 def test_long_clips_are_learned_part_by_part(tmp_path: Path) -> None:
     (tmp_path / "long.wav").write_bytes(wav(np.tile(talk(4), 4)))
-    model = labelled._listener(open_bundle(GOLDEN))
+    model = labelled._listener(str(GOLDEN))
     found = labelled._listen(model, (str(tmp_path / "long.wav"), None, None, None))
     assert isinstance(found, np.ndarray)
     assert len(found) > 4, "its stretches of speech"

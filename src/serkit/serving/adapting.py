@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from serkit.bandwidth import narrow
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.interrupts import resumable
-from serkit.processes import cores, in_processes
+from serkit.processes import here_or_in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.remarks import Remarks
 from serkit.reporting.text import count
@@ -229,8 +228,10 @@ def _heard(
     if kept.heard:
         complain(f"{len(kept.heard)} of {count(len(chosen), 'recording')} are already processed")
     meter = Meter("adapt", len(left), progress, unit="files")
+    make = functools.partial(_listener, bundle.source)
     try:
-        with contextlib.closing(_listened(bundle, [chosen[place] for place in left], jobs)) as answers:
+        asked = here_or_in_processes(make, _listen, [chosen[place] for place in left], jobs)
+        with contextlib.closing(asked) as answers:
             for place, found in zip(left, answers, strict=True):
                 meter.advance(failed=int(isinstance(found, str)))
                 if isinstance(found, str):
@@ -274,19 +275,8 @@ def adapted_name(name: str) -> str:
     return name if name.endswith("-adapted") else f"{name}-adapted"
 
 
-_LISTENER: Listener | None = None
-
-
-def _start(source: str) -> None:
-    global _LISTENER
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _LISTENER = Listener(open_bundle(source))
-
-
-def _work(path: str | Path) -> Listened | str:
-    if _LISTENER is None:
-        raise SerkitError("the worker was not started")
-    return _listen(_LISTENER, path)
+def _listener(source: str) -> Listener:
+    return Listener(open_bundle(source))
 
 
 def _listen(listener: Listener, path: str | Path) -> Listened | str:
@@ -297,11 +287,3 @@ def _listen(listener: Listener, path: str | Path) -> Listened | str:
         return str(error)
     except OSError as error:
         return f"{path}: cannot be read: {error.strerror or error}"
-
-
-def _listened(bundle: Bundle, chosen: Sequence[str | Path], jobs: int) -> Generator[Listened | str, None, None]:
-    n = min(jobs or cores(), len(chosen))
-    if n > 1:
-        return in_processes(_work, tuple(chosen), jobs=n, begin=functools.partial(_start, bundle.source))
-    listener = Listener(bundle)
-    return (_listen(listener, path) for path in chosen)

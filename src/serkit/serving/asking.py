@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.processes import cores, in_processes
+from serkit.processes import here_or_in_processes
 from serkit.remarks import Remarks
 from serkit.serving.bundle import Bundle
 from serkit.serving.conditions import Condition
@@ -24,7 +23,6 @@ MIXED = (
     "the two channels hold different voices, like a call with one side on each, and were mixed: what is measured is an "
     "answer to both; name the channel of each row (column channel of a table)"
 )
-_MODELS: list[Model] = []
 
 
 @dataclass(frozen=True)
@@ -87,21 +85,7 @@ def answers_to(tasks: Sequence[Job], source: str, calls: str, jobs: int) -> Iter
     Args:
         source, calls: the bundle, see :func:`serkit.serving.predictor.load`. jobs: processes; 0 is one per core.
     """
-    n = min(jobs or cores(), len(tasks))
-    if n > 1:
-        yield from in_processes(_work, tasks, jobs=n, begin=functools.partial(_start, source, calls))
-        return
-    model = load(source, calls=calls)
-    yield from (_answer(model, task) for task in tasks)
-
-
-def _start(source: str, calls: str) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _MODELS[:] = [load(source, calls=calls)]
-
-
-def _work(task: Job) -> Answer | str:
-    return _answer(_MODELS[0], task)
+    return here_or_in_processes(functools.partial(load, source, calls=calls), _answer, tasks, jobs)
 
 
 def _answer(model: Model, task: Job) -> Answer | str:

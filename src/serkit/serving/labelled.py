@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 from serkit.predictions import Predictions
 from serkit.probabilities import restricted
-from serkit.processes import cores, in_processes
+from serkit.processes import here_or_in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.sets import sets_table
 from serkit.reporting.text import count, listed, trained_on_too, voices
@@ -323,7 +322,8 @@ def _heard(
         complain(f"{len(rows) - len(left)} of {count(len(rows), 'recording')} are already processed")
     meter = Meter("adapt", len(left), progress, unit="recordings")
     failed: dict[str, str] = {}
-    with closing(_listened(bundle, [tasks[k] for k in left], jobs)) as answers:
+    make = functools.partial(_listener, bundle.source)
+    with closing(here_or_in_processes(make, _listen, [tasks[k] for k in left], jobs)) as answers:
         for k, found in zip(left, answers, strict=True):
             meter.advance(failed=int(isinstance(found, str)))
             if isinstance(found, str):
@@ -334,30 +334,11 @@ def _heard(
     return [np.array(kept.found[k]) for k in sorted(kept.found)], failed
 
 
-_MODELS: list[Model] = []
-
-
-def _start(source: str) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _MODELS[:] = [_listener(open_bundle(source))]
-
-
-def _work(task: Job) -> np.ndarray | str:
-    return _listen(_MODELS[0], task)
-
-
-def _listener(bundle: Bundle) -> Model:
+def _listener(source: str) -> Model:
+    bundle = open_bundle(source)
     model = Model(bundle)
     model.scorer = Scorer(bundle, embeds=True)
     return model
-
-
-def _listened(bundle: Bundle, tasks: Sequence[Job], jobs: int) -> Generator[np.ndarray | str, None, None]:
-    n = min(jobs or cores(), len(tasks))
-    if n > 1:
-        return in_processes(_work, tuple(tasks), jobs=n, begin=functools.partial(_start, bundle.source))
-    model = _listener(bundle)
-    return (_listen(model, task) for task in tasks)
 
 
 def _listen(model: Model, task: Job) -> np.ndarray | str:

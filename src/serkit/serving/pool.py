@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from serkit import audio
 from serkit.errors import SerkitError
-from serkit.processes import WorkerDied, cores, in_processes
+from serkit.processes import WorkerDied, cores, in_processes_by
 from serkit.serving import formats
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By, Prediction
@@ -167,21 +166,6 @@ def _shares(path: str, tell: Tell) -> Callable[[float], None]:
     return heard
 
 
-_WORKER: Worker | None = None
-
-
-def _start(asked: Asked) -> None:
-    global _WORKER
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _WORKER = Worker(asked)
-
-
-def _work(path: str) -> Prediction | str:
-    if _WORKER is None:
-        raise SerkitError("the worker was not started")
-    return _WORKER.answer(path)
-
-
 def answers(
     files: Sequence[str], worker: Worker, asked: Asked, tell: Tell | None = None
 ) -> Iterator[tuple[str, Prediction | str]]:
@@ -211,6 +195,6 @@ def answers(
 
 def _in_processes(files: Sequence[str], jobs: int, asked: Asked) -> Iterator[Prediction | str]:
     """Answers in order; what is far ahead of the one that is waited for is not begun."""
-    found = in_processes(_work, tuple(files), jobs=jobs, begin=functools.partial(_start, asked), ahead=8)
+    found = in_processes_by(functools.partial(Worker, asked), Worker.answer, tuple(files), jobs=jobs, ahead=8)
     with contextlib.closing(found):
         yield from found

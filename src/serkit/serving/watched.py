@@ -7,7 +7,6 @@ apart.
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ import numpy as np
 from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.processes import cores, in_processes
+from serkit.processes import cores, here_or_in_processes
 from serkit.serving.asking import Job
 from serkit.serving.predictor import MAX_S, Model, load
 
 CHUNK_S, PARTIAL_S = 0.1, 0.5
 SHORTEST_CHUNK_S, LONGEST_CHUNK_S = 0.01, 5.0
 SHORTEST_PARTIAL_S, LONGEST_PARTIAL_S = 0.2, 60.0  # as a stream of the service takes them
-_MODELS: list[Model] = []
 
 
 @dataclass(frozen=True)
@@ -169,25 +167,20 @@ def watched(tasks: Sequence[Job], pace: Pace, source: str, calls: str, jobs: int
         source, calls: the bundle, see :func:`serkit.serving.predictor.load`. jobs: processes; 0 is one per core.
     """
     n = max(1, min(jobs or cores(), len(tasks)))
-    work = functools.partial(_work, pace=pace, processes=n)
-    if n > 1:
-        yield from in_processes(work, tasks, jobs=n, begin=functools.partial(_start, source, calls))
-        return
-    if tasks:
-        _start(source, calls)
-        yield from map(work, tasks)
+    ask = functools.partial(_watched, pace=pace, processes=n)
+    return here_or_in_processes(functools.partial(_warm, source, calls), ask, tasks, n)
 
 
-def _start(source: str, calls: str) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+def _warm(source: str, calls: str) -> Model:
+    """The model, with all that its answers need already loaded."""
     model = load(source, calls=calls)
-    model.predict(np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), rate_hz=SAMPLE_RATE_HZ)  # loads what answers need
-    _MODELS[:] = [model]
+    model.predict(np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), rate_hz=SAMPLE_RATE_HZ)
+    return model
 
 
-def _work(task: Job, pace: Pace, processes: int) -> Watched | str:
+def _watched(model: Model, task: Job, pace: Pace, processes: int) -> Watched | str:
     try:
-        return watch(_MODELS[0], task, pace, processes)
+        return watch(model, task, pace, processes)
     except SerkitError as error:
         return str(error)
 
