@@ -40,17 +40,7 @@ def write_report(folder: Path) -> Path:
 
 
 def write_ablation(folder: Path) -> Path:
-    """Write ``ablation.html``, ``ablation.md`` and ``figures/*.svg`` beside ``ablation.json``.
-
-    Args:
-        folder: where ablation.json lies, such as ``OUT/report``.
-
-    Returns:
-        The path of the HTML page.
-
-    Raises:
-        SerkitError: ablation.json is missing, or is not one of this version.
-    """
+    """Write ``ablation.html``, ``ablation.md`` and figures beside ``ablation.json``, as :func:`write_report` does."""
     from serkit.reporting.ablation import ablation_content, read_ablation
 
     folder = Path(folder)
@@ -59,17 +49,7 @@ def write_ablation(folder: Path) -> Path:
 
 
 def write_tuning(folder: Path) -> Path:
-    """Write ``tuning.html``, ``tuning.md`` and ``figures/*.svg`` beside ``tuning.json``.
-
-    Args:
-        folder: where tuning.json lies, such as ``OUT/report``.
-
-    Returns:
-        The path of the HTML page.
-
-    Raises:
-        SerkitError: tuning.json is missing, or is not one of this version.
-    """
+    """Write ``tuning.html``, ``tuning.md`` and figures beside ``tuning.json``, as :func:`write_report` does."""
     from serkit.reporting.tuning import read_tuning, tuning_content
 
     folder = Path(folder)
@@ -113,17 +93,7 @@ def write_conditions(folder: Path, tree: Mapping[str, Any]) -> Path:
 
 
 def write_matrix(folder: Path) -> Path:
-    """Write ``matrix.html`` and ``matrix.md`` beside ``matrix.json``: a table of train by test.
-
-    Args:
-        folder: where matrix.json lies, such as ``OUT/report``.
-
-    Returns:
-        The path of the HTML page.
-
-    Raises:
-        SerkitError: matrix.json is missing, or is not one of this version.
-    """
+    """Write ``matrix.html`` and ``matrix.md``, train by test, beside ``matrix.json``, as :func:`write_report` does."""
     from serkit.reporting.matrix import matrix_content, read_matrix
 
     folder = Path(folder)

@@ -23,21 +23,18 @@ from serkit.reporting.ablation_words import (
 )
 from serkit.reporting.charts import component_curves, learning_curves
 from serkit.reporting.content import COMPONENTS, about
-from serkit.reporting.figures import Interval, Seeds, dots, forest
+from serkit.reporting.figures import Interval, Seeds, differences, seeds_figure
 from serkit.reporting.lead_words import minus
 from serkit.reporting.reading import Source, read_tree
 from serkit.reporting.svg import Figure
-from serkit.reporting.tables import Cell, Column, Row, Table
+from serkit.reporting.tables import Cell, Column, Row, Table, difference_cell, mean_cell
 from serkit.reporting.text import (
     ABSENT,
     LEAD_NAMES,
-    between,
-    clean,
     count,
     finite,
     number,
     p_value,
-    signed,
     voices,
     whole,
 )
@@ -61,8 +58,7 @@ def read_ablation(folder: Path) -> dict[str, Any]:
     tree = read_tree(file, "an ablation", FORMAT, NEEDED, "serkit ablate")
     if len(tree["variants"]) < 2:
         raise SerkitError(f"'{file}': expected the full recipe and at least one variant; run `serkit ablate` again")
-    found = clean(tree)
-    return found if isinstance(found, dict) else {}
+    return tree
 
 
 def ablation_content(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,18 +125,14 @@ def _differences(tree: Mapping[str, Any]) -> Figure:
         ends = [finite(d.get(k)) for k in ("difference", "low", "high")]
         value, low, high = (x if x is not None else 0.0 for x in ends)
         rows.append(Interval(v["title"], value, low, high, KINDS.get(str(v.get("over")), "system")))
-    told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
     axis = f"{LEAD_NAMES[lead_metric(tree)]} of {minus(lead_metric(tree), 'the full recipe', 'the variant')}, {split}"
-    wide, narrow = (
-        forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True, legend=GROUPS, strong=("stack",))
-        for n in (False, True)
-    )
     first = difference(tree["variants"][1], split, lead_metric(tree))
     caption = (
         f"To the right of zero the full recipe is ahead: the removed part helps. Lines: {first.get('interval')}; "
         f"n = {whole(first.get('n'))}."
     )
-    return Figure("differences", "What each part adds", caption, (wide,), (narrow,))
+    drawn = differences(rows, axis, legend=GROUPS, strong=("stack",))
+    return Figure("differences", "What each part adds", caption, *drawn)
 
 
 def _seeds(tree: Mapping[str, Any]) -> Figure:
@@ -150,14 +142,12 @@ def _seeds(tree: Mapping[str, Any]) -> Figure:
         values = tuple(x for x in map(finite, v["values"][split][lead_metric(tree)]["by_seed"]) if x is not None)
         rows.append(Seeds(v["title"], values, KINDS.get(str(v.get("over")), "system")))
     axis = f"{LEAD_NAMES[lead_metric(tree)]} on {split}, one dot per seed"
-    alt = f"{axis}: " + "; ".join(r.hint for r in rows)
-    wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n, at=rows[0].mean) for n in (False, True))
     caption = (
         "A dot is one trained network (with several folds: their pooled rows), the bar the mean over seeds. "
         * (len(tree["seeds"]) > 1)
         + "The dashed line is the full recipe."
     )
-    return Figure("seeds", "Variation between seeds", caption, (wide,), (narrow,))
+    return seeds_figure("seeds", "Variation between seeds", caption, rows, axis, rows[0].mean)
 
 
 def _curves(tree: Mapping[str, Any]) -> list[Figure]:
@@ -188,9 +178,7 @@ def numbers(tree: Mapping[str, Any]) -> Table:
     for v in tree["variants"]:
         cells = [Cell(v["title"])]
         for split, metric in asked:
-            m = v["values"][split][metric]
-            spread = f"± {number(m['sd'])}" if finite(m.get("sd")) is not None else ""
-            cells.append(Cell(number(m["mean"]), spread))
+            cells.append(mean_cell(v["values"][split][metric]))
         rows.append(Row(tuple(cells), "stack" if v["key"] == "full" else ""))
     seeds = ", ".join(str(s) for s in tree["seeds"])
     one = tree["variants"][0]["values"]
@@ -216,7 +204,7 @@ def tests(tree: Mapping[str, Any], metric: str, split: str) -> Table | None:
         cells = (
             Cell(v["title"]),
             Cell(claim(v, outcome(d))),
-            Cell(signed(d.get("difference")), between(d.get("low"), d.get("high"), signed)),
+            difference_cell(d),
             *(Cell(p_value(p)) for p in (d.get("p_holm"), permuted(d))),
             Cell(number(d.get("detectable"))),
         )

@@ -8,7 +8,19 @@ from typing import Any
 from serkit.leads import LESS_IS_BETTER
 from serkit.reporting.lead_words import apart
 from serkit.reporting.reading import Source
-from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, listed, number, p_is, signed, voices
+from serkit.reporting.text import (
+    LEAD_NAMES,
+    all_folds,
+    between,
+    capital,
+    count,
+    finite,
+    listed,
+    number,
+    p_is,
+    signed,
+    voices,
+)
 from serkit.reporting.verdict import (
     DETECTABLE,
     LEVEL,
@@ -139,7 +151,7 @@ def _sentence(tree: Mapping[str, Any], variant: Mapping[str, Any], result: str) 
     d = difference(variant, lead_split(tree), metric)
     text = claim(variant, result)
     if text.startswith(("the ", "all ", "augmentation ")):  # anything else is a name, which is written as it is
-        text = text[0].upper() + text[1:]
+        text = capital(text)
     numbers = (
         f"{LEAD_NAMES[metric]} {number(d.get('value_a'))} against {number(d.get('value_b'))} ({variant['title']}), "
         f"{apart(metric)} {signed(d.get('difference'))} {between(d.get('low'), d.get('high'), signed)}"

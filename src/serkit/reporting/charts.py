@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from serkit.reporting.svg import Drawing, Figure, box, cut, element, label, line, path, ticks
+from serkit.reporting.svg import Drawing, Figure, both, box, cut, element, label, line, path, ticks
 from serkit.reporting.text import finite, number, whole
 
 MATRIX, NARROW_MATRIX = 480.0, 340.0
@@ -48,9 +48,8 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, title: 
 
 def confusion_figure(key: str, matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
     """:func:`confusion` for a wide page and a narrow one. key: name of its file."""
-    wide, narrow = (confusion(matrix, labels, title=title, narrow=k) for k in (False, True))
     caption = "Numbers are clips; a stronger colour is a larger share of the true class."
-    return Figure(key, f"Confusion matrix: {title}", caption, (wide,), (narrow,))
+    return Figure(key, f"Confusion matrix: {title}", caption, *both(confusion, matrix, labels, title=title))
 
 
 def _cell(x: float, y: float, cell: float, n_clips: int, share: float) -> list[Markup]:

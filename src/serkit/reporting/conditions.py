@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting.figures import Interval, forest
-from serkit.reporting.measured_words import names, rough, trained
+from serkit.reporting.measured_words import KINDS, names, rough, trained
 from serkit.reporting.svg import Figure, cut
-from serkit.reporting.tables import Cell, Column, Row, Table
+from serkit.reporting.tables import Cell, Column, Row, Table, difference_cell
 from serkit.reporting.text import (
     METRICS,
+    aligned,
     between,
+    capital,
     clean,
     listed,
     number,
@@ -23,7 +25,6 @@ from serkit.reporting.text import (
 from serkit.reporting.verdict import few_draws, larger_p, outcome
 
 UNCHANGED = "unchanged"
-KINDS = ("stack", "best")  # how the first and the second bundle are drawn
 HEAD = ("condition", "UAR [95 %]", "change [95 %]", "p Holm", "right", "confidence", "ECE", "no speech", "unsure")
 SETS = ("in set", "classes")
 METHOD = (
@@ -51,7 +52,7 @@ def conditions_text(tree: Mapping[str, Any]) -> list[str]:
     for k, model in enumerate(tree["models"]):
         found += [f"{model['system']} under each condition, in pairs with the unchanged recordings"]
         head = (*HEAD, *(SETS if "sets" in model else ()))
-        found += _columns([head, *((*_cells(row), *_set_cells(row[1])) for row in _lines(tree, k))])
+        found += aligned([head, *((*_cells(row), *_set_cells(row[1])) for row in _lines(tree, k))])
         found += [f"  {line}" for line in answered_by(tree, k)]
     found += _few_draws(tree)
     if len(tree["models"]) == 2:
@@ -61,7 +62,7 @@ def conditions_text(tree: Mapping[str, Any]) -> list[str]:
             (name, number(d["value_a"]), number(d["value_b"]), _change(d), p_value(larger_p(d)))
             for name, d in _compared(tree)
         ]
-        found += _columns([("condition", "a", "b", "difference [95 %]", "p Holm"), *rows])
+        found += aligned([("condition", "a", "b", "difference [95 %]", "p Holm"), *rows])
     return found
 
 
@@ -139,11 +140,6 @@ def _sureness(model: Mapping[str, Any]) -> tuple[str, str, str]:
     return number(metrics["accuracy"]["value"], 2), number(model["confidence"], 2), number(metrics["ece"]["value"])
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def headline(tree: Mapping[str, Any]) -> str:
     """The UAR of the first bundle unchanged, and under the condition where it is lowest."""
     name, model, _ = min(_lines(tree, 0)[1:], key=lambda row: row[1]["metrics"]["uar"]["value"])
@@ -173,7 +169,7 @@ def _few_draws(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _cautions(tree: Mapping[str, Any]) -> list[str]:
-    found = [f"{line[0].upper()}{line[1:]}." for line in _few_draws(tree)]
+    found = [f"{capital(line)}." for line in _few_draws(tree)]
     found += [f"{model['system']}: {line}." for model in tree["models"] for line in trained(model)]
     return found + rough(tree["models"][0])
 
@@ -252,7 +248,7 @@ def _between(tree: Mapping[str, Any]) -> Table:
 
 
 def _difference(d: Mapping[str, Any]) -> Cell:
-    return Cell(signed(d["difference"]), between(d["low"], d["high"], signed)) if d else Cell("")
+    return difference_cell(d) if d else Cell("")
 
 
 def _steps(tree: Mapping[str, Any]) -> Table:

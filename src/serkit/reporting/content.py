@@ -7,11 +7,11 @@ from typing import Any
 
 from serkit.reporting import data_tables, elsewhere, groups, ratings, tables, votes
 from serkit.reporting.charts import component_curves, confusion_figure, learning_curves
-from serkit.reporting.figures import ClassScore, Interval, class_figure, forest
+from serkit.reporting.figures import ClassScore, Interval, class_figure, differences, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.reliability import reliability
-from serkit.reporting.svg import Drawing, Figure
-from serkit.reporting.text import METRICS, between, count, finite, listed, number, signed, whole
+from serkit.reporting.svg import Drawing, Figure, both
+from serkit.reporting.text import METRICS, between, count, finite, listed, number, whole
 from serkit.reporting.verdict import by, judge
 
 
@@ -104,7 +104,7 @@ def _forest(source: Source) -> Figure | None:
     for name in [*source.singles, *source.ensembles]:
         m = source.metric(name, source.split, "macro_f1")
         if m:
-            rows.append(_interval(source.display(name), m, source.kind(name)))
+            rows.append(Interval.of(source.display(name), m, source.kind(name)))
     if not rows:
         return None
     rows.sort(key=lambda r: -r.value)
@@ -115,14 +115,8 @@ def _forest(source: Source) -> Figure | None:
         f"Macro-F1 on {source.split}, best first. Lines: {lead.get('interval')}; n = {whole(lead.get('n'))}. "
         "Overlapping lines do not mean that two systems are equal: see the paired differences."
     )
-    wide, narrow = (forest(rows, alt=alt, axis=f"Macro-F1 on {source.split}", narrow=n, at=at) for n in (False, True))
-    return Figure("forest", f"All systems on {source.split}", caption, (wide,), (narrow,))
-
-
-def _interval(name: str, m: dict[str, Any], kind: str) -> Interval:
-    value = float(m["value"])
-    low, high = finite(m.get("low")), finite(m.get("high"))
-    return Interval(name, value, value if low is None else low, value if high is None else high, kind)
+    drawn = both(forest, rows, alt=alt, axis=f"Macro-F1 on {source.split}", at=at)
+    return Figure("forest", f"All systems on {source.split}", caption, *drawn)
 
 
 def _differences(source: Source) -> Figure | None:
@@ -132,17 +126,14 @@ def _differences(source: Source) -> Figure | None:
             continue
         if c.get("split") == source.split and c.get("metric") == "macro_f1" and finite(c.get("difference")) is not None:
             other = str(c.get("b"))
-            rows.append(
-                _interval(f"against {source.display(other)}", {**c, "value": c["difference"]}, source.kind(other))
-            )
+            label = f"against {source.display(other)}"
+            rows.append(Interval.of(label, {**c, "value": c["difference"]}, source.kind(other)))
     if not rows:
         return None
-    told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
     axis = f"Macro-F1 of the {source.ensemble} minus the other, {source.split}"
     first = next(c for c in source.comparisons if c.get("split") == source.split)
     caption = f"To the right of zero the {source.ensemble} is ahead. Lines: {first.get('interval')}."
-    wide, narrow = (forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True) for n in (False, True))
-    return Figure("differences", f"What the {source.ensemble} adds", caption, (wide,), (narrow,))
+    return Figure("differences", f"What the {source.ensemble} adds", caption, *differences(rows, axis))
 
 
 def _confusions(source: Source) -> list[Figure]:

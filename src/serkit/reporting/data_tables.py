@@ -10,7 +10,18 @@ from typing import Any
 from serkit import regions
 from serkit.reporting.reading import Source
 from serkit.reporting.tables import Cell, Column, Row, Table, bold_best, interval_notes, measured_cell
-from serkit.reporting.text import ABSENT, ATTRIBUTE_NAMES, METRICS, count, finite, listed, number, spaced, whole
+from serkit.reporting.text import (
+    ABSENT,
+    ATTRIBUTE_NAMES,
+    METRICS,
+    capital,
+    count,
+    finite,
+    listed,
+    number,
+    spaced,
+    whole,
+)
 
 DISTANCES = {
     "kl": ("KL divergence, votes to scores (nats)", "lower"),
@@ -212,7 +223,7 @@ def changes(source: Source) -> list[str]:
     """What became of labels: left out by a corpus's reader; mapped, dropped, excluded by the recipe."""
     info = source.provenance.get("corpus_info") or {}
     about, made = info.get("labels") or {}, info.get(regions.KEY)
-    lines = [f"{line[0].upper()}{line[1:]}." for line in regions.told(made)] if made else []
+    lines = [f"{capital(line)}." for line in regions.told(made)] if made else []
     lines += [said] if (said := regions.meaning(source.labels)) else []
     for key, words in (("mapped", "Labels mapped"), ("dropped", "Labels dropped")):
         found = about.get(key) or {}

@@ -9,7 +9,7 @@ from typing import Any
 from serkit.reporting.data_tables import mean_and_spread
 from serkit.reporting.reading import Source
 from serkit.reporting.tables import Cell, Column, Row, Table, measured_cell
-from serkit.reporting.text import ABSENT, between, count, finite, listed, number, voices, whole
+from serkit.reporting.text import ABSENT, between, capital, count, finite, listed, number, voices, whole
 from serkit.reporting.verdict import Verdict
 
 MEAN = "mean of corpora ± sd"
@@ -32,7 +32,7 @@ def _lead(source: Source, verdict: Verdict) -> str:
         return verdict.lead
     who = source.named(source.lead)
     return (
-        f"{who[0].upper()}{who[1:]} has a mean UAR of {number(mean[0])} ± {number(mean[1])} (standard deviation over "
+        f"{capital(who)} has a mean UAR of {number(mean[0])} ± {number(mean[1])} (standard deviation over "
         f"{mean[2]} corpora). Elsewhere on this page, test is all test clips together."
     )
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from serkit.reporting.pages import html_page
 from serkit.reporting.svg import Drawing, Figure, box, coordinate, element, label, line, ticks
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import count, number, signed
+from serkit.reporting.text import aligned, count, number, signed
 
 BARS = "▁▂▃▄▅▆▇█"
 LEAST = 0.02  # nats; smaller effects are not drawn in the terminal
@@ -36,15 +36,15 @@ def explanation_text(row: Mapping[str, Any]) -> str:
     lines += _told(row["stretches"], lambda s: f"{s['start_s']:.2f}-{s['end_s']:.2f} s", row["n_salient"])
     if row["cues"]:
         lines += ["", "Voice in the most telling stretches, beside the whole clip"]
-        lines += _columns([[c["words"], *_cue(c)] for c in row["cues"]])
+        lines += aligned([[c["words"], *_cue(c)] for c in row["cues"]])
     if row["words"]:
         lines += ["", f"Words: effect of each on '{row['label']}'"]
         lines += _told(row["words"], lambda w: repr(w["text"]), TOLD)
     lines += ["", "If the clip were"]
-    lines += _columns([[a["words"], *_other(a, row["label"])] for a in row["altered"]])
+    lines += aligned([[a["words"], *_other(a, row["label"])] for a in row["altered"]])
     if row["systems"]:
         lines += ["", "Each system alone, not calibrated"]
-        lines += _columns([[s["system"], *_other(s, row["label"])] for s in row["systems"]])
+        lines += aligned([[s["system"], *_other(s, row["label"])] for s in row["systems"]])
     return "\n".join([*lines, "", METHOD[-1]]) + "\n"
 
 
@@ -122,11 +122,6 @@ def _other(answer: Mapping[str, Any], told: str) -> list[str]:
     """What is answered, and how probable the explained label is where that is another."""
     also = "" if answer["label"] == told else f"{told} {number(answer['probability'], 2)}"
     return [f"{answer['label']} {number(answer['confidence'], 2)}", also]
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _table(title: str, columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> Table | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
-from serkit.reporting.svg import Drawing, Figure, box, cut, digits_of, element, label, line, marker, ticks
-from serkit.reporting.text import count, number, signed
+from serkit.reporting.svg import Drawing, Figure, both, box, cut, digits_of, element, label, line, marker, ticks
+from serkit.reporting.text import between, count, finite, number, signed
 
 WIDE, NARROW = 720.0, 340.0
 LEGEND = (
@@ -27,6 +28,12 @@ class Interval:
     low: float
     high: float
     kind: str
+
+    @classmethod
+    def of(cls, label: str, m: Mapping[str, Any], kind: str) -> Interval:
+        """A line for a metric whose ``value`` is known."""
+        value, low, high = float(m["value"]), finite(m.get("low")), finite(m.get("high"))
+        return cls(label, value, value if low is None else low, value if high is None else high, kind)
 
     @property
     def hint(self) -> str:
@@ -106,6 +113,12 @@ def _legend(kinds: Collection[str], legend: Sequence[tuple[str, str]], narrow: b
     return Markup("").join(parts)
 
 
+def differences(rows: Sequence[Interval], axis: str, **options: Any) -> tuple[tuple[Drawing], tuple[Drawing]]:
+    """A :func:`forest` of differences around zero, for a wide page and a narrow one; options as there."""
+    told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
+    return both(forest, rows, alt=f"{axis}: {told}", axis=axis, at=0.0, sign=True, **options)
+
+
 @dataclass(frozen=True)
 class Seeds:
     """The numbers of one variant: label, a value for each seed, kind (see ``marker``)."""
@@ -169,6 +182,14 @@ def dots(rows: Sequence[Seeds], *, alt: str, axis: str, narrow: bool = False, at
     return Drawing(width, bottom + 42, alt, Markup("").join(parts))
 
 
+def seeds_figure(
+    key: str, title: str, caption: str, rows: Sequence[Seeds], axis: str, at: float | None = None
+) -> Figure:
+    """:func:`dots` for a wide page and a narrow one."""
+    alt = f"{axis}: " + "; ".join(r.hint for r in rows)
+    return Figure(key, title, caption, *both(dots, rows, alt=alt, axis=axis, at=at))
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """Scores of one class: label, support (clips), and a value for each series."""
@@ -227,5 +248,4 @@ def class_figure(rows: Sequence[ClassScore], series: Sequence[str], title: str) 
     """:func:`class_bars` for a wide page and a narrow one. title: the score and where it was measured."""
     told = "; ".join(f"{r.label} " + ", ".join(number(v, 2) for v in r.values) for r in rows)
     alt = f"{title} of {' and '.join(series)}: {told}"
-    wide, narrow = (class_bars(rows, series, alt=alt, narrow=n) for n in (False, True))
-    return Figure("classes", title, "", (wide,), (narrow,))
+    return Figure("classes", title, "", *both(class_bars, rows, series, alt=alt))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serkit.reporting.text import between, count, finite, listed, number, p_value, signed, spaced
+from serkit.reporting.text import between, capital, count, finite, listed, number, p_value, signed, spaced
 from serkit.reporting.verdict import LEVEL
 
 MANY = 7  # groups are not named one by one
@@ -77,7 +77,7 @@ def sentences(row: Mapping[str, Any]) -> list[str]:
         lines += _classes(row)
     elif row.get("note"):
         lines.append(f"No gap was measured: {row['note']}.")
-    lines += [f"{line[0].upper()}{line[1:]}." for line in _apart(row)]
+    lines += [f"{capital(line)}." for line in _apart(row)]
     crossed = finite(row.get("crossed")) or 0
     if crossed and row.get("moved") == "speakers":
         lines.append(f"{count(crossed, 'speaker')} with clips in several groups: counted in each of them.")
@@ -147,5 +147,4 @@ def title(column: str) -> str:
     >>> title("native_language")
     'Native language'
     """
-    words = spaced(column)
-    return words[:1].upper() + words[1:]
+    return capital(spaced(column))

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from serkit.reporting.figures import NARROW, WIDE, Interval
 from serkit.reporting.group_words import CLASS_METHOD, METHOD, gap_of, group_name, is_found, outcome, sentences, title
 from serkit.reporting.reading import Source
-from serkit.reporting.svg import Drawing, Figure, cut, digits_of, element, label, line, ticks
+from serkit.reporting.svg import Drawing, Figure, both, cut, digits_of, element, label, line, ticks
 from serkit.reporting.tables import Cell, Column, Row, Table, measured_cell
 from serkit.reporting.text import between, count, finite, number, p_value, signed, voices, whole
 
@@ -154,25 +154,20 @@ def group_figure(
         rows = []
         for name, metrics in groups.items():
             m = metrics.get(SHOWN) or {}
-            value = finite(m.get("value"))
-            if value is not None:
-                low, high = finite(m.get("low")), finite(m.get("high"))
+            if finite(m.get("value")) is not None:
                 kind = FEW if name in (row.get("left_out") or {}) else "system"
-                interval = Interval(
-                    group_name(name), value, value if low is None else low, value if high is None else high, kind
-                )
+                interval = Interval.of(group_name(name), m, kind)
                 rows.append((interval, f"{count(m.get('n'), 'clip')}, {voices(m.get('speakers'))}"))
         if rows:
             panels.append(Panel(title(column), _told(row), tuple(rows)))
             words.append(f"{title(column)}: " + "; ".join(r.hint for r, _ in rows))
     if not panels:
         return None
-    drawings = [dots_by_group(panels, alt=f"{axis}, by group. {'. '.join(words)}", axis=axis, narrow=n, at=at)
-                for n in (False, True)]  # fmt: skip
+    drawn = both(dots_by_group, panels, alt=f"{axis}, by group. {'. '.join(words)}", axis=axis, at=at)
     few = any(r.kind == FEW for p in panels for r, _ in p.rows)
     caption = f"The dashed line is {everyone} ({number(at)}). Bars: 95% intervals."
     caption += " Open dots with dotted bars: too few clips or speakers to be compared." if few else ""
-    return Figure(key, "By group", caption, (drawings[0],), (drawings[1],))
+    return Figure(key, "By group", caption, *drawn)
 
 
 def _told(row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from serkit.reporting import data_tables
 from serkit.reporting.reading import Source, read_tree
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import ABSENT, between, clean, count, finite, listed, number, whole
+from serkit.reporting.text import ABSENT, between, count, finite, listed, number, whole
 
 FORMAT = 1
 NEEDED = {"name": str, "corpora": list, "rows": list, "provenance": dict}
@@ -22,9 +22,7 @@ def read_matrix(folder: Path) -> dict[str, Any]:
     Raises:
         SerkitError: there is none, it is not JSON, or not of this format. RunFailed: it cannot be read from disk.
     """
-    file = folder / "matrix.json"
-    found: dict[str, Any] = clean(read_tree(file, "a table of train by test", FORMAT, NEEDED, "serkit cv --leave-out"))
-    return found
+    return read_tree(folder / "matrix.json", "a table of train by test", FORMAT, NEEDED, "serkit cv --leave-out")
 
 
 def matrix_content(tree: Mapping[str, Any]) -> dict[str, Any]:

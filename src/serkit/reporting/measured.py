@@ -8,8 +8,9 @@ from typing import Any
 from serkit.reporting import conditions, groups
 from serkit.reporting.charts import confusion_figure
 from serkit.reporting.data_tables import DISTANCES, fact_table
-from serkit.reporting.figures import ClassScore, Interval, class_figure, forest
+from serkit.reporting.figures import ClassScore, Interval, class_figure, differences
 from serkit.reporting.measured_words import (
+    KINDS,
     Model,
     about,
     cautions,
@@ -42,14 +43,12 @@ from serkit.reporting.text import (
     finite,
     listed,
     number,
-    signed,
     spaced,
     voices,
     whole,
 )
 from serkit.reporting.verdict import DETECTABLE
 
-KINDS = ("stack", "best")  # how the first and the second bundle are drawn
 MOST_FAILED = 50  # rows of the table of what could not be answered
 CONFUSION, SLICES = ("confusion", "confusion_beside"), ("slices", "slices_beside")
 FIGURES = (*CONFUSION, "classes", "reliability", "differences", *SLICES, "streamed")
@@ -170,12 +169,8 @@ def _difference_figure(tree: Mapping[str, Any]) -> Figure | None:
         return None
     one, other = short_names(tree["models"])
     axis = f"{one} minus {other}"
-    told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
-    wide, narrow = (
-        forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True, strong=()) for n in (False, True)
-    )
     caption = f"To the right of zero {one} is ahead. Lines: {_compared(tree)[0].get('interval')}."
-    return Figure("differences", f"Differences: {axis}", caption, (wide,), (narrow,))
+    return Figure("differences", f"Differences: {axis}", caption, *differences(rows, axis, strong=()))
 
 
 def _compared(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:

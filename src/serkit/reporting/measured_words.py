@@ -12,6 +12,7 @@ from serkit.reporting.text import (
     NOT_NAMED,
     OWN,
     between,
+    capital,
     count,
     finite,
     listed,
@@ -28,6 +29,7 @@ from serkit.row_checks import THIN_CLIPS
 
 ENOUGH_SPEAKERS = 20  # below, an interval is called rough
 ROOM = 20  # characters of a name in a drawing
+KINDS = ("stack", "best")  # how the first and the second bundle are drawn
 MANY = 5  # reasons are not listed one by one
 Model = Mapping[str, Any]
 
@@ -130,7 +132,7 @@ def _told(models: Sequence[Model], lines_of: Callable[[Model], list[str]]) -> li
     """Lines of each bundle, with its name where there are two that say different things."""
     found = [lines_of(model) for model in models]
     if all(lines == found[0] for lines in found):
-        return [_ended(f"{line[:1].upper()}{line[1:]}") for line in found[0]]
+        return [_ended(capital(line)) for line in found[0]]
     return [_ended(f"{who}: {line}") for who, lines in zip(names(models), found, strict=True) for line in lines]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from serkit.reporting.reading import Source
-from serkit.reporting.text import ATTRIBUTE_NAMES, between, count, listed, number, voices
+from serkit.reporting.text import ATTRIBUTE_NAMES, between, capital, count, listed, number, voices
 from serkit.reporting.verdict import SPLIT_WORDS, Verdict, compared
 from serkit.types import ATTRIBUTES
 
@@ -16,7 +16,7 @@ def led(source: Source, verdict: Verdict) -> Verdict:
         return verdict
     m = source.metric(source.lead, source.split, "ccc")
     who, where = _who(source), SPLIT_WORDS[source.split]
-    headline = f"{where[0].upper()}{where[1:]}, {who} reaches a mean CCC of {number(m['value'])}."
+    headline = f"{capital(where)}, {who} reaches a mean CCC of {number(m['value'])}."
     lead = (
         f"{who.replace('the ', 'The ', 1) if source.ensemble else who} has a CCC of "
         f"{listed(_each(source))} {where}, mean {number(m['value'])} {between(m.get('low'), m.get('high'))}: "

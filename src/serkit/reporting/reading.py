@@ -229,11 +229,11 @@ def read(folder: Path) -> Source:
     tree = read_tree(file, "a report", FORMAT, NEEDED, "serkit evaluate")
     if tree["best_on_dev"] not in tree["systems"]:
         raise SerkitError(f"'{file}': best_on_dev '{tree['best_on_dev']}' is none of its systems")
-    return Source(clean(tree))
+    return Source(tree)
 
 
 def read_tree(file: Path, what: str, form: int, needed: Mapping[str, type], command: str) -> dict[str, Any]:
-    """The content of a JSON file that a command wrote, as it lies there.
+    """The content of a JSON file that a command wrote, its texts cleaned.
 
     Args:
         what: it is, in a message. form: its ``format``. needed: keys that the pages count on, with their types.
@@ -258,4 +258,4 @@ def read_tree(file: Path, what: str, form: int, needed: Mapping[str, type], comm
     for key, kind in needed.items():
         if not isinstance(tree.get(key), kind):
             raise SerkitError(f"'{file}': '{key}' is missing or no {kind.__name__}; {again}")
-    return tree
+    return {clean(key): clean(value) for key, value in tree.items()}

@@ -9,12 +9,11 @@ from markupsafe import Markup
 
 from serkit.reporting.data_tables import fact_table
 from serkit.reporting.figures import NARROW, WIDE
-from serkit.reporting.measured_words import short_names
+from serkit.reporting.measured_words import KINDS, short_names
 from serkit.reporting.svg import Drawing, Figure, digits_of, element, label, line, marker, path, ticks
 from serkit.reporting.tables import Cell, Column, Row, Table
-from serkit.reporting.text import ABSENT, between, count, finite, number, voices, whole
+from serkit.reporting.text import ABSENT, aligned, between, capital, count, finite, number, voices, whole
 
-KINDS = ("stack", "best")  # how the first and the second bundle are drawn
 CURVES = ("p0", "p1")
 TITLES = ("After", "UAR", "Right", "Answers", "None yet", "Running", "Right, running", "As at the end", "Unsure")
 MEANING = (
@@ -38,8 +37,7 @@ def streamed_text(tree: Mapping[str, Any]) -> list[str]:
         rows = [[_joined(cell) for cell in _cells(row)] for row in one["heard"]]
         head = [t.lower() if t != "UAR" else "UAR [95 %]" for t in TITLES]
         head[2] += " [95 %]"
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        found += ["  " + "  ".join(f"{c:{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in (head, *rows)]
+        found += aligned([head, *rows])
         found.append(f"  intervals: {_rest(one)}; with less speech (ended) the answer for the whole counts")
         found += [f"  {text}" for text in [*_sentences(one), *_timing(one), *[READS] * one["reads"]]]
     return found
@@ -54,7 +52,7 @@ def streamed_content(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = tuple(Row(tuple(_cells(row)), "" if row["after_s"] is not None else "stack") for row in one["heard"])
         title = f"Answers over the seconds of speech heard: {one['system']}"
         found.append({
-            "sentences": [f"{text[0].upper()}{text[1:]}." for text in _sentences(one)],
+            "sentences": [f"{capital(text)}." for text in _sentences(one)],
             "table": Table(f"streamed-{k}", title, columns, rows, (f"Intervals: {_rest(one)}.", *MEANING)),
             "facts": fact_table(f"stream-{k}", f"Delay and computing: {one['system']}", facts),
         })  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -118,6 +119,11 @@ class Drawing:
             "svg", self.body, viewBox=f"0 0 {coordinate(self.width)} {coordinate(self.height)}",
             width=float(self.width), height=float(self.height), role="img", aria_label=self.alt, class_="drawing",
         )  # fmt: skip
+
+
+def both(draw: Callable[..., Drawing], *args: Any, **options: Any) -> tuple[tuple[Drawing], tuple[Drawing]]:
+    """What ``draw(…, narrow=…)`` draws for a wide page and for a narrow one, as a :class:`Figure` takes them."""
+    return (draw(*args, **options, narrow=False),), (draw(*args, **options, narrow=True),)
 
 
 @dataclass(frozen=True)

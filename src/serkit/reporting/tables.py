@@ -90,6 +90,16 @@ def measured_cell(m: Mapping[str, Any], interval: bool) -> Cell:
     return Cell(number(m["value"]), between(m.get("low"), m.get("high")) if interval else "")
 
 
+def mean_cell(m: Mapping[str, Any]) -> Cell:
+    """A mean over seeds as a cell, with its standard deviation where there is one."""
+    return Cell(number(m["mean"]), f"± {number(m['sd'])}" if finite(m.get("sd")) is not None else "")
+
+
+def difference_cell(d: Mapping[str, Any]) -> Cell:
+    """A difference as a cell, with its interval."""
+    return Cell(signed(d.get("difference")), between(d.get("low"), d.get("high"), signed))
+
+
 def bold_best(
     rows: Sequence[Row], values: Sequence[Sequence[float | None]], first: int, lowest: bool = False
 ) -> list[Row]:
@@ -233,7 +243,7 @@ def comparisons(source: Source) -> Table | None:
 def difference_cells(c: Mapping[str, Any]) -> list[Cell]:
     """A paired difference with its interval, p Holm, p permuted, what is detectable, and what that makes of it."""
     return [
-        Cell(signed(c.get("difference")), between(c.get("low"), c.get("high"), signed)),
+        difference_cell(c),
         Cell(p_value(c.get("p_holm"))),
         Cell(p_value(permuted(c))),
         Cell(number(c.get("detectable"))),

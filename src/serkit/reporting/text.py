@@ -183,6 +183,25 @@ def listed(items: Sequence[str], last: str = "and") -> str:
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} {last} {found[-1]}" if found else ""
 
 
+def capital(words: str) -> str:
+    """The same words to begin a sentence with: only the first letter is changed.
+
+    >>> capital("uAR of MSP")
+    'UAR of MSP'
+    """
+    return words[:1].upper() + words[1:]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines for a terminal: indented, in columns as wide as their longest cell.
+
+    >>> aligned([("a", "b"), ("long", "")])
+    ['  a     b', '  long']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def spaced(name: str) -> str:
     """A name of the code as words: ``cross_entropy`` → ``cross entropy``."""
     return name.replace("_", " ")

@@ -10,16 +10,15 @@ from typing import Any
 from serkit.errors import SerkitError
 from serkit.reporting import data_tables
 from serkit.reporting.content import about
-from serkit.reporting.figures import Interval, Seeds, dots, forest
+from serkit.reporting.figures import Interval, Seeds, differences, seeds_figure
 from serkit.reporting.lead_words import minus
 from serkit.reporting.reading import Source, read_tree
 from serkit.reporting.svg import Figure
-from serkit.reporting.tables import Cell, Column, Row, Table
+from serkit.reporting.tables import Cell, Column, Row, Table, difference_cell, mean_cell
 from serkit.reporting.text import (
     ABSENT,
     LEAD_NAMES,
     between,
-    clean,
     count,
     finite,
     number,
@@ -62,8 +61,7 @@ def read_tuning(folder: Path) -> dict[str, Any]:
     tree = read_tree(file, "a search", FORMAT, NEEDED, "serkit tune")
     if len(tree["trials"]) < 2 or tree["best"] not in [t.get("key") for t in tree["trials"]]:
         raise SerkitError(f"'{file}': expected at least two trials, and the best among them; run `serkit tune` again")
-    found = clean(tree)
-    return found if isinstance(found, dict) else {}
+    return tree
 
 
 def tuning_content(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,12 +136,10 @@ def _trials(tree: Mapping[str, Any]) -> Figure:
     place = places(tree)
     rows = [Seeds(f"{place[t['key']]}. {t['title']}", _by_seed(t, metric), _kind(tree, t)) for t in kept]
     axis = f"{LEAD_NAMES[metric]} on dev, one dot per seed"
-    alt = f"{axis}: " + "; ".join(r.hint for r in rows)
     own = next(t for t in tree["trials"] if not t["settings"])
     at = finite(own["values"][metric]["mean"])
-    wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n, at=at) for n in (False, True))
     caption = "Numbered as in the table. The dashed line is the recipe as it is." + more
-    return Figure("trials", "The trials", caption, (wide,), (narrow,))
+    return seeds_figure("trials", "The trials", caption, rows, axis, at)
 
 
 def _behind(tree: Mapping[str, Any]) -> Figure:
@@ -157,16 +153,12 @@ def _behind(tree: Mapping[str, Any]) -> Figure:
             value, low, high = (finite(d.get(k)) or 0.0 for k in ("difference", "low", "high"))
             rows.append(Interval(f"{place[t['key']]}. {t['title']}", value, low, high, _kind(tree, t)))
     axis = f"{LEAD_NAMES[metric]} of {minus(metric, 'the chosen trial', 'the other')}, dev"
-    told = "; ".join(f"{r.label} {signed(r.value)} {between(r.low, r.high, signed)}" for r in rows)
-    wide, narrow = (
-        forest(rows, alt=f"{axis}: {told}", axis=axis, narrow=n, at=0.0, sign=True, legend=KINDS, strong=("best",))
-        for n in (False, True)
-    )
     caption = (
         "A line that crosses zero: this trial is not shown to be worse than the chosen one. Another one may be chance "
         "as well, among so many trials or so few speakers: the first sentence above counts those that are not." + more
     )
-    return Figure("behind", "How far behind the others are", caption, (wide,), (narrow,))
+    drawn = differences(rows, axis, legend=KINDS, strong=("best",))
+    return Figure("behind", "How far behind the others are", caption, *drawn)
 
 
 def _keys(tree: Mapping[str, Any]) -> list[Figure]:
@@ -189,10 +181,8 @@ def _keys(tree: Mapping[str, Any]) -> list[Figure]:
         if len(rows) < 2:
             continue
         axis = f"{LEAD_NAMES[metric]} on dev, one dot per trial"
-        alt = f"{axis}: " + "; ".join(r.hint for r in rows)
-        wide, narrow = (dots(rows, alt=alt, axis=axis, narrow=n) for n in (False, True))
         caption = f"Trials by {key}, the other keys varying; the bar is their mean."
-        found.append(Figure(f"key-{number_ + 1}", key, caption, (wide,), (narrow,)))
+        found.append(seeds_figure(f"key-{number_ + 1}", key, caption, rows, axis))
     return found
 
 
@@ -214,13 +204,9 @@ def trials(tree: Mapping[str, Any]) -> Table:
     columns = (Column("Trial"), *numeric, Column("Folder", code=True))
     rows = []
     for place, t in enumerate(ranked(tree), 1):
-        cells = [Cell(f"{place}. {t['title']}")]
-        for m in (metric, *others):
-            found = t["values"][m]
-            spread = f"± {number(found['sd'])}" if finite(found.get("sd")) is not None else ""
-            cells.append(Cell(number(found["mean"]), spread))
+        cells = [Cell(f"{place}. {t['title']}"), *(mean_cell(t["values"][m]) for m in (metric, *others))]
         d = t.get("behind") or {}
-        behind = Cell(signed(d.get("difference")), between(d.get("low"), d.get("high"), signed)) if d else Cell(ABSENT)
+        behind = difference_cell(d) if d else Cell(ABSENT)
         cells += [behind, Cell(p_value(d.get("p_holm")) if d else ABSENT), Cell(f"trials/{t['key']}")]
         rows.append(Row(tuple(cells), "stack" if t["key"] == tree["best"] else ""))
     m = best_of(tree)["values"][metric]
@@ -241,10 +227,8 @@ def tested(tree: Mapping[str, Any]) -> Table | None:
     shown = shown if tree["metric"] in shown else (tree["metric"], *shown)
     rows = []
     for key, values in test["values"].items():
-        cells = [Cell(subject(tree) if key == "chosen" else "the recipe as it is")]
-        for m in shown:
-            spread = f"± {number(values[m]['sd'])}" if finite(values[m].get("sd")) is not None else ""
-            cells.append(Cell(number(values[m]["mean"]), spread))
+        name = subject(tree) if key == "chosen" else "the recipe as it is"
+        cells = [Cell(name), *(mean_cell(values[m]) for m in shown)]
         rows.append(Row(tuple(cells), "stack" if key == "chosen" else ""))
     columns = (Column("Trial"), *(Column(f"test {LEAD_NAMES[m]}", numeric=True) for m in shown))
     one = next(iter(test["values"].values()))[tree["metric"]]

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from serkit.reporting.reading import Source
-from serkit.reporting.text import LEAD_NAMES, between, count, finite, listed, number, p_is, signed, spaced, voices
+from serkit.reporting.text import (
+    LEAD_NAMES,
+    between,
+    capital,
+    count,
+    finite,
+    listed,
+    number,
+    p_is,
+    signed,
+    spaced,
+    voices,
+)
 
 LEVEL = 0.05
 MORE_DRAWS = "the same again with more draws (--set evaluate.draws=…) trains nothing anew"
@@ -80,7 +92,7 @@ def judge(source: Source) -> Verdict:
     lost = [named[b] for b, r in main.items() if r == "worse"]
     rest = [named[b] for b, r in main.items() if r not in ("better", "worse")]
     where = SPLIT_WORDS[source.split]
-    opening = where[0].upper() + where[1:]
+    opening = capital(where)
     subject = f"{opening}, the {source.ensemble}"
     if not main:
         value = number(source.metric(source.lead, source.split, "macro_f1").get("value"))
@@ -147,7 +159,7 @@ def _sentence(source: Source, row: Mapping[str, Any], result: str, *, of: bool =
     }[result]
     if of:
         who = _called(source, str(row["a"]))
-        words = f"{who[0].upper()}{who[1:]}: {words[0].lower()}{words[1:]}"
+        words = f"{capital(who)}: {words[0].lower()}{words[1:]}"
     numbers = (
         f"{signed(row.get('difference'))} {between(row.get('low'), row.get('high'), signed)}, "
         f"{p_is(row.get('p'))}, Holm {p_is(row.get('p_holm'))}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from serkit.reporting.reading import Source
-from serkit.reporting.text import between, count, finite, listed, number, voices
+from serkit.reporting.text import between, capital, count, finite, listed, number, voices
 from serkit.reporting.verdict import SPLIT_WORDS, Verdict, compared
 
 CONSTANT = "the constant (the mean vote of train)"
@@ -22,9 +22,7 @@ def led(source: Source, verdict: Verdict) -> Verdict:
         nearer = m["value"] < constant["value"]
         beside = f", {CONSTANT} {number(constant['value'])}"
         beside += "" if nearer else ": it does not come nearer to the votes than a constant"
-    headline = (
-        f"{where[0].upper()}{where[1:]}, {who} has a KL divergence of {number(m['value'])} from the votes{beside}."
-    )
+    headline = f"{capital(where)}, {who} has a KL divergence of {number(m['value'])} from the votes{beside}."
     lead = (
         f"{who.replace('the ', 'The ', 1)} has a KL divergence of {_said(source, 'kl')} from the raters' votes {where}"
         f"{_of_constant(source)} (less is nearer): {count(m.get('n'), 'clip')} with votes of "
