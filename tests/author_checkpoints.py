@@ -36,6 +36,19 @@ def tiny_wavlm(n_layers: int = 3) -> Any:
     )  # fmt: skip
 
 
+class DenseHead(nn.Module):
+    """The head as m3hrdadfi/soxan and the README of audEERING's checkpoint state it."""
+
+    def __init__(self, width: int, n: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.dropout = nn.Dropout(0.1)
+        self.out_proj = nn.Linear(width, n)
+
+    def forward(self, features: Any) -> Any:
+        return self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(features)))))
+
+
 # ---------------------------------------------------------------- Odyssey 2024
 
 

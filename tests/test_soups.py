@@ -1,8 +1,5 @@
 """The mean of the weights of several trainings, and the trainings it is made of."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,7 @@ from serkit.sampling import Loader
 from serkit.scoring import measure_scores, score
 from serkit.soups import greedy_members, mean_weights, put_mean
 from serkit.tensors import Outputs
-from trained import DROPOUT, HARD, content, fit, history
+from trained import DROPOUT, HARD, content, fit, history, in_two_processes
 
 WEIGHTS = "model.safetensors"
 
@@ -337,18 +334,6 @@ def test_a_soup_of_nothing_is_refused(train, said):
         made_system(train=train)
 
 
-TWO = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_soups import EVEN
-from made import voted
-from trained import fit
-network = fit(Path(sys.argv[1]), EVEN, voted(), targets="votes")
-import torch.distributed
-assert torch.distributed.get_world_size() == 2
-"""
-
 EVEN = made_system(
     model={"name": "cross_attention", "hidden": 8, "dropout": 0.0},
     losses=[{"name": "cross_entropy", "soft": True}],
@@ -362,14 +347,7 @@ EVEN = made_system(
 
 @pytest.mark.slow
 def test_two_processes_follow_the_course_of_one(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launch, str(script), str(tmp_path / "two")], capture_output=True, timeout=500, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    in_two_processes('fit(Path(sys.argv[1]), test_soups.EVEN, voted(), targets="votes")', tmp_path / "two")
     fit(tmp_path / "one", EVEN, voted(), targets="votes")
     one, two = history(tmp_path / "one"), history(tmp_path / "two")
     assert len(one) == len(two) == 7

@@ -1,8 +1,5 @@
 """A training that is stopped, killed, spread over processes or out of disk ends as one that was not."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,7 @@ import torch
 import warm
 from made import made_system
 from serkit import training
-from trained import DROPOUT, HARD, content, fit, history
+from trained import DROPOUT, HARD, content, fit, history, in_two_processes
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
@@ -128,17 +125,6 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch):
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
-TWO = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_training_stopped import EVEN
-from trained import fit
-network = fit(Path(sys.argv[1]), EVEN)
-import torch.distributed
-assert torch.distributed.get_world_size() == 2
-"""
-
 EVEN = made_system(
     model={"name": "cross_attention", "hidden": 8, "dropout": 0.0},
     losses=["cross_entropy"],
@@ -149,17 +135,7 @@ EVEN = made_system(
 @pytest.mark.slow
 def test_two_processes_follow_the_course_of_one(tmp_path):
     """Gradients of the shares of a batch are averaged: with a plain mean that is the batch's own gradient."""
-    script = tmp_path / "two.py"
-    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launch, str(script), str(tmp_path / "two")],
-        capture_output=True,
-        timeout=500,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    in_two_processes("fit(Path(sys.argv[1]), test_training_stopped.EVEN)", tmp_path / "two")
     fit(tmp_path / "one", EVEN)
     one, two = history(tmp_path / "one"), history(tmp_path / "two")
     for name in ("dev_macro_f1", "dev_cross_entropy"):

@@ -1,6 +1,10 @@
 """Small trainings for tests, and what they leave."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 from made import made_config, made_examples, made_system
 from serkit.training import train_network
@@ -25,3 +29,28 @@ def content(folder):
 
 def history(folder):
     return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+TWO = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_soups, test_training_stopped
+from made import voted
+from trained import fit
+{training}
+import torch.distributed
+assert torch.distributed.get_world_size() == 2
+"""
+
+
+def in_two_processes(training, folder):
+    """A training, as a line of Python, by two processes of torchrun; ``sys.argv[1]`` is the folder."""
+    script = folder.with_suffix(".py")
+    script.write_text(TWO.format(tests=str(Path(__file__).parent), training=training))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, str(script), str(folder)], capture_output=True, timeout=500, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()[-3000:]

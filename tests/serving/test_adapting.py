@@ -25,6 +25,7 @@ from serkit.serving import adapting
 from serkit.serving.adaptation_sums import Kept, Listened
 from serkit.serving.bundle import Bundle, open_bundle, write_bundle
 
+from .asking import alike
 from .signals import GOLDEN, RATE, quiet, talk, voice, wav
 
 
@@ -87,14 +88,7 @@ def wav_samples(path: Path) -> np.ndarray:
 def test_batch_single_and_stream_agree_in_an_adapted_model(adapted: Bundle, recordings: Path) -> None:
     model = serkit.load(adapted.source)
     paths = sorted(recordings.glob("clip*.wav"))[:5]
-    alone = np.array([list(model.predict(p, by="clip").probabilities.values()) for p in paths])
-    assert model.predict_proba(paths) == pytest.approx(alone, abs=1e-5)
-    stream = model.stream(rate_hz=RATE, by="clip")
-    samples = wav_samples(paths[0])
-    for start in range(0, len(samples), 1234):
-        stream.push(samples[start : start + 1234])
-    stream.finish()
-    assert list(stream.prediction.probabilities.values()) == pytest.approx(alone[0], abs=1e-6)
+    alone = alike(model, paths)
     plain = serkit.load("default").predict_proba(paths)
     assert np.abs(plain - alone).max() > 0.01, "it answers otherwise"
 

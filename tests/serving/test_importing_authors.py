@@ -30,16 +30,13 @@ from serkit import checkpoints  # noqa: E402  # the same
 from serkit.foundation import classifiers  # noqa: E402  # the same
 from serkit.serving import importing  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
-from tiny_checkpoints import edit, without_hub  # noqa: E402  # the same
+from tiny_checkpoints import edit  # noqa: E402  # the same
+
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 ODYSSEY = ("anger", "sadness", "happiness", "surprise", "fear", "disgust", "contempt", "neutral")
 VOX = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "other")
 WHISPER = "whisper_large"
-
-
-@pytest.fixture(autouse=True)
-def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_hub(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -20,29 +20,14 @@ pytest.importorskip("onnx")
 
 from safetensors.torch import load_file, save_file  # noqa: E402  # what it needs is an extra
 
+from author_checkpoints import DenseHead  # noqa: E402  # the same
 from serkit.serving import importing  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
-from tiny_checkpoints import classifier, edit, with_dense_head, without_hub  # noqa: E402  # the same
+from tiny_checkpoints import classifier, edit, with_dense_head  # noqa: E402  # the same
+
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 LABELS = ("anger", "calm", "happiness", "sadness")
-
-
-@pytest.fixture(autouse=True)
-def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_hub(tmp_path, monkeypatch)
-
-
-class ClassificationHead(torch.nn.Module):
-    """The head as m3hrdadfi/soxan states it: dropout, dense, tanh, dropout, out_proj."""
-
-    def __init__(self, width: int, n_classes: int) -> None:
-        super().__init__()
-        self.dense = torch.nn.Linear(width, width)
-        self.dropout = torch.nn.Dropout(0.1)
-        self.out_proj = torch.nn.Linear(width, n_classes)
-
-    def forward(self, features: Any) -> Any:
-        return self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(features)))))
 
 
 class ForSpeechClassification(torch.nn.Module):
@@ -52,7 +37,7 @@ class ForSpeechClassification(torch.nn.Module):
         super().__init__()
         self.body = body
         n_classes, width = next(v.shape for k, v in tensors.items() if "dense" not in k and k.endswith("weight"))
-        self.classifier = ClassificationHead(width, n_classes)
+        self.classifier = DenseHead(width, n_classes)
         self.load_state_dict({k.replace("output", "out_proj"): v for k, v in tensors.items()}, strict=False)
         assert torch.equal(self.classifier.dense.bias, tensors["classifier.dense.bias"])
         self.eval()

@@ -25,15 +25,11 @@ from serkit.foundation.emotion2vec_model import Emotion2vecClassifier  # noqa: E
 from serkit.foundation.tiny import tiny_folder  # noqa: E402  # the same
 from serkit.serving import importing  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
-from tiny_checkpoints import without_hub  # noqa: E402  # the same
+
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "other", "sadness", "surprise", "unknown")
 SEED = "生气/angry\nunuse_0\nunuse_1\n开心/happy\n中立/neutral\nunuse_2\n难过/sad\nunuse_3\n<unk>\n"
-
-
-@pytest.fixture(autouse=True)
-def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_hub(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")

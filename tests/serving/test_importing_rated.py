@@ -23,36 +23,21 @@ pytest.importorskip("onnx")
 
 from safetensors.torch import load_file, save_file  # noqa: E402  # what it needs is an extra
 
+from author_checkpoints import DenseHead  # noqa: E402  # the same
 from serkit.serving import importing, rated  # noqa: E402  # the same
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
-from tiny_checkpoints import classifier, edit, with_dense_head, with_ratings, without_hub  # noqa: E402  # the same
+from tiny_checkpoints import classifier, edit, with_dense_head, with_ratings  # noqa: E402  # the same
+
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 WORDS = ("arousal", "dominance", "valence")
 CLIPS = (wide(1.3), wide(0.7, 5, 240.0), talk(2))
 
 
-@pytest.fixture(autouse=True)
-def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_hub(tmp_path, monkeypatch)
-
-
-class RegressionHead(torch.nn.Module):
-    """The head as the README of audEERING's checkpoint states it: dropout, dense, tanh, dropout, out_proj."""
-
-    def __init__(self, width: int, n: int) -> None:
-        super().__init__()
-        self.dense = torch.nn.Linear(width, width)
-        self.dropout = torch.nn.Dropout(0.1)
-        self.out_proj = torch.nn.Linear(width, n)
-
-    def forward(self, features: Any) -> Any:
-        return self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(features)))))
-
-
 def ratings_of(body: Any, tensors: dict[str, Any], folder: Path, samples: np.ndarray) -> np.ndarray:
     """Its own numbers of a clip alone, in its own order, as the README does it: the mean over all frames."""
     n, width = tensors["classifier.out_proj.weight"].shape
-    head = RegressionHead(width, n)
+    head = DenseHead(width, n)
     head.load_state_dict({key.removeprefix("classifier."): value for key, value in tensors.items()})
     front = transformers.AutoFeatureExtractor.from_pretrained(folder)
     given = torch.from_numpy(np.reshape(front(samples, sampling_rate=RATE)["input_values"][0], (1, -1)))

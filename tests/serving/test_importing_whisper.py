@@ -20,15 +20,12 @@ pytest.importorskip("onnx")
 
 from serkit.serving import importing  # noqa: E402  # what it needs is an extra
 from serkit.serving.bundle import open_bundle  # noqa: E402  # the same
-from tiny_checkpoints import edit, whisper_classifier, without_hub  # noqa: E402  # the same
+from tiny_checkpoints import edit, whisper_classifier  # noqa: E402  # the same
+
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 LABELS = ("anger", "happiness", "neutral", "sadness")
 WINDOW_S = 2.0  # of the tiny one
-
-
-@pytest.fixture(autouse=True)
-def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_hub(tmp_path, monkeypatch)
 
 
 def by_transformers(folder: Path, model: Any, samples: np.ndarray) -> np.ndarray:

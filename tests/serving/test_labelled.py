@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import serkit
-from serkit import audio, cli, conformal
+from serkit import cli, conformal
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError, Stopped
 from serkit.progress import Meter, Progress
@@ -26,6 +26,7 @@ from serkit.serving.labelled import Taught
 from serkit.serving.thresholds import Thresholds
 from serkit.types import Manifest
 
+from .asking import alike
 from .signals import GOLDEN, RATE, talk, wav
 
 SWAPPED = {"anger": "sadness", "sadness": "anger", "fear": "neutral", "neutral": "fear"}
@@ -118,14 +119,7 @@ def test_answers_are_the_original_ones_corrected(bundle: Bundle, rows: Manifest)
 def test_single_batch_and_stream_agree_with_all_labels_and_some(bundle: Bundle, rows: Manifest) -> None:
     model = serkit.load(bundle.source)
     paths = [rows.audio_path(u) for u in rows.utterances[::17]]
-    alone = np.array([list(model.predict(p, by="clip").probabilities.values()) for p in paths])
-    assert model.predict_proba(paths) == pytest.approx(alone, abs=1e-5)
-    stream = model.stream(rate_hz=RATE, by="clip")
-    samples = audio.load(paths[1])
-    for start in range(0, len(samples), 1234):
-        stream.push(samples[start : start + 1234])
-    stream.finish()
-    assert list(stream.prediction.probabilities.values()) == pytest.approx(alone[1], abs=1e-6)
+    alone = alike(model, paths)
     some = model.predict(paths[0], by="clip", labels=["anger", "fear"]).probabilities
     anger, fear = (alone[0][bundle.labels.index(x)] for x in ("anger", "fear"))
     assert list(some.values()) == pytest.approx([anger / (anger + fear), fear / (anger + fear)], abs=1e-6)

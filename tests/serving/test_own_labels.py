@@ -25,6 +25,7 @@ from serkit.serving.bundle_graph import to_onnx
 from serkit.serving.labelled import Taught
 from serkit.types import Manifest
 
+from .asking import alike
 from .signals import GOLDEN, RATE, talk, wide
 
 OWN = {"anger": "upset", "fear": "upset", "sadness": "down", "neutral": "fine", "happiness": "fine"}
@@ -86,14 +87,7 @@ def test_answers_are_a_regression_on_the_embeddings_alone(bundle: Bundle, rows: 
 def test_single_batch_stream_and_onnx_agree(bundle: Bundle, rows: Manifest) -> None:
     model = serkit.load(bundle.source)
     paths = [rows.audio_path(u) for u in rows.utterances[::23]]
-    alone = np.array([list(model.predict(p, by="clip").probabilities.values()) for p in paths])
-    assert model.predict_proba(paths) == pytest.approx(alone, abs=1e-5)
-    stream = model.stream(rate_hz=RATE, by="clip")
-    samples = audio.load(paths[1])
-    for start in range(0, len(samples), 1234):
-        stream.push(samples[start : start + 1234])
-    stream.finish()
-    assert list(stream.prediction.probabilities.values()) == pytest.approx(alone[1], abs=1e-6)
+    alone = alike(model, paths)
     parts = model.predict(talk(3), rate_hz=RATE)
     assert all(set(s.probabilities) == set(bundle.labels) for s in parts.segments)
     found = model.explain(paths[0])
@@ -102,6 +96,7 @@ def test_single_batch_stream_and_onnx_agree(bundle: Bundle, rows: Manifest) -> N
         assert "Each system alone" not in shown  # a heading with nothing under it
     session = onnxruntime.InferenceSession(to_onnx(bundle), providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["labels"]) == list(bundle.labels)
+    samples = audio.load(paths[1])
     (shares,) = session.run(["probabilities"], {"samples": samples})
     assert shares == pytest.approx(model.score_clips([samples])[0], abs=1e-4)
 
