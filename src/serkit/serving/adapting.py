@@ -23,6 +23,7 @@ from serkit.serving import inputs
 from serkit.serving.adaptation import Adaptation, Moments, to_arrays
 from serkit.serving.adaptation_sums import Kept, Listened
 from serkit.serving.bundle import ADAPTED, Bundle, check_new, for_calls, open_bundle, write_bundle
+from serkit.serving.bundle_parts import arrays_file, head_of
 from serkit.serving.predictor import CALL_HZ, Model
 from serkit.serving.stream import Stream
 
@@ -109,8 +110,7 @@ def adapt(
     tell_of_calls(bundle, source, chosen, complain)
     total = _heard(bundle, chosen, jobs, complain, progress, keep)
     if total.pieces < LEAST_PIECES:
-        if keep is not None:
-            keep.unlink(missing_ok=True)  # the same again would be refused again
+        forget(keep)
         raise SerkitError(
             f"heard {count(total.pieces, 'stretch', 'stretches')} of speech in {count(len(chosen), 'recording')} "
             f"({total.failed} unreadable, {total.silent} without speech); adapting takes {LEAST_PIECES} or more"
@@ -139,6 +139,12 @@ def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path) -> Bun
     """Write what :func:`adapt` made, and open it."""
     write_bundle(dict(made[0]), made[1], out)
     return open_bundle(out)
+
+
+def forget(keep: Path | None) -> None:
+    """Remove what was kept of work that would be refused again."""
+    if keep is not None:
+        keep.unlink(missing_ok=True)
 
 
 def refuse_corrected(bundle: Bundle) -> None:
@@ -245,14 +251,11 @@ def _heard(
 def _adapted(bundle: Bundle, heard: Listened, name: str | None) -> tuple[Mapping[str, object], dict[str, bytes]]:
     found = Adaptation.from_moments(heard.moments, bundle.inputs, heard.pieces)
     files = {key: content for key, content in bundle.contents().items() if key != ADAPTED}
-    from safetensors.numpy import save
-
-    files[ADAPTED] = save(to_arrays((found.scale, found.offset), ("scale", "offset"), bundle.features))
+    files[ADAPTED] = arrays_file(to_arrays((found.scale, found.offset), ("scale", "offset"), bundle.features))
     facts = {"recordings": heard.recordings, "pieces": heard.pieces, "hours": round(heard.seconds / 3600.0, 3)}
-    before = bundle.head.get("adapted", {}).get("from", f"{bundle.name}@{bundle.fingerprint[:12]}")
-    head = {key: value for key, value in bundle.head.items() if key not in ("format", "files", "hears_calls")}
+    before = bundle.head.get("adapted", {}).get("from", bundle.id)
     called = name or adapted_name(bundle.name)
-    head |= {"name": called, "adapted": {"from": before, **facts}}
+    head = {**head_of(bundle), "name": called, "adapted": {"from": before, **facts}}
     said = (
         f"To {count(heard.recordings, 'recording')} without labels ({facts['hours']:.2f} h, {pieces_of(facts)}), "
         f"from `{before}`: features are shifted to match the training data; no weights "

@@ -23,6 +23,7 @@ from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
 from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, write_bundle
 from serkit.serving.bundle_encoders import TOKENIZER, encoders_of, own_modules
+from serkit.serving.bundle_parts import arrays_file, check_max_clip, held_out_file, sureness
 from serkit.serving.card_parts import DIAGRAM, reliability_diagram
 from serkit.serving.checked import checked_graph
 from serkit.serving.graphs import Weights
@@ -86,20 +87,19 @@ def build(
             than those the run was trained with, or a network that
             :func:`serkit.serving.checked.checked_graph` refuses.
     """
-    if not max_clip_s >= 1.0:
-        raise SerkitError(f"clips of at most {max_clip_s} s: expected 1 s or more")
+    check_max_clip(max_clip_s)
     check_new(out)
     tell = progress or (lambda line: None)
     chosen, head, arrays = _stack(run, system)
     files: dict[str, bytes] = {"recipe.yaml": run.recipe.to_yaml().encode()}
     networks, features, inputs, worst, attributes = _networks(run, head["systems"], weights, files, tell)
     if arrays:
-        files[STACK] = _safetensors(arrays)
+        files[STACK] = arrays_file(arrays)
     if inputs:
-        files[INPUTS] = _safetensors(_mean_statistics(inputs, features))
+        files[INPUTS] = arrays_file(_mean_statistics(inputs, features))
     tell(f"calibrating '{chosen}' ({method})")
     fitted, held, sets, extra = _calibrated(run, chosen, method)
-    files[HELD_OUT] = _safetensors({"probabilities": held[0].astype(np.float32), "truth": held[1].astype(np.int16)})
+    files[HELD_OUT] = held_out_file(*held)
     about: dict[str, Any] = {
         "name": name or run.recipe.name,
         "serkit": __version__,
@@ -110,7 +110,8 @@ def build(
         "features": features,
         "networks": networks,
         "stack": head,
-        **_measured(fitted, held),
+        "calibration": fitted.to_row(),
+        **sureness(*held),
         "sets": sets,
         "weights": weights,
         "largest_difference": worst,
@@ -130,16 +131,6 @@ def build(
         tell(f"to use it, the module '{module}' is needed too, and SERKIT_PLUGINS={module}: no code is in a bundle")
     size = sum(len(content) for content in files.values())
     return Built(out, chosen, len(networks), size, worst)
-
-
-def _measured(fitted: calibration.Calibration, held: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
-    """The calibration, and what calibrated held-out scores with their truth tell of it."""
-    return {
-        "calibration": fitted.to_row(),
-        "unsure_below": calibration.unsure_below(*held),
-        "levels": [vars(level) for level in calibration.levels(*held)],
-        "reliability": calibration.reliability(*held),
-    }
 
 
 def _scale(run: Run) -> dict[str, list[float]]:
@@ -294,13 +285,6 @@ def _among_all(run: Run, ensemble: str, split: str) -> Predictions:
     if split == "train" and ensemble in stacking.FITTED and run.recipe.stack is not None:
         return stacking.cross_fitted(fitted, scores, run.manifest, seed=run.recipe.stack.seed, among_all=True)
     return fitted.predict(scores)
-
-
-def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
-    from safetensors.numpy import save
-
-    content: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
-    return content
 
 
 def _licence_text(about: dict[str, Any]) -> str:

@@ -115,6 +115,11 @@ class Bundle:
         if unknown or not self.networks or len(set(self.labels)) != len(self.labels):
             raise SerkitError(f"{source}: {HEAD} is damaged: networks, features and labels do not fit each other")
 
+    @property
+    def id(self) -> str:
+        """Name and the begin of the fingerprint: what answers say of the model they are by."""
+        return f"{self.name}@{self.fingerprint[:12]}"
+
     def read(self, name: str) -> bytes:
         """A file of the bundle, if it is the one that was written.
 

@@ -95,7 +95,7 @@ def _metadata(bundle: Bundle) -> dict[str, str]:
         "rate_hz": str(SAMPLE_RATE_HZ),
         "max_clip_s": f"{bundle.max_clip_s:g}",
         "unsure_below": str(Thresholds(bundle).unsure_below(bundle.labels, None)),
-        "name": f"{bundle.name}@{bundle.fingerprint[:12]}",
+        "name": bundle.id,
         "licence": str(licence),
         "serkit": __version__,
     }

@@ -20,7 +20,13 @@ INTENDED = (
 )
 
 
-def sureness(about: Mapping[str, Any]) -> str:
+def licences(about: Mapping[str, Any]) -> str:
+    """Those of weights and code; of weights without a licence of their own, what they were made of."""
+    said = about["licence"]
+    return f"Weights: {said['weights'].removeprefix('see card.md: ')}\n\nCode: {said['code']}"
+
+
+def sureness_text(about: Mapping[str, Any]) -> str:
     """How sure answers may be taken to be: calibration, reliability, and precision by confidence, on held-out clips.
 
     Args:

@@ -30,6 +30,7 @@ from serkit.reporting.text import listed
 from serkit.serving import author_networks, ensembles
 from serkit.serving.building import MAX_CLIP_S
 from serkit.serving.bundle import check_new, write_bundle
+from serkit.serving.bundle_parts import check_max_clip
 from serkit.serving.card_parts import INTENDED
 from serkit.serving.checked import TOLERANCE, checked_graph
 from serkit.serving.graphs import Weights, onnx_package
@@ -104,8 +105,7 @@ def import_checkpoint(
         SerkitError: ``out`` is there already; a checkpoint that is not read, see :mod:`serkit.foundation.classifiers`;
             numbers that are not those of its class. MissingExtra: transformers or onnx is not installed.
     """
-    if not max_clip_s >= 1.0:
-        raise SerkitError(f"clips of at most {max_clip_s} s: expected 1 s or more")
+    check_max_clip(max_clip_s)
     check_new(out)
     onnx_package()
     tell = progress or (lambda line: None)

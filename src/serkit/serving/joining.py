@@ -21,7 +21,8 @@ from serkit.probabilities import COMBINED_FLOOR, softmax
 from serkit.reporting.text import count, listed
 from serkit.serving import adaptation
 from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, Bundle, check_new, open_bundle, write_bundle
-from serkit.serving.card_parts import DIAGRAM, INTENDED, reliability_diagram, sureness
+from serkit.serving.bundle_parts import arrays_file, held_out_file, sureness
+from serkit.serving.card_parts import DIAGRAM, INTENDED, licences, reliability_diagram, sureness_text
 
 _READ = (
     ("calibrated_on", "splits"), ("calibration", "record", "speakers"), ("trained_on", "corpus"),
@@ -82,9 +83,7 @@ def join(
         "networks": networks,
         "stack": {"kind": "log_pool", "systems": systems, "labels": list(labels), "name": "log_pool"},
         "calibration": {**fitted.to_row(), "record": record},
-        "unsure_below": calibration.unsure_below(held, truth),
-        "levels": [vars(level) for level in calibration.levels(held, truth)],
-        "reliability": calibration.reliability(held, truth),
+        **sureness(held, truth),
         "weights": "+".join(dict.fromkeys(str(bundle.head["weights"]) for bundle in bundles)),
         "largest_difference": max(float(bundle.head["largest_difference"]) for bundle in bundles),
         "max_clip_s": min(bundle.max_clip_s for bundle in bundles),
@@ -98,8 +97,8 @@ def join(
             for b, share in zip(bundles, weights, strict=True)
         ],
     }
-    files[STACK] = _safetensors({"weights": np.array(pool)})
-    files[HELD_OUT] = _safetensors({"probabilities": held.astype(np.float32), "truth": truth.astype(np.int16)})
+    files[STACK] = arrays_file({"weights": np.array(pool)})
+    files[HELD_OUT] = held_out_file(held, truth)
     if statistics := _statistics(bundles, features):
         files[INPUTS] = statistics
     files[DIAGRAM] = reliability_diagram(about).encode()
@@ -267,7 +266,7 @@ def _statistics(bundles: Sequence[Bundle], features: Mapping[str, Any]) -> bytes
     if not known:
         return None
     means = [{key: pair[k] for key, pair in known.items()} for k in (0, 1)]
-    return _safetensors(adaptation.to_arrays(means, ("mean", "deviation"), features))
+    return arrays_file(adaptation.to_arrays(means, ("mean", "deviation"), features))
 
 
 def _licence(bundles: Sequence[Bundle]) -> dict[str, str]:
@@ -295,7 +294,7 @@ def _card(about: Mapping[str, Any], bundles: Sequence[Bundle], beside: Sequence[
         "not measured.",
         "\n".join(table),
         "## Calibration",
-        sureness(about),
+        sureness_text(about),
         "## Known failures",
         "Those of the parts; see their cards.",
         "## What is in it",
@@ -303,7 +302,7 @@ def _card(about: Mapping[str, Any], bundles: Sequence[Bundle], beside: Sequence[
         f"unchanged. A recording longer than {about['max_clip_s']:g} s is answered by its stretches of speech. serkit "
         f"{about['serkit']}.",
         "## Licence",
-        f"Weights: {about['licence']['weights'].removeprefix('see card.md: ')}\n\nCode: {about['licence']['code']}",
+        licences(about),
     ]
     for bundle, renamed in zip(bundles, beside, strict=True):
         text = bundle.text("card.md").rstrip() if "card.md" in bundle.head["files"] else "It has none."
@@ -321,10 +320,3 @@ def _two_levels_down(text: str) -> str:
         found = None if inside else re.match("#+(?= )", line)
         lines.append(line if found is None else "#" * min(6, len(found[0]) + 2) + line[found.end() :])
     return "\n".join(lines)
-
-
-def _safetensors(arrays: dict[str, np.ndarray]) -> bytes:
-    from safetensors.numpy import save
-
-    content: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
-    return content

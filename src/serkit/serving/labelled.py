@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit import calibration, comparison, conformal
+from serkit import comparison, conformal
 from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 from serkit.predictions import Predictions
@@ -23,6 +23,7 @@ from serkit.reporting.text import count, listed, trained_on_too, voices
 from serkit.serving import adapting, measuring
 from serkit.serving import own_labels as others
 from serkit.serving.bundle import HELD_OUT, LABELLED, Bundle, check_new, open_bundle
+from serkit.serving.bundle_parts import arrays_file, head_of, held_out_file, sureness
 from serkit.serving.correcting import FOLDS, Clips, Fitted, cross_validated
 from serkit.serving.correction import uniform
 from serkit.serving.measuring import Measured
@@ -105,7 +106,7 @@ def adapt(
     kept = [u for u in chosen if u.id not in failed]
     classes = {u.emotion for u in kept}
     if len(kept) < LEAST_CLIPS or len(classes) < 2:
-        _forget(keep)
+        adapting.forget(keep)
         raise SerkitError(
             f"{count(len(kept), 'labelled clip')} of {count(len(classes), 'class')} ({len(failed)} unreadable): "
             f"adapting with labels takes {LEAST_CLIPS} clips or more, of two classes or more"
@@ -116,7 +117,7 @@ def adapt(
     meter = Meter("fit", FOLDS + 1, progress, unit="fits")
     fitted = cross_validated(clips, meter.advance)
     if fitted.loss_after >= fitted.loss_before:
-        _forget(keep)
+        adapting.forget(keep)
         aim, at_first = ("make the model better", "before") if not own_labels else ("tell them apart", "by chance")
         raise SerkitError(
             f"the {len(kept)} labelled clips do not {aim} on clips held out by {fitted.unit}: log loss "
@@ -187,12 +188,6 @@ def lines(taught: Taught) -> list[str]:
     return [*found, f"  {BY_CLIP}"] if facts["unit"] == "clip" else found
 
 
-def _forget(keep: Path | None) -> None:
-    """Remove what was kept of work that would be refused again."""
-    if keep is not None:
-        keep.unlink(missing_ok=True)
-
-
 def _clips(
     bundle: Bundle, rows: Sequence[Utterance], heard: Sequence[np.ndarray], labels: Sequence[str], *, own: bool
 ) -> Clips:
@@ -225,17 +220,14 @@ def _made(
     after: Measured,
 ) -> tuple[dict[str, object], dict[str, bytes]]:
     """Head and files of the new bundle, which answers these labels."""
-    from safetensors.numpy import save
-
     files = bundle.contents()
-    files[LABELLED] = save(fitted.correction.to_arrays())
-    held = fitted.held.astype(np.float32)
-    files[HELD_OUT] = save({"probabilities": held, "truth": clips.truth.astype(np.int16)})
+    files[LABELLED] = arrays_file(fitted.correction.to_arrays())
+    files[HELD_OUT] = held_out_file(fitted.held, clips.truth)
     reports = [one.report.metrics for one in (before, after) if one is not None]
     own = before is None
     named = sorted({u.corpus for u in after.manifest if u.corpus})
     facts = {
-        "from": f"{bundle.name}@{bundle.fingerprint[:12]}",
+        "from": bundle.id,
         "manifest": manifest.fingerprint,
         "split": split,
         "clips": len(clips.truth),
@@ -251,17 +243,14 @@ def _made(
     }
     trained = dict(bundle.head.get("trained_on", {}))
     trained["corpus"] = "+".join(filter(None, dict.fromkeys([*str(trained.get("corpus", "")).split("+"), *named])))
-    answers = (fitted.held, clips.truth)
-    sets = conformal.crossed(*answers, labels, clips.speakers)
-    head: dict[str, object] = {k: v for k, v in bundle.head.items() if k not in ("format", "files", "hears_calls")}
-    head |= {
+    sets = conformal.crossed(fitted.held, clips.truth, labels, clips.speakers)
+    head: dict[str, object] = {
+        **head_of(bundle),
         "name": name,
         **({"labels": list(labels), "network_labels": list(bundle.scored)} if own else {}),
         "trained_on": trained,
         "labelled": facts,
-        "unsure_below": calibration.unsure_below(*answers),
-        "levels": [vars(level) for level in calibration.levels(*answers)],
-        "reliability": calibration.reliability(*answers),
+        **sureness(fitted.held, clips.truth),
         "sets": sets,
     }
     told = _told(facts, before, after, sets)

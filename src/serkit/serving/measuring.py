@@ -153,7 +153,7 @@ def measure_under(
     scales = _other_scales(bundle, manifest)
     companion = for_calls(bundle, source, calls)
     asking = [one for one in (bundle, companion) if one is not None and coverage is not None]
-    least = {_model_id(one): Thresholds(one).in_set_from(shared, coverage or 0.0) for one in asking}
+    least = {one.id: Thresholds(one).in_set_from(shared, coverage or 0.0) for one in asking}
     question = [_KEPT_AS, bundle.fingerprint, None if companion is None else companion.fingerprint]
     asked = (None, *conditions)
     tasks = [
@@ -298,20 +298,15 @@ def _sets(one: Measured, coverage: float, least: Sequence[float], draws: int, se
     return covered(coverage, inside, truth, one.labels, speakers, draws=draws, seed=seed)
 
 
-def _model_id(bundle: Bundle) -> str:
-    """As :class:`serkit.serving.predictor.Model` has it."""
-    return f"{bundle.name}@{bundle.fingerprint[:12]}"
-
-
 def _table(bundle: Bundle, where: str, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
     """(rows, labels + attributes) answers as predictions of the bundle."""
     attributes = None
     if bundle.attributes:
         attributes = np.full((len(ids), len(ATTRIBUTES)), np.nan)
         attributes[:, [ATTRIBUTES.index(name) for name in bundle.attributes]] = values[:, len(labels) :]
-    name = _model_id(bundle)
     seen, scores = np.zeros(len(ids), dtype=bool), values[:, : len(labels)]
-    return Predictions(name + where, labels, "prob", tuple(ids), (name,) * len(ids), seen, scores, attributes)
+    system = bundle.id + where
+    return Predictions(system, labels, "prob", tuple(ids), (bundle.id,) * len(ids), seen, scores, attributes)
 
 
 def differences(

@@ -23,7 +23,7 @@ from serkit.reporting.group_words import sentences
 from serkit.reporting.sets import sets_table
 from serkit.reporting.text import count, listed, voices
 from serkit.serving.bundle_encoders import TOKENIZER, own_modules
-from serkit.serving.card_parts import INTENDED, sureness
+from serkit.serving.card_parts import INTENDED, licences, sureness_text
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
@@ -59,7 +59,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
         _classes(report, system, run),
         *_groups(report, system, run),
         "## Calibration",
-        sureness(about),
+        sureness_text(about),
         *(["## Sets of classes", sets_table(about["sets"])] if about["sets"] else []),
         *(["## Notes", notes.strip()] if notes.strip() else []),
         "## Known failures",
@@ -67,7 +67,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
         "## What is in it",
         _content(about, run),
         "## Licence",
-        f"Weights: {about['licence']['weights'].removeprefix('see card.md: ')}\n\nCode: {about['licence']['code']}",
+        licences(about),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
 

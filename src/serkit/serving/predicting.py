@@ -350,4 +350,4 @@ def about(name: str) -> str:
     if name == "default" and "default" not in names() and not Path(name).exists():
         return "no default model in this installation"
     bundle = open_bundle(name)
-    return f"model {bundle.name}@{bundle.fingerprint[:12]}, weights: {bundle.head['licence']['weights']}"
+    return f"model {bundle.id}, weights: {bundle.head['licence']['weights']}"

@@ -98,7 +98,7 @@ class Model(Classifier):
         self.scorer, self.thresholds = Scorer(bundle, threads=threads), Thresholds(bundle)
         self.labels = bundle.labels
         self.classes_ = np.array(bundle.labels)
-        self.id = f"{bundle.name}@{bundle.fingerprint[:12]}"
+        self.id = bundle.id
         self.max_clip_s = bundle.max_clip_s
         self.reads_text, self.attributes = self.scorer.reads_text, self.scorer.attributes
 
