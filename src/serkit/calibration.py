@@ -192,15 +192,14 @@ def levels(probabilities: np.ndarray, truth: np.ndarray, steps: Sequence[float] 
         probabilities: (rows, classes) calibrated, of held-out rows. truth: (rows,) integer classes.
         steps: thresholds; every 0.05 where ``None``.
     """
-    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    confidence, right = _decided(probabilities, truth)
     found: list[Level] = []
     for step in np.arange(0, 1, 0.05).round(2) if steps is None else steps:
         inside = confidence >= step
         n = int(inside.sum())
         if n >= LEAST_ROWS and (not found or n < found[-1].n):
             precision = float(right[inside].mean())
-            found.append(Level(float(step), precision, *wilson(precision, n), n, n / len(y)))
+            found.append(Level(float(step), precision, *wilson(precision, n), n, n / len(right)))
     return found
 
 
@@ -215,22 +214,23 @@ def confidence_for(precision: float, probabilities: np.ndarray, truth: np.ndarra
     """
     if not 0 < precision < 1:
         raise SerkitError(f"threshold {precision:g}: expected a precision between 0 and 1, such as 0.8")
-    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    confidence, right = _decided(probabilities, truth)
     order = np.argsort(-confidence, kind="stable")
-    n = np.arange(1, len(y) + 1)
+    n = np.arange(1, len(right) + 1)
     reached = np.cumsum(right[order]) / n
     last = np.append(np.diff(confidence[order]) < 0, True)  # the whole of equal confidences, or nothing of it
     usable = last & (n >= LEAST_ROWS)
     good = np.flatnonzero(usable & (reached >= precision))
     if not len(good):
         best = (
-            f"the best was {reached[usable].max():.2f}" if usable.any() else f"it was measured on {len(y)} clips only"
+            f"the best was {reached[usable].max():.2f}"
+            if usable.any()
+            else f"it was measured on {len(right)} clips only"
         )
         raise SerkitError(f"threshold {precision:g}: no confidence reached that precision on held-out speakers; {best}")
     k = int(good[-1])
     share = float(reached[k])
-    return Level(float(confidence[order][k]), share, *wilson(share, k + 1), k + 1, (k + 1) / len(y))
+    return Level(float(confidence[order][k]), share, *wilson(share, k + 1), k + 1, (k + 1) / len(right))
 
 
 def unsure_below(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -239,8 +239,7 @@ def unsure_below(probabilities: np.ndarray, truth: np.ndarray) -> float:
     Returns:
         0 where all were right more often than not, above 1 where none were.
     """
-    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    confidence, right = _decided(probabilities, truth)
     values, place, n_rows = np.unique(confidence, return_inverse=True, return_counts=True)  # equal ones are one block
     blocks: list[list[float]] = []  # sum of right, rows, lowest confidence: pooled while they decrease
     for c, r, size in zip(values, np.bincount(place, right), n_rows, strict=True):
@@ -262,8 +261,7 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int = BINS) 
         By bin of confidence: ``from, to`` (its edges), ``n`` answers, their mean ``confidence``, the share of
         right ones ``accuracy``, and its Wilson interval ``low, high``.
     """
-    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    confidence, right = _decided(probabilities, truth)
     column = confidence_bins(confidence, bins)
     found = []
     for k in np.unique(column):
@@ -295,6 +293,12 @@ def _checked(probabilities: np.ndarray, truth: np.ndarray, n_classes: int) -> tu
     if y.min() < 0 or y.max() >= n_classes:
         raise SerkitError(f"calibration: a true class is outside 0 … {n_classes - 1}; leave unlabelled rows out")
     return p, y
+
+
+def _decided(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows,) confidence of the answers, and whether they are right."""
+    p, y = _checked(probabilities, truth, np.asarray(probabilities).shape[1])
+    return p.max(axis=1), p.argmax(axis=1) == y
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:

@@ -321,20 +321,25 @@ def log_shares(table: Aligned) -> np.ndarray:
 
 
 @dataclass(eq=False)
-class MeanLogit(Ensemble):
-    """The mean of the systems' logits; ``fit`` only remembers the systems.
-
-    Each system's logits enter as log-softmax, which differs from them by a constant per row and so gives the
-    same answers; a system that gives probabilities enters with their logarithm (at least 1e-12).
-    """
-
-    system: str = "mean_logit"
+class Unfitted(Ensemble):
+    """An ensemble that has nothing to learn."""
 
     def fit(self, predictions: Scores, manifest: Manifest) -> Self:
         """Remember which systems, in which order."""
         table = align(predictions)
         self.systems_, self.labels_ = table.systems, table.labels
         return self
+
+
+@dataclass(eq=False)
+class MeanLogit(Unfitted):
+    """The mean of the systems' logits.
+
+    Each system's logits enter as log-softmax, which differs from them by a constant per row and so gives the
+    same answers; a system that gives probabilities enters with their logarithm (at least 1e-12).
+    """
+
+    system: str = "mean_logit"
 
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
         mean = log_shares(table).mean(axis=1)
@@ -343,7 +348,7 @@ class MeanLogit(Ensemble):
 
 
 @dataclass(eq=False)
-class MajorityVote(Ensemble):
+class MajorityVote(Unfitted):
     """One vote per system; ties go to the tied class with the highest mean probability.
 
     A system votes for its highest score, as it is evaluated: its fold models are averaged first. The
@@ -352,12 +357,6 @@ class MajorityVote(Ensemble):
     """
 
     system: str = "vote"
-
-    def fit(self, predictions: Scores, manifest: Manifest) -> Self:
-        """Remember which systems, in which order."""
-        table = align(predictions)
-        self.systems_, self.labels_ = table.systems, table.labels
-        return self
 
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
         mask = {i: allowed[k] for k, i in enumerate(table.ids)}

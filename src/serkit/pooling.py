@@ -17,6 +17,7 @@ from serkit.combining import (
     Aligned,
     Ensemble,
     Scores,
+    Unfitted,
     align,
     allowed_classes,
     log_shares,
@@ -142,8 +143,8 @@ def _fitted(logs: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
 
 
 @dataclass(eq=False)
-class MeanProbability(Ensemble):
-    """The mean of the systems' probabilities, the soft vote; ``fit`` only remembers the systems.
+class MeanProbability(Unfitted):
+    """The mean of the systems' probabilities, the soft vote.
 
     The linear opinion pool with equal weights (Stone 1961, remembered). Each system's softmax is taken among the
     classes that the utterance's corpus can have. A report gives its numbers, and no test of the stack against it:
@@ -151,12 +152,6 @@ class MeanProbability(Ensemble):
     """
 
     system: str = "mean_probability"
-
-    def fit(self, predictions: Scores, manifest: Manifest) -> Self:
-        """Remember which systems, in which order."""
-        table = align(predictions)
-        self.systems_, self.labels_ = table.systems, table.labels
-        return self
 
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
         systems = [masked(table.probabilities[:, k], allowed) for k in range(len(table.systems))]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from serkit.errors import SerkitError
 from serkit.foundation.speech import SpeechEncoder
 
 if TYPE_CHECKING:
@@ -26,12 +25,7 @@ class Emotion2vec(SpeechEncoder):
         from serkit.foundation.speech import widen_groups
 
         self._model = load_emotion2vec(self.spec.name, folder)
-        found = (self._model.dim, len(self._model.layers), self._model.window, self._model.hop)
-        expected = (self.resolved.dim, self.resolved.layers, self.spec.window, self.spec.hop)
-        if found != expected:
-            raise SerkitError(
-                f"encoder '{self.spec.name}': weights with dim, layers, window, hop {found}, expected {expected}"
-            )
+        self._check_sizes(self._model.dim, len(self._model.layers), self._model.window, self._model.hop)
         self._model.cut(max(self.taken))
         widen_groups(self._model)
 

@@ -65,6 +65,12 @@ class Naming:
         source = tiny_folder(family) if name == f"{family}/random" else None
         return known or checkpoints.resolve(name, source, family=family)
 
+    def describe(self, wanted: str | Mapping[str, Any], described: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        """What ``described(found, options, folder)`` says of its files, which are brought from the hub."""
+        name, options = self.name_and_options(wanted)
+        found = self.resolved(name)
+        return described(found, options, checkpoints.fetch(found))
+
     def sketch(
         self, wanted: str | Mapping[str, Any], described: Callable[..., dict[str, Any]]
     ) -> dict[str, Any] | None:
@@ -131,9 +137,7 @@ def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SerkitError: an unknown name or option, or a model of another family than :data:`FAMILIES`.
     """
-    name, options = NAMING.name_and_options(wanted)
-    found = NAMING.resolved(name)
-    return _described(found, options, checkpoints.fetch(found))
+    return NAMING.describe(wanted, _described)
 
 
 def sketch(wanted: str | Mapping[str, Any]) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ from serkit import emotion2vec_files
 from serkit.checkpoint_files import weight_files
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.foundation.loading import read_bin, safe_folder
+from serkit.foundation.loading import read_bin, refuse_weights, safe_folder
 from serkit.foundation.pieces import pieces
 from serkit.foundation.speech import receptive_field
 
@@ -260,10 +260,7 @@ def load_emotion2vec(name: str, folder: Path, *, classes: int = 0) -> Emotion2ve
     strange = sorted(k for k in tensors if k not in own and not k.startswith(ignored))
     lacking = sorted(k for k in own if k not in tensors)
     odd = sorted(k for k in own if k in tensors and tensors[k].shape != own[k].shape)
-    for what, found in (("lacks", lacking), ("has an unexpected", strange), ("has another shape for", odd)):
-        if found:
-            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            raise SerkitError(f"encoder '{name}': {folder} {what} weight '{found[0]}'{more}")
+    refuse_weights(name, folder, lacking, strange, odd)
     model.load_state_dict({k: tensors[k] for k in own}, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 

@@ -78,11 +78,18 @@ def load_model(
     unexpected = sorted(k for k in info["unexpected_keys"] if not k.startswith(tuple(ignored)))
     missing = sorted(k for k in info["missing_keys"] if k not in missing_ok)
     mismatched = sorted(str(k[0]) for k in info["mismatched_keys"])
+    refuse_weights(name, folder, missing, unexpected, mismatched)
+    return model.eval().requires_grad_(False)
+
+
+def refuse_weights(
+    name: str, folder: Path, missing: Sequence[str], unexpected: Sequence[str], mismatched: Sequence[str]
+) -> None:
+    """Raise :class:`SerkitError`, which names the first, where a folder has other weights than its network."""
     for what, found in (("lacks", missing), ("has an unexpected", unexpected), ("has another shape for", mismatched)):
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             raise SerkitError(f"encoder '{name}': {folder} {what} weight '{found[0]}'{more}")
-    return model.eval().requires_grad_(False)
 
 
 def _refused_settings() -> tuple[type[Exception], ...]:

@@ -104,15 +104,20 @@ class SpeechEncoder(Pretrained):
         if self._front.sampling_rate != SAMPLE_RATE_HZ:
             raise SerkitError(f"encoder '{self.spec.name}': trained at {self._front.sampling_rate} Hz, expected 16000")
         config = self._model.config
-        found = (config.hidden_size, config.num_hidden_layers, *receptive_field(config.conv_kernel, config.conv_stride))
+        self._check_sizes(
+            config.hidden_size, config.num_hidden_layers, *receptive_field(config.conv_kernel, config.conv_stride)
+        )
+        self._norm = isolate_clips(self._model)
+        self._first_stride, self._first_kernel = config.conv_stride[0], config.conv_kernel[0]
+        self._tap = LayerTap(self._model.encoder.layers, self.taken)
+
+    def _check_sizes(self, *found: int) -> None:
+        """Refuse weights of another dim, number of layers, window or hop than the checkpoint's."""
         expected = (self.resolved.dim, self.resolved.layers, self.spec.window, self.spec.hop)
         if found != expected:
             raise SerkitError(
                 f"encoder '{self.spec.name}': weights with dim, layers, window, hop {found}, expected {expected}"
             )
-        self._norm = isolate_clips(self._model)
-        self._first_stride, self._first_kernel = config.conv_stride[0], config.conv_kernel[0]
-        self._tap = LayerTap(self._model.encoder.layers, self.taken)
 
     def _encode(self, items: list[np.ndarray]) -> list[np.ndarray]:
         window, hop = self.spec.window, self.spec.hop

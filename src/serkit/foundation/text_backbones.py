@@ -37,9 +37,7 @@ def describe(wanted: str | Mapping[str, Any]) -> dict[str, Any]:
         SerkitError: an unknown name or option, or a model of another family than those of
             :mod:`serkit.foundation.tokenizing`.
     """
-    name, options = NAMING.name_and_options(wanted)
-    found = NAMING.resolved(name)
-    return _described(found, options, checkpoints.fetch(found))
+    return NAMING.describe(wanted, _described)
 
 
 def sketch(wanted: str | Mapping[str, Any]) -> dict[str, Any] | None:
