@@ -7,14 +7,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
-from serkit.pipeline import ablate, tune
+from serkit.pipeline import side_by_side, tune
 from serkit.progress import Progress
 from serkit.recipe import parse_recipe
 from serkit.types import Manifest
@@ -79,10 +78,9 @@ def test_a_finished_run_is_refused_once_a_recording_is_another_one(corpus, tmp_p
 def test_a_search_and_an_ablation_are_refused_like_a_run(corpus, tmp_path):
     machine, run = pipeline.Machine(tmp_path / "store", "cpu", jobs=1), begun(corpus, tmp_path)
     pipeline.run_all(run, machine)
-    none = SimpleNamespace(plan=SimpleNamespace(variants=[]))
     asked = (
         lambda: tune._trained({("a", 1, 42): run}, "trials", machine, None, side_by_side=1),
-        lambda: ablate._extract(none, {("a", 1, 42): run}, machine, None),
+        lambda: side_by_side.extract_all({("a", 1, 42): run}, machine, None),
     )
     for ask in asked:
         ask()

@@ -6,14 +6,14 @@ other run, on the same rows and the same features. What is finished is never don
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from serkit.files import write_text
 from serkit.pipeline.ablation_numbers import measure_ablation
-from serkit.pipeline.run import Machine, Run, refuse_others
-from serkit.pipeline.stages import Listener, StageBegins, extract_run, lacks_features, prepare, run_all, tell_left_out
+from serkit.pipeline.measure import write_tree
+from serkit.pipeline.run import Machine, refuse_others
+from serkit.pipeline.side_by_side import Runs, begin_all, extract_all
+from serkit.pipeline.stages import Listener, StageBegins, run_all, tell_left_out
 from serkit.pipeline.variants import Design, design
 from serkit.pipeline.workers import Task, train_many
 from serkit.progress import Meter
@@ -45,45 +45,21 @@ def ablate(
     from serkit.reporting import write_ablation
 
     refuse_others(folder, "an ablation")
-    manifests = {fold: read(fold) for fold in chosen.folds}
-    runs = _prepare(chosen, manifests, folder)
+    recipes = {variant.key: variant.recipe for variant in chosen.plan.variants}
+    runs = begin_all(recipes, {fold: read(fold) for fold in chosen.folds}, chosen.seeds, folder / "runs")
     tell_left_out(runs.values(), listener)
-    _extract(chosen, runs, machine, listener)
+    extract_all(runs, machine, listener)
     _train(chosen, runs, machine, listener)
     meter = Meter("measure", len(runs), listener, unit="runs")
     for run in runs.values():
         run_all(run, machine)
         meter.advance()
     tree = measure_ablation(chosen, runs, machine)
-    write_text(folder / "report" / "ablation.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    write_tree(folder, tree, "ablation.json")
     return write_ablation(folder / "report")
 
 
-def _prepare(chosen: Design, manifests: Mapping[int, Manifest], folder: Path) -> dict[tuple[str, int, int], Run]:
-    """The folder of every run, by variant, fold and seed."""
-    runs = {}
-    for variant, fold, seed in chosen.runs:
-        recipe = variant.recipe.model_copy(update={"seed": seed})
-        place = folder / "runs" / variant.key / f"fold{fold}-seed{seed}"
-        runs[variant.key, fold, seed] = prepare(recipe, manifests[fold], place)
-    return runs
-
-
-def _extract(
-    chosen: Design, runs: Mapping[tuple[str, int, int], Run], machine: Machine, listener: Listener | None
-) -> None:
-    """Features of every run; after the first run of its kind they are in the store, and nobody needs to be told."""
-    told: set[tuple[int, tuple[str, ...]]] = set()
-    steps = {v.key: tuple(step.name for step in v.system.augment) for v in chosen.plan.variants}
-    for (key, fold, _), run in runs.items():
-        if lacks_features(run, machine, listener):
-            extract_run(run, machine, listener if (fold, steps[key]) not in told else None)
-            told.add((fold, steps[key]))
-
-
-def _train(
-    chosen: Design, runs: Mapping[tuple[str, int, int], Run], machine: Machine, listener: Listener | None
-) -> None:
+def _train(chosen: Design, runs: Runs, machine: Machine, listener: Listener | None) -> None:
     """Every network that is not finished, side by side."""
     system = chosen.plan.system
     same = _hearing_the_same(chosen) if machine.workers * 2 <= len(runs) else set()

@@ -10,6 +10,7 @@ from serkit import comparison, leads, metrics
 from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run
 from serkit.pipeline.seeded_numbers import over_seeds
+from serkit.pipeline.side_by_side import Runs
 from serkit.pipeline.variants import FULL, Design, Variant
 from serkit.predictions import Predictions
 from serkit.types import Manifest
@@ -18,7 +19,6 @@ FORMAT = 1
 LEAD = "uar"  # where the recipe chooses by nothing: it keeps the last epoch
 METRICS = ("uar", "macro_f1", "accuracy")
 SPLITS = ("dev", "test")
-Runs = Mapping[tuple[str, int, int], Run]
 
 
 def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None) -> dict[str, Any]:

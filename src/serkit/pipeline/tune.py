@@ -10,7 +10,6 @@ done again.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,20 @@ from typing import Any
 from serkit import comparison, leads, metrics
 from serkit.errors import SerkitError
 from serkit.files import write_text
-from serkit.pipeline.measure import provenance, split_sizes
+from serkit.pipeline.measure import provenance, split_sizes, write_tree
 from serkit.pipeline.run import Machine, Run, refuse_others
 from serkit.pipeline.seeded_numbers import over_seeds
+from serkit.pipeline.side_by_side import Runs, begin_all, extract_all
 from serkit.pipeline.stages import (
     Listener,
     StageBegins,
-    begin,
-    extract_run,
     fit,
-    lacks_features,
     run_all,
     stack_run,
     tell_left_out,
     train_run,
 )
-from serkit.pipeline.trials import AS_IT_IS, Search, Trial, search
+from serkit.pipeline.trials import AS_IT_IS, Search, search
 from serkit.pipeline.workers import Task, train_many
 from serkit.predictions import Predictions
 from serkit.progress import Meter
@@ -44,7 +41,6 @@ __all__ = ["search", "tune"]
 
 FORMAT = 1
 BEST = "best.yaml"
-Runs = Mapping[tuple[str, int, int], Run]
 
 
 def tune(
@@ -77,18 +73,18 @@ def tune(
             fit(chosen.trials[0].recipe, manifest)  # what the end would refuse of test is refused now
     _refuse_unmeasurable(chosen.metric, whole)
     kept = {fold: without_test(manifest) for fold, manifest in whole.items()}
-    runs = _begun(chosen, chosen.trials, kept, folder / "trials")
+    by_key = {t.key: t for t in chosen.trials}
+    runs = begin_all({key: t.recipe for key, t in by_key.items()}, kept, chosen.seeds, folder / "trials")
     tell_left_out(runs.values(), listener)
     total = sum(len(run.models) * len(run.recipe.systems) for run in runs.values())
     _trained(runs, count(len(chosen.trials), "trial"), machine, listener, side_by_side=total)
     tree = _on_dev(chosen, runs, machine)
-    by_key = {t.key: t for t in chosen.trials}
     write_text(folder / BEST, by_key[tree["best"]].recipe.to_yaml())
     if has_test:
         tested: dict[tuple[str, int, int], Run] = {}
         for fold, key in tree["chosen"].items():
-            both = tuple({key: by_key[key] for key in (AS_IT_IS, key)}.values())
-            tested |= _begun(chosen, both, {int(fold): whole[int(fold)]}, folder / "test")
+            both = {key: by_key[key].recipe for key in (AS_IT_IS, key)}
+            tested |= begin_all(both, {int(fold): whole[int(fold)]}, chosen.seeds, folder / "test")
         _trained(tested, "the chosen trial and the recipe as it is", machine, listener, side_by_side=total)
         meter = Meter("measure", len(tested), listener, unit="runs")
         for run in tested.values():
@@ -98,7 +94,7 @@ def tune(
         compared = {AS_IT_IS, *tree["chosen"].values()}
         measured = {place.parent.name for place in (folder / "test").glob("*/fold*-seed*")}
         tree["test"]["before"] = sorted(measured - compared)
-    write_text(folder / "report" / "tuning.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    write_tree(folder, tree, "tuning.json")
     return write_tuning(folder / "report")
 
 
@@ -128,33 +124,13 @@ def without_test(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, utterances=rows, info=info)
 
 
-def _begun(
-    chosen: Search, trials: Sequence[Trial], manifests: Mapping[int, Manifest], folder: Path
-) -> dict[tuple[str, int, int], Run]:
-    """The folder of every run, by trial, fold and seed; all recipes are checked before the first is made."""
-    fitted = {(t.key, fold): fit(t.recipe, manifest) for fold, manifest in manifests.items() for t in trials}
-    runs = {}
-    for seed in chosen.seeds:
-        for fold in manifests:
-            for t in trials:
-                recipe = t.recipe.model_copy(update={"seed": seed})
-                place = folder / t.key / f"fold{fold}-seed{seed}"
-                runs[t.key, fold, seed] = begin(recipe, fitted[t.key, fold], place)
-    return runs
-
-
 def _trained(runs: Runs, what: str, machine: Machine, listener: Listener | None, *, side_by_side: int) -> None:
     """Features, networks side by side, and stack of every run that is not finished.
 
     ``side_by_side`` networks decide the threads of each: those of the trials also for what is measured on test, which
     else would be rounded otherwise.
     """
-    told: set[tuple[int, str]] = set()
-    for (_, fold, _), run in runs.items():
-        if lacks_features(run, machine, listener):
-            features = (fold, json.dumps([*run.recipe.features, *map(repr, run.recipe.copies)]))
-            extract_run(run, machine, listener if features not in told else None)
-            told.add(features)
+    extract_all(runs, machine, listener)
     pending = [
         (run, Task(system, model, (key, _called(run, system, model, fold, seed))))
         for (key, fold, seed), run in runs.items()
@@ -234,13 +210,11 @@ def _best(
 ) -> str:
     """The trial that is best on dev, of one fold or of all together; of equal ones the first."""
     where = slice(None) if fold is None else slice(fold, fold + 1)
-    means = {
-        key: over_seeds([each[where] for each in tables], manifests[where], "dev", [chosen.metric])[chosen.metric][
-            "mean"
-        ]
-        for key, tables in scores.items()
-    }
-    return max(means, key=lambda key: leads.sign(chosen.metric) * means[key])
+    means = {}
+    for key, tables in scores.items():
+        found = over_seeds([each[where] for each in tables], manifests[where], "dev", [chosen.metric])
+        means[key] = leads.sign(chosen.metric) * found[chosen.metric]["mean"]
+    return max(means, key=lambda key: means[key])
 
 
 def _against(
