@@ -84,6 +84,31 @@ class SeededDifference(Difference):
 
     by_seed: tuple[float, ...]
 
+    @classmethod
+    def of(
+        cls, metric: str, systems: tuple[str, str], values: np.ndarray, by_seed: np.ndarray, gaps: np.ndarray,
+        null: np.ndarray, *, exact: bool, draws: int, n: int, groups: Clusters, p_mcnemar: float | None = None,
+    ) -> SeededDifference:  # fmt: skip
+        """From what was resampled.
+
+        Args:
+            values: (2, seeds) of the metric. by_seed: (seeds,) how much better the first is. gaps: (draws,) the same
+                when speakers and seeds are drawn. null: (swaps,) when systems are swapped. exact: each swap once.
+        """
+        difference = float(by_seed.mean())
+        return cls(
+            metric, *systems, float(values[0].mean()), float(values[1].mean()), difference, *percentile_interval(gaps),
+            p=paired.bootstrap_p(gaps), p_permutation=paired.permutation_p(null, difference, exact=exact),
+            p_mcnemar=p_mcnemar, p_holm=None, p_permutation_holm=None,
+            detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
+            n=n, speakers=groups.speakers, interval=paired.named(groups, draws, len(by_seed)),
+            by_seed=tuple(float(d) for d in by_seed),
+        )  # fmt: skip
+
+    def of_one_seed(self) -> Difference:
+        """The same of single networks, of which nothing has to be said by seed."""
+        return Difference(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Difference)})
+
 
 def compare(
     a: Predictions | Sequence[Predictions],
@@ -116,8 +141,7 @@ def compare(
     first = gather(a, manifest, split=split, in_sample=in_sample)
     second = gather(b, manifest, split=split, in_sample=in_sample)
     rows = _differences([first], [second], metrics, draws, seed, present_only=present_only)
-    names = [f.name for f in dataclasses.fields(Difference)]
-    return tuple(Difference(**{n: getattr(d, n) for n in names}) for d in rows)
+    return tuple(d.of_one_seed() for d in rows)
 
 
 def compare_attributes(
@@ -167,18 +191,15 @@ def _difference_in_ccc(
         found: np.ndarray = ccc_of(sums.reshape(len(sums), 2, len(places), MOMENTS)).mean(axis=-1)
         return found
 
-    whole = values(np.concatenate(parts, axis=1).sum(axis=0)[None, :])[0]
+    whole = values(np.concatenate(parts, axis=1).sum(axis=0)[None, :]).T
     drawn = values(resample(units, draws, np.random.default_rng([seed, 4])))
     trades, exact = paired.trades(units.times, draws, np.random.default_rng([seed, 5]))
     swapped = values(paired.swapped(units, trades))
-    gaps, null, difference = drawn[:, 0] - drawn[:, 1], swapped[:, 0] - swapped[:, 1], float(whole[0] - whole[1])
-    return Difference(
-        name, *systems, float(whole[0]), float(whole[1]), difference, *percentile_interval(gaps),
-        p=paired.bootstrap_p(gaps), p_permutation=paired.permutation_p(null, difference, exact=exact),
-        p_mcnemar=None, p_holm=None, p_permutation_holm=None,
-        detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
-        n=len(x), speakers=groups.speakers, interval=paired.named(groups, draws, 1),
+    found = SeededDifference.of(
+        name, systems, whole, whole[0] - whole[1], drawn[:, 0] - drawn[:, 1], swapped[:, 0] - swapped[:, 1],
+        exact=exact, draws=draws, n=len(x), groups=groups,
     )  # fmt: skip
+    return found.of_one_seed()
 
 
 def compare_seeds(
@@ -242,19 +263,11 @@ def _differences(
         value = numbers.measure(name, whole, counted)
         gaps = paired.over_seeds(paired.gap(numbers.measure(name, drawn, kept)), np.random.default_rng([seed, 6]))
         null = paired.gap(numbers.measure(name, swapped, counted)).mean(axis=1)
-        by_seed = value[0] - value[1]
-        difference = float(by_seed.mean())
-        low, high = percentile_interval(gaps)
         found.append(
-            SeededDifference(
-                name, one.system, other.system, float(value[0].mean()), float(value[1].mean()), difference, low, high,
-                p=paired.bootstrap_p(gaps),
-                p_permutation=paired.permutation_p(null, difference, exact=exact),
+            SeededDifference.of(
+                name, (one.system, other.system), value, value[0] - value[1], gaps, null,
+                exact=exact, draws=draws, n=len(ids), groups=groups,
                 p_mcnemar=mcnemar(right[0], right[1]) if name == "accuracy" and n_seeds == 1 else None,
-                p_holm=None, p_permutation_holm=None,
-                detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
-                n=len(ids), speakers=groups.speakers, interval=paired.named(groups, draws, n_seeds),
-                by_seed=tuple(float(d) for d in by_seed),
             )
         )  # fmt: skip
     return tuple(found)

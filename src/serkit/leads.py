@@ -6,14 +6,13 @@ from the raters' votes of all clips with votes (:mod:`serkit.raters`), clips wit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from serkit import comparison, evaluation, metrics, paired, raters
-from serkit.bootstrap import Clusters, clusters, percentile_interval, resample, unit_sums
+from serkit.bootstrap import Clusters, clusters, resample, unit_sums
 from serkit.comparison import SeededDifference
 from serkit.concordance import MEAN, MOMENTS, Rated, ccc_of, row_moments
 from serkit.errors import SerkitError
@@ -118,16 +117,9 @@ def compare_seeds(
     )
     ways, exact = paired.trades(units.times, draws, np.random.default_rng([seed, 5]))
     null = gaps_of(paired.swapped(units, ways)).mean(axis=1)
-    by_seed = sign(name) * (whole[0] - whole[1])
-    difference = float(by_seed.mean())
-    return SeededDifference(
-        name, a[0][0].system, b[0][0].system, float(whole[0].mean()), float(whole[1].mean()), difference,
-        *percentile_interval(gaps),
-        p=paired.bootstrap_p(gaps), p_permutation=paired.permutation_p(null, difference, exact=exact),
-        p_mcnemar=None, p_holm=None, p_permutation_holm=None,
-        detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
-        n=len(sums.columns), speakers=sums.groups.speakers, interval=paired.named(sums.groups, draws, len(a)),
-        by_seed=tuple(float(d) for d in by_seed),
+    return SeededDifference.of(
+        name, (a[0][0].system, b[0][0].system), whole, sign(name) * (whole[0] - whole[1]), gaps, null,
+        exact=exact, draws=draws, n=len(sums.columns), groups=sums.groups,
     )  # fmt: skip
 
 
