@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serkit.commands.options import Option, Protocol, Root, comma_separated, printable
+from serkit.commands.options import BundleOut, Jobs, Model, Option, Protocol, Root, comma_separated, printable
 
 if TYPE_CHECKING:
     from serkit.serving.bundle import Bundle
@@ -24,19 +24,19 @@ _OF_LABELLED = ("root", "split", "labels", "own_labels", "protocol", "option", "
 
 def adapt(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
+    out: BundleOut,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(help="Recordings without labels, or folders of them.", metavar="[FILE|DIR]", show_default=False),
     ] = None,
-    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    model: Model = "default",
     name: Annotated[
         str | None, typer.Option(callback=printable, help="Name of the new model [default: NAME-adapted].")
     ] = None,
     at_most: Annotated[
         int, typer.Option(help="Number of recordings to sample, evenly spaced; up to 10 min of each.", min=1)
     ] = 500,
-    jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
+    jobs: Jobs = 1,
     corpus: Annotated[
         list[str] | None,
         typer.Option(

@@ -8,9 +8,20 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import comma_separated, printable
+from serkit.commands.options import (
+    BundleOut,
+    Calls,
+    Jobs,
+    Labels,
+    MaxClip,
+    Threshold,
+    WeightKind,
+    Weights,
+    comma_separated,
+    printable,
+)
 from serkit.errors import SerkitError
-from serkit.serving.results import CALLS_MEANS, COVERAGE_MEANS, THRESHOLD_MEANS
+from serkit.serving.results import COVERAGE_MEANS
 
 
 class Format(StrEnum):
@@ -43,14 +54,6 @@ class Detector(StrEnum):
 
     spectral = "spectral"
     silero = "silero"
-
-
-class WeightKind(StrEnum):
-    """How a bundle stores matrices."""
-
-    float32 = "float32"
-    float16 = "float16"
-    int8 = "int8"
 
 
 class Scaling(StrEnum):
@@ -87,7 +90,7 @@ def predict(
         list[str], typer.Argument(help="Recordings, folders, 'example', or - for standard input.", metavar="FILE|DIR|-")
     ],
     model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.", is_eager=True)] = "default",
-    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
+    calls: Calls = "auto",
     format_: Annotated[
         Format | None, typer.Option("--format", help="Output format [default: by the extension of --out, else table].")
     ] = None,
@@ -98,9 +101,9 @@ def predict(
             help="Parts of the timeline [default: segment, of speech]; turn: a speaker turn; channel: each alone."
         ),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Restrict answers to these labels, comma-separated.")] = None,
+    labels: Labels = None,
     text: Annotated[str | None, typer.Option(help="The spoken words, for models that use text.")] = None,
-    threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
+    threshold: Threshold = None,
     coverage: Annotated[float | None, typer.Option(help=COVERAGE_MEANS)] = None,
     rttm: Annotated[Path | None, typer.Option(help="Who speaks when: RTTM file of a diarisation.")] = None,
     transcript: Annotated[
@@ -115,7 +118,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write; csv and jsonl resume where they stopped.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
+    jobs: Jobs = 1,
     version: Version = False,
 ) -> None:
     """Recognise the emotion in recordings: one answer each, or a timeline of who, when, which words, which emotion."""
@@ -139,17 +142,17 @@ def predict(
 
 def bundle(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
+    out: BundleOut,
     system: Annotated[
         str | None, typer.Option(help="System or ensemble [default: the stack, or the only one].")
     ] = None,
     name: Annotated[
         str | None, typer.Option(callback=printable, help="Name of the model [default: the recipe's].")
     ] = None,
-    weights: Annotated[WeightKind, typer.Option(help="How matrices are stored.")] = WeightKind.float32,
+    weights: Weights = WeightKind.float32,
     calibration: Annotated[Scaling, typer.Option(help="How probabilities are calibrated.")] = Scaling.temperature,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
-    max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")] = 20.0,
+    max_clip: MaxClip = 20.0,
     notes: Annotated[Path | None, typer.Option(help="Markdown file appended to the model card.")] = None,
 ) -> None:
     """Make a bundle of a run: everything needed for prediction, in one folder or file."""

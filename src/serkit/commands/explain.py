@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import comma_separated
+from serkit.commands.options import Model, comma_separated
 from serkit.errors import SerkitError, did_you_mean
 
 
@@ -30,7 +30,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def explain(
     recording: Annotated[str, typer.Argument(help="A recording, or 'example'.", metavar="FILE")],
-    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
+    model: Model = "default",
     label: Annotated[str | None, typer.Option(help="Explain this label [default: the answer].")] = None,
     labels: Annotated[str | None, typer.Option(help="Restrict the answer to these labels, comma-separated.")] = None,
     text: Annotated[str | None, typer.Option(help="The spoken words, for models that use text.")] = None,

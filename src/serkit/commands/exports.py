@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from serkit.commands.options import ModelArgument
+
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
@@ -14,7 +16,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Bundle: a folder, a file, or a name.", metavar="MODEL")],
+    model: ModelArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, ending in .onnx; replaced if it is there.")],
     check: Annotated[
         list[Path] | None,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from serkit.commands.answers import WeightKind
-from serkit.commands.options import comma_separated, printable
+from serkit.commands.options import BundleOut, MaxClip, WeightKind, Weights, comma_separated, printable
 
 
 class Regions(StrEnum):
@@ -31,7 +29,7 @@ def import_(
             help="hub:ORG/MODEL, or path:DIR: a folder in the hub's layout; or emotion2vec/plus-base.", metavar="SOURCE"
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
+    out: BundleOut,
     labels: Annotated[
         str | None,
         typer.Option(help="Names of its labels: WORD=NAME,…; WORD is its own word for a label, or its number."),
@@ -39,11 +37,11 @@ def import_(
     name: Annotated[
         str | None, typer.Option(callback=printable, help="Name of the model [default: that of the checkpoint].")
     ] = None,
-    weights: Annotated[WeightKind, typer.Option(help="How matrices are stored.")] = WeightKind.float32,
+    weights: Weights = WeightKind.float32,
     licence: Annotated[
         str | None, typer.Option(help="Licence of the weights [default: what the checkpoint's README says].")
     ] = None,
-    max_clip: Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")] = 20.0,
+    max_clip: MaxClip = 20.0,
     regions: Annotated[
         Regions | None,
         typer.Option(help="Of a model that gives ratings: its classes are these of the ratings [default: quadrants]."),

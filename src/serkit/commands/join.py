@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from serkit.commands.options import printable
+from serkit.commands.options import BundleOut, printable
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -17,7 +16,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def join(
     models: Annotated[list[str], typer.Argument(help="Bundles: folders, files, or names.", metavar="MODEL")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")],
+    out: BundleOut,
     name: Annotated[
         str | None, typer.Option(callback=printable, help="Name of the new model [default: their names, joined by +].")
     ] = None,

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serkit.commands.options import comma_separated
+from serkit.commands.options import Calls, Labels, Model, Threshold, comma_separated
 from serkit.errors import SerkitError
-from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
 if TYPE_CHECKING:
     from serkit.serving.listening import Heard
@@ -29,10 +28,10 @@ def listen(
     fast: Annotated[
         bool, typer.Option("--fast", help="With --from: process the recording faster than real time.")
     ] = False,
-    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
-    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
-    labels: Annotated[str | None, typer.Option(help="Restrict answers to these labels, comma-separated.")] = None,
-    threshold: Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)] = None,
+    model: Model = "default",
+    calls: Calls = "auto",
+    labels: Labels = None,
+    threshold: Threshold = None,
     partial: Annotated[
         float, typer.Option(help="Seconds of speech between provisional answers; 0: none.", min=0)
     ] = 1.0,

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serkit.commands.options import AsJson, Option, Protocol, Root, comma_separated, difference_line
-from serkit.serving.results import CALLS_MEANS
+from serkit.commands.options import (
+    AsJson,
+    Calls,
+    Jobs,
+    ModelArgument,
+    Option,
+    Protocol,
+    Root,
+    comma_separated,
+    difference_line,
+)
 
 if TYPE_CHECKING:
     from serkit.comparison import Difference
@@ -27,7 +36,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def measure(
-    model: Annotated[str, typer.Argument(help="Bundle: a folder, a file, or a name.", metavar="MODEL")],
+    model: ModelArgument,
     corpus: Annotated[
         list[str] | None,
         typer.Option("--corpus", help="Labelled recordings: a corpus, or table (see: serkit corpora); repeat to join."),
@@ -71,10 +80,10 @@ def measure(
     ] = None,
     protocol: Protocol = None,
     option: Option = None,
-    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
+    calls: Calls = "auto",
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=10)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of these draws, and of what is random in --under.", min=0)] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)] = 1,
+    jobs: Jobs = 1,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for predictions, report.json and its page; run again to resume."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serkit.errors import SerkitError
+from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
 if TYPE_CHECKING:
     from serkit import recipe as recipes
@@ -39,6 +40,14 @@ class Engine(StrEnum):
 
     local = "local"
     ray = "ray"
+
+
+class WeightKind(StrEnum):
+    """How a bundle stores matrices."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
 
 
 class LeaveOut(StrEnum):
@@ -86,6 +95,14 @@ EngineOption = Annotated[
 ]
 Address = Annotated[str | None, typer.Option(help="Address of the Ray cluster, such as auto or HOST:6379.")]
 Jobs = Annotated[int, typer.Option(help="Processes at once; 0: one per core.", min=0)]
+Model = Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")]
+ModelArgument = Annotated[str, typer.Argument(help="Bundle: a folder, a file, or a name.", metavar="MODEL")]
+Calls = Annotated[str, typer.Option(help=CALLS_MEANS)]
+Labels = Annotated[str | None, typer.Option(help="Restrict answers to these labels, comma-separated.")]
+Threshold = Annotated[float | None, typer.Option(help=THRESHOLD_MEANS)]
+BundleOut = Annotated[Path, typer.Option("-o", "--out", help="Folder to write, or a file ending in .zip or .serkit.")]
+MaxClip = Annotated[float, typer.Option(help="Seconds; a longer recording is processed in parts.")]
+Weights = Annotated[WeightKind, typer.Option(help="How matrices are stored.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.serving.results import CALLS_MEANS
+from serkit.commands.options import Calls, Model
 
 _PACKAGES = {
     "fastapi": "fastapi",
@@ -25,8 +25,8 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def serve(
-    model: Annotated[str, typer.Option(help="Bundle: a folder, a file, or a name.")] = "default",
-    calls: Annotated[str, typer.Option(help=CALLS_MEANS)] = "auto",
+    model: Model = "default",
+    calls: Calls = "auto",
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 for a free one.", min=0, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(help="Worker processes; 0: one per core.", min=0)] = 0,
