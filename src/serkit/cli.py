@@ -83,7 +83,8 @@ for group in (
     stages, ablation, tuning, curves, findings, lists, answers, imports, exports, join, explain, measure, adapt, listen,
     serve,
 ):  # fmt: skip
-    group.add_commands(app)
+    for command in group.COMMANDS:
+        app.command(command.__name__.rstrip("_"))(command)
 
 STOPPED = 130  # what typer exits with after Ctrl-C
 OUTSIDE = (*DISK_FULL, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO)

@@ -1,5 +1,5 @@
 """The commands, one file per group: each parses its options and makes one call.
 
-Each file has ``add_commands(app)``, which :mod:`serkit.cli` calls in the order of ``serkit --help``. Everything
+Each file ends in ``COMMANDS``, its functions, which :mod:`serkit.cli` makes commands of. Everything
 heavy is imported inside the commands.
 """

@@ -28,11 +28,6 @@ from serkit.commands.options import (
 from serkit.interrupts import resumable
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(ablate)
-
-
 @resumable()
 def ablate(
     recipe: Recipe,
@@ -116,3 +111,6 @@ def _table(folder: Path) -> None:
             row += f"{signed(d['difference']):>15}{interval:>19}  {claim(v, outcome(d))}"
         typer.echo(row)
     typer.echo(f"{headline(tree)} {detectable(tree)}")
+
+
+COMMANDS = (ablate,)

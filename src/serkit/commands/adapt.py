@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from serkit.serving.ticker import Ticker
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(adapt)
-
-
 _OF_LABELLED = ("root", "split", "labels", "own_labels", "protocol", "option", "draws")  # parameters that need --corpus
 
 
@@ -136,3 +131,6 @@ def _say_of_calls(adapted: Bundle, original: str) -> None:
             f"  The new model answers calls itself; with '{original}', '{found.name}' answers them. If some recordings "
             f"are calls, predict with --calls {found.name}; if all are, adapt that model: --model {found.name}"
         )
+
+
+COMMANDS = (adapt,)

@@ -79,12 +79,6 @@ Version = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this file to the command line."""
-    app.command()(predict)
-    app.command()(bundle)
-
-
 def predict(
     inputs: Annotated[
         list[str], typer.Argument(help="Recordings, folders, 'example', or - for standard input.", metavar="FILE|DIR|-")
@@ -175,3 +169,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SerkitError(f"--notes {path}: cannot be read as a text file ({error})") from None
+
+
+COMMANDS = (predict, bundle)

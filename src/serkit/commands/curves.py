@@ -8,11 +8,6 @@ from typing import Annotated
 import typer
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(tensorboard)
-
-
 def tensorboard(
     folder: Annotated[
         Path, typer.Argument(help="A run, or a folder with several: of cv, ablate, tune.", metavar="FOLDER")
@@ -34,3 +29,6 @@ def tensorboard(
         typer.echo(f"serkit: {name} is left out: {reason}", err=True)
     epochs = f"{written.epochs} epochs of {written.networks} networks"
     typer.echo(f"{written.folder}: {epochs}, results of {written.systems} systems")
+
+
+COMMANDS = (tensorboard,)

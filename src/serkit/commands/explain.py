@@ -23,11 +23,6 @@ class Form(StrEnum):
 BY_SUFFIX = {".txt": Form.table, ".json": Form.json, ".html": Form.html}
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(explain)
-
-
 def explain(
     recording: Annotated[str, typer.Argument(help="A recording, or 'example'.", metavar="FILE")],
     model: Model = "default",
@@ -81,3 +76,6 @@ def _form(out: Path | None) -> Form:
             f"no format ends in '{out.suffix}'" + did_you_mean(out.suffix, [*BY_SUFFIX]) + "; or --format"
         )
     return BY_SUFFIX[out.suffix.lower()]
+
+
+COMMANDS = (explain,)

@@ -10,11 +10,6 @@ import typer
 from serkit.commands.options import ModelArgument
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command("export")(export)
-
-
 def export(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write, ending in .onnx; replaced if it is there.")],
@@ -43,3 +38,6 @@ def export(
         f"{middle:.1e}), on {made.changed} another class is the most probable; {made.ratio:.2f} times the processor "
         "time (one thread each)"
     )
+
+
+COMMANDS = (export,)

@@ -25,12 +25,6 @@ NotOfAudit = Annotated[str | None, typer.Option("--corpus", hidden=True, is_eage
 NotOfAuditRoot = Annotated[str | None, typer.Option("--root", hidden=True, is_eager=True, callback=_refuse)]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this file to the command line."""
-    for command in (audit, compare):
-        app.command()(command)
-
-
 def audit(
     manifest: Annotated[Path, typer.Argument(help="manifest.jsonl, or the folder of a run.", metavar="MANIFEST")],
     decode: Annotated[bool, typer.Option(help="Also decode and check every recording.")] = True,
@@ -120,3 +114,6 @@ def compare(
         typer.echo(f"  CCC is of rated clips: n = {rated[-1].n}")
     for d in (*found, *rated):
         typer.echo(difference_line(d))
+
+
+COMMANDS = (audit, compare)

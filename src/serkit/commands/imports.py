@@ -17,11 +17,6 @@ class Regions(StrEnum):
     octants = "octants"
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command("import")(import_)
-
-
 def import_(
     source: Annotated[
         str,
@@ -107,3 +102,6 @@ def _renamed(given: str | None) -> dict[str, str]:
             raise typer.BadParameter(f"--labels names '{word}' twice")
         found[word] = name
     return found
+
+
+COMMANDS = (import_,)

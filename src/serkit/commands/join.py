@@ -9,11 +9,6 @@ import typer
 from serkit.commands.options import BundleOut, printable
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(join)
-
-
 def join(
     models: Annotated[list[str], typer.Argument(help="Bundles: folders, files, or names.", metavar="MODEL")],
     out: BundleOut,
@@ -45,3 +40,6 @@ def _numbers(given: str | None) -> list[float] | None:
         return [float(part) for part in given.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--shares {given}: expected numbers, such as 2,1") from None
+
+
+COMMANDS = (join,)

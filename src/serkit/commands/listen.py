@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from serkit.serving.stream import StreamEvent
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(listen)
-
-
 def listen(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="A recording instead of the microphone.")
@@ -122,3 +117,6 @@ class _Teller:
             typer.echo(f"serkit: note: {note}", err=True)
         if lost:
             typer.echo(f"serkit: the microphone's buffer overflowed {lost} times; that sound was lost", err=True)
+
+
+COMMANDS = (listen,)

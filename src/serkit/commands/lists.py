@@ -11,12 +11,6 @@ from serkit.commands.options import AsJson
 from serkit.errors import SerkitError
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this file to the command line."""
-    for command in (corpora, encoders, recipes, models, losses, augmentations):
-        app.command()(command)
-
-
 def corpora(as_json: AsJson = False) -> None:
     """List the corpora serkit can read, with their licences."""
     from serkit.listing import corpora as rows
@@ -86,3 +80,6 @@ def _table(rows: list[dict[str, Any]], as_json: bool) -> None:
     width = max((len(row["name"]) for row in rows), default=0) + 2
     for row in rows:
         typer.echo(f"{row['name']:{width}}{row['line']}")
+
+
+COMMANDS = (corpora, encoders, recipes, models, losses, augmentations)

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from serkit.serving.watched import Pace
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(measure)
-
-
 def measure(
     model: ModelArgument,
     corpus: Annotated[
@@ -198,3 +193,6 @@ def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping
         typer.echo("\n".join(conditions_text(tree)))
     if "streamed" in tree:
         typer.echo("\n".join(streamed_text(tree)))
+
+
+COMMANDS = (measure,)

@@ -19,11 +19,6 @@ _PACKAGES = {
 }
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(serve)
-
-
 def serve(
     model: Model = "default",
     calls: Calls = "auto",
@@ -87,3 +82,6 @@ def _check_packages() -> None:
     for module, package in _PACKAGES.items():
         if find_spec(module) is None:
             raise MissingExtra(package, "serve", "serkit serve")
+
+
+COMMANDS = (serve,)

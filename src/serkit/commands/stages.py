@@ -41,12 +41,6 @@ if TYPE_CHECKING:
     from serkit.pipeline import Run
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this file to the command line."""
-    for command in (run, cv, prepare, extract, train, stack, evaluate, report):
-        app.command()(command)
-
-
 @resumable()
 def run(
     recipe: Recipe,
@@ -322,3 +316,6 @@ def _by_fold(folder: Path) -> None:
             pooled = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**tree["systems"][name]["test"][metric])
             words.append(f"{title} {mean:.3f} ± {sd:.3f}, pooled {pooled}")
         typer.echo(f"{name}, mean of folds ± sd: {'; '.join(words)}, n = {tree['systems'][name]['test']['uar']['n']}")
+
+
+COMMANDS = (run, cv, prepare, extract, train, stack, evaluate, report)

@@ -30,11 +30,6 @@ from serkit.interrupts import resumable
 MOST_ROWS = 12
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the command of this file to the command line."""
-    app.command()(tune)
-
-
 @resumable()
 def tune(
     recipe: Recipe,
@@ -75,9 +70,7 @@ def tune(
     resolved = read_recipe(recipe, set_, seed)
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     folds = [int(fold)] if fold.isdecimal() else fold_numbers(corpus, protocol, fold)
-    chosen = pipeline.search(
-        recipe, overrides, try_ or (), trials=trials, seeds=seeds, folds=folds, metric=metric
-    )  # fmt: skip
+    chosen = pipeline.search(recipe, overrides, try_ or (), trials=trials, seeds=seeds, folds=folds, metric=metric)
     read = corpus_reader(corpus, root, protocol, option, resolved.seed)
     n = len(chosen.trials)
     typer.echo(f"{n} trials, the recipe as it is among them; {len(chosen.runs)} runs")
@@ -111,3 +104,6 @@ def _table(folder: Path) -> None:
     if len(rows) > len(shown):
         typer.echo(f"{len(rows) - len(shown)} more in the report")
     typer.echo(f"{headline(tree)} {lead(tree)}")
+
+
+COMMANDS = (tune,)

@@ -356,9 +356,7 @@ def _corpus_info(runs: Sequence[Run]) -> Mapping[str, Any]:
 def _texts(run: Run) -> dict[str, Any] | None:
     """What extraction noted about the texts, where the run has any."""
     path = run.folder / "transcripts.json"
-    if not path.is_file():
-        return None
-    return json_object(path)
+    return json_object(path) if path.is_file() else None
 
 
 def _memory_gib() -> float:

@@ -70,9 +70,7 @@ def check_store(store: Path, recipe: Recipe, encoders: dict[str, Encoder]) -> No
 
 
 def _read(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    return json_object(path)
+    return json_object(path) if path.is_file() else {}
 
 
 def _parts(recipe: Recipe) -> Iterator[tuple[registry.Kind, str]]:

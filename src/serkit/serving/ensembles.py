@@ -104,6 +104,7 @@ class Alone(_Arrays):
         return Predictions(self.system, table.labels, table.kinds[0], table.ids, table.models, table.seen, scores)
 
 
+UNFITTED = ("vote", "mean_logit", "mean_probability")
 KINDS: Mapping[Any, type[Ensemble]] = {
     "forest": ForestArrays,
     "logistic": LogisticArrays,
@@ -123,12 +124,9 @@ def to_arrays(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]
         SerkitError: an ensemble of another kind, or not fitted.
     """
     head: dict[str, Any] = {"systems": list(ensemble.systems_), "labels": list(ensemble.labels_)}
-    if isinstance(ensemble, MajorityVote):
-        return {"kind": "vote", **head}, {}
-    if isinstance(ensemble, MeanLogit):
-        return {"kind": "mean_logit", **head}, {}
-    if isinstance(ensemble, MeanProbability):
-        return {"kind": "mean_probability", **head}, {}
+    for kind in UNFITTED:
+        if isinstance(ensemble, KINDS[kind]):
+            return {"kind": kind, **head}, {}
     if isinstance(ensemble, LogPool):
         return {"kind": "log_pool", **head}, {"weights": ensemble.weights_}
     models: list[Any] = getattr(ensemble, "models_", [])
