@@ -116,16 +116,12 @@ def _panel(
 
     def place(points: Sequence[tuple[float, float]], area: str) -> list[tuple[float, float]]:
         top, bottom, marks = areas[area]
-        span = marks[-1] - marks[0] or 1.0
-        return [
-            (left + (x - 1) / (epochs - 1) * (right - left), bottom - (y - marks[0]) / span * (bottom - top))
-            for x, y in points
-        ]
+        return [(left + (x - 1) / (epochs - 1) * (right - left), _at(y, marks, top, bottom)) for x, y in points]
 
     parts = [label(0, 13, cut(name, 34), "name strong small")]
     for top, bottom, marks in areas.values():
         for mark in marks:
-            y = bottom - (mark - marks[0]) / (marks[-1] - marks[0] or 1.0) * (bottom - top)
+            y = _at(mark, marks, top, bottom)
             parts += [line(left, y, right, y, "grid"), label(left - 4, y + 3.5, f"{mark:g}", "tick", text_anchor="end")]
     for quantity, area, style in (("f1", "f1", "f1"), ("loss", "loss", "train"), ("dev", "loss", "dev")):
         if not areas[area][2]:
@@ -194,18 +190,12 @@ def _components_panel(
         top, bottom = y + 14, y + 104
         parts.append(label(left, y + 4, title, "tick"))
         for mark in marks:
-            at = bottom - (mark - marks[0]) / (marks[-1] - marks[0] or 1.0) * (bottom - top)
+            at = _at(mark, marks, top, bottom)
             parts += [line(left, at, right, at, "grid")]
             parts += [label(left - 4, at + 3.5, f"{mark:g}", "tick", text_anchor="end")]
         for component, points in curves.items():
             k = names.index(component) % N_HUES
-            placed = [
-                (
-                    left + (x - 1) / (epochs - 1) * (right - left),
-                    bottom - (v - marks[0]) / (marks[-1] - marks[0] or 1.0) * (bottom - top),
-                )
-                for x, v in points
-            ]
+            placed = [(left + (x - 1) / (epochs - 1) * (right - left), _at(v, marks, top, bottom)) for x, v in points]
             hint = element("title", f"{component}: {number(points[0][1])} to {number(points[-1][1])}")
             parts.append(element("g", hint, path(placed, f"curve part p{k}")))
         y = bottom + 12
@@ -222,6 +212,11 @@ def _components_panel(
     told = [f"{k} {number(points[0][1])} to {number(points[-1][1])}" for k, points in source.items()]
     alt = f"Losses of {name} by epoch, {'added to the sum' if scaled else 'relative to the first'}: {', '.join(told)}"
     return Drawing(width, y + 8, alt, Markup("").join(parts))
+
+
+def _at(value: float, marks: Sequence[float], top: float, bottom: float) -> float:
+    """The height of a value in px, the first of the marks at the bottom and the last at the top."""
+    return bottom - (value - marks[0]) / (marks[-1] - marks[0] or 1.0) * (bottom - top)
 
 
 def _mean(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:

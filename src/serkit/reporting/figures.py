@@ -41,6 +41,39 @@ class Interval:
         return f"{self.label}: {number(self.value)} [{number(self.low)}, {number(self.high)}]"
 
 
+class Axis:
+    """Values from left to right, with round marks, and a dashed line ``at`` one of them, if that is wanted.
+
+    Args:
+        values: what has to find room. left, right: px. narrow: fewer marks.
+    """
+
+    def __init__(self, values: Sequence[float], left: float, right: float, narrow: bool, at: float | None) -> None:
+        edges = [*values, *([at] if at is not None else [])]
+        self.marks = ticks(min(edges), max(edges), 4 if narrow else 6)
+        self.left, self.right, self.at = left, right, at
+
+    def x(self, value: float) -> float:
+        """Where a value is, in px."""
+        return self.left + (value - self.marks[0]) / (self.marks[-1] - self.marks[0]) * (self.right - self.left)
+
+    def grid(self, top: float, bottom: float, *, sign: bool = False) -> list[Markup]:
+        """The lines of the marks, with their numbers below; ``sign``: these are differences."""
+        parts = []
+        for mark in self.marks:
+            text = (signed if sign else number)(mark, digits_of(self.marks))
+            parts.append(line(self.x(mark), top, self.x(mark), bottom, "grid"))
+            parts.append(label(self.x(mark), bottom + 15, text, "tick", text_anchor="middle"))
+        if self.at is not None:
+            parts.append(line(self.x(self.at), top, self.x(self.at), bottom, "zero" if sign else "guide"))
+        return parts
+
+    def drawing(self, parts: list[Markup], width: float, bottom: float, axis: str, alt: str) -> Drawing:
+        """The parts with what is measured below them."""
+        named = label((self.left + self.right) / 2, bottom + 33, axis, "axis", text_anchor="middle")
+        return Drawing(width, bottom + 42, alt, Markup("").join([*parts, named]))
+
+
 def forest(
     rows: Sequence[Interval],
     *,
@@ -64,20 +97,9 @@ def forest(
     left, right = (22.0, width - 22.0) if narrow else (222.0, width - 66.0)
     pitch = 40.0 if narrow else 25.0
     top = 30.0 if len({r.kind for r in rows}) > 1 else 6.0
-    edges = [e for r in rows for e in (r.low, r.high, r.value)] + ([at] if at is not None else [])
-    marks = ticks(min(edges), max(edges), 4 if narrow else 6)
-    bottom = top + pitch * len(rows) + 2
-
-    def x(value: float) -> float:
-        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (right - left)
-
-    parts = [_legend({r.kind for r in rows}, legend, narrow)]
-    for mark in marks:
-        parts.append(line(x(mark), top, x(mark), bottom, "grid"))
-        text = signed(mark, digits_of(marks)) if sign else number(mark, digits_of(marks))
-        parts.append(label(x(mark), bottom + 15, text, "tick", text_anchor="middle"))
-    if at is not None:
-        parts.append(line(x(at), top, x(at), bottom, "zero" if sign else "guide"))
+    across = Axis([e for r in rows for e in (r.low, r.high, r.value)], left, right, narrow, at)
+    bottom, x = top + pitch * len(rows) + 2, across.x
+    parts = [_legend({r.kind for r in rows}, legend, narrow), *across.grid(top, bottom, sign=sign)]
     for k, row in enumerate(rows):
         y = top + pitch * k + (27.0 if narrow else pitch / 2)
         bold = " strong" if row.kind in strong else ""
@@ -96,8 +118,7 @@ def forest(
                 label(*value_at, text, "value" + bold, text_anchor="end"),
             )
         )
-    parts.append(label((left + right) / 2, bottom + 33, axis, "axis", text_anchor="middle"))
-    return Drawing(width, bottom + 42, alt, Markup("").join(parts))
+    return across.drawing(parts, width, bottom, axis, alt)
 
 
 def _legend(kinds: Collection[str], legend: Sequence[tuple[str, str]], narrow: bool) -> Markup:
@@ -149,19 +170,9 @@ def dots(rows: Sequence[Seeds], *, alt: str, axis: str, narrow: bool = False, at
     left, right = (22.0, width - 22.0) if narrow else (222.0, width - 66.0)
     pitch = 36.0 if narrow else 22.0
     top = 6.0
-    edges = [v for r in rows for v in r.values] + ([at] if at is not None else [])
-    marks = ticks(min(edges), max(edges), 4 if narrow else 6)
-    bottom = top + pitch * len(rows) + 2
-
-    def x(value: float) -> float:
-        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (right - left)
-
-    parts = []
-    for mark in marks:
-        parts.append(line(x(mark), top, x(mark), bottom, "grid"))
-        parts.append(label(x(mark), bottom + 15, number(mark, digits_of(marks)), "tick", text_anchor="middle"))
-    if at is not None:
-        parts.append(line(x(at), top, x(at), bottom, "guide"))
+    across = Axis([v for r in rows for v in r.values], left, right, narrow, at)
+    bottom, x = top + pitch * len(rows) + 2, across.x
+    parts = across.grid(top, bottom)
     for k, row in enumerate(rows):
         y = top + pitch * k + (25.0 if narrow else pitch / 2)
         bold = " strong" if row.kind == "stack" else ""
@@ -178,8 +189,7 @@ def dots(rows: Sequence[Seeds], *, alt: str, axis: str, narrow: bool = False, at
                 label(*at_value, number(row.mean), "value" + bold, text_anchor="end"),
             )
         )
-    parts.append(label((left + right) / 2, bottom + 33, axis, "axis", text_anchor="middle"))
-    return Drawing(width, bottom + 42, alt, Markup("").join(parts))
+    return across.drawing(parts, width, bottom, axis, alt)
 
 
 def seeds_figure(

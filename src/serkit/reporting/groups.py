@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from serkit.reporting.figures import NARROW, WIDE, Interval
+from serkit.reporting.figures import NARROW, WIDE, Axis, Interval
 from serkit.reporting.group_words import CLASS_METHOD, METHOD, gap_of, group_name, is_found, outcome, sentences, title
 from serkit.reporting.reading import Source
-from serkit.reporting.svg import Drawing, Figure, both, cut, digits_of, element, label, line, ticks
+from serkit.reporting.svg import Drawing, Figure, both, cut, element, label, line
 from serkit.reporting.tables import Cell, Column, Row, Table, measured_cell
 from serkit.reporting.text import between, count, finite, number, p_value, signed, voices, whole
 
@@ -200,19 +200,9 @@ def dots_by_group(
     left, right = (22.0, width - 22.0) if narrow else (262.0, width - 66.0)
     pitch, head = (40.0, 44.0) if narrow else (26.0, 40.0)
     everyone = [r for panel in panels for r, _ in panel.rows]
-    edges = [e for r in everyone for e in (r.low, r.high, r.value)] + ([at] if at is not None else [])
-    marks = ticks(min(edges), max(edges), 4 if narrow else 6)
+    across = Axis([e for r in everyone for e in (r.low, r.high, r.value)], left, right, narrow, at)
     bottom = head * len(panels) + pitch * len(everyone) + 2
-
-    def x(value: float) -> float:
-        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (right - left)
-
-    parts: list[Markup] = []
-    for mark in marks:
-        parts.append(line(x(mark), 4, x(mark), bottom, "grid"))
-        parts.append(label(x(mark), bottom + 15, number(mark, digits_of(marks)), "tick", text_anchor="middle"))
-    if at is not None:
-        parts.append(line(x(at), 4, x(at), bottom, "guide"))
+    parts = across.grid(4, bottom)
     y = 0.0
     for panel in panels:
         parts.append(label(0, y + (16 if narrow else 26), cut(panel.title, 30), "name strong"))
@@ -220,10 +210,9 @@ def dots_by_group(
         parts.append(label(told[0], told[1], panel.told, "name small", text_anchor=told[2]))
         y += head
         for row, size in panel.rows:
-            parts.append(_dot(row, size, x, y, width, narrow))
+            parts.append(_dot(row, size, across.x, y, width, narrow))
             y += pitch
-    parts.append(label((left + right) / 2, bottom + 33, axis, "axis", text_anchor="middle"))
-    return Drawing(width, bottom + 42, alt, Markup("").join(parts))
+    return across.drawing(parts, width, bottom, axis, alt)
 
 
 def _dot(row: Interval, size: str, x: Any, top: float, width: float, narrow: bool) -> Markup:
