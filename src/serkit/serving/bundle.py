@@ -152,8 +152,7 @@ class Bundle:
         Raises:
             SerkitError: it is damaged, or not of these networks and labels.
         """
-        arrays = self._arrays(STACK) if STACK in self._files else {}
-        found = from_arrays(self.head["stack"], arrays)
+        found = from_arrays(self.head["stack"], self._arrays(STACK) if STACK in self._files else {})
         if found.labels_ != self.scored or not set(found.systems_) <= {n.system for n in self.networks}:
             raise SerkitError(
                 f"{self.source}: the stack does not belong to these networks: its systems or labels differ"
@@ -261,10 +260,8 @@ def open_bundle(source: str | Path) -> Bundle:
             raise SerkitError(f"no bundle at {source}")
         else:
             near = did_you_mean(str(source), names()) if names() else ""
-            hint = (
-                near or "; no model is included in this version: make one with serkit bundle RUN -o DIR, and name DIR"
-            )
-            raise SerkitError(f"no bundle '{source}': neither a path nor a name{hint}")
+            none = "; no model is included in this version: make one with serkit bundle RUN -o DIR, and name DIR"
+            raise SerkitError(f"no bundle '{source}': neither a path nor a name{near or none}")
     read = _folder(path) if path.is_dir() else _archive(path)
     try:
         head = json.loads(read(HEAD).decode("utf-8"))
@@ -312,8 +309,7 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     check_new(out)
     listed = {name: {"bytes": len(data), "blake2b": content_hash(data)} for name, data in sorted(files.items())}
     needed = 4 if "network_labels" in head else 3 if LABELLED in files else 2 if ADAPTED in files else 1
-    head = {**head, "format": needed}
-    text = json.dumps({**head, "files": listed}, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps({**head, "format": needed, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
     if out.suffix in SUFFIXES:
         with replacing(out) as part:
