@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 # of terminals (all but tab and newline), and marks that change the direction or the line of what follows
 _CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
+_JOINERS = dict.fromkeys(map(ord, "\u00a0\u200c\u200d\u3000"))  # and spaces, which str.isprintable refuses
 
 
 class SerkitError(Exception):
@@ -110,6 +111,15 @@ def visible(text: str) -> str:
     'a \\\\x1b[31mred\\n'
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def on_one_line(name: object) -> bool:
+    """Whether a name is text that can be printed on one line; what joins letters of Persian or parts of emoji can be.
+
+    >>> on_one_line("بی\\u200cتفاوت"), on_one_line("a\\nb"), on_one_line("\\x1b[31mred")
+    (True, False, False)
+    """
+    return isinstance(name, str) and name.translate(_JOINERS).isprintable()
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -115,6 +115,13 @@ def test_a_head_with_values_that_cannot_be_is_one_line(folder: Path, key: str, v
     assert str(found.value).isprintable()
 
 
+def test_names_and_labels_may_have_what_joins_letters(folder: Path) -> None:
+    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    labels = ["بی\u200cتفاوت", "très\u00a0gai", *head["labels"][2:]]
+    (folder / "bundle.json").write_text(json.dumps({**head, "labels": labels, "name": "👩\u200d💻"}))
+    assert open_bundle(folder).labels == tuple(labels)
+
+
 def test_text_that_is_no_json(folder: Path) -> None:
     (folder / "bundle.json").write_text("{")
     with pytest.raises(SerkitError, match="damaged"):
@@ -162,6 +169,14 @@ def test_weights_in_a_file_of_the_working_folder_are_refused(folder: Path, monke
     model = serkit.load(with_network(folder, network.SerializeToString()))
     with pytest.raises(SerkitError, match=r"pooled\.fold0\.onnx' has weights in another file, which is not in"):
         model.predict(np.zeros(16_000, np.float32), rate_hz=16_000)
+
+
+@pytest.mark.parametrize("key", [b"\x0a\x88\x00location", b"\x0a\x88\x80\x00location", b"\x8a\x00\x08location"])
+def test_a_file_of_weights_is_found_however_its_key_is_written(folder: Path, key: bytes) -> None:
+    bundle = open_bundle(with_network(folder, b"\x6a\x13" + key + b"\x12\x05w.bin"))
+    [entry] = (n for n in bundle.networks if n.file == "networks/pooled.fold0.onnx")
+    with pytest.raises(SerkitError, match="has weights in another file"):
+        bundle.network(entry)
 
 
 def test_a_network_that_is_none_is_one_line(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, on_one_line
 from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def printable(name: str | None) -> str | None:
     """The name of a model as given; refused where it would break the lines that it stands in."""
-    if name is not None and not (name.strip() and name.isprintable()):
+    if name is not None and not (name.strip() and on_one_line(name)):
         raise typer.BadParameter(f"{name!r} is no name: expected characters that can be printed, on one line")
     return name
 

@@ -15,7 +15,7 @@ from typing import Any
 from serkit import checkpoints, emotion2vec_files
 from serkit.checkpoint_files import read_json, weights_hash
 from serkit.checkpoint_table import BY_NAME, UNKNOWN
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, on_one_line
 from serkit.foundation import author_classes
 from serkit.foundation.loading import transformers_package
 from serkit.foundation.speech import CLASSES
@@ -335,7 +335,7 @@ def _words(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
         by_number = {int(k): " ".join(str(v).split()) for k, v in dict(table).items()}
     except (TypeError, ValueError):
         by_number = {}
-    if sorted(by_number) != list(range(len(by_number))) or not all(w.isprintable() and w for w in by_number.values()):
+    if sorted(by_number) != list(range(len(by_number))) or not all(w and on_one_line(w) for w in by_number.values()):
         raise SerkitError(f"'{name}': id2label of its config.json is damaged: expected a name for each of 0, 1, 2 …")
     words = tuple(by_number[k] for k in range(len(by_number)))
     if len(words) < 2 or len(set(words)) != len(words):

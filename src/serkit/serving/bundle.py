@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from serkit.calibration import Calibration
 from serkit.combining import Ensemble
 from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, on_one_line
 from serkit.files import content_hash, fingerprint, replacing, replacing_folder
 from serkit.interrupts import interrupts_after
 from serkit.serving.adaptation import Adaptation
@@ -48,7 +49,7 @@ HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safeten
 INPUTS, ADAPTED, LABELLED = "inputs.safetensors", "adapted.safetensors", "labelled.safetensors"
 NAMED = Path(__file__).resolve().parents[1] / "bundles"
 CALLS = {"default": "telephone"}  # of the bundles that come with serkit: which one answers calls in place of which
-_ELSEWHERE = b"\x0a\x08location"  # as protobuf writes where else the values of a tensor are
+_ELSEWHERE = re.compile(rb"(\x0a|\x8a\x80*[\x00-\x7f])(\x08|\x88\x80*\x00)location")  # of weights: a key of protobuf
 SUFFIXES = (".zip", ".serkit")
 
 
@@ -107,8 +108,7 @@ class Bundle:
             self._files: Mapping[str, Mapping[str, Any]] = head["files"]
         except (KeyError, TypeError, ValueError) as error:
             raise SerkitError(f"{source}: {HEAD} is damaged: {type(error).__name__} {error}") from None
-        words = all(isinstance(label, str) and label.isprintable() for label in (self.name, *self.labels))
-        if not words or not 0.0 < self.max_clip_s < float("inf"):
+        if not all(map(on_one_line, (self.name, *self.labels))) or not 0.0 < self.max_clip_s < float("inf"):
             said = f"name {self.name!r}, labels {self.labels}, max_clip_s {self.max_clip_s:g}"
             raise SerkitError(f"{source}: {HEAD} is damaged: {said}")
         unknown = {f for n in self.networks for f in n.features} - set(self.features)
@@ -137,7 +137,7 @@ class Bundle:
     def network(self, entry: NetworkEntry) -> bytes:
         """The graph of a network; errors as for :meth:`read`, and for one with weights in a file of its own."""
         content = self.read(entry.file)
-        if _ELSEWHERE in content:
+        if b"location" in content and _ELSEWHERE.search(content):
             raise SerkitError(f"{self.source}: '{entry.file}' has weights in another file, which is not in the bundle")
         return content
 
