@@ -14,6 +14,7 @@ from command_line import RATE_HZ, ask, run_table
 from serkit import __version__, cli
 from serkit.metrics import METRICS
 from serkit.store import FeatureStore
+from serkit.types import Manifest, Utterance
 
 
 @pytest.fixture
@@ -318,6 +319,15 @@ def test_a_table_that_cannot_be_split_or_labelled_is_one_line(recipe, clips, tmp
     assert code == 2, said
     assert len(said.splitlines()) == 1
     assert re.search(message, said), said
+
+
+def test_a_label_in_a_manifest_does_not_control_the_terminal(tmp_path):
+    label = "x\x1b[31m"
+    rows = tuple(Utterance(f"u{k}", f"{k}.wav", split="train", emotion=label, speaker="s") for k in range(2))
+    Manifest("c", (label, "y"), rows).save(tmp_path / "manifest.jsonl")
+    _, said, _ = ask("audit", tmp_path / "manifest.jsonl", "--no-decode")
+    assert "x\\x1b[31m" in said
+    assert "x'" not in said, "click takes out what a terminal would obey, where it writes to none"
 
 
 def test_a_table_is_not_audited_and_the_way_is_told(clips):

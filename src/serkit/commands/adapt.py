@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serkit.commands.options import BundleOut, Jobs, Model, Option, Protocol, Root, comma_separated, printable
+from serkit.errors import visible
 
 if TYPE_CHECKING:
     from serkit.serving.bundle import Bundle
@@ -108,7 +109,7 @@ def _labelled(
     manifest = read_labelled(corpus, root or [], protocol=protocol, options=option or [])
     bundle, taught = labelled.adapt_to(model, manifest, out, **options)
     facts = bundle.head["labelled"]
-    typer.echo("\n".join(labelled.lines(taught)))
+    typer.echo(visible("\n".join(labelled.lines(taught))))
     typer.echo(
         f"{out}: '{bundle.name}', adapted to {count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])}. "
         f"Use it with: serkit predict … --model {out}"

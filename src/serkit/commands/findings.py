@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from serkit.commands.options import AsJson, difference_line, watcher
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, visible
 
 
 def _refuse(context: typer.Context, parameter: typer.CallbackParam, given: str | None) -> None:
@@ -62,7 +62,7 @@ def audit(
         width = max((len(f.code) for f in findings), default=0) + 2
         for row in to_rows(findings):
             who = f" ({row['ids']})" if row["ids"] else ""
-            typer.echo(f"{row['severity']:8}{row['code']:{width}}{row['message']}{who}")
+            typer.echo(visible(f"{row['severity']:8}{row['code']:{width}}{row['message']}{who}"))
         if not findings:
             typer.echo("nothing found")
     if any(f.severity == "error" for f in findings):

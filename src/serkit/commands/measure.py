@@ -22,6 +22,7 @@ from serkit.commands.options import (
     comma_separated,
     difference_line,
 )
+from serkit.errors import visible
 
 if TYPE_CHECKING:
     from serkit.comparison import Difference
@@ -186,7 +187,7 @@ def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping
     from serkit.serving.measured_lines import lines
 
     for one in found:
-        typer.echo("\n".join(lines(one)))
+        typer.echo(visible("\n".join(lines(one))))
     for d in paired:
         typer.echo(difference_line(d))
     if "under" in tree:
