@@ -141,7 +141,7 @@ def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
     assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
     assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
     assert page.tags.count("h1") == 1
-    for said in ("pigeonhole", "Owen 2007", "0.080 would leave out zero four times in five, or a larger one",
+    for said in ("pigeonhole", "Owen 2007", "0.080 would leave out zero four times in five (with few speakers, less",
                  "± 0.010 over 3 seeds", "Not trained:",
                  "rough intervals: 6 speakers", "partial copy"):  # fmt: skip
         assert said in text, said

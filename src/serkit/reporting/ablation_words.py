@@ -131,10 +131,10 @@ def detectable(tree: Mapping[str, Any]) -> str:
     low, high = number(known[0]), number(known[-1])
     size = low if low == high else f"{low} to {high} (by variant)"
     rough = any("rough" in str(difference(v, split, lead_metric(tree)).get("interval")) for v in tree["variants"][1:])
-    more = ", or a larger one, as with few speakers this looks too small" if rough else ""
+    more = " (with few speakers, less often)" if rough else ""
     return (
-        f"The interval of a true difference of {size} would leave out zero four times in five{more}; to be certain it "
-        "must be larger."
+        f"The interval of a true difference of {size} would leave out zero four times in five{more}; to be "
+        "called certain, it must be larger."
     )
 
 
