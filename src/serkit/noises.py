@@ -23,7 +23,7 @@ def is_noise(samples: np.ndarray) -> bool:
     shape of its spectrum never rests, a whisper's included. So a stretch is dropped only where its attacks outweigh its
     decays by far more than its spectrum changes, or where the spectrum hardly changes at all, and no pitch is heard.
 
-    Measured on real speech, clean, in noise, over the telephone, in rooms and whispered: see ``docs/predict.md``.
+    Measured on real speech, clean, in noise, over the telephone, in rooms and whispered: see ``docs/benchmarks.md``.
 
     Args:
         samples: (n,) float32 mono 16 kHz.

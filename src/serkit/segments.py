@@ -105,7 +105,7 @@ class SpectralVad:
     to 0 … 25. Scores come at most a second late. Music moves as speech does and scores as speech: it is for
     :class:`serkit.not_speech.NotSpeech` to find.
 
-    Measured against Silero 6.2 as reference: see ``docs/predict.md``.
+    Measured against Silero 6.2 as reference: see ``docs/benchmarks.md``.
     """
 
     hop = 160

@@ -76,7 +76,7 @@ class Tones:
 def is_tonal(value: float, n_samples: int) -> bool:
     """Whether a stretch of this length with this :meth:`Tones.between` is tones or music, and no voice.
 
-    The limits are set so that hardly any speech is lost: see ``docs/predict.md``.
+    The limits are set so that hardly any speech is lost: see ``docs/benchmarks.md``.
     """
     return value > (0.85 if n_samples < 5 * SAMPLE_RATE_HZ else 0.80)
 
