@@ -143,11 +143,18 @@ def members_table(kind: registry.Kind) -> Callable[[str], str]:
 
 
 def encoders_table(old: str) -> str:
-    rows = []
-    for family in registry.names("encoders"):
-        m = registry.member("encoders", family)
-        shown = ", ".join(f"`{k}={v}`" for k, v in m.parameters.items() if k != "name" and v is not None)
-        rows.append((f"`{family}`", m.doc, shown))
+    """One row a family; the options that all speech models or all text models share are in a row of their own."""
+
+    def shown(options: Mapping[str, object]) -> str:
+        return ", ".join(f"`{k}={v}`" for k, v in options.items() if k != "name" and v is not None)
+
+    families = {family: registry.member("encoders", family) for family in registry.names("encoders")}
+    shared = {"speech models": families["wavlm"].parameters, "text models": families["roberta"].parameters}
+    rows = [(f"*{kind}*", "the options that they share", shown(options)) for kind, options in shared.items()]
+    for family, m in families.items():
+        kinds = [kind for kind, options in shared.items() if options.items() <= m.parameters.items()]
+        own = {k: v for k, v in m.parameters.items() if not any(k in shared[kind] for kind in kinds)}
+        rows.append((f"`{family}`", m.doc, ", ".join([*(f"*{kind}*" for kind in kinds), *filter(None, [shown(own)])])))
     return table(("family", "what it gives", "choices"), rows, old, 0)
 
 
