@@ -118,7 +118,7 @@ def test_on_known_vowels_ours_are_the_truth() -> None:
 
 
 def test_on_known_vowels_opensmile_agrees_but_on_formants_and_the_second_harmonic() -> None:
-    """Its F1 and H1-H2 have a correlation of 0.28 and -0.66 with the truth (docs/encoders.md): no bound on those."""
+    """Its F1 and H1-H2 correlate with the truth by 0.28 and -0.66 (docs/encoders_measured.md): no bound on those."""
     least = {
         "f0_semitones": 0.99, "jitter": 0.9, "shimmer_db": 0.95, "hnr_db": 0.65, "h1_a3_db": 0.9,
         "f2_amplitude_db": 0.75, "f3_amplitude_db": 0.95, "f3_khz": 0.6, "f2_khz": 0.4,
@@ -148,7 +148,7 @@ def test_descriptors_beside_opensmile_on_recordings() -> None:
     joined = {name: np.concatenate([found[name] for found, _ in made], axis=1) for name in THEIRS}
     assert np.concatenate([agree for _, agree in made]).mean() > 0.85
     assert np.median(np.abs(np.diff(joined["f0_semitones"], axis=0))) < 0.1
-    least = {  # formants, their bandwidths and H1-H2 do not agree on speech either: see the table in docs/encoders.md
+    least = {  # formants, their bandwidths and H1-H2 do not agree on speech either: docs/encoders_measured.md
         "loudness": 0.97, "alpha_ratio_db": 0.93, "hammarberg_db": 0.95, "slope_0_500": 0.9, "slope_500_1500": 0.85,
         "spectral_flux": 0.85, **{f"mfcc_{k}": 0.96 for k in (1, 2, 3, 4)}, "f0_semitones": 0.89, "hnr_db": 0.85,
         "h1_a3_db": 0.45, "shimmer_db": 0.55, "jitter": 0.12, "f2_amplitude_db": 0.35, "f3_amplitude_db": 0.3,

@@ -71,8 +71,8 @@ class Voice(OfflineEncoder):
     alpha ratio, 0.98 Hammarberg, 0.95 and 0.90 slopes, 0.90 flux, 0.98 MFCC, 0.88 HNR (openSMILE's
     saturates at 8 to 14 dB), 0.54 H1-A3, 0.64 shimmer. Jitter (0.2), H1-H2 (0.1), formant frequencies
     (0.1) and bandwidths do *not* agree: on vowels whose truth is known, these are within the bounds above, and
-    openSMILE's H1-H2 and formants are not (docs/encoders.md has the table). Do not feed these to a model trained on
-    openSMILE's.
+    openSMILE's H1-H2 and formants are not (docs/encoders_measured.md has the table). Do not feed these to a model
+    trained on openSMILE's.
 
     Args:
         name: ``voice``. pool, pooling, trim: see :class:`OfflineEncoder`.
