@@ -160,6 +160,20 @@ def test_links_lead_somewhere(name: str) -> None:
         assert (path.parent / target).exists(), f"{name}: {target}"
 
 
+def anchors(path: Path) -> set[str]:
+    """What ``#…`` may name in a document: its headings, as GitHub writes them in addresses."""
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", h) for h in re.findall(r"^#+ (.*)$", text, re.M)]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_to_a_heading(name: str) -> None:
+    path = ROOT / name
+    links = re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)", FENCE.sub("", path.read_text(encoding="utf-8")))
+    assert [f"{to}#{part}" for to, part in links if part not in anchors(path.parent / to if to else path)] == []
+
+
 def test_every_picture_is_shown_in_light_and_dark() -> None:
     shown = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     pictures = {path.stem for path in (ROOT / "docs" / "pictures").glob("*.png")}
