@@ -129,8 +129,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     "; did you mean 'focal'?"
     >>> did_you_mean("RAVDES", ["ravdess", "table"])
     "; did you mean 'ravdess'?"
+
+    Of names such as ``FAMILY/SIZE``, those of the same family are nearer than any other.
+
+    >>> did_you_mean("hubert/large", ["hubert/base-ls960", "hubert/large-ls960-ft", "roberta/large"])
+    "; did you mean 'hubert/large-ls960-ft'?"
     """
     choices = sorted(set(known))
+    family, slash, _ = name.partition("/")
+    if slash and (related := [choice for choice in choices if choice.startswith(f"{family}/")]):
+        choices = related
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     if not near:  # in another case
         lower = {choice.lower(): choice for choice in reversed(choices)}
