@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from serkit.reporting.data_tables import networks
 from serkit.reporting.reading import Source
-from serkit.reporting.tables import short_features
+from serkit.reporting.tables import PUBLISHED, PUBLISHED_CLASSES, paper, short_features
 
 from .example import report
 
@@ -38,3 +40,21 @@ def test_features_are_shortened_to_what_tells_them_apart() -> None:
     cut = ["silero[trim={'margin_s': 0.1, 'threshold_db': -30}]", "silero[trim={'margin_s': 0.1, 'threshold_db': -40}]"]
     tree["design"] = {"one": {"features": cut}}
     assert short_features(Source(tree)) == dict(zip(cut, cut, strict=True)), "an option that is a mapping stays whole"
+
+
+@pytest.mark.parametrize(
+    ("corpus", "labels", "shown"),
+    [
+        ("msp_podcast", PUBLISHED_CLASSES, True),
+        ("msp_podcast", ("a+v+", "a+v-", "a-v+", "a-v-"), False),
+        ("msp_podcast", PUBLISHED_CLASSES[:4], False),
+        ("msp_podcast", (*PUBLISHED_CLASSES, "other"), False),
+        ("iemocap+msp_podcast", PUBLISHED_CLASSES, False),
+    ],
+)
+def test_published_numbers_stand_beside_the_same_corpus_and_classes_alone(
+    corpus: str, labels: tuple[str, ...], shown: bool
+) -> None:
+    """Regression: quadrants of ratings were set beside the published Macro-F1 of eight emotions."""
+    tree = report() | {"corpus": corpus, "labels": list(labels)}
+    assert (PUBLISHED in paper(Source(tree)).notes) is shown
