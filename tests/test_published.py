@@ -217,6 +217,17 @@ def test_the_baseline_of_the_challenge(
     assert network.normalisation.keeps_statistics, "samples by the training set"
 
 
+@pytest.mark.parametrize(
+    ("name", "batch_size", "accumulation_steps"), [("wavlm_baseline", 32, 4), ("emosphere2025", 64, 4)]
+)
+def test_a_step_has_as_many_clips_as_in_the_challenge_s_code(
+    name: str, batch_size: int, accumulation_steps: int
+) -> None:
+    """Its loader is given ``BATCH_SIZE // ACCUMULATION_STEP``; the baseline had batches of 32, 128 clips a step."""
+    (system,) = load_recipe(name).systems.values()
+    assert (system.train.batch_size, system.train.accumulate) == (batch_size // accumulation_steps, accumulation_steps)
+
+
 def test_sailer2025_learns_votes_by_adapters(
     folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
 ) -> None:

@@ -257,8 +257,8 @@ def _thin(rows: Sequence[Utterance], labels: Sequence[str], recipe: Recipe) -> l
 
 
 def left_out(manifest: Manifest) -> list[str]:
-    """What was left out of a manifest, in words: clips of classes unknown to training, clips without the ratings that
-    classes are made from, clips and rater votes by the recipe, columns by the table's reader."""
+    """What was left out of a manifest, in words: clips by the corpus's reader, clips of classes unknown to training,
+    clips without the ratings that classes are made from, clips and rater votes by the recipe, a table's columns."""
     said = manifest.info.get("labels") or {}
     clips = [f"{n} of '{label}'" for label, n in (said.get("dropped") or {}).items()]
     clips += [f"{len(said['excluded'])} by name"] if said.get("excluded") else []
@@ -271,13 +271,24 @@ def left_out(manifest: Manifest) -> list[str]:
         lines.append(
             f"rater votes left out, because their label is not a class of the clip's corpus here: {named}{lost}"
         )
-    each = (manifest.info.get("corpora") or {"": manifest.info}).values()
+    each = (manifest.info.get("corpora") or {manifest.corpus: manifest.info}).items()
     return [
+        *(line for corpus, info in each for line in not_read(corpus, info)),
         *across.lines(manifest),
         *regions.lines(manifest),
         *lines,
-        *(line for info in each for line in info.get("mistyped_columns") or []),
+        *(line for _, info in each for line in info.get("mistyped_columns") or []),
     ]
+
+
+def not_read(corpus: str, info: Mapping[str, Any]) -> list[str]:
+    """A line on what a corpus has beside the splits and classes of its protocol, and what would keep some of it."""
+    found = info.get("left_out") or {}
+    if not found:
+        return []
+    named = ", ".join(f"{what} ({_clips(n)})" for what, n in found.items())
+    kept = f"; {info['kept_by']}" if info.get("kept_by") else ""
+    return [f"left out by the reader of {corpus}: {named}{kept}"]
 
 
 def without_label(manifest: Manifest) -> list[str]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from serkit import pipeline
+from serkit import pipeline, regions
 from serkit.audit import audit
 from serkit.corpora.msp_podcast import msp_podcast
 from serkit.errors import SerkitError
+from serkit.labels import left_out, teaching
 from serkit.readers import read_corpora
-from serkit.recipe import parse_recipe
+from serkit.recipe import load_recipe, parse_recipe
 
 from .examples import check_rows, touch
 
@@ -248,3 +249,19 @@ def test_a_corpus_of_challenge_size_is_read_in_seconds(tmp_path: Path) -> None:
     manifest = msp_podcast(tmp_path, protocol="msp-podcast-is25", transcripts=False)
     assert time.process_time() - start < 30
     assert len(manifest) == n - n // 10
+
+
+def test_clips_of_other_emotions_are_there_for_ratings_and_votes_with_an_option(tmp_path: Path) -> None:
+    """Regression: recipes said "all clips with ratings, whatever their emotion", and the reader leaves class O out."""
+    build(tmp_path)
+    write(tmp_path / "Labels" / "labels_detailed.csv", WIDE, [*VOTES, ["MSP-PODCAST_0001_0003.wav", "W", *["Sad"] * 2]])
+    plain, kept = (msp_podcast(tmp_path, other=other) for other in ("drop", "none"))
+    said = (
+        "left out by the reader of msp_podcast: Test2 (1 clip), Test3 (1 clip), Train O (1 clip); --option other=none"
+    )
+    assert left_out(plain)[0].startswith(said)
+    assert left_out(kept) == ["left out by the reader of msp_podcast: Test2 (1 clip), Test3 (1 clip)"]
+    assert "MSP-PODCAST_0001_0003" not in plain.ids
+    by_ratings = regions.divided(kept, "quadrants", ()).split("train")
+    for name, rows in (("sail2025", by_ratings), ("emosphere2025", by_ratings), ("medusa2025", kept.split("train"))):
+        assert "MSP-PODCAST_0001_0003" in teaching(rows, load_recipe(name)).ids

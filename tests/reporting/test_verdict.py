@@ -131,6 +131,8 @@ def test_what_a_reader_leaves_out_of_a_corpus_is_told_with_the_changes() -> None
     assert [line for line in changes(Source(tree)) if "Left out" in line] == [
         "Left out by the reader of a: fru (5 clips)."
     ]
+    tree["provenance"]["corpus_info"]["corpora"]["a"]["kept_by"] = "--option x keeps them"
+    assert "Left out by the reader of a: fru (5 clips); --option x keeps them." in changes(Source(tree))
 
 
 def test_speakers_of_dev_that_train_are_said() -> None:

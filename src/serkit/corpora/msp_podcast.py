@@ -108,6 +108,7 @@ _WITHOUT_TEST = (
     "--protocol msp-podcast-is25 --option unlabelled_test=true (Test3 is predicted, not measured); or "
     "--protocol msp-podcast-is25-devtest (Development is the test)"
 )
+_KEEPS_OTHER = "--option other=none keeps those of class O without a label, for their votes and ratings"
 _PODCAST = re.compile(r"MSP-PODCAST_\d+(?=_\d)")  # then the segment; names of Test3 hide the podcast (remembered)
 _VOTE_LABELS = {
     "Angry": "anger",
@@ -242,6 +243,8 @@ def _finished(
     }
     if "test" not in {u.split for u in rows}:
         extra["without_test"] = _WITHOUT_TEST  # what a run that needs a test says
+    if other == "drop" and any(what.endswith(" O") for what in left_out):
+        extra["kept_by"] = _KEEPS_OTHER
     checks = _IS25_COUNTS if chosen.name == "msp-podcast-is25" else ()
     here = Counter((u.split, u.emotion) for u in rows if u.emotion not in (None, "other"))
     extra["count_findings"] = [

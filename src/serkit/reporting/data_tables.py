@@ -254,7 +254,8 @@ def _not_read(source: Source) -> list[str]:
         found = info.get("left_out")
         if isinstance(found, Mapping) and found:
             named = listed([f"{k} ({count(int(finite(n) or 0), 'clip')})" for k, n in found.items()])
-            lines.append(f"Left out by the reader of {name}: {named}.")
+            kept = f"; {info['kept_by']}" if info.get("kept_by") else ""
+            lines.append(f"Left out by the reader of {name}: {named}{kept}.")
     return lines
 
 
