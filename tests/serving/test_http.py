@@ -298,6 +298,37 @@ def test_pages_of_other_origins_send_no_recordings(service: Service) -> None:
                 assert service.client.delete(answer.json()["url"]).status_code == 204
 
 
+@pytest.mark.parametrize(
+    ("origin", "keys", "allowed"),
+    [
+        ("http://evil.example.com:8000", (), False),  # its name points here since the page was opened
+        ("http://evil.example.com.", (), False),
+        ("http://evil.example.com:8000", ("a-long-key",), True),  # who has no key cannot call
+        ("http://named.example.com", (), True),  # by --allow-origin
+        ("https://behind.a.proxy.example", (), True),  # the browser has seen the certificate of the name
+        ("http://localhost:8000", (), True),
+        ("http://box:8000", (), True),
+        ("http://box.local:8000", (), True),
+        ("http://192.168.1.7:8000", (), True),
+        ("http://[fe80::7]:8000", (), True),
+    ],
+)
+def test_a_name_that_anybody_may_point_here_is_none_of_the_service_s(
+    origin: str, keys: tuple[str, ...], allowed: bool
+) -> None:
+    from serkit.serving.http.errors import Refused
+    from serkit.serving.http.service import Service as Served
+    from serkit.serving.http.settings import ServiceSettings
+
+    served = Served(ServiceSettings(model="none", keys=keys, origins=("http://named.example.com",)))
+    headers = {"origin": origin, "host": origin.partition("://")[2]}
+    if allowed:
+        served.refuse_foreign(headers)
+        return
+    with pytest.raises(Refused, match="see --allow-origin"):
+        served.refuse_foreign(headers)
+
+
 def test_answers_are_kept_by_no_cache_and_the_page_is_in_no_frame(service: Service) -> None:
     answer = service.predict(TALK)
     assert answer.headers["cache-control"] == "no-store"

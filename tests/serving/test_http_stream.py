@@ -215,7 +215,7 @@ def narrow(folder: Any, **options: Any) -> Iterator[Service]:
 
 
 def test_limits_of_streams(tmp_path: Any) -> None:
-    with narrow(tmp_path, streams=2, api_key="a-long-key", read_timeout=2) as service:
+    with narrow(tmp_path, streams=2, concurrency=3, api_key="a-long-key", read_timeout=2) as service:
         with service.stream() as socket:  # no key
             socket.send(json.dumps({"type": "start"}))
             assert json.loads(socket.recv(60))["error"]["code"] == "unauthorized"
@@ -237,6 +237,14 @@ def test_limits_of_streams(tmp_path: Any) -> None:
             assert [answer["type"] for answer in answers] == ["ready", "ready", "error"]
             assert answers[2]["error"]["code"] == "busy"
         assert socket.close_code == 1013
+        with contextlib.ExitStack() as opened:  # of those that have not started, the one that has waited longest goes
+            first, *others, last = [opened.enter_context(service.stream(**key)) for _ in range(4)]
+            with pytest.raises(ConnectionClosed):
+                first.recv(1)
+            assert first.close_code == 1006  # without a goodbye
+            assert converse(last, SOUND.tobytes(), 9_000)[-1]["type"] == "result"
+            assert converse(others[0], SOUND.tobytes(), 9_000)[-1]["type"] == "result"
+        assert service.metric("serkit_requests_total", endpoint="/v1/stream", status="busy") == 2
         assert "a-long-key" not in service.log
 
 

@@ -36,7 +36,7 @@ def serve(
     job_max_mb: Annotated[float, typer.Option(help="Largest body of a job.")] = 1500.0,
     job_max_minutes: Annotated[float, typer.Option(help="Longest recording of a job.")] = 720.0,
     timeout: Annotated[float, typer.Option(help="Seconds from a body's last byte to its answer.")] = 120.0,
-    read_timeout: Annotated[float, typer.Option(help="Seconds that a client may send nothing.")] = 10.0,
+    read_timeout: Annotated[float, typer.Option(help="Seconds that a client may send, or read, nothing.")] = 10.0,
     grace: Annotated[float, typer.Option(help="Seconds after SIGTERM to finish accepted requests.")] = 30.0,
     api_key: Annotated[str | None, typer.Option(help="Require this key (visible in the process list).")] = None,
     api_key_file: Annotated[

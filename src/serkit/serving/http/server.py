@@ -11,9 +11,11 @@ import logging
 import os
 import socket
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from serkit.errors import RunFailed
 from serkit.serving.http.app import create_app
@@ -26,6 +28,7 @@ LOG = logging.getLogger("serkit.serving")
 MAX_HEAD = 64 * 1024
 """Bytes of a request line and headers, or of whatever else stands between bodies."""
 _LAST_S = 3.0  # of the time after SIGTERM, for streams to end
+_GOODBYE_S = 2.0  # for the answer to a stream's end; meanwhile what the client sends is read, and dropped
 
 
 def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, *, quiet: bool = False) -> None:
@@ -46,9 +49,9 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
     app = create_app(settings)
     service: Service = app.state.service
     config = uvicorn.Config(
-        app, host=host, port=port, http=_protocol(settings.read_s), access_log=False, log_level="info",
-        server_header=False, ws_max_size=MAX_READ, ws_max_queue=8, timeout_keep_alive=5, lifespan="on",
-        ws_per_message_deflate=False, timeout_graceful_shutdown=int(settings.grace_s) + 5,
+        app, host=host, port=port, http=_protocol(settings.read_s), ws=_sockets(settings.read_s), access_log=False,
+        log_level="info", server_header=False, ws_max_size=MAX_READ, ws_max_queue=8, timeout_keep_alive=5,
+        lifespan="on", ws_per_message_deflate=False, timeout_graceful_shutdown=int(settings.grace_s) + 5,
     )  # fmt: skip
     logging.getLogger("uvicorn.error").addFilter(Wordless())  # it logs what the application raised
     server = _Server(config, service)
@@ -98,18 +101,84 @@ class _Server(uvicorn.Server):
         return left <= 0 or (service.unfinished == 0 and service.jobs.untold == 0)
 
 
-def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
+class _Read:
+    """Of a connection: it is cut where the client reads nothing of what waits for it.
+
+    Whoever sends waits until then, and a connection that is merely closed waits for the client too.
+    """
+
+    patience_s: float
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    _left = 0  # bytes that waited when it was looked last
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)  # type: ignore[misc]  # of the protocol beside which this class stands
+        transport.set_write_buffer_limits(high=0)  # so that what follows sees every byte that waits
+
+    def pause_writing(self) -> None:
+        super().pause_writing()  # type: ignore[misc]
+        self._left = self.transport.get_write_buffer_size()
+        self._look = self.loop.call_later(self.patience_s, self._cut)
+
+    def resume_writing(self) -> None:
+        self._rest()
+        super().resume_writing()  # type: ignore[misc]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._rest()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def _cut(self) -> None:
+        left, self._left = self._left, self.transport.get_write_buffer_size()
+        if self._left >= left:
+            self.transport.abort()
+        else:
+            self._look = self.loop.call_later(self.patience_s, self._cut)
+
+    def _rest(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+
+def _sockets(patience: float) -> type[asyncio.Protocol]:
+    """The protocol of a stream's connection, with bounds for what it holds of a client that does not read."""
+
+    class Bounded(_Read, AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]  # uvicorn chooses it when it is imported
+        """One connection."""
+
+        patience_s = patience
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.close_timeout = _GOODBYE_S
+
+        def handle_ping(self) -> None:
+            """Answer, unless earlier answers wait to be read: RFC 6455, 5.5.3 asks for that of the last ping alone."""
+            if self.transport.get_write_buffer_size():
+                self.conn.data_to_send()
+            else:
+                super().handle_ping()
+
+    return Bounded
+
+
+def _protocol(patience: float) -> type[HttpToolsProtocol]:
     """The protocol of a connection, closed where headers, or the rest of a refused body, do not come in time."""
 
-    class Impatient(HttpToolsProtocol):
+    class Impatient(_Read, HttpToolsProtocol):
         """One connection."""
+
+        patience_s = patience
 
         _timer: asyncio.TimerHandle | None = None
         _pending = 0  # bytes since something was understood: headers are kept until they are whole, without a limit
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
             super().connection_made(transport)
-            self._expect(patience_s)
+            self._expect(patience)
 
         def data_received(self, data: bytes) -> None:
             self._pending += len(data)
@@ -123,7 +192,7 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             super().on_message_begin()
             if self._timer is None:
-                self._expect(patience_s)
+                self._expect(patience)
 
         def on_headers_complete(self) -> None:
             self._pending = 0
@@ -138,7 +207,7 @@ def _protocol(patience_s: float) -> type[HttpToolsProtocol]:
             unread = self.cycle is not None and self.cycle.more_body
             super().on_response_complete()
             if unread:
-                self._expect(patience_s)
+                self._expect(patience)
 
         def on_message_complete(self) -> None:
             self._pending = 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +44,7 @@ class Service:
         self.draining = False
         self.failed: RunFailed | None = None
         self.held = self.streams = 0
+        self.unstarted: list[asyncio.Timeout] = []  # sockets without their start message, the longest waiting first
         self.closing = asyncio.Event()  # streams have to end now
         self._started: dict[str, asyncio.Task[None]] = {}
 
@@ -147,7 +150,9 @@ class Service:
             return
         if headers.get("sec-fetch-site") == "same-origin":  # as the browser says, whatever a proxy makes of Host
             return
-        if origin.partition("://")[2] != headers.get("host"):
+        scheme, _, place = origin.partition("://")
+        own = place == headers.get("host") and (scheme != "http" or bool(self.settings.keys) or not _anybodys(place))
+        if not own:
             raise Refused("forbidden", f"pages of {origin[:200]} may not call this service (see --allow-origin)")
 
     @contextmanager
@@ -214,3 +219,16 @@ class Service:
         )
         limits = {name: getattr(self.settings, name) for name in names}
         return {**self.about, "auth": bool(self.settings.keys), "version": __version__, "limits": limits}
+
+
+def _anybodys(place: str) -> bool:
+    """Whether a host is a name that anybody may register, and let point to this machine once a page of it is open.
+
+    >>> _anybodys("evil.example.com:8000"), _anybodys("localhost:8000"), _anybodys("192.168.1.7"), _anybodys("[::1]:80")
+    (True, False, False, False)
+    """
+    name = place.rpartition(":")[0] if re.search(r":\d+$", place) else place
+    name = name.strip("[]").removesuffix(".").lower()
+    with contextlib.suppress(ValueError):
+        return not ipaddress.ip_address(name)
+    return "." in name and not name.endswith((".localhost", ".local"))

@@ -30,8 +30,8 @@ class ServiceSettings:
         max_mb, max_minutes: of the recordings of a request. job_max_mb, job_max_minutes: of a job.
         stream_max_minutes: of a stream. max_files: recordings in one request.
         timeout_s: from the body's last byte to the answer. job_timeout_s: of each recording of a job, once it begins.
-        read_s: patience with a client: for headers, for the next piece of a body, for a stream's first message;
-            a body has to come at :attr:`least_rate` on the whole.
+        read_s: patience with a client: for headers, for the next piece of a body, for a stream's first message, for a
+            sign that it reads what it is sent; a body has to come at :attr:`least_rate` on the whole.
         idle_s: a stream that sends nothing for so long is closed. keep_s: how long finished jobs are kept.
         grace_s: after SIGTERM, for what was taken to be finished.
         keys: API keys; none means that nobody is asked. origins: web pages of other origins that may call.

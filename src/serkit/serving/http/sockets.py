@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,6 +33,10 @@ class _Over(Exception):
     """The client ended the stream, or is gone."""
 
 
+class _Displaced(Exception):
+    """Too many wait for their start message, and this one has waited longest."""
+
+
 async def stream(socket: WebSocket, service: Service) -> None:
     """Serve one stream from its first message to its last."""
     await socket.accept()
@@ -40,13 +44,16 @@ async def stream(socket: WebSocket, service: Service) -> None:
     try:
         service.refuse_foreign(socket.headers)
         _refuse_late(service)
-        start = await _first(socket, service)
+        async with _unstarted(service):
+            start = await _first(socket, service)
         with _admitted(service):
             worker = await _open(service, start, name)
             await _converse(socket, service, worker, start, name)
         outcome = "ok"
     except (WebSocketDisconnect, _Over):
         outcome = "left"
+    except _Displaced:  # cut without a goodbye, which would hold what it has sent until it answers
+        outcome = "busy"
     except WorkerLost as error:
         LOG.warning("streams worker died, request %s: %s", name, error)
         await _say_error(socket, Refused("internal", "the worker crashed; start again"))
@@ -65,6 +72,28 @@ async def stream(socket: WebSocket, service: Service) -> None:
 def _refuse_late(service: Service) -> None:
     if service.draining:
         raise Refused("shutting_down", "the service is shutting down; try another server, or retry")
+
+
+@contextlib.asynccontextmanager
+async def _unstarted(service: Service) -> AsyncIterator[None]:
+    """Wait for a start message in a place that others may take: each who waits may hold a message of ``MAX_READ``.
+
+    Whoever means it says start at once, so of too many the one that has waited longest gives way.
+
+    Raises:
+        _Displaced: it was this one.
+    """
+    if len(service.unstarted) >= service.settings.concurrency:
+        service.unstarted.pop(0).reschedule(0)
+    try:
+        async with asyncio.timeout(None) as place:
+            service.unstarted.append(place)
+            yield
+    except TimeoutError:
+        raise _Displaced from None
+    finally:
+        with contextlib.suppress(ValueError):  # whoever took the place has removed it
+            service.unstarted.remove(place)
 
 
 @contextlib.contextmanager
