@@ -23,7 +23,6 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,41 +33,24 @@ from serkit.calibration import Calibration
 from serkit.combining import Ensemble
 from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
-from serkit.errors import SerkitError, did_you_mean, on_one_line
+from serkit.errors import SerkitError, did_you_mean
 from serkit.files import content_hash, fingerprint, replacing, replacing_folder
 from serkit.interrupts import interrupts_after
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.adaptation import from_arrays as feature_arrays
 from serkit.serving.bundle_encoders import encoders_of, own_modules
+from serkit.serving.bundle_head import HEAD, NetworkEntry, check_head
 from serkit.serving.correction import Correction
 from serkit.serving.ensembles import from_arrays
 from serkit.types import ATTRIBUTES
 
 FORMAT = 4  # the newest that is read; written is the lowest that says all, so that earlier versions read it
-HEAD, STACK, HELD_OUT = "bundle.json", "stack.safetensors", "calibration.safetensors"
+STACK, HELD_OUT = "stack.safetensors", "calibration.safetensors"
 INPUTS, ADAPTED, LABELLED = "inputs.safetensors", "adapted.safetensors", "labelled.safetensors"
 NAMED = Path(__file__).resolve().parents[1] / "bundles"
 CALLS = {"default": "telephone"}  # of the bundles that come with serkit: which one answers calls in place of which
 _ELSEWHERE = re.compile(rb"(\x0a|\x8a\x80*[\x00-\x7f])(\x08|\x88\x80*\x00)location")  # of weights: a key of protobuf
 SUFFIXES = (".zip", ".serkit")
-
-
-@dataclass(frozen=True)
-class NetworkEntry:
-    """One network of a bundle.
-
-    Attributes:
-        system: its name in the recipe. model: which fold's, or ``full``. file: where its graph is.
-        features: keys of the features it reads, in the order of its inputs.
-        batches: whether a clip's numbers are the same in any batch. attributes: whether it answers them too.
-    """
-
-    system: str
-    model: str
-    file: str
-    features: tuple[str, ...]
-    batches: bool = True
-    attributes: bool = False
 
 
 class Bundle:
@@ -90,27 +72,27 @@ class Bundle:
 
     def __init__(self, head: Mapping[str, Any], read: Callable[[str], bytes], source: str) -> None:
         self.head, self._read, self.source = head, read, source
-        try:
-            self.name = str(head["name"])
-            self.labels: tuple[str, ...] = tuple(head["labels"])
-            self.own_labels = "network_labels" in head
-            self.scored: tuple[str, ...] = tuple(head.get("network_labels", self.labels))
-            self.features: Mapping[str, Mapping[str, Any]] = head["features"]
-            self.networks = tuple(
-                NetworkEntry(
-                    n["system"], n["model"], n["file"], tuple(n["features"]), n["batches"], n.get("attributes", False)
-                )
-                for n in head["networks"]
+        check_head(head, source)
+        self.name: str = head["name"]
+        self.labels: tuple[str, ...] = tuple(head["labels"])
+        self.own_labels = "network_labels" in head
+        self.scored: tuple[str, ...] = tuple(head.get("network_labels", self.labels))
+        self.features: Mapping[str, Mapping[str, Any]] = head["features"]
+        self.networks = tuple(
+            NetworkEntry(
+                n["system"], n["model"], n["file"], tuple(n["features"]), n["batches"], n.get("attributes", False)
             )
+            for n in head["networks"]
+        )
+        self.max_clip_s = float(head["max_clip_s"])
+        self.attributes = tuple(name for name in ATTRIBUTES if name in head.get("attributes", ()))
+        self._files: Mapping[str, Mapping[str, Any]] = head["files"]
+        try:
             self.fingerprint = fingerprint(head)
-            self.max_clip_s = float(head["max_clip_s"])
-            self.attributes = tuple(name for name in ATTRIBUTES if name in head.get("attributes", ()))
-            self._files: Mapping[str, Mapping[str, Any]] = head["files"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise SerkitError(f"{source}: {HEAD} is damaged: {type(error).__name__} {error}") from None
-        if not all(map(on_one_line, (self.name, *self.labels))) or not 0.0 < self.max_clip_s < float("inf"):
-            said = f"name {self.name!r}, labels {self.labels}, max_clip_s {self.max_clip_s:g}"
-            raise SerkitError(f"{source}: {HEAD} is damaged: {said}")
+        except ValueError as error:  # half a surrogate pair
+            raise SerkitError(f"{source}: {HEAD} is damaged: {error}") from None
+        if self.max_clip_s <= 0.0:
+            raise SerkitError(f"{source}: {HEAD} is damaged: max_clip_s is {self.max_clip_s:g}, expected more than 0")
         unknown = {f for n in self.networks for f in n.features} - set(self.features)
         if unknown or not self.networks or len(set(self.labels)) != len(self.labels):
             raise SerkitError(f"{source}: {HEAD} is damaged: networks, features and labels do not fit each other")
@@ -153,27 +135,44 @@ class Bundle:
             SerkitError: it is damaged, or not of these networks and labels.
         """
         found = from_arrays(self.head["stack"], self._arrays(STACK) if STACK in self._files else {})
-        if found.labels_ != self.scored or not set(found.systems_) <= {n.system for n in self.networks}:
-            raise SerkitError(
-                f"{self.source}: the stack does not belong to these networks: its systems or labels differ"
-            )
+        models = {system: {n.model for n in self.networks if n.system == system} for system in found.systems_}
+        first = models[found.systems_[0]] if found.systems_ else set()
+        if found.labels_ != self.scored or not first or any(of != first for of in models.values()):
+            said = "its systems, their models or its labels differ"
+            raise SerkitError(f"{self.source}: the stack does not belong to these networks: {said}")
         return found
 
     @cached_property
     def calibration(self) -> Calibration:
-        """The scaling of the stack's probabilities."""
-        return Calibration.from_row(self.head["calibration"])
+        """The scaling of the stack's probabilities.
+
+        Raises:
+            SerkitError: it is of no known method, or of other labels.
+        """
+        found = Calibration.from_row(self.head["calibration"])
+        if found.labels != self.scored:
+            raise SerkitError(f"{self.source}: the calibration does not belong to this stack: its labels differ")
+        return found
 
     @cached_property
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows, classes) float64 calibrated probabilities and (rows,) int64 truth of speakers not trained on.
 
         There are no rows where the bundle keeps none, such as an imported one.
+
+        Raises:
+            SerkitError: they are not of these labels.
         """
         if HELD_OUT not in self._files:
             return np.zeros((0, len(self.labels))), np.zeros(0, dtype=np.int64)
-        arrays = self._arrays(HELD_OUT)
-        return arrays["probabilities"].astype(np.float64), arrays["truth"].astype(np.int64)
+        arrays, n = self._arrays(HELD_OUT), len(self.labels)
+        shapes = tuple(arrays[name].shape if name in arrays else () for name in ("probabilities", "truth"))
+        if len(shapes[1]) != 1 or shapes[0] != (*shapes[1], n):
+            raise SerkitError(f"{self.source}: '{HELD_OUT}' does not fit {n} labels: its arrays are of shape {shapes}")
+        probabilities, truth = arrays["probabilities"].astype(np.float64), arrays["truth"].astype(np.int64)
+        if not np.isfinite(probabilities).all() or not ((truth >= 0) & (truth < n)).all():
+            raise SerkitError(f"{self.source}: '{HELD_OUT}' does not fit {n} labels: its values are others")
+        return probabilities, truth
 
     @cached_property
     def inputs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import Any
 from serkit import registry
 from serkit.checkpoints import family_of, is_unlisted
 from serkit.encoding import Encoder, EncoderSpec
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, in_one_line
 
 TOKENIZER = "tokenizer"  # key of a feature whose tokenizer is in the bundle: the name of its file
 
@@ -37,7 +37,7 @@ def encoders_of(
         family = family_of(name) if is_unlisted(name) else name.split("/", 1)[0]
         make = registry.find("encoders", family)
         kept = TOKENIZER in row and family == "tokens"
-        encoder: Encoder = _with_tokenizer(make, row, source, read) if kept else make(name, **row["parameters"])
+        encoder: Encoder = _with_tokenizer(make, row, source, read) if kept else _made(make, row, source)
         if encoder.spec.fingerprint != row["fingerprint"]:
             theirs = str(row["spec"].get("revision"))
             remedy = f"train the bundle again or use serkit {version}"
@@ -49,6 +49,17 @@ def encoders_of(
             )
         made[key] = encoder
     return made
+
+
+def _made(make: Any, row: Mapping[str, Any], source: str) -> Encoder:
+    try:
+        found: Encoder = make(row["name"], **row["parameters"])
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:  # of parameters it has not
+        said = in_one_line(error)
+        raise SerkitError(
+            f"{source}: no encoder '{row['name']}' with parameters {row['parameters']}: {said}"
+        ) from error
+    return found
 
 
 def _with_tokenizer(make: Any, row: Mapping[str, Any], source: str, read: Callable[[str], bytes]) -> Encoder:

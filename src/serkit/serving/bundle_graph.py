@@ -14,7 +14,8 @@ from serkit import __version__
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.serving import answer_graph
-from serkit.serving.bundle import Bundle, NetworkEntry
+from serkit.serving.bundle import Bundle
+from serkit.serving.bundle_head import NetworkEntry
 from serkit.serving.correction import uniform
 from serkit.serving.graphs import Graph
 from serkit.serving.sound_graphs.sound import Sound

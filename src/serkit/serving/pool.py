@@ -80,8 +80,9 @@ class Worker:
             )  # fmt: skip
 
     def check(self, names: Sequence[str] = (STDIN,)) -> None:
-        """Refuse options that no recording could be answered with, or not these together."""
+        """Refuse a model or options that no recording could be answered with, or not these together."""
         asked, beside = self.asked, self._beside
+        self.model.scorer.check()
         if beside is not None:
             beside.check(names)
         if asked.by == "turn" and not (beside and beside.has_turns):

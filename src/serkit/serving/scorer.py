@@ -49,6 +49,14 @@ class Scorer:
         self.reads_text = any(e.spec.modality == "text" for e in self._encoders.values())
         self._last: tuple[Features, Logits] | None = None  # the features answered last, and how
 
+    def check(self) -> None:
+        """Refuse a bundle whose answers could not be made of its networks' scores, before a recording is read.
+
+        Raises:
+            SerkitError: its stack, its calibration or what corrects its answers is damaged.
+        """
+        _ = self._bundle.stack, self._bundle.calibration, self._bundle.correction
+
     def heard(self, samples: np.ndarray, text: str | None, *, only: Modality | None = None) -> Features:
         """Features of (samples,) float32 mono 16 kHz as the encoders give them, or those of one modality alone."""
         asked = {name: e for name, e in self._encoders.items() if only in (None, e.spec.modality)}
@@ -110,7 +118,7 @@ class Scorer:
         found = []
         for name, session in self.sessions.items():
             fed = inputs.feed([features], self.entries[name].features)
-            found.append(inputs.of_length_1(session.run(["embedding"], fed)[0][0]))
+            found.append(inputs.of_length_1(self._run(session, self.entries[name], ["embedding"], fed)[0][0]))
         return found
 
     def logits(self, rows: list[Features], known: Logits) -> Logits:
@@ -126,8 +134,17 @@ class Scorer:
             entry = self.entries[key]
             together = [rows] if entry.batches else [[row] for row in rows]
             outputs = ["emotion", *["attributes"] * entry.attributes, *["embedding"] * self._embeds]
-            parts = [np.hstack(session.run(outputs, inputs.feed(some, entry.features))) for some in together]
+            fed = (inputs.feed(some, entry.features) for some in together)
+            parts = [np.hstack(self._run(session, entry, outputs, some)) for some in fed]
             found[key] = np.concatenate(parts)
+        return found
+
+    def _run(self, session: Any, entry: Any, outputs: list[str], fed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            found: list[np.ndarray] = session.run(outputs, fed)
+        except Exception as error:  # its kinds of error have no other base: inputs, outputs or shapes that it has not
+            said = " ".join(str(error).split())[:300]
+            raise SerkitError(f"{self._bundle.source}: '{entry.file}' does not take these features: {said}") from error
         return found
 
     @cached_property
