@@ -151,6 +151,14 @@ def test_nothing_prints_or_asserts_outside_the_command_line():
             assert not isinstance(node, ast.Assert), path
 
 
+def test_commands_print_what_others_named_by_say():
+    """Control characters of names reach no terminal; JSON has escapes of its own, a moving line needs its return."""
+    for path in (SOURCE / "commands").glob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "typer.echo(" in line and path.name != "options.py":
+                assert re.search(r"json|\\r|\{start\}|__version__", line), f"{path.name}: {line.strip()}"
+
+
 def test_the_tables_of_a_run_open_without_serkit(finished):
     """Law 3: only plain tables cross a border."""
     code = f"""

@@ -122,3 +122,11 @@ def test_arrays_that_do_not_fit_the_labels_are_one_line(written: Path) -> None:
         head = with_other(("files", HELD_OUT), {"bytes": len(content), "blake2b": content_hash(content)})
         with pytest.raises(SerkitError, match=f"here: '{HELD_OUT}' does not fit"):
             _ = Bundle(head, lambda _, content=content: content, "here").held_out
+
+
+def test_labels_of_others_make_no_links_tags_or_columns_in_a_card() -> None:
+    from serkit.serving.card_parts import literal
+
+    assert literal("[x](javascript:alert(1))") == "[x\\](javascript:alert(1))"
+    assert literal("![x][y] <img src=x>\n| a") == "![x\\][y] \\<img src=x> \\| a"
+    assert literal("low_arousal, [0.1, 0.2]") == "low_arousal, [0.1, 0.2]"

@@ -23,6 +23,7 @@ from serkit.commands.options import (
     corpus_reader,
     machine,
     read_recipe,
+    say,
     watcher,
 )
 from serkit.interrupts import resumable
@@ -71,14 +72,14 @@ def ablate(
     chosen = pipeline.design(resolved, over=over or (), seeds=seeds, folds=folds, system=system, quick=quick)
     read = corpus_reader(corpus, root, protocol, option, resolved.seed)
     variants = chosen.plan.variants
-    typer.echo(f"{len(variants)} variants, {len(chosen.runs)} networks: " + "; ".join(v.title for v in variants))
+    say(f"{len(variants)} variants, {len(chosen.runs)} networks: " + "; ".join(v.title for v in variants))
     for line in chosen.plan.left_out:
-        typer.echo(f"not trained: {line}")
+        say(f"not trained: {line}")
     folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-ablate{'-quick' if quick else ''}"
     with watcher() as watch:
         page = pipeline.ablate(chosen, read, folder, machine(store, device, jobs), watch)
     _table(folder)
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")
 
 
 def _table(folder: Path) -> None:
@@ -96,7 +97,7 @@ def _table(folder: Path) -> None:
     wide = [max(len(h) + 2, w) for h, w in zip(heads, (9, 16, 10), strict=True)]
     what = minus(metric, "full", "variant").replace("minus", "−")
     head = "".join(f"{h:>{w}}" for h, w in zip(heads, wide, strict=True))
-    typer.echo(f"{'':{width}}{head}{what:>15}{'95% interval':>19}")
+    say(f"{'':{width}}{head}{what:>15}{'95% interval':>19}")
     for v in tree["variants"]:
         lead, other = (v["values"][split][m]["mean"] for m in (metric, beside))
         sd = v["values"][split][metric]["sd"]
@@ -109,8 +110,8 @@ def _table(folder: Path) -> None:
         if d:
             interval = between(d["low"], d["high"], signed)
             row += f"{signed(d['difference']):>15}{interval:>19}  {claim(v, outcome(d))}"
-        typer.echo(row)
-    typer.echo(f"{headline(tree)} {detectable(tree)}")
+        say(row)
+    say(f"{headline(tree)} {detectable(tree)}")
 
 
 COMMANDS = (ablate,)

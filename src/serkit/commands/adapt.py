@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serkit.commands.options import BundleOut, Jobs, Model, Option, Protocol, Root, comma_separated, printable
-from serkit.errors import visible
+from serkit.commands.options import BundleOut, Jobs, Model, Option, Protocol, Root, comma_separated, printable, say
 
 if TYPE_CHECKING:
     from serkit.serving.bundle import Bundle
@@ -86,7 +85,7 @@ def _unlabelled(inputs: list[str], out: Path, model: str, ticker: Ticker, option
 
     bundle = adapting.adapt_to(model, predicting.gather(inputs, ticker.complain), out, **options)
     facts = bundle.head["adapted"]
-    typer.echo(
+    say(
         f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "
         f"({facts['hours']:.2f} h, {adapting.pieces_of(facts)}). Use it with: serkit predict … --model {out}"
     )
@@ -109,8 +108,8 @@ def _labelled(
     manifest = read_labelled(corpus, root or [], protocol=protocol, options=option or [])
     bundle, taught = labelled.adapt_to(model, manifest, out, **options)
     facts = bundle.head["labelled"]
-    typer.echo(visible("\n".join(labelled.lines(taught))))
-    typer.echo(
+    say("\n".join(labelled.lines(taught)))
+    say(
         f"{out}: '{bundle.name}', adapted to {count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])}. "
         f"Use it with: serkit predict … --model {out}"
     )
@@ -123,12 +122,12 @@ def _say_of_calls(adapted: Bundle, original: str) -> None:
 
     found = for_calls(open_bundle(original) if adapted.own_labels else adapted, original, "auto")
     if found and adapted.own_labels:
-        typer.echo(
+        say(
             f"  The new model answers calls itself; with '{original}', '{found.name}' answers them. If most recordings "
             f"are calls, adapt that model: --model {found.name}"
         )
     elif found:
-        typer.echo(
+        say(
             f"  The new model answers calls itself; with '{original}', '{found.name}' answers them. If some recordings "
             f"are calls, predict with --calls {found.name}; if all are, adapt that model: --model {found.name}"
         )

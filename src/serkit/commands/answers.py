@@ -19,6 +19,7 @@ from serkit.commands.options import (
     Weights,
     comma_separated,
     printable,
+    say,
 )
 from serkit.errors import SerkitError
 from serkit.serving.results import COVERAGE_MEANS
@@ -156,9 +157,9 @@ def bundle(
     words = _text(notes) if notes is not None else ""
     made = build(
         Run(run), out, system=system, name=name, weights=weights.value, method=calibration.value, licence=licence,
-        max_clip_s=max_clip, notes=words, progress=lambda line: typer.echo(line, err=True),
+        max_clip_s=max_clip, notes=words, progress=lambda line: say(line, err=True),
     )  # fmt: skip
-    typer.echo(
+    say(
         f"{made.path}: '{made.system}', {made.n_networks} networks, {made.n_bytes / 1e6:.2f} MB, logits within "
         f"{made.difference:.1e} of torch"
     )

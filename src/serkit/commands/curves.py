@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from serkit.commands.options import say
+
 
 def tensorboard(
     folder: Annotated[
@@ -23,12 +25,12 @@ def tensorboard(
     from serkit.pipeline import tensorboard as pipeline
 
     if follow:
-        typer.echo(f"to look at it: tensorboard --logdir {out or folder / pipeline.FOLDER}; Ctrl-C ends this", err=True)
+        say(f"to look at it: tensorboard --logdir {out or folder / pipeline.FOLDER}; Ctrl-C ends this", err=True)
     written = pipeline.write(folder, out, follow=follow)
     for name, reason in written.unread.items():
-        typer.echo(f"serkit: {name} is left out: {reason}", err=True)
+        say(f"serkit: {name} is left out: {reason}", err=True)
     epochs = f"{written.epochs} epochs of {written.networks} networks"
-    typer.echo(f"{written.folder}: {epochs}, results of {written.systems} systems")
+    say(f"{written.folder}: {epochs}, results of {written.systems} systems")
 
 
 COMMANDS = (tensorboard,)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import ModelArgument
+from serkit.commands.options import ModelArgument, say
 
 
 def export(
@@ -30,10 +30,10 @@ def export(
         given = gather([str(path) for path in check], ticker.complain) if check else []
         made = write(load(model, calls="none"), out, check=given, complain=ticker.complain, progress=ticker)
     for note in made.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     middle, most = np.median(made.differences), made.differences.max()
-    typer.echo(f"{made.path}: {made.n_bytes / 1e6:.2f} MB; samples in, probabilities of {', '.join(made.labels)} out")
-    typer.echo(
+    say(f"{made.path}: {made.n_bytes / 1e6:.2f} MB; samples in, probabilities of {', '.join(made.labels)} out")
+    say(
         f"compared with {model} on {len(made.differences)} clips: answers differ by at most {most:.1e} (median "
         f"{middle:.1e}), on {made.changed} another class is the most probable; {made.ratio:.2f} times the processor "
         "time (one thread each)"

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import AsJson, difference_line, watcher
-from serkit.errors import SerkitError, did_you_mean, visible
+from serkit.commands.options import AsJson, difference_line, say, watcher
+from serkit.errors import SerkitError, did_you_mean
 
 
 def _refuse(context: typer.Context, parameter: typer.CallbackParam, given: str | None) -> None:
@@ -62,9 +62,9 @@ def audit(
         width = max((len(f.code) for f in findings), default=0) + 2
         for row in to_rows(findings):
             who = f" ({row['ids']})" if row["ids"] else ""
-            typer.echo(visible(f"{row['severity']:8}{row['code']:{width}}{row['message']}{who}"))
+            say(f"{row['severity']:8}{row['code']:{width}}{row['message']}{who}")
         if not findings:
-            typer.echo("nothing found")
+            say("nothing found")
     if any(f.severity == "error" for f in findings):
         raise typer.Exit(1)
 
@@ -104,16 +104,16 @@ def compare(
     found = paired(rows.a, rows.b, rows.manifests, split=split, draws=draws, present_only=rows.present_only)
     rated = compare_attributes(rows.a, rows.b, rows.manifests, split=split, draws=draws)
     for note in rows.notes:
-        typer.echo(f"note: {note}", err=as_json)
+        say(f"note: {note}", err=as_json)
     if as_json:
         notes = {"notes": list(rows.notes)} if rows.notes else {}
         typer.echo(json.dumps([{**d.to_row(), **notes} for d in (*found, *rated)], indent=1))
         return
-    typer.echo(f"{a.name}:{one.system} against {b.name}:{two.system}, {split}, n = {found[0].n}")
+    say(f"{a.name}:{one.system} against {b.name}:{two.system}, {split}, n = {found[0].n}")
     if rated and rated[-1].n != found[0].n:
-        typer.echo(f"  CCC is of rated clips: n = {rated[-1].n}")
+        say(f"  CCC is of rated clips: n = {rated[-1].n}")
     for d in (*found, *rated):
-        typer.echo(difference_line(d))
+        say(difference_line(d))
 
 
 COMMANDS = (audit, compare)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import BundleOut, MaxClip, WeightKind, Weights, comma_separated, printable
+from serkit.commands.options import BundleOut, MaxClip, WeightKind, Weights, comma_separated, printable, say
 
 
 class Regions(StrEnum):
@@ -58,22 +58,22 @@ def import_(
         source, out, name=name, labels=_renamed(labels), weights=weights.value, licence=licence, max_clip_s=max_clip,
         regions=None if regions is None else regions.value, rating_scale=_ends("--rating-scale", rating_scale),
         answer_scale=_ends("--answer-scale", answer_scale),
-        progress=lambda line: typer.echo(line, err=True),
+        progress=lambda line: say(line, err=True),
     )  # fmt: skip
     for note in made.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     if made.regions:
-        typer.echo(f"  ratings: {', '.join(made.labels.values())}; labels: {', '.join(made.regions)}")
+        say(f"  ratings: {', '.join(made.labels.values())}; labels: {', '.join(made.regions)}")
     for word, label in ({} if made.regions else made.labels).items():
         near = near_label(label, CANONICAL_LABELS) if label in made.unclear else None
-        typer.echo(f"  {word} -> {label}" + (f" (did you mean {near}?)" if near else ""))
+        say(f"  {word} -> {label}" + (f" (did you mean {near}?)" if near else ""))
     if made.unclear:
-        typer.echo(
+        say(
             f"not among serkit's own labels, and kept: {', '.join(made.unclear)}. If one is another word for a label "
             "of your recordings, import again with --labels WORD=NAME"
         )
     numbers = "ratings" if made.regions else "logits"
-    typer.echo(
+    say(
         f"{made.path}: '{made.name}', {made.n_bytes / 1e6:.2f} MB, {numbers} within {made.difference:.1e} of "
         f"those of {made.origin}; licence of the weights: {made.licence}. Nothing of it is calibrated or measured: "
         f"serkit measure {made.path} --corpus table --root labels.csv"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import BundleOut, printable
+from serkit.commands.options import BundleOut, printable, say
 
 
 def join(
@@ -24,9 +24,9 @@ def join(
 
     made = joined(models, out, name=name, shares=_numbers(shares))
     for part in made.head["joined"]:
-        typer.echo(f"  {part['name']}: share {part['share']:.2f}, held-out UAR {part['uar']:.3f}")
+        say(f"  {part['name']}: share {part['share']:.2f}, held-out UAR {part['uar']:.3f}")
     record = made.head["measured"]
-    typer.echo(
+    say(
         f"{out}: '{made.name}', {len(made.networks)} networks, held-out UAR {record['uar']:.3f} among all classes "
         f"(n = {record['clips']}). Use it with: serkit predict … --model {out}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serkit.commands.options import Calls, Labels, Model, Threshold, comma_separated
+from serkit.commands.options import Calls, Labels, Model, Threshold, comma_separated, say
 from serkit.errors import SerkitError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def listen(
     chunks = listening.played(recording(from_), paced=not fast) if from_ is not None else None
     teller = _JsonTeller() if as_json else _Teller()
     if microphone is not None:
-        typer.echo("serkit: listening; Ctrl-C ends it", err=True)
+        say("serkit: listening; Ctrl-C ends it", err=True)
     heard = listening.listen(
         answering, chunks if chunks is not None else microphone.chunks(),  # type: ignore[union-attr]  # one of them is
         microphone.rate_hz if microphone is not None else SAMPLE_RATE_HZ, teller.event, longest_s=seconds,
@@ -106,17 +106,17 @@ class _Teller:
         """The answer for all of it."""
         from serkit.serving.formats import document
 
-        typer.echo(document("table", [heard.prediction], timeline=False).replace("-  ", "in all: ", 1), nl=False)
+        say(document("table", [heard.prediction], timeline=False).replace("-  ", "in all: ", 1), nl=False)
         late = sorted(heard.latencies_s)
         if late:
             median = late[len(late) // 2]
-            typer.echo(f"answers came {median:.2f} s after the speech ended (median; at most {late[-1]:.2f})")
+            say(f"answers came {median:.2f} s after the speech ended (median; at most {late[-1]:.2f})")
         factor = f"real-time factor {heard.real_time_factor:.3f}"
-        typer.echo(f"{heard.heard_s:.1f} s heard, {heard.work_s:.2f} s of computing: {factor}")
+        say(f"{heard.heard_s:.1f} s heard, {heard.work_s:.2f} s of computing: {factor}")
         for note in heard.prediction.notes:
-            typer.echo(f"serkit: note: {note}", err=True)
+            say(f"serkit: note: {note}", err=True)
         if lost:
-            typer.echo(f"serkit: the microphone's buffer overflowed {lost} times; that sound was lost", err=True)
+            say(f"serkit: the microphone's buffer overflowed {lost} times; that sound was lost", err=True)
 
 
 COMMANDS = (listen,)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serkit.commands.options import AsJson
+from serkit.commands.options import AsJson, say
 from serkit.errors import SerkitError
 
 
@@ -79,7 +79,7 @@ def _table(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     width = max((len(row["name"]) for row in rows), default=0) + 2
     for row in rows:
-        typer.echo(f"{row['name']:{width}}{row['line']}")
+        say(f"{row['name']:{width}}{row['line']}")
 
 
 COMMANDS = (corpora, encoders, recipes, models, losses, augmentations)

@@ -21,8 +21,8 @@ from serkit.commands.options import (
     Root,
     comma_separated,
     difference_line,
+    say,
 )
-from serkit.errors import visible
 
 if TYPE_CHECKING:
     from serkit.comparison import Difference
@@ -187,13 +187,13 @@ def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping
     from serkit.serving.measured_lines import lines
 
     for one in found:
-        typer.echo(visible("\n".join(lines(one))))
+        say("\n".join(lines(one)))
     for d in paired:
-        typer.echo(difference_line(d))
+        say(difference_line(d))
     if "under" in tree:
-        typer.echo("\n".join(conditions_text(tree)))
+        say("\n".join(conditions_text(tree)))
     if "streamed" in tree:
-        typer.echo("\n".join(streamed_text(tree)))
+        say("\n".join(streamed_text(tree)))
 
 
 COMMANDS = (measure,)

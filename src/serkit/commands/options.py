@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serkit.errors import SerkitError, on_one_line
+from serkit.errors import SerkitError, on_one_line, visible
 from serkit.serving.results import CALLS_MEANS, THRESHOLD_MEANS
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from serkit.console import Watcher
     from serkit.pipeline import Machine
     from serkit.types import Manifest
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text in which names and words of others do not control the terminal."""
+    typer.echo(visible(text), err=err, nl=nl)
 
 
 def printable(name: str | None) -> str | None:

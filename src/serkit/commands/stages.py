@@ -32,6 +32,7 @@ from serkit.commands.options import (
     corpus_reader,
     machine,
     read_recipe,
+    say,
     watcher,
 )
 from serkit.errors import SerkitError
@@ -68,7 +69,7 @@ def run(
     with watcher() as watch:
         page = pipeline.run_all(made, here, watch)
     _summary(made.folder)
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")
 
 
 @resumable()
@@ -133,7 +134,7 @@ def cv(
         _summary(folder)
         if leave_out is None:
             _by_fold(folder)
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")
 
 
 def prepare(
@@ -152,7 +153,7 @@ def prepare(
     """Read the corpus and check the recipe against it; writes recipe.yaml and manifest.jsonl into RUN."""
     made = _prepare(recipe, corpus, root, protocol, fold, test, test_on, option, out, set_, seed)
     counts = {s: len(made.manifest.split(s)) for s in made.splits}
-    typer.echo(f"{made.folder}: {made.manifest.corpus}, {counts}")
+    say(f"{made.folder}: {made.manifest.corpus}, {counts}")
 
 
 @resumable()
@@ -220,7 +221,7 @@ def report(
         page = write_report(run / "report")  # the pooled folds of a cross-validation
     else:
         page = pipeline.report_run(pipeline.Run(run))
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")
 
 
 def _prepare(
@@ -272,7 +273,7 @@ def _summary(folder: Path) -> None:
     more = f"{'test CCC':>10}" if rated else ""
     voted = source.led_by == "kl"
     more += f"{'test KL':>10}{'constant':>10}" if voted else ""
-    typer.echo(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}{more}")
+    say(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}{more}")
     for name, splits in tree["systems"].items():
         dev, test = splits.get("dev", {}), splits.get("test", {})
         uar = test.get("uar")
@@ -283,12 +284,12 @@ def _summary(folder: Path) -> None:
         last = f"{ccc:>10}" if rated else ""
         for key in ("kl", "kl_prior") if voted else ():
             last += f"{test[key]['value']:>10.3f}" if key in test else f"{'-':>10}"
-        typer.echo(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
+        say(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
     for line in elsewhere.lines(source):
-        typer.echo(line)
+        say(line)
     answers = folder / "predictions" / f"{source.lead}.test.parquet"
     if source.split == "dev":
-        typer.echo(f"{source.why_dev}" + (f"; its predictions are in {answers}" if answers.is_file() else ""))
+        say(f"{source.why_dev}" + (f"; its predictions are in {answers}" if answers.is_file() else ""))
 
 
 def _matrix(folder: Path) -> None:
@@ -296,7 +297,7 @@ def _matrix(folder: Path) -> None:
     from serkit.reporting.matrix import lines, read_matrix
 
     for line in lines(read_matrix(folder / "report")):
-        typer.echo(line)
+        say(line)
 
 
 def _by_fold(folder: Path) -> None:
@@ -309,13 +310,13 @@ def _by_fold(folder: Path) -> None:
         names = [n for n in tree["systems"] if n != best] or names
     for name in names:
         rows = [(str(f["fold"]), f["systems"][name]) for f in tree["folds"]]
-        typer.echo(f"{name} by fold: " + "  ".join(f"{k}: WA {m['accuracy']:.3f} UA {m['uar']:.3f}" for k, m in rows))
+        say(f"{name} by fold: " + "  ".join(f"{k}: WA {m['accuracy']:.3f} UA {m['uar']:.3f}" for k, m in rows))
         words = []
         for metric, title in (("accuracy", "WA"), ("uar", "UA")):
             mean, sd = mean_and_spread([m[metric] for _, m in rows])
             pooled = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**tree["systems"][name]["test"][metric])
             words.append(f"{title} {mean:.3f} ± {sd:.3f}, pooled {pooled}")
-        typer.echo(f"{name}, mean of folds ± sd: {'; '.join(words)}, n = {tree['systems'][name]['test']['uar']['n']}")
+        say(f"{name}, mean of folds ± sd: {'; '.join(words)}, n = {tree['systems'][name]['test']['uar']['n']}")
 
 
 COMMANDS = (run, cv, prepare, extract, train, stack, evaluate, report)

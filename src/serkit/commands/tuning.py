@@ -23,6 +23,7 @@ from serkit.commands.options import (
     corpus_reader,
     machine,
     read_recipe,
+    say,
     watcher,
 )
 from serkit.interrupts import resumable
@@ -73,15 +74,15 @@ def tune(
     chosen = pipeline.search(recipe, overrides, try_ or (), trials=trials, seeds=seeds, folds=folds, metric=metric)
     read = corpus_reader(corpus, root, protocol, option, resolved.seed)
     n = len(chosen.trials)
-    typer.echo(f"{n} trials, the recipe as it is among them; {len(chosen.runs)} runs")
+    say(f"{n} trials, the recipe as it is among them; {len(chosen.runs)} runs")
     for line in chosen.left_out:
-        typer.echo(f"not tried: {line}")
+        say(f"not tried: {line}")
     folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-tune"
     with watcher() as watch:
         page = pipeline.tune(chosen, read, folder, machine(store, device, jobs), watch)
     _table(folder)
-    typer.echo(f"recipe: {folder / pipeline.BEST}")
-    typer.echo(f"report: {page}")
+    say(f"recipe: {folder / pipeline.BEST}")
+    say(f"report: {page}")
 
 
 def _table(folder: Path) -> None:
@@ -93,17 +94,17 @@ def _table(folder: Path) -> None:
     metric, rows = tree["metric"], ranked(tree)
     shown = [t for k, t in enumerate(rows) if k < MOST_ROWS or not t["settings"]]
     width = max(len(t["title"]) for t in shown) + 2
-    typer.echo(f"{'':{width}}{'dev ' + LEAD_NAMES[metric]:>14}{'behind':>14}{'95% interval':>19}")
+    say(f"{'':{width}}{'dev ' + LEAD_NAMES[metric]:>14}{'behind':>14}{'95% interval':>19}")
     for t in shown:
         m, d = t["values"][metric], t.get("behind")
         spread = f" ± {m['sd']:.3f}" if m["sd"] is not None else ""
         row = f"{t['title']:{width}}{number(m['mean']):>6}{spread:<8}"
         if d:
             row += f"{signed(d['difference']):>14}{between(d['low'], d['high'], signed):>19}"
-        typer.echo(row.rstrip())
+        say(row.rstrip())
     if len(rows) > len(shown):
-        typer.echo(f"{len(rows) - len(shown)} more in the report")
-    typer.echo(f"{headline(tree)} {lead(tree)}")
+        say(f"{len(rows) - len(shown)} more in the report")
+    say(f"{headline(tree)} {lead(tree)}")
 
 
 COMMANDS = (tune,)

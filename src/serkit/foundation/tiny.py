@@ -34,7 +34,7 @@ def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -
         changes: fields of the model's configuration, such as ``hidden_size``; need a ``folder``.
 
     Raises:
-        SerkitError: no such family, or changes without a folder of their own.
+        SerkitError: no such family, changes without a folder of their own, or a folder of that name of another user.
         MissingExtra: transformers is not installed.
     """
     if family not in BUILDERS:
@@ -46,6 +46,10 @@ def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -
     name = f"serkit-tiny-{VERSION}-{torch.__version__}-{os.getuid() if hasattr(os, 'getuid') else 0}"
     target = Path(folder) if folder is not None else Path(tempfile.gettempdir()) / name / family
     if folder is None and target.is_dir():
+        if hasattr(os, "getuid") and {os.getuid()} != {target.stat().st_uid, target.parent.stat().st_uid}:
+            raise SerkitError(
+                f"{target.parent} belongs to another user; remove it, or set TMPDIR to a folder of your own"
+            )
         return target
     with contextlib.suppress(FileExistsError), replacing_folder(target) as part:  # or another process was first
         with quiet(), torch.random.fork_rng(devices=[]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,18 @@ INTENDED = (
     "hiring, schooling, credit, policing, medicine. In the European Union, inferring emotions at the workplace and in "
     "education is prohibited except for medical and safety reasons (Regulation 2024/1689, article 5)."
 )
+
+
+_ACTIVE = re.compile(r"[<|]|\](?=[(\[:])")
+
+
+def literal(text: str) -> str:
+    """A name of others for Markdown, on one line, in which it makes no link, no tag and no further cell.
+
+    >>> literal("[a](javascript:b)|<i>")
+    '[a\\\\](javascript:b)\\\\|\\\\<i>'
+    """
+    return _ACTIVE.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 def licences(about: Mapping[str, Any]) -> str:

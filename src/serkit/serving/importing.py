@@ -31,7 +31,7 @@ from serkit.serving import author_networks, ensembles
 from serkit.serving.building import MAX_CLIP_S
 from serkit.serving.bundle import check_new, write_bundle
 from serkit.serving.bundle_parts import check_max_clip
-from serkit.serving.card_parts import INTENDED
+from serkit.serving.card_parts import INTENDED, literal
 from serkit.serving.checked import TOLERANCE, checked_graph
 from serkit.serving.graphs import Weights, onnx_package
 from serkit.serving.model_card import of_ratings
@@ -310,11 +310,11 @@ def _about(
 def _card(about: Mapping[str, Any], n_parameters: int) -> str:
     """The card as Markdown: frank about what is not known."""
     facts = about["imported"]
-    said = [f"data sets: {listed(facts['datasets'])}"] if facts["datasets"] else []
-    said += [f"languages: {listed(facts['languages'])}"] if facts["languages"] else []
+    said = [f"data sets: {literal(listed(facts['datasets']))}"] if facts["datasets"] else []
+    said += [f"languages: {literal(listed(facts['languages']))}"] if facts["languages"] else []
     readme = f" Its README names {'; '.join(said)}. serkit did not check this." if said else ""
     words = ["| the checkpoint's word | label here |", "|---|---|"]
-    words += [f"| {_cell(word)} | {_cell(label)} |" for word, label in facts["labels"].items()]
+    words += [f"| {literal(word)} | {literal(label)} |" for word, label in facts["labels"].items()]
     by = {"": "its README names none", "its README": "as its README says"}.get(
         facts["licence_by"], "as given by the person who imported it"
     )
@@ -327,7 +327,7 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
     parts = [
         f"# {about['name']}",
         f"Imported from {facts['from']}. serkit neither trained nor measured this model.",
-        f"Labels: {', '.join(about['labels'])}." + of_ratings(about),
+        f"Labels: {literal(', '.join(about['labels']))}." + of_ratings(about),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -348,14 +348,10 @@ def _card(about: Mapping[str, Any], n_parameters: int) -> str:
         + (f"Weighted sum of {facts['sum']}. " if facts["sum"] else "")
         + f"It needs no other weights. Largest difference of {numbers}: {facts['largest_difference']:.1e} between "
         f"serkit and that class, {about['largest_difference']:.1e} between ONNX and torch. serkit {about['serkit']}.",
-        *(f"Note: {note}." for note in facts["notes"]),
+        *(f"Note: {literal(note)}." for note in facts["notes"]),
         "\n".join(words),
         "## Licence",
-        f"Weights: {about['licence']['weights']} ({by}). The pretrained network and the recordings that they were "
-        f"computed from may have licences of their own.\n\nCode: {about['licence']['code']}",
+        f"Weights: {literal(about['licence']['weights'])} ({by}). The pretrained network and the recordings that they "
+        f"were computed from may have licences of their own.\n\nCode: {about['licence']['code']}",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

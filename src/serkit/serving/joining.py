@@ -22,7 +22,7 @@ from serkit.reporting.text import count, listed
 from serkit.serving import adaptation
 from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, Bundle, check_new, open_bundle, write_bundle
 from serkit.serving.bundle_parts import arrays_file, held_out_file, sureness
-from serkit.serving.card_parts import DIAGRAM, INTENDED, licences, reliability_diagram, sureness_text
+from serkit.serving.card_parts import DIAGRAM, INTENDED, licences, literal, reliability_diagram, sureness_text
 
 _READ = (
     ("calibrated_on", "splits"), ("calibration", "record", "speakers"), ("trained_on", "corpus"),
@@ -283,7 +283,7 @@ def _card(about: Mapping[str, Any], bundles: Sequence[Bundle], beside: Sequence[
     parts = [
         f"# {about['name']}",
         f"{about['description']}: the weighted mean of their calibrated log probabilities. Their cards follow below.",
-        f"Labels: {', '.join(about['labels'])}.",
+        f"Labels: {literal(', '.join(about['labels']))}.",
         "## Intended use",
         INTENDED,
         "## Data",

@@ -23,7 +23,7 @@ from serkit.reporting.group_words import sentences
 from serkit.reporting.sets import sets_table
 from serkit.reporting.text import count, listed, voices
 from serkit.serving.bundle_encoders import TOKENIZER, own_modules
-from serkit.serving.card_parts import INTENDED, licences, sureness_text
+from serkit.serving.card_parts import INTENDED, licences, literal, sureness_text
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
@@ -48,7 +48,7 @@ def write_card(run: Run, about: Mapping[str, Any], notes: str = "") -> str:
     parts = [
         f"# {about['name']}",
         about["description"] or "",
-        f"Labels: {', '.join(about['labels'])}." + of_ratings(about),
+        f"Labels: {literal(', '.join(about['labels']))}." + of_ratings(about),
         "## Intended use",
         INTENDED,
         "## Data",
@@ -108,9 +108,12 @@ def _data(run: Run) -> str:
         except SerkitError:
             kind, title, licence = "any", name, "unknown"
             languages = ", ".join(sorted({u.language for u in rows if u.language})) or "unknown"
-        lines.append(f"| {title} | {kind} | {languages} | {len(rows)} | {speakers} | {licence} |")
+        lines.append(f"| {literal(title)} | {kind} | {literal(languages)} | {len(rows)} | {speakers} | {licence} |")
     counts = Counter(u.emotion for u in train)
-    lines += ["", "Training clips by class: " + ", ".join(f"{k} {counts[k]}" for k in run.manifest.labels) + "."]
+    lines += [
+        "",
+        "Training clips by class: " + ", ".join(f"{literal(k)} {counts[k]}" for k in run.manifest.labels) + ".",
+    ]
     return "\n".join(lines + (["", *notes] if notes else []))
 
 
@@ -158,7 +161,7 @@ def _leading(details: Mapping[str, Any], run: Run) -> tuple[str, str]:
 
 def _metric_line(split: str, corpus: str, title: str, m: Mapping[str, Any]) -> str:
     span = f"{m['low']:.3f} to {m['high']:.3f} ({m['interval']})"
-    return f"| {split} | {corpus} | {title} | {m['value']:.3f} | {span} | {m['n']} | {m['speakers']} |"
+    return f"| {split} | {literal(corpus)} | {title} | {m['value']:.3f} | {span} | {m['n']} | {m['speakers']} |"
 
 
 def _shared(report: Mapping[str, Any]) -> str:
@@ -185,7 +188,7 @@ def _classes(report: Mapping[str, Any], system: str, run: Run) -> str:
         if label in impossible:
             continue
         numbers = " | ".join(f"{row[k]:.2f}" for k in ("precision", "recall", "f1"))
-        lines.append(f"| {label} | {numbers} | {row['support']:.0f} |")
+        lines.append(f"| {literal(label)} | {numbers} | {row['support']:.0f} |")
     return "\n".join(lines)
 
 
@@ -199,7 +202,7 @@ def _groups(report: Mapping[str, Any], system: str, run: Run) -> list[str]:
         groups = details[split]["slices"].get(column, {})
         parts = [
             f"{name} {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f}; {m['n']} clips, {voices(m['speakers'])})"
-            for name, m in ((name, numbers["uar"]) for name, numbers in groups.items())
+            for name, m in ((literal(name), numbers["uar"]) for name, numbers in groups.items())
         ]
         said = " ".join(sentences(gaps.get(column, {})))
         lines += [f"- UAR by {column}: {'; '.join(parts)}. {said}".rstrip()] if parts else []
@@ -210,7 +213,7 @@ def _failures(report: Mapping[str, Any], about: Mapping[str, Any], run: Run) -> 
     details = report["details"].get(str(about["system"]), {})
     split, called = _leading(details, run)
     confusion = np.array(details[split]["confusion"], dtype=float)
-    labels = report["labels"]
+    labels = [literal(label) for label in report["labels"]]
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     np.fill_diagonal(shares, 0)
     lines = []
@@ -231,7 +234,7 @@ def _failures(report: Mapping[str, Any], about: Mapping[str, Any], run: Run) -> 
             "- Trained on acted or generated speech: everyday speech is less expressive, and accuracy on it is lower."
         )
     known = sorted({u.language for u in run.manifest if u.language})
-    lines.append(f"- Languages other than {', '.join(known) or 'those of the data'} were not measured.")
+    lines.append(f"- Languages other than {literal(', '.join(known)) or 'those of the data'} were not measured.")
     lines.append(f"- {_unheard(run.recipe)}")
     if any(row["spec"].get("modality") == "text" for row in about["features"].values()):
         lines.append(f"- {_words(run.recipe)}")

@@ -118,17 +118,17 @@ class _Read:
         transport.set_write_buffer_limits(high=0)  # so that what follows sees every byte that waits
 
     def pause_writing(self) -> None:
-        super().pause_writing()  # type: ignore[misc]
+        super().pause_writing()  # type: ignore[misc]  # the same
         self._left = self.transport.get_write_buffer_size()
         self._look = self.loop.call_later(self.patience_s, self._cut)
 
     def resume_writing(self) -> None:
         self._rest()
-        super().resume_writing()  # type: ignore[misc]
+        super().resume_writing()  # type: ignore[misc]  # the same
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._rest()
-        super().connection_lost(exc)  # type: ignore[misc]
+        super().connection_lost(exc)  # type: ignore[misc]  # the same
 
     def _cut(self) -> None:
         left, self._left = self._left, self.transport.get_write_buffer_size()
