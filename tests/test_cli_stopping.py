@@ -64,7 +64,7 @@ def exit_code(monkeypatch, folder, words, called, instead):
         (["train", "run"], "serkit.pipeline.train_run", True),
         (["report", "run"], "serkit.pipeline.report_run", False),
         (["bundle", "run", "-o", "out"], "serkit.serving.building.build", False),
-        (["adapt", "a.wav", "-o", "out"], "serkit.serving.predicting.gather", False),
+        (["adapt", "a.wav", "-o", "out"], "serkit.serving.gathering.gather", False),
         (["predict", "a.wav", "--out", "a.json"], "serkit.serving.predicting.predict", False),
     ],
 )

@@ -57,7 +57,7 @@ def adapt(
     from pathlib import Path
 
     from serkit.serving import adapting, labelled
-    from serkit.serving.predicting import gather
+    from serkit.serving.gathering import gather
     from serkit.types import Manifest
 
     if isinstance(recordings, Manifest):

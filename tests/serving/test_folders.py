@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 import serkit
 from serkit.cli import app
 from serkit.errors import SerkitError
+from serkit.serving.gathering import gather
 from serkit.serving.pool import Asked
-from serkit.serving.predicting import gather, predict
+from serkit.serving.predicting import predict
 
 from .signals import GOLDEN, talk, voice, wav
 

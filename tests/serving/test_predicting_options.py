@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from serkit.cli import app
 from serkit.errors import SerkitError
 from serkit.serving.bundle import open_bundle
-from serkit.serving.predicting import gather, predict
+from serkit.serving.gathering import gather
+from serkit.serving.predicting import predict
 
 from .asking import LABELS, ask, asked
 from .signals import GOLDEN, voice, wav

@@ -81,9 +81,10 @@ def _refuse_without_corpus(context: typer.Context) -> None:
 
 def _unlabelled(inputs: list[str], out: Path, model: str, ticker: Ticker, options: dict[str, Any]) -> None:
     from serkit.reporting.text import count
-    from serkit.serving import adapting, predicting
+    from serkit.serving import adapting
+    from serkit.serving.gathering import gather
 
-    bundle = adapting.adapt_to(model, predicting.gather(inputs, ticker.complain), out, **options)
+    bundle = adapting.adapt_to(model, gather(inputs, ticker.complain), out, **options)
     facts = bundle.head["adapted"]
     say(
         f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "

@@ -22,7 +22,7 @@ def export(
     import numpy as np
 
     from serkit.serving.exporting import export as write
-    from serkit.serving.predicting import gather
+    from serkit.serving.gathering import gather
     from serkit.serving.predictor import load
     from serkit.serving.ticker import Ticker
 

@@ -1,9 +1,8 @@
-"""What ``serkit predict`` does: recordings gathered, predicted in several processes, written, resumed."""
+"""What ``serkit predict`` does: recordings answered in several processes, written, resumed."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,18 +11,16 @@ from textwrap import shorten
 from typing import IO, Any
 
 from serkit.errors import SerkitError, did_you_mean
-from serkit.files import check_writable
+from serkit.files import check_writable, write_text
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
-from serkit.serving import example, formats
+from serkit.serving import formats
+from serkit.serving.gathering import gather
 from serkit.serving.pool import Asked, Worker, answers
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, division
 from serkit.serving.resuming import STDIN, Answered, stamp
 from serkit.serving.turns_and_words import words_of
-from serkit.suffixes import CONTAINERS, SOUND
-
-_AUDIO = frozenset({*SOUND, *CONTAINERS})
 
 
 def predict(
@@ -45,19 +42,7 @@ def predict(
         SerkitError: wrong options, no bundle, nothing to predict. Stopped: by Ctrl-C, where ``csv`` or ``jsonl`` goes
             to a file, which holds the answers so far.
     """
-    kind = asked.kind or ("table" if asked.out is None else formats.of_file(asked.out))
-    if kind not in formats.FORMATS:
-        raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
-    timeline = asked.timeline or kind in formats.OF_PARTS
-    by = division(asked.by, timeline=timeline, named="--timeline" if asked.timeline else f"--format {kind}")
-    asked = replace(asked, kind=kind, timeline=timeline, by=by)
-    if asked.by == "channel" and (asked.rttm or asked.diariser):
-        raise SerkitError("--by channel uses the channels as speakers: leave out --rttm and --diarise")
-    if asked.coverage is not None and (kind in formats.OF_PARTS or (kind == "csv" and timeline)):
-        shown = "--format csv with a timeline" if kind == "csv" else f"--format {kind}"
-        raise SerkitError(
-            f"--coverage gives a set for the whole recording, and {shown} writes only its parts: take json or table"
-        )
+    asked, kind = _settled(asked)
     unread: list[str] = []
     files = gather(asked.inputs, unread.append)
     if kind == "rttm":
@@ -69,7 +54,7 @@ def predict(
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check(files)
     sets = asked.coverage is not None
-    head = formats.header(kind, labels, worker.model.attributes, timeline=timeline, sets=sets)
+    head = formats.header(kind, labels, worker.model.attributes, timeline=asked.timeline, sets=sets)
     answered = _answered(asked, worker.model, head, files)
     for line in unread:
         complain(line)
@@ -92,6 +77,27 @@ def predict(
             sink.add(answer)
     told.end()
     return failed
+
+
+def _settled(asked: Asked) -> tuple[Asked, str]:
+    """The options with the format and the division that they amount to, and that format.
+
+    Raises:
+        SerkitError: no such format or division, or options that do not go together.
+    """
+    kind = asked.kind or ("table" if asked.out is None else formats.of_file(asked.out))
+    if kind not in formats.FORMATS:
+        raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
+    timeline = asked.timeline or kind in formats.OF_PARTS
+    by = division(asked.by, timeline=timeline, named="--timeline" if asked.timeline else f"--format {kind}")
+    if by == "channel" and (asked.rttm or asked.diariser):
+        raise SerkitError("--by channel uses the channels as speakers: leave out --rttm and --diarise")
+    if asked.coverage is not None and (kind in formats.OF_PARTS or (kind == "csv" and timeline)):
+        shown = "--format csv with a timeline" if kind == "csv" else f"--format {kind}"
+        raise SerkitError(
+            f"--coverage gives a set for the whole recording, and {shown} writes only its parts: take json or table"
+        )
+    return replace(asked, kind=kind, timeline=timeline, by=by), kind
 
 
 class _Pace:
@@ -144,37 +150,6 @@ class _Notes:
                 self._complain(f"note: same for {n - 1} more: {shorten(note, 70, placeholder=' …')}")
 
 
-def gather(inputs: Sequence[str], complain: Callable[[str], None] = lambda line: None) -> list[str]:
-    """Files, and the recordings in folders, sorted within each; each once.
-
-    Args:
-        complain: told in one line of a folder that cannot be read; the others count all the same.
-
-    Raises:
-        SerkitError: nothing given, a folder without recordings, ``-`` beside other inputs.
-    """
-    if not inputs:
-        raise SerkitError("nothing to predict: give a recording, a folder, or - for standard input")
-    if STDIN in inputs and len(inputs) > 1:
-        raise SerkitError("- (standard input) cannot be combined with files; give them in another call")
-    found: dict[str, None] = {}
-    seen: set[str] = set()
-    unread: list[OSError] = []
-    for given in map(example.recording, inputs):
-        path = Path(given)
-        if given == STDIN or not os.path.isdir(given):  # noqa: PTH112  # Path raises where it may not look
-            found[given] = None
-            continue
-        known, n_unread = os.path.realpath(path) in seen, len(unread)
-        inside = _inside(path, seen, unread.append)
-        if not inside and not known and len(unread) == n_unread:
-            raise SerkitError(f"{given}: no recordings in this folder ({', '.join(SOUND[:6])} …)")
-        found.update(dict.fromkeys(str(p) for p in inside))
-    for error in unread:
-        complain(formats.shown(f"{error.filename}: this folder cannot be read: {error.strerror or error}"))
-    return list(found)
-
-
 def _refuse_same_stem(files: Sequence[str]) -> None:
     """RTTM names a recording by its file name alone."""
     names: dict[str, str] = {}
@@ -185,33 +160,6 @@ def _refuse_same_stem(files: Sequence[str]) -> None:
                 f"RTTM would call {formats.shown(other)} and {formats.shown(path)} both '{formats.rttm_name(path)}': "
                 "predict them in separate calls, or as csv or jsonl"
             )
-
-
-def _inside(folder: Path, seen: set[str], unread: Callable[[OSError], None]) -> list[Path]:
-    """The recordings in a folder and below it, by name; hidden ones left alone.
-
-    Links to folders are followed after the folders themselves, so that a recording keeps its own name where both lead
-    to it; a link to a folder that holds this one is not.
-
-    Args:
-        seen: true paths of folders, to which this adds; those that are in it are left out.
-        unread: is handed the error of a folder that cannot be read.
-    """
-    found: list[Path] = []
-    above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
-    pending = [folder]
-    while pending:
-        for at, folders, names in os.walk(pending.pop(0), onerror=unread):
-            here = os.path.realpath(at)
-            if here in seen:
-                folders.clear()
-                continue
-            seen.add(here)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            links = [Path(at, name) for name in folders if Path(at, name).is_symlink()]
-            pending += [link for link in links if os.path.realpath(link) not in above]
-            found += [Path(at, n) for n in names if not n.startswith(".")]
-    return sorted(p for p in found if p.suffix.lower() in _AUDIO)
 
 
 def _answered(asked: Asked, model: Model, head: str, files: Sequence[str]) -> Answered | None:
@@ -329,8 +277,6 @@ class _Sink:
             if self._asked.out is None:
                 self._write(text)
             else:
-                from serkit.files import write_text
-
                 write_text(self._asked.out, text)
 
     def _put(self, text: str) -> None:
