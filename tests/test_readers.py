@@ -54,7 +54,8 @@ def test_an_option_reaches_the_reader_that_takes_it(toy_root, tmp_path):
     path.write_text("path,emotion\n" + "\n".join(rows) + "\n")
     with pytest.raises(SerkitError, match="speaker"):
         read_corpora(["table"], [path])
-    assert parse_options(["a=1", "b=[x, y]", "c="]) == {"a": 1, "b": ["x", "y"], "c": None}
+    found = parse_options(["a=1", "b=[x, y]", "c="])
+    assert {one.name: one.value for one in found} == {"a": 1, "b": ["x", "y"], "c": None}
     assert read_corpora(["table"], [path], options=["assume_speakers=utterance"]).utterances[0].speaker is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -52,22 +53,14 @@ def read_corpora(
         raise SerkitError(f"{len(names)} --corpus and {len(roots)} --root: give one --root for each --corpus")
     called = _called(names, roots)
     _check_tested(called, test_on, test)
-    given = _texts(options)
-    values = parse_options(options)
     takes = {name: set(registry.member("corpora", name).parameters) - _OWN for name in names}
-    places = {key: _place(key, called) for key in given}  # of which corpus alone, and the option
-    for key, (place, option) in places.items():
-        asked = [name for name, own in zip(names, called, strict=True) if place in (None, own)]
-        if not any(option in takes[name] for name in asked):
-            near = did_you_mean(option, set().union(*(takes[name] for name in asked)))
-            raise SerkitError(f"--option {key}: no reader of {', '.join(dict.fromkeys(asked))} takes it{near}")
+    given = parse_options(options, called)
+    _refuse_untaken(given, names, called, takes)
     manifests = []
     for index, name in enumerate(names):
         is_test = called[index] in test_on
-        accepted: dict[str, Any] = {}
-        for key, (place, option) in sorted(places.items(), key=lambda item: item[1][0] is not None):
-            if option in takes[name] and place in (None, called[index]):
-                accepted[option] = _value(name, option, values[key], given[key])
+        meant = [one for one in given if one.name in takes[name] and one.corpus in (None, called[index])]
+        accepted = {one.name: _value(name, one) for one in meant}
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
         if is_test and "test_only" in takes[name]:
@@ -92,10 +85,51 @@ def _called(names: Sequence[str], roots: Sequence[Path]) -> list[str]:
     return [_table_name(roots[k]) if name == "table" else name for k, name in enumerate(names)]
 
 
-def _place(key: str, called: Sequence[str]) -> tuple[str | None, str]:
-    """``table-mine.rating_scale`` as the corpus that alone is meant, and its option; without a corpus all are meant."""
-    place, _, option = key.rpartition(".")
-    return (place, option) if place in called else (None, key)
+@dataclass(frozen=True)
+class GivenOption:
+    """An option of a reader, as a command line gives it: ``table-mine.rating_scale=1,7``.
+
+    Attributes:
+        key: all before the ``=``. corpus: which alone is meant; ``None``: all. name: of the option.
+        text: all after the ``=``. value: what YAML makes of it.
+    """
+
+    key: str
+    corpus: str | None
+    name: str
+    text: str
+    value: Any
+
+
+def parse_options(options: Sequence[str], called: Sequence[str] = ()) -> list[GivenOption]:
+    """``KEY=VALUE`` and ``CORPUS.KEY=VALUE``; those for one corpus come last, so that they go before those for all.
+
+    Args:
+        called: names of the corpora.
+
+    Raises:
+        SerkitError: no ``=``, or a value that is not YAML.
+    """
+    found = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not equals:
+            raise SerkitError(f"--option {option!r}: expected KEY=VALUE")
+        corpus, _, name = key.rpartition(".")
+        alone, name = (corpus, name) if corpus in called else (None, key)
+        found[key] = GivenOption(key, alone, name, text, yaml_text.parse(text, f"--option {key}"))
+    return sorted(found.values(), key=lambda one: one.corpus is not None)
+
+
+def _refuse_untaken(
+    given: Sequence[GivenOption], names: Sequence[str], called: Sequence[str], takes: Mapping[str, set[str]]
+) -> None:
+    """Refuse an option that no reader takes of those that are meant, before any corpus is read."""
+    for one in given:
+        asked = [name for name, own in zip(names, called, strict=True) if one.corpus in (None, own)]
+        if not any(one.name in takes[name] for name in asked):
+            near = did_you_mean(one.name, set().union(*(takes[name] for name in asked)))
+            raise SerkitError(f"--option {one.key}: no reader of {', '.join(dict.fromkeys(asked))} takes it{near}")
 
 
 def _check_tested(called: Sequence[str], test_on: Sequence[str], test: bool) -> None:
@@ -239,31 +273,7 @@ def card(name: str) -> Card:
     return found
 
 
-def parse_options(options: Sequence[str]) -> Mapping[str, Any]:
-    """``KEY=VALUE`` pairs, values read as YAML.
-
-    Raises:
-        SerkitError: no ``=``, or a value that is not YAML.
-    """
-    return {key: yaml_text.parse(text, f"--option {key}") for key, text in _texts(options).items()}
-
-
-def _texts(options: Sequence[str]) -> dict[str, str]:
-    """``KEY=VALUE`` pairs as they stand.
-
-    Raises:
-        SerkitError: no ``=``.
-    """
-    found = {}
-    for option in options:
-        key, equals, text = option.partition("=")
-        if not equals:
-            raise SerkitError(f"--option {option!r}: expected KEY=VALUE")
-        found[key] = text
-    return found
-
-
-def _value(name: str, key: str, value: Any, text: str) -> Any:
+def _value(corpus: str, given: GivenOption) -> Any:
     """The value of an option as its reader takes it: what YAML makes of the text, else the words that stand there.
 
     A label ``no``, which YAML reads as false, or ``1``, is a word to a reader that takes words.
@@ -271,12 +281,13 @@ def _value(name: str, key: str, value: Any, text: str) -> Any:
     Raises:
         SerkitError: the reader takes neither.
     """
-    described = registry.member("corpora", name)
+    described, text, value = registry.member("corpora", corpus), given.text, given.value
     words = [str(part).strip() for part in yaml.load(text, Loader=yaml.BaseLoader)] if isinstance(value, list) else []
     for candidate in (value, *([words] if words else []), text.strip()):
-        if not registry.wrong_value(described, key, candidate):
+        if not registry.wrong_value(described, given.name, candidate):
             return candidate
-    raise SerkitError(f"--option {key} of corpus '{name}' {registry.wrong_value(described, key, value)}")
+    wrong = registry.wrong_value(described, given.name, value)
+    raise SerkitError(f"--option {given.name} of corpus '{corpus}' {wrong}")
 
 
 def _known_protocol(name: str, protocol: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -76,23 +76,31 @@ def _labels(manifest: Manifest) -> Iterable[Finding]:
         yield finding("info", "rated-only", text, rated)
     for split in SPLITS:
         rows = [u for u in manifest if u.split == split]
-        bare = [u for u in rows if u.emotion is None]
         if not rows:
             yield finding("warning", "empty-split", f"no row is in {split}: choose a protocol, or give a split column")
-            continue
-        if rated_only:
-            continue
-        if len(bare) == len(rows):
-            text = f"no row of {split} has a label: it can be predicted, but not used for training or measured"
-            yield finding("warning" if split == "dev" else "error", f"unlabelled-{split}", text, bare)
-            continue
-        if bare:
-            text = (
-                f"{len(bare)} of {len(rows)} {split} rows have no label (no agreement, or not annotated): they are not "
-                "scored; report how many were left out"
-            )
-            yield finding("warning" if split == "test" else "info", f"unlabelled-{split}", text, bare)
-        yield from _thin(manifest, split, rows)
+        elif not rated_only:
+            yield from _labels_of(split, rows, manifest)
+    yield from _rare(manifest)
+
+
+def _labels_of(split: str, rows: Sequence[Utterance], manifest: Manifest) -> Iterable[Finding]:
+    """What is wrong with the labels of the rows of one split."""
+    bare = [u for u in rows if u.emotion is None]
+    if len(bare) == len(rows):
+        text = f"no row of {split} has a label: it can be predicted, but not used for training or measured"
+        yield finding("warning" if split == "dev" else "error", f"unlabelled-{split}", text, bare)
+        return
+    if bare:
+        text = (
+            f"{len(bare)} of {len(rows)} {split} rows have no label (no agreement, or not annotated): they are not "
+            "scored; report how many were left out"
+        )
+        yield finding("warning" if split == "test" else "info", f"unlabelled-{split}", text, bare)
+    yield from _thin(manifest, split, rows)
+
+
+def _rare(manifest: Manifest) -> Iterable[Finding]:
+    """Labels of one clip in the whole manifest, which may be typos, and of none."""
     total = manifest.counts()
     once = [label for label, n in total.items() if n == 1]
     if once:
@@ -149,11 +157,25 @@ def _counts(manifest: Manifest) -> Iterable[Finding]:
 
 
 def _stretches(manifest: Manifest) -> Iterable[Finding]:
+    """Rows that share a stretch of a recording, and recordings with rows in several splits."""
+    across: list[tuple[Utterance, Utterance]] = []
+    within: list[tuple[Utterance, Utterance]] = []
+    for one, two in _overlapping(manifest):
+        (across if one.split and two.split and one.split != two.split else within).append((one, two))
+    yield from _divided_recordings(manifest, {u.id for pair in across for u in pair})
+    if across:
+        text = f"{len(across)} pairs of rows share a stretch of one recording with a row of another split: give them "
+        yield finding("error", "same-audio-across-splits", text + "one split", (u for pair in across for u in pair))
+    if within:
+        text = f"{len(within)} pairs of rows share a stretch of one recording: remove the copies, or correct start_s, "
+        yield finding("warning", "same-audio-twice", text + "end_s and channel", (u for pair in within for u in pair))
+
+
+def _overlapping(manifest: Manifest) -> Iterable[tuple[Utterance, Utterance]]:
+    """Pairs of rows of one file, and of one channel as far as that is known, whose times overlap."""
     by_file: dict[tuple[str | None, str], list[Utterance]] = defaultdict(list)
     for u in manifest:
         by_file[u.corpus, os.path.normpath(u.audio)].append(u)
-    across: list[Utterance] = []
-    within: list[Utterance] = []
     for rows in by_file.values():
         ordered = sorted(rows, key=lambda u: u.start_s or 0.0)
         for k, one in enumerate(ordered):
@@ -161,32 +183,28 @@ def _stretches(manifest: Manifest) -> Iterable[Finding]:
             for two in ordered[k + 1 :]:
                 if (two.start_s or 0.0) >= stop:
                     break
-                if one.channel != two.channel and None not in (one.channel, two.channel):
-                    continue
-                (across if one.split and two.split and one.split != two.split else within).extend((one, two))
+                if one.channel == two.channel or None in (one.channel, two.channel):
+                    yield one, two
+
+
+def _divided_recordings(manifest: Manifest, told: Collection[str]) -> Iterable[Finding]:
+    """Recordings with rows in several splits, but for those of which a row, by its id, was told of already."""
     by_recording: dict[tuple[str | None, str], list[Utterance]] = defaultdict(list)
-    told = {u.id for u in across}
     for u in manifest:
         by_recording[u.corpus, os.path.normpath(u.recording)].append(u)
     divided = [rows for rows in by_recording.values() if len({u.split for u in rows} - {None}) > 1]
-    apart = [u for rows in divided if not any(u.id in told for u in rows) for u in rows]
-    if apart:
-        n_files = len({(u.corpus, os.path.normpath(u.recording)) for u in apart})
-        unknown = any(u.speaker is None for u in apart)
-        sides = any(u.channel is not None for u in apart)
+    apart = [rows for rows in divided if not any(u.id in told for u in rows)]
+    hit = [u for rows in apart for u in rows]
+    if hit:
+        unknown = any(u.speaker is None for u in hit)
+        sides = any(u.channel is not None for u in hit)
         what = "stretches or channels" if sides else "stretches"
         shared = "a conversation, or a room and a microphone" if sides else "a room and a microphone"
         text = (
-            f"{n_files} recordings have {what} in several splits, which share {shared}"
+            f"{len(apart)} recordings have {what} in several splits, which share {shared}"
             f"{', and maybe a voice' * unknown}: give a recording one split"
         )
-        yield finding("warning" if unknown else "info", "recording-across-splits", text, apart)
-    if across:
-        text = "of rows share a stretch of one recording with a row of another split: give them one split"
-        yield finding("error", "same-audio-across-splits", f"{len(across) // 2} pairs {text}", across)
-    if within:
-        text = "of rows share a stretch of one recording: remove the copies, or correct start_s, end_s and channel"
-        yield finding("warning", "same-audio-twice", f"{len(within) // 2} pairs {text}", within)
+        yield finding("warning" if unknown else "info", "recording-across-splits", text, hit)
 
 
 def _ratings(manifest: Manifest) -> Iterable[Finding]:
