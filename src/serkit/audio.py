@@ -254,21 +254,11 @@ def _decoded(
     length_s = file.frames / rate if known else math.inf
     if start >= length_s:
         raise SerkitError(f"{name}: start_s {start:g} is after the end of the recording at {length_s:.3f} s")
-    if end_s is not None and end_s > length_s + END_TOLERANCE_S:
-        raise SerkitError(f"{name}: end_s {end_s:g} is after the end of the recording at {length_s:.3f} s")
+    _refuse_end_outside(end_s, length_s, name)
     if max_s is not None and end_s is None and known and length_s - start > max_s:
         raise SerkitError(f"{name}: {length_s - start:.1f} s long, the limit is {max_s:g} s (max_s)")
-    gcd = math.gcd(rate, SAMPLE_RATE_HZ)
-    up, down = SAMPLE_RATE_HZ // gcd, rate // gcd
-    margin = 0 if up == down else _MARGIN_S
-    # the first source sample lies on the grid where source and target instants meet
-    first = max(0, math.floor((start - margin) * rate / down)) * down
-    last = file.frames if end_s is None else min(file.frames, math.ceil((end_s + margin) * rate))
-    skip = round(start * SAMPLE_RATE_HZ) - first * up // down
-    whole = math.floor(length_s * SAMPLE_RATE_HZ + 0.5) if known else None
-    keep = None if end_s is None else round(end_s * SAMPLE_RATE_HZ) - round(start * SAMPLE_RATE_HZ)
-    if keep is not None and whole is not None:
-        keep = max(1, min(keep, whole - round(start * SAMPLE_RATE_HZ)))
+    first, last, skip = _frames_around(start, end_s, rate, int(file.frames))
+    keep = None if end_s is None else _n_samples(start, end_s, length_s)
     limit = None if max_s is None else math.ceil(max_s * SAMPLE_RATE_HZ) + 1
     given = 0
     for block in _resampled(file, name, rate, first, last, remarks, channel=channel, apart=apart):
@@ -282,13 +272,43 @@ def _decoded(
         if len(part):
             yield part
     if not known:  # the end is known only now
-        length_s = start + given / SAMPLE_RATE_HZ
         if given == 0 and start > 0:
             raise SerkitError(f"{name}: start_s {start:g} is after the end of the recording")
-        if end_s is not None and end_s > length_s + END_TOLERANCE_S:
-            raise SerkitError(f"{name}: end_s {end_s:g} is after the end of the recording at {length_s:.3f} s")
+        _refuse_end_outside(end_s, start + given / SAMPLE_RATE_HZ, name)
     if given == 0:
         yield np.zeros((1, file.channels) if apart else 1, dtype=np.float32)
+
+
+def _refuse_end_outside(end_s: float | None, length_s: float, name: str) -> None:
+    if end_s is not None and end_s > length_s + END_TOLERANCE_S:
+        raise SerkitError(f"{name}: end_s {end_s:g} is after the end of the recording at {length_s:.3f} s")
+
+
+def _frames_around(start: float, end_s: float | None, rate: int, n_frames: int) -> tuple[int, int, int]:
+    """Which frames of a file to decode for a stretch, with a margin on both sides for the resampling filter.
+
+    Args:
+        start, end_s: of the stretch, in seconds. rate, n_frames: of the file.
+
+    Returns:
+        The first frame, the one after the last, and how many of the samples at 16 kHz come before the stretch.
+    """
+    gcd = math.gcd(rate, SAMPLE_RATE_HZ)
+    up, down = SAMPLE_RATE_HZ // gcd, rate // gcd
+    margin = 0 if up == down else _MARGIN_S
+    # the first source sample lies on the grid where source and target instants meet
+    first = max(0, math.floor((start - margin) * rate / down)) * down
+    last = n_frames if end_s is None else min(n_frames, math.ceil((end_s + margin) * rate))
+    return first, last, round(start * SAMPLE_RATE_HZ) - first * up // down
+
+
+def _n_samples(start: float, end_s: float, length_s: float) -> int:
+    """Samples at 16 kHz of a stretch, as far as the recording reaches; ``length_s`` is infinite where not known."""
+    wanted = round(end_s * SAMPLE_RATE_HZ) - round(start * SAMPLE_RATE_HZ)
+    if length_s == math.inf:
+        return wanted
+    whole = math.floor(length_s * SAMPLE_RATE_HZ + 0.5)
+    return max(1, min(wanted, whole - round(start * SAMPLE_RATE_HZ)))
 
 
 def _resampled(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from serkit.errors import MissingExtra, SerkitError, did_you_mean, in_one_line
 from serkit.examples import Examples, Hearing
 from serkit.files import fingerprint
 from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_features
+from serkit.pipeline.loss_rehearsal import ask_losses, own_parts
 from serkit.pipeline.networks_of_run import learned_from
 from serkit.pipeline.texts_of_run import check_source
 from serkit.recipe import Recipe
@@ -27,9 +27,6 @@ _SAMPLES = 1600  # of the feature 'waveform'
 _ONE_WIDE = (WAVEFORM, "tokens")  # encoders whose frames are one number each: a sample, the id of a token
 _OWN_FRAMES, _OWN_SAMPLES = 300, 48_000  # for a part of the user's own: as many as a clip of some seconds has
 _LARGEST = 50_000_000  # parameters of a network that is built with weights only to ask its losses
-
-_ABOUT_VALUES = (ArithmeticError, ValueError)
-"""What a part may raise because of made-up values alone: all clips sound alike, and a class has two of them."""
 
 
 def check_parts(recipe: Recipe, manifest: Manifest) -> None:
@@ -122,12 +119,22 @@ def _rehearse(system: System, train: Manifest, *, later: bool = False) -> None:
 
     dims = _dims(system)
     few = _few(train, votes=system.train.targets == "votes")
-    own = bool(_own_files(system))
+    own = bool(own_parts(system))
     heard = {f.key for f in system.features if f.family == WAVEFORM}
     n_frames, n_samples = (_OWN_FRAMES, _OWN_SAMPLES) if own else (_FRAMES, _SAMPLES)
     sources = {key: _Silence(dim, n_samples if key in heard else n_frames) for key, dim in dims.items()}
     hearing = Hearing(_Silence(1, _SAMPLES), {})  # a run has one wherever it is needed
     examples = Examples.of(few, sources, targets=system.train.targets, hearing=hearing)
+    _check_augmentations(system, dims)
+    augmentations(system, examples)
+    with torch.random.fork_rng(devices=[]):
+        network = _network(system, dims, len(train.labels))
+        if network is not None:
+            ask_losses(system, examples, network, later)
+
+
+def _check_augmentations(system: System, dims: Mapping[str, int]) -> None:
+    """Build each augmentation of a system, and refuse one that changes a feature that is not there, or ids."""
     for step in system.augment:
         built = _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
         for key in getattr(built, "encoders", None) or ():
@@ -138,11 +145,6 @@ def _rehearse(system: System, train: Manifest, *, later: bool = False) -> None:
             raise SerkitError(
                 f"augmentation '{step.name}' changes numbers, and {tokens[0]} are ids of tokens: leave it out"
             )
-    augmentations(system, examples)
-    with torch.random.fork_rng(devices=[]):
-        network = _network(system, dims, len(train.labels))
-        if network is not None:
-            _ask_losses(system, examples, network, later)
 
 
 def _dims(system: System) -> dict[str, int]:
@@ -220,131 +222,6 @@ def _built(kind: registry.Kind, name: str, build: Callable[[], Any]) -> Any:
             raise
         what = f"{registry.singular(kind)} '{name}'"
         raise SerkitError(f"{what} cannot be built: {in_one_line(error, registry.file_of(kind, name))}") from error
-
-
-def _own_files(system: System) -> dict[str, frozenset[str]]:
-    """What the parts of the user's own among model and losses are called in a message, with their files."""
-    parts: list[tuple[registry.Kind, str]] = [
-        ("models", system.model.name),
-        *(("losses", p.name) for p in system.losses),
-    ]
-    return {f"{registry.singular(kind)} '{name}'": registry.file_of(kind, name) for kind, name in parts if "." in name}
-
-
-def _ask_losses(system: System, examples: Examples, network: Any, later: bool) -> None:
-    """Compute the losses of a system once, without gradients.
-
-    Raises:
-        SerkitError: a loss needs what the network or the clips do not have, or none learns the votes that are to be
-            the targets; or a part of the user's own fails.
-    """
-    import torch
-
-    from serkit.fitting import set_statistics, taught_attributes
-    from serkit.models._attributes import AttributeHead
-    from serkit.objective import Objective
-    from serkit.sampling import Loader
-
-    with _told(system, "cannot be built", passed_over=()):
-        objective = Objective(system, examples, network)
-    batch = Loader(examples, len(examples)).collate(np.arange(len(examples)))
-    if not np.isfinite(examples.attributes).any():
-        batch = replace(batch, attributes=None)
-    outputs = value = None
-    with torch.no_grad():
-        with _told(system), contextlib.suppress(SerkitError):
-            set_statistics(network, examples)
-            outputs = network.eval()(batch)
-        if outputs is None:
-            return
-        if "." in system.model.name:
-            _check_outputs(system, outputs, (len(examples), len(examples.label_names)))
-        with _told(system):
-            if system.train.select == "ccc" and outputs.attributes is None:
-                raise SerkitError(
-                    "train.select is ccc, and the network gives emotion only: set attribute_head: true in a model that "
-                    "has it, with a loss that trains it, or select another metric"
-                )
-            value, parts = objective.eval()(outputs, batch)
-            for name, part in parts.items():
-                if "." in name and tuple(getattr(part, "shape", (0,))) != ():
-                    given = f"shape {tuple(part.shape)}" if isinstance(part, torch.Tensor) else type(part).__name__
-                    raise SerkitError(f"loss '{name}' gives {given}, expected one number: a tensor of shape ()")
-        with _told(system):
-            if value is not None and not _teaches_emotions(objective, outputs, batch):
-                names = ", ".join(loss.name for loss in system.losses)
-                raise SerkitError(
-                    f"no loss of the system ({names}) trains the emotion classifier: add one that does, such as "
-                    "cross_entropy"
-                )
-            if not later and any(isinstance(part, AttributeHead) for part in network.modules()):
-                taught_attributes(network, system, examples)
-        if value is None or later or system.train.targets != "votes" or batch.targets is None:
-            return
-        flatter = batch.targets + (1.0 if batch.class_mask is None else batch.class_mask.to(batch.targets))
-        with _told(system):
-            other, _ = objective(outputs, replace(batch, targets=flatter / flatter.sum(1, keepdim=True)))
-            if torch.equal(value, other):
-                names = ", ".join(loss.name for loss in system.losses)
-                raise SerkitError(
-                    f"train.targets is votes, but its losses ({names}) do not learn them: kl_soft, "
-                    "cosine, focal and cross_entropy with soft: true do; or set train.targets=labels"
-                )
-
-
-def _teaches_emotions(objective: Any, outputs: Any, batch: Any) -> bool:
-    """Whether the losses depend on the scores of emotions at all."""
-    import torch
-
-    asked = outputs.emotion.detach().requires_grad_()
-    with torch.enable_grad():
-        value, _ = objective(replace(outputs, emotion=asked), batch)
-        return bool(value.requires_grad) and torch.autograd.grad(value, asked, allow_unused=True)[0] is not None
-
-
-@contextlib.contextmanager
-def _told(
-    system: System, failed: str = "fails on made-up clips", passed_over: tuple[type[Exception], ...] = _ABOUT_VALUES
-) -> Iterator[None]:
-    """Say in one line what goes wrong in a part of the user's own; what else does is passed over.
-
-    Made-up frames do not prove that the real ones would fail, so errors about values are passed over in any part.
-
-    Args:
-        passed_over: errors of those parts that are; where there are none, no other part's are passed over either.
-
-    Raises:
-        SerkitError: as it comes, or from a part of the user's own.
-    """
-    try:
-        yield
-    except SerkitError:
-        raise
-    except Exception as error:  # a part of the user's own may raise anything
-        own = _own_files(system)
-        lines = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
-        guilty = [what for what, files in own.items() if files & lines]
-        guilty += [what for what in own if what == f"model '{system.model.name}'"]  # what it gives broke another part
-        if guilty and not isinstance(error, passed_over):
-            raise SerkitError(f"{guilty[0]} {failed}: {in_one_line(error, own[guilty[0]])}") from error
-        if not passed_over:
-            raise
-
-
-def _check_outputs(system: System, outputs: Any, shape: tuple[int, int]) -> None:
-    """Refuse a model of the user's own that does not give scores of (batch, classes).
-
-    Raises:
-        SerkitError: what it gives instead.
-    """
-    emotion = getattr(outputs, "emotion", None)
-    found = tuple(getattr(emotion, "shape", ()))
-    if found != shape:
-        said = f"emotion of shape {found}" if emotion is not None else f"a {type(outputs).__name__} without 'emotion'"
-        raise SerkitError(
-            f"model '{system.model.name}' answers {shape[0]} clips of {shape[1]} classes with {said}, expected "
-            f"serkit.tensors.Outputs with emotion of shape {shape}: a row per clip, a column per class"
-        )
 
 
 def _few(train: Manifest, *, votes: bool) -> Manifest:
