@@ -23,9 +23,10 @@ from serkit import audio
 from serkit.errors import SerkitError
 from serkit.serving import formats
 from serkit.serving.channels import MAX_CHANNELS, ONE_SOUND, ChannelStream
+from serkit.serving.notes import NO_TEXT
 from serkit.serving.pool import Asked
 from serkit.serving.predicting import predict
-from serkit.serving.predictor import NO_TEXT, Model
+from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, Segment
 from serkit.serving.speakers import speakers_of
 from serkit.serving.timeline import Turn

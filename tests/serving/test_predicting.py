@@ -16,9 +16,9 @@ import pytest
 from serkit.errors import SerkitError, Stopped
 from serkit.processes import WorkerDied
 from serkit.serving import pool
+from serkit.serving.notes import TEXT_UNREAD
 from serkit.serving.pool import Asked, Worker
 from serkit.serving.predicting import predict
-from serkit.serving.predictor import TEXT_UNREAD
 
 from .asking import LABELS, ask, asked
 from .signals import talk, voice, wav

@@ -20,7 +20,7 @@ from serkit.serving.building import hears_calls
 from serkit.serving.bundle import NAMED, names, open_bundle
 from serkit.serving.http.answering import Answerer
 from serkit.serving.http.worker import Task
-from serkit.serving.predictor import NARROW, SENT
+from serkit.serving.notes import NARROW, SENT
 
 from .signals import GOLDEN, quiet, voice, wav, wide
 

@@ -11,9 +11,9 @@ import pytest
 
 from serkit.progress import Meter, Progress
 from serkit.serving import pool, predicting, ticker
+from serkit.serving.notes import TEXT_UNREAD
 from serkit.serving.pool import Asked
 from serkit.serving.predicting import predict
-from serkit.serving.predictor import TEXT_UNREAD
 from serkit.serving.ticker import Ticker
 
 from .signals import GOLDEN, talk, voice, wav

@@ -16,7 +16,8 @@ from serkit.errors import SerkitError
 from serkit.remarks import Remarks
 from serkit.serving.results import Decision, Prediction
 from serkit.serving.speakers import mean_by_speech, speaker_from
-from serkit.serving.stream import Stream, StreamEvent, StreamSettings
+from serkit.serving.stream import Stream, StreamEvent
+from serkit.serving.stream_settings import StreamSettings
 from serkit.serving.timeline import Turn
 
 if TYPE_CHECKING:

@@ -21,33 +21,22 @@ from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.probabilities import restricted
 from serkit.remarks import Remarks
-from serkit.serving import inputs
+from serkit.serving import inputs, notes
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.channels import ChannelStream, open_stream
 from serkit.serving.classifier import Classifier
 from serkit.serving.explanation import Explanation
 from serkit.serving.inputs import Recording
 from serkit.serving.pieces import standing_for
-from serkit.serving.rated import PROBABILITIES, not_classes
 from serkit.serving.results import By, Prediction
 from serkit.serving.scorer import Scorer
-from serkit.serving.stream import Stream, StreamSettings
+from serkit.serving.stream import Stream
+from serkit.serving.stream_settings import StreamSettings
 from serkit.serving.thresholds import Thresholds
 from serkit.serving.timeline import Turn
 
 MAX_S = 12 * 3600.0
 CALL_HZ = 8000.0
-NARROW = (
-    "recording of 8 kHz or less, like a call, but the model was trained on wider bandwidth: it is less accurate here "
-    "than its card says; the model 'telephone' was also trained on calls"
-)
-SENT = "nothing above 4 kHz, as in calls: answered by the model '{name}', which was also trained on telephone calls"
-NOT_CALIBRATED = (
-    "imported model: its confidence is not calibrated, and serkit has not measured it; measure it on labelled "
-    "recordings (serkit measure), or correct it by them (serkit adapt --corpus)"
-)
-TEXT_UNREAD = "this model does not use text: the given text was ignored"
-NO_TEXT = "this model uses text and none was given: an empty text was used"
 
 
 def load(
@@ -166,9 +155,9 @@ class Model(Classifier):
             recording: path, bytes of a file, an open binary file, or an array with ``rate_hz``: (samples,) or
                 (samples, channels), float in [-1, 1] or integers of at most 32 bits at full scale. Or a list of these,
                 or an array of paths, without further options.
-            labels, text, by, turns, sentences, threshold, coverage: see :class:`serkit.serving.stream.StreamSettings`,
-                as are further ``options``: ``window_s``, ``hop_s``, ``segments``. heard: is told now and then how many
-                seconds of a file have been heard.
+            labels, text, by, turns, sentences, threshold, coverage: see
+                :class:`serkit.serving.stream_settings.StreamSettings`, as are further ``options``: ``window_s``,
+                ``hop_s``, ``segments``. heard: is told now and then how many seconds of a file have been heard.
 
         Returns:
             The answer; for a list (recordings,) the labels that :meth:`predict_proba` finds the most probable.
@@ -322,22 +311,9 @@ class Model(Classifier):
 
     def notes(self, text: str | None, sentences: Sequence[Turn], rate_hz: float = 0.0) -> tuple[str, ...]:
         """What a reader should know of an answer with such words, to a recording of such a rate (0: not known)."""
-        call = 0 < rate_hz <= CALL_HZ and self.bundle.head.get("hears_calls") is False
-        raw = "imported" in self.bundle.head and self.bundle.correction is None
-        found = (
-            (NOT_CALIBRATED,) * raw
-            + self._of_regions(raw)
-            + (NARROW,) * call
-            + (SENT.format(name=self.bundle.name),) * self._stands_in
-        )
-        if text is not None and not self.reads_text:
-            return (*found, TEXT_UNREAD)
-        return (*found, NO_TEXT) if self.reads_text and text is None and not sentences else found
-
-    def _of_regions(self, raw: bool) -> tuple[str, ...]:
-        """That the labels of an imported model are regions of its ratings, where they are."""
-        said = not_classes(self.labels) if "imported" in self.bundle.head else ""
-        return () if not said else (f"{said} {PROBABILITIES}." if raw else said,)
+        call = 0 < rate_hz <= CALL_HZ
+        found = notes.of_bundle(self.bundle, call=call, stands_in=self._stands_in)
+        return found + notes.of_words(text, sentences, reads_text=self.reads_text)
 
     def score_one(self, samples: np.ndarray, text: str | None, columns: Sequence[int]) -> np.ndarray:
         """(chosen classes + attributes,) calibrated probabilities, attributes, of (samples,) float32 mono 16 kHz."""

@@ -5,26 +5,26 @@ Files take the same way, block by block, so that a stream's finals are the file'
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from serkit.conformal import ranked
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError
 from serkit.recent import Recent
 from serkit.remarks import Remarks
-from serkit.segments import Segmenter, SegmentSettings, Stretch
+from serkit.segments import Segmenter, Stretch
 from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, GivenCutter, Piece, SpeechCutter, WindowCutter, given_pieces
 from serkit.serving.resampling import to_16k
-from serkit.serving.results import BYS, By, Decision, Prediction, Segment
+from serkit.serving.results import Decision, Prediction, Segment
 from serkit.serving.speakers import speakers_of
+from serkit.serving.stream_settings import StreamSettings
 from serkit.serving.thresholds import LONG_SET
-from serkit.serving.timeline import Hysteresis, Turn, check_words, completed, said_in_all, speaker_at, text_at
+from serkit.serving.timeline import Hysteresis, said_in_all, speaker_at, text_at
 
 if TYPE_CHECKING:
     from serkit.serving.predictor import Model
@@ -35,82 +35,6 @@ TWO_VOICES = (
     "to have each answered separately, divide by channel: --by channel, by=channel in a request, or on the page "
     "under Options"
 )
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """What is asked of a recording.
-
-    Attributes:
-        labels: restrict the answer to these. text: words of the whole recording, for models that read.
-        by: how it is divided: ``clip`` (not at all), ``segment`` of speech, ``window``, ``sentence``, ``word`` (each
-            by the 3 s around it), ``turn``, or ``channel``: stretches of speech in each channel alone, see
-            :mod:`serkit.serving.channels`.
-        turns: of a diarisation, for ``turn``, and for the speakers of the others. sentences: of a transcript
-            with times, for ``sentence`` and ``word``, and for the words of the others. Where only one of them is
-            given it stands in for the other: :func:`serkit.serving.timeline.completed`. With ``channel`` there are no
-            turns, and the speaker of a sentence is its channel: ``channel 1``, …
-        threshold: unsure below the smallest confidence at and above which answers were right at least this often on
-            held-out speakers; ``None``: where those of that confidence were more often wrong than right.
-        coverage: the answer for the whole gets the set of classes that holds the right one with this probability, on
-            speakers like those of the training; ``None``: no set. Parts, and events of a stream, have none.
-        window_s, hop_s: length of a window and from one to the next, 3 s and 1.5 s unless given; of ``window`` alone.
-        segments: how speech is found.
-        partial_s: a partial answer after every so many seconds of speech; ``None``: none.
-        max_s: longest recording, in seconds.
-
-    Raises:
-        SerkitError: settings that do not go together, and times that are none.
-    """
-
-    labels: tuple[str, ...] | None = None
-    text: str | None = None
-    by: By = "segment"
-    turns: Sequence[Turn] = ()
-    sentences: Sequence[Turn] = ()
-    threshold: float | None = None
-    coverage: float | None = None
-    window_s: float | None = None
-    hop_s: float | None = None
-    segments: SegmentSettings = field(default_factory=SegmentSettings)
-    partial_s: float | None = None
-    max_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.by not in BYS:
-            raise SerkitError(f"by '{self.by}'" + did_you_mean(self.by, BYS))
-        for turn in (*self.turns, *self.sentences):
-            if not isinstance(turn, Turn):
-                raise SerkitError(
-                    f"got a {type(turn).__name__}; expected serkit.serving.timeline.Turn(start_s, end_s, speaker, text)"
-                )
-            if not (math.isfinite(turn.start_s) and 0 <= turn.start_s < turn.end_s < math.inf):
-                raise SerkitError(
-                    f"{turn.start_s:g} to {turn.end_s:g} s is not a stretch of time, for a turn or a sentence"
-                )
-        if self.by != "channel":
-            turns, sentences = completed(self.turns, self.sentences)
-            object.__setattr__(self, "turns", turns)
-            object.__setattr__(self, "sentences", sentences)
-        if self.by == "turn" and not self.turns:
-            raise SerkitError(
-                "by 'turn' needs the turns of a diarisation (an RTTM file), or sentences that name their speakers "
-                "('speaker' in JSON, <v NAME> in .vtt)"
-            )
-        if self.by == "sentence" and not self.sentences:
-            raise SerkitError("by 'sentence' needs a transcript with times (.srt, .vtt or .json), or turns with words")
-        if self.by == "word":
-            check_words(self.sentences)
-        if self.by != "window" and (self.window_s, self.hop_s) != (None, None):
-            raise SerkitError(
-                f"by '{self.by}' has no windows: window_s and hop_s (--window, --hop) go with by 'window'"
-            )
-        if self.by == "channel" and self.turns:
-            raise SerkitError("by 'channel' takes no turns of a diarisation: its speakers are the channels")
-        if self.by == "channel" and self.coverage is not None:
-            raise SerkitError("by 'channel' answers for several speakers, a coverage for one: leave one of them out")
-        if self.partial_s is not None and not self.partial_s > 0:
-            raise SerkitError(f"partial_s {self.partial_s}: expected a time above 0, or None")
 
 
 @dataclass(frozen=True)
@@ -133,6 +57,20 @@ class StreamEvent:
         return self.at_s - self.segment.end_s + self.work_s
 
 
+class _WeightedSum:
+    """Numbers of a width, summed with weights."""
+
+    def __init__(self, width: int) -> None:
+        self._total, self.weight = np.zeros(width), 0
+
+    def add(self, weight: int, numbers: np.ndarray) -> None:
+        self._total, self.weight = self._total + weight * numbers, self.weight + weight
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self._total / self.weight
+
+
 class Stream:
     """Chunks of a recording in, answers out.
 
@@ -152,8 +90,8 @@ class Stream:
         self._settings = settings
         self.remarks = Remarks() if remarks is None else remarks
         self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
-        self._ask(model)
-        self._settled = False  # whether it is known by now which model answers
+        self._answer_by(model)
+        self._chosen = False  # whether it is known by now which model answers
         self._to_16k = to_16k(rate_hz, self.remarks)
         self._segmenter = Segmenter(settings.segments)
         self._cutter = self._make_cutter()
@@ -163,21 +101,21 @@ class Stream:
         self._states: dict[str | None, Hysteresis] = {}
         self._segments: list[Segment] = []
         width = len(self._columns) + len(model.attributes)
-        self._total, self._weight = np.zeros(width), 0
-        self._aside, self._aside_weight = np.zeros(width), 0  # speech of which no window holds enough
-        self._said_at = 0
+        self._spoken = _WeightedSum(width)  # of the pieces, by their speech
+        self._aside = _WeightedSum(width)  # of speech of which no window holds enough
+        self._partial_at = 0  # sample that the last partial answer reached
         self._scored: tuple[int, int, str | None, np.ndarray] | None = None  # the last stretch, and its answer
         self._done = False
         self.work_s = 0.0
 
-    def _ask(self, model: Model) -> None:
+    def _answer_by(self, model: Model) -> None:
         """From now on, this model answers."""
         self._model = model
         self._columns = model.columns(self._settings.labels)
         self._labels = tuple(model.labels[k] for k in self._columns)
-        self._cut = model.unsure_below(self._labels, self._settings.threshold)
+        self._unsure_below = model.unsure_below(self._labels, self._settings.threshold)
         asked = self._settings.coverage
-        self._least = None if asked is None else model.thresholds.in_set_from(self._labels, asked)
+        self._in_set_from = None if asked is None else model.thresholds.in_set_from(self._labels, asked)
         self._longest = round(model.max_clip_s * SAMPLE_RATE_HZ)
 
     @property
@@ -185,12 +123,11 @@ class Stream:
         """What answers, as far as has been heard."""
         return self._model
 
-    def _asked(self, samples: np.ndarray) -> np.ndarray:
-        """Samples that are final, and about to be scored: the first that tell it decide which model answers."""
-        if not self._settled and (model := self._model.for_sound(samples)) is not None:
-            self._settled = True
-            self._ask(model)
-        return samples
+    def _choose_model(self, samples: np.ndarray) -> None:
+        """Of samples that are final and about to be scored, the first that tell it decide which model answers."""
+        if not self._chosen and (model := self._model.for_sound(samples)) is not None:
+            self._chosen = True
+            self._answer_by(model)
 
     @property
     def heard_s(self) -> float:
@@ -271,7 +208,7 @@ class Stream:
     def _hear(self, samples: np.ndarray, cut: Callable[[], list[Piece]]) -> list[StreamEvent]:
         began = time.perf_counter()
         if not self._recent.end:  # a file is open by now, so that its sampling rate is known
-            self._ask(self._model.for_rate(self.remarks.rate_hz))
+            self._answer_by(self._model.for_rate(self.remarks.rate_hz))
         self._recent.push(samples)
         limit = self._settings.max_s
         if limit is not None and self.heard_s > limit:
@@ -298,25 +235,23 @@ class Stream:
 
     def _set_aside(self, spoken: Sequence[Stretch]) -> None:
         """Answer stretches of speech as long as no window holds enough of it to count: words with long pauses."""
-        if self._settings.by != "window" or self._weight:
+        if self._settings.by != "window" or self._spoken.weight:
             return
         for s in spoken:
-            stretch = self._asked(self._recent.take(s.start, s.end))
-            found = self._model.score_one(stretch, self._settings.text, self._columns)
-            self._aside, self._aside_weight = self._aside + s.speech * found, self._aside_weight + s.speech
+            self._aside.add(s.speech, self._score_final(self._recent.take(s.start, s.end), self._settings.text))
+
+    def _score_final(self, samples: np.ndarray, text: str | None) -> np.ndarray:
+        """(chosen classes + attributes,) calibrated probabilities, and attributes, of samples that do not change."""
+        self._choose_model(samples)
+        return self._model.score_one(samples, text, self._columns)
 
     def _score(self, start: int, end: int, text: str | None, *, final: bool = True) -> np.ndarray:
-        """(chosen classes + attributes,) calibrated probabilities, and attributes, of a stretch."""
-        words, stretch, model = (
-            self._settings.text if text is None else text,
-            self._recent.take(start, end),
-            self._model,
-        )
-        if final:
-            stretch, model = self._asked(stretch), self._model
-        elif not self._settled:  # a partial answer settles nothing: where it ends is a matter of the chunks
-            model = model.for_sound(stretch) or model
-        found = model.score_one(stretch, words, self._columns)
+        """As :meth:`_score_final`, of a stretch, with its own text or that of the whole."""
+        words, stretch = self._settings.text if text is None else text, self._recent.take(start, end)
+        if final or self._chosen:
+            found = self._score_final(stretch, words)
+        else:  # a partial answer chooses nothing: where it ends is a matter of the chunks
+            found = (self._model.for_sound(stretch) or self._model).score_one(stretch, words, self._columns)
         self._scored = (start, end, words, found)
         return found
 
@@ -326,7 +261,7 @@ class Stream:
         if text is None and self._settings.sentences:
             text = text_at(self._settings.sentences, piece.begin / SAMPLE_RATE_HZ, piece.until / SAMPLE_RATE_HZ)
         found = self._score(piece.start, piece.end, piece.around or text)
-        self._total, self._weight = self._total + piece.speech * found, self._weight + piece.speech
+        self._spoken.add(piece.speech, found)
         parts = self._parts.setdefault(piece.part, [])
         parts.append((piece.end - piece.start, piece.speech, found))
         if not piece.last:
@@ -350,7 +285,9 @@ class Stream:
         )  # fmt: skip
 
     def _decided(self, found: np.ndarray, speech_s: float) -> Decision:
-        return Decision.of(self._labels, found, self._cut, speech=speech_s > 0, attributes=self._model.attributes)
+        return Decision.of(
+            self._labels, found, self._unsure_below, speech=speech_s > 0, attributes=self._model.attributes
+        )
 
     def _partial(self, began: float) -> list[StreamEvent]:
         """An answer for the stretch that is open, if it is time for one."""
@@ -359,9 +296,9 @@ class Stream:
             return []
         end = self._recent.end
         ready = end - start >= SHORTEST_PARTIAL_S * SAMPLE_RATE_HZ
-        if not ready or end - max(self._said_at, start) < asked.partial_s * SAMPLE_RATE_HZ:
+        if not ready or end - max(self._partial_at, start) < asked.partial_s * SAMPLE_RATE_HZ:
             return []
-        self._said_at = end
+        self._partial_at = end
         found = self._score(start, end, None, final=False)
         speaker = speaker_at(self._settings.turns, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ)
         speech_s = min(self._segmenter.open_speech, end - start) / SAMPLE_RATE_HZ
@@ -374,26 +311,24 @@ class Stream:
         if self._scored is not None and self._scored[:3] == (0, self._recent.end, words):
             found = self._scored[3]  # one stretch of speech from begin to end: it is not heard twice
         elif self._recent.end <= self._longest:
-            clip = self._asked(self._head.take(0, self._head.end))
-            found = self._model.score_one(clip, words, self._columns)
-        elif self._weight > 0:
-            found = self._total / self._weight
-        elif self._aside_weight > 0:
-            found = self._aside / self._aside_weight
+            found = self._score_final(self._head.take(0, self._head.end), words)
+        elif self._spoken.weight > 0:
+            found = self._spoken.mean
+        elif self._aside.weight > 0:
+            found = self._aside.mean
         elif self._segments:  # turns without speech: all count alike
             found = np.mean([s.numbers for s in self._segments], axis=0)
         else:
-            head = self._asked(self._head.take(0, self._longest))
-            found = self._model.score_one(head, self._settings.text, self._columns)
+            found = self._score_final(self._head.take(0, self._longest), self._settings.text)
         speech_s = self._segmenter.speech / SAMPLE_RATE_HZ
         one = self._decided(found, speech_s)
-        long = self._least is not None and self._recent.end > self._longest
+        long = self._in_set_from is not None and self._recent.end > self._longest
         two = speech_s > 0 and self.remarks.two_sided and not self._settings.turns
         return Prediction(
             one.label, one.confidence, one.probabilities, one.abstain, speech_s == 0, tuple(self._segments),
             self._settings.by, self.heard_s, speech_s, self._model.id, None,
             self._model.notes(self._settings.text, self._settings.sentences, self.remarks.rate_hz)
             + self.remarks.notes + (TWO_VOICES,) * two + (LONG_SET.format(longest=self._model.max_clip_s),) * long,
-            speakers_of(self._segments, self._settings.by, self._cut), one.attributes, self._settings.coverage,
-            None if self._least is None else ranked(one.probabilities, self._least),
+            speakers_of(self._segments, self._settings.by, self._unsure_below), one.attributes, self._settings.coverage,
+            None if self._in_set_from is None else ranked(one.probabilities, self._in_set_from),
         )  # fmt: skip

@@ -78,7 +78,7 @@ class Session:
     Args:
         model: a model; or what :func:`serkit.serving.predictor.load` takes, which :meth:`load` loads.
         partial_s: a partial answer after every so many seconds of speech; ``None``: none.
-        options: ``labels`` and ``threshold``: see :class:`serkit.serving.stream.StreamSettings`.
+        options: ``labels`` and ``threshold``: see :class:`serkit.serving.stream_settings.StreamSettings`.
 
     Raises:
         SerkitError: options that a model does not take.

@@ -24,7 +24,8 @@ from serkit.serving.http.schemas import result_row, segment_row
 from serkit.serving.http.worker import Failure, Task
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import Prediction
-from serkit.serving.stream import Stream, StreamEvent, StreamSettings
+from serkit.serving.stream import Stream, StreamEvent
+from serkit.serving.stream_settings import StreamSettings
 from serkit.serving.thresholds import Thresholds
 from serkit.serving.timeline import turn_of
 
