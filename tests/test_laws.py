@@ -34,7 +34,7 @@ _ORDER = """
     shards store features batching residency engines sizes extraction
     metrics
     tensors layers layer_weights models losses loss_sum networks
-    schedules examples sampling objective scoring fitting soups training
+    schedules examples sampling objective scoring first_values fitting soups training
     bootstrap paired combining pooling fitted_models stacking calibration conformal raters concordance groupings
     evaluation comparison leads exchanges gaps
     reporting listing pipeline serving console commands cli __main__
@@ -43,7 +43,7 @@ ORDER = tuple(_ORDER.split())
 HEAVY = ("torch", "sklearn", "transformers", "scipy", "matplotlib", "pyarrow")
 TORCH_ROOMS = {
     "tensors", "layers", "layer_weights", "models", "losses", "loss_sum", "networks", "sampling", "objective",
-    "scoring", "fitting", "soups", "training",
+    "scoring", "first_values", "fitting", "soups", "training",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from made import LABELS, MadeSource, made_config, made_examples, made_manifest, made_system, voted
+from serkit import first_values
 from serkit import fitting as parts
 from serkit.errors import RunFailed, SerkitError
 from serkit.metrics import confusion_matrix, distribution_distances, measure
@@ -263,7 +264,7 @@ def test_statistics_come_from_training_rows_alone(tmp_path):
     source = MadeSource(manifest)
     system = made_system(**DROPOUT, train={"epochs": 1})
     train = Examples.of(manifest.split("train"), {"x": source})
-    parts.set_statistics(network := build_network(made_config(system)), train)
+    first_values.set_statistics(network := build_network(made_config(system)), train)
     assert set(source.reads) == set(manifest.split("train").ids)
     frames = np.concatenate([np.float64(source.get(i)) for i in train.ids])
     buffers = {k: v for k, v in network.state_dict().items() if "mean" in k or "std" in k}

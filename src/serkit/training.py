@@ -25,14 +25,12 @@ from torch import nn
 from serkit.errors import SerkitError
 from serkit.examples import Examples
 from serkit.files import fingerprint, write_bytes, write_text
+from serkit.first_values import set_attribute_scale, set_statistics, solve
 from serkit.fitting import (
     Fitting,
     copy_weights,
     make_accelerator,
     put_weights,
-    set_attribute_scale,
-    set_statistics,
-    solve,
 )
 from serkit.networks import NetworkConfig, build_network, is_whole, load_network, save_network, with_backbone
 from serkit.scoring import measure_scores, score

@@ -14,7 +14,7 @@ from serkit import pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.examples import Examples
-from serkit.fitting import solve
+from serkit.first_values import solve
 from serkit.losses._targets import target_rows
 from serkit.models.quadratic import Quadratic
 from serkit.recipe import Recipe, parse_recipe

@@ -41,7 +41,7 @@ def ask_losses(system: System, examples: Examples, network: Any, later: bool) ->
     """
     import torch
 
-    from serkit.fitting import set_statistics, taught_attributes
+    from serkit.first_values import set_statistics, taught_attributes
     from serkit.models._attributes import AttributeHead
     from serkit.objective import Objective
     from serkit.sampling import Loader

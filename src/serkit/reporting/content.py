@@ -27,7 +27,7 @@ def content(source: Source) -> dict[str, Any]:
         "adds": f"What the {source.ensemble or 'stack'} adds",
         "figures": figures(source),
         "across": elsewhere.table(source),
-        "paper": tables.paper(source),
+        "systems": tables.systems(source),
         "comparisons": tables.comparisons(source),
         "confusions": tables.confusions(source),
         "classes": tables.classes(source),

@@ -157,8 +157,8 @@ def _second_stage(design: Mapping[str, Any]) -> str:
     return f"after epoch {stage.get('after_epochs')}: {losses}{balance}"
 
 
-def paper(source: Source) -> Table:
-    """Table 2 of Ueda et al. (2025) with the numbers of this run, with UAR and intervals added."""
+def systems(source: Source) -> Table:
+    """The first table, all systems and ensembles: table 2 of Ueda et al. (2025), with UAR and intervals added."""
     asked = [("dev", "macro_f1", False), ("dev", "accuracy", False), ("dev", "bs_f1", True)]
     asked = [] if "dev" not in source.splits else asked
     if "test" in source.splits:
@@ -169,25 +169,9 @@ def paper(source: Source) -> Table:
     short = short_features(source)
     rows, values = [], []
     for name in [*source.singles, *source.ensembles]:
-        design = source.part("design").get(name) or {}
-        features = " + ".join(short.get(str(f), str(f)) for f in design.get("features") or [])
-        if design:
-            losses = [spaced(str(x)) for x in design.get("losses") or []] or [ABSENT]
-            more = " ".join(f"+ {x}" for x in losses[1:])
-            balance = str(design.get("balance") or "no")
-            short_loss = " ".join([losses[0], more]).strip() + ("" if balance == "no" else f", balanced: {balance}")
-            if later := _second_stage(design):
-                short_loss, more = f"{short_loss} ({later})", f"{more} ({later})".strip()
-            if design.get("soup"):
-                features += f"; soup of {design['soup']} networks"
-            lead = [Cell(name, features, more=short_loss), Cell(losses[0], more), Cell(balance)]
-        else:
-            of = len(source.members)
-            told = f"of {of} systems" if name in source.ensembles or name == "stack" else "a different one in each fold"
-            lead = [Cell(source.display(name), told), Cell(ABSENT), Cell(ABSENT)]
         found = [source.metric(name, s, m) for s, m, _ in asked]
         cells = [measured_cell(m, asked[k][2]) for k, m in enumerate(found)]
-        rows.append(Row((*lead, *cells), source.kind(name)))
+        rows.append(Row((*_trained(source, name, short), *cells), source.kind(name)))
         values.append([finite(m.get("value")) for m in found])
     notes = [
         "Columns as in table 2 of Ueda et al. (2025), with UAR and intervals added; the best of each column is bold.",
@@ -197,6 +181,29 @@ def paper(source: Source) -> Table:
     if source.tree["corpus"] == "msp_podcast" and sorted(source.labels) == list(PUBLISHED_CLASSES):
         notes.append(PUBLISHED)  # of other classes, or with other corpora, it is a number of something else
     return Table("paper", "Systems and ensembles", tuple(columns), tuple(bold_best(rows, values, 3)), tuple(notes))
+
+
+def _trained(source: Source, name: str, short: Mapping[str, str]) -> tuple[Cell, Cell, Cell]:
+    """What a system is called with its features, its losses, and how it was balanced.
+
+    Args:
+        short: names of features, of :func:`short_features`.
+    """
+    design = source.part("design").get(name) or {}
+    if not design:
+        of = f"of {len(source.members)} systems"
+        told = of if name in source.ensembles or name == "stack" else "a different one in each fold"
+        return Cell(source.display(name), told), Cell(ABSENT), Cell(ABSENT)
+    features = " + ".join(short.get(str(f), str(f)) for f in design.get("features") or [])
+    losses = [spaced(str(x)) for x in design.get("losses") or []] or [ABSENT]
+    more = " ".join(f"+ {x}" for x in losses[1:])
+    balance = str(design.get("balance") or "no")
+    short_loss = " ".join([losses[0], more]).strip() + ("" if balance == "no" else f", balanced: {balance}")
+    if later := _second_stage(design):
+        short_loss, more = f"{short_loss} ({later})", f"{more} ({later})".strip()
+    if design.get("soup"):
+        features += f"; soup of {design['soup']} networks"
+    return Cell(name, features, more=short_loss), Cell(losses[0], more), Cell(balance)
 
 
 def _other(source: Source, row: Mapping[str, Any]) -> bool:
