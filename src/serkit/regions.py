@@ -90,29 +90,50 @@ def divided(manifest: Manifest, kind: Kind, ignored: Collection[str] = ()) -> Ma
     scales = {corpus: _scale(kind, corpus, joined.get(corpus, manifest.info), rows) for corpus, rows in own.items()}
     counts, rows = Counter[str](), []
     for u in manifest:
+        ratings = None if u.id in ignored else _ratings(u, names)
         label = None
-        if u.id not in ignored and (ratings := _ratings(u, names)) is not None:
-            low, high = scales[u.corpus or ""]
-            above = [2.0 * (r - low) / (high - low) - 1.0 for r in ratings]  # −1 … 1
+        if ratings is not None:
+            above = _above_middle(ratings, scales[u.corpus or ""])
             label = _name(names, [value >= -_CLOSE for value in above])
             counts["middle"] += u.split is not None and any(abs(value) <= _CLOSE for value in above)
         if u.split is not None and u.id not in ignored:
             counts["unrated" if label is None else "rated"] += 1
         meta = {**u.meta, "emotion": u.emotion} if u.emotion is not None else u.meta
         rows.append(dataclasses.replace(u, emotion=label, votes=None, meta=meta))
-    said: dict[str, Any] = {"kind": kind, "scales": {corpus: list(scale) for corpus, scale in scales.items()}}
-    said |= {name: counts[name] for name in ("rated", "unrated", "middle")}
-    said["found"] = {corpus: _ends(there, names) for corpus, there in own.items()}
-    said["one_sided"] = [line for corpus, there in own.items() for line in _one_sided(corpus, names, there, scales)]
+    info = {**manifest.info, KEY: _said(kind, scales, own, counts)}
     tested = (manifest.info.get(across.KEY) or {}).get("tested_on", ())
     there = {u.emotion for u in rows}
     known = {u.emotion for u in rows if u.corpus not in tested}
     labels, learnable = (tuple(x for x in classes(kind) if x in found) for found in (there, known))
     if len(labels) < 2:
-        raise SerkitError(f"labels: {kind}: all clips are of one class, {labels[0]}: " + "; ".join(said["one_sided"]))
+        one_sided = "; ".join(info[KEY]["one_sided"])
+        raise SerkitError(f"labels: {kind}: all clips are of one class, {labels[0]}: {one_sided}")
     class_sets = {corpus: labels if corpus in tested else learnable for corpus in manifest.class_sets}
-    info = {**manifest.info, KEY: said}
     return dataclasses.replace(manifest, labels=labels, utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def _said(
+    kind: Kind, scales: Mapping[str, tuple[float, float]], rated: Mapping[str, list[Utterance]], counts: Counter[str]
+) -> dict[str, Any]:
+    """What a report says of the division.
+
+    Args:
+        scales, rated: scale of the ratings, and clips that have them, by corpus. counts: of clips by what they have.
+    """
+    names = RATED_BY[kind]
+    return {
+        "kind": kind,
+        "scales": {corpus: list(scale) for corpus, scale in scales.items()},
+        **{name: counts[name] for name in ("rated", "unrated", "middle")},
+        "found": {corpus: _ends(there, names) for corpus, there in rated.items()},
+        "one_sided": [line for corpus, there in rated.items() for line in _one_sided(corpus, names, there, scales)],
+    }
+
+
+def _above_middle(ratings: Sequence[float], scale: tuple[float, float]) -> list[float]:
+    """Ratings from −1, the lowest of their scale, to 1, the highest."""
+    low, high = scale
+    return [2.0 * (rating - low) / (high - low) - 1.0 for rating in ratings]
 
 
 def like(manifest: Manifest, labels: Sequence[str], recipe: Mapping[str, Any] | None = None) -> Manifest:

@@ -86,33 +86,34 @@ def judge(source: Source) -> Verdict:
     rows = leading or asked
     others = [c for c in asked if c not in rows]
     results = {str(c["b"]): outcome(c) for c in rows}
-    named = {b: _called(source, b) for b in results}
-    main = {b: r for b, r in results.items() if b in (source.best, "vote", "mean_logit")}
-    won = [named[b] for b, r in main.items() if r == "better"]
-    lost = [named[b] for b, r in main.items() if r == "worse"]
-    rest = [named[b] for b, r in main.items() if r not in ("better", "worse")]
-    where = SPLIT_WORDS[source.split]
-    opening = capital(where)
-    subject = f"{opening}, the {source.ensemble}"
-    if not main:
-        value = number(source.metric(source.lead, source.split, "macro_f1").get("value"))
-        tone = "alone"
-        headline = f"{opening}, {source.named(source.lead)} reaches a Macro-F1 of {value}."
-    elif len(won) == len(main):
-        tone, headline = "won", f"{subject} beats {listed(won)}."
-    elif won:
-        others_end = [f"does worse than {listed(lost)}"] * bool(lost)
-        others_end += [f"is not shown to beat {listed(rest, 'or')}"] * bool(rest)
-        tone, headline = "mixed", f"{subject} beats {listed(won)}, but {listed(others_end)}."
-    elif lost:
-        also = f", and is not shown to beat {listed(rest, 'or')}" if rest else ""
-        tone, headline = "lost", f"{subject} does worse than {listed(lost)}{also}."
-    else:
-        tone, headline = "open", f"{subject} is not shown to beat {listed(rest, 'or')}."
+    tone, headline = _headline(source, results)
     sentences = [_sentence(source, c, results[str(c["b"])]) for c in rows]
     sentences += [_sentence(source, c, outcome(c), of=True) for c in others]
     sentences += [*_too_few(rows, results, n_asked), *_better_unchosen(source), *_forest(source, tone)]
     return Verdict(headline, _lead(source), tuple(sentences), tone, tuple(cautions(source)))
+
+
+def _headline(source: Source, results: Mapping[str, str]) -> tuple[str, str]:
+    """Tone and first sentence, by what became of the comparison with each system."""
+    main = {b: r for b, r in results.items() if b in (source.best, "vote", "mean_logit")}
+    won = [_called(source, b) for b, r in main.items() if r == "better"]
+    lost = [_called(source, b) for b, r in main.items() if r == "worse"]
+    rest = [_called(source, b) for b, r in main.items() if r not in ("better", "worse")]
+    opening = capital(SPLIT_WORDS[source.split])
+    subject = f"{opening}, the {source.ensemble}"
+    if not main:
+        value = number(source.metric(source.lead, source.split, "macro_f1").get("value"))
+        return "alone", f"{opening}, {source.named(source.lead)} reaches a Macro-F1 of {value}."
+    if len(won) == len(main):
+        return "won", f"{subject} beats {listed(won)}."
+    if won:
+        others = [f"does worse than {listed(lost)}"] * bool(lost)
+        others += [f"is not shown to beat {listed(rest, 'or')}"] * bool(rest)
+        return "mixed", f"{subject} beats {listed(won)}, but {listed(others)}."
+    if lost:
+        also = f", and is not shown to beat {listed(rest, 'or')}" if rest else ""
+        return "lost", f"{subject} does worse than {listed(lost)}{also}."
+    return "open", f"{subject} is not shown to beat {listed(rest, 'or')}."
 
 
 def by(source: Source) -> str:
