@@ -30,6 +30,7 @@ from serkit.serving.conditions import parse
 from serkit.serving.measured_lines import lines
 from serkit.serving.measuring import differences, measure
 from serkit.serving.predictor import Model
+from serkit.serving.shared_labels import learned_votes
 from serkit.types import Manifest
 
 from .signals import GOLDEN, RATE, voice, wav
@@ -130,7 +131,7 @@ evaluate: {draws: 20}
     (plain,) = measuring.measure_under(made, manifest, (), split="test", votes=False, draws=20)
     assert "awe" not in plain.labels
     assert plain.left_out == {"without a label": n}
-    assert (measuring.learned_votes(made), measuring.learned_votes(GOLDEN)) == (True, False)
+    assert (learned_votes(made), learned_votes(GOLDEN)) == (True, False)
     taught, _ = labelled.adapt_to(made, manifest, tmp_path / "taught", draws=20)
     again = measure(taught.source, manifest, split="test", draws=20)
     assert again.labels[-1] == "awe"

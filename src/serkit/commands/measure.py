@@ -96,6 +96,7 @@ def measure(
     from serkit.serving.conditions import parse
     from serkit.serving.measured_lines import failures, remarks, stream_complaints
     from serkit.serving.predictor import load
+    from serkit.serving.shared_labels import learned_votes, shared_labels
     from serkit.serving.streamed import stream
     from serkit.serving.ticker import Ticker
 
@@ -109,7 +110,7 @@ def measure(
     manifest = read_labelled(corpus, root or [], protocol=protocol, options=option or [])
     models = [model] if beside is None else [model, beside]
     given = comma_separated(labels)
-    chosen = measuring.shared_labels(models) if given is None and beside is not None else given
+    chosen = shared_labels(models) if given is None and beside is not None else given
     if beside is not None:
         load(beside, calls=calls)  # a package that it needs and that is absent is told before the other is measured
     keep = None if out is None else made_folder(out) / "answers.jsonl"
@@ -117,7 +118,7 @@ def measure(
         ask = partial(
             measuring.measure_under, manifest=manifest, conditions=conditions, split=split, labels=chosen,
             coverage=coverage, calls=calls, jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep,
-            groups=groups, votes=all(measuring.learned_votes(one) for one in models),
+            groups=groups, votes=all(learned_votes(one) for one in models),
         )  # fmt: skip
         found = [ask(one) for one in models]
         for line in (line for one in found for line in failures(one)):

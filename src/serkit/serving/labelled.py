@@ -31,6 +31,7 @@ from serkit.serving.pieces import standing_for
 from serkit.serving.predictor import Model
 from serkit.serving.resuming import KeptAnswers
 from serkit.serving.scorer import Scorer
+from serkit.serving.shared_labels import ALL, shared_rows
 from serkit.types import Manifest, Utterance
 
 LEAST_CLIPS = 20  # fewer were not measured
@@ -61,7 +62,7 @@ def adapt(
     source: str | Path | Bundle,
     manifest: Manifest,
     *,
-    split: str = measuring.ALL,
+    split: str = ALL,
     labels: Sequence[str] | None = None,
     own_labels: bool = False,
     name: str | None = None,
@@ -95,7 +96,7 @@ def adapt(
     adapting.refuse_corrected(bundle)
     manifest = manifest if own_labels else others.divided(manifest, bundle)
     known = manifest.labels if own_labels else bundle.labels
-    rows, shared, left_out = measuring.shared_rows(manifest, known, split, labels)
+    rows, shared, left_out = shared_rows(manifest, known, split, labels)
     ordered = sorted(rows, key=lambda u: u.id)
     chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]
     if len(chosen) < len(rows):

@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from serkit import comparison, evaluation, gaps, groupings, regions, yaml_text
+from serkit import comparison, evaluation, gaps, groupings
 from serkit.concordance import rating_scale
 from serkit.conformal import Covered, covered, members
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError
 from serkit.evaluate_settings import Group
 from serkit.files import fingerprint
 from serkit.labels import with_voted
 from serkit.predictions import Predictions, Report
 from serkit.progress import Meter, ProgressCallback
-from serkit.reporting.text import NOT_KNOWN, OWN, count
+from serkit.reporting.text import NOT_KNOWN, OWN
 from serkit.serving.asking import Answer, Job, answers_to, remarked, silent_rows
 from serkit.serving.bundle import Bundle, for_calls, open_bundle
 from serkit.serving.conditions import Condition
 from serkit.serving.resuming import KeptAnswers
+from serkit.serving.shared_labels import ALL, as_divided, learned_votes, shared_rows
 from serkit.serving.thresholds import Thresholds
-from serkit.types import ATTRIBUTES, SPLITS, Manifest, Utterance
+from serkit.types import ATTRIBUTES, Manifest, Utterance
 
-ALL = "all"
 PACKAGES = ("serkit", "numpy", "onnxruntime", "soundfile", "soxr")  # whose versions can move a number
 _KEPT_AS = 3  # what is kept of an answer
 _SPLIT = "test"  # what rows of every split are called while they are measured
@@ -163,34 +163,51 @@ def measure_under(
     ]
     kept = KeptAnswers(keep, question, [task.to_row() for task in tasks])
     meter = Meter("measure", len(tasks), progress, unit="answers" if conditions else "recordings")
-    failed = _answered(kept, tasks, str(source), calls, jobs, meter)
+    answers = _answered(kept, tasks, str(source), calls, jobs, meter)
     told = Meter("measure", len(asked), progress if conditions else None, unit="conditions measured")
     found = []
     for number, condition in enumerate(asked):
-        places = range(number * len(rows), (number + 1) * len(rows))
-        reasons = {u.id: failed[k] for k, u in zip(places, rows, strict=True) if k in failed}
-        there = {k: u for k, u in zip(places, rows, strict=True) if k not in failed}
-        where = "" if condition is None else f" under '{condition.name}'"
-        if not there:
-            raise SerkitError(
-                f"none of {len(rows)} recordings could be answered{where}; the first: {next(iter(reasons.values()))}"
-            )
-        answers = [Answer.of(kept.found[k]) for k in there]
-        table = _table(bundle, where, shared, [u.id for u in there.values()], np.array([a.numbers for a in answers]))
-        table = table if scales is None else replace(table, attributes=None)
+        of_rows = answers[number * len(rows) : (number + 1) * len(rows)]
+        there, heard, failed = _parted(rows, of_rows, condition)
+        table = _table(bundle, condition, shared, [u.id for u in there], np.array([a.numbers for a in heard]))
         one = measured(
-            table, manifest, list(there.values()), bundle, draws=draws, seed=seed, left_out=left_out, failed=reasons,
-            condition=condition, answers=answers, groups=groups, given=given,
+            table if scales is None else replace(table, attributes=None), manifest, there, bundle, draws=draws,
+            seed=seed, left_out=left_out, failed=failed, condition=condition, answers=heard, groups=groups, given=given,
         )  # fmt: skip
-        one = replace(
-            one, scales=scales, no_text=silent_rows(bundle, [u for u in there.values() if u.emotion is not None]),
-            remarked=remarked([u.id for u in there.values()], answers),
-        )  # fmt: skip
+        silent = silent_rows(bundle, [u for u in there if u.emotion is not None])
+        one = replace(one, scales=scales, no_text=silent, remarked=remarked([u.id for u in there], heard))
         if coverage is not None:
-            one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in answers], draws, seed))
+            one = replace(one, sets=_sets(one, coverage, [least[a.model] for a in heard], draws, seed))
         found.append(one)
         told.advance()
     return tuple(found)
+
+
+def _parted(
+    rows: Sequence[Utterance], answers: Sequence[Answer | str], condition: Condition | None
+) -> tuple[list[Utterance], list[Answer], dict[str, str]]:
+    """The rows that were answered, their answers, and reasons by id for the others.
+
+    Raises:
+        SerkitError: none was answered.
+    """
+    there: list[Utterance] = []
+    heard: list[Answer] = []
+    failed: dict[str, str] = {}
+    for u, answer in zip(rows, answers, strict=True):
+        if isinstance(answer, str):
+            failed[u.id] = answer
+        else:
+            there.append(u)
+            heard.append(answer)
+    if not there:
+        first = next(iter(failed.values()))
+        raise SerkitError(f"none of {len(rows)} recordings could be answered{_under(condition)}; the first: {first}")
+    return there, heard, failed
+
+
+def _under(condition: Condition | None) -> str:
+    return "" if condition is None else f" under '{condition.name}'"
 
 
 def _other_scales(bundle: Bundle, manifest: Manifest) -> tuple[tuple[float, float], tuple[float, float]] | None:
@@ -201,32 +218,10 @@ def _other_scales(bundle: Bundle, manifest: Manifest) -> tuple[tuple[float, floa
     return (float(learned[0]), float(learned[1])), given
 
 
-def as_divided(manifest: Manifest, bundle: Bundle) -> Manifest:
-    """The manifest with classes of its ratings, made as those of the bundle were, where it answers such classes."""
-    return regions.like(manifest, bundle.labels, _recipe(bundle))
-
-
-def _recipe(bundle: Bundle) -> Mapping[str, Any] | None:
-    """What a bundle and its labels were trained by; ``None`` where it is not known, or its labels are its user's."""
-    known = "recipe.yaml" in bundle.head.get("files", {}) and not bundle.own_labels
-    recipe = yaml_text.parse(bundle.text("recipe.yaml"), "recipe.yaml") if known else None
-    return recipe if isinstance(recipe, Mapping) else None
-
-
-def learned_votes(source: str | Path | Bundle) -> bool:
-    """Whether all systems of a bundle's recipe learned rater votes, as :func:`serkit.labels.learns_votes` has it."""
-    bundle = source if isinstance(source, Bundle) else open_bundle(source)
-    systems = (_recipe(bundle) or {}).get("systems")
-    if not isinstance(systems, Mapping) or not systems:
-        return False
-    trains = [one.get("train") if isinstance(one, Mapping) else None for one in systems.values()]
-    return all(isinstance(train, Mapping) and train.get("targets") == "votes" for train in trains)
-
-
 def _answered(
     kept: KeptAnswers, tasks: Sequence[Job], source: str, calls: str, jobs: int, meter: Meter
-) -> dict[int, str]:
-    """Ask for what is not kept yet; reasons by place of what cannot be answered."""
+) -> list[Answer | str]:
+    """The answer to each task, asked for where it is not kept yet, or why there is none."""
     meter.advance(len(tasks) - len(kept.left))
     failed: dict[int, str] = {}
     left = list(kept.left)
@@ -236,7 +231,7 @@ def _answered(
         else:
             failed[k] = answer
         meter.advance(failed=int(k in failed))
-    return failed
+    return [failed[k] if k in failed else Answer.of(kept.found[k]) for k in range(len(tasks))]
 
 
 def measured(
@@ -298,14 +293,16 @@ def _sets(one: Measured, coverage: float, least: Sequence[float], draws: int, se
     return covered(coverage, inside, truth, one.labels, speakers, draws=draws, seed=seed)
 
 
-def _table(bundle: Bundle, where: str, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray) -> Predictions:
-    """(rows, labels + attributes) answers as predictions of the bundle."""
+def _table(
+    bundle: Bundle, condition: Condition | None, labels: tuple[str, ...], ids: Sequence[str], values: np.ndarray
+) -> Predictions:
+    """(rows, labels + attributes) answers as predictions of the bundle, under a condition if there is one."""
     attributes = None
     if bundle.attributes:
         attributes = np.full((len(ids), len(ATTRIBUTES)), np.nan)
         attributes[:, [ATTRIBUTES.index(name) for name in bundle.attributes]] = values[:, len(labels) :]
     seen, scores = np.zeros(len(ids), dtype=bool), values[:, : len(labels)]
-    system = bundle.id + where
+    system = bundle.id + _under(condition)
     return Predictions(system, labels, "prob", tuple(ids), (bundle.id,) * len(ids), seen, scores, attributes)
 
 
@@ -336,54 +333,3 @@ def differences(
 def _in_file_name(name: str) -> str:
     """A name that a bundle or a user gave, as part of one file name: it leads to no other folder, and is not hidden."""
     return re.sub(r"^\.+|[^\w=,.+@-]", "_", name)
-
-
-def shared_labels(sources: Sequence[str | Path]) -> list[str]:
-    """The labels that all of some bundles have, in the order of the first."""
-    known = [open_bundle(source).labels for source in sources]
-    return [label for label in known[0] if all(label in labels for labels in known)]
-
-
-def shared_rows(
-    manifest: Manifest, known: Sequence[str], split: str, asked: Sequence[str] | None, *, voted: bool = False
-) -> tuple[list[Utterance], tuple[str, ...], dict[str, int]]:
-    """The rows to ask for, the labels they share with the model, and how many rows are left out, by reason.
-
-    Args:
-        known: labels of the model. split: ``all``, or one of the splits. asked: only these labels.
-        voted: rows have the labels that were voted for too, and those without a label are asked for where they have
-            votes.
-
-    Raises:
-        SerkitError: an unknown label or split, no row of the split, or fewer than two shared labels.
-    """
-    if split != ALL and split not in SPLITS:
-        raise SerkitError(f"no split '{split}'" + did_you_mean(split, (*SPLITS, ALL)))
-    for label in asked or ():
-        if label not in known:
-            raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, known))
-    chosen = [u for u in manifest if split in (ALL, u.split)]
-    if not chosen:
-        known_splits = sorted({str(u.split) for u in manifest if u.split})
-        raise SerkitError(f"no recording of split '{split}'; splits there: {', '.join(known_splits) or 'none'}")
-    there = set[str | None]().union(*(_said(u, voted) for u in chosen))
-    shared = tuple(x for x in known if x in there and (asked is None or x in asked))
-    if len(shared) < 2:
-        raise SerkitError(
-            f"model and recordings share {count(len(shared), 'label')} ({', '.join(shared) or 'none'}), two are "
-            f"needed; the model has {', '.join(known)}, the recordings "
-            f"{', '.join(sorted(x for x in there if x)) or 'none'}"
-        )
-    kept, left_out = [], Counter[str]()
-    for u in chosen:
-        if u.emotion in shared or (u.emotion is None and _said(u, voted).intersection(shared)):
-            kept.append(u)
-        else:
-            left_out["without a label" if u.emotion is None else f"of '{u.emotion}'"] += 1
-    return kept, shared, dict(left_out)
-
-
-def _said(utterance: Utterance, voted: bool) -> set[str | None]:
-    """The label of a row and, where votes are meant too, the labels that its raters voted for."""
-    votes = utterance.votes if voted else None
-    return {utterance.emotion, *(label for label, weight in (votes or {}).items() if weight > 0)}

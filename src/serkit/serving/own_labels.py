@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from serkit.errors import SerkitError
 from serkit.reporting.text import listed
-from serkit.serving import measuring
 from serkit.serving.bundle import Bundle
+from serkit.serving.shared_labels import as_divided
 from serkit.types import Manifest, Utterance
 
 
 def divided(manifest: Manifest, bundle: Bundle) -> Manifest:
-    """As :func:`serkit.serving.measuring.as_divided`.
+    """As :func:`serkit.serving.shared_labels.as_divided`.
 
     Raises:
         SerkitError: as there, with the way out; or the clips share no two labels with the model.
@@ -21,7 +21,7 @@ def divided(manifest: Manifest, bundle: Bundle) -> Manifest:
     way_out = "; to answer with the labels of these clips instead, add --own-labels (own_labels=True)"
     classes = {u.emotion for u in manifest} - {None}
     try:
-        found = measuring.as_divided(manifest, bundle)
+        found = as_divided(manifest, bundle)
     except SerkitError as error:
         raise SerkitError(f"{error}{way_out}" if len(classes) > 1 else str(error)) from None
     if len(classes) > 1 and len({u.emotion for u in found} & set(bundle.labels)) < 2:
