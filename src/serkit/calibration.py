@@ -21,6 +21,7 @@ from serkit.probabilities import MEASURED_FLOOR, log_losses, softmax
 Method = Literal["none", "temperature", "vector"]
 METHODS = ("none", "temperature", "vector")
 LEAST_ROWS = 20  # answers that a measured precision rests on
+SHRINK = 1.0  # rows whose weight the penalty has that draws a fit towards none
 WILSON = "95% Wilson, clips treated as independent"
 
 
@@ -305,8 +306,8 @@ def _logs(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), MEASURED_FLOOR)))
 
 
-def _temperature(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> float:
-    """Golden-section search on log T; ``shrink`` is a penalty of as many rows' weight on leaving 1/T = 1.
+def _temperature(p: np.ndarray, y: np.ndarray) -> float:
+    """Golden-section search on log T; leaving 1/T = 1 is penalised with the weight of :data:`SHRINK` rows.
 
     Log loss and penalty are convex in 1/T, so unimodal. Without it T of clips that are all answered right falls to the
     end of the search, and every further answer has a confidence of 1.
@@ -315,7 +316,7 @@ def _temperature(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> float:
 
     def loss(log_t: float) -> float:
         scale = math.exp(-log_t)
-        return float(log_losses(logs * scale, y).mean()) + shrink / (2 * len(y)) * (scale - 1) ** 2
+        return float(log_losses(logs * scale, y).mean()) + SHRINK / (2 * len(y)) * (scale - 1) ** 2
 
     ratio = (math.sqrt(5) - 1) / 2
     low, high = math.log(0.05), math.log(20.0)
@@ -325,8 +326,8 @@ def _temperature(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> float:
     return math.exp((low + high) / 2)
 
 
-def _vector(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and bias by class; ``shrink`` is a penalty of as many rows' weight on leaving (1, 0)."""
+def _vector(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias by class; leaving (1, 0) is penalised with the weight of :data:`SHRINK` rows."""
     from scipy.optimize import minimize
 
     logs, n, k = _logs(p), len(y), p.shape[1]
@@ -337,8 +338,8 @@ def _vector(p: np.ndarray, y: np.ndarray, shrink: float = 1.0) -> tuple[np.ndarr
         q = softmax(logs * weights + bias)
         gap = (q - target) / n
         away = np.concatenate([weights - 1, bias])
-        value = -np.log(np.maximum(q[np.arange(n), y], 1e-300)).mean() + shrink / (2 * n) * (away**2).sum()
-        return float(value), np.concatenate([(gap * logs).sum(axis=0), gap.sum(axis=0)]) + shrink / n * away
+        value = -np.log(np.maximum(q[np.arange(n), y], 1e-300)).mean() + SHRINK / (2 * n) * (away**2).sum()
+        return float(value), np.concatenate([(gap * logs).sum(axis=0), gap.sum(axis=0)]) + SHRINK / n * away
 
     start = np.concatenate([np.ones(k), np.zeros(k)])
     theta = minimize(loss, start, jac=True, method="L-BFGS-B").x

@@ -22,6 +22,7 @@ from serkit.examples import Examples
 from serkit.settings import Draw
 from serkit.tensors import Batch, pad_sequences
 
+_CHUNK_BATCHES = 50
 _WORKERS = 2  # threads that augment waveforms and compute their features ahead of the network
 
 
@@ -68,12 +69,10 @@ def bucket_batches(
     groups: np.ndarray,
     batch_size: int,
     rng: np.random.Generator,
-    *,
-    chunk_batches: int = 50,
 ) -> list[np.ndarray]:
     """Cut drawn rows into batches of similar length, keeping each group's share in every batch.
 
-    The draw is cut into chunks of ``chunk_batches`` batches. Inside a chunk every group is sorted by
+    The draw is cut into chunks of ``_CHUNK_BATCHES`` batches. Inside a chunk every group is sorted by
     length on its own and dealt out evenly along the chunk, so a batch holds clips of similar length and,
     up to rounding, each group's share of the chunk. Without this, a class of short clips would fill
     whole batches. The order of the batches is shuffled.
@@ -85,8 +84,8 @@ def bucket_batches(
         Arrays of row numbers, each of ``batch_size`` but one a chunk.
     """
     batches: list[np.ndarray] = []
-    for start in range(0, len(rows), batch_size * chunk_batches):
-        chunk = rows[start : start + batch_size * chunk_batches]
+    for start in range(0, len(rows), batch_size * _CHUNK_BATCHES):
+        chunk = rows[start : start + batch_size * _CHUNK_BATCHES]
         place = np.empty(len(chunk))
         for g in np.unique(groups[chunk]):
             mine = np.flatnonzero(groups[chunk] == g)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serkit.batching import Item, audio_item, kept, text_of
+from serkit.batching import Item, audio_item
 from serkit.contents import text_key
 from serkit.encoding import SAMPLE_RATE_HZ, EncoderSpec, n_frames
 from serkit.errors import RunFailed
@@ -49,9 +49,6 @@ def estimate(
     manifest: Manifest,
     specs: Mapping[str, EncoderSpec] | Sequence[EncoderSpec],
     store: Path | str,
-    *,
-    texts: Mapping[str, str] | None = None,
-    exclude: Iterable[str] = (),
 ) -> SizeEstimate:
     """What extracting a whole manifest takes; reads headers of recordings whose length it does not state.
 
@@ -60,18 +57,17 @@ def estimate(
 
     Args:
         manifest: what to extract. specs: of the encoders, by name or as a sequence.
-        store: folder; need not exist. texts, exclude: as for :func:`serkit.extraction.extract`.
+        store: folder; need not exist.
     """
     named = dict(specs) if isinstance(specs, Mapping) else {spec.name: spec for spec in specs}
     audio = tuple(name for name, spec in named.items() if spec.modality == "audio")
     readers = tuple(name for name, spec in named.items() if spec.modality == "text")
     items: list[Item] = []
-    for u in kept(manifest, exclude):
+    for u in manifest:
         if audio:
             items.append(audio_item(manifest, u, u.id, audio))
-        text = text_of(u, texts)
-        if readers and text is not None:
-            items.append(Item(text_key(text), u.id, readers, text=text))
+        if readers and u.text is not None:
+            items.append(Item(text_key(u.text), u.id, readers, text=u.text))
     return estimated({(item.text is None, item.key): item for item in items}.values(), named, Path(store))
 
 

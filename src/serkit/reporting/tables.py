@@ -322,18 +322,18 @@ def mistake_table(found: Any, who: str) -> Table | None:
     return Table("mistakes", f"{title}: {who}", tuple(columns), tuple(lines))
 
 
-def confusions(source: Source, n: int = 3) -> str:
+def confusions(source: Source) -> str:
     """One sentence: what the leading system mixes up most."""
-    found = mixed_up(source.confusion(source.lead, source.split), source.labels_of(source.split), n)
+    found = mixed_up(source.confusion(source.lead, source.split), source.labels_of(source.split))
     return f"Most often: {found}." if found else ""
 
 
-def mixed_up(matrix: Sequence[Sequence[int]], labels: Sequence[str], n: int = 3) -> str:
-    """The ``n`` confusions with the most clips of (classes, classes) counts, truth by row; nothing of none."""
+def mixed_up(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
+    """The three confusions with the most clips of (classes, classes) counts, truth by row; nothing of none."""
     pairs = []
     for r, row in enumerate(matrix):
         total = sum(row) or 1
         pairs += [(k, k / total, r, c) for c, k in enumerate(row) if c != r and k]
     pairs.sort(key=lambda p: (-p[0], p[2], p[3]))
-    words = [f"{labels[r]} taken for {labels[c]} ({whole(k)} of {whole(sum(matrix[r]))})" for k, _, r, c in pairs[:n]]
+    words = [f"{labels[r]} taken for {labels[c]} ({whole(k)} of {whole(sum(matrix[r]))})" for k, _, r, c in pairs[:3]]
     return listed(words)

@@ -83,9 +83,9 @@ def mean(graph: Graph, x: str, axis: int, keep: bool = False) -> str:
     return graph("ReduceMean", x, axes=[axis], keepdims=int(keep))
 
 
-def highest(graph: Graph, x: str, axis: int, keep: bool = False) -> str:
+def highest(graph: Graph, x: str, axis: int) -> str:
     """Maximum over an axis."""
-    return graph("ReduceMax", x, axes=[axis], keepdims=int(keep))
+    return graph("ReduceMax", x, axes=[axis], keepdims=0)
 
 
 def vertex(graph: Graph, left: str, middle: str, right: str, least_bend: float) -> str:
