@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -174,11 +177,14 @@ def write(tree: dict[str, Any], folder: Path) -> str:
 
 
 class Page(HTMLParser):
-    """Reads a page strictly enough to notice a tag that is not closed; keeps tables and addresses."""
+    """Reads a page and holds it to what every page promises.
+
+    All tags are closed, nothing runs, links lead to what is on the page or to ``pages`` beside it, there is one title.
+    """
 
     VOID = frozenset({"meta", "link", "br", "hr", "img", "input", "wbr"})
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, pages: Sequence[str] = ()) -> None:
         super().__init__()
         self.open: list[str] = []
         self.tags: list[str] = []
@@ -188,6 +194,12 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
         assert self.open == []
+        assert not {"script", "img"} & set(self.tags)
+        assert self.handlers == []
+        assert [a for a in self.addresses if not a.startswith(("#", "data:"))] == list(pages)
+        assert {a[1:] for a in self.addresses if a.startswith("#")} <= set(self.ids)
+        assert len(self.ids) == len(set(self.ids))
+        assert self.tags.count("h1") == 1
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -204,6 +216,27 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         assert self.open, f"</{tag}> closes nothing"
         assert self.open.pop() == tag
+
+
+def check_drawings(folder: Path, names: set[str] | None = None) -> None:
+    """The figures of a page are drawings in which nothing runs or leads elsewhere, and are called so."""
+    files = list((folder / "figures").iterdir())
+    assert names is None or {f.stem for f in files} == names
+    for file in files:
+        root = ElementTree.parse(file).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        inside = {e.tag.rpartition("}")[2] for e in root.iter()}
+        assert not inside & {"script", "img", "image", "foreignObject", "a", "use"}
+
+
+def check_tables(markdown: str) -> int:
+    """The tables of a text are rectangular; how many they are."""
+    n_tables = 0
+    for block in re.split(r"\n(?!\|)", markdown):
+        rows = [len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines() if row.startswith("|")]
+        assert len(set(rows)) <= 1, block
+        n_tables += bool(rows)
+    return n_tables
 
 
 def in_browser(folder: Path) -> str:

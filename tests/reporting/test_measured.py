@@ -15,7 +15,7 @@ from serkit.reporting import write_conditions, write_measured
 from serkit.reporting.measured import measured_content
 from serkit.reporting.text import NOT_KNOWN
 
-from .example import LABELS, ROUGH, Page, details, gaps, in_browser, metric, numbers
+from .example import LABELS, ROUGH, Page, check_drawings, check_tables, details, gaps, in_browser, metric, numbers
 
 
 def model(system: str, value: float, **more: Any) -> dict[str, Any]:
@@ -210,25 +210,14 @@ def test_no_text_is_markup_and_the_page_is_whole(make: Any, tmp_path: Path) -> N
         m["slices"] = {"<i>accent</i>": {"<b>north</b>": m["slices"]["gender"]["female"]}}
     tree["under"][0]["condition"] = poisoned("8khz")
     text = write_measured(tmp_path, tree).read_text(encoding="utf-8")
-    page = Page(text)
-    assert not {"script", "i", "img"} & set(page.tags)
-    assert page.handlers == []
-    assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == ["conditions.html"]
-    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
-    assert len(page.ids) == len(set(page.ids))
-    assert page.tags.count("h1") == 1
+    assert "i" not in Page(text, ["conditions.html"]).tags
     assert "\u202e" not in text
-    for file in (tmp_path / "figures").iterdir():
-        root = ElementTree.parse(file).getroot()
-        assert root.tag.endswith("svg")
-        assert not [e for e in root.iter() if e.tag.endswith(("script", "}a"))]
+    check_drawings(tmp_path)
     lines = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "<script" not in lines.replace("\\<", "")
     assert re.findall(r"(?<!\\)\]\(([^)]+)\)", lines)[0] == "conditions.md"
     assert all(a.startswith(("figures/", "conditions.md")) for a in re.findall(r"(?<!\\)\]\(([^)]+)\)", lines))
-    for block in re.split(r"\n(?!\|)", lines):
-        rows = [len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines() if row.startswith("|")]
-        assert len(set(rows)) <= 1, block
+    assert check_tables(lines) > 0
 
 
 @pytest.mark.parametrize("make", [one, two, lambda: streamed(two())])

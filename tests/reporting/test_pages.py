@@ -17,21 +17,27 @@ from serkit.reporting.pages import markdown_text, tex_text
 from serkit.reporting.reading import Source
 from serkit.reporting.svg import digits_of, element, ticks
 
-from .example import VALUES, Page, details, difference, gap, in_browser, numbers, report, write
+from .example import (
+    VALUES,
+    Page,
+    check_drawings,
+    check_tables,
+    details,
+    difference,
+    gap,
+    in_browser,
+    numbers,
+    report,
+    write,
+)
 
 
 def test_page_is_well_formed_and_asks_the_network_for_nothing(tmp_path: Path) -> None:
     text = write(report(), tmp_path)
     page = Page(text)
-    assert "script" not in page.tags
-    assert page.handlers == []
-    assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
-    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
-    assert len(page.ids) == len(set(page.ids))
     assert "url(" not in text
     assert "@import" not in text
     assert "default-src 'none'" in text
-    assert page.tags.count("h1") == 1
     assert page.tags.count("svg") > 6
 
 
@@ -80,12 +86,7 @@ def test_table_of_the_paper_and_its_bold_numbers(tmp_path: Path) -> None:
 
 def test_markdown_tables_are_rectangular(tmp_path: Path) -> None:
     write(report(), tmp_path)
-    blocks = re.split(r"\n(?!\|)", (tmp_path / "report.md").read_text(encoding="utf-8"))
-    tables = [b.strip().splitlines() for b in blocks if "\n| --- " in b]
-    assert len(tables) > 10
-    for table in tables:
-        rows = [re.findall(r"(?<!\\)\|", line) for line in table if line.startswith("|")]
-        assert len({len(r) for r in rows}) == 1
+    assert check_tables((tmp_path / "report.md").read_text(encoding="utf-8")) > 10
 
 
 def test_everything_asked_for_is_on_the_page(tmp_path: Path) -> None:
@@ -152,16 +153,11 @@ def test_no_text_of_the_report_is_markup(tmp_path: Path) -> None:
     for row in tree["comparisons"]:
         row.update(split="test", metric="macro_f1")
     text = write(tree, tmp_path)
-    page = Page(text)
-    assert "script" not in page.tags
-    assert "img" not in page.tags
-    assert page.handlers == []
+    Page(text)
     assert "{{ 7*7 }}" in text
     assert "\x00" not in text
     assert "\u202e" not in text
-    for file in (tmp_path / "figures").iterdir():
-        names = {e.tag.rpartition("}")[2] for e in ElementTree.parse(file).iter()}
-        assert not names & {"script", "img", "image", "foreignObject", "a", "use"}
+    check_drawings(tmp_path)
     marked = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert not re.search(r"(?<!\\)<", marked)
     tex = (tmp_path / "report.tex").read_text(encoding="utf-8")
@@ -224,7 +220,6 @@ def test_a_part_that_is_absent_is_left_out(tmp_path: Path, missing: str) -> None
     for key in OPTIONAL if missing == "all" else [missing]:
         del tree[key]
     page = Page(write(tree, tmp_path))
-    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
     assert ("curves" in page.ids) == ("curves" in tree)
     assert (tmp_path / "figures" / "curves.svg").is_file() == ("curves" in tree)
 

@@ -6,7 +6,6 @@ import copy
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -14,7 +13,7 @@ from serkit.errors import SerkitError
 from serkit.reporting import write_tuning
 from serkit.reporting.tuning_words import headline, lead, ranked, sentences
 
-from .example import LABELS, Page
+from .example import LABELS, Page, check_drawings, check_tables
 from .example import report as example_report
 
 ROUGH = "95% paired speaker and seed bootstrap (500 draws, 2 seeds), rough: 6 speakers"
@@ -177,28 +176,17 @@ def test_of_more_trials_than_the_draws_can_tell_apart_it_is_said(tmp_path: Path)
 
 def test_page_is_well_formed_with_everything_asked_for(tmp_path: Path) -> None:
     text = write(search(), tmp_path)
-    page = Page(text)
-    assert "script" not in page.tags
-    assert page.handlers == []
-    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
-    assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
-    assert page.tags.count("h1") == 1
+    Page(text)
     for said in ("optimistic twice", "Owen 2007", "± 0.010 over 2 seeds", "Not tried, because they make no recipe",
                  "few speakers: 6 speakers on dev decide", "--fold all", "partial copy"):  # fmt: skip
         assert said in text, said
-    assert {f.stem for f in (tmp_path / "figures").iterdir()} == {"trials", "behind", "key-1", "key-2"}
-    for file in (tmp_path / "figures").iterdir():
-        assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    check_drawings(tmp_path, {"trials", "behind", "key-1", "key-2"})
     rates = (tmp_path / "figures" / "key-1.svg").read_text(encoding="utf-8")
     assert "train.lr 0.01: 0.545" in rates, "the recipe as it is, 0.55, is of this value as well"
     assert "train.lr 0.05: 0.590" in rates
-    lines = (tmp_path / "tuning.md").read_text(encoding="utf-8").splitlines()
-    width = None
-    for line in lines:  # tables are rectangular
-        cells = line.replace(r"\|", "").count("|") if line.startswith("|") else None
-        assert cells is None or width is None or cells == width
-        width = cells
-    assert "# two on small, search" in lines
+    markdown = (tmp_path / "tuning.md").read_text(encoding="utf-8")
+    assert check_tables(markdown) > 0
+    assert "# two on small, search" in markdown.splitlines()
 
 
 def test_of_many_trials_the_best_and_the_recipe_as_it_is_are_drawn(tmp_path: Path) -> None:
@@ -219,9 +207,7 @@ def test_no_text_is_markup_and_same_json_same_bytes(tmp_path: Path) -> None:
     tree["name"] = "<script>alert(1)</script>"
     tree["trials"][2]["title"] = "<img src=x onerror=1>"
     text = write(tree, tmp_path / "a")
-    page = Page(text)
-    assert "script" not in page.tags
-    assert "img" not in page.tags
+    Page(text)
     assert write(copy.deepcopy(tree), tmp_path / "b") == text
 
 

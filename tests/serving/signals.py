@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
+
+if TYPE_CHECKING:
+    from serkit.serving.predictor import Model
 
 RATE = 16_000
 GOLDEN = Path(__file__).parent / "golden" / "tiny.zip"
@@ -49,3 +54,25 @@ def wav(samples: np.ndarray, rate: int = RATE, kind: str = "WAV", subtype: str |
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format=kind, subtype=subtype)
     return buffer.getvalue()
+
+
+def most_memory(
+    model: Model, path: Path, block: np.ndarray, rate: int, minutes: float, *, parts: int, **options: Any
+) -> int:
+    """Bytes that Python holds at most while a model answers a recording made of one block of sound, again and again.
+
+    Args:
+        path: of the recording, which is written. block: (samples,) or (samples, channels) with speech.
+        parts: more parts than so many a minute are answered.
+    """
+    with soundfile.SoundFile(path, "w", rate, 1 if block.ndim == 1 else block.shape[1], format="FLAC") as file:
+        for _ in range(round(minutes * 60 * rate / len(block))):
+            file.write(block)
+    tracemalloc.start()
+    try:
+        found = model.predict(path, **options)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.segments) > parts * minutes
+    return most

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
 from serkit.serving.thresholds import Thresholds
 
-from .signals import GOLDEN, RATE, quiet, talk, voice, wav
+from .signals import GOLDEN, RATE, most_memory, quiet, talk, voice, wav
 
 
 def shares(prediction: Prediction) -> np.ndarray:
@@ -303,22 +302,10 @@ def test_what_is_handed_over_wrongly_is_one_line(tmp_path: Path, model: Model) -
         model.predict_many([path], errors="ignore")  # type: ignore[arg-type]
 
 
-def test_ten_minutes_take_no_more_memory_than_one(tmp_path: Path, model: Model) -> None:
-    def peak(minutes: float) -> int:
-        path = tmp_path / f"{minutes}.flac"
-        block = np.concatenate([talk(4), quiet(5)])
-        with soundfile.SoundFile(path, "w", RATE, 1, format="FLAC") as file:
-            for _ in range(round(minutes * 60 * RATE / len(block))):
-                file.write(block)
-        tracemalloc.start()
-        found = model.predict(path)
-        top = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert len(found.segments) > 5 * minutes
-        return top
-
-    first = peak(0.7)
-    assert peak(3) < first + 2_000_000
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path, model: Model) -> None:
+    block = np.concatenate([talk(4), quiet(5)])
+    short, long = (most_memory(model, tmp_path / f"{n}.flac", block, RATE, n, parts=5) for n in (0.7, 3))
+    assert long < short + 2_000_000
 
 
 @pytest.mark.slow
