@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serkit import availability, checkpoints
+from serkit import availability, checkpoints, fetching
 from serkit.checkpoint_files import lacking
 from serkit.errors import SerkitError
 from serkit.foundation.loading import tokenizer_of
@@ -239,9 +239,10 @@ def test_a_part_of_a_model_in_the_hubs_cache_is_not_all_of_it(tmp_path: Path, mo
         def hf_hub_download(hub_id: str, name: str, **what: object) -> str:
             return str(part / name)
 
-    monkeypatch.setattr(checkpoints, "hub_package", lambda name: Hub)
-    monkeypatch.setattr(checkpoints, "unreached", lambda hub: "")
-    assert checkpoints.fetch(checkpoints.resolve("hub:me/wavlm")) == whole
+    for module in (checkpoints, fetching):
+        monkeypatch.setattr(module, "hub_package", lambda name: Hub)
+        monkeypatch.setattr(module, "unreached", lambda hub: "")
+    assert fetching.fetch(checkpoints.resolve("hub:me/wavlm")) == whole
     assert asked == [True, False]
 
 

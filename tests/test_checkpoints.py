@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serkit import availability, checkpoints
+from serkit import availability, checkpoints, fetching
 from serkit.checkpoint_files import weight_files, weights_hash
 from serkit.checkpoint_table import BY_NAME, REMEMBERED, TABLE, UNKNOWN
 from serkit.encoders.hubert import Hubert
@@ -225,14 +225,14 @@ def test_all_that_cannot_be_had_is_named_in_one_line(folder: Path, tmp_path: Pat
     (tmp_path / "part" / "preprocessor_config.json").unlink()
     names = ("whisper/large-v3", f"path:{folder}", "wavlm/large", f"path:{tmp_path / 'part'}", "whisper/large-v3")
     with pytest.raises(SerkitError) as error:
-        checkpoints.require(checkpoints.resolve(name) for name in names)
+        fetching.require(checkpoints.resolve(name) for name in names)
     said = str(error.value)
     assert said.startswith("2 models cannot be downloaded here: this machine cannot reach the hub (")
     assert "): whisper/large-v3 (openai/whisper-large-v3), wavlm/large (microsoft/wavlm-large); put downloaded" in said
     assert "'checkpoints: {whisper/large-v3: DIR, wavlm/large: DIR}'; encoder 'path:" in said
     assert said.count("no front end in") == 1
     assert "\n" not in said
-    checkpoints.require([checkpoints.resolve(f"path:{folder}")])
+    fetching.require([checkpoints.resolve(f"path:{folder}")])
 
 
 def test_check_says_whether_where_and_how_large(folder: Path, tmp_path: Path) -> None:

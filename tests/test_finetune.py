@@ -377,8 +377,8 @@ def bundle_of_text_alone_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     import serkit
     from serkit.serving.exporting import export
 
-    for name in ("fetch", "resolve"):
-        monkeypatch.setattr(f"serkit.checkpoints.{name}", lambda *_, **__: pytest.fail("a checkpoint was asked for"))
+    for name in ("fetching.fetch", "checkpoints.resolve"):
+        monkeypatch.setattr(f"serkit.{name}", lambda *_, **__: pytest.fail("a checkpoint was asked for"))
     model = serkit.load(tmp_path / "mine.serkit")
     files = [name for name in model.bundle.head["files"] if name.startswith("tokenizers/")]
     assert len(files) == 1

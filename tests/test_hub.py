@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from serkit import checkpoints
+from serkit import checkpoints, fetching
 from serkit.errors import SerkitError
 from serkit.recipe import load_recipe
 
@@ -75,7 +75,7 @@ def test_the_models_of_a_recipe_are_refused_at_once_in_one_line(
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     with caplog.at_level(logging.WARNING), pytest.raises(SerkitError) as refused:
-        checkpoints.require(checkpoints.resolve(name) for name in names)
+        fetching.require(checkpoints.resolve(name) for name in names)
     said = str(refused.value)
     assert not slept, "five tries for each of them take minutes"
     assert said.startswith(f"{len(set(names))} models cannot be downloaded here: this machine cannot reach the hub (")
@@ -85,7 +85,7 @@ def test_the_models_of_a_recipe_are_refused_at_once_in_one_line(
     assert not caplog.records
     for name in ("whisper/tiny", "hub:openai/whisper-tiny"):
         with pytest.raises(SerkitError, match="this machine cannot reach the hub"):
-            checkpoints.fetch(checkpoints.resolve(name))
+            fetching.fetch(checkpoints.resolve(name))
     assert not slept
     assert not caplog.records
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from serkit.checkpoint_files import lacking, looked_at, weight_files
 from serkit.checkpoint_table import TABLE
-from serkit.checkpoints import Resolved, at_hand, lock_path, locked, resolve
+from serkit.checkpoints import Resolved, lock_path, locked, resolve
 from serkit.costs import frames_per_audio_hour, tflop_per_audio_hour
 from serkit.errors import MissingExtra, RunFailed, SerkitError
+from serkit.fetching import at_hand
 from serkit.files import write_text
 from serkit.hub import hub_errors, hub_package
 

@@ -13,26 +13,23 @@ loads neither torch nor transformers.
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from serkit.checkpoint_files import (
     is_facodec,
-    lacking,
     older_facodec,
     read_json,
     transformer_folder,
-    wanted_files,
     weights_hash,
 )
 from serkit.checkpoint_table import BY_NAME, TABLE, UNKNOWN, Checkpoint
 from serkit.config import checkpoint_folders, config_path
 from serkit.emotion2vec_files import is_emotion2vec, sizes
-from serkit.errors import SerkitError, did_you_mean, refuse
+from serkit.errors import SerkitError, did_you_mean
 from serkit.hub import hub_errors, hub_package, unreached, why
 
 FAMILY_OF_TYPE: Mapping[str, str] = {
@@ -51,7 +48,6 @@ FAMILY_OF_TYPE: Mapping[str, str] = {
     "emotion2vec": "emotion2vec",
 }
 FAMILIES = tuple(dict.fromkeys(row.family for row in TABLE))
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.yaml")
 
 
 class OtherType(SerkitError):
@@ -216,109 +212,6 @@ def resolve_here(name: str) -> Resolved | None:
     return _of_config(name, hub_id, revision, Path(at), None) if isinstance(at, str) else None
 
 
-def fetch(found: Resolved) -> Path:
-    """The folder with the weights, brought from the hub where it is not here yet.
-
-    Only safetensors are brought where the revision has them; code files never.
-
-    Raises:
-        SerkitError: the hub cannot be reached and not all is in its cache, or a folder that lacks something.
-        MissingExtra: ``huggingface_hub`` is not installed.
-    """
-    folder, allowed = _looked_for(found, unreached)
-    if folder is not None:
-        return folder
-    hub = hub_package(found.name)
-    try:
-        what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
-        folder = transformer_folder(Path(hub.snapshot_download(**what, allow_patterns=allowed)))
-    except hub_errors(hub) as error:
-        raise _Unreachable([found], why(error), reached=True) from None
-    if reason := lacking(folder, found.family):
-        raise SerkitError(f"encoder '{found.name}': {reason}")
-    return folder
-
-
-def require(wanted: Iterable[Resolved]) -> None:
-    """Refuse unavailable models, all of them in one line; loads and downloads nothing.
-
-    Raises:
-        SerkitError, MissingExtra: as for :func:`fetch`, as far as that is known without a download.
-    """
-    refused: list[SerkitError] = []
-    asked = functools.cache(unreached)  # once for all of them
-    for found in {found.name: found for found in wanted}.values():
-        try:
-            _looked_for(found, asked)
-        except SerkitError as error:
-            refused.append(error)
-    unreachable = [error for error in refused if isinstance(error, _Unreachable)]
-    if len(unreachable) > 1:
-        first = unreachable[0]
-        absent = _Unreachable([found for error in unreachable for found in error.absent], first.reason, first.reached)
-        refused = [absent, *(error for error in refused if not isinstance(error, _Unreachable))]
-    refuse(refused)
-
-
-class _Unreachable(SerkitError):
-    """Some models cannot be downloaded from the hub, and no folder replaces them."""
-
-    def __init__(self, absent: Sequence[Resolved], reason: str, reached: bool) -> None:
-        self.absent, self.reason, self.reached = absent, reason, reached
-        first = absent[0]
-        why = f"from the hub ({reason})" if reached else f"here: this machine cannot reach the hub ({reason})"
-        what = f"encoder '{first.name}': {first.hub} cannot be downloaded {why}; put a downloaded folder"
-        if len(absent) > 1:
-            named = ", ".join(f"{found.name} ({found.hub})" for found in absent)
-            what = f"{len(absent)} models cannot be downloaded {why}: {named}; put downloaded folders"
-        folders = ", ".join(f"{found.name}: DIR" for found in absent)
-        super().__init__(f"{what} into {config_path()} as 'checkpoints: {{{folders}}}'")
-
-
-def at_hand(found: Resolved) -> Path | None:
-    """The folder with the files of a model on this machine, whole or not; ``None`` where nothing was brought yet.
-
-    Raises:
-        SerkitError: a list of modules that is damaged. MissingExtra: ``huggingface_hub`` is not installed.
-    """
-    if found.folder is not None:
-        return transformer_folder(found.folder)
-    hub = hub_package(found.name)
-    what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
-    try:
-        return transformer_folder(Path(hub.snapshot_download(**what, local_files_only=True)))
-    except (OSError, ValueError):
-        return None
-
-
-def here(found: Resolved) -> Path | None:
-    """The folder with the weights where it is on this machine; ``None`` where they are to be brought from the hub.
-
-    Raises:
-        SerkitError: a folder that lacks something. MissingExtra: ``huggingface_hub`` is not installed.
-    """
-    folder = at_hand(found)
-    if folder is None or not (reason := lacking(folder, found.family)):
-        return folder
-    if found.folder is not None:
-        raise SerkitError(f"encoder '{found.name}': {reason}")
-    return None  # what is there in part, of another program or of a download that was stopped, is not all
-
-
-def _looked_for(found: Resolved, unreached: Callable[[Any], str]) -> tuple[Path | None, list[str]]:
-    """The folder with the weights where it is here; otherwise which files are to be brought from the hub."""
-    if (folder := here(found)) is not None:
-        return folder, []
-    hub = hub_package(found.name)
-    if reason := unreached(hub):
-        raise _Unreachable([found], reason, reached=False)
-    what: dict[str, Any] = {"repo_id": found.hub, "revision": found.revision}
-    try:
-        return None, [*_SMALL_FILES, *wanted_files(hub.HfApi().list_repo_files(**what))]
-    except hub_errors(hub) as error:
-        raise _Unreachable([found], why(error), reached=True) from None
-
-
 def locked() -> dict[str, str]:
     """Commit by name, as :func:`serkit.availability.lock` kept it.
 
@@ -342,9 +235,7 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
     elif is_emotion2vec(folder) or "emotion2vec" in (family, name.split("/", 1)[0]):
         config = sizes(folder)
     kind = config.get("model_type")
-    expected = family or (row.family if row else name.split("/", 1)[0] if "/" in name and ":" not in name else None)
-    if expected not in FAMILIES:
-        expected = None
+    expected = _expected_family(name, row, family)
     if kind is None and expected is None and (is_facodec(folder) or older_facodec(folder)):
         expected = "facodec"
     if kind is None and expected != "facodec":
@@ -359,6 +250,13 @@ def _of_folder(name: str, folder: Path, hub: str | None, row: Checkpoint | None,
         dim = int(config.get("dim", 256)) * (1 if name == "facodec/prosody" else 2)
         config = {"hidden_size": dim, "num_hidden_layers": 1, **config}
     return Resolved(name, expected or found, hub, folder, revision, config, row, substituted=hub is not None)
+
+
+def _expected_family(name: str, row: Checkpoint | None, family: str | None) -> str | None:
+    """The family that is asked for, or that the name begins with; ``None`` where neither is a known one."""
+    named = name.split("/", 1)[0] if "/" in name and ":" not in name else None
+    found = family or (row.family if row else named)
+    return found if found in FAMILIES else None
 
 
 def _of_hub(name: str, hub_id: str, family: str | None) -> Resolved:

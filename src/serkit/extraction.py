@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from serkit.batching import Batch, Item, items_of, kept, planned, share, text_of
-from serkit.checkpoints import require
 from serkit.contents import SilentClips, item_key, text_key
 from serkit.encoding import Encoder, WithWeights
 from serkit.engines import Outcome, Run, encode, ray_cluster, run_local, run_ray
 from serkit.errors import RunFailed, SerkitError, did_you_mean
 from serkit.features import Features
+from serkit.fetching import require
 from serkit.foundation.base import Pretrained
 from serkit.hashes import ContentHashes
 from serkit.progress import Meter, ProgressCallback

@@ -66,10 +66,7 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             settings, a test corpus that shares fewer than two classes with training; ratings or votes that give no
             classes.
     """
-    if recipe.labels == "quadrants" or recipe.labels == "octants":
-        manifest = regions.divided(manifest, recipe.labels, recipe.exclude)
-    elif recipe.labels == "votes":
-        manifest = with_voted(manifest, recipe.exclude)
+    manifest = _with_made_labels(manifest, recipe)
     _refuse_unknown(manifest, recipe)
     rename = {label: recipe.map_labels.get(label, label) for label in manifest.labels}
     present = list(dict.fromkeys(rename[x] for x in across.learnable(manifest) if x not in recipe.drop_labels))
@@ -83,8 +80,7 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     shared = across.shared_classes(manifest, lambda u: None if u.id in excluded else _label(u, recipe), wanted)
     class_sets |= shared
     unknown = {corpus: Counter[str]() for corpus in shared}
-    mapped, dropped = Counter[str](), Counter[str]()
-    votes_out = Counter[str]()
+    mapped, dropped, votes_out = Counter[str](), Counter[str](), Counter[str]()
     voteless = 0
     rows: list[Utterance] = []
     for u in manifest.utterances:
@@ -98,10 +94,9 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
             if u.corpus in unknown:
                 unknown[u.corpus][emotion] += u.split is not None
                 continue
-            n = sum(1 for v in manifest.utterances if v.emotion == u.emotion)
             raise SerkitError(
-                f"'{manifest.corpus}' has {n} clips of '{u.emotion}', which is not among the recipe's labels "
-                f"{wanted}; name it in drop_labels or map_labels"
+                f"'{manifest.corpus}' has {manifest.counts()[str(u.emotion)]} clips of '{u.emotion}', which is not "
+                f"among the recipe's labels {wanted}; name it in drop_labels or map_labels"
             )
         if emotion != u.emotion:
             mapped[f"{u.emotion} -> {emotion}"] += 1
@@ -122,6 +117,13 @@ def apply_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
     }
     info |= across.noted(manifest, shared, unknown)
     return dataclasses.replace(manifest, labels=tuple(wanted), utterances=tuple(rows), class_sets=class_sets, info=info)
+
+
+def _with_made_labels(manifest: Manifest, recipe: Recipe) -> Manifest:
+    """The manifest with labels that are made of its ratings or votes, where the recipe asks for such."""
+    if recipe.labels == "quadrants" or recipe.labels == "octants":
+        return regions.divided(manifest, recipe.labels, recipe.exclude)
+    return with_voted(manifest, recipe.exclude) if recipe.labels == "votes" else manifest
 
 
 def _label(utterance: Utterance, recipe: Recipe) -> str | None:

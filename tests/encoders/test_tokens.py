@@ -43,7 +43,7 @@ def test_the_file_alone_gives_the_same_ids(family: str, monkeypatch: pytest.Monk
     wanted = encoder(TEXTS)
     content = encoder.tokenizer.content
     assert content == Tokenizer.of_folder("x", tiny_folder(family)).content, "the same file every time"
-    monkeypatch.setattr("serkit.checkpoints.fetch", lambda *_: pytest.fail("the model was asked for"))
+    monkeypatch.setattr("serkit.fetching.fetch", lambda *_: pytest.fail("the model was asked for"))
     kept = Tokens.of_file(encoder.spec, content)
     kept.load()
     kept.fetch()

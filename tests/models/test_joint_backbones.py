@@ -412,7 +412,7 @@ def test_a_saved_network_needs_no_hub_and_no_folder_of_the_backbones(
     save_network(network, described, tmp_path / "net")
     for folder in (speech, text):
         folder.rename(tmp_path / f"{folder.name}-gone")
-    monkeypatch.setattr(backbones.checkpoints, "fetch", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(backbones.fetching, "fetch", lambda *_: pytest.fail("the hub was asked"))
     again, read = load_network(tmp_path / "net")
     with torch.no_grad():
         assert torch.equal(again(batch).emotion, network.eval()(batch).emotion)

@@ -248,7 +248,7 @@ def test_a_saved_network_needs_no_hub_and_no_folder_of_the_backbone(
     network.finish()  # type: ignore[operator]
     save_network(network, described, tmp_path / "net")
     folder.rename(tmp_path / "gone")
-    monkeypatch.setattr(backbones.checkpoints, "fetch", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(backbones.fetching, "fetch", lambda *_: pytest.fail("the hub was asked"))
     again, read = load_network(tmp_path / "net")
     batch = batch_of(waves(3000, 5200))
     with torch.no_grad():

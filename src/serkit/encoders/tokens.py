@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from serkit import checkpoints
+from serkit import checkpoints, fetching
 from serkit.encoding import EncoderSpec
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Pretrained
@@ -97,7 +97,7 @@ class Tokens(Pretrained):
             SerkitError: no such files, or damaged ones.
         """
         if not self._loaded:
-            self.tokenizer = Tokenizer.of_folder(self.spec.name, checkpoints.fetch(self.resolved))
+            self.tokenizer = Tokenizer.of_folder(self.spec.name, fetching.fetch(self.resolved))
             self._of_load, self._loaded = {"tokenizer"}, True
 
     def fetch(self) -> None:

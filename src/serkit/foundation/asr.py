@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from serkit import checkpoints
+from serkit import checkpoints, fetching
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.extras import optional
@@ -65,7 +65,7 @@ class TransformersWhisper:
     def __init__(
         self, found: checkpoints.Resolved, language: str | None, device: str, precision: str, *, words: bool = False
     ) -> None:
-        folder = checkpoints.fetch(found)  # before the seconds that the packages take to load: they may be for nothing
+        folder = fetching.fetch(found)  # before the seconds that the packages take to load: they may be for nothing
         import torch
 
         transformers = transformers_package(found.name)

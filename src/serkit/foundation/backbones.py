@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from serkit import checkpoints
+from serkit import checkpoints, fetching
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import load_model, peft_package, quiet, transformers_package
@@ -69,7 +69,7 @@ class Naming:
         """What ``described(found, options, folder)`` says of its files, which are brought from the hub."""
         name, options = self.name_and_options(wanted)
         found = self.resolved(name)
-        return described(found, options, checkpoints.fetch(found))
+        return described(found, options, fetching.fetch(found))
 
     def sketch(
         self, wanted: str | Mapping[str, Any], described: Callable[..., dict[str, Any]]
@@ -80,7 +80,7 @@ class Naming:
         if name.startswith("hub:") and known is None:
             return None
         found = self.resolved(name, known)
-        folder = checkpoints.here(found)
+        folder = fetching.here(found)
         if folder is not None:
             return described(found, options, folder)
         depth = "encoder_layers" if found.family == WHISPER else "num_hidden_layers"
@@ -187,7 +187,7 @@ def build(described: Mapping[str, Any], *, weights: bool = True) -> Backbone:
     changes = _changes(options, whisper)
     if weights:
         tiny = tiny_folder(family) if name == f"{family}/random" else None
-        folder = checkpoints.fetch(checkpoints.resolve(name, tiny, family=family))
+        folder = fetching.fetch(checkpoints.resolve(name, tiny, family=family))
         names: dict[str, Any] = {"ignored": (*HEADS, *MASK)}
         if whisper:
             names = {"ignored": IGNORED, "key_mapping": PREFIXES}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from serkit import checkpoints
+from serkit import checkpoints, fetching
 from serkit.encoding import EncoderSpec, pool_frames
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.loading import transformers_package
@@ -114,7 +114,7 @@ class Pretrained:
             return
         if not self._loaded:
             before = set(vars(self))
-            self._load(checkpoints.fetch(self.resolved))
+            self._load(fetching.fetch(self.resolved))
             self._of_load = set(vars(self)) - before
             self._loaded = True
         self.device = str(wanted)
@@ -149,7 +149,7 @@ class Pretrained:
         """
         if self.TRANSFORMERS:
             transformers_package(self.spec.name)
-        checkpoints.fetch(self.resolved)
+        fetching.fetch(self.resolved)
 
     def unload(self) -> None:
         """Give the memory of the weights back; the next call loads them again."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serkit import checkpoints, emotion2vec_files
+from serkit import checkpoints, emotion2vec_files, fetching
 from serkit.checkpoint_files import read_json, weights_hash
 from serkit.checkpoint_table import BY_NAME, UNKNOWN
 from serkit.errors import SerkitError, did_you_mean, on_one_line
@@ -110,7 +110,7 @@ def read(name: str, renamed: Mapping[str, str] | None = None) -> Published:
     architecture = _architecture(name, found.config)
     labels = labels_of(name, words, renamed or {})
     _check_task(name, found.config, labels)
-    folder = checkpoints.fetch(found)
+    folder = fetching.fetch(found)
     config = read_json(folder / "config.json", dict)
     if (_architecture(name, config), _words(name, config)) != (architecture, words):
         raise SerkitError(f"'{name}' changed on the hub while it was read; run the command again")
@@ -153,7 +153,7 @@ def _of_author(name: str, found: checkpoints.Resolved, renamed: Mapping[str, str
     words = _words(name, author_classes.named(name, found.config))
     labels = labels_of(name, words, renamed)
     architecture = author_classes.architecture(name, found.config)
-    folder = checkpoints.fetch(found)
+    folder = fetching.fetch(found)
     if read_json(folder / "config.json", dict) != found.config:
         raise SerkitError(f"'{name}' changed on the hub while it was read; run the command again")
     return _published(name, found, folder, architecture, words, labels)
@@ -179,7 +179,7 @@ def _emotion2vec(name: str, found: checkpoints.Resolved, renamed: Mapping[str, s
     )
     if found.folder is None and found.name == "emotion2vec/base":
         raise headless
-    folder = checkpoints.fetch(found)
+    folder = fetching.fetch(found)
     if not (folder / emotion2vec_files.TOKENS).is_file():
         raise headless
     words = tuple(label for label in emotion2vec_files.labels(folder) if label is not None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serkit import checkpoints
+from serkit import checkpoints, fetching
 from serkit.files import content_hash
 from serkit.foundation.backbones import Naming
 from serkit.foundation.loading import quiet, tokenizer_of, transformers_package
@@ -88,7 +88,7 @@ def build(described: Mapping[str, Any], *, weights: bool = True) -> TextBackbone
         changes = dict.fromkeys(dropouts, float(options["dropout"]))
     content = b""
     if weights:
-        folder = checkpoints.fetch(NAMING.resolved(name))
+        folder = fetching.fetch(NAMING.resolved(name))
         model = load_text_model(name, folder, kind, **changes)
         content = Tokenizer.of_folder(name, folder).content
     else:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from serkit import availability, checkpoints, sizes, word_errors
+from serkit import availability, checkpoints, fetching, sizes, word_errors
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.files import write_text
@@ -99,9 +99,9 @@ def check_before_hearing(
     heard = []
     if source is not None and source.is_heard and source.engine == "transformers" and source.name != "whisper/random":
         heard = [checkpoints.resolve(source.name, family="whisper")]
-    checkpoints.require([*heard, *models])
+    fetching.require([*heard, *models])
     for found in models:
-        checkpoints.fetch(found)
+        fetching.fetch(found)
         if reason := availability.absent_package(found):
             raise SerkitError(reason)
     specs = {key: encoder.spec for key, encoder in encoders.items()}

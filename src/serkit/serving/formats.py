@@ -145,36 +145,42 @@ def _attributes(p: Prediction | Speaker) -> str:
 
 def _timeline_table(p: Prediction) -> str:
     lines = [_line(p), f"  {_seconds(p.duration_s)}, {_seconds(p.speech_s)} of speech, by {p.by}"]
-    wide = max([len(s.label) for s in p.segments] + [len(s.state) for s in p.segments] + [5])
-    speakers = any(s.speaker for s in p.segments)
-    voice = max([len(s.speaker or "") for s in p.segments] + [7])
     if p.segments:
-        who = f"{'speaker':{voice}}  " if speakers else ""
-        names = "".join(f"  {name}" for name in p.attributes)
-        lines.append(f"  {'from':>9}  {'to':>9}  {who}{'label':{wide}}  sure  {'holds':{wide}}{names}")
+        lines += _part_lines(p)
+        shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in p.summary.items())
+        lines.append(f"  how long each was held, pauses within parts included: {shares}")
+    lines += [_speaker_line(one) for one in p.speakers]
+    if any(s.abstain for s in p.segments) or any(one.abstain == "unsure" for one in p.speakers):
+        lines.append("  ?: unsure")
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _part_lines(p: Prediction) -> list[str]:
+    """The parts of an answer as a table with its head; a column of speakers only where one is known."""
+    wide = max(5, *(max(len(s.label), len(s.state)) for s in p.segments))
+    voice = max(7, *(len(s.speaker or "") for s in p.segments)) if any(s.speaker for s in p.segments) else 0
+    names = "".join(f"  {name}" for name in p.attributes)
+    who = f"{'speaker':{voice}}  " if voice else ""
+    lines = [f"  {'from':>9}  {'to':>9}  {who}{'label':{wide}}  sure  {'holds':{wide}}{names}"]
     for s in p.segments:
-        who = f"{s.speaker or '':{voice}}  " if speakers else ""
+        who = f"{s.speaker or '':{voice}}  " if voice else ""
         sure = f"{s.confidence:.2f}" + ("?" if s.abstain else " ")
         numbers = "".join(f"  {value:z{len(name)}.2f}" for name, value in s.attributes.items())
         words = numbers + (f"  {' '.join(s.text.split())}" if s.text else "")
         lines.append(
             f"  {clock(s.start_s):>9}  {clock(s.end_s):>9}  {who}{s.label:{wide}}  {sure} {s.state:{wide}}{words}"
         )
-    if p.segments:
-        shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in p.summary.items())
-        lines.append(f"  how long each was held, pauses within parts included: {shares}")
-    for one in p.speakers:
-        sure = f"{one.label} {one.confidence:.2f}" + ("?" if one.abstain else "")
-        if one.abstain == "no_speech":
-            sure = "no speech"
-        shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in one.summary.items())
-        lines.append(
-            f"  {one.speaker}: {sure}, {_seconds(one.speech_s)} of speech{_attributes(one)}"
-            + (f"; held: {shares}" if shares else "")
-        )
-    if any(s.abstain for s in p.segments) or any(one.abstain == "unsure" for one in p.speakers):
-        lines.append("  ?: unsure")
-    return "".join(line.rstrip() + "\n" for line in lines)
+    return lines
+
+
+def _speaker_line(one: Speaker) -> str:
+    """What is said of a speaker over all parts."""
+    sure = f"{one.label} {one.confidence:.2f}" + ("?" if one.abstain else "")
+    if one.abstain == "no_speech":
+        sure = "no speech"
+    shares = ", ".join(f"{label} {_seconds(seconds)}" for label, seconds in one.summary.items())
+    held = f"; held: {shares}" if shares else ""
+    return f"  {one.speaker}: {sure}, {_seconds(one.speech_s)} of speech{_attributes(one)}{held}"
 
 
 def clock(seconds: float) -> str:
