@@ -360,6 +360,7 @@ def test_the_command(toy_root, toy_store, tmp_path):
     assert done.exit_code == 0, done.output
     assert "3 variants, 3 networks: full recipe; mean pooling instead of FLAM; max pooling" in done.stdout
     assert "full − variant" in done.stdout
+    assert re.search(r"^intervals: 95% paired speaker bootstrap .*, rough: \d+ speakers$", done.stdout, re.MULTILINE)
     row = next(x for x in done.stdout.splitlines() if x.startswith("mean pooling instead of FLAM "))
     assert re.search(r"\[[+−0].*\]  FLAM (and|is|seems)", row), row
     assert f"report: {tmp_path / 'out' / 'report' / 'ablation.html'}" in done.stdout

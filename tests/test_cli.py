@@ -86,6 +86,7 @@ def test_run_prepare_and_the_stages_alone(recipe, clips, tmp_path):
     assert code == 0, error
     assert "report: " in said
     assert re.search(r"^stack +\d\.\d{3} +\d\.\d{3}", said, re.MULTILINE)
+    assert re.search(r"^intervals: 95% .* bootstrap \(\d+ draws\), rough: ", said, re.MULTILINE)
     again, said_again, _ = run_table(recipe, clips, tmp_path)
     assert (again, said_again) == (0, said)
     for stage in ("stack", "evaluate", "report"):

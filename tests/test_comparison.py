@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 from sklearn.metrics import f1_score
 
 from serkit import paired
@@ -275,3 +275,26 @@ def test_trainings_that_differ_by_chance_are_seldom_called_different():
         speakers_alone += not one.low <= 0 <= one.high
     assert both <= 7
     assert speakers_alone > both  # one training each, speakers drawn: sure of what the seed did
+
+
+def test_seeds_that_agree_by_chance_are_not_certain_however_many_speakers_there_are():
+    manifest = make_manifest(2000, 200)
+    a = [score(manifest, right, k, "a") for k, right in enumerate((0.60, 0.66, 0.72))]
+    b = [score(manifest, 0.57, 10 + k, "b") for k in range(3)]
+    d = compare_seeds(a, b, manifest, split="test", metrics=["accuracy"], draws=200)[0]
+    assert d.low > 0
+    assert all(x > 0.01 for x in d.by_seed)
+    assert d.p_permutation < 0.01  # of these networks
+    assert 0.05 < d.p < 0.25
+
+
+def test_the_p_of_seeds_is_that_of_a_t_test_where_one_source_varies():
+    rng = np.random.default_rng(0)
+    of_units, by_seed = rng.normal(0.3, 1.0, 12), np.array([0.1, 0.5, 0.2, 0.4])
+    still = np.tile(by_seed, (50, 1))  # all draws of speakers alike: a t-test of the seeds
+    assert paired.seeded_p(still, by_seed, 12) == pytest.approx(ttest_1samp(by_seed, 0).pvalue)
+    draws = rng.normal(of_units.mean(), of_units.std(ddof=1) / np.sqrt(12), 100_000)
+    alike = np.full(4, of_units.mean())  # all seeds alike: a t-test of the speakers
+    found = paired.seeded_p(np.tile(draws[:, None], (1, 4)), alike, 12)
+    assert found == pytest.approx(ttest_1samp(of_units, 0).pvalue, rel=0.02)
+    assert paired.seeded_p(still[:, :1], by_seed[:1], 12) == 0.0

@@ -125,6 +125,7 @@ def test_calibration_and_concordance():
     assert metrics.ccc(x, x + 1) == pytest.approx(2 * x.var() / (2 * x.var() + 1))
     assert metrics.ccc(x, -x) < 0
     assert metrics.ccc(np.ones(3), np.ones(3)) == 0
+    assert metrics.ccc(np.full(7, 3.3), np.full(7, 3.3)) == 0, "the mean of seven 3.3 is not 3.3"
 
 
 def test_speaker_bootstrap_has_the_spread_of_brute_force():

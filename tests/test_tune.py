@@ -379,6 +379,7 @@ def test_the_command_says_what_was_chosen_and_where_it_is(source, toy_root, toy_
     assert "2 trials, the recipe as it is among them; 2 runs" in said.output
     assert "not tried: train.lr 0: " in said.output
     assert f"recipe: {out}/best.yaml" in said.output
+    assert "intervals: 95% paired speaker bootstrap (" in said.output
     tree = tree_of(out)
     assert f"{tree['trials'][1]['values']['macro_f1']['mean']:.3f}" in said.output
     again = CliRunner().invoke(cli.app, ["report", str(out)])

@@ -78,7 +78,8 @@ class SeededDifference(Difference):
 
     Attributes:
         by_seed: the difference of each pair of networks; ``difference`` is their mean.
-        low, high, p, detectable: of draws that take speakers and seeds (see :func:`compare_seeds`).
+        low, high, detectable: of draws that take speakers and seeds (see :func:`compare_seeds`).
+        p: of these draws, or of a t-test over speakers and seeds (:func:`serkit.paired.seeded_p`), whichever is larger.
         p_permutation: systems swapped for random speakers, in all seeds together: of these networks.
     """
 
@@ -88,17 +89,19 @@ class SeededDifference(Difference):
     def of(
         cls, metric: str, systems: tuple[str, str], values: np.ndarray, by_seed: np.ndarray, gaps: np.ndarray,
         null: np.ndarray, *, exact: bool, draws: int, n: int, groups: Clusters, p_mcnemar: float | None = None,
+        p_seeds: float = 0.0,
     ) -> SeededDifference:  # fmt: skip
         """From what was resampled.
 
         Args:
             values: (2, seeds) of the metric. by_seed: (seeds,) how much better the first is. gaps: (draws,) the same
                 when speakers and seeds are drawn. null: (swaps,) when systems are swapped. exact: each swap once.
+            p_seeds: of :func:`serkit.paired.seeded_p`.
         """
         difference = float(by_seed.mean())
         return cls(
             metric, *systems, float(values[0].mean()), float(values[1].mean()), difference, *percentile_interval(gaps),
-            p=paired.bootstrap_p(gaps), p_permutation=paired.permutation_p(null, difference, exact=exact),
+            p=max(paired.bootstrap_p(gaps), p_seeds), p_permutation=paired.permutation_p(null, difference, exact=exact),
             p_mcnemar=p_mcnemar, p_holm=None, p_permutation_holm=None,
             detectable=paired.POWER_80 * float(gaps.std(ddof=1)) if draws > 1 else math.nan,
             n=n, speakers=groups.speakers, interval=paired.named(groups, draws, len(by_seed)),
@@ -261,12 +264,14 @@ def _differences(
     found = []
     for name in metrics:
         value = numbers.measure(name, whole, counted)
-        gaps = paired.over_seeds(paired.gap(numbers.measure(name, drawn, kept)), np.random.default_rng([seed, 6]))
+        by_speakers = paired.gap(numbers.measure(name, drawn, kept))
+        gaps = paired.over_seeds(by_speakers, np.random.default_rng([seed, 6]))
         null = paired.gap(numbers.measure(name, swapped, counted)).mean(axis=1)
         found.append(
             SeededDifference.of(
                 name, (one.system, other.system), value, value[0] - value[1], gaps, null,
                 exact=exact, draws=draws, n=len(ids), groups=groups,
+                p_seeds=paired.seeded_p(by_speakers, value[0] - value[1], int(units.times.sum())),
                 p_mcnemar=mcnemar(right[0], right[1]) if name == "accuracy" and n_seeds == 1 else None,
             )
         )  # fmt: skip

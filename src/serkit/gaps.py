@@ -42,7 +42,8 @@ class Gap:
         p: of exchanges of members between the groups (:func:`serkit.exchanges.p_values`); ``None`` of a number that
             is not tested.
         p_holm: ``p`` adjusted for the groupings (UAR, Macro-F1) or for the classes of one grouping (recall).
-        detectable: the smallest true difference that would be found (80 % power, two-sided 5 %) with this spread.
+        detectable: the true difference whose interval would leave out 0 four times in five with this spread: 2.80
+            standard errors. It is called larger than chance less often where several columns or classes are adjusted.
     """
 
     values: Mapping[str, float]

@@ -112,14 +112,15 @@ def compare_seeds(
         return sign(name) * paired.gap(sums.values(drawn).reshape(-1, 2, len(a)))
 
     whole = sums.values(sums.columns.sum(axis=0)[None]).reshape(2, len(a))
-    gaps = paired.over_seeds(
-        gaps_of(resample(units, draws, np.random.default_rng([seed, 4]))), np.random.default_rng([seed, 6])
-    )
+    by_speakers = gaps_of(resample(units, draws, np.random.default_rng([seed, 4])))
+    gaps = paired.over_seeds(by_speakers, np.random.default_rng([seed, 6]))
+    by_seed = sign(name) * (whole[0] - whole[1])
     ways, exact = paired.trades(units.times, draws, np.random.default_rng([seed, 5]))
     null = gaps_of(paired.swapped(units, ways)).mean(axis=1)
     return SeededDifference.of(
-        name, (a[0][0].system, b[0][0].system), whole, sign(name) * (whole[0] - whole[1]), gaps, null,
+        name, (a[0][0].system, b[0][0].system), whole, by_seed, gaps, null,
         exact=exact, draws=draws, n=len(sums.columns), groups=sums.groups,
+        p_seeds=paired.seeded_p(by_speakers, by_seed, int(units.times.sum())),
     )  # fmt: skip
 
 

@@ -263,5 +263,7 @@ def ccc(truth: np.ndarray, answer: np.ndarray) -> float:
     x, y = np.asarray(truth, dtype=np.float64), np.asarray(answer, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
         raise SerkitError(f"ratings are {x.shape} and predictions {y.shape}; expected the same (rows,), at least one")
+    if np.ptp(x) == 0 and np.ptp(y) == 0:  # their variances are not 0 where the mean of equal numbers is rounded
+        return 0.0
     below = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     return float(2 * ((x - x.mean()) * (y - y.mean())).mean() / below) if below > 0 else 0.0

@@ -156,6 +156,8 @@ def test_one_seed_and_a_quick_look_are_said(tmp_path: Path) -> None:
     text = write(tree, tmp_path)
     assert "quick look: 8 epochs instead of 40, 1 seed" in text
     assert "one seed: intervals hold for these networks" in text
+    assert headline(tree).endswith("no part of two is shown to help or to harm: none can be by one training of each.")
+    assert set(outcomes(tree).values()) <= {"leaning+", "leaning-", "open"}
     assert "±" not in text.split("<h2>Method")[0].split("</header>")[0]
 
 

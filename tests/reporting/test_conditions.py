@@ -66,6 +66,7 @@ def test_text_has_a_line_for_each_condition() -> None:
     rows = [" ".join(line.split()) for line in text]
     assert rows[2] == "unchanged 0.600 [0.550, 0.650] 0.62 0.62 0.123 10% 25%"
     assert rows[3] == "8khz 0.400 [0.350, 0.450] −0.200 [−0.300, −0.100] 0.010 0.42 0.70 0.123 10% 25%"
+    assert text[-2] == "  intervals: 95% speaker bootstrap (500 draws), rough: 6 speakers"
     assert text[-1] == "  answered by telephone@2: 8khz (40 of 60)"
     few = tree()
     few["models"][0]["provenance"]["draws"] = 20

@@ -84,10 +84,9 @@ def ablate(
 
 def _table(folder: Path) -> None:
     """Print a short table of an ablation's numbers."""
-    from serkit.reporting.ablation_words import claim, detectable, difference, headline, lead_metric, lead_split
+    from serkit.reporting.ablation_words import claim, detectable, difference, ended, headline, lead_metric, lead_split
     from serkit.reporting.lead_words import minus
-    from serkit.reporting.text import LEAD_NAMES, between, signed
-    from serkit.reporting.verdict import outcome
+    from serkit.reporting.text import LEAD_NAMES, between, intervals, signed
 
     tree = json.loads((folder / "report" / "ablation.json").read_text(encoding="utf-8"))
     split, metric = lead_split(tree), lead_metric(tree)
@@ -109,8 +108,10 @@ def _table(folder: Path) -> None:
         d = difference(v, split, metric)
         if d:
             interval = between(d["low"], d["high"], signed)
-            row += f"{signed(d['difference']):>15}{interval:>19}  {claim(v, outcome(d))}"
+            row += f"{signed(d['difference']):>15}{interval:>19}  {claim(v, ended(tree, d))}"
         say(row)
+    for line in intervals(difference(v, split, metric) for v in tree["variants"]):
+        say(line)
     say(f"{headline(tree)} {detectable(tree)}")
 
 

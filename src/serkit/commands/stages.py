@@ -265,6 +265,7 @@ def _summary(folder: Path) -> None:
     """Print a short table of a run's report."""
     from serkit.reporting import elsewhere
     from serkit.reporting.reading import read
+    from serkit.reporting.text import intervals
 
     source = read(folder / "report")
     tree = source.tree
@@ -285,6 +286,8 @@ def _summary(folder: Path) -> None:
         for key in ("kl", "kl_prior") if voted else ():
             last += f"{test[key]['value']:>10.3f}" if key in test else f"{'-':>10}"
         say(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
+    for line in intervals(splits.get("test", {}).get("uar", {}) for splits in tree["systems"].values()):
+        say(line)
     for line in elsewhere.lines(source):
         say(line)
     answers = folder / "predictions" / f"{source.lead}.test.parquet"

@@ -87,7 +87,7 @@ def tune(
 
 def _table(folder: Path) -> None:
     """Print the best trials and what the choice is worth."""
-    from serkit.reporting.text import LEAD_NAMES, between, number, signed
+    from serkit.reporting.text import LEAD_NAMES, between, intervals, number, signed
     from serkit.reporting.tuning_words import headline, lead, ranked
 
     tree = json.loads((folder / "report" / "tuning.json").read_text(encoding="utf-8"))
@@ -104,6 +104,8 @@ def _table(folder: Path) -> None:
         say(row.rstrip())
     if len(rows) > len(shown):
         say(f"{len(rows) - len(shown)} more in the report")
+    for line in intervals(t.get("behind") or {} for t in shown):
+        say(line)
     say(f"{headline(tree)} {lead(tree)}")
 
 

@@ -13,6 +13,7 @@ from serkit.reporting.ablation_words import (
     changed,
     claim,
     difference,
+    ended,
     headline,
     lead,
     lead_metric,
@@ -38,7 +39,7 @@ from serkit.reporting.text import (
     voices,
     whole,
 )
-from serkit.reporting.verdict import outcome, permuted
+from serkit.reporting.verdict import permuted
 
 FORMAT = 1
 NEEDED = {"name": str, "corpus": str, "labels": list, "variants": list, "seeds": list, "folds": list, "left_out": list}
@@ -203,7 +204,7 @@ def tests(tree: Mapping[str, Any], metric: str, split: str) -> Table | None:
         d = difference(v, split, metric)
         cells = (
             Cell(v["title"]),
-            Cell(claim(v, outcome(d))),
+            Cell(claim(v, ended(tree, d))),
             difference_cell(d),
             *(Cell(p_value(p)) for p in (d.get("p_holm"), permuted(d))),
             Cell(number(d.get("detectable"))),

@@ -42,9 +42,10 @@ METHOD = (
     "speakers with replacement, the same for all networks, and, independently, seeds with replacement (the "
     "pigeonhole bootstrap, Owen 2007), the seeds' deviations widened by √(S / (S − 1)) for S seeds. With one seed an "
     "interval holds only for these networks.",
-    "p Holm comes from the same draws; p permuted swaps full recipe and variant for whole speakers, in all seeds "
-    "together. Both are adjusted for all variants of the table. A part helps or harms if the interval excludes zero "
-    "and both are below 0.05; if only the interval excludes zero, it seems to.",
+    "p Holm comes from the same draws, or, of several seeds, from a t-test over speakers and seeds if that p is "
+    "larger; p permuted swaps full recipe and variant for whole speakers, in all seeds together. Both are adjusted for "
+    "all variants of the table. A part helps or harms if the interval excludes zero and both are below 0.05; if only the "
+    "interval excludes zero, or with one seed, it seems to.",
     f"{DETECTABLE} “Not shown” is not “no effect”.",
 )
 
@@ -94,7 +95,17 @@ def claim(variant: Mapping[str, Any], result: str) -> str:
 def outcomes(tree: Mapping[str, Any]) -> dict[str, str]:
     """By variant, how its comparison with the full recipe ends on the leading split and metric."""
     split = lead_split(tree)
-    return {v["key"]: outcome(difference(v, split, lead_metric(tree))) for v in tree["variants"][1:]}
+    return {v["key"]: ended(tree, difference(v, split, lead_metric(tree))) for v in tree["variants"][1:]}
+
+
+def ended(tree: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """How a comparison ends (:func:`serkit.reporting.verdict.outcome`); with one seed it is never sure.
+
+    What then differs are two networks: of recipes that do not differ, another training may do as much.
+    """
+    found = outcome(row)
+    once = {"better": "leaning+", "worse": "leaning-"}
+    return once.get(found, found) if len(tree["seeds"]) == 1 else found
 
 
 def headline(tree: Mapping[str, Any]) -> str:
@@ -104,7 +115,8 @@ def headline(tree: Mapping[str, Any]) -> str:
     sure = [claim(v, results[v["key"]]) for v in tree["variants"][1:] if results[v["key"]] in SURE]
     rest = len(results) - len(sure)
     if not sure:
-        return f"{opening} no part of {tree['name']} is shown to help or to harm."
+        once = ": none can be by one training of each" if len(tree["seeds"]) == 1 else ""
+        return f"{opening} no part of {tree['name']} is shown to help or to harm{once}."
     end = f"; {count(rest, 'other change')}: nothing shown" if rest else ""
     return f"{opening} {listed(sure)}{end}."
 
@@ -132,10 +144,8 @@ def detectable(tree: Mapping[str, Any]) -> str:
     size = low if low == high else f"{low} to {high} (by variant)"
     rough = any("rough" in str(difference(v, split, lead_metric(tree)).get("interval")) for v in tree["variants"][1:])
     more = " (with few speakers, less often)" if rough else ""
-    return (
-        f"The interval of a true difference of {size} would leave out zero four times in five{more}; to be "
-        "called certain, it must be larger."
-    )
+    larger = "" if len(tree["seeds"]) == 1 else "; to be called certain, it must be larger"
+    return f"The interval of a true difference of {size} would leave out zero four times in five{more}{larger}."
 
 
 def sentences(tree: Mapping[str, Any]) -> list[str]:
@@ -173,7 +183,10 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
             f"{count(len(tree['seeds']), 'seed')}; with full training the ranking may differ."
         )
     if len(tree["seeds"]) == 1:
-        lines.append("one seed: intervals hold for these networks; another training run of the same recipe may differ.")
+        lines.append(
+            "one seed: intervals hold for these networks. Another training run of the same recipe may differ as much, "
+            "so nothing is shown to help or to harm (--seeds 3 or more)."
+        )
     lines += few_draws(tree.get("draws"), len(tree["variants"]) - 1, "variant", MORE_DRAWS)
     d = difference(tree["variants"][-1], split, lead_metric(tree))
     speakers = int(finite(d.get("speakers")) or 0)

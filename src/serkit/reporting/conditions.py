@@ -15,6 +15,7 @@ from serkit.reporting.text import (
     between,
     capital,
     clean,
+    intervals,
     listed,
     number,
     p_value,
@@ -53,6 +54,7 @@ def conditions_text(tree: Mapping[str, Any]) -> list[str]:
         found += [f"{model['system']} under each condition, in pairs with the unchanged recordings"]
         head = (*HEAD, *(SETS if "sets" in model else ()))
         found += aligned([head, *((*_cells(row), *_set_cells(row[1])) for row in _lines(tree, k))])
+        found += [f"  {line}" for line in intervals(m["metrics"]["uar"] for _, m, _ in _lines(tree, k))]
         found += [f"  {line}" for line in answered_by(tree, k)]
     found += _few_draws(tree)
     if len(tree["models"]) == 2:

@@ -83,13 +83,19 @@ def lines(source: Source) -> list[str]:
     return found
 
 
+def _roughly(m: Mapping[str, Any]) -> str:
+    """That an interval is of few speakers."""
+    return " (rough)" if "rough" in str(m.get("interval")) else ""
+
+
 def line(source: Source, row: Mapping[str, Any]) -> str:
     """One test corpus in a sentence."""
     m = _uar(source, row)
     shared = [str(x) for x in row["shared"]]
+    ends = between(m.get("low"), m.get("high")) + _roughly(m)
     text = (
         f"Trained on {_trained(row)}, tested on {_tested(row)}: {source.named(source.lead)} has a UAR of "
-        f"{number(m.get('value'))} {between(m.get('low'), m.get('high'))} among {len(shared)} shared classes "
+        f"{number(m.get('value'))} {ends} among {len(shared)} shared classes "
         f"({', '.join(shared)}; chance is {number(1 / len(shared))}), {count(row['n'], 'clip')} of "
         f"{voices(row['speakers'])}."
     )

@@ -120,7 +120,7 @@ def _verdict(gap: Mapping[str, Any]) -> str:
     low, high, tested = (finite(gap.get(k)) for k in ("low", "high", "p_holm"))
     either = (tested is not None and tested < LEVEL) or (low is not None and high is not None and (low > 0 or high < 0))
     said = f"The interval and the test {p} disagree, so this is open." if either else f"Chance can explain it {p}."
-    return f"{said} A true gap of {number(gap.get('detectable'))} would be found four times in five."
+    return f"{said} A true gap of less than {number(gap.get('detectable'))} would often be missed."
 
 
 def _classes(row: Mapping[str, Any]) -> list[str]:

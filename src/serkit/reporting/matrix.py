@@ -134,6 +134,8 @@ def lines(tree: Mapping[str, Any]) -> list[str]:
         found.append(
             f"{trained:{width}}" + "".join(f"{t:>{max(len(n), 24) + 2}}" for n, t in zip(names, texts, strict=True))
         )
+    few = dict.fromkeys(str(r["tested_on"]) for r in tree["rows"] if "rough" in str(r["uar"].get("interval")))
+    found += [f"intervals on {listed(list(few))} are rough: fewer than 20 speakers"] if few else []
     return [*found, headline(tree)]
 
 

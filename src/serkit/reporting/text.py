@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 ABSENT = "–"
@@ -145,6 +145,16 @@ def between(low: Any, high: Any, form: Any = number) -> str:
     if finite(low) is None or finite(high) is None:
         return ""
     return f"[{form(low)}, {form(high)}]"
+
+
+def intervals(numbers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line on how the intervals of some numbers came about, rough ones called so; none where there are none.
+
+    >>> intervals([{"interval": "95% speaker bootstrap (200 draws), rough: 2 speakers"}, {}])
+    ['intervals: 95% speaker bootstrap (200 draws), rough: 2 speakers']
+    """
+    kinds = dict.fromkeys(str(m["interval"]) for m in numbers if m.get("interval"))
+    return [f"intervals: {'; '.join(kinds)}"] if kinds else []
 
 
 def count(n: Any, noun: str, plural: str = "") -> str:

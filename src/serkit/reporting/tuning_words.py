@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from serkit.bootstrap import ROUGH_BELOW
 from serkit.leads import LESS_IS_BETTER, sign
 from serkit.reporting.lead_words import apart, extreme
 from serkit.reporting.reading import Source
-from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, number, signed, voices
+from serkit.reporting.text import LEAD_NAMES, all_folds, between, count, finite, listed, number, signed, voices
 from serkit.reporting.verdict import MORE_DRAWS, absent_classes, corpus_cautions, few_draws, outcome
 
 METHOD = (
@@ -173,13 +174,15 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
     if len(tree["seeds"]) == 1:
         lines.append("one seed: another training of the same recipe may differ as much as two trials do (--seeds 3).")
     lines += few_draws(tree.get("draws"), len(outcomes(tree)), "other trial", MORE_DRAWS)
-    n = best_of(tree)["values"][tree["metric"]]["speakers"]
-    if 0 < n < 20:
+    measured = {"dev": best_of(tree)["values"]}
+    if isinstance(test := tree.get("test"), dict):
+        measured["test"] = test["values"]["chosen"]
+    n_speakers = {split: values[tree["metric"]]["speakers"] for split, values in measured.items()}
+    if few := [f"{voices(n)} on {split}" for split, n in n_speakers.items() if n < ROUGH_BELOW]:
         more = f" Several folds ({all_folds(source.provenance)}) pool more." if len(tree["folds"]) == 1 else ""
-        lines.append(f"few speakers: {voices(n)} on dev decide; their intervals are too narrow.{more}")
+        lines.append(f"rough intervals: {listed(few)}; below {ROUGH_BELOW} they are too narrow.{more}")
     if source.provenance.get("speakers_shared"):
         lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
-    test = tree.get("test")
     if isinstance(test, dict) and (before := test.get("before")):
         others = f"{count(len(before), 'other choice')} of this folder {_were(len(before))}"
         lines.append(

@@ -201,7 +201,8 @@ def _groups(report: Mapping[str, Any], system: str, run: Run) -> list[str]:
     for column in ("gender", "language"):
         groups = details[split]["slices"].get(column, {})
         parts = [
-            f"{name} {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f}; {m['n']} clips, {voices(m['speakers'])})"
+            f"{name} {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f}; {m['n']} clips, {voices(m['speakers'])}"
+            f"{', rough' if 'rough' in m['interval'] else ''})"
             for name, m in ((literal(name), numbers["uar"]) for name, numbers in groups.items())
         ]
         said = " ".join(sentences(gaps.get(column, {})))
