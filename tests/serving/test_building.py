@@ -179,6 +179,9 @@ def test_the_card_tells_what_a_person_should_know(finished: Path, tmp_path: Path
     borrowed = {**about, "features": {"s": {"spec": {"name": "silero", "source": "silero-vad"}}}}
     said = "Also needed: the weights of `silero` (in the package silero-vad, installed with serkit)."
     assert said in _content(borrowed, Run(finished))
+    spec = {"name": "smart_turn", "source": "smart-turn-v3.2-cpu.onnx"}
+    said = "the weights of `smart_turn` (in the package pipecat-ai, which is not installed with serkit)."
+    assert said in _content({**about, "features": {"s": {"spec": spec}}}, Run(finished))
     assert serkit.load(made.path).bundle.text("card.md") == text
 
 

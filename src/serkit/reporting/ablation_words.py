@@ -44,8 +44,8 @@ METHOD = (
     "interval holds only for these networks.",
     "p Holm comes from the same draws, or, of several seeds, from a t-test over speakers and seeds if that p is "
     "larger; p permuted swaps full recipe and variant for whole speakers, in all seeds together. Both are adjusted for "
-    "all variants of the table. A part helps or harms if the interval excludes zero and both are below 0.05; if only the "
-    "interval excludes zero, or with one seed, it seems to.",
+    "all variants of the table. A part helps or harms if the interval excludes zero and both are below 0.05; if only "
+    "the interval excludes zero, or with one seed, it seems to.",
     f"{DETECTABLE} “Not shown” is not “no effect”.",
 )
 

@@ -20,6 +20,8 @@ INTENDED = (
     "education is prohibited except for medical and safety reasons (Regulation 2024/1689, article 5)."
 )
 
+INDEPENDENT = "The intervals of this table take clips as independent; over other speakers the shares vary more."
+
 
 _ACTIVE = re.compile(r"[<|]|\](?=[(\[:])")
 
@@ -73,7 +75,7 @@ def sureness_text(about: Mapping[str, Any]) -> str:
         said = "no answer was right more often than wrong; all are marked unsure"
     elif cut == 0:
         said = "answers were right more often than wrong at every confidence"
-    return "\n".join([*lines, "", f"On these clips {said}."])
+    return "\n".join([*lines, "", f"On these clips {said}. {INDEPENDENT}"])
 
 
 def reliability_diagram(about: Mapping[str, Any]) -> str:

@@ -27,6 +27,10 @@ from serkit.serving.card_parts import INTENDED, licences, literal, sureness_text
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
+_IN_PACKAGES = {  # where weights lie that are neither in the bundle nor in a folder of checkpoints
+    "silero-vad": "in the package silero-vad, installed with serkit",
+    "smart-turn-v3.2-cpu.onnx": "in the package pipecat-ai, which is not installed with serkit",
+}
 METRICS = (("uar", "UAR"), ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
 
 
@@ -296,7 +300,8 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
             size = f"{known.download_gb:g} GB" if known and known.download_gb else millions
             beside.append(f"`{name}` ({size})")
         elif row["spec"].get("source", "serkit") != "serkit":
-            beside.append(f"`{name}` (in the package {row['spec']['source']}, installed with serkit)")
+            source = str(row["spec"]["source"])
+            beside.append(f"`{name}` ({_IN_PACKAGES.get(source, f'`{source}`, which does not come with serkit')})")
     needed = f"the weights of {', '.join(dict.fromkeys(beside))}" if beside else "none: its encoders have no weights"
     if own := own_modules(str(row["spec"]["name"]) for row in about["features"].values()):
         weights = f"; {needed}" if beside else ""
