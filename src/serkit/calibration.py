@@ -133,7 +133,7 @@ def fit_and_measure(
         method, held = "none", p
     else:
         fold = speaker_folds(y, speakers, folds, seed)
-        measured = f"cross-fitted by {fold_unit(speakers)}, {len(np.unique(fold))} folds"
+        measured = f"cross-fitted {folds_by(speakers, len(np.unique(fold)))}"
         for k in np.unique(fold):
             held[fold == k] = fit(p[fold != k], y[fold != k], labels, method).apply(p[fold == k])
     fitted = fit(p, y, labels, method)
@@ -157,6 +157,17 @@ def fold_unit(speakers: Sequence[str | None]) -> str:
     """
     groups = {s for s in speakers if s is not None}
     return "speaker" if len(groups) + (None in speakers) > 1 and groups else "clip"
+
+
+def folds_by(speakers: Sequence[str | None], folds: int) -> str:
+    """What folds keep together in words, and how many clips they cannot keep with their speaker.
+
+    >>> folds_by(["a", "b", "a", None], 2)
+    'by speaker, 2 folds (1 clip of unknown speakers singly)'
+    """
+    unit, alone = fold_unit(speakers), sum(s is None for s in speakers)
+    rest = f" ({alone} clip{'s'[: alone > 1]} of unknown speakers singly)" if unit == "speaker" and alone else ""
+    return f"by {unit}, {folds} folds{rest}"
 
 
 def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from serkit.bootstrap import clusters, percentile_interval, resampled_means
-from serkit.calibration import LEAST_ROWS, fold_unit
+from serkit.calibration import LEAST_ROWS, folds_by
 from serkit.combining import speaker_folds
 from serkit.errors import SerkitError
 from serkit.predictions import Metric
@@ -176,7 +176,7 @@ def crossed(
     if len(np.unique(truth)) < 2 or int(np.bincount(truth).max()) < 2:
         return []
     fold = speaker_folds(truth, speakers, folds, seed)
-    measured = f"cross-validated by {fold_unit(speakers)}, {len(np.unique(fold))} folds"
+    measured = f"cross-validated {folds_by(speakers, len(np.unique(fold)))}"
     found = []
     for coverage in COVERAGES:
         inside = np.zeros(probabilities.shape, dtype=bool)

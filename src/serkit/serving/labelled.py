@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from serkit import comparison, conformal
+from serkit.calibration import folds_by
 from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 from serkit.predictions import Predictions
@@ -236,7 +237,7 @@ def _made(
         "classes": {x: int(n) for x, n in zip(labels, np.bincount(clips.truth), strict=False) if n},
         "strength": fitted.strength,
         "unit": fitted.unit,
-        "measured": f"cross-validated by {fitted.unit}, {fitted.folds} folds",
+        "measured": f"cross-validated {folds_by(clips.speakers, fitted.folds)}",
         "log_loss": [fitted.loss_before, fitted.loss_after],
         "uar": [metrics["uar"].value for metrics in reports],
         "ece": [metrics["ece"].value for metrics in reports],
