@@ -14,7 +14,7 @@ from serkit.errors import SerkitError
 from serkit.labels import join
 from serkit.metrics import measure, with_truth
 from serkit.recipe import parse_recipe
-from serkit.reporting.matrix import headline, sentences
+from serkit.reporting.matrix import headline, lines, sentences
 from serkit.types import Manifest
 
 PARTS = {
@@ -203,6 +203,7 @@ def test_the_matrix_has_every_pair_and_the_own_test_speakers(matrix):
     own = tree["rows"][2]
     assert (own["n"], own["speakers"], own["left_out"]) == (10, 1, {})
     assert tree["rows"][3]["left_out"] == {"fear": 6}
+    assert lines(tree)[-2] == "intervals on two, three and one are rough: fewer than 20 speakers"
     text = (matrix / "report" / "matrix.md").read_text()
     assert "Trained on one corpus, tested on another: UAR " in text
     assert "own speakers" in text
