@@ -6,7 +6,7 @@ import pytest
 
 from serkit.reporting.data_tables import networks
 from serkit.reporting.reading import Source
-from serkit.reporting.tables import PUBLISHED, PUBLISHED_CLASSES, paper, short_features
+from serkit.reporting.tables import PUBLISHED, PUBLISHED_CLASSES, short_features, systems
 
 from .example import report
 
@@ -57,4 +57,4 @@ def test_published_numbers_stand_beside_the_same_corpus_and_classes_alone(
 ) -> None:
     """Regression: quadrants of ratings were set beside the published Macro-F1 of eight emotions."""
     tree = report() | {"corpus": corpus, "labels": list(labels)}
-    assert (PUBLISHED in paper(Source(tree)).notes) is shown
+    assert (PUBLISHED in systems(Source(tree)).notes) is shown
