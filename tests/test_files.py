@@ -8,6 +8,7 @@ import pytest
 
 from serkit.errors import DiskFull, SerkitError
 from serkit.files import (
+    check_writable,
     content_hash,
     fingerprint,
     host_name,
@@ -18,6 +19,7 @@ from serkit.files import (
     write_bytes,
     write_text,
 )
+from serkit.serving.bundle import check_new
 
 
 def test_an_error_leaves_the_old_file_and_no_part(tmp_path):
@@ -72,6 +74,53 @@ def test_parts_of_the_killed_are_removed_and_no_others(tmp_path):
         ours.write_text("whole")
         assert remove_parts(tmp_path) == [left]
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted([elsewhere.name, "c.txt"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process lives cannot be asked there")
+def test_a_place_that_is_asked_for_again_is_rid_of_what_the_killed_left(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+
+    def part(name, process):
+        return f".{name}.{host_name()}-{process}-1.part"
+
+    names = ["a.zip", "a", "b.zip"]
+    for name in [part(name, gone.pid) for name in names] + [part("a.zip", os.getpid())]:
+        (tmp_path / name).write_text("half")
+    check_new(tmp_path / "a.zip")
+    left = {part("a", gone.pid), part("b.zip", gone.pid), part("a.zip", os.getpid())}
+    assert {p.name for p in tmp_path.iterdir()} == left
+    check_writable(tmp_path / "b.zip")
+    assert {p.name for p in tmp_path.iterdir()} == left - {part("b.zip", gone.pid)}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "whole")
+    assert os.read(end, 100) == b"whole"
+    assert pipe.is_fifo()
+
+    def interrupted():
+        with replacing(pipe) as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.read(end, 100) == b""
+    os.close(end)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="what is open has no names")
+def test_what_a_shell_has_open_for_a_program_is_written_to(tmp_path):
+    with (tmp_path / "x").open("wb") as file:
+        write_text(f"/dev/fd/{file.fileno()}", "whole")
+        file.flush()
+    assert (tmp_path / "x").read_text() == "whole"
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,8 @@ def made_folder(path: Path) -> Path:
 def check_writable(out: Path) -> None:
     """Refuse a place where no file can be written, before the work that would be lost; its folder is made.
 
+    What killed writers of the same file left beside it is removed.
+
     Raises:
         SerkitError: it is a folder, or there is no right to write, or a file system that takes nothing.
     """
@@ -50,6 +53,7 @@ def check_writable(out: Path) -> None:
         raise SerkitError(f"--out {out} is a folder; name a file in it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        remove_parts_of(out)
         fresh = not out.exists()
         if fresh or out.is_file():  # a pipe would take that for all that comes
             with out.open("ab"):  # there may be a right to, and a file system that takes nothing
@@ -94,7 +98,8 @@ def replacing(path: Path | str, *, sync: bool = False) -> Iterator[Path]:
 
     A crash leaves either the old file or the new one, whole; an error leaves no part behind. Two
     processes that write the same file write two parts, and the later one wins. What a killed process
-    leaves of its part is removed by :func:`remove_parts`.
+    leaves of its part is removed by :func:`remove_parts`. A pipe or a device cannot be replaced: it is written to, at
+    the end.
 
     Args:
         path: the file; its folder is made where absent.
@@ -104,6 +109,13 @@ def replacing(path: Path | str, *, sync: bool = False) -> Iterator[Path]:
         DiskFull: the disk is full.
     """
     path = Path(path)
+    if is_stream(path):
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / "part"
+            yield part
+            with part.open("rb") as made, path.open("wb") as stream:
+                shutil.copyfileobj(made, stream)
+        return
     with _part_of(path) as part:
         yield part
         if sync:
@@ -157,6 +169,14 @@ def _part_of(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_stream(path: Path) -> bool:
+    """Whether it is a pipe or a device, or one of the names, such as /dev/stdout, of what a program has open."""
+    if path.is_dir() or not path.exists():
+        return False
+    folders = [str(folder) for folder in path.absolute().parents]
+    return not path.is_file() or "/proc" in folders or ("/dev" in folders and "/dev/shm" not in folders)
+
+
 def _remove(part: Path) -> None:
     """A part, whether it is a file, a folder, or not there."""
     if part.is_dir():
@@ -192,13 +212,23 @@ def remove_parts(folder: Path | str) -> list[Path]:
     """
     if os.name != "posix":  # elsewhere signal 0 is not a question
         return []
-    removed = []
-    for path in sorted(Path(folder).rglob(".*.part")):
-        writer = re.fullmatch(rf"\..+\.{re.escape(host_name())}-(\d+)-\d+\.part", path.name)
-        if writer and not _lives(int(writer[1])):
-            _remove(path)
-            removed.append(path)
-    return removed
+    return [part for part in sorted(Path(folder).rglob(".*.part")) if _removed(part, ".+")]
+
+
+def remove_parts_of(path: Path) -> None:
+    """Delete what killed writers of this file or folder left of their parts beside it, where that is allowed."""
+    for part in path.parent.glob("*.part") if os.name == "posix" else ():
+        with contextlib.suppress(OSError):  # another user's
+            _removed(part, re.escape(path.name))
+
+
+def _removed(part: Path, name: str) -> bool:
+    """Whether it was a part of a writer of this machine that is dead, of a file whose name matches; it is gone then."""
+    writer = re.fullmatch(rf"\.{name}\.{re.escape(host_name())}-(\d+)-\d+\.part", part.name)
+    if writer is None or _lives(int(writer[1])):
+        return False
+    _remove(part)
+    return True
 
 
 def host_name() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from serkit.errors import SerkitError, Stopped
 from serkit.progress import Meter, Progress
 from serkit.reporting.sets import sets_table
 from serkit.serving import adapting, labelled, measuring
-from serkit.serving.bundle import Bundle, open_bundle
+from serkit.serving.bundle import Bundle, open_bundle, write_bundle
 from serkit.serving.correction import Correction
 from serkit.serving.labelled import Taught
 from serkit.serving.thresholds import Thresholds
@@ -147,6 +149,20 @@ def test_stopped_it_goes_on_and_comes_to_the_same_bytes(
     made, _ = labelled.adapt_to(GOLDEN, rows, out, **options)
     assert said == [f"7 of {CLIPS} recordings are already processed"]
     assert made.contents() == taught.files
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.zip"]
+
+
+def test_ctrl_c_while_it_is_written_does_not_promise_to_resume(
+    bundle: Bundle, taught: Taught, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(*given: Any) -> Path:
+        signal.raise_signal(signal.SIGINT)
+        return write_bundle(*given)
+
+    (keep := tmp_path / ".mine.zip.labelled").write_text("")
+    monkeypatch.setattr(adapting, "write_bundle", written)
+    with pytest.raises(KeyboardInterrupt):  # and not Stopped, which says that the same command resumes
+        adapting.write((taught.head, dict(taught.files)), tmp_path / "mine.zip", keep)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.zip"]
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,3 +211,35 @@ def test_after_ctrl_c_only_answers_that_are_kept_are_said_to_be(
     monkeypatch.setattr("serkit.serving.predicting.answers", interrupted)
     with pytest.raises(Stopped if kept else KeyboardInterrupt):
         ask(asked(folder, out=None if out is None else tmp_path / out))
+
+
+@pytest.mark.parametrize("kind", ["rttm", "json", "table"])
+def test_what_does_not_resume_stays_as_it_was_when_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    out, answer, heard = tmp_path / f"out.{kind}", Worker.answer, list[str]()
+    ask(asked(folder, kind=kind, out=out))
+    whole = out.read_bytes()
+
+    def stopped(self: Worker, path: str, tell: Any = None) -> Any:
+        heard.append(path)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+        return answer(self, path)
+
+    monkeypatch.setattr(Worker, "answer", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        ask(asked(folder, kind=kind, out=out))
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_answers_may_go_into_a_pipe(folder: Path, tmp_path: Path, kind: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    ask(asked(folder, kind=kind, out=pipe))
+    assert os.read(end, 60_000).decode() == ask(asked(folder, kind=kind))[1]
+    os.close(end)
+    assert {p.name for p in tmp_path.iterdir()} == {"pipe", folder.name}, "nothing beside it"

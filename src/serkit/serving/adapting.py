@@ -14,7 +14,7 @@ from serkit import audio
 from serkit.bandwidth import narrow
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
-from serkit.interrupts import resumable
+from serkit.interrupts import interrupts_after, resumable
 from serkit.processes import here_or_in_processes
 from serkit.progress import Meter, ProgressCallback
 from serkit.remarks import Remarks
@@ -130,19 +130,23 @@ def adapt_to(source: str | Path | Bundle, recordings: Sequence[str | Path], out:
     check_new(out)
     keep = out.with_name(f".{out.name}.heard")
     with resumable():
-        bundle = write(adapt(source, recordings, keep=keep, **options), out)
-    keep.unlink(missing_ok=True)
-    return bundle
+        made = adapt(source, recordings, keep=keep, **options)
+    return write(made, out, keep)
 
 
-def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path) -> Bundle:
-    """Write what :func:`adapt` made, and open it."""
-    write_bundle(dict(made[0]), made[1], out)
+def write(made: tuple[Mapping[str, object], dict[str, bytes]], out: Path, keep: Path | None = None) -> Bundle:
+    """Write what :func:`adapt` made, remove what was kept meanwhile, and open it; Ctrl-C comes after the first two.
+
+    So it is never said that the same command resumes, which would find its bundle there and refuse it.
+    """
+    with interrupts_after(), resumable():
+        write_bundle(dict(made[0]), made[1], out)
+        forget(keep)
     return open_bundle(out)
 
 
 def forget(keep: Path | None) -> None:
-    """Remove what was kept of work that would be refused again."""
+    """Remove what was kept of work that is done, or would be refused again."""
     if keep is not None:
         keep.unlink(missing_ok=True)
 

@@ -34,7 +34,7 @@ from serkit.combining import Ensemble
 from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError, did_you_mean
-from serkit.files import content_hash, fingerprint, replacing, replacing_folder
+from serkit.files import content_hash, fingerprint, remove_parts_of, replacing, replacing_folder
 from serkit.interrupts import interrupts_after
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.adaptation import from_arrays as feature_arrays
@@ -348,6 +348,7 @@ def check_new(out: Path) -> None:
         raise SerkitError(f"{out} cannot be written: {error.strerror or error}") from None
     if not os.access(out.parent, os.W_OK):
         raise SerkitError(f"{out} cannot be written: no permission in {out.parent}")
+    remove_parts_of(out)
 
 
 def _is_bundle(path: Path) -> bool:

@@ -14,7 +14,8 @@ from serkit.serving import example, subtitles
 from serkit.serving.results import Prediction, Segment, Speaker
 
 FORMATS = ("table", "json", "jsonl", "csv", "rttm", "textgrid", "srt", "vtt")
-BY_ROW = ("jsonl", "csv", "rttm")  # written row by row, so that work that was stopped can go on
+RESUMED = ("jsonl", "csv")  # files of these go on where they were stopped
+BY_ROW = (*RESUMED, "rttm")  # of rows that say which recording they are of
 BY_SUFFIX = {f".{name}": name for name in FORMATS if name != "table"}
 OF_PARTS = ("rttm", "textgrid", "srt", "vtt")  # of a timeline alone
 OF_ONE = {"textgrid": "a TextGrid", "srt": "an SRT file", "vtt": "a WebVTT file"}  # of one recording alone

@@ -153,9 +153,7 @@ def adapt_to(source: str | Path | Bundle, manifest: Manifest, out: Path, **optio
     keep = out.with_name(f".{out.name}.labelled")
     with resumable():
         taught = adapt(source, manifest, keep=keep, **options)
-        bundle = adapting.write((taught.head, dict(taught.files)), out)
-    keep.unlink(missing_ok=True)
-    return bundle, taught
+    return adapting.write((taught.head, dict(taught.files)), out, keep), taught
 
 
 def lines(taught: Taught) -> list[str]:

@@ -11,7 +11,7 @@ from textwrap import shorten
 from typing import IO, Any
 
 from serkit.errors import SerkitError, did_you_mean
-from serkit.files import check_writable, write_text
+from serkit.files import check_writable, is_stream, write_text
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
 from serkit.serving import formats
@@ -164,7 +164,7 @@ def _refuse_same_stem(files: Sequence[str]) -> None:
 
 def _answered(asked: Asked, model: Model, head: str, files: Sequence[str]) -> Answered | None:
     """What the file of the answers holds already, where it is one that is gone on with."""
-    if asked.out is None or asked.kind not in ("csv", "jsonl"):
+    if asked.out is None or asked.kind not in formats.RESUMED or is_stream(asked.out):
         return None
     given = asked.transcript
 
@@ -238,13 +238,14 @@ class _Sink:
         self._kept: list[Prediction] = []
         self._apart = False
         self._file: IO[str] | None = None
-        self._by_row = kind in formats.BY_ROW or (kind == "table" and asked.out is None)
+        # what resumes is written as it comes; any other file is whole or not there
+        self._by_row = kind in formats.RESUMED or (kind in ("table", "rttm") and asked.out is None)
 
     def __enter__(self) -> _Sink:
         out = self._asked.out
         if out is not None and self._by_row:
             out.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not out.is_file() or self._kind == "rttm" or not out.stat().st_size
+            fresh = not out.is_file() or not out.stat().st_size
             self._file = out.open("w" if fresh else "a", encoding="utf-8", newline="")
             self._write = self._put
             if not fresh:
