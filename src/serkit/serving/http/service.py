@@ -23,6 +23,7 @@ from serkit.serving.http.worker import Failure, Setup, Task
 
 LOG = logging.getLogger("serkit.serving")
 JOB_NICE = 5
+_PRIVATE = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".test")  # under these no name is for sale
 
 
 class Service:
@@ -226,9 +227,11 @@ def _anybodys(place: str) -> bool:
 
     >>> _anybodys("evil.example.com:8000"), _anybodys("localhost:8000"), _anybodys("192.168.1.7"), _anybodys("[::1]:80")
     (True, False, False, False)
+    >>> _anybodys("host.docker.internal:8000"), _anybodys("speech.lan"), _anybodys("lan.evil.com")
+    (False, False, True)
     """
     name = place.rpartition(":")[0] if re.search(r":\d+$", place) else place
     name = name.strip("[]").removesuffix(".").lower()
     with contextlib.suppress(ValueError):
         return not ipaddress.ip_address(name)
-    return "." in name and not name.endswith((".localhost", ".local"))
+    return "." in name and not name.endswith(_PRIVATE)
