@@ -296,7 +296,7 @@ def test_a_head_that_lacks_something_is_one_line(parts: dict[str, Path], tmp_pat
         del head[path[-1]]
 
     spoiled = changed(two, tmp_path / "spoiled", without)
-    with pytest.raises(SerkitError, match=rf"bundle\.json is damaged: no {'.'.join(path)}"):
+    with pytest.raises(SerkitError, match=rf"bundle\.json is damaged: {'.'.join(path)} is missing"):
         join([one, spoiled], tmp_path / "out.zip")
 
 

@@ -141,7 +141,9 @@ def _check_whole(bundle: Bundle) -> None:
         at: Any = bundle.head
         for key in path:
             if not isinstance(at, Mapping) or key not in at:
-                raise SerkitError(f"'{bundle.name}' ({bundle.source}): bundle.json is damaged: no {'.'.join(path)}")
+                raise SerkitError(
+                    f"'{bundle.name}' ({bundle.source}): bundle.json is damaged: {'.'.join(path)} is missing"
+                )
             at = at[key]
 
 
