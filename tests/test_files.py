@@ -117,10 +117,10 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="what is open has no names")
 def test_what_a_shell_has_open_for_a_program_is_written_to(tmp_path):
-    with (tmp_path / "x").open("wb") as file:
+    (tmp_path / "x").write_text("earlier, ")
+    with (tmp_path / "x").open("ab") as file:  # as a shell does for >>
         write_text(f"/dev/fd/{file.fileno()}", "whole")
-        file.flush()
-    assert (tmp_path / "x").read_text() == "whole"
+    assert (tmp_path / "x").read_text() == "earlier, whole"
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):

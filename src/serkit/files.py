@@ -99,7 +99,7 @@ def replacing(path: Path | str, *, sync: bool = False) -> Iterator[Path]:
     A crash leaves either the old file or the new one, whole; an error leaves no part behind. Two
     processes that write the same file write two parts, and the later one wins. What a killed process
     leaves of its part is removed by :func:`remove_parts`. A pipe or a device cannot be replaced: it is written to, at
-    the end.
+    the end, after what is in a file that a shell has opened for it as ``/dev/stdout``.
 
     Args:
         path: the file; its folder is made where absent.
@@ -113,7 +113,7 @@ def replacing(path: Path | str, *, sync: bool = False) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / "part"
             yield part
-            with part.open("rb") as made, path.open("wb") as stream:
+            with part.open("rb") as made, path.open("ab") as stream:
                 shutil.copyfileobj(made, stream)
         return
     with _part_of(path) as part:

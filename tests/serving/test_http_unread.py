@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
 import struct
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,12 +41,17 @@ def frame(opcode: int, content: bytes) -> bytes:
     return struct.pack("BB4x", 0x80 | opcode, 0x80 | len(content)) + content
 
 
+HANDSHAKE = "\r\n".join(
+    [
+        *("GET /v1/stream HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade"),
+        *(f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}", "Sec-WebSocket-Version: 13", "", ""),
+    ]
+).encode()
+
+
 def started(service: Service) -> socket.socket:
     """A stream of a client that reads nothing after ``ready``."""
-    key = base64.b64encode(bytes(16)).decode()
-    lines = ["GET /v1/stream HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade"]
-    lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
-    found = deaf(service, "\r\n".join(lines).encode())
+    found = deaf(service, HANDSHAKE)
     until(found, b"\r\n\r\n")
     found.sendall(frame(1, json.dumps({"type": "start"}).encode()))
     until(found, b'"ready"')
@@ -113,3 +120,45 @@ def test_pings_whose_answers_nobody_reads_hold_neither_memory_nor_the_stream(has
     while hasty.metric("serkit_streams") and time.monotonic() < end:
         time.sleep(0.02)
     assert hasty.metric("serkit_streams") == 0
+
+
+def test_the_last_ping_is_answered_once_what_waits_is_read() -> None:
+    """Else a client that was slow for a moment takes the service for dead, and leaves."""
+    assert asyncio.run(_after_many_pings()).endswith(b"\x8a\x04last")
+
+
+async def _after_many_pings() -> bytes:
+    """What a client that reads only after its pings is sent."""
+    import uvicorn
+    from uvicorn.server import ServerState
+
+    from serkit.serving.http.server import _sockets
+
+    async def accepting(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    loop = asyncio.get_running_loop()
+    config = uvicorn.Config(accepting, ws_ping_interval=None, lifespan="off", log_config=None)
+    config.load()
+    made: Any = _sockets(30.0)
+    listening, client = socket.socket(), socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # as accepted ones have it
+    client.setblocking(False)
+    listening.bind(("127.0.0.1", 0))
+    server = await loop.create_server(lambda: made(config, ServerState(), {}, loop), sock=listening)
+    with client:
+        await loop.sock_connect(client, listening.getsockname())
+        await loop.sock_sendall(client, HANDSHAKE)
+        said = await loop.sock_recv(client, 4096)
+        await loop.sock_sendall(client, frame(9, bytes(125)) * 4000 + frame(9, b"last"))
+        try:
+            while part := await asyncio.wait_for(loop.sock_recv(client, 65_536), 1.0):
+                said += part
+                if said.endswith(b"last"):
+                    break
+        except TimeoutError:
+            pass
+    server.close()
+    return said

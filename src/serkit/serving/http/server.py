@@ -155,12 +155,20 @@ def _sockets(patience: float) -> type[asyncio.Protocol]:
             super().__init__(*args, **options)
             self.close_timeout = _GOODBYE_S
 
+            self._pong: list[bytes] = []  # to the last ping that came while something waited to be read
+
         def handle_ping(self) -> None:
-            """Answer, unless earlier answers wait to be read: RFC 6455, 5.5.3 asks for that of the last ping alone."""
+            """Answer; where something waits to be read, later and the last alone (RFC 6455, 5.5.3 asks for no more)."""
             if self.transport.get_write_buffer_size():
-                self.conn.data_to_send()
+                self._pong = self.conn.data_to_send()[-1:] or self._pong  # of what comes together, the first has all
             else:
                 super().handle_ping()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            pong, self._pong = self._pong, []
+            if pong and not self.transport.is_closing():
+                self.transport.write(b"".join(pong))
 
     return Bounded
 
