@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -122,16 +123,34 @@ def test_pings_whose_answers_nobody_reads_hold_neither_memory_nor_the_stream(has
     assert hasty.metric("serkit_streams") == 0
 
 
-def test_the_last_ping_is_answered_once_what_waits_is_read() -> None:
-    """Else a client that was slow for a moment takes the service for dead, and leaves."""
-    assert asyncio.run(_after_many_pings()).endswith(b"\x8a\x04last")
-
-
-async def _after_many_pings() -> bytes:
-    """What a client that reads only after its pings is sent."""
+@contextlib.asynccontextmanager
+async def talking(protocol: Any, app: Any, **options: int) -> AsyncIterator[socket.socket]:
+    """A client of one protocol of the service, in this process; ``options`` of the sockets of the service."""
     import uvicorn
     from uvicorn.server import ServerState
 
+    loop = asyncio.get_running_loop()
+    config = uvicorn.Config(app, ws_ping_interval=None, lifespan="off", log_config=None)
+    config.load()
+    listening = socket.socket()
+    for name, value in options.items():
+        listening.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)  # accepted ones have it, too
+    listening.bind(("127.0.0.1", 0))
+    server = await loop.create_server(lambda: protocol(config, ServerState(), {}, loop), sock=listening)
+    with socket.socket() as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, listening.getsockname())
+        yield client
+    server.close()
+
+
+async def read(client: socket.socket, size: int) -> bytes:
+    async with asyncio.timeout(5):
+        return await asyncio.get_running_loop().sock_recv(client, size)
+
+
+def test_the_last_ping_is_answered_once_what_waits_is_read() -> None:
+    """Else a client that was slow for a moment takes the service for dead, and leaves."""
     from serkit.serving.http.server import _sockets
 
     async def accepting(scope: Any, receive: Any, send: Any) -> None:
@@ -139,26 +158,40 @@ async def _after_many_pings() -> bytes:
         await send({"type": "websocket.accept"})
         await receive()
 
-    loop = asyncio.get_running_loop()
-    config = uvicorn.Config(accepting, ws_ping_interval=None, lifespan="off", log_config=None)
-    config.load()
-    made: Any = _sockets(30.0)
-    listening, client = socket.socket(), socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # as accepted ones have it
-    client.setblocking(False)
-    listening.bind(("127.0.0.1", 0))
-    server = await loop.create_server(lambda: made(config, ServerState(), {}, loop), sock=listening)
-    with client:
-        await loop.sock_connect(client, listening.getsockname())
-        await loop.sock_sendall(client, HANDSHAKE)
-        said = await loop.sock_recv(client, 4096)
-        await loop.sock_sendall(client, frame(9, bytes(125)) * 4000 + frame(9, b"last"))
-        try:
-            while part := await asyncio.wait_for(loop.sock_recv(client, 65_536), 1.0):
-                said += part
-                if said.endswith(b"last"):
-                    break
-        except TimeoutError:
-            pass
-    server.close()
-    return said
+    async def answers() -> bytes:
+        said = b""
+        async with talking(_sockets(30.0), accepting, SO_SNDBUF=4096) as client:
+            await asyncio.get_running_loop().sock_sendall(client, HANDSHAKE)
+            assert (await read(client, 4096)).startswith(b"HTTP/1.1 101")
+            pings = frame(9, bytes(125)) * 4000 + frame(9, b"last")
+            await asyncio.get_running_loop().sock_sendall(client, pings)
+            with contextlib.suppress(TimeoutError):
+                while not said.endswith(b"last"):
+                    said += await read(client, 65_536)
+        return said
+
+    assert asyncio.run(answers()).endswith(b"\x8a\x04last")
+
+
+def test_a_slow_client_of_a_long_answer_is_not_taken_for_one_that_reads_nothing() -> None:
+    """The system keeps megabytes for a connection, and takes more once a third of them is read."""
+    from serkit.serving.http.server import _protocol
+
+    length = 12_000_000
+
+    async def long(scope: Any, receive: Any, send: Any) -> None:
+        head = [(b"content-length", str(length).encode()), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": bytes(length)})
+
+    async def bytes_read() -> int:
+        said, end = 0, time.monotonic() + 1.5
+        async with talking(_protocol(0.3), long) as client:
+            await asyncio.get_running_loop().sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                while part := await read(client, 32_768):
+                    said += len(part)
+                    await asyncio.sleep(0.02 if time.monotonic() < end else 0)
+        return said
+
+    assert asyncio.run(bytes_read()) > length

@@ -28,6 +28,7 @@ LOG = logging.getLogger("serkit.serving")
 MAX_HEAD = 64 * 1024
 """Bytes of a request line and headers, or of whatever else stands between bodies."""
 _LAST_S = 3.0  # of the time after SIGTERM, for streams to end
+_UNSENT = 64 * 1024  # bytes of an answer that the system takes before it can send them
 _GOODBYE_S = 2.0  # for the answer to a stream's end; meanwhile what the client sends is read, and dropped
 
 
@@ -116,6 +117,9 @@ class _Read:
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)  # type: ignore[misc]  # of the protocol beside which this class stands
         transport.set_write_buffer_limits(high=0)  # so that what follows sees every byte that waits
+        with contextlib.suppress(OSError, AttributeError):  # AttributeError: a system without this option
+            # else it takes megabytes, and then nothing until a third of them is read: a slow client would look deaf
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
     def pause_writing(self) -> None:
         super().pause_writing()  # type: ignore[misc]  # the same
