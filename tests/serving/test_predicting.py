@@ -243,3 +243,13 @@ def test_answers_may_go_into_a_pipe(folder: Path, tmp_path: Path, kind: str) -> 
     assert os.read(end, 60_000).decode() == ask(asked(folder, kind=kind))[1]
     os.close(end)
     assert {p.name for p in tmp_path.iterdir()} == {"pipe", folder.name}, "nothing beside it"
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="what is open has no names")
+@pytest.mark.parametrize("kind", ["csv", "rttm"])
+def test_answers_follow_what_is_in_the_file_that_a_shell_has_opened(folder: Path, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("earlier\n")
+    with file.open("ab") as opened:
+        ask(asked(folder, kind=kind, out=Path(f"/dev/fd/{opened.fileno()}")))
+    assert file.read_text() == "earlier\n" + ask(asked(folder, kind=kind))[1]

@@ -245,8 +245,9 @@ class _Sink:
         out = self._asked.out
         if out is not None and self._by_row:
             out.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not out.is_file() or not out.stat().st_size
-            self._file = out.open("w" if fresh else "a", encoding="utf-8", newline="")
+            stream = is_stream(out)  # after what a shell has put into the file behind it
+            fresh = stream or not out.is_file() or not out.stat().st_size
+            self._file = out.open("w" if fresh and not stream else "a", encoding="utf-8", newline="")
             self._write = self._put
             if not fresh:
                 return self
