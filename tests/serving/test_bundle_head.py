@@ -70,6 +70,11 @@ def test_a_key_that_is_missing_is_named_with_its_place() -> None:
         check_head(head, "here.zip")
 
 
+@pytest.mark.parametrize(("key", "value"), [("revision", 2), ("hop", 160.0), ("licence", None)])
+def test_what_an_encoder_of_one_s_own_says_of_itself_is_no_damage(key: str, value: object) -> None:
+    check_head(with_other(("features", next(iter(HEAD["features"])), "spec", key), value), "here.zip")
+
+
 @pytest.mark.parametrize("name", bundles.names())
 def test_the_bundles_that_come_with_serkit_fit(name: str) -> None:
     assert bundles.open_bundle(name).calibration.labels == bundles.open_bundle(name).labels

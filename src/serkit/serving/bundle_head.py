@@ -32,11 +32,7 @@ SHAPE: Mapping[str, Any] = {
         "*": {
             "name": NAME,
             "parameters": {"*": ANY},
-            "spec": {
-                "name": TEXT, "modality": TEXT, "dim": WHOLE, "window?": WHOLE, "hop?": WHOLE, "padding?": WHOLE,
-                "source?": TEXT, "revision?": TEXT, "pool?": WHOLE, "dtype?": TEXT, "params?": {"*": ANY},
-                "licence?": TEXT, "note?": TEXT, "*": ANY,
-            },
+            "spec": {"name": TEXT, "modality": TEXT, "*": ANY},  # an encoder of one's own may have a revision 2
             "fingerprint": TEXT,
             "tokenizer?": NAME,
             "*": ANY,
