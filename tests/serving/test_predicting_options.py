@@ -223,6 +223,15 @@ def test_standard_input_and_exit_codes(folder: Path) -> None:
     assert str(none.exception).startswith("the model has no label 'joy'")
 
 
+def test_a_minus_for_the_answers_is_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", "example", "--model", str(GOLDEN), "--format", "csv"]
+    shown = CliRunner().invoke(app, [*words, "--out", "-"])
+    assert shown.exit_code == 0
+    assert shown.stdout == CliRunner().invoke(app, words).stdout
+    assert not list(tmp_path.iterdir()), "no file of that name"
+
+
 def test_the_example_is_called_so_wherever_serkit_is_installed() -> None:
     shown = CliRunner().invoke(app, ["predict", "example", "--model", str(GOLDEN)])
     assert shown.stdout.startswith("example  ")

@@ -111,7 +111,7 @@ def predict(
     hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next [default: 1.5].")] = None,
     vad: Annotated[Detector, typer.Option(help="How speech is found.")] = Detector.spectral,
     out: Annotated[
-        Path | None, typer.Option("--out", help="File to write; csv and jsonl resume where they stopped.")
+        Path | None, typer.Option("--out", help="File to write, or -; csv and jsonl resume where they stopped.")
     ] = None,
     jobs: Jobs = 1,
     version: Version = False,
@@ -126,8 +126,8 @@ def predict(
         inputs=tuple(inputs), model=model, calls=calls, kind=None if format_ is None else format_.value,
         timeline=timeline or by not in (None, Division.clip),
         labels=chosen, text=text, by=None if by is None else by.value, threshold=threshold,
-        coverage=coverage, window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript, out=out,
-        jobs=jobs, asr=asr, language=language, diariser=diarise,
+        coverage=coverage, window_s=window, hop_s=hop, vad=vad.value, rttm=rttm, transcript=transcript,
+        out=None if out == Path("-") else out, jobs=jobs, asr=asr, language=language, diariser=diarise,
     )  # fmt: skip
     with Ticker() as ticker:
         failed = predicting.predict(asked, ticker.write, ticker.complain, ticker)
