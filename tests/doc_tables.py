@@ -49,7 +49,10 @@ def default_of(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        changed = value.model_dump(exclude_defaults=True)
+        shown, fields = value.model_dump(), type(value).model_fields
+        changed = {
+            k: shown[k] for k, f in fields.items() if getattr(value, k) != f.get_default(call_default_factory=True)
+        }
         return f"`{_short(changed)}`" if changed else "all its defaults"
     if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
         return f"`[{', '.join(v.name for v in value)}]`"  # type: ignore[attr-defined]

@@ -94,7 +94,8 @@ class Watcher:
         elif event.members > 1:
             loss = f"{event.member} of {event.members} networks  {loss}"
         rate = f"  {event.utterances_s:.0f} utterances/s" if event.utterances_s else ""
-        done_note = f"{loss}dev F1 {row['dev_macro_f1']:.3f}{ccc}{kl}{rate}"
+        f1 = f"dev F1 {row['dev_macro_f1']:.3f}" if "dev_macro_f1" in row else "no clips held out"
+        done_note = f"{loss}{f1}{ccc}{kl}{rate}"
         note = f"{done_note}, {duration(event.left_s)} left"
         self._share[name] = 1.0 if event.last else event.share
         done = sum(share == 1.0 for share in self._share.values())

@@ -160,6 +160,12 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
         raise SerkitError(
             f"{where}: a stack needs out-of-fold scores: set crossfit, or set stack.in_sample: true explicitly"
         )
+    dealt = recipe.crossfit is not None and recipe.crossfit.with_dev and recipe.crossfit.refit
+    if dealt and (choosing := [name for name, s in recipe.systems.items() if s.train.select != "last"]):
+        raise SerkitError(
+            f"{where}: crossfit.with_dev leaves no clips to choose an epoch of a refit on, and '{choosing[0]}' has "
+            f"train.select: {recipe.systems[choosing[0]].train.select}; set train.select=last, or crossfit.refit=false"
+        )
     return recipe
 
 

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     Tag,
+    field_serializer,
     model_serializer,
     model_validator,
 )
@@ -338,24 +339,34 @@ class Crossfit(Frozen):
     """Out-of-fold scores of the base systems, by speaker.
 
     Attributes:
-        folds: models per system. refit: train one more on all of train and use it on dev and test;
-            without it, dev and test get every fold model's scores, averaged after the stack.
+        folds: models per system. refit: how many more to train on all of train (``true``: one), which differ in
+            their seeds, and to use on dev and test; without one, dev and test get every fold model's scores. Scores
+            of several models are averaged after the stack.
         with_dev: the speakers of dev are dealt into the folds too, so that every one of them trains most of the
             models; a model is watched on the fold it holds out, and dev is out-of-fold as train is. For a
-            model that is to be used, on all the speech there is.
+            model that is to be used, on all the speech there is. With ``refit``, the models on all of it are watched
+            on nothing, so that each keeps its last epoch.
         seed: of the speaker folds.
     """
 
     folds: int = Field(3, ge=2)
-    refit: bool = False
+    refit: int = Field(0, ge=0)
     with_dev: bool = False
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
-    @model_validator(mode="after")
-    def _no_refit_with_dev(self) -> Crossfit:
-        if self.with_dev and self.refit:
-            raise ValueError("with_dev deals dev into the folds, so that nothing is left to choose a refit's epoch on")
-        return self
+    @field_serializer("refit")
+    def _one_is_true(self, refit: int) -> bool | int:
+        return bool(refit) if refit < 2 else refit  # the fingerprint of recipes of before there could be several
+
+    @property
+    def fold_models(self) -> tuple[str, ...]:
+        """Names of the networks that each hold out a fold."""
+        return tuple(f"fold{k}" for k in range(self.folds))
+
+    @property
+    def refit_models(self) -> tuple[str, ...]:
+        """Names of the networks on all of train."""
+        return tuple("full" if k == 0 else f"full{k + 1}" for k in range(self.refit))
 
 
 class Stack(Frozen):

@@ -75,7 +75,7 @@ def train_network(
     system: System,
     config: NetworkConfig,
     train: Examples,
-    dev: Examples,
+    dev: Examples | None,
     folder: Path,
     *,
     model: str = "full",
@@ -90,7 +90,7 @@ def train_network(
     Args:
         system: features, model, losses, balance and training settings.
         config: what to build, and the seed.
-        train, dev: examples; augmentation and balance touch ``train`` only.
+        train, dev: examples; augmentation and balance touch ``train`` only. Without ``dev`` the last epoch is kept.
         folder: gets ``history.jsonl``, ``config.json``, ``model.safetensors``; a state file while it runs.
         model: name of the fold this is, for the messages.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -133,7 +133,7 @@ def _train_once(
     system: System,
     config: NetworkConfig,
     train: Examples,
-    dev: Examples,
+    dev: Examples | None,
     folder: Path,
     model: str,
     device: str,
@@ -208,7 +208,7 @@ def _so_far(costs: Sequence[int], shared: int, member: int, epoch: int) -> int:
 
 
 def _soup_of(
-    system: System, train: Examples, dev: Examples, places: Sequence[Path], device: torch.device
+    system: System, train: Examples, dev: Examples | None, places: Sequence[Path], device: torch.device
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The mean of some trained networks, and its line of the history: which they are (from 1), its metrics of dev."""
     settings, network = system.train, load_network(places[0], device)[0]
@@ -217,6 +217,8 @@ def _soup_of(
     def measure(members: Sequence[int]) -> dict[str, float]:
         put_mean(network, [files[k] for k in members], train, settings.batch_size)
         size = settings.batch_size
+        if dev is None:
+            return {}
         return measure_scores(score(network, dev, system="dev", model="dev", batch_size=size, device=device), dev)
 
     kept = list(range(len(places)))
@@ -253,12 +255,15 @@ def _selecting(select: str, scores: Mapping[str, float]) -> float | None:
     return _SIGN.get(select, 1.0) * scores[select] if select in scores else None
 
 
-def _measure(fitting: Fitting, dev: Examples) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+def _measure(fitting: Fitting, dev: Examples | None) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """Metrics of the whole dev set and the weights they belong to: the average where there is one."""
     network = fitting.network
     weights = current = copy_weights(network)
     if fitting.average is not None:
         weights = {name: value.clone() for name, value in fitting.average.items()}
+    if dev is None:
+        return {}, weights
+    if fitting.average is not None:
         put_weights(network, weights)
     size = fitting.settings.batch_size
     predictions = score(network, dev, system="dev", model="dev", batch_size=size, device=fitting.accelerator.device)

@@ -56,11 +56,11 @@ def _train_one(
 ) -> None:
     settings = run.recipe.systems[system]
     fit, held = training_rows(run, model)
-    watched = run.manifest.split("dev") if "dev" in run.scored_splits else held
+    watched = run.manifest.split("dev") if "dev" in run.scored_splits else held if held is not fit else None
     sources = sources_of(run, settings)
     heard, copies = hearing_of(run, settings, remember=remember), copies_of(run, settings)
     train = Examples.of(fit, sources, targets=settings.train.targets, hearing=heard, copies=copies)
-    dev = Examples.of(watched, sources, targets=settings.train.targets)
+    dev = None if watched is None else Examples.of(watched, sources, targets=settings.train.targets)
     config = network_config(run, system, model)
     out = run.network(system, model)
     if is_whole(out, config):  # trained, and stopped before it had scored everything
@@ -104,10 +104,11 @@ def learned_from(manifest: Manifest, recipe: Recipe) -> Manifest:
 def training_rows(run: Run, model: str) -> tuple[Manifest, Manifest]:
     """The rows a network is fitted on, and those it holds out and scores."""
     train = learned_from(run.manifest, run.recipe)
-    if model == "full" or run.recipe.crossfit is None:
+    crossfit = run.recipe.crossfit
+    if crossfit is None or model not in crossfit.fold_models:
         return train, train
-    fold = crossfit_folds(train, run.recipe.crossfit.folds, run.recipe.crossfit.seed)
-    inside = fold != int(model.removeprefix("fold"))
+    fold = crossfit_folds(train, crossfit.folds, crossfit.seed)
+    inside = fold != crossfit.fold_models.index(model)
     rows = np.array(train.utterances, dtype=object)
     return (
         dataclasses.replace(train, utterances=tuple(rows[inside])),

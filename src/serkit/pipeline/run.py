@@ -121,7 +121,13 @@ class Run:
         crossfit = self.recipe.crossfit
         if crossfit is None:
             return ("full",)
-        return tuple(f"fold{k}" for k in range(crossfit.folds)) + (("full",) if crossfit.refit else ())
+        return crossfit.fold_models + crossfit.refit_models
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Names of the networks of each system that score what no network was trained on, and that a bundle has."""
+        crossfit = self.recipe.crossfit
+        return ("full",) if crossfit is None else crossfit.refit_models or crossfit.fold_models
 
     @property
     def splits(self) -> tuple[str, ...]:

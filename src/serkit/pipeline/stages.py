@@ -338,10 +338,9 @@ def _begun(path: Path, recipe: Recipe) -> bool:
 
 def _gather(run: Run, system: str, split: str) -> Predictions:
     """Scores of a system's networks on a split as one table; train (and dev ``with_dev``) out-of-fold if it can be."""
-    folds = [m for m in run.models if m != "full"]
-    refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
+    folds = run.recipe.crossfit.fold_models if run.recipe.crossfit is not None else ()
     held_out = split if split in run.scored_splits else "train"
-    models = folds if folds and (held_out == "train" or not refit) else ["full"]
+    models = folds if folds and held_out == "train" else run.served
     whole = Predictions.joined([Predictions.load(run.network(system, m) / f"{held_out}.parquet") for m in models])
     if held_out == "train" and folds:
         order = [u.id for u in run.manifest if u.split == split]

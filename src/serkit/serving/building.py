@@ -176,16 +176,13 @@ def _networks(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], _Statistics, float, list[str]]:
     """Graphs into ``files``; their entries, the features they read with their statistics of training, the largest
     difference from torch, and the attributes that some system learned in all its models."""
-    folds = [m for m in run.models if m != "full"]
-    refit = run.recipe.crossfit is not None and run.recipe.crossfit.refit
-    models = folds if folds and not refit else ["full"]
     entries: list[dict[str, Any]] = []
     features: dict[str, Any] = {}
     inputs: _Statistics = {}
     worst = 0.0
     taught: dict[str, set[str]] = {}
     for system in systems:
-        for model in models:
+        for model in run.served:
             folder = run.network(system, model)
             config = load_config(folder)
             network, _ = load_network(folder)

@@ -139,10 +139,12 @@ def _results(report: Mapping[str, Any], system: str, run: Run) -> str:
         said.append(f"Test is {listed(elsewhere)}: nothing of it was used for training.")
     if any("| all |" not in line for line in lines[2:]):
         said.append("Each corpus is scored among its own classes.")
-    if out_of_fold:
+    if run.recipe.crossfit is not None:
+        refits = len(run.recipe.crossfit.refit_models)
+        others = f"other networks, {refits} of each system, that were trained on all of these speakers"
         said.append(
             "Out-of-fold: each clip is scored by the networks that were not trained on its speaker; predictions are "
-            "the average of all networks."
+            f"the average of {others if refits else 'all networks'}."
         )
     if any(system.train.select != "last" for system in run.recipe.systems.values()):
         chosen = "its held-out clips" if with_dev else "dev"
