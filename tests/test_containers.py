@@ -16,6 +16,7 @@ from programs import MP4, au, contained, real, stand_in, stand_ins
 from serkit import audio, containers
 from serkit.containers import UNKNOWN_FRAMES, AudioInfo, Track
 from serkit.errors import SerkitError
+from serkit.remarks import Remarks
 
 RATE = 16_000
 
@@ -32,8 +33,8 @@ def as_wav(samples: np.ndarray, rate: int) -> bytes:
     return handle.getvalue()
 
 
-def track(content: bytes, failed: str = "") -> Track:
-    return Track(io.BytesIO(content), "x.m4a", lambda: failed)
+def track(content: bytes, failed: str = "", code: int | None = None) -> Track:
+    return Track(io.BytesIO(content), "x.m4a", lambda: (bool(failed) if code is None else code, failed))
 
 
 def test_ffmpeg_is_asked_for_all_channels_from_the_beginning() -> None:
@@ -60,13 +61,15 @@ def test_what_is_no_track_is_refused_in_one_line() -> None:
         (b"", "moov atom not found", r"found no sound in it \(moov atom not found\)"),
         (b"", "", r"found no sound in it \(no samples\)"),
         (au(silent, RATE), "", r"found no sound in it \(no samples\)"),
-        (au(sounds(0.1), RATE), "exit 1", r"found no sound in it \(exit 1\)"),
+        (au(sounds(0.1), RATE), "invalid data", r"found no sound in it \(invalid data\)"),
         (b"RIFF" + bytes(40), "", "did not write the samples"),
         (au(np.zeros((1, 1)), RATE).replace(b"\0\0\0\6", b"\0\0\0\3"), "", "did not write the samples"),
     ]:
         with pytest.raises(SerkitError, match=words) as error:
             track(content, failed).read(10_000)
         assert "\n" not in str(error.value)
+    with pytest.raises(SerkitError, match=r"found no sound in it \(exit 3\)"):
+        track(au(sounds(0.1), RATE), code=3).read(10_000)
 
 
 def test_a_header_without_a_length_is_one_of_unknown_length() -> None:
@@ -153,6 +156,19 @@ def test_what_the_programs_complain_of_is_said(
 
 
 @stand_ins
+def test_a_complaint_that_is_no_failure_is_a_remark_once_the_end_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stand_in(tmp_path, "ffmpeg", au(sounds(0.5), RATE), complains="[webm @ 0x36cd] File ended prematurely")
+    whole, stretch = Remarks(), Remarks()
+    audio.load(MP4, remarks=whole)
+    assert "truncated or damaged: ffmpeg says 'File ended prematurely'; only the 0.50 s" in "".join(whole.notes)
+    audio.load(MP4, end_s=0.3, remarks=stretch)
+    assert not stretch.notes
+
+
+@stand_ins
 def test_memory_follows_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two minutes of stereo are 46 MB as they come: never in memory at once, wherever the stretch begins."""
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -203,6 +219,21 @@ def test_a_stream_without_a_length_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(audio.load(content, max_s=2.0), audio.load(as_wav(samples, RATE)))
     with pytest.raises(SerkitError, match="limit"):
         audio.load(content, max_s=1.5)
+
+
+@real
+@pytest.mark.parametrize(("suffix", "options"), [(".webm", ("-c:a", "libopus")), (".mp4", ("-movflags", "faststart"))])
+def test_a_container_that_breaks_off_says_so(suffix: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    """As an upload that was cut: ffmpeg gives what is there, and exits with 0."""
+    path = tmp_path / f"x{suffix}"
+    contained(sounds(4.0), RATE, path, *options)
+    remarks = Remarks()
+    audio.load(path, remarks=remarks)
+    assert not remarks.notes
+    content = path.read_bytes()
+    part = audio.load(content[: len(content) // 2], remarks=remarks)
+    assert 0.5 < len(part) / RATE < 3.5
+    assert "truncated or damaged: ffmpeg says '" in remarks.notes[0]
 
 
 @real

@@ -332,6 +332,8 @@ def _resampled(
                     raise SerkitError(f"{name}: truncated: {file.frames} samples promised, {at} could be decoded")
                 if known:
                     remarks.fell_short(at, int(file.frames), rate)
+                elif file.complaint:
+                    remarks.was_complained_of(file.complaint, at / rate)
                 break
             block = block if channel is None else block[:, channel - 1 : channel]
             _refuse_foreign(block, name, at)

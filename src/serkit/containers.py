@@ -57,13 +57,16 @@ class Track:
 
     Attributes:
         samplerate, channels: as the decoder says, which knows better than a header. frames: ``UNKNOWN_FRAMES``.
+        complaint: at the end of the track, what the decoder complained of though it did not fail, as it does of a file
+            that ends too early; empty where of nothing.
     """
 
     format, frames = "container", UNKNOWN_FRAMES
 
-    def __init__(self, pipe: BinaryIO, name: str, ended: Callable[[], str]) -> None:
+    def __init__(self, pipe: BinaryIO, name: str, ended: Callable[[], tuple[int, str]]) -> None:
+        """Arguments: what it is decoded to; what an error calls it; exit code and complaint, once it has ended."""
         self._pipe, self._name, self._ended = pipe, name, ended
-        self._given = 0
+        self._given, self.complaint = 0, ""
         self.samplerate, self.channels = self._header()
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
@@ -79,8 +82,10 @@ class Track:
         data = self._pipe.read(frames * width)
         found = np.frombuffer(data, dtype=">f4", count=len(data) // width * self.channels)
         self._given += len(found)
-        if len(data) < frames * width and (said := self._ended() or ("" if self._given else "no samples")):
-            raise SerkitError(f"{self._name}: ffmpeg found no sound in it ({said})")
+        if len(data) < frames * width:
+            code, self.complaint = self._ended()
+            if code or not self._given:
+                raise self._silent(code, self.complaint)
         return found.astype(np.float32).reshape(-1, self.channels)
 
     def seek(self, frame: int) -> None:
@@ -88,11 +93,15 @@ class Track:
         while frame > 0 and (passed := len(self.read(min(frame, max(1, _BLOCK_BYTES // (4 * self.channels)))))):
             frame -= passed
 
+    def _silent(self, code: int, said: str) -> SerkitError:
+        why = said or (f"exit {code}" if code else "no samples")
+        return SerkitError(f"{self._name}: ffmpeg found no sound in it ({why})")
+
     def _header(self) -> tuple[int, int]:
         """Rate and channels; the pipe is left at the first sample."""
         head = self._pipe.read(_AU.size)
         if len(head) < _AU.size:
-            raise SerkitError(f"{self._name}: ffmpeg found no sound in it ({self._ended() or 'no samples'})")
+            raise self._silent(*self._ended())
         magic, offset, _, coding, rate, channels = _AU.unpack(head)
         if magic != b".snd" or coding != _AU_FLOAT or offset < _AU.size or channels < 1:
             raise SerkitError(f"{self._name}: ffmpeg did not write the samples it was asked for")
@@ -116,12 +125,11 @@ def opened(source: Source, name: str, kind: str) -> Iterator[Track]:
             _decoder(program, path, kind), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL
         )
 
-        def ended() -> str:
-            """Why ffmpeg failed; empty where it did not."""
+        def ended() -> tuple[int, str]:
+            """The exit code of ffmpeg, and the first it complained of."""
             code = process.wait()
             errors.seek(0)
-            said = errors.read().decode("utf-8", "replace")
-            return (_reason(said) or f"exit {code}") if code else ""
+            return code, _reason(errors.read().decode("utf-8", "replace"))
 
         pipe = cast("BinaryIO", process.stdout)
         try:

@@ -35,7 +35,7 @@ class Remarks:
     """Gathered by :func:`serkit.audio.blocks` and :func:`serkit.audio.to_mono_16k` while they go through a recording.
 
     Attributes:
-        ending: how an MP3 or Ogg file breaks off or is damaged; empty where it is not, or nothing tells.
+        ending: how an MP3, Ogg or container breaks off or is damaged; empty where it is not, or nothing tells.
         rate_hz: sampling rate of the recording as it came; 0 where nobody said it.
     """
 
@@ -103,6 +103,13 @@ class Remarks:
     def fell_short(self, decoded: int, promised: int, rate_hz: int) -> None:
         """Fewer samples of a file could be decoded than its header says."""
         self._short = (decoded, promised, rate_hz)
+
+    def was_complained_of(self, said: str, decoded_s: float) -> None:
+        """The decoder of a container did not fail, but found fault with the file: it ends too early, or is damaged."""
+        self.ending = (
+            f"the recording seems to be truncated or damaged: ffmpeg says '{said}'; only the {decoded_s:.2f} s that "
+            "could be decoded were used"
+        )
 
     def look_at(self, source: Source) -> None:
         """Read how a file ends; it is left where it was."""
