@@ -23,12 +23,13 @@ from typer.testing import CliRunner
 from command_line import ask as run
 from serkit.cli import app
 from serkit.errors import MissingExtra, SerkitError
+from serkit.remarks import Remarks
 from serkit.segments import Segmenter
 from serkit.serving import example, listening
 from serkit.serving.predictor import Model
 from serkit.serving.stream import StreamEvent
 
-from .signals import GOLDEN, RATE, talk, wav
+from .signals import GOLDEN, RATE, quiet, talk, wav
 
 
 def test_the_finals_are_the_file_s_answer(model: Model, tmp_path: Path) -> None:
@@ -125,7 +126,24 @@ def test_what_the_answer_notes_is_told(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert len(json.loads(done.stdout.splitlines()[-1])["notes"]) == 1
     done = CliRunner().invoke(app, [*given, "--json", "--calls", "none"])
-    assert "telephone" not in done.stdout
+    assert "answered by the model 'telephone'" not in done.stdout
+    assert "recording of 8 kHz or less" in json.loads(done.stdout.splitlines()[-1])["notes"][0]
+
+
+def test_what_a_recording_that_is_played_says_of_itself_is_told_as_by_predict(model: Model, tmp_path: Path) -> None:
+    """Two sides of a call that are mixed, and an end that is missing."""
+    path, mp3 = tmp_path / "call.wav", tmp_path / "call.mp3"
+    soundfile.write(path, np.stack([np.r_[talk(2), quiet(6)], np.r_[quiet(6), talk(2)]], axis=1), RATE)
+    soundfile.write(mp3, talk(3), RATE)
+    mp3.write_bytes(mp3.read_bytes()[:9000])
+    for one, said in ((path, "hold different voices"), (mp3, "truncated")):
+        remarks = Remarks()
+        chunks = listening.played(one, paced=False, remarks=remarks)
+        heard = listening.listen(model, chunks, RATE, lambda event: None, remarks=remarks)
+        assert said in "".join(heard.prediction.notes)
+        assert heard.prediction.notes == model.predict(one).notes
+    done = CliRunner().invoke(app, ["listen", "--from", str(path), "--fast", "--partial", "0"])
+    assert "hold different voices" in done.stderr
 
 
 def test_fast_is_of_a_recording() -> None:

@@ -38,6 +38,7 @@ def listen(
 ) -> None:
     """Recognise emotion live from the microphone, or from a recording played in real time."""
     from serkit.encoding import SAMPLE_RATE_HZ
+    from serkit.remarks import Remarks
     from serkit.serving import listening
     from serkit.serving.example import recording
     from serkit.serving.predictor import load
@@ -51,14 +52,15 @@ def listen(
     chosen = comma_separated(labels)
     microphone = listening.Microphone(device) if from_ is None else None
     answering = load(model, calls=calls)
-    chunks = listening.played(recording(from_), paced=not fast) if from_ is not None else None
+    remarks = Remarks() if from_ is not None else None
+    chunks = listening.played(recording(from_), paced=not fast, remarks=remarks) if from_ is not None else None
     teller = _JsonTeller() if as_json else _Teller()
     if microphone is not None:
         say("serkit: listening; Ctrl-C ends it", err=True)
     heard = listening.listen(
         answering, chunks if chunks is not None else microphone.chunks(),  # type: ignore[union-attr]  # one of them is
         microphone.rate_hz if microphone is not None else SAMPLE_RATE_HZ, teller.event, longest_s=seconds,
-        labels=chosen, threshold=threshold, partial_s=partial or None,
+        labels=chosen, threshold=threshold, partial_s=partial or None, remarks=remarks,
     )  # fmt: skip
     teller.whole(heard, microphone.lost if microphone is not None else 0)
 

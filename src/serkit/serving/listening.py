@@ -15,6 +15,7 @@ from serkit import audio
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.interrupts import interrupts_after
+from serkit.remarks import Remarks
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
 from serkit.serving.stream import StreamEvent
@@ -106,14 +107,17 @@ class Microphone:
         return f"available: {', '.join(names)}" if names else "this machine has none; --from FILE reads a recording"
 
 
-def played(path: Path | str, *, paced: bool = True) -> Iterator[np.ndarray]:
+def played(path: Path | str, *, paced: bool = True, remarks: Remarks | None = None) -> Iterator[np.ndarray]:
     """A recording in chunks of 0.1 s at 16 kHz, as fast as it was spoken, or as fast as it goes.
+
+    Args:
+        remarks: gathers what else is worth knowing of it; :func:`listen` takes the same.
 
     Raises:
         RunFailed: it cannot be read; for ``predict``, too, such a recording is a failure, not a wrong option.
     """
     size, began, at = round(CHUNK_S * SAMPLE_RATE_HZ), time.monotonic(), 0
-    for block in _blocks(path):
+    for block in _blocks(path, remarks):
         for first in range(0, len(block), size):
             chunk = block[first : first + size]
             at += len(chunk)
@@ -122,9 +126,9 @@ def played(path: Path | str, *, paced: bool = True) -> Iterator[np.ndarray]:
             yield chunk
 
 
-def _blocks(path: Path | str) -> Iterator[np.ndarray]:
+def _blocks(path: Path | str, remarks: Remarks | None) -> Iterator[np.ndarray]:
     try:
-        yield from audio.blocks(path)
+        yield from audio.blocks(path, remarks=remarks)
     except SerkitError as error:
         raise RunFailed(str(error)) from None
 
@@ -136,19 +140,23 @@ def listen(
     tell: Callable[[StreamEvent], None],
     *,
     longest_s: float | None = None,
+    remarks: Remarks | None = None,
     **options: Any,
 ) -> Heard:
     """Hear chunks until they end, Ctrl-C, or ``longest_s``; every answer is told as it comes.
 
     Args:
         chunks: (n,) each. rate_hz: of them. tell: is handed each answer.
-        longest_s: stop by itself. options: as for :meth:`Model.stream`.
+        longest_s: stop by itself. remarks: of the recording, where the chunks are one that is played.
+        options: as for :meth:`Model.stream`.
 
     Raises:
         SerkitError: nothing was heard. KeyboardInterrupt: Ctrl-C before anything was.
     """
     model.predict(np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), rate_hz=SAMPLE_RATE_HZ)  # loads what answers need
     stream = model.stream(rate_hz=rate_hz, **options)
+    if remarks is not None:
+        stream.remarks = remarks  # of the file: its chunks are mono at 16 kHz, and tell nothing of it
     latencies: list[float] = []
 
     def told(events: list[StreamEvent]) -> None:
