@@ -158,6 +158,7 @@ def test_what_is_no_request_is_one_line(service: Service) -> None:
         (post("/v1/predict", files=[("file", (f"{k}.wav", b"x")) for k in range(40)]), 400, "bad_request"),
         (service.client.get("/v1/predict"), 405, "method_not_allowed"),
         (service.client.get("/v1/nothing"), 404, "not_found"),
+        (service.client.get("/v1/stream"), 426, "upgrade_required"),
         (service.client.get("/v1/jobs/none"), 404, "not_found"),
     ]
     for answer, status, code in cases:
@@ -167,6 +168,9 @@ def test_what_is_no_request_is_one_line(service: Service) -> None:
     lost, wrong = service.client.get("/v1/nothing").json(), service.client.get("/v1/predict").json()
     assert lost["error"]["message"] == "there is nothing at this address; /docs lists the known ones"
     assert wrong["error"]["message"] == "GET is not allowed for this address, expected POST; see /docs"
+    plain = service.client.get("/v1/stream")  # what a proxy makes of a handshake whose headers it does not pass on
+    assert plain.headers["upgrade"] == "websocket"
+    assert plain.json()["error"]["message"].endswith("a proxy has to pass on Upgrade and Connection")
     several = service.client.put("/v1/jobs/none")
     assert several.headers["allow"] == "DELETE, GET"
     assert several.json()["error"]["message"] == "PUT is not allowed for this address, expected DELETE, GET; see /docs"

@@ -22,6 +22,7 @@ from serkit.cli import app
 from serkit.errors import RunFailed
 from serkit.serving.http import server
 from serkit.serving.http.errors import Refused
+from serkit.serving.http.metrics import Metrics
 from serkit.serving.http.service import Service as Behind
 from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.sockets import _ask, _next
@@ -67,8 +68,8 @@ def of_answer(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:
     async def exchange(name: str, payload: Any) -> Any:
         return await come
 
-    service = cast(Behind, SimpleNamespace(settings=ServiceSettings(timeout_s=60)))
-    return _ask(service, cast(Any, SimpleNamespace(exchange=exchange)), "push", ())
+    service = cast(Behind, SimpleNamespace(settings=ServiceSettings(timeout_s=60), metrics=Metrics()))
+    return _ask(service, cast(Any, SimpleNamespace(exchange=exchange, busy_s=lambda: 0.0)), "push", ())
 
 
 def of_body(come: asyncio.Future[Any]) -> Coroutine[Any, Any, Any]:

@@ -58,6 +58,30 @@ def rows(model: Model, sound: Any, **options: Any) -> dict[str, Any]:
     return dict(json.loads(json.dumps(result_row(prediction, 0, None, None))))
 
 
+def test_metrics_count_sound_work_and_refusals_of_streams(service: Service) -> None:
+    """While a stream is open, and of one that is left without a finish."""
+
+    def counts() -> list[float]:
+        names = ("serkit_audio_seconds_total", "serkit_work_seconds_total")
+        refused = service.metric("serkit_refused_total", code="bad_option")
+        return [*(service.metric(name, lane="streams") for name in names), refused]
+
+    heard, worked, refused = counts()
+    stereo = np.repeat(SOUND[: 2 * RATE, None], 2, axis=1).astype("<f4") / 32768
+    with service.stream() as socket:
+        socket.send(json.dumps({"type": "start", "encoding": "float32", "channels": 2}))
+        socket.send(stereo.tobytes())
+        while json.loads(socket.recv(60))["type"] == "ready":
+            pass
+        now, busy, _ = counts()
+        assert now == pytest.approx(heard + 2.0)
+        assert worked < busy < worked + 60
+    with service.stream() as socket:
+        socket.send(json.dumps({"type": "start", "by": "turn"}))
+        rest(socket)
+    assert counts()[::2] == pytest.approx([heard + 2.0, refused + 1])
+
+
 @pytest.mark.parametrize("size", [640, 3_200, 99_998])
 def test_finals_are_the_file_s_answer(service: Service, model: Model, size: int) -> None:
     with service.stream() as socket:

@@ -129,6 +129,11 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     async def stream(socket: WebSocket) -> None:
         await sockets.stream(socket, service)
 
+    @app.get("/v1/stream", include_in_schema=False)
+    async def no_stream() -> Response:
+        """A plain request where a WebSocket is expected: a proxy has left out the headers of its handshake."""
+        raise Refused("upgrade_required", "a stream is a WebSocket; a proxy has to pass on Upgrade and Connection")
+
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
     """What is answered later."""
@@ -224,6 +229,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         headers = dict(error.headers or {})
         if code == "method_not_allowed" and (methods := _methods(app, request)):
             headers["Allow"] = ", ".join(methods)
+        service.metrics.refused.labels(code).inc()
         allowed = headers.get("Allow", "another method")
         said = {
             "not_found": "there is nothing at this address; /docs lists the known ones",

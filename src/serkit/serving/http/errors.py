@@ -18,6 +18,7 @@ STATUS = {
     "unsupported_media_type": 415,
     "bad_audio": 422,
     "bad_option": 422,
+    "upgrade_required": 426,
     "busy": 429,
     "internal": 500,
     "shutting_down": 503,
@@ -50,4 +51,5 @@ class Refused(SerkitError):
     def headers(self) -> dict[str, str]:
         """What goes with the status."""
         found = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
-        return {**found, "WWW-Authenticate": "Bearer"} if self.code == "unauthorized" else found
+        asked = {"unauthorized": {"WWW-Authenticate": "Bearer"}, "upgrade_required": {"Upgrade": "websocket"}}
+        return {**found, **asked.get(self.code, {})}

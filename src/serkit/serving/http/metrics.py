@@ -31,7 +31,9 @@ class Metrics:
             registry=own,
         )
         self.refused = Counter("serkit_refused", "Requests not answered, by reason.", ["code"], registry=own)
-        self.audio = Counter("serkit_audio_seconds", "Seconds of sound answered.", ["lane"], registry=own)
+        self.audio = Counter(
+            "serkit_audio_seconds", "Seconds of sound answered; of streams, heard.", ["lane"], registry=own
+        )
         self.work = Counter("serkit_work_seconds", "Seconds that workers were busy.", ["lane"], registry=own)
         self.batches = Histogram(
             "serkit_batch_clips", "Clips answered together.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=own

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import send_handle
@@ -48,6 +49,7 @@ class Worker:
         self.about: dict[str, Any] = {}
         self.heard_s = 0.0
         self.ready = False
+        self._busy_s = self._told_s = 0.0  # seconds in which it was asked; those that were accounted for
 
     async def start(self) -> None:
         """Start the process and wait until its model is loaded.
@@ -84,8 +86,14 @@ class Worker:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, name, payload, handles)
 
+    def busy_s(self) -> float:
+        """Seconds that it was busy since this was last asked."""
+        busy = self._busy_s
+        found, self._told_s = busy - self._told_s, busy
+        return found
+
     def _exchange(self, name: str, payload: Any, handles: Sequence[int]) -> Any:
-        self.heard_s = 0.0
+        self.heard_s, began = 0.0, time.perf_counter()
         try:
             self._conn.send((name, payload))
             for handle in handles:
@@ -96,6 +104,7 @@ class Worker:
             asked = isinstance(error, EOFError)  # a pipe that is closed with something unread in it is reset instead
             raise WorkerLost(f"it was killed, or ran out of memory ({type(error).__name__})", asked=asked) from None
         finally:
+            self._busy_s += time.perf_counter() - began
             for handle in handles:
                 with contextlib.suppress(OSError):
                     os.close(handle)

@@ -262,6 +262,11 @@ class StreamStart(Row):
     def _listed(cls, value: Any) -> Any:
         return split_labels(value)
 
+    @property
+    def bytes_of_a_second(self) -> int:
+        """Of the samples that come, all channels together."""
+        return self.rate_hz * self.channels * (2 if self.encoding == "pcm16" else 4)
+
 
 class StreamRequest(Row):
     """A message of text after the first one."""

@@ -54,15 +54,19 @@ async def stream(socket: WebSocket, service: Service) -> None:
         outcome = "left"
     except _Displaced:  # cut without a goodbye, which would hold what it has sent until it answers
         outcome = "busy"
+        service.metrics.refused.labels(outcome).inc()
     except WorkerLost as error:
         LOG.warning("streams worker died, request %s: %s", name, error)
+        service.metrics.refused.labels(outcome).inc()
         await _say_error(socket, Refused("internal", "the worker crashed; start again"))
         await service.live.revive(service.live.workers[0])
     except Refused as error:
         outcome = error.code
+        service.metrics.refused.labels(outcome).inc()
         await _say_error(socket, error)
     except Exception as error:  # noqa: BLE001  # a bug: logged under the stream's name, and told
         LOG.error("stream, request %s: %s", name, where(error))
+        service.metrics.refused.labels(outcome).inc()
         await _say_error(socket, Refused("internal", f"internal error; the service's log has it as {name}"))
     finally:
         service.metrics.requests.labels("/v1/stream", outcome).inc()
@@ -155,12 +159,11 @@ async def _converse(socket: WebSocket, service: Service, worker: Worker, start: 
             "encoding": start.encoding, "rate_hz": start.rate_hz, "channels": start.channels,
             "max_s": 60 * service.settings.stream_max_minutes,
         })  # fmt: skip
-        ended = await _listen(socket, service, worker, key)
+        ended = await _listen(socket, service, worker, start, key)
         events, result = _checked(await _ask(service, worker, "finish", (key,)))
         for event in events:
             await socket.send_json(event)
         await socket.send_json({"type": "result", "result": result})
-        service.metrics.audio.labels("streams").inc(result["duration_s"])
         if ended:
             await socket.close(1000)
         else:
@@ -171,8 +174,9 @@ async def _converse(socket: WebSocket, service: Service, worker: Worker, start: 
                 await worker.exchange("drop", (key,))
 
 
-async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str) -> bool:
+async def _listen(socket: WebSocket, service: Service, worker: Worker, start: StreamStart, key: str) -> bool:
     """Pass on samples until the client says finish (``True``) or the service has to close (``False``)."""
+    heard, a_second = service.metrics.audio.labels("streams"), start.bytes_of_a_second
     closing = asyncio.create_task(service.closing.wait())
     coming: asyncio.Task[dict[str, Any]] | None = None
     try:
@@ -184,7 +188,9 @@ async def _listen(socket: WebSocket, service: Service, worker: Worker, key: str)
             message = coming.result()
             content = message.get("bytes")
             if content is not None:
-                for event in _checked(await _ask(service, worker, "push", (key, content))):
+                events = _checked(await _ask(service, worker, "push", (key, content)))
+                heard.inc(len(content) / a_second)
+                for event in events:
                     await socket.send_json(event)
             elif _asked(message) == "finish":
                 return True
@@ -205,6 +211,8 @@ async def _ask(service: Service, worker: Worker, name: str, payload: tuple[Any, 
     except TimeoutError:
         worker.kill()
         return await asked
+    finally:
+        service.metrics.work.labels("streams").inc(worker.busy_s())
 
 
 def _asked(message: dict[str, Any]) -> str:
