@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+import serkit
 from serkit.errors import SerkitError
-from serkit.serving.bundle import open_bundle
+from serkit.serving.bundle import open_bundle, write_bundle
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
 from serkit.serving.thresholds import Thresholds
@@ -300,6 +302,35 @@ def test_what_is_handed_over_wrongly_is_one_line(tmp_path: Path, model: Model) -
             model.predict(path, by="turn", turns=[turn])  # type: ignore[call-overload]
     with pytest.raises(SerkitError, match="errors 'ignore'; known: raise, return"):
         model.predict_many([path], errors="ignore")  # type: ignore[arg-type]
+
+
+def test_a_number_that_is_a_text_is_one_line(model: Model) -> None:
+    """As from a configuration."""
+    for option in ("threshold", "coverage", "window_s"):
+        options = {option: "0.8", "by": "window"}
+        with pytest.raises(SerkitError, match=rf"^{option} '0\.8': expected a number, got a str$"):
+            model.predict(talk(1), rate_hz=RATE, **options)
+    with pytest.raises(SerkitError, match=r"^partial_s '1': expected a number"):
+        model.stream(partial_s="1")  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_pickled_model_is_loaded_from_where_its_bundle_lies(tmp_path: Path) -> None:
+    """As in another process; one that was replaced meanwhile is another model."""
+    path = tmp_path / "mine.zip"
+    path.write_bytes(GOLDEN.read_bytes())
+    found = serkit.load(path, threads=2, max_s=7.0, calls=GOLDEN)
+    content = pickle.dumps(found)
+    assert len(content) < 1000
+    again = pickle.loads(content)
+    assert again.predict(talk(1), rate_hz=RATE) == found.predict(talk(1), rate_hz=RATE)
+    assert (again._threads, again._max_s) == (2, 7.0)
+    assert again.calls is not None
+    assert again.calls.id == found.id
+    bundle = open_bundle(path)
+    path.unlink()
+    write_bundle({**bundle.head, "name": "another"}, open_bundle(GOLDEN).contents(), path)
+    with pytest.raises(SerkitError, match=r"is 'another@\w+' now, and the model that was pickled was 'tiny@"):
+        pickle.loads(content)
 
 
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path, model: Model) -> None:

@@ -133,6 +133,26 @@ def test_misuse_is_one_clear_line(model: Model) -> None:
         model.stream(partial_s=0)
 
 
+@pytest.mark.parametrize("by", ["segment", "channel"])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_raw_bytes_are_no_samples(model: Model, kind: Any, by: By) -> None:
+    """numpy would take a bytearray of 16-bit samples for twice as many of 8 bits."""
+    stream = model.stream(by=by)
+    with pytest.raises(SerkitError, match=r"a chunk of 64 bytes: expected an array .*np\.frombuffer"):
+        stream.push(kind(bytes(64)))
+    stream.push(np.frombuffer(bytes(64), dtype=np.int16))
+    assert stream.heard_s == 32 / RATE
+
+
+@pytest.mark.parametrize("by", ["segment", "channel"])
+def test_a_stream_that_heard_nothing_has_no_answer(model: Model, by: By) -> None:
+    stream = model.stream(by=by)
+    with pytest.raises(SerkitError, match="no samples"):
+        stream.finish()
+    with pytest.raises(SerkitError, match="the stream "):
+        _ = stream.prediction
+
+
 def test_empty_chunks_are_nothing(model: Model) -> None:
     stream = model.stream()
     assert stream.push(np.zeros(0, np.float32)) == []

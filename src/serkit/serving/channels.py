@@ -14,6 +14,7 @@ import numpy as np
 
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
+from serkit.serving.resampling import samples_of
 from serkit.serving.results import Decision, Prediction
 from serkit.serving.speakers import mean_by_speech, speaker_from
 from serkit.serving.stream import Stream, StreamEvent
@@ -107,7 +108,7 @@ class ChannelStream:
         """
         if self._prediction is not None:
             raise SerkitError("the stream is finished; open another one")
-        chunk = np.asarray(chunk)
+        chunk = samples_of(chunk)
         if chunk.size == 0:
             return []
         if chunk.ndim not in (1, 2):

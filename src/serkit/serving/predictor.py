@@ -61,6 +61,16 @@ def load(
     return model
 
 
+def _again(source: str, id_: str, threads: int, max_s: float | None, calls: str | None, stands_in: bool) -> Model:
+    """The model that was pickled, by what :meth:`Model.__reduce__` gave."""
+    bundle = open_bundle(source)
+    if bundle.id != id_:
+        raise SerkitError(f"{source} is '{bundle.id}' now, and the model that was pickled was '{id_}'")
+    model = Model(bundle, threads=threads, max_s=max_s, calls=None if calls is None else open_bundle(calls))
+    model._stands_in = stands_in
+    return model
+
+
 class Model(Classifier):
     """A trained system.
 
@@ -93,6 +103,12 @@ class Model(Classifier):
 
     def __repr__(self) -> str:
         return f"Model({self.id}: {', '.join(self.labels)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: where the bundle lies. It is loaded there, and refused if it is another one by then."""
+        calls = None if self.calls is None else str(Path(self.calls.source).absolute())
+        lies = str(Path(self.bundle.source).absolute())
+        return _again, (lies, self.id, self._threads, self._max_s, calls, self._stands_in)
 
     def for_rate(self, rate_hz: float) -> Model:
         """What answers recordings of a sampling rate in Hz: the model for calls at 8 kHz or less, if there is one."""

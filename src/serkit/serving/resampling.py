@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ def to_16k(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.
         raise SerkitError(f"sampling rate {rate_hz!r} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
 
     def mixed(chunk: np.ndarray) -> np.ndarray:
-        return np.zeros(0, np.float32) if _empty(chunk) else to_mono_16k(chunk, SAMPLE_RATE_HZ, remarks)
+        samples = samples_of(chunk)
+        return np.zeros(0, np.float32) if samples.size == 0 else to_mono_16k(samples, SAMPLE_RATE_HZ, remarks)
 
     if rate_hz == SAMPLE_RATE_HZ:
         return lambda chunk, last: mixed(chunk)
@@ -44,5 +46,10 @@ def to_16k(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.
     return resample
 
 
-def _empty(chunk: np.ndarray) -> bool:
-    return np.asarray(chunk).size == 0
+def samples_of(chunk: Any) -> np.ndarray:
+    """A chunk as an array; bytes, whose width nobody knows, are refused: numpy would take some for 8-bit samples."""
+    if isinstance(chunk, (bytes, bytearray, memoryview)):
+        raise SerkitError(
+            f"a chunk of {len(chunk)} bytes: expected an array of samples, such as np.frombuffer(chunk, dtype=np.int16)"
+        )
+    return np.asarray(chunk)

@@ -106,6 +106,7 @@ class Stream:
         self._partial_at = 0  # sample that the last partial answer reached
         self._scored: tuple[int, int, str | None, np.ndarray] | None = None  # the last stretch, and its answer
         self._done = False
+        self._prediction: Prediction | None = None
         self.work_s = 0.0
 
     def _answer_by(self, model: Model) -> None:
@@ -191,8 +192,9 @@ class Stream:
         Raises:
             SerkitError: it is not.
         """
-        if not self._done:
-            raise SerkitError("the stream is not finished: call finish() first")
+        if self._prediction is None:
+            why = "is not finished: call finish() first" if not self._done else "has no answer: finish() said why"
+            raise SerkitError(f"the stream {why}")
         return self._prediction
 
     def _make_cutter(self) -> Cutter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from serkit.errors import SerkitError, did_you_mean
 from serkit.segments import SegmentSettings
@@ -54,6 +55,10 @@ class StreamSettings:
     def __post_init__(self) -> None:
         if self.by not in BYS:
             raise SerkitError(f"by '{self.by}'" + did_you_mean(self.by, BYS))
+        for name in ("threshold", "coverage", "window_s", "hop_s", "partial_s", "max_s"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Real):
+                raise SerkitError(f"{name} {value!r}: expected a number, got a {type(value).__name__}")
         for turn in (*self.turns, *self.sentences):
             if not isinstance(turn, Turn):
                 raise SerkitError(
