@@ -1,5 +1,6 @@
 """What is asked of data before any work: here, attributes of corpora that are joined."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -104,3 +105,22 @@ def test_every_network_of_a_cross_fit_has_ratings_to_learn_from():
         check_splits(apply_labels(few, recipe), recipe)
     alone = parse_recipe(TEXT % ", ccc", ["crossfit=null", "stack=null"])
     check_splits(apply_labels(few, alone), alone)
+
+
+@pytest.mark.parametrize(
+    ("votes", "more", "refused"),
+    [
+        ({"anger": 0.75, "neutral": 0.25}, "", True),
+        ({"anger": 0.75, "neutral": 0.25}, ", n_raters: 4", False),
+        ({"anger": 2.5, "neutral": 0.5}, "", False),
+        ({"anger": 1.0}, "", False),
+    ],
+)
+def test_raters_are_not_left_out_of_shares_of_unknown_many(votes, more, refused):
+    rows = tuple(dataclasses.replace(u, votes=votes) for u in corpus("a", None))
+    text = "name: r\nsystems: {a: {features: [logmel], losses: [kl_soft], train: {targets: votes}, augment: [%s]}}"
+    recipe = parse_recipe(text % "{name: annotator_dropout%s}" % more)
+    fitted = apply_labels(dataclasses.replace(corpus("a", None), utterances=rows), recipe)
+    said = pytest.raises(SerkitError, match=r"systems\.a: .* the votes of 'a' are shares .* n_raters")
+    with said if refused else contextlib.nullcontext():
+        check_splits(fitted, recipe)

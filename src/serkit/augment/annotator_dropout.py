@@ -10,16 +10,21 @@ import numpy as np
 from serkit.augment import Example, check_probability
 from serkit.errors import SerkitError
 
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class AnnotatorDropout:
     """Each rater is left out with a probability, the rest renormalised (SAILER, arXiv 2505.22133, section 4.2).
 
-    Clips without rater counts stay as they are; where every rater would go, all stay.
+    Clips without rater counts stay as they are; where every rater would go, all stay. A rater who named two emotions
+    counts half for each (IEMOCAP); such a part is drawn on its own, because the counts do not say which parts belong
+    together.
 
     Attributes:
         rate: probability of leaving out a rater (read: 0.2).
-        n_raters: raters per clip, for a corpus whose votes are shares instead of counts.
+        n_raters: raters per clip, for a corpus whose votes are shares instead of counts; a run on one is refused
+            without it.
         probability: how often a chain applies it (1: the rate says it all).
     """
 
@@ -38,23 +43,17 @@ class AnnotatorDropout:
             raise SerkitError(f"augmentation 'annotator_dropout': n_raters is {self.n_raters}, expected at least 1")
 
     def __call__(self, example: Example, rng: np.random.Generator, partner: Example | None = None) -> Example:
-        """Draw the raters that stay; ``votes`` and ``target`` follow.
-
-        Raises:
-            SerkitError: the votes are shares and ``n_raters`` is not given.
-        """
+        """Draw the raters that stay; ``votes`` and ``target`` follow."""
         if example.votes is None:
             return example
         votes = np.asarray(example.votes, dtype=np.float64)
         if self.n_raters is not None:
             votes = votes / votes.sum() * self.n_raters
-        counts = np.rint(votes).astype(np.int64)
-        if np.abs(votes - counts).max() > 1e-3:
-            raise SerkitError(
-                f"augmentation 'annotator_dropout': votes {votes.tolist()} are not whole raters; give n_raters, "
-                "the number of raters per clip"
-            )
-        kept = rng.binomial(counts, 1.0 - self.rate)
+        whole = np.floor(votes + _ROUNDING)
+        part = np.where(votes - whole > _ROUNDING, votes - whole, 0.0)
+        kept = rng.binomial(whole.astype(np.int64), 1.0 - self.rate).astype(np.float64)
+        if part.any():
+            kept += part * (rng.random(len(part)) >= self.rate)
         if kept.sum() == 0:
-            kept = counts
-        return dataclasses.replace(example, votes=kept.astype(np.float64), target=kept / kept.sum())
+            kept = whole + part
+        return dataclasses.replace(example, votes=kept, target=kept / kept.sum())

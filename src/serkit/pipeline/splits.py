@@ -32,7 +32,15 @@ def check_splits(manifest: Manifest, recipe: Recipe) -> None:
     for name, system in recipe.systems.items():
         places = (f"systems.{name}", f"systems.{name}.second_stage")
         for stage, at in zip(system.stages, places, strict=False):
-            for of_system in (_has_votes, _has_genders, _learns_attributes, _selects_by_ccc, _selects_by_kl, _balanced):
+            for of_system in (
+                _has_votes,
+                _votes_count_raters,
+                _has_genders,
+                _learns_attributes,
+                _selects_by_ccc,
+                _selects_by_kl,
+                _balanced,
+            ):
                 of_system(manifest, recipe, stage, at)
 
 
@@ -116,6 +124,21 @@ def _has_votes(manifest: Manifest, recipe: Recipe, system: System, at: str) -> N
         raise SerkitError(
             f"{at}: train.targets is votes, and no training clip of '{manifest.corpus}' {why}; set train.targets=labels"
         )
+
+
+def _votes_count_raters(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
+    """Refuse to leave out raters where a corpus says their shares alone, and not how many there were."""
+    steps = [step for step in system.augment if step.name == "annotator_dropout"]
+    if system.train.targets != "votes" or all(step.parameters.get("n_raters") for step in steps):
+        return
+    for corpus in sorted({u.corpus or manifest.corpus for u in manifest}):
+        votes = [u.votes for u in manifest.split("train") if u.votes and (u.corpus or manifest.corpus) == corpus]
+        parts = any(n % 1 for each in votes for n in each.values())
+        if parts and max(sum(each.values()) for each in votes) < 1.01:
+            raise SerkitError(
+                f"{at}: the augmentation 'annotator_dropout' leaves out raters, and the votes of '{corpus}' are shares "
+                "of them: give it n_raters, the number of raters per clip, or leave it out of augment"
+            )
 
 
 def _has_genders(manifest: Manifest, recipe: Recipe, system: System, at: str) -> None:
