@@ -56,7 +56,13 @@ def test_an_option_reaches_the_reader_that_takes_it(toy_root, tmp_path):
         read_corpora(["table"], [path])
     found = parse_options(["a=1", "b=[x, y]", "c="])
     assert {one.name: one.value for one in found} == {"a": 1, "b": ["x", "y"], "c": None}
-    assert read_corpora(["table"], [path], options=["assume_speakers=utterance"]).utterances[0].speaker is None
+    read = read_corpora(["table"], [path], options=["assume_speakers=utterance"])
+    assert read.utterances[0].speaker is None
+    assert read.info["options"] == {"assume_speakers": "utterance"}, "the report says what was asked of the reader"
+    joined = read_corpora(["toy", "table"], [toy_root, path], options=["assume_speakers=utterance"])
+    assert [info.get("options") for info in joined.info["corpora"].values()] == [None, read.info["options"]]
+    beside = read_corpora(["toy", "table"], [toy_root, path], options=["assume_speakers=utterance"], test_on=["table"])
+    assert beside.info["corpora"]["table"]["options"] == read.info["options"], "and nothing that was not asked"
 
 
 @pytest.mark.parametrize("label", ["no", "1", "2.50", "~", "2024-01-01", "#x", "{a: b}"])

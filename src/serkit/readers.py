@@ -61,6 +61,7 @@ def read_corpora(
         is_test = called[index] in test_on
         meant = [one for one in given if one.name in takes[name] and one.corpus in (None, called[index])]
         accepted = {one.name: _value(name, one) for one in meant}
+        said = dict(accepted)
         reader = registry.find("corpora", name)
         root = roots[index] if roots else default_root(name)
         if is_test and "test_only" in takes[name]:
@@ -70,6 +71,7 @@ def read_corpora(
         chosen = protocol if protocol is None or len(names) == 1 else _known_protocol(name, protocol)
         own = 1 if is_test else fold
         manifest = _read(name, partial(reader, root, protocol=chosen, fold=own, seed=seed, **accepted))
+        manifest = _told_options(manifest, said)
         manifests.append(manifest if test else _without_test(manifest))
     if list(names).count("table") > 1:
         manifests = _tables_apart(names, roots, manifests)
@@ -207,6 +209,13 @@ def _tables_apart(names: Sequence[str], roots: Sequence[Path], manifests: Sequen
             info = {**made[two].info, "notes": [*made[two].info.get("notes", []), note]}
             made[two] = dataclasses.replace(made[two], info=info)
     return made
+
+
+def _told_options(manifest: Manifest, said: Mapping[str, Any]) -> Manifest:
+    """The same rows; ``info["options"]`` has what was asked of the reader, beside what it says itself."""
+    found = manifest.info.get("options")
+    options = {**(found if isinstance(found, Mapping) else {}), **said}
+    return dataclasses.replace(manifest, info={**manifest.info, "options": options}) if said else manifest
 
 
 def _without_test(manifest: Manifest) -> Manifest:

@@ -173,6 +173,7 @@ def test_the_challenge_copy_goes_into_a_run_with_the_right_option(tmp_path: Path
         with pytest.raises(SerkitError, match=r"no utterance in split 'test'.*unlabelled_test=true.*--no-test"):
             prepared("refused", protocol)
     hidden = prepared("hidden", "msp-podcast-is25", "unlabelled_test=true").manifest
+    assert hidden.info["options"] == {"other": "drop", "unlabelled_test": True, "transcripts": True}
     assert hidden.split("test").ids == ("MSP-PODCAST_test3_0001",)
     assert len(hidden.split("train")) == 32
     honest = prepared("honest", "msp-podcast-is25-devtest").manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serkit.reporting.data_tables import networks
+from serkit.reporting.data_tables import networks, settings
 from serkit.reporting.reading import Source
 from serkit.reporting.tables import PUBLISHED, PUBLISHED_CLASSES, short_features, systems
 
@@ -58,3 +58,14 @@ def test_published_numbers_stand_beside_the_same_corpus_and_classes_alone(
     """Regression: quadrants of ratings were set beside the published Macro-F1 of eight emotions."""
     tree = report() | {"corpus": corpus, "labels": list(labels)}
     assert (PUBLISHED in systems(Source(tree)).notes) is shown
+
+
+def test_the_options_of_a_reader_stand_as_they_are_given() -> None:
+    tree = report()
+    tree["provenance"]["corpus_info"]["options"] = {"other": "none", "unlabelled_test": True, "rating_scale": [1, 7]}
+    (corpus,) = (t for t in settings(Source(tree)) if t.key.startswith("corpus"))
+    rows = {row.cells[0].text: row.cells[1].text for row in corpus.rows}
+    assert rows["options of its reader"] == "other=none, unlabelled_test=true, rating_scale=[1, 7]"
+    del tree["provenance"]["corpus_info"]["options"]
+    (corpus,) = (t for t in settings(Source(tree)) if t.key.startswith("corpus"))
+    assert "options of its reader" not in {row.cells[0].text for row in corpus.rows}

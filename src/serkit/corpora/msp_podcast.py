@@ -188,7 +188,8 @@ def msp_podcast(
     rows.sort(key=lambda u: u.id)
     if chosen.name.endswith("devtest"):
         rows = protocols.carve_dev(rows, seed)
-    return _finished(rows, folder, chosen, fold, seed, other, missing, left_out, n_raters)
+    options = {"other": other, "unlabelled_test": hidden, "transcripts": bool(wanted)}
+    return _finished(rows, folder, chosen, fold, seed, options, missing, left_out, n_raters)
 
 
 def _row(entry: dict[str, Any], audio: str, split: str, emotion: str | None) -> Utterance:
@@ -215,7 +216,7 @@ def _finished(
     chosen: Protocol,
     fold: int,
     seed: int,
-    other: str,
+    options: dict[str, Any],
     missing: list[str],
     left_out: Counter[str],
     n_raters: int,
@@ -237,13 +238,13 @@ def _finished(
     extra: dict[str, Any] = {
         "missing_audio": recordings.counted(missing),
         "left_out": dict(sorted(left_out.items())),
-        "options": {"other": other},
+        "options": options,
         "ratings": n_raters,
         "overlapping_speakers": names,
     }
     if "test" not in {u.split for u in rows}:
         extra["without_test"] = _WITHOUT_TEST  # what a run that needs a test says
-    if other == "drop" and any(what.endswith(" O") for what in left_out):
+    if options["other"] == "drop" and any(what.endswith(" O") for what in left_out):
         extra["kept_by"] = _KEEPS_OTHER
     checks = _IS25_COUNTS if chosen.name == "msp-podcast-is25" else ()
     here = Counter((u.split, u.emotion) for u in rows if u.emotion not in (None, "other"))
@@ -263,7 +264,7 @@ def _finished(
         folds=1,
         seed=seed if chosen.name.endswith("devtest") else None,
         version=version[1] if version else "unknown",
-        labels=CARD.labels if other == "keep" else None,
+        labels=CARD.labels if options["other"] == "keep" else None,
         speakers_shared=bool(names),
         notes=notes,
         extra=extra,

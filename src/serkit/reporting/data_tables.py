@@ -358,12 +358,19 @@ def settings(source: Source) -> list[Table]:
         scale = info.get("rating_scale")
         pairs["ratings of attributes"] = f"{scale[0]:g} to {scale[1]:g}" if scale else None
         pairs["label map"] = _label_map(info.get("label_map"))
+        pairs["options of its reader"] = _options(info.get("options"))
         found.append(fact_table(f"corpus-{len(found)}", f"Corpus {name}", pairs))
     found.append(fact_table("versions", "Versions", p.get("versions") or {}))
     machine = {spaced(k): v for k, v in (p.get("run") or {}).items() if k != "rounding_error"}
     note = ("Clock and hardware: the only part that differs between two runs with the same seed.",)
     found.append(fact_table("machine", "The machine of this run", machine, note))
     return [t for t in found if t.rows]
+
+
+def _options(found: Any) -> str:
+    """As ``--option`` takes them: ``other=none, unlabelled_test=true``."""
+    pairs = found.items() if isinstance(found, Mapping) else ()
+    return ", ".join(f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in pairs)
 
 
 def _label_map(found: Any) -> str:
