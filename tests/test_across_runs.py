@@ -271,6 +271,38 @@ def test_run_tests_on_a_table_that_needs_no_split_and_no_speakers(tables, recipe
     assert tree["across"][0]["train"]["clips"] == 30, "three speakers train, one is dev"
 
 
+ABLATED = """
+name: apart
+systems:
+  net:
+    features: [{name: logmel/24, pool: 8}]
+    model: {name: flam, heads: 2, width: 8, bottleneck: 4}
+    losses: [kl_soft, center_loss]
+    train: {epochs: 1, batch_size: 32}
+evaluate: {draws: 20}
+"""
+
+
+def test_an_ablation_tests_on_another_corpus(tables, tmp_path, toy_store):
+    path = tmp_path / "apart.yaml"
+    path.write_text(ABLATED)
+    where = ["--out", tmp_path / "out", "--store", toy_store, "--jobs", 1, "--device", "cpu", "--seeds", 1]
+    code, _, said = ask("ablate", path, *tables, "--test-on", "table-other", "--over", "losses", *where)
+    assert code == 0, said
+    run = pipeline.Run(next((tmp_path / "out" / "runs" / "full").iterdir()))
+    assert {u.corpus for u in run.manifest.split("test")} == {"table-other"}
+    tree = tree_of(tmp_path / "out", "ablation.json")
+    rows = evaluation.decide(run.predictions("net", "test"), run.manifest, split="test")
+    value = float(measure("macro_f1", rows.confusion(), rows.possible))
+    found = tree["variants"][0]["values"]["test"]["macro_f1"]
+    assert (found["mean"], found["n"]) == (pytest.approx(value, abs=1e-12), 30)
+    page = (tmp_path / "out" / "report" / "ablation.md").read_text()
+    assert "trained on table-mine, tested on table-other (answers among 5 shared classes)" in page
+    assert "--fold all" not in page, "folds of several corpora are not pooled"
+    code, _, line = ask("ablate", path, *tables, "--test-on", "table-otter", *where)
+    assert (code, line.split(";")[-1]) == (2, " did you mean 'table-other'?")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -20,6 +20,7 @@ from serkit.commands.options import (
     Seed,
     Set,
     Store,
+    TestOn,
     corpus_reader,
     machine,
     read_recipe,
@@ -50,6 +51,7 @@ def ablate(
             "--fold", "--folds", help="A fold, several (comma-separated), or all: their test rows are pooled."
         ),
     ] = "1",
+    test_on: TestOn = None,
     system: Annotated[str | None, typer.Option(help="The system to use, if the recipe has several.")] = None,
     option: Option = None,
     out: Annotated[
@@ -70,12 +72,13 @@ def ablate(
     one = fold.isdecimal()  # which every corpus has or refuses, with a card or without one
     folds = [int(fold)] if one else fold_numbers(corpus, protocol, fold)
     chosen = pipeline.design(resolved, over=over or (), seeds=seeds, folds=folds, system=system, quick=quick)
-    read = corpus_reader(corpus, root, protocol, option, resolved.seed)
+    read = corpus_reader(corpus, root, protocol, option, resolved.seed, test_on)
     variants = chosen.plan.variants
     say(f"{len(variants)} variants, {len(chosen.runs)} networks: " + "; ".join(v.title for v in variants))
     for line in chosen.plan.left_out:
         say(f"not trained: {line}")
-    folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-ablate{'-quick' if quick else ''}"
+    name = f"{resolved.name}-{'+'.join(corpus)}{'-on-' + '+'.join(test_on) if test_on else ''}-ablate"
+    folder = out or Path("runs") / f"{name}{'-quick' if quick else ''}"
     with watcher() as watch:
         page = pipeline.ablate(chosen, read, folder, machine(store, device, jobs), watch)
     _table(folder)

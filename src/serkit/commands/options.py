@@ -138,12 +138,19 @@ def read_recipe(recipe: str, set_: list[str] | None, seed: int | None) -> recipe
 
 
 def corpus_reader(
-    corpus: list[str], root: list[Path] | None, protocol: str | None, option: list[str] | None, seed: int
+    corpus: list[str],
+    root: list[Path] | None,
+    protocol: str | None,
+    option: list[str] | None,
+    seed: int,
+    test_on: list[str] | None = None,
 ) -> Callable[[int], Manifest]:
     """What reads the corpora of a command as one manifest, given the number of a fold."""
     from serkit.readers import read_corpora
 
-    return lambda fold: read_corpora(corpus, root or [], protocol=protocol, fold=fold, seed=seed, options=option or [])
+    return lambda fold: read_corpora(
+        corpus, root or [], protocol=protocol, fold=fold, seed=seed, options=option or [], test_on=test_on or []
+    )
 
 
 def machine(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting import data_tables, elsewhere, groups, ratings, tables, votes
@@ -66,7 +66,17 @@ def about(source: Source) -> str:
         elif info.get("fold") is not None:
             text += f", fold {info['fold']}" + (f" of {info['folds']}" if info.get("folds") else "")
         parts.append(text)
-    return " · ".join(parts)
+    return " · ".join([*parts, *_elsewhere(source)])
+
+
+def _elsewhere(source: Source) -> list[str]:
+    """What trains and what is test, where these are other corpora and no row of the page says it."""
+    said = (source.provenance.get("corpus_info") or {}).get("across")
+    if not isinstance(said, Mapping) or source.across:
+        return []
+    shared = (said.get("shared") or {}).items()
+    tested = [f"{corpus} (answers among {count(len(labels), 'shared class')})" for corpus, labels in shared]
+    return [f"trained on {listed(said.get('trained_on') or [])}, tested on {listed(tested)}"]
 
 
 def _tiles(source: Source) -> list[dict[str, str]]:
