@@ -168,7 +168,7 @@ def _sentence(source: Source, row: Mapping[str, Any], result: str, *, of: bool =
     tail = f", permuted {p_is(permuted(row))}" if result != "open" else ""
     detectable = finite(row.get("detectable"))
     if result == "open" and detectable is not None:
-        tail = f"; a difference under {number(detectable, 2)} would often be missed"
+        tail = f"; a difference under {number(detectable)} would often be missed"
     return f"{words}: {numbers}{tail}."
 
 
@@ -256,7 +256,8 @@ def _forest(source: Source, tone: str) -> list[str]:
         m = source.metric("random_forest", source.split, "macro_f1")
         reached = f"; it reaches {number(m['value'])} {SPLIT_WORDS[source.split]}" if m else ""
         lines.append(
-            f"The published random forest is not the stack here: the {source.display(kept)} was kept{reached}."
+            f"The random forest of Ueda et al. (2025) is not the stack here: the {source.display(kept)} was kept"
+            f"{reached}."
         )
     best = about.get("best_out_of_fold")
     if best and best != kept:
