@@ -37,7 +37,9 @@ def corpus(name: str, labels: tuple[str, ...] = LABELS, tested: tuple[int, ...] 
     return Manifest(name, labels, rows, class_sets={name: labels}, info=info)
 
 
-def run(manifest: Manifest, seed: int = 0, folder: str = "run", targets: str = "labels") -> Any:
+def run(
+    manifest: Manifest, seed: int = 0, folder: str = "run", targets: str = "labels", select: str = "macro_f1"
+) -> Any:
     """What stands for a finished run: random scores, the same for the same seed and clip."""
 
     def predictions(system: str, split: str) -> Predictions:
@@ -47,7 +49,7 @@ def run(manifest: Manifest, seed: int = 0, folder: str = "run", targets: str = "
         unseen = np.zeros(len(rows), dtype=bool)
         return Predictions(system, manifest.labels, "logit", [u.id for u in rows], ["m"] * len(rows), unseen, scores)
 
-    recipe = SimpleNamespace(systems={"net": SimpleNamespace(train=SimpleNamespace(targets=targets))})
+    recipe = SimpleNamespace(systems={"net": SimpleNamespace(train=SimpleNamespace(targets=targets, select=select))})
     return SimpleNamespace(
         folder=Path(folder), manifest=manifest, predictions=predictions, recipe=recipe, ensembles=(), lead=None
     )
@@ -122,6 +124,16 @@ def test_other_dev_clips_are_other_training_data() -> None:
     one, other = (dataclasses.replace(corpus("one"), utterances=tuple(r)) for r in (dev, left))
     (note,) = pair(side(run(one)), side(run(other), folder="B"), "test").notes
     assert "12 clips of 2 speakers of one (A) and 12 clips of 2 speakers of one (B)" in note
+
+
+def test_on_dev_it_is_said_that_these_clips_chose_the_epochs() -> None:
+    rows = [dataclasses.replace(u, split="dev") if u.speaker == "s0" else u for u in corpus("one")]
+    one = dataclasses.replace(corpus("one"), utterances=tuple(rows))
+    said = "epochs were chosen on these dev clips"
+    for select, n in (("macro_f1", 1), ("last", 0)):
+        sides = (side(run(one, select=select)), side(run(one, 1, select="last"), folder="B"))
+        assert sum(said in note for note in pair(*sides, "dev").notes) == n
+        assert not pair(*sides, "test").notes
 
 
 def test_a_clip_that_several_folds_score_is_refused() -> None:

@@ -89,15 +89,20 @@ def pair(a: Side, b: Side, split: str) -> Pair:
     """Match two sides clip by clip.
 
     With the same split of the same clips, all clips of ``split`` are compared. Otherwise those that both sides have in
-    ``split``, and the notes say how many they are and what each side trained on.
+    ``split``, and the notes say how many they are and what each side trained on. A note says so where the networks of a
+    side were chosen on dev, and dev is compared.
 
     Raises:
         SerkitError: no clip in common; a clip that has another recording, label or ratings on the other side, or that
             several folds of one side score; other classes for the same corpus.
     """
     splits = [[(r.manifest.corpus, r.manifest.split_hash) for r in side.runs] for side in (a, b)]
-    if splits[0] == splits[1]:
-        return _same_split(a, b, split)
+    found = _same_split(a, b, split) if splits[0] == splits[1] else _in_common(a, b, split)
+    return dataclasses.replace(found, notes=(*found.notes, *_chosen_on(a, b, split)))
+
+
+def _in_common(a: Side, b: Side, split: str) -> Pair:
+    """The clips of other splits, or of other corpora, that both have."""
     mine, other = _clips(a, split), _clips(b, split)
     shared = [key for key in mine if key in other]
     if not shared:
@@ -246,6 +251,14 @@ def _notes(
         told = " and ".join(f"{_trained_on(side)} ({side.folder})" for side in sides)
         found.append(f"a difference is one of systems and of training data: trained on {told}")
     return tuple(found)
+
+
+def _chosen_on(a: Side, b: Side, split: str) -> tuple[str, ...]:
+    """That the clips compared chose the epochs of the networks."""
+    systems = [system for side in (a, b) for run in side.runs for system in run.recipe.systems.values()]
+    if split != "dev" or all(system.train.select == "last" for system in systems):
+        return ()
+    return ("epochs were chosen on these dev clips, so numbers here are too high; a difference is shown by test alone",)
 
 
 def _learned(run: Run) -> tuple[frozenset[str], frozenset[str]]:
