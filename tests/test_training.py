@@ -272,6 +272,8 @@ def test_statistics_come_from_training_rows_alone(tmp_path):
     for key, value in buffers.items():
         wanted = frames.mean(axis=0) if "mean" in key else frames.std(axis=0)
         assert np.allclose(value.numpy().reshape(-1), wanted, atol=1e-5)
+    trained = fit(tmp_path, system).state_dict()
+    assert all(np.allclose(trained[key], value, atol=1e-5) for key, value in buffers.items()), "not of dev"
 
 
 def test_the_company_of_a_batch_changes_no_logit(tmp_path):
