@@ -121,6 +121,8 @@ def test_nothing_shown_is_said_and_two_speakers_show_nothing(tmp_path: Path) -> 
     assert "focal seems to help, not certain" in text
     assert "too few speakers: with 2 on test the permutation test cannot go below about 0.50" in text
     assert "--fold all" in text
+    tree["provenance"]["corpus_info"]["folds"] = 1
+    assert "--fold all" not in write(tree, tmp_path), "a protocol of one fold has no others to pool"
 
 
 def test_of_more_variants_than_the_draws_can_tell_apart_it_is_said(tmp_path: Path) -> None:

@@ -194,8 +194,8 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
     n = len(tree["variants"]) - 1 if finite(d.get("p_permutation_holm")) is not None else 1
     least = least_permuted(speakers, n)
     if speakers >= 2 and least >= LEVEL and not singly:
-        alone = len(tree["folds"]) == 1 and len(source.corpora) == 1  # folds of several corpora are not pooled
-        more = f" Several folds ({all_folds(source.provenance)}) pool more speakers." if alone else ""
+        how = all_folds(source.provenance) if len(tree["folds"]) == 1 else ""
+        more = f" Several folds ({how}) pool more speakers." if how else ""
         lines.append(
             f"too few speakers: with {speakers} on {split} the permutation test cannot go below about "
             f"{number(least, 2)}, so nothing can be shown to help or to harm.{more}"

@@ -33,15 +33,21 @@ NOT_NAMED = "whether it was trained on these recordings is not known: a table do
 
 
 def all_folds(provenance: Mapping[str, Any]) -> str:
-    """The options with which a command takes every fold: a table's own splits are one fold.
+    """The options with which a command takes every fold; empty where there is one fold, or several corpora are joined.
 
-    >>> all_folds({"corpus_info": {"protocol": "table-as-given"}})
+    A table's own splits are one fold, but it has a protocol of several.
+
+    >>> all_folds({"corpus_info": {"protocol": "table-as-given", "folds": 1}})
     '--protocol table-5fold-speaker --fold all'
-    >>> all_folds({"corpus_info": {"protocol": "ravdess-6fold-actor"}})
+    >>> all_folds({"corpus_info": {"protocol": "ravdess-6fold-actor", "folds": 6}})
     '--fold all'
+    >>> all_folds({"corpus_info": {"protocol": "msp-podcast-release", "folds": 1}})
+    ''
     """
-    of_one = str((provenance.get("corpus_info") or {}).get("protocol")) == "table-as-given"
-    return "--protocol table-5fold-speaker --fold all" if of_one else "--fold all"
+    info = provenance.get("corpus_info") or {}
+    if str(info.get("protocol")) == "table-as-given":
+        return "--protocol table-5fold-speaker --fold all"
+    return "--fold all" if (finite(info.get("folds")) or 0) > 1 else ""
 
 
 def trained_on_too(corpora: Sequence[str]) -> str:

@@ -179,8 +179,8 @@ def cautions(tree: Mapping[str, Any], source: Source) -> list[str]:
         measured["test"] = test["values"]["chosen"]
     n_speakers = {split: values[tree["metric"]]["speakers"] for split, values in measured.items()}
     if few := [f"{voices(n)} on {split}" for split, n in n_speakers.items() if n < ROUGH_BELOW]:
-        alone = len(tree["folds"]) == 1 and len(source.corpora) == 1  # folds of several corpora are not pooled
-        more = f" Several folds ({all_folds(source.provenance)}) pool more." if alone else ""
+        how = all_folds(source.provenance) if len(tree["folds"]) == 1 else ""
+        more = f" Several folds ({how}) pool more." if how else ""
         lines.append(f"rough intervals: {listed(few)}; below {ROUGH_BELOW} they are too narrow.{more}")
     if source.provenance.get("speakers_shared"):
         lines.append("speakers shared: some speakers are in two splits, so the numbers overstate new voices.")
