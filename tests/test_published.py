@@ -212,9 +212,16 @@ def test_emosphere2025_is_as_released_where_it_was_read() -> None:
 def test_the_baseline_of_the_challenge(
     folders: dict[str, Path], toy_root: Path, toy_store: Path, tmp_path: Path
 ) -> None:
-    run, _ = finish(small("wavlm_baseline", "model.hidden=8", "train.batch_size=8"), toy_root, toy_store, tmp_path)
+    run, tree = finish(small("wavlm_baseline", "model.hidden=8", "train.batch_size=8"), toy_root, toy_store, tmp_path)
     network, _ = load_network(run.network("wavlm", "full"))
     assert network.normalisation.keeps_statistics, "samples by the training set"
+    sizes = {
+        part: sum(v.numel() for v in getattr(network, part).state_dict().values()) for part in ("backbone", "head")
+    }
+    weights = tree["design"]["wavlm"]["weights"]
+    assert weights >= sum(sizes.values()) > 2 * sizes["head"], (
+        "the tuned encoder counts: elsewhere only heads were given"
+    )
 
 
 @pytest.mark.parametrize(
