@@ -222,4 +222,4 @@ def test_a_corpus_whose_raters_had_no_such_word_does_not_have_the_class():
 def test_classes_that_votes_alone_teach_are_one_line():
     data = dataclasses.replace(mixed(), info={"class_findings": []})
     (line,) = apply_labels(data, voting(labels="votes", drop_labels=["rage"])).info["class_findings"]
-    assert line.startswith("1 of 4 classes are the label of fewer than 3 clips (awe): the votes for them are learned")
+    assert line.startswith("1 of 4 classes is the label of fewer than 3 clips (awe): the votes are learned")

@@ -251,9 +251,10 @@ def _thin(rows: Sequence[Utterance], labels: Sequence[str], recipe: Recipe) -> l
     lines = class_findings(rows, [label for label in labels if label not in voted])
     if voted:
         named = ", ".join(voted[:3]) + (" …" if len(voted) > 3 else "")
+        be = "is" if len(voted) == 1 else "are"
         lines.append(
-            f"{len(voted)} of {len(labels)} classes are the label of fewer than 3 clips ({named}): the votes for them "
-            "are learned, but look at the closeness to votes, not at metrics of labels"
+            f"{len(voted)} of {len(labels)} classes {be} the label of fewer than 3 clips ({named}): the votes are "
+            "learned, but look at the closeness to votes, not at metrics of labels"
         )
     return lines
 
