@@ -69,3 +69,15 @@ def test_the_options_of_a_reader_stand_as_they_are_given() -> None:
     del tree["provenance"]["corpus_info"]["options"]
     (corpus,) = (t for t in settings(Source(tree)) if t.key.startswith("corpus"))
     assert "options of its reader" not in {row.cells[0].text for row in corpus.rows}
+
+
+def test_a_second_stage_of_the_same_losses_does_not_list_them_again() -> None:
+    tree = report()
+    design = tree["design"]["voice_text"]
+    stage = {"after_epochs": 4, "losses": design["losses"], "balance": "class"}
+    design["second_stage"] = stage
+    (row,) = (row for row in systems(Source(tree)).rows if row.cells[0].text == "voice_text")
+    assert "(after epoch 4: the same, balanced: class)" in str(row.cells[1].sub)
+    design["second_stage"] = {**stage, "losses": ["focal"]}
+    (row,) = (row for row in systems(Source(tree)).rows if row.cells[0].text == "voice_text")
+    assert "(after epoch 4: focal, balanced: class)" in str(row.cells[1].sub)

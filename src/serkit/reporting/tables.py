@@ -152,9 +152,10 @@ def _second_stage(design: Mapping[str, Any]) -> str:
     stage = design.get("second_stage")
     if not isinstance(stage, Mapping):
         return ""
-    losses = " + ".join(spaced(str(x)) for x in stage.get("losses") or [])
-    balance = f", balanced: {stage['balance']}" if stage.get("balance") else ""
-    return f"after epoch {stage.get('after_epochs')}: {losses}{balance}"
+    losses = list(stage.get("losses") or [])
+    told = ["the same"] if losses == list(design.get("losses") or []) else [" + ".join(spaced(str(x)) for x in losses)]
+    told += [f"balanced: {stage['balance']}"] if stage.get("balance") else []
+    return f"after epoch {stage.get('after_epochs')}: {', '.join(told)}"
 
 
 def systems(source: Source) -> Table:
