@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serkit.errors import SerkitError
 from serkit.serving.adaptation import LEAST_DEVIATION, PRIOR, Adaptation, Moments, from_arrays, to_arrays
 
 
@@ -63,8 +64,16 @@ def test_features_without_statistics_stay() -> None:
 
 
 def test_arrays_go_into_a_file_and_come_back_by_feature() -> None:
-    means, keys = {"z[k=1]": np.arange(3.0)}, ["a", "z[k=1]"]
-    arrays = to_arrays((means, {"a": np.ones(2)}), ("mean", "deviation"), keys)
-    assert sorted(arrays) == ["0.deviation", "1.mean"]
-    assert from_arrays(arrays, "mean", keys)["z[k=1]"].tolist() == [0, 1, 2]
-    assert list(from_arrays(arrays, "deviation", keys)) == ["a"]
+    features = {"a": {"spec": {"dim": 2}}, "z[k=1]": {"spec": {"dim": 3}}}
+    arrays = to_arrays(({"z[k=1]": np.arange(3.0)}, {"z[k=1]": np.ones(3)}), ("mean", "deviation"), features)
+    assert sorted(arrays) == ["1.deviation", "1.mean"]
+    mean, deviation = from_arrays(arrays, ("mean", "deviation"), features, "here")
+    assert mean["z[k=1]"].tolist() == [0, 1, 2]
+    assert list(deviation) == ["z[k=1]"]
+    for other in (np.ones(2), np.ones((1, 3)), np.array([1.0, np.nan, 1.0]), np.ones(3, dtype=bool)):
+        with pytest.raises(
+            SerkitError, match=r"here is damaged: mean of 'z\[k=1\]' is expected to be 3 finite numbers"
+        ):
+            from_arrays({**arrays, "1.mean": other}, ("mean", "deviation"), features, "here")
+    with pytest.raises(SerkitError, match="mean and deviation are not of the same features"):
+        from_arrays({"1.mean": arrays["1.mean"]}, ("mean", "deviation"), features, "here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -139,11 +140,45 @@ def test_files_that_are_not_listed_are_not_read(folder: Path) -> None:
 def test_names_that_leave_the_bundle_are_refused(folder: Path) -> None:
     secret = folder.parent / "secret"
     secret.write_text("x")
-    head = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    head["files"]["../secret"] = {"bytes": 1, "blake2b": content_hash(b"x")}
-    (folder / "bundle.json").write_text(json.dumps(head))
-    with pytest.raises(SerkitError, match="not a name inside the bundle"):
-        open_bundle(folder).read("../secret")
+    for name in ("../secret", str(secret), "a/../../secret", "..\\secret", "C:/secret", ""):
+        head = json.loads(zipfile.ZipFile(GOLDEN).read("bundle.json"))
+        head["files"][name] = {"bytes": 1, "blake2b": content_hash(b"x")}
+        (folder / "bundle.json").write_text(json.dumps(head))
+        with zipfile.ZipFile(folder.parent / "a.zip", "w") as archive:  # adapt would write it beside what it makes
+            archive.writestr("bundle.json", json.dumps(head))
+            archive.writestr(name or ".", "x")
+        for place in (folder, folder.parent / "a.zip"):
+            with pytest.raises(SerkitError, match="which is no name inside the bundle"):
+                open_bundle(place)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        pytest.param(6, b"\x63\x00", id="version"),
+        pytest.param(8, b"\x00\x08\x00\x00\x00\x00\x00\x00" + bytes(30) + b"\xff", id="name"),
+        pytest.param(42, b"\xf0\xff\xff\xff", id="place"),
+        pytest.param(20, b"\xf0\xff\xff\xff\xf0\xff\xff\xff", id="size"),
+    ],
+)
+def test_a_zip_whose_table_of_contents_is_damaged_is_one_line(tmp_path: Path, at: int, value: bytes) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bundle.json", "{}")
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02") + at
+    content[entry : entry + len(value)] = value
+    path.write_bytes(content)
+    with pytest.raises(SerkitError, match=r"a\.zip"):
+        open_bundle(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_a_pipe_or_a_device_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.zip")
+    for place in (tmp_path / "a.zip", Path("/dev/zero")):
+        with pytest.raises(SerkitError, match="is a pipe or device, expected a file"):
+            open_bundle(place)
 
 
 def with_network(folder: Path, content: bytes) -> Path:

@@ -54,6 +54,8 @@ def with_other(at: Place, value: object) -> dict[str, Any]:
         (("calibration", "bias"), 10**40, f"calibration.bias is 1{'0' * 39}…, expected a list"),
         (("max_clip_s",), float("inf"), "max_clip_s is inf, expected a number"),
         (("licence",), "MIT", "licence is 'MIT', expected an object"),
+        (("rating_scale",), [], "rating_scale is '[]', expected the lowest and the highest rating"),
+        (("rating_scale",), [7, 1], "rating_scale is '[7, 1]', expected the lowest and the highest rating"),
     ],
 )  # fmt: skip
 def test_the_key_what_was_expected_and_what_is_there(at: Place, value: object, said: str) -> None:

@@ -114,9 +114,15 @@ def test_damaged_tables_are_refused() -> None:
     feature = {**arrays, "feature": np.where(arrays["feature"] >= 0, 99, -1).astype(np.int16)}
     leaf = {**arrays, "leaf": arrays["leaf"] + 100_000}
     short = {**arrays, "threshold": arrays["threshold"][:-1]}
-    for broken in (loop, outside, feature, leaf, short):
+    number = {**arrays, "left": arrays["left"].astype(np.float64)}
+    for broken in (loop, outside, feature, leaf, short, number):
         with pytest.raises(SerkitError, match="points outside itself"):
             from_arrays(head, broken)
+    for classes in ([], [0, 0], [[0]], 0, [0.0, 1.0], [True, False]):
+        with pytest.raises(SerkitError, match=r"are not among|do not fit"):
+            from_arrays(head, {**arrays, "classes": np.array(classes)})
+    with pytest.raises(SerkitError, match="do not fit each other"):
+        from_arrays(head, {**arrays, "feature": np.array(0)})
     with pytest.raises(SerkitError, match="'values' is missing"):
         from_arrays(head, {k: v for k, v in arrays.items() if k != "values"})
     with pytest.raises(SerkitError, match="expected one of forest"):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+
+from serkit.errors import SerkitError
 
 PRIOR = (
     20.0  # stretches of speech that the training's own statistics weigh as much as (measured: docs/default_model.md)
@@ -103,6 +105,25 @@ def to_arrays(
     }
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray], name: str, keys: Iterable[str]) -> dict[str, np.ndarray]:
-    """One part of what :func:`to_arrays` made, by feature."""
-    return {key: arrays[f"{k}.{name}"] for k, key in enumerate(keys) if f"{k}.{name}" in arrays}
+def from_arrays(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str], features: Mapping[str, Mapping[str, Any]], where: str
+) -> list[dict[str, np.ndarray]]:
+    """The parts of what :func:`to_arrays` made, each by feature.
+
+    Args:
+        features: what ``bundle.json`` says of each. where: the file, for the message.
+
+    Raises:
+        SerkitError: a part lacks a feature that another has, or is not one finite number for each of its dimensions.
+    """
+    parts = [
+        {key: arrays[f"{k}.{name}"] for k, key in enumerate(features) if f"{k}.{name}" in arrays} for name in names
+    ]
+    if any(part.keys() != parts[0].keys() for part in parts):
+        raise SerkitError(f"{where} is damaged: {' and '.join(names)} are not of the same features")
+    for name, part in zip(names, parts, strict=True):
+        for key, values in part.items():
+            dim = features[key]["spec"].get("dim")
+            if values.shape != (dim,) or values.dtype.kind != "f" or not np.isfinite(values).all():
+                raise SerkitError(f"{where} is damaged: {name} of '{key}' is expected to be {dim} finite numbers")
+    return parts

@@ -24,7 +24,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,9 +88,10 @@ class Bundle:
         self.attributes = tuple(name for name in ATTRIBUTES if name in head.get("attributes", ()))
         self._files: Mapping[str, Mapping[str, Any]] = head["files"]
         try:
-            self.fingerprint = fingerprint(head)
+            json.dumps(head, ensure_ascii=False).encode()
         except ValueError as error:  # half a surrogate pair
             raise SerkitError(f"{source}: {HEAD} is damaged: {error}") from None
+        self.fingerprint = fingerprint(head)
         if self.max_clip_s <= 0.0:
             raise SerkitError(f"{source}: {HEAD} is damaged: max_clip_s is {self.max_clip_s:g}, expected more than 0")
         unknown = {f for n in self.networks for f in n.features} - set(self.features)
@@ -178,7 +179,8 @@ class Bundle:
     def inputs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """(dim,) float64 mean and deviation of training's frames, of the features that networks standardise by them."""
         arrays = self._arrays(INPUTS) if INPUTS in self._files else {}
-        mean, deviation = (feature_arrays(arrays, name, self.features) for name in ("mean", "deviation"))
+        where = f"{self.source}: '{INPUTS}'"
+        mean, deviation = feature_arrays(arrays, ("mean", "deviation"), self.features, where)
         return {key: (mean[key].astype(np.float64), deviation[key].astype(np.float64)) for key in mean}
 
     @cached_property
@@ -186,9 +188,8 @@ class Bundle:
         """What is done to features before the networks, where the bundle was adapted to recordings."""
         if ADAPTED not in self._files:
             return None
-        arrays = self._arrays(ADAPTED)
-        scale, offset = (feature_arrays(arrays, name, self.features) for name in ("scale", "offset"))
-        return Adaptation(scale, offset)
+        where = f"{self.source}: '{ADAPTED}'"
+        return Adaptation(*feature_arrays(self._arrays(ADAPTED), ("scale", "offset"), self.features, where))
 
     @cached_property
     def correction(self) -> Correction | None:
@@ -362,10 +363,7 @@ def _folder(root: Path) -> Callable[[str], bytes]:
         raise SerkitError(f"{root} is not a bundle: {HEAD} is missing{hint}")
 
     def read(name: str) -> bytes:
-        parts = PurePosixPath(name).parts
-        if not parts or ".." in parts or PurePosixPath(name).is_absolute():
-            raise SerkitError(f"{root}: '{name}' is not a name inside the bundle")
-        place = root.joinpath(*parts)
+        place = root / name
         if place.exists() and not place.is_file():  # a device or a pipe might never end
             raise SerkitError(f"{root}: '{name}' is not a file")
         try:
@@ -380,9 +378,11 @@ def _archive(path: Path) -> Callable[[str], bytes]:
     if path.suffix == ".onnx":
         raise SerkitError(f"{path} is not a bundle: it is a graph, as serkit export writes it, for onnxruntime alone")
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is a pipe or device, expected a file")
         archive = zipfile.ZipFile(path)
         members = {m.filename: m for m in archive.infolist()}
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last of a later version
         raise SerkitError(f"{path} is not a bundle: {error}") from None
     packed = [m.filename for m in members.values() if m.compress_type != zipfile.ZIP_STORED]
     if packed or HEAD not in members:
@@ -394,7 +394,7 @@ def _archive(path: Path) -> Callable[[str], bytes]:
             raise SerkitError(f"{path}: '{name}' is missing")
         try:
             return archive.read(members[name])
-        except (zipfile.BadZipFile, RuntimeError, EOFError) as error:  # RuntimeError: encrypted, or an unknown version
+        except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:  # RuntimeError: encrypted
             raise SerkitError(f"{path}: '{name}' is damaged or encrypted: {error}") from None
 
     return read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from serkit.errors import SerkitError, on_one_line
@@ -92,8 +93,17 @@ def check_head(head: object, source: str) -> None:
         SerkitError: the first that is wrong: its key, what was expected, and what is there.
     """
     wrong = _wrong(head, SHAPE, "")
+    scale = head.get("rating_scale", [0, 1]) if isinstance(head, dict) and not wrong else [0, 1]
+    if len(scale) != 2 or not scale[0] < scale[1]:
+        wrong = f"rating_scale is {_said(str(scale))}, expected the lowest and the highest rating"
     if wrong:
         raise SerkitError(f"{source}: {HEAD} is damaged: {wrong}")
+    for name in head["files"] if isinstance(head, dict) else ():
+        path = PurePosixPath(name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or any(c in name for c in "\\:"):
+            raise SerkitError(
+                f"{source}: {HEAD} is damaged: files has {_said(name)}, which is no name inside the bundle"
+            )
 
 
 def _wrong(value: Any, shape: Any, at: str) -> str:

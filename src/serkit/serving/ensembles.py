@@ -163,8 +163,9 @@ def from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> En
         if isinstance(made, _Arrays):
             made.decimals = head["decimals"]
             made.classes_ = np.asarray(arrays["classes"]) if kind != "alone" else np.arange(n_classes)
-            if made.classes_.min() < 0 or made.classes_.max() >= n_classes:
-                raise SerkitError(f"stack: classes {made.classes_.tolist()} are not among {n_classes} labels")
+            classes = made.classes_.tolist()
+            if made.classes_.dtype.kind not in "iu" or sorted(set(classes) & set(range(n_classes))) != sorted(classes):
+                raise SerkitError(f"stack: classes {classes} are not among {n_classes} labels")
         if isinstance(made, ForestArrays):
             made.nodes_ = {name: np.asarray(arrays[name]) for name in _NODES}
             _check_forest(made.nodes_, n_features, len(made.classes_))
@@ -179,6 +180,8 @@ def from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> En
                 raise SerkitError(f"stack: shapes {shapes} do not fit {n_features} scores and {rows} classes")
     except KeyError as error:
         raise SerkitError(f"stack: {error} is missing") from None
+    except (TypeError, ValueError, IndexError) as error:  # arrays of another number of dimensions
+        raise SerkitError(f"stack: its arrays do not fit each other: {error}") from None
     return made
 
 
@@ -226,6 +229,7 @@ def _check_forest(nodes: Mapping[str, np.ndarray], n_features: int, n_classes: i
     inner = feature >= 0
     n = len(own)
     good = all(nodes[name].shape == (n,) for name in ("threshold", "left", "right", "leaf"))
+    good = good and all(nodes[name].dtype.kind in "iu" for name in _NODES if name not in ("threshold", "values"))
     good = good and nodes["values"].ndim == 2 and nodes["values"].shape[1] == n_classes
     good = good and nodes["roots"].shape == nodes["forest"].shape and len(nodes["roots"]) > 0
     if good:
