@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from serkit import availability, checkpoints, fetching
-from serkit.checkpoint_files import lacking
+from serkit.checkpoint_files import lacking, transformer_folder, weights_hash
 from serkit.errors import SerkitError
 from serkit.foundation.loading import tokenizer_of
 from serkit.foundation.tiny import tiny_folder
@@ -212,6 +212,35 @@ def test_an_index_without_shards_is_one_line(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text("{}")
     assert "names no shards in weight_map" in lacking(folder, "wavlm")
+
+
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/etc/hostname", "a/../../x"])
+def test_a_shard_or_a_module_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert f"it names '{name}', which is not in its folder" in lacking(tmp_path, "wavlm")
+    (tmp_path / "modules.json").write_text(
+        json.dumps([{"type": "sentence_transformers.models.Transformer", "path": name}])
+    )
+    with pytest.raises(SerkitError, match=r"modules\.json is damaged: it names .* not in its folder"):
+        transformer_folder(tmp_path)
+
+
+def test_an_adapter_beside_the_weights_is_refused(tmp_path: Path) -> None:
+    """transformers would add it with peft, and leave it out without: other numbers under the same hash."""
+    for name in ("model.safetensors", "adapter_config.json"):
+        (tmp_path / name).write_text("{}")
+    assert "holds an adapter (adapter_config.json)" in lacking(tmp_path, "wavlm")
+    with pytest.raises(SerkitError, match="merge it into them first"):
+        weights_hash(tmp_path)
+
+
+def test_a_configuration_that_transformers_does_not_take_is_one_line(tmp_path: Path) -> None:
+    folder = tiny_folder("roberta", tmp_path / "model")
+    row = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**row, "hidden_dropout_prob": "much"}))
+    with pytest.raises(SerkitError, match=r"config\.json cannot be read|cannot be loaded") as refused:
+        find("encoders", "roberta")(f"path:{folder}").load()
+    assert "\n" not in str(refused.value)
 
 
 def test_a_part_of_a_model_in_the_hubs_cache_is_not_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

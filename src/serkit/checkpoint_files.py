@@ -9,7 +9,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from serkit.config import cache_folder
@@ -19,6 +19,7 @@ from serkit.errors import SerkitError
 from serkit.hashes import ContentHashes
 from serkit.text_rows import Tree, json_tree
 
+ADAPTER = "adapter_config.json"
 FACODEC_STEMS = ("ns3_facodec_encoder_v2", "ns3_facodec_decoder_v2")
 _VOCABULARIES = (
     "tokenizer.json", "vocab.json", "vocab.txt", "spm.model", "spiece.model", "tokenizer.model",
@@ -66,16 +67,28 @@ def transformer_folder(folder: Path) -> Path:
         return folder
     for module in read_json(listing, list):
         if isinstance(module, dict) and str(module.get("type", "")).endswith("Transformer"):
-            return folder / str(module.get("path", ""))
+            return _within(folder, str(module.get("path", "")), listing)
     return folder
+
+
+def _within(folder: Path, name: str, listing: Path) -> Path:
+    """A place in a folder that one of its files names; refused where it leads out of it, as no published one does."""
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise SerkitError(f"{listing} is damaged: it names '{name}', which is not in its folder")
+    return folder / name
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Files that hold the weights: safetensors where there are any, otherwise ``.bin`` or ``.pt``; shards in order.
 
     Raises:
-        SerkitError: none there, or a shard that the index names is not.
+        SerkitError: none there, a shard that the index names is not, or not in the folder, or an adapter beside them.
     """
+    if (folder / ADAPTER).is_file():  # transformers adds it to the weights if peft is installed, and else it does not
+        raise SerkitError(
+            f"{folder} holds an adapter ({ADAPTER}), which changes the weights beside it; merge it into them first "
+            "(merge_and_unload of peft, then save_pretrained)"
+        )
     for stem in ("model.safetensors", "pytorch_model.bin"):
         if (folder / stem).is_file():
             return [folder / stem]
@@ -84,7 +97,7 @@ def weight_files(folder: Path) -> list[Path]:
             table = read_json(index, dict).get("weight_map")
             if not isinstance(table, dict) or not table:
                 raise SerkitError(f"{index} is damaged: it names no shards in weight_map")
-            shards = [folder / shard for shard in sorted({str(shard) for shard in table.values()})]
+            shards = [_within(folder, name, index) for name in sorted({str(shard) for shard in table.values()})]
             absent = [shard.name for shard in shards if not shard.is_file()]
             if absent:
                 raise SerkitError(f"{len(absent)} of {len(shards)} shards are missing in {folder}: {absent[0]}")

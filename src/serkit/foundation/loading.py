@@ -100,6 +100,22 @@ def _refused_settings() -> tuple[type[Exception], ...]:
     return () if found is None else (found,)
 
 
+def config_of(name: str, folder: Path) -> Any:
+    """The configuration of a model, as transformers reads it.
+
+    Raises:
+        SerkitError: it is missing, or holds what transformers does not take.
+    """
+    build = transformers_package(name).AutoConfig.from_pretrained
+    refused: tuple[type[Exception], ...] = (*_UNREADABLE, *_refused_settings())
+    with quiet():
+        try:
+            return build(folder, local_files_only=True, trust_remote_code=False)
+        except refused as error:
+            said = " ".join(str(error).split())[:300]
+            raise SerkitError(f"encoder '{name}': {folder}/config.json cannot be read: {said}") from None
+
+
 def front_end(name: str, folder: Path) -> Any:
     """The feature extractor of a speech model.
 

@@ -10,7 +10,7 @@ import numpy as np
 from serkit.checkpoints import FAMILY_OF_TYPE
 from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.base import Layer, Precision, Pretrained
-from serkit.foundation.loading import load_model, quiet, tokenizer_of, transformers_package
+from serkit.foundation.loading import config_of, load_model, quiet, tokenizer_of, transformers_package
 from serkit.foundation.pieces import Window, encoded, pieces
 from serkit.foundation.tokenizing import longest_window, markers
 
@@ -110,10 +110,8 @@ class TextEncoder(Pretrained):
         return cls(f"{cls.FAMILY}/random")
 
     def _load(self, folder: Path) -> None:
-        transformers = transformers_package(self.spec.name)
         name = self.spec.name
-        with quiet():
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = config_of(name, folder)
         self._tokenizer: Any = tokenizer_of(name, folder)
         if FAMILY_OF_TYPE.get(config.model_type) != self.FAMILY:
             raise SerkitError(f"encoder '{name}': {folder} holds a '{config.model_type}' model, expected {self.FAMILY}")

@@ -9,7 +9,7 @@ from typing import Any
 from serkit import checkpoints, fetching
 from serkit.files import content_hash
 from serkit.foundation.backbones import Naming
-from serkit.foundation.loading import quiet, tokenizer_of, transformers_package
+from serkit.foundation.loading import config_of, quiet, tokenizer_of, transformers_package
 from serkit.foundation.text import WITHOUT_POOLER, load_text_model
 from serkit.foundation.tokenizing import FAMILIES, OVERLAP, Tokenizer, longest_window
 from serkit.foundation.trainable_text import TextBackbone
@@ -53,10 +53,7 @@ def _described(found: checkpoints.Resolved, options: dict[str, Any], folder: Pat
     config = NAMING.config(found, options, folder, "num_hidden_layers", changes)
     if changes.keys() == {"num_hidden_layers"}:
         config.pop("layer_types", None)  # of a ModernBERT, one for each layer that there was
-    transformers = transformers_package(found.name)
-    with quiet():
-        read = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer = tokenizer_of(found.name, folder)
+    read, tokenizer = config_of(found.name, folder), tokenizer_of(found.name, folder)
     own = Tokenizer.of(found.name, tokenizer)
     return {
         **NAMING.facts(found, options),
