@@ -1,18 +1,22 @@
 """Whatever stands in a file that a person may have touched, it is read, or refused in one line that names it."""
 
 import json
+import os
 
+import numpy as np
 import pytest
 
 from made import made_manifest
-from serkit import checkpoints, config, networks, stacking
+from serkit import checkpoints, config, networks, stacking, yaml_text
 from serkit.corpora.table import table
+from serkit.encoding import EncoderSpec
 from serkit.errors import SerkitError
 from serkit.pipeline import Run
 from serkit.predictions import Predictions
 from serkit.recipe import load_recipe
 from serkit.reporting import reading
 from serkit.serving import bundle, timeline
+from serkit.store import FeatureStore
 from serkit.types import Manifest
 
 DAMAGE = {
@@ -65,3 +69,75 @@ def test_a_damaged_file_is_one_clear_line(tmp_path, monkeypatch, name, damage):
     assert "\n" not in said
     assert len(said) < 1000
     assert path.name in said or str(path.parent) in said
+
+
+BOMB = "\n".join(
+    f"x{k}: &x{k} {{ {', '.join(f'k{j}: *x{k - 1}' for j in range(9)) if k else 'k: 1'} }}" for k in range(12)
+)
+MERGED = "\n".join(
+    f"x{k}: &x{k} {{ {'<<: [' + ', '.join(9 * [f'*x{k - 1}']) + ']' if k else 'k: 1'} }}" for k in range(12)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, MERGED, "a: &a [*a]"], ids=["values", "merged", "itself"])
+def test_aliases_without_an_end_are_refused(text):
+    """A few lines that written out would fill the memory."""
+    with pytest.raises(SerkitError, match="r is not valid YAML: aliases make more than 100000 values"):
+        yaml_text.parse(text, "r")
+
+
+def test_a_table_of_very_many_columns_is_one_line(tmp_path):
+    """Regression: a transposed table took hours, each column being compared with the others."""
+    path = tmp_path / "t.csv"
+    path.write_text("path,emotion," + ",".join(map(str, range(200_000))) + "\n")
+    with pytest.raises(SerkitError, match=r"t\.csv has 200002 columns, expected at most 10000; is it transposed\?"):
+        table(path)
+
+
+def test_a_table_with_a_time_that_no_calendar_has_is_one_line(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    times = pa.array([2**60], pa.timestamp("ms"))
+    pq.write_table(pa.table({"path": ["a.wav"], "emotion": ["anger"], "at": times}), tmp_path / "t.parquet")
+    with pytest.raises(SerkitError, match=r"t\.parquet is not a Parquet file"):
+        table(tmp_path / "t.parquet")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_a_pipe_or_a_device_in_the_place_of_a_table_is_refused(tmp_path):
+    """Regression: it was waited for without an end, or read until the memory was full."""
+    os.mkfifo(tmp_path / "t.csv")
+    (tmp_path / "t.jsonl").symlink_to("/dev/zero")
+    for name in ("t.csv", "t.jsonl"):
+        with pytest.raises(SerkitError, match=f"{name} is a pipe or device, expected a file"):
+            table(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("spec.json", {"name": None}),
+        ("spec.json", {"name": 1}),
+        ("spec.json", "[" * 100_000),
+        ("spec.json", "[]"),
+        ("shard", {"squared": 10**400}),
+        ("shard", {"frames": [1e400]}),
+        ("shard", "[" * 100_000),
+        ("shard", "[]"),
+        ("failures.jsonl", '[]\n5\n{"key": [], "id": 1, "path": 2, "reason": 3}\n'),
+    ],
+)
+def test_a_damaged_store_is_one_line_or_extracted_again(tmp_path, name, change):
+    spec = EncoderSpec("family/model", "audio", dim=5, window=400, hop=160)
+    store = FeatureStore(tmp_path, spec)
+    store.write([("k", np.ones((2, 5), dtype=np.float32))])
+    path = next(store.folder.glob("shard-*.json")) if name == "shard" else store.folder / name
+    path.write_text(change if isinstance(change, str) else json.dumps({**json.loads(path.read_text()), **change}))
+    if name == "spec.json":
+        with pytest.raises(SerkitError, match=r"spec\.json"):
+            FeatureStore.open(store.folder)
+        return
+    again = FeatureStore.open(store.folder)
+    assert again.failures == {}
+    assert again.missing(["k"]) == (["k"] if name == "shard" else [])

@@ -1,3 +1,5 @@
+import datetime
+
 import numpy as np
 import pytest
 
@@ -59,9 +61,20 @@ def test_what_is_not_a_table_is_said(tmp_path):
         ({b"system": None}, "is not a table of predictions: 'system'"),
         ("seen", "is not a table of predictions: .*seen"),
         ("id", "is not a table of predictions: .*id"),
+        ({b"labels": b"null"}, "is not a table of predictions: 'NoneType'"),
+        ({b"labels": b'["a", ["b"]]'}, "is not a table of predictions"),
+        ({b"labels": b"[" * 100_000}, "is not a table of predictions: maximum recursion depth"),
+        ({"a": ["x"]}, "is not a table of predictions: could not convert string to float: 'x'"),
+        ({"a": [[1.0]]}, "is not a table of predictions"),
+        ({"a": [{"x": 1.0}]}, "is not a table of predictions"),
+        ({"a": [datetime.datetime(2024, 1, 1)]}, "is not a table of predictions"),
+        ({"attribute:arousal": ["x"]}, "is not a table of predictions: could not convert string"),
+        ({"seen": ["no idea"]}, "is not a table of predictions: .*no idea"),
+        ({"a": [float("nan")]}, "the scores of 'u' are not finite"),
     ],
 )
 def test_a_table_that_lacks_something_is_refused_in_one_line(tmp_path, change, message):
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = Predictions("net", ("a", "b"), "prob", ("u",), ("m",), np.array([False]), np.array([[0.4, 0.6]]))
@@ -70,12 +83,21 @@ def test_a_table_that_lacks_something_is_refused_in_one_line(tmp_path, change, m
     found = pq.read_table(path)
     if isinstance(change, str):
         found = found.drop_columns([change])
+    elif isinstance(next(iter(change)), str):
+        found = pa.table(
+            {**dict(zip(found.column_names, found.columns, strict=True)), **change}, metadata=found.schema.metadata
+        )
     else:
         meta = {**found.schema.metadata, **change}
         found = found.replace_schema_metadata({k: v for k, v in meta.items() if v is not None})
     pq.write_table(found, path)
     with pytest.raises(SerkitError, match=message):
         Predictions.load(path)
+
+
+def test_a_folder_in_its_place_is_one_line(tmp_path):
+    with pytest.raises(SerkitError, match="is not a table of predictions"):
+        Predictions.load(tmp_path)
 
 
 def test_pooled_is_the_mean_over_models_and_seen_by_any():

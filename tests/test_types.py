@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import made_manifest
+from serkit import journal
 from serkit.errors import SerkitError
 from serkit.types import Manifest, Utterance
 
@@ -68,6 +69,18 @@ def test_it_comes_back_from_jsonl_as_it_was(tmp_path):
     assert "split" not in json.loads(lines[2])
 
 
+def test_a_name_that_is_not_utf_8_comes_back_too(tmp_path):
+    """As the system gives it to Python: half of a surrogate pair for each byte."""
+    name = b"J\xf6rg.wav".decode("utf-8", "surrogateescape")
+    manifest = Manifest("c", (), (Utterance("a", name, text="cut \ud83d"),), f"/data/{name}")
+    manifest.save(tmp_path / "m.jsonl")
+    again = Manifest.load(tmp_path / "m.jsonl")
+    assert again == manifest
+    assert again.fingerprint == manifest.fingerprint
+    journal.append_rows(tmp_path / "j.jsonl", [[name, 1]])
+    assert list(journal.read_rows(tmp_path / "j.jsonl")) == [[name, 1]]
+
+
 HEAD = '{"_manifest": {"corpus": "c", "labels": ["anger"]}}\n'
 
 
@@ -85,6 +98,12 @@ HEAD = '{"_manifest": {"corpus": "c", "labels": ["anger"]}}\n'
         (HEAD + '{"id": "a", "audio": "a.wav", "votes": [1]}', "row 'a' is damaged"),
         (HEAD + '{"id": "a", "audio": "a.wav", "arousal": "high"}', "row 'a' is damaged"),
         (HEAD + "[1]", "expected the fields of an utterance"),
+        (HEAD + '{"id": "a", "audio": "a.wav", "speaker": [1]}', r"row 'a' has speaker \[1\], expected a text"),
+        (HEAD + '{"id": "a", "audio": "a.wav", "emotion": 1}', "row 'a' has emotion 1, expected a text"),
+        (HEAD + '{"id": "a", "audio": "a.wav", "meta": [1]}', r"row 'a' has meta \[1\], expected an object"),
+        (HEAD + '{"id": "a", "audio": "a.wav", "end_s": 1' + "0" * 400 + "}", "row 'a' is damaged"),
+        ('{"_manifest": {"corpus": "c", "labels": [[1]]}}\n', "its '_manifest' line"),
+        ('{"_manifest": {"corpus": "c", "labels": [], "info": []}}\n', "its '_manifest' line"),
     ],
 )
 def test_what_is_not_a_manifest_is_said(tmp_path, text, message):

@@ -71,7 +71,7 @@ def fingerprint(value: Any, length: int = 16) -> str:
     True
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:length]
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=32).hexdigest()[:length]
 
 
 def content_hash(source: Path | str | bytes) -> str:
@@ -194,9 +194,13 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all (see :func:`replacing`)."""
+    """Write a text file, UTF-8, whole or not at all (see :func:`replacing`).
+
+    What UTF-8 cannot hold, such as a byte of a file name that is not UTF-8, is written as an escape, ``\\udcff``, which
+    JSON reads back.
+    """
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path | str, content: bytes, *, sync: bool = False) -> None:

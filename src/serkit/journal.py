@@ -32,7 +32,7 @@ def append_rows(path: Path, rows: Iterable[Any], *, sync: bool = False) -> None:
             file.seek(size - 1)
             if file.read(1) != b"\n":
                 text = "\n" + text
-        data = memoryview(text.encode())
+        data = memoryview(text.encode("utf-8", "backslashreplace"))  # which JSON reads back
         while data:
             data = data[file.write(data) :]
         if sync:

@@ -208,11 +208,14 @@ class Predictions:
             there = [_COLUMN + name for name in ATTRIBUTES if _COLUMN + name in table.column_names]
             attributes = np.stack([table.column(name).to_numpy() for name in there], axis=1) if there else None
             ids, models = table.column("id").to_pylist(), table.column("model").to_pylist()
-            seen, system, kind = table.column("seen").to_numpy(), meta["system"], meta["kind"]
+            seen, system, kind = table.column("seen").cast(pa.bool_()).to_numpy(), meta["system"], meta["kind"]
+            scores = scores.astype(np.float64)
+            attributes = None if attributes is None else attributes.astype(np.float64)
         except FileNotFoundError:
             raise SerkitError(f"no predictions at {path}") from None
-        except (pa.ArrowInvalid, KeyError, ValueError) as error:
-            raise SerkitError(f"{path} is not a table of predictions: {error}") from None
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise SerkitError(f"{path} is not a table of predictions: {said}") from None
         if kind not in ("logit", "prob"):
             raise SerkitError(f"{path}: its kind is {kind!r}, expected logit or prob")
         return cls(system, labels, kind, tuple(ids), tuple(models), seen, scores, attributes)

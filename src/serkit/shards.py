@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from serkit.encoding import EncoderSpec
 from serkit.errors import RunFailed, SerkitError
 from serkit.files import DISK_FULL, host_name, write_bytes
 
@@ -53,6 +54,18 @@ class ShardIndex:
     squared: float
 
 
+def read_spec(path: Path) -> EncoderSpec:
+    """The spec of an encoder in ``spec.json``.
+
+    Raises:
+        OSError, ValueError, TypeError, RecursionError: it cannot be read, or is none.
+    """
+    row = json.loads(path.read_text(encoding="utf-8"))
+    if not all(isinstance(row[key], str) for key in ("name", "modality") if key in row):
+        raise TypeError("name and modality are texts")
+    return EncoderSpec(**row)
+
+
 def read_index(path: Path, dim: int, dtype: str) -> ShardIndex | str:
     """Read ``NAME.json`` and check it against its data file; what is wrong as a string where it does not hold."""
     try:
@@ -66,7 +79,7 @@ def read_index(path: Path, dim: int, dtype: str) -> ShardIndex | str:
             float(row["squared"]),
         )
         shape = [int(n) for n in row["shape"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         return f"its index cannot be read ({type(error).__name__})"
     except OSError as error:
         return f"its index cannot be read ({error.strerror})"

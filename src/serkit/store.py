@@ -23,7 +23,7 @@ from serkit.encoding import EncoderSpec
 from serkit.errors import RunFailed, SerkitError
 from serkit.files import write_bytes
 from serkit.journal import append_rows, read_rows
-from serkit.shards import ShardIndex, ShardWriter, map_shard, read_index, remove_abandoned
+from serkit.shards import ShardIndex, ShardWriter, map_shard, read_index, read_spec, remove_abandoned
 
 SHARD_BYTES = 128 * 2**20
 SHARD_S = 60.0
@@ -127,15 +127,14 @@ class FeatureStore:
     def _check_spec(self) -> None:
         path = self.folder / "spec.json"
         try:
-            row = json.loads(path.read_text(encoding="utf-8"))
-            found = EncoderSpec(**row).fingerprint
+            found = read_spec(path)
         except FileNotFoundError:
             return
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise SerkitError(f"{path} is not the spec of an encoder ({error}); move its folder away") from None
-        if found != self.spec.fingerprint:
+        if found.fingerprint != self.spec.fingerprint:
             raise SerkitError(
-                f"{self.folder} holds features of '{row['name']}' with fingerprint {found}, expected "
+                f"{self.folder} holds features of '{found.name}' with fingerprint {found.fingerprint}, expected "
                 f"{self.spec.fingerprint}; move it away"
             )
 
@@ -148,8 +147,8 @@ class FeatureStore:
         """
         folder = Path(folder)
         try:
-            spec = EncoderSpec(**json.loads((folder / "spec.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            spec = read_spec(folder / "spec.json")
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise SerkitError(f"{folder} is not a feature store: its spec.json cannot be read ({error})") from None
         store = cls(folder.parent, spec)
         if store.folder.name != folder.name:
@@ -302,7 +301,7 @@ class FeatureStore:
         """By key, what could not be done and has not succeeded since."""
         found: dict[str, Failure] = {}
         for row in read_rows(self.folder / "failures.jsonl"):
-            if isinstance(row, dict) and {"key", "id", "path", "reason"} <= row.keys():
+            if isinstance(row, dict) and all(isinstance(row.get(k), str) for k in ("key", "id", "path", "reason")):
                 found[row["key"]] = Failure(row["key"], row["id"], row["path"], row["reason"])
         return {key: failure for key, failure in found.items() if key not in self._rows}
 

@@ -40,6 +40,7 @@ CANONICAL_LABELS = (
     "sadness",
     "surprise",
 )
+_TEXTS = ("id", "audio", "speaker", "split", "emotion", "text", "language", "gender", "corpus")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,199}")
 
 
@@ -304,6 +305,8 @@ class Manifest:
         try:
             class_sets = {k: tuple(v) for k, v in head.get("class_sets", {}).items()}
             corpus, labels, root, info = head["corpus"], tuple(head["labels"]), head.get("root"), head.get("info", {})
+            if not all(isinstance(x, str) for x in (corpus, *labels)) or not isinstance(info, dict):
+                raise TypeError("corpus and labels are texts, info an object")
         except (KeyError, TypeError, AttributeError) as error:
             raise SerkitError(f"{path}: its '_manifest' line lacks something or is damaged: {error}") from None
         return cls(corpus, labels, utterances, root, bool(head.get("speakers_shared")), class_sets, info)
@@ -323,10 +326,12 @@ def _from_row(row: Any, path: Path) -> Utterance:
             raise SerkitError(
                 f"{path}: row '{row.get('id')}' has an unknown field '{name}'" + did_you_mean(name, known)
             )
-    for name in ("id", "audio"):
-        if not isinstance(row.get(name), str):
-            raise SerkitError(f"{path}: row '{row.get('id')}' has {name} {row.get(name)!r}, expected a text")
+    for name, value in {"id": None, "audio": None, **row}.items():
+        if name in _TEXTS and not isinstance(value, str) and (value is not None or name in ("id", "audio")):
+            raise SerkitError(f"{path}: row '{row.get('id')}' has {name} {value!r:.60}, expected a text")
+    if not isinstance(row.get("meta", {}), dict):
+        raise SerkitError(f"{path}: row '{row['id']}' has meta {row['meta']!r:.60}, expected an object")
     try:
         return Utterance(**row)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise SerkitError(f"{path}: row '{row['id']}' is damaged: {error}") from None

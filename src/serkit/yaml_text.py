@@ -10,6 +10,8 @@ import yaml
 
 from serkit.errors import SerkitError
 
+MOST = 100_000  # values of a file, written out
+
 
 def parse(text: str, where: str) -> Any:
     """Text to plain values.
@@ -18,7 +20,7 @@ def parse(text: str, where: str) -> Any:
         where: the file, or what else the message should name.
 
     Raises:
-        SerkitError: not YAML, or a key that occurs twice.
+        SerkitError: not YAML, a key that occurs twice, or aliases that make more than :data:`MOST` values of few lines.
 
     >>> parse("lr: 1e-5", "recipe")
     {'lr': 1e-05}
@@ -35,7 +37,15 @@ def parse(text: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that occurs twice."""
+    """SafeLoader with YAML 1.2 floats (``1e-5``), refusing a key that occurs twice, and aliases without an end."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _n_values(node, {}) > MOST:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"aliases make more than {MOST} values", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -49,6 +59,16 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' occurs twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values it is with every alias written out; one within itself counts as too many."""
+    if id(node) not in known:
+        known[id(node)] = MOST + 1  # while it is counted
+        inside = [node.value] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = (part for one in inside for part in (one if isinstance(one, tuple) else (one,)))
+        known[id(node)] = 1 + sum(_n_values(part, known) for part in parts if isinstance(part, yaml.Node))
+    return known[id(node)]
 
 
 _Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}

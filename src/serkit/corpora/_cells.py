@@ -12,6 +12,7 @@ from serkit.errors import SerkitError
 from serkit.text_rows import csv_cells, json_rows
 
 READERS = (".csv", ".tsv", ".jsonl", ".parquet")
+MOST_COLUMNS = 10_000  # each is compared with the others
 _NEEDED = {"path", "emotion"}
 ALIASES = {  # what other tools call a column, read so where the table has exactly one of them
     "path": ("file", "filename", "file_name", "filepath", "file_path", "audio", "audio_path", "wav"),
@@ -48,6 +49,8 @@ def read_cells(path: Path, known: Sequence[str]) -> Cells:
     kind = path.suffix.lower()
     if kind not in READERS:
         raise SerkitError(f"table: {path.name} ends in '{path.suffix}', expected one of {', '.join(READERS)}")
+    if path.exists() and not path.is_file():  # a pipe might never end, nor a device
+        raise SerkitError(f"table: {path} is a pipe or device, expected a file")
     try:
         if kind == ".parquet":
             rows = _read_parquet(path)
@@ -93,6 +96,10 @@ def _read_csv(path: Path, text: str) -> list[tuple[int, Row]]:
     source = io.StringIO(text, newline="")
     lines = list(csv_cells(source, f"table: {path}", delimiter=delimiter, strict=True))
     header = lines[0][1] if lines else []
+    if len(header) > MOST_COLUMNS:
+        raise SerkitError(
+            f"table: {path} has {len(header)} columns, expected at most {MOST_COLUMNS}; is it transposed?"
+        )
     names = [cell.strip() for cell in header]
     twice = next((cell for k, cell in enumerate(names) if cell and cell in names[:k]), None)
     if twice is not None:
@@ -127,6 +134,6 @@ def _read_parquet(path: Path) -> list[Row]:
 
     try:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # times that no calendar has
         raise SerkitError(f"table: {path} is not a Parquet file: {str(error).splitlines()[0]}") from None
     return rows
