@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import zlib
 
 import numpy as np
@@ -474,3 +475,16 @@ def test_a_value_of_the_wrong_kind_says_what_was_expected(override, said):
 def test_a_number_is_a_number_from_end_to_end(text, value):
     """Regression: a name that begins as a number does ended in a traceback."""
     assert yaml_text.parse(f"a: {text}", "x") == {"a": value}
+
+
+@pytest.mark.parametrize("name", ["../../x", "/abs", "a/b", "a\\b", "a\nb", "", "..", " ", "x" * 200, "a\0b"])
+def test_a_name_that_leads_out_of_the_folder_of_a_run_is_refused(name):
+    """Regression: the networks of a system called ``../../x`` were written outside the run."""
+    at = json.dumps(name)
+    for text in (
+        f"name: {at}\nsystems: {{a: {{features: [logmel]}}}}",
+        f"name: r\nsystems: {{{at}: {{features: [logmel]}}}}",
+    ):
+        with pytest.raises(SerkitError, match="cannot be the name of a file"):
+            parse_recipe(text)
+    assert list(parse_recipe("name: r b\nsystems: {a.b+2: {features: [logmel]}}").systems) == ["a.b+2"]

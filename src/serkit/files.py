@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serkit.errors import DiskFull, SerkitError
+from serkit.errors import DiskFull, SerkitError, on_one_line
 
 _blake2b = functools.partial(hashlib.blake2b, digest_size=16)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+NO_PLACE = (
+    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 def made_folder(path: Path) -> Path:
@@ -90,6 +92,16 @@ def content_hash(source: Path | str | bytes) -> str:
             return hashlib.file_digest(file, _blake2b).hexdigest()
     except OSError as error:
         raise SerkitError(f"{source}: cannot be read: {error.strerror or error}") from None
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name that somebody gave can be that of a file or folder, and become a longer one.
+
+    >>> is_file_name("big model+2"), is_file_name("../x"), is_file_name("..")
+    (True, False, False)
+    """
+    fits = on_one_line(name) and name == name.strip() and len(name.encode()) <= 100
+    return fits and name not in ("", ".", "..") and not any(c in name for c in "/\\")
 
 
 @contextlib.contextmanager

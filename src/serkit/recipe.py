@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from serkit import registry, yaml_text
 from serkit.errors import SerkitError, did_you_mean
 from serkit.evaluate_settings import Evaluate
-from serkit.files import fingerprint
+from serkit.files import fingerprint, is_file_name
 from serkit.idle import idle_everywhere
 from serkit.settings import (
     Crossfit,
@@ -137,6 +137,11 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         raise SerkitError(f"{where}: {_explain(error)}") from None
+    for key, name in (("name", recipe.name), *(("systems", name) for name in recipe.systems)):
+        if not is_file_name(name):
+            raise SerkitError(
+                f"{where}: {key}: {name[:40]!r} cannot be the name of a file, expected such as my_model-2"
+            )
     for name, system in recipe.systems.items():
         at = f"{where}: systems.{name}"
         parameters = system.model.parameters

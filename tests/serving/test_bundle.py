@@ -152,6 +152,14 @@ def test_names_that_leave_the_bundle_are_refused(folder: Path) -> None:
                 open_bundle(place)
 
 
+def test_no_file_is_written_outside_a_bundle(tmp_path: Path) -> None:
+    """As the networks of a system called ``../../x`` would be, which join takes over from a bundle."""
+    with pytest.raises(SerkitError, match="which is no name inside the bundle"):
+        write_bundle({}, {"networks/../../x.onnx": b"x"}, tmp_path / "out" / "bundle")
+    assert not list((tmp_path / "out").rglob("*"))
+    assert not (tmp_path / "x.onnx").exists()
+
+
 @pytest.mark.parametrize(
     ("at", "value"),
     [
@@ -171,6 +179,13 @@ def test_a_zip_whose_table_of_contents_is_damaged_is_one_line(tmp_path: Path, at
     path.write_bytes(content)
     with pytest.raises(SerkitError, match=r"a\.zip"):
         open_bundle(path)
+
+
+def test_a_link_to_nothing_is_no_place_for_a_bundle(tmp_path: Path) -> None:
+    """Regression: it was found out when the bundle was made and had to be put there."""
+    (tmp_path / "out").symlink_to("out")
+    with pytest.raises(SerkitError, match="exists already"):
+        bundles.check_new(tmp_path / "out")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")

@@ -39,7 +39,7 @@ from serkit.interrupts import interrupts_after
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.adaptation import from_arrays as feature_arrays
 from serkit.serving.bundle_encoders import encoders_of, own_modules
-from serkit.serving.bundle_head import HEAD, NetworkEntry, check_head
+from serkit.serving.bundle_head import HEAD, NetworkEntry, check_head, check_names
 from serkit.serving.correction import Correction
 from serkit.serving.ensembles import from_arrays
 from serkit.types import ATTRIBUTES
@@ -311,6 +311,7 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     needed = 4 if "network_labels" in head else 3 if LABELLED in files else 2 if ADAPTED in files else 1
     text = json.dumps({**head, "format": needed, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     content = {HEAD: text.encode(), **files}
+    check_names(files, str(out))
     if out.suffix in SUFFIXES:
         with replacing(out) as part:
             _write_archive(content, part)
@@ -341,7 +342,7 @@ def check_new(out: Path) -> None:
     Raises:
         SerkitError: ``out`` is there already, and not an empty folder; or it cannot be written.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):  # a link to nothing counts
         raise SerkitError(f"{out} exists already; choose another place, or remove it first")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -363,8 +364,7 @@ def _folder(root: Path) -> Callable[[str], bytes]:
         raise SerkitError(f"{root} is not a bundle: {HEAD} is missing{hint}")
 
     def read(name: str) -> bytes:
-        place = root / name
-        if place.exists() and not place.is_file():  # a device or a pipe might never end
+        if (place := root / name).exists() and not place.is_file():  # a device or a pipe might never end
             raise SerkitError(f"{root}: '{name}' is not a file")
         try:
             return place.read_bytes()

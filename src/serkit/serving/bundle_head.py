@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -98,11 +98,20 @@ def check_head(head: object, source: str) -> None:
         wrong = f"rating_scale is {_said(str(scale))}, expected the lowest and the highest rating"
     if wrong:
         raise SerkitError(f"{source}: {HEAD} is damaged: {wrong}")
-    for name in head["files"] if isinstance(head, dict) else ():
+    check_names(head["files"] if isinstance(head, dict) else (), source)
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Refuse names of files that lead out of a bundle, such as one takes over from another.
+
+    Raises:
+        SerkitError: the first one.
+    """
+    for name in names:
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts or any(c in name for c in "\\:"):
             raise SerkitError(
-                f"{source}: {HEAD} is damaged: files has {_said(name)}, which is no name inside the bundle"
+                f"{source}: {HEAD} is damaged: a file is called {_said(name)}, which is no name inside the bundle"
             )
 
 
