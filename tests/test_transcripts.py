@@ -497,6 +497,25 @@ def test_the_decoder_starts_as_transformers_own_does(tmp_path: Path, monkeypatch
     assert started[0] == first
 
 
+def test_settings_of_generation_by_others_change_nothing_or_are_one_line(tmp_path: Path) -> None:
+    """Greedy whatever they say: regression, a million beams took all memory."""
+    folder = tmp_path / "whisper"
+    shutil.copytree(tiny_folder("whisper"), folder)
+    expected = heard_words([voice(1)], folder)
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "num_beams": 1_000_000, "do_sample": True}))
+    assert heard_words([voice(1)], folder) == expected
+    for changes in ({"lang_to_id": ["<|en|>"]}, {"lang_to_id": {"<|en|>": "x"}}, {"decoder_start_token_id": 10**9}):
+        path.write_text(json.dumps({**settings, **changes}))
+        with pytest.raises(SerkitError, match=r"generation_config\.json"):
+            heard_words([voice(1)], folder)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "feature_size": 128}))  # of large-v3, say
+    with pytest.raises(SerkitError, match="has a front end of 128 mel bands, its weights take 80"):
+        heard_words([voice(1)], folder)
+
+
 def test_words_are_told_from_the_begin_of_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several windows, and without those that are dropped because nobody speaks."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,6 @@ def test_a_marker_in_a_transcript_is_text(folder: Path) -> None:
 
 
 def test_a_sentence_transformer_shaped_folder(folder: Path, tmp_path: Path) -> None:
-    import json
     import shutil
 
     outer = tmp_path / "sentences"
@@ -71,3 +71,14 @@ def test_padded_as_the_released_code_does(folder: Path) -> None:
     assert padded.spec.fingerprint != Roberta(f"path:{folder}").spec.fingerprint
     long = padded(["a word after another " * 30])[0]
     assert len(long) == 12
+
+
+def test_a_tokenizer_of_another_model_is_one_line(tmp_path: Path) -> None:
+    """Regression: ids beyond the weights were a traceback at the first clip."""
+    folder = tiny_folder("roberta", tmp_path / "w")
+    table = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = table["model"]["vocab"]
+    table["model"]["vocab"] = {word: k + 5000 * (k > 10) for word, k in vocabulary.items()}
+    (folder / "tokenizer.json").write_text(json.dumps(table))
+    with pytest.raises(SerkitError, match=r"its tokenizer gives token \d+ and its weights have \d+ tokens"):
+        Roberta(f"path:{folder}")(["hello"])

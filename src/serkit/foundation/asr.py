@@ -12,7 +12,7 @@ import numpy as np
 
 from serkit import checkpoints, fetching
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, did_you_mean, in_one_line
 from serkit.extras import optional
 from serkit.foundation.loading import front_end, load_model, quiet, tokenizer_of, transformers_package
 from serkit.hub import hub_errors, hub_package, unreached
@@ -69,16 +69,25 @@ class TransformersWhisper:
         import torch
 
         transformers = transformers_package(found.name)
-        self._device, self._torch = device, torch
+        self._device, self._torch, self._name = device, torch, found.name
         self._model: Any = load_model(
             found.name, transformers.WhisperForConditionalGeneration, folder, missing_ok=("proj_out.weight",)
         )
         self._tokenizer: Any = tokenizer_of(found.name, folder)
         self._front: Any = front_end(found.name, folder)
+        bands, taken = self._front.feature_size, self._model.config.num_mel_bins
+        if bands != taken:
+            raise SerkitError(
+                f"'{found.name}': {folder} has a front end of {bands} mel bands, its weights take {taken}"
+            )
         kind = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._model.to(device=device, dtype=kind)
         table = getattr(self._model.generation_config, "lang_to_id", None) or {}
-        self._languages = {token.strip("<|>"): int(index) for token, index in table.items()}
+        if not isinstance(table, dict) or not all(isinstance(index, int) for index in table.values()):
+            raise SerkitError(
+                f"'{found.name}': {folder}/generation_config.json is damaged: lang_to_id is {table!r:.60}"
+            )
+        self._languages = {str(token).strip("<|>"): index for token, index in table.items()}
         if language is not None and language not in self._languages:
             raise SerkitError(
                 f"'{found.name}' does not know the language '{language}'" + did_you_mean(language, self._languages)
@@ -97,7 +106,20 @@ class TransformersWhisper:
         self._first_time = getattr(settings, "no_timestamps_token_id", None)
 
     def __call__(self, windows: Sequence[np.ndarray]) -> list[Heard]:
-        """See :class:`Recogniser`."""
+        """See :class:`Recogniser`.
+
+        Raises:
+            SerkitError: settings of generation or a tokenizer that are of another model than the weights.
+        """
+        try:
+            return self._answers(windows)
+        except (LookupError, AttributeError, TypeError, ValueError) as error:  # of what transformers finds in them
+            raise SerkitError(
+                f"'{self._name}': its generation_config.json or its tokenizer does not fit its weights: "
+                f"{in_one_line(error)}"
+            ) from error
+
+    def _answers(self, windows: Sequence[np.ndarray]) -> list[Heard]:
         found, reached = self._hear(windows, [self._language] * len(windows))
         from_s = [0.0] * len(windows)
         while left := [k for k, until_s in enumerate(reached) if until_s is not None and until_s >= _PROGRESS_S]:
@@ -147,7 +169,7 @@ class TransformersWhisper:
                     mask = torch.arange(mel.shape[-1])[None] < torch.tensor(frames)[:, None]
                     given |= {"return_token_timestamps": True, "attention_mask": mask.long().to(self._device)}
                 found = model.generate(
-                    encoder_outputs=states, return_timestamps=True, return_segments=True,
+                    encoder_outputs=states, return_timestamps=True, return_segments=True, num_beams=1, do_sample=False,
                     force_unique_generate_call=True, **given,
                 )  # fmt: skip  # further calls would hear the same states again
                 for row, segments in zip(rows, found["segments"], strict=True):

@@ -17,7 +17,10 @@ from serkit.extras import optional
 from serkit.files import replacing_folder
 
 LEAST_VOCABULARY = 10  # tokens besides the special ones
-_UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
+_UNREADABLE = (
+    RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
+    ArithmeticError,
+)  # fmt: skip
 
 
 def transformers_package(name: str) -> Any:

@@ -172,6 +172,12 @@ class TextEncoder(Pretrained):
         longest = length or max(len(r) for r in rows)
         pad = int(self._tokenizer.pad_token_id or 0)
         ids = torch.tensor([r + [pad] * (longest - len(r)) for r in rows], device=self.device)
+        there = int(self._model.get_input_embeddings().num_embeddings)
+        if int(ids.max()) >= there:
+            raise SerkitError(
+                f"encoder '{self.spec.name}': its tokenizer gives token {int(ids.max())} and its weights have {there} "
+                "tokens: they are of different models"
+            )
         mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=self.device)
         output = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         states = dict(enumerate(output.hidden_states))
