@@ -1,6 +1,7 @@
 """Commands that are stopped, or out of disk: one line, the right exit code, nothing lost."""
 
 import copy
+import errno
 import json
 import os
 import re
@@ -27,6 +28,8 @@ from serkit.errors import DiskFull, RunFailed, SerkitError
         (OSError(28, "No space left on device", "/data/x"), 1, "serkit: No space left on device: /data/x\n"),
         (OSError(27, "File too large"), 1, "serkit: File too large\n"),
         (PermissionError(13, "Permission denied", "/root/x"), 1, "serkit: Permission denied: /root/x"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "/x/y"), 1, "serkit: Too many levels of symb"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/xxx"), 1, "serkit: File name too long: /xxx"),
         (KeyboardInterrupt(), 130, "serkit: stopped\n"),
     ],
 )
@@ -106,6 +109,22 @@ def test_an_error_of_our_own_making_is_not_hidden(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["serkit", "recipes"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_what_the_terminal_cannot_show_is_written_out():
+    """Regression: a name that is not UTF-8, or a letter that the locale has not, was a traceback."""
+    code = """
+import sys
+from serkit import cli, listing
+listing.recipes = lambda: print("J\\xf6rg \\udcf6", flush=True) or []
+sys.argv = ["serkit", "recipes"]
+cli.main()
+"""
+    for encoding, shown in (("ascii", b"J\\xf6rg \\udcf6\n"), ("utf-8", b"J\xc3\xb6rg \\udcf6\n")):
+        env = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(shown)
 
 
 def test_ctrl_c_before_a_command_is_known_is_one_line(monkeypatch, capsys):

@@ -68,3 +68,19 @@ def test_a_file_that_does_not_hold_is_said(roots, text, message):
     roots.write_text(text)
     with pytest.raises(SerkitError, match=message):
         config.corpus_root("a")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    """As in a container that is run with a user id of its own."""
+
+    def unknown(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    for name in ("SERKIT_CONFIG", "SERKIT_CACHE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for asked in (config.load_config, config.cache_folder, config.store_folder):
+        with pytest.raises(
+            SerkitError, match="this user has no home folder; set HOME, or SERKIT_CONFIG and SERKIT_CACHE"
+        ):
+            asked()

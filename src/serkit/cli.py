@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands.
 from __future__ import annotations
 
 import errno
+import io
 import re
 import sys
 from collections.abc import Callable
@@ -87,7 +88,9 @@ for group in (
         app.command(command.__name__.rstrip("_"))(command)
 
 STOPPED = 130  # what typer exits with after Ctrl-C
-OUTSIDE = (*DISK_FULL, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO)
+OUTSIDE = (
+    *DISK_FULL, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 @app.callback(invoke_without_command=True)
@@ -106,6 +109,9 @@ def main(begin: Callable[[], None] | None = None) -> NoReturn:
         begin: what has Ctrl-C raise ``KeyboardInterrupt`` from now on, where it did not before.
     """
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")  # names of files and words that a terminal cannot show
         if begin is not None:
             begin()
         app()

@@ -16,10 +16,9 @@ def config_path() -> Path:
     """``roots.yaml`` of this machine: the file, or in the folder, that ``SERKIT_CONFIG`` names, else of the user."""
     given = os.environ.get("SERKIT_CONFIG")
     if given:
-        path = Path(given).expanduser()
+        path = _expanded(given)
         return path if path.suffix in (".yaml", ".yml") else path / "roots.yaml"
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "serkit" / "roots.yaml"
+    return _expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "serkit" / "roots.yaml"
 
 
 def load_config() -> Mapping[str, Any]:
@@ -49,9 +48,8 @@ def cache_folder() -> Path:
     """Folder for what can be made again: ``SERKIT_CACHE``, else ``serkit`` in the user's cache folder."""
     given = os.environ.get("SERKIT_CACHE")
     if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "serkit"
+        return _expanded(given)
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "serkit"
 
 
 def store_folder(given: Path | None = None) -> Path:
@@ -96,4 +94,14 @@ def _path(value: Any, key: str) -> Path:
     """A folder as written, relative to the file that names it."""
     if not isinstance(value, str):
         raise SerkitError(f"{config_path()}: {key} is {value!r}, expected a folder")
-    return (config_path().parent / Path(value).expanduser()).resolve()
+    return (config_path().parent / _expanded(value)).resolve()
+
+
+def _expanded(path: str) -> Path:
+    """With the home folder in the place of ``~``, which a user of a container may not have."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise SerkitError(
+            f"{path}: this user has no home folder; set HOME, or SERKIT_CONFIG and SERKIT_CACHE to other folders"
+        ) from None
