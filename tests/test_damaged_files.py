@@ -141,3 +141,14 @@ def test_a_damaged_store_is_one_line_or_extracted_again(tmp_path, name, change):
     again = FeatureStore.open(store.folder)
     assert again.failures == {}
     assert again.missing(["k"]) == (["k"] if name == "shard" else [])
+
+
+@pytest.mark.parametrize("change", [{"feature": [1]}, {"keys": ["a"]}, {"keys": {"a": [1]}}, {"store": 5}])
+def test_damaged_features_of_a_run_are_one_line(tmp_path, change):
+    (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))
+    made_manifest().save(tmp_path / "manifest.jsonl")
+    row = {"feature": "logmel/80", "modality": "audio", "store": "s", "keys": {"a": "k"}, **change}
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "00.json").write_text(json.dumps(row))
+    with pytest.raises(SerkitError, match=r"00\.json is damaged; delete it and run extract again"):
+        _ = Run(tmp_path).features

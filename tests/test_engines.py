@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -156,6 +158,22 @@ def test_a_gpu_for_each_batch_and_four_under_way_for_each(stand_in: SimpleNamesp
     assert len(stand_in.tasks) == 8
     assert stand_in.options["num_gpus"] == 1
     assert [batch[0] for batch, _ in run] == items[1:]
+
+
+def test_a_second_ctrl_c_waits_until_the_cluster_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: it left the processes of a cluster that had been started for the purpose."""
+    ended: list[str] = []
+
+    def shutdown() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        ended.append("all")
+
+    package = SimpleNamespace(is_initialized=lambda: False, init=lambda **_: None, shutdown=shutdown)
+    monkeypatch.setitem(sys.modules, "ray", package)
+    with pytest.raises(KeyboardInterrupt), engines.ray_cluster(None):
+        raise KeyboardInterrupt
+    assert ended == ["all"]
 
 
 def test_ray_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,15 @@ def test_what_does_not_fit_is_said(saved):
         (folder / "config.json").write_text(text)
         with pytest.raises(SerkitError, match=r"config.json is damaged"):
             load_config(folder)
+    for change in (
+        {"features": [1]},
+        {"model": {"name": "mean_pool", "hidden": -1}},
+        {"model": {"name": "mean_pool", "x": 1}},
+    ):
+        (folder / "config.json").write_text(json.dumps({**row, **change}))
+        with pytest.raises(SerkitError, match=r"config.json describes no network: ") as refused:
+            load_network(folder)
+        assert "\n" not in str(refused.value)
     (folder / "config.json").write_text(json.dumps(row))
     (folder / "model.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(SerkitError, match=r"model.safetensors is damaged: .*delete"):

@@ -28,6 +28,7 @@ from serkit.batching import Batch
 from serkit.encoding import Encoder, WithWeights
 from serkit.errors import RunFailed, SerkitError, plain
 from serkit.extras import optional
+from serkit.interrupts import interrupts_after
 from serkit.processes import WorkerDied, in_processes
 
 LOG = logging.getLogger(__name__)
@@ -149,7 +150,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        with interrupts_after():  # a second Ctrl-C would leave its processes behind
+            ray.shutdown()
 
 
 def ray_package() -> Any:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from serkit import registry
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, in_one_line
 from serkit.files import content_hash, fingerprint, write_bytes, write_text
 from serkit.layer_weights import WeightedLayers
 from serkit.settings import BACKBONES
@@ -139,7 +139,10 @@ def load_network(folder: Path, device: str | torch.device = "cpu") -> tuple[nn.M
         SerkitError: a missing file, another format, or weights that do not fit the config.
     """
     config = load_config(folder)
-    network = build_network(config, pretrained=False)
+    try:
+        network = build_network(config, pretrained=False)
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise SerkitError(f"{folder}/config.json describes no network: {in_one_line(error)}") from error
     try:
         state = load_file(folder / "model.safetensors")
         network.load_state_dict(state, strict=True)

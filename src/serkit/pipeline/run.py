@@ -202,9 +202,10 @@ class Run:
         found = {}
         for path in sorted((self.folder / "features").glob("*.json")):
             row = json_object(path)
-            if not {"feature", "store", "keys"} <= row.keys():
+            keys, texts = row.get("keys"), [row.get("feature"), row.get("store")]
+            if not isinstance(keys, dict) or not all(isinstance(x, str) for x in (*texts, *keys.values())):
                 raise SerkitError(f"{path} is damaged; delete it and run extract again")
-            found[row["feature"]] = Features(FeatureStore.open(row["store"]), row["keys"])
+            found[row["feature"]] = Features(FeatureStore.open(row["store"]), keys)
         missing = [name for name in self.recipe.features if name not in found]
         if missing:
             raise SerkitError(f"{self.folder}: features '{missing[0]}' are not extracted; run extract first")
