@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,11 @@ def test_loading_refuses_what_is_not_a_stack(tmp_path):
     (tmp_path / "models.skops").write_bytes(kept[:500])
     with pytest.raises(SerkitError, match="cannot be read"):
         load(tmp_path)
+    for schema in ("[]", "5", "[" * 100_000, '{"__class__": [], "__module__": 1, "protocol": null}'):
+        with zipfile.ZipFile(tmp_path / "models.skops", "w") as archive:
+            archive.writestr("schema.json", schema)
+        with pytest.raises(SerkitError, match="cannot be read"):
+            load(tmp_path)
     (tmp_path / "models.skops").write_bytes(kept)
     head = json.loads((tmp_path / "stack.json").read_text())
     (tmp_path / "stack.json").write_text(json.dumps({**head, "systems": ["one"]}))

@@ -1,5 +1,6 @@
 """A training that is stopped, killed, spread over processes or out of disk ends as one that was not."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,17 @@ def test_a_state_whose_history_was_not_written_any_more_leaves_one_all_the_same(
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+def state(value):
+    """The bytes of a state file that holds something else."""
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+FLIPPED = state({"fingerprint": 1}).replace(b"fingerprint", b"\xffingerprint")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a state", FLIPPED, state([1]), None], ids=range(5))
 def test_a_damaged_or_foreign_state_is_passed_over(tmp_path, damage):
     def stop(event):
         raise KeyboardInterrupt

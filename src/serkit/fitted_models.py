@@ -52,8 +52,8 @@ def load_models(path: Path) -> list[Any]:
         models = skops.io.load(path, trusted=sorted(TRUSTED))
     except FileNotFoundError:
         raise SerkitError(f"the models of the stack are missing: {path}") from None
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise SerkitError(f"{path} cannot be read: {error}") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SerkitError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
     return list(models)
 
 

@@ -324,9 +324,9 @@ class _State:
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
+        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
             return  # a state file that a crash damaged: the epochs it held are trained again
-        if state.get("fingerprint") != self.fingerprint:
+        if not isinstance(state, dict) or state.get("fingerprint") != self.fingerprint:
             return
         self.fitting.load_state_dict(state["fitting"])
         self.epoch, self.best_value = state["epoch"], state["best_value"]
