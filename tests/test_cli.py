@@ -162,9 +162,9 @@ def test_compare_says_p_of_both_tests(finished):
             "'auto', 'cpu', 'cuda'; did you mean 'cpu'?",
         ),
         (["--corpus", "toy", "--root", "TOY", "--jobs", "-1"], "for '--jobs'"),
-        (["--corpus", "toy", "--root", "TOY", "--job", "1"], "No such option: --job"),
+        (["--corpus", "toy", "--root", "TOY", "--job", "1"], "no such option: --job; did you mean '--jobs'? (see"),
         (["--corpus", "toy", "--root", "TOY", "--address", "h:1"], "the engine is local; add --engine ray"),
-        ([], "Missing option '--corpus'"),
+        ([], "missing option '--corpus' (see"),
     ],
 )
 def test_usage_that_is_wrong_is_one_line_and_2(recipe, toy_root, tmp_path, words, message):
@@ -175,8 +175,7 @@ def test_usage_that_is_wrong_is_one_line_and_2(recipe, toy_root, tmp_path, words
     code, _, said = ask("run", recipe, "--out", tmp_path / "run", *words)
     assert code == 2
     assert message in said
-    if "Usage:" not in said:  # typer's own three lines
-        assert len(said.splitlines()) == 1
+    assert len(said.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -287,7 +286,7 @@ def test_rows_without_a_recording_or_a_label_are_told_before_anything_is_heard(r
 
 def test_20_ms_and_silence_pass_and_the_audit_names_them(recipe, clips, tmp_path):
     """A clip shorter than a window is padded to one: it trains, and the audit says what to look at."""
-    soundfile.write(clips.parent / "clips" / "c4.wav", np.full(320, 0.1), RATE_HZ)
+    soundfile.write(clips.parent / "clips" / "c4.wav", 0.1 * np.sin(np.arange(320)), RATE_HZ)
     soundfile.write(clips.parent / "clips" / "c7.wav", np.zeros(RATE_HZ), RATE_HZ)
     code, _, error = run_table(recipe, clips, tmp_path, "--set", "train.epochs=1")
     assert code == 0, error

@@ -5,11 +5,12 @@ Everything heavy is imported inside the commands.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -47,8 +48,11 @@ SECTIONS = {
 """The commands by what they are for, as ``serkit --help`` lists them."""
 
 
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # click's own, or that of the copy of click in newer typer
+
+
 class _Program(TyperGroup):
-    """The commands; a word that an option does not take is told with the nearest that it does."""
+    """The commands; what is wrong with the words of a call is one line, with the nearest word that an option takes."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands section by section, each with the whole first sentence of its help."""
@@ -57,8 +61,17 @@ class _Program(TyperGroup):
             with formatter.section(title):
                 formatter.write_dl(found, col_max=14)
 
+    def make_context(self, *words: Any, **more: Any) -> Any:
+        """Read the words before the command."""
+        with _in_one_line():
+            return super().make_context(*words, **more)
+
     def invoke(self, ctx: Any) -> Any:
         """Call a command."""
+        with _in_one_line():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
@@ -68,6 +81,21 @@ class _Program(TyperGroup):
                 said = error.message.removeprefix("Value error, ").rstrip(".")
                 error.message = said + (near if "did you mean" in near else "")
             raise
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Wrong usage as an error of serkit; typer would write the usage, a hint, an empty line and the error."""
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        if type(error).show is not _USAGE_ERROR.show and not isinstance(error, typer.BadParameter):
+            raise  # not an error: the whole help, for a call without words
+        said = error.format_message().rstrip(".").replace(". Did you", "; did you")
+        if near := getattr(error, "possibilities", None):  # of an option; sorted, they hide which is nearest
+            said = error.message + did_you_mean(error.option_name, near)
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        raise SerkitError(f"{said[:1].lower()}{said[1:]}{hint}") from None
 
 
 app = typer.Typer(
