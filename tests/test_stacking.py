@@ -75,6 +75,19 @@ def test_logistic_equals_a_direct_scikit_learn_fit():
     np.testing.assert_allclose(stack.predict(asked).scores, expected, atol=1e-12, rtol=0)
 
 
+def test_a_class_of_which_one_row_is_left_stops_no_cross_fitted_forest():
+    """Two clips of a class by two speakers: each copy has one, which its folds cannot share."""
+    train = make_manifest(200)
+    kept = [u for u in train if u.emotion != LABELS[0]]
+    few = {u.speaker: u for u in train if u.emotion == LABELS[0]}
+    train = Manifest(train.corpus, train.labels, (*kept, *list(few.values())[:2]))
+    found = cross_fitted(RandomForestStack(trees=5, folds=2), planted(train), train)
+    assert sorted(found.ids) == sorted(train.ids)
+    assert np.isfinite(found.scores).all()
+    answered = found.scores.argmax(axis=1)
+    assert len(set(answered.tolist())) > 1
+
+
 def test_published_sizes():
     stack = RandomForestStack()
     assert (stack.trees, stack.max_depth, stack.min_leaf, stack.min_split, stack.folds) == (200, 8, 10, 10, 5)

@@ -303,7 +303,7 @@ def cross_fitted(
     Args:
         stack: parameters to use; it is not touched. predictions: out-of-fold scores of the systems.
         folds, seed: of the split by speaker. A copy of the forest has fewer rows, and takes fewer of each class and
-            fewer forests where its rows do not suffice.
+            fewer forests where its rows do not suffice; it does not learn a class of which one row is left.
         among_all: whether answers are among all classes, not only those that the corpus of a row can have.
     """
     table = align(predictions)
@@ -312,11 +312,14 @@ def cross_fitted(
     named = dict(predictions) if isinstance(predictions, Mapping) else {p.system: p for p in predictions}
     parts = []
     for k in np.unique(fold):
-        inside = [i for i, f in zip(rows.ids, fold, strict=True) if f != k]
+        learned = fold != k
         outside = [i for i, f in zip(rows.ids, fold, strict=True) if f == k]
         copy = stack.unfitted()
         if isinstance(copy, RandomForestStack):
-            copy = copy.within(int(np.unique(rows.truth[fold != k], return_counts=True)[1].min()))
+            present, counts = np.unique(rows.truth[learned], return_counts=True)
+            learned &= ~np.isin(rows.truth, present[counts < 2])
+            copy = copy.within(int(counts[counts >= 2].min(initial=len(fold))))
+        inside = [i for i, f in zip(rows.ids, learned, strict=True) if f]
         copy = copy.fit({name: p.take(inside) for name, p in named.items()}, manifest)
         asked = {name: p.take(outside) for name, p in named.items()}
         parts.append(copy.predict(asked, None if among_all else manifest))
