@@ -421,7 +421,7 @@ def test_what_cannot_work_is_refused_before_extraction(small_text, toy_root, tmp
     refused("no utterance in split 'test'.*: use .*--no-test", manifest.where(lambda u: u.split != "test"))
     refused("of split 'dev' in 'toy' has a label", _unlabelled(manifest, "dev"))
     few = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.id == _first(manifest, "fear"))
-    refused("'fear' has fewer than 2 training clips", few)
+    refused(r"'fear' has fewer than 2 training clips in 'toy' \(\d+ in all, first '\S+'\); name it in drop", few)
     lone = manifest.where(lambda u: u.emotion != "fear" or u.split != "train" or u.speaker == _speaker(manifest))
     refused("'fear' is by speakers of one cross-fitting fold", lone)
     without = manifest.where(lambda u: u.emotion != "neutral")

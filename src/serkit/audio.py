@@ -25,6 +25,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 END_TOLERANCE_S = 0.5  # an end time this far past the end of a recording is cut, further is refused
 MAX_PEAK = 8.0  # float files overshoot 1.0 a little; beyond this they hold another scale
 SILENCE_DB = -70.0  # re full scale: a recording that never exceeds it holds nothing to hear
+SHORTEST_S = 0.1  # less than this is no word, but a wrong time or a cut
 _BLOCK_S = 10.0
 _BLOCK_SAMPLES = 1 << 24  # of all channels together: 64 MiB, whatever a header claims
 _MARGIN_S = 0.05  # decoded on both sides of a stretch, so that the resampling filter sees its neighbours

@@ -36,7 +36,7 @@ def _digest(text: str) -> str:
 
 
 class SilentClips:
-    """Which stretches of recordings hold nothing to hear (:func:`serkit.audio.is_silent`), as extraction met them.
+    """Which stretches of recordings hold nothing to hear (silence, or too short for a word), as extraction met them.
 
     Args:
         root: the folder of the store, in whose ``silent.jsonl`` they stand.

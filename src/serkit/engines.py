@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from serkit.audio import is_silent, load
+from serkit.audio import SHORTEST_S, is_silent, load
 from serkit.batching import Batch
-from serkit.encoding import Encoder, WithWeights
+from serkit.encoding import SAMPLE_RATE_HZ, Encoder, WithWeights
 from serkit.errors import RunFailed, SerkitError, plain
 from serkit.extras import optional
 from serkit.interrupts import interrupts_after
@@ -40,7 +40,7 @@ _RAY_RETRIES = 4  # of a batch whose machine or process died
 class Outcome:
     """What became of an item: by encoder name its (frames, dim) float32 features, or one line of reason.
 
-    ``silent``: it is audio, and holds nothing to hear.
+    ``silent``: it is audio, and holds nothing to hear: silence, or less than :data:`serkit.audio.SHORTEST_S`.
     """
 
     features: dict[str, np.ndarray] = field(default_factory=dict)
@@ -248,8 +248,15 @@ def _decoded(batch: Batch) -> list[Any]:
     return found
 
 
+def _nothing_to_hear(content: Any) -> bool:
+    """Whether a waveform is silent, or too short to be a word; texts and errors are not."""
+    if not isinstance(content, np.ndarray):
+        return False
+    return len(content) < SHORTEST_S * SAMPLE_RATE_HZ or is_silent(content)
+
+
 def _outcomes(batch: Batch, contents: list[Any], encoders: Mapping[str, Encoder]) -> list[Outcome]:
-    outcomes = [Outcome(silent=isinstance(content, np.ndarray) and is_silent(content)) for content in contents]
+    outcomes = [Outcome(silent=_nothing_to_hear(content)) for content in contents]
     for item, content, outcome in zip(batch, contents, outcomes, strict=True):
         if isinstance(content, SerkitError):
             outcome.reasons.update(dict.fromkeys(item.encoders, str(content)))

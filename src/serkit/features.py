@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from serkit.audio import SHORTEST_S
 from serkit.encoding import EncoderSpec
 from serkit.errors import SerkitError, did_you_mean, without
 from serkit.store import FeatureStore
@@ -17,7 +18,7 @@ class Features:
     Args:
         store: of the encoder. keys: utterance id to content key.
         reasons: by id, why there are none.
-        silent: content keys of the recordings without a sound.
+        silent: content keys of the recordings without a sound, or too short for a word.
 
     Attributes:
         ids: utterances that have features, in the manifest's order.
@@ -75,15 +76,15 @@ class Features:
 
 
 def nothing_to_hear(names: Sequence[str], total: int) -> str:
-    """One line about recordings without a sound: how many, which, and how to leave them out.
+    """One line about recordings without a sound, or too short for a word: how many, which, how to leave them out.
 
-    >>> nothing_to_hear(["a"], 9)
-    'nothing audible in 1 of 9 recordings, which are kept as they are; to leave them out: exclude: [a]'
+    >>> nothing_to_hear(["a"], 9).partition("; ")[0]
+    'nothing audible, or less than 0.1 s, in 1 of 9 recordings, which are kept as they are'
     """
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return (
-        f"nothing audible in {len(names)} of {total} recordings, which are kept as they are; to leave them out: "
-        f"exclude: [{shown}]"
+        f"nothing audible, or less than {SHORTEST_S} s, in {len(names)} of {total} recordings, which are kept as they "
+        f"are; to leave them out: exclude: [{shown}]"
     )
 
 

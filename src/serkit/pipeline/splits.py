@@ -87,10 +87,17 @@ def _enough_of_each_class(manifest: Manifest, recipe: Recipe) -> None:
         votes = ", or, as its raters voted for it, learn their votes: train.targets=votes"
         raised = not learns_votes(recipe) and any((u.votes or {}).get(thin[0]) for u in manifest.split("train"))
         raise SerkitError(
-            f"label '{thin[0]}' has fewer than 2 {which} in '{manifest.corpus}'; name it in drop_labels{typo}"
+            f"label '{thin[0]}' has fewer than 2 {which} in '{manifest.corpus}'{_first_of(manifest, thin[0])}; name it "
+            f"in drop_labels{typo}"
             + (votes if raised else "")
             + (f"; the same holds for {', '.join(thin[1:])}" if len(thin) > 1 else "")
         )
+
+
+def _first_of(manifest: Manifest, label: str) -> str:
+    """Where a class is met: how many clips of any split have it, and the first."""
+    named = [u.id for u in manifest if u.emotion == label]
+    return f" ({len(named)} in all, first '{named[0]}')" if named else ""
 
 
 def _dev_has_labels(manifest: Manifest, recipe: Recipe) -> None:
