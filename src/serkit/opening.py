@@ -104,7 +104,7 @@ def opened(source: Source) -> Iterator[Any]:
         try:
             file = soundfile.SoundFile(handle)
         except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-            kind = "text" if _is_text(head) else "something else"
+            kind = "text" if _is_text(head) else f"a damaged {begun}" if (begun := _begun(head)) else "something else"
             hint = "; containers need ffmpeg and a known signature" if suffix in CONTAINERS else ""
             reason = str(getattr(error, "error_string", error)).split("\n")[0]
             raise SerkitError(
@@ -132,6 +132,13 @@ def _handle(source: Source, *, wav: bool) -> Iterator[Any]:
                 return
     # a name that is not UTF-8 is a file like any other
     yield os.fsencode(str(source)) if os.name == "posix" else str(source)
+
+
+def _begun(head: bytes) -> str:
+    """The format whose signature a file begins with; empty for none that libsndfile reads."""
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        return "WAV file"
+    return {b"fLaC": "FLAC file", b"OggS": "Ogg file", b"FORM": "AIFF file"}.get(head[:4], "")
 
 
 def _is_text(head: bytes) -> bool:

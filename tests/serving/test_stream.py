@@ -170,6 +170,8 @@ def test_windows_cover_speech_on_their_grid(model: Model) -> None:
     assert parts[0].start_s >= 2
     assert parts[-1].end_s <= 13
     assert {p.start_s for p in parts} >= {4.0, 5.0, 6.0, 7.0, 8.0}
+    halves = model.predict(sound, rate_hz=RATE, by="window", window_s=1.0).segments
+    assert {p.start_s for p in halves} >= {5.0, 5.5, 6.0, 6.5}, "half a window from one to the next"
     short = model.predict(voice(0.7), rate_hz=RATE, by="window").segments
     assert [(p.start_s, p.end_s) for p in short] == [(0.0, 0.7)]
 

@@ -108,7 +108,9 @@ def predict(
     language: Annotated[str | None, typer.Option(help="Spoken language, for --asr: en, de, …")] = None,
     diarise: Annotated[str | None, typer.Option(help="Find speakers with this pyannote.audio pipeline.")] = None,
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds [default: 3].")] = None,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next [default: 1.5].")] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from one window to the next [default: half of it].")
+    ] = None,
     vad: Annotated[Detector, typer.Option(help="How speech is found.")] = Detector.spectral,
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write, or -; csv and jsonl resume where they stopped.")

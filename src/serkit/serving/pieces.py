@@ -16,7 +16,7 @@ from serkit.recent import Recent
 from serkit.segments import Segmenter, SegmentSettings, Stretch, make_not_speech, make_vad
 from serkit.serving.timeline import Turn, text_at
 
-WINDOW_S, HOP_S = 3.0, 1.5
+WINDOW_S = 3.0
 LEAST_SPEECH = 0.2  # of a window: with less it is left out
 SHORTEST_S = 0.05  # of a turn
 CONTEXT_S = 1.5  # on either side of the middle of a word: what it is answered by

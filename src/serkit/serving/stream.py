@@ -18,7 +18,7 @@ from serkit.errors import SerkitError
 from serkit.recent import Recent
 from serkit.remarks import Remarks
 from serkit.segments import Segmenter, Stretch
-from serkit.serving.pieces import HOP_S, WINDOW_S, Cutter, GivenCutter, Piece, SpeechCutter, WindowCutter, given_pieces
+from serkit.serving.pieces import WINDOW_S, Cutter, GivenCutter, Piece, SpeechCutter, WindowCutter, given_pieces
 from serkit.serving.resampling import to_16k
 from serkit.serving.results import Decision, Prediction, Segment
 from serkit.serving.speakers import speakers_of
@@ -201,7 +201,7 @@ class Stream:
         asked = self._settings
         if asked.by == "window":
             window_s = WINDOW_S if asked.window_s is None else asked.window_s
-            return WindowCutter(window_s, HOP_S if asked.hop_s is None else asked.hop_s, asked.segments)
+            return WindowCutter(window_s, window_s / 2 if asked.hop_s is None else asked.hop_s, asked.segments)
         if asked.by in ("turn", "sentence", "word"):
             pieces = given_pieces(asked.by, asked.turns, asked.sentences, asked.segments.max_s)
             return GivenCutter(pieces, asked.segments)

@@ -30,7 +30,8 @@ class StreamSettings:
             held-out speakers; ``None``: where those of that confidence were more often wrong than right.
         coverage: the answer for the whole gets the set of classes that holds the right one with this probability, on
             speakers like those of the training; ``None``: no set. Parts, and events of a stream, have none.
-        window_s, hop_s: length of a window and from one to the next, 3 s and 1.5 s unless given; of ``window`` alone.
+        window_s, hop_s: length of a window and from one to the next, 3 s and half of it unless given; of ``window``
+            alone.
         segments: how speech is found.
         partial_s: a partial answer after every so many seconds of speech; ``None``: none.
         max_s: longest recording, in seconds.

@@ -220,7 +220,7 @@ class Options(Row):
     text: str | None = Field(None, max_length=MAX_TEXT, description="The spoken words, for models that use text.")
     window_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False, description="Length of a window.")
     hop_s: float | None = Field(
-        None, gt=0, le=600, allow_inf_nan=False, description="Time from one window to the next."
+        None, gt=0, le=600, allow_inf_nan=False, description="Time from one window to the next, by default half of it."
     )
     turns: Annotated[list[TurnRow], FailFast()] = Field(
         [], max_length=MAX_TURNS, description="Who speaks when, or who says what."
