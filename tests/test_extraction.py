@@ -18,7 +18,7 @@ from serkit.encoders.logmel import Logmel
 from serkit.encoding import SAMPLE_RATE_HZ, EncoderSpec, n_frames
 from serkit.engines import encode
 from serkit.errors import RunFailed, SerkitError
-from serkit.extraction import compute, extract
+from serkit.extraction import compute, extract, lacking
 from serkit.features import require_complete
 from serkit.progress import Progress
 from serkit.sizes import estimate
@@ -266,6 +266,12 @@ def test_the_size_is_said_before_the_first_byte_and_a_small_disk_is_refused(
     with pytest.raises(RunFailed, match=r"need .* kB \(mel alone .*1 kB left: choose another place with --store"):
         extract(manifest, encoders, tmp_path / "other")
     assert not list((tmp_path / "other").glob("*/shard*"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, before.total_bytes + 100))
+    louder = {"louder": Level(2.0)}
+    later = lacking(manifest, louder, tmp_path / "other")
+    assert later.bytes == estimate(manifest, {"louder": louder["louder"].spec}, tmp_path / "other").bytes
+    with pytest.raises(RunFailed, match=r"kB \(.*\), and later ones \d+ B, the disk of"):
+        extract(manifest, encoders, tmp_path / "other", reserved=later.total_bytes + 100)
     require_complete(extract(manifest, encoders, tmp_path / "store"))  # nothing left to write: no refusal
 
 

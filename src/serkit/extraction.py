@@ -77,6 +77,7 @@ def extract(
     retry: bool = False,
     shard_bytes: int = SHARD_BYTES,
     shard_s: float = SHARD_S,
+    reserved: int = 0,
 ) -> dict[str, Features]:
     """Bring the features of a manifest into the store; what is there already is not done again.
 
@@ -98,6 +99,7 @@ def extract(
         empty_text: an utterance without text is read as an empty one.
         exclude: ids to leave out. retry: try again what failed before with the same content.
         shard_bytes, shard_s: a shard is finished at this size or age; a crash loses at most the open one.
+        reserved: bytes that must be left on the disk for what is extracted later.
 
     Returns:
         By encoder name, its :class:`Features`.
@@ -114,7 +116,7 @@ def extract(
     if announce is not None:
         announce(size)
     if plan.busy:
-        refuse_small_disk(size, root)
+        refuse_small_disk(size, root, reserved)
         how = _How(jobs, device, engine == "ray", address, batch_seconds, shard_bytes, shard_s)
         _carry_out(plan, how, SilentClips(root), progress)
     silent = SilentClips(root).keys
@@ -124,6 +126,19 @@ def extract(
         keys = plan.keys[name]
         found[name] = Features(there, keys, _reasons(there, keys, paths), silent)
     return found
+
+
+def lacking(
+    manifest: Manifest,
+    encoders: Mapping[str, Encoder],
+    store: Path | str,
+    *,
+    jobs: int = 1,
+    progress: ProgressCallback | None = None,
+) -> SizeEstimate:
+    """What :func:`extract` of the same audio would announce: the features that are not in the store yet."""
+    plan = _plan(manifest, tuple(manifest), dict(encoders), Path(store), jobs, progress, None, False, False)
+    return estimated([i for i in plan.items if i.encoders], {n: e.spec for n, e in encoders.items()}, Path(store))
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,15 @@ class SizeEstimate:
         """Of all encoders together."""
         return sum(self.bytes.values())
 
+    @property
+    def total_size(self) -> str:
+        """The same in words, such as ``"19.2 MB"``."""
+        return _size(self.total_bytes)
+
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {_size(self.bytes[name])}" for name in self.bytes)
-        total, free = _size(self.total_bytes), _size(self.free_bytes)
-        return f"{total} for {self.audio_s / 3600:.2f} h of audio ({parts}); {free} free"
+        free = _size(self.free_bytes)
+        return f"{self.total_size} for {self.audio_s / 3600:.2f} h of audio ({parts}); {free} free"
 
 
 def estimate(
@@ -97,13 +102,15 @@ def _free_bytes(root: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def refuse_small_disk(size: SizeEstimate, root: Path) -> None:
-    """Refuse features that do not fit; raises ``RunFailed`` with what to do."""
-    if size.total_bytes > size.free_bytes:
+def refuse_small_disk(size: SizeEstimate, root: Path, reserved: int = 0) -> None:
+    """Refuse features that do not fit beside ``reserved`` bytes of later ones; raises ``RunFailed`` with what to do."""
+    if size.total_bytes + reserved > size.free_bytes:
         largest = max(size.bytes, key=lambda name: size.bytes[name])
+        alone = f"{largest} alone {_size(size.bytes[largest])}"
+        later = f", and later ones {_size(reserved)}" if reserved else ""
         raise RunFailed(
-            f"the features need {_size(size.total_bytes)} ({largest} alone {_size(size.bytes[largest])}), the disk of "
-            f"{root} has {_size(size.free_bytes)} left: choose another place with --store, or pool the encoder's frames"
+            f"the features need {size.total_size} ({alone}){later}, the disk of {root} has {_size(size.free_bytes)} "
+            "left: choose another place with --store, or pool the encoder's frames"
         )
 
 

@@ -144,10 +144,16 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     check_recordings(run, machine, listener)
     used = run.manifest.where(lambda u: u.split is not None)
     texts = texts_of(run, used, encoders, machine, listener)
-    found = _extracted(used, encoders, machine, listener, texts)
-    if run.recipe.copies:
+    learned, copies, later = learned_from(run.manifest, run.recipe), copy_encoders(run.recipe), 0
+    if copies:
+        size = extraction.lacking(learned, copies, machine.store, jobs=machine.workers, progress=listener)
+        later = size.total_bytes
+        if listener is not None and later:
+            listener(Notice(f"the copies of training clips, which are extracted last, will take {size.total_size}"))
+    found = _extracted(used, encoders, machine, listener, texts, later)
+    if copies:
         _tell(listener, "extract", f"{len(run.recipe.copies)} copies of every training clip")
-        found |= _extracted(learned_from(run.manifest, run.recipe), copy_encoders(run.recipe), machine, listener)
+        found |= _extracted(learned, copies, machine, listener)
     require_complete(found)
     if listener is not None and (silent := sorted({name for features in found.values() for name in features.silent})):
         listener(Notice(nothing_to_hear(silent, len(used))))
@@ -177,6 +183,7 @@ def _extracted(
     machine: Machine,
     listener: Listener | None,
     texts: Mapping[str, str] | None = None,
+    reserved: int = 0,
 ) -> dict[str, Features]:
     return extraction.extract(
         manifest,
@@ -189,6 +196,7 @@ def _extracted(
         progress=listener,
         announce=listener,
         texts=texts,
+        reserved=reserved,
     )
 
 
