@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from serkit import audio
-from serkit.segments import SegmentSettings, find_speech
+from serkit.segments import Segmenter, SegmentSettings
 
 RATE_HZ = 16_000
 SECONDS = 12
@@ -202,7 +202,8 @@ def heard(sound: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, np
 def share(sound: np.ndarray, settings: SegmentSettings) -> float:
     """How much of a recording lies in stretches of speech."""
     samples = np.clip(sound, -1, 1).astype(np.float32)
-    return sum(s.end - s.start for s in find_speech([samples], settings)) / len(samples)
+    segmenter = Segmenter(settings)
+    return sum(s.end - s.start for s in [*segmenter.push(samples), *segmenter.finish()]) / len(samples)
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from serkit import audio
 from serkit.noises import colour_change, has_pitch, is_noise, strikes
-from serkit.segments import Segmenter, SegmentSettings, find_speech
-from serving.signals import RATE, quiet, talk, voice
+from serkit.segments import Segmenter, SegmentSettings
+from serving.signals import RATE, find_speech, quiet, talk, voice
 
 DATA = Path(os.environ.get("SERKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from serkit.errors import SerkitError
-from serkit.segments import Segmenter, SegmentSettings, SileroVad, SpectralVad, Stretch, find_speech
-from serving.signals import RATE, quiet, voice
+from serkit.segments import Segmenter, SegmentSettings, SileroVad, SpectralVad, Stretch
+from serving.signals import RATE, find_speech, quiet, voice
 
 
 def joined() -> np.ndarray:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from serkit import audio
-from serkit.segments import Segmenter, SegmentSettings, find_speech
+from serkit.segments import Segmenter, SegmentSettings
 from serkit.serving.pieces import WindowCutter
 from serkit.tones import Tones, is_melody, is_tonal
-from serving.signals import RATE, quiet, talk, voice
+from serving.signals import RATE, find_speech, quiet, talk, voice
 
 DATA = Path(os.environ.get("SERKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

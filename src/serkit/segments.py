@@ -8,7 +8,6 @@ sample. Imports numpy only; Silero's network runs in onnxruntime, loaded where i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from serkit import dsp, package_files
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.not_speech import NotSpeech
 
 VADS = ("spectral", "silero")
@@ -54,8 +53,7 @@ class SegmentSettings:
     drop_noises: bool = True
 
     def __post_init__(self) -> None:
-        if self.vad not in VADS:
-            raise SerkitError(f"no voice activity detector '{self.vad}'" + did_you_mean(self.vad, VADS))
+        check_known(self.vad, VADS, f"no voice activity detector '{self.vad}'")
         if not 0 < self.off <= self.on < 1:
             raise SerkitError(f"segments: off {self.off} and on {self.on}, expected 0 < off <= on < 1")
         if not (self.min_speech_s >= 0 and self.min_silence_s > 0 and self.pad_s >= 0 and self.max_s >= 1):
@@ -357,18 +355,3 @@ class Segmenter:
         self._end = end
         self._kept += min(speech, end - start)
         return [Stretch(start, end, min(speech, end - start))]
-
-
-def find_speech(blocks: Iterable[np.ndarray], settings: SegmentSettings | None = None) -> Iterator[Stretch]:
-    """Yield the stretches of speech of a recording, given in blocks of any size.
-
-    Args:
-        blocks: (n,) float32 mono 16 kHz each, such as :func:`serkit.audio.blocks`; or one array in a list.
-
-    >>> list(find_speech([np.zeros(16000, dtype=np.float32)]))
-    []
-    """
-    segmenter = Segmenter(settings)
-    for block in blocks:
-        yield from segmenter.push(block)
-    yield from segmenter.finish()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
+
+from serkit.segments import Segmenter, SegmentSettings, Stretch
 
 if TYPE_CHECKING:
     from serkit.serving.predictor import Model
@@ -76,3 +79,11 @@ def most_memory(
         tracemalloc.stop()
     assert len(found.segments) > parts * minutes
     return most
+
+
+def find_speech(blocks: Iterable[np.ndarray], settings: SegmentSettings | None = None) -> Iterator[Stretch]:
+    """The stretches of speech of a recording, given in blocks of any size."""
+    segmenter = Segmenter(settings)
+    for block in blocks:
+        yield from segmenter.push(block)
+    yield from segmenter.finish()

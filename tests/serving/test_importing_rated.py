@@ -149,12 +149,12 @@ def test_smaller_weights_are_told_by_ratings_and_too_coarse_ones_refused(
         body, head = with_ratings(folder, width=width)
         out, scale = tmp_path / f"{width:g}.zip", (0.0, width)
         made = importing.import_checkpoint(f"path:{folder}", out, weights="float16", rating_scale=scale)
-        differences.append(made.exported)
+        differences.append(open_bundle(made.path).head["largest_difference"])
         answer = serkit.load(out).predict(CLIPS[0], rate_hz=RATE, by="clip")
         off = np.abs([answer.attributes[w] for w in WORDS] - ratings_of(body, head, folder, CLIPS[0])) / width
         assert 0 < off.max() < 0.01
     assert differences[1] == pytest.approx(differences[0], rel=0.2)
-    monkeypatch.setitem(rated.EXPORTED, "float16", made.exported / 2)
+    monkeypatch.setitem(rated.EXPORTED, "float16", open_bundle(made.path).head["largest_difference"] / 2)
     with pytest.raises(SerkitError, match=r"with --weights float16 ratings differ by .* of the width of their scale"):
         importing.import_checkpoint(f"path:{folder}", tmp_path / "x.zip", weights="float16", rating_scale=scale)
     assert not (tmp_path / "x.zip").exists()

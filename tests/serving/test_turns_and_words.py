@@ -17,14 +17,13 @@ import soundfile
 
 from serkit import transcripts
 from serkit.errors import MissingExtra, SerkitError
-from serkit.segments import find_speech
 from serkit.serving import example, predicting, turns_and_words
 from serkit.serving.pool import Asked
 from serkit.serving.timeline import Turn, joined, read_transcript, text_at
 from serkit.serving.turns_and_words import Beside, Diariser, Words, speech_clips
 from serkit.transcripts import Transcript
 
-from .signals import GOLDEN, quiet, talk, voice, wav
+from .signals import GOLDEN, find_speech, quiet, talk, voice, wav
 
 
 def row(*inputs: object, **options: Any) -> dict[str, Any]:

@@ -55,7 +55,6 @@ class Imported:
         regions: the bundle's labels, where the checkpoint has no classes but ratings.
         licence: as its README has it. n_bytes: size of the bundle's files.
         difference: largest difference of a logit (or rating), in torch, from its own class's.
-        exported: of ONNX from torch.
         origin: whose class that is. notes: what was decided by the weights, or is not known.
     """
 
@@ -65,7 +64,6 @@ class Imported:
     licence: str
     n_bytes: int
     difference: float
-    exported: float
     origin: str
     notes: tuple[str, ...]
     regions: tuple[str, ...] = ()
@@ -144,7 +142,7 @@ def import_checkpoint(
     write_bundle(about, files, out)
     return Imported(
         out, str(about["name"]), about["imported"]["labels"], about["licence"]["weights"],
-        sum(map(len, files.values())), difference, exported, loaded.origin, tuple(about["imported"]["notes"]),
+        sum(map(len, files.values())), difference, loaded.origin, tuple(about["imported"]["notes"]),
         () if ratings is None else known,
     )  # fmt: skip
 
