@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -190,21 +190,22 @@ def _duplicates(manifest: Manifest, clips: Sequence[_Clip]) -> Iterable[Finding]
     digest = {c.id: c.digest for c in heard}
     near = [(heard[i].id, heard[j].id) for i, j in near_pairs([c.fingerprint for c in heard if c.fingerprint])]
     near = [(one, two) for one, two in near if digest[one] != digest[two]]
-    for code, what, pairs in (("duplicate", "the same", exact), ("near-duplicate", "nearly the same", near)):
-        sure = code == "duplicate"
-        kinds: dict[tuple[str, Severity, str], list[tuple[str, str]]] = {
-            ("-across-splits", "error" if sure else "warning", "give them one split, or remove one"): [],
-            ("", "warning" if sure else "info", "remove the copies"): [],
-            ("-other-label", "warning", "one of the labels is wrong"): [],
-        }
-        leaks, copies, labels = kinds.values()
-        for one, two in pairs:
-            a, b = rows[one], rows[two]
-            (leaks if a.split and b.split and a.split != b.split else copies).append((one, two))
-            if a.emotion != b.emotion:
-                labels.append((one, two))
-        for (kind, severity, advice), group in kinds.items():
-            if group:
-                n = "1 pair of rows holds" if len(group) == 1 else f"{len(group)} pairs of rows hold"
-                text = f"{n} {what} sound ({group[0][0]} and {group[0][1]}): {advice}"
-                yield finding(severity, code + kind, text, (rows[i] for pair in group for i in pair))
+    yield from _copies("duplicate", "the same", [(rows[a], rows[b]) for a, b in exact], ("error", "warning"))
+    yield from _copies("near-duplicate", "nearly the same", [(rows[a], rows[b]) for a, b in near], ("warning", "info"))
+
+
+def _copies(
+    code: str, what: str, pairs: Sequence[tuple[Utterance, Utterance]], grave: tuple[Severity, Severity]
+) -> Iterable[Finding]:
+    """Findings about pairs of rows with one sound; ``grave``: how bad it is across splits, and within one."""
+    apart = [a.split is not None and b.split is not None and a.split != b.split for a, b in pairs]
+    kinds: tuple[tuple[str, Severity, str, Iterable[bool]], ...] = (
+        ("-across-splits", grave[0], "give them one split, or remove one", apart),
+        ("", grave[1], "remove the copies", (not x for x in apart)),
+        ("-other-label", "warning", "one of the labels is wrong", (a.emotion != b.emotion for a, b in pairs)),
+    )
+    for kind, severity, advice, concerned in kinds:
+        if group := list(compress(pairs, concerned)):
+            n = "1 pair of rows holds" if len(group) == 1 else f"{len(group)} pairs of rows hold"
+            text = f"{n} {what} sound ({group[0][0].id} and {group[0][1].id}): {advice}"
+            yield finding(severity, code + kind, text, chain.from_iterable(group))

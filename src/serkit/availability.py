@@ -6,7 +6,6 @@ Behind ``serkit encoders --check`` and ``--lock``. Downloads nothing.
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from serkit.checkpoints import Resolved, lock_path, locked, resolve
 from serkit.costs import frames_per_audio_hour, tflop_per_audio_hour
 from serkit.errors import MissingExtra, RunFailed, SerkitError
 from serkit.fetching import at_hand
-from serkit.files import write_text
+from serkit.files import write_json
 from serkit.hub import hub_errors, hub_package
 
 PACKAGES = ("transformers", "sentencepiece", "tokenizers")  # of the extra 'foundation'
@@ -135,7 +134,7 @@ def lock(wanted: Iterable[str] | None = None) -> dict[str, str]:
         except hub_errors(hub) as error:
             reason = " ".join(str(error).split())
             raise SerkitError(f"encoder '{name}': the hub does not answer for {found.hub}: {reason}") from None
-    write_text(lock_path(), json.dumps(table, indent=1, sort_keys=True) + "\n")
+    write_json(lock_path(), dict(sorted(table.items())))
     if refused:
         raise RunFailed(f"the hub has no commit of {', '.join(refused)}; {len(table)} others are in {lock_path()}")
     return table

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serkit.combining import speaker_folds
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.metrics import BINS, confidence_bins, ece
 from serkit.probabilities import MEASURED_FLOOR, log_losses, softmax
 
@@ -98,8 +98,7 @@ def fit(
         SerkitError: no rows, another shape, or an unknown method.
     """
     p, y = _checked(probabilities, truth, len(labels))
-    if method not in METHODS:
-        raise SerkitError(f"no calibration '{method}'" + did_you_mean(method, METHODS))
+    check_known(method, METHODS, f"no calibration '{method}'")
     n_classes = len(labels)
     weights, bias = np.ones(n_classes), np.zeros(n_classes)
     if method == "temperature":

@@ -7,7 +7,6 @@ that fitting sets end in ``_``, ``predict(predictions)`` gives :class:`~serkit.p
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from serkit.errors import SerkitError, did_you_mean
-from serkit.files import write_text
+from serkit.errors import SerkitError, check_known
+from serkit.files import write_json
 from serkit.predictions import Predictions
 from serkit.probabilities import COMBINED_FLOOR, log_softmax, masked
 from serkit.types import Manifest
@@ -71,8 +70,7 @@ def align(predictions: Scores, systems: Sequence[str] | None = None) -> Aligned:
     if not order:
         raise SerkitError("an ensemble needs the predictions of at least one system, got none")
     for name in order:
-        if name not in named:
-            raise SerkitError(f"no predictions of system '{name}'" + did_you_mean(name, named))
+        check_known(name, named, f"no predictions of system '{name}'")
     first = named[order[0]]
     keys = list(zip(first.ids, first.models, strict=True))
     chosen = [first] + [_in_order(named[name], name, first, order[0], keys) for name in order[1:]]
@@ -264,7 +262,7 @@ class Ensemble(ABC):
             "ids": list(self.ids_),
             **self._save_models(Path(directory)),
         }
-        write_text(Path(directory) / "stack.json", json.dumps(head, indent=1, ensure_ascii=False) + "\n")
+        write_json(Path(directory) / "stack.json", head)
 
     def _save_models(self, folder: Path) -> dict[str, Any]:
         """Write fitted models into ``folder`` and return what ``stack.json`` should say of them."""

@@ -19,7 +19,7 @@ from serkit import metrics as numbers
 from serkit import paired
 from serkit.bootstrap import Clusters, Units, clusters, percentile_interval, resample, unit_sums
 from serkit.concordance import MEAN, MOMENTS, Rated, ccc_of, name_of, row_moments
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.evaluation import Decisions, gather
 from serkit.predictions import Predictions
 from serkit.types import ATTRIBUTES, Manifest
@@ -353,8 +353,7 @@ def against_all(
     Raises:
         SerkitError: no such system, or as :func:`compare`.
     """
-    if system not in predictions:
-        raise SerkitError(f"no predictions of '{system}'" + did_you_mean(system, predictions))
+    check_known(system, predictions, f"no predictions of '{system}'")
     found = [
         compare(predictions[system], other, manifest, split=split, metrics=[metric], draws=draws, seed=seed)[0]
         for name, other in predictions.items()

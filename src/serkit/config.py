@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 KEYS = ("corpora", "checkpoints", "store", "plugins")
 
@@ -39,8 +39,7 @@ def load_config() -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise SerkitError(f"{path}: expected a mapping with {', '.join(KEYS)}")
     for key in found:
-        if key not in KEYS:
-            raise SerkitError(f"{path}: unknown key '{key}'" + did_you_mean(str(key), KEYS))
+        check_known(key, KEYS, f"{path}: unknown key '{key}'")
     return found
 
 

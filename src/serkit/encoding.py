@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.files import fingerprint
 
 SAMPLE_RATE_HZ = 16_000
@@ -58,8 +58,7 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         if self.dim < 1 or self.pool < 1:
             raise SerkitError(f"encoder '{self.name}': dim {self.dim} and pool {self.pool} must be at least 1")
-        if self.dtype not in DTYPES:
-            raise SerkitError(f"encoder '{self.name}': dtype '{self.dtype}'" + did_you_mean(str(self.dtype), DTYPES))
+        check_known(self.dtype, DTYPES, f"encoder '{self.name}': dtype '{self.dtype}'")
         if self.modality == "audio" and (self.window < 1 or self.hop < 1):
             raise SerkitError(f"encoder '{self.name}': window {self.window} and hop {self.hop} must be at least 1")
 

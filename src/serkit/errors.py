@@ -148,3 +148,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if choices and len(choices) <= 20:
         return f"; known: {', '.join(choices)}"
     return ""
+
+
+def check_known(name: object, known: Collection[str], said: str) -> None:
+    """Refuse a name that is none of the known ones.
+
+    >>> check_known("focall", ["focal"], "no loss 'focall'")
+    Traceback (most recent call last):
+        ...
+    serkit.errors.SerkitError: no loss 'focall'; did you mean 'focal'?
+
+    Raises:
+        SerkitError: ``said``, and the nearest.
+    """
+    if name not in known:
+        raise SerkitError(said + did_you_mean(str(name), known))

@@ -16,7 +16,7 @@ from serkit import calibration, metrics
 from serkit.bootstrap import Clusters, bs_f1, clusters, percentile_interval, resampled_confusions, resampled_means
 from serkit.combining import allowed_classes
 from serkit.concordance import concordance
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.evaluate_settings import Group
 from serkit.groupings import duration_s, groupings
 from serkit.predictions import Metric, Predictions, Report
@@ -79,8 +79,7 @@ def decide(predictions: Predictions, manifest: Manifest, *, split: str, in_sampl
             a row, no labelled utterance, or scores of utterances the model was trained on.
     """
     who = f"predictions '{predictions.system}'"
-    if split not in SPLITS:
-        raise SerkitError(f"no split {split!r}" + did_you_mean(str(split), SPLITS))
+    check_known(split, SPLITS, f"no split {split!r}")
     if predictions.labels != manifest.labels:
         raise SerkitError(
             f"{who}: columns are {', '.join(predictions.labels)}; "

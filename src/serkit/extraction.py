@@ -13,7 +13,7 @@ from serkit.batching import Batch, Item, items_of, kept, planned, share, text_of
 from serkit.contents import SilentClips, item_key, text_key
 from serkit.encoding import Encoder, WithWeights
 from serkit.engines import Outcome, Run, encode, ray_cluster, run_local, run_ray
-from serkit.errors import RunFailed, SerkitError, did_you_mean
+from serkit.errors import RunFailed, SerkitError, check_known
 from serkit.features import Features
 from serkit.fetching import require
 from serkit.foundation.base import Pretrained
@@ -108,8 +108,7 @@ def extract(
         SerkitError: an unknown id or engine, a missing text, an encoder that cannot be loaded.
         RunFailed: the disk is too small or full, an encoder failed, a worker died. Finished shards stay.
     """
-    if engine not in ENGINES:
-        raise SerkitError(f"no extraction engine '{engine}'" + did_you_mean(engine, ENGINES))
+    check_known(engine, ENGINES, f"no extraction engine '{engine}'")
     utterances, root = kept(manifest, exclude), Path(store)
     plan = _plan(manifest, utterances, _named(encoders), root, jobs, progress, texts, empty_text, retry)
     size = estimated([i for i in plan.items if i.encoders], {n: e.spec for n, e in plan.encoders.items()}, root)

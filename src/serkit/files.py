@@ -215,6 +215,11 @@ def write_text(path: Path | str, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def write_json(path: Path | str, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all (see :func:`replacing`)."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
 def write_bytes(path: Path | str, content: bytes, *, sync: bool = False) -> None:
     """Write a binary file, whole or not at all (see :func:`replacing`)."""
     with replacing(path, sync=sync) as part:

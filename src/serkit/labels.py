@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from serkit import across, regions
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.protocols import class_findings
 from serkit.recipe import Recipe
 from serkit.recordings import near_label, order_labels
@@ -143,8 +143,7 @@ def _refuse_unknown(manifest: Manifest, recipe: Recipe) -> None:
                 )
     ids = set(manifest.ids)
     for name in recipe.exclude:
-        if name not in ids:
-            raise SerkitError(f"exclude: no utterance '{name}' in '{manifest.corpus}'" + did_you_mean(name, ids))
+        check_known(name, ids, f"exclude: no utterance '{name}' in '{manifest.corpus}'")
 
 
 def learns_votes(recipe: Recipe) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.layers import FeatureNormalisation
 from serkit.tensors import Batch, Outputs
 
@@ -35,8 +35,7 @@ class LayerWeights(nn.Module):
 
     def __init__(self, n_layers: int, kind: str = "softmax") -> None:
         super().__init__()
-        if kind not in get_args(Kind):
-            raise SerkitError(f"layer_weights '{kind}'" + did_you_mean(kind, get_args(Kind)))
+        check_known(kind, get_args(Kind), f"layer_weights '{kind}'")
         if n_layers < 1:
             raise SerkitError(f"layer_weights: {n_layers} layers, expected at least 1")
         self.n_layers, self.kind = n_layers, kind

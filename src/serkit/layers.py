@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 Pooling = Literal["scaled", "published_code", "mean", "statistics"]
 Normalize = Literal["none", "train", "level", "utterance"]
@@ -245,8 +245,7 @@ class Pool(nn.Module):
 
     def __init__(self, dim: int, pooling: Pooling = "scaled") -> None:
         super().__init__()
-        if pooling not in get_args(Pooling):
-            raise SerkitError(f"no pooling '{pooling}'" + did_you_mean(pooling, get_args(Pooling)))
+        check_known(pooling, get_args(Pooling), f"no pooling '{pooling}'")
         self.pooling = pooling
         self.out_dim = 2 * dim if pooling == "statistics" else dim
         self.score = nn.Linear(dim, 1, bias=pooling == "published_code") if pooling in _LEARNED else None
@@ -296,8 +295,7 @@ class FeatureNormalisation(nn.Module):
 
     def __init__(self, dims: Mapping[str, int], normalize: Normalize = "none") -> None:
         super().__init__()
-        if normalize not in get_args(Normalize):
-            raise SerkitError(f"no normalize '{normalize}'" + did_you_mean(normalize, get_args(Normalize)))
+        check_known(normalize, get_args(Normalize), f"no normalize '{normalize}'")
         self.dims, self.normalize = dict(dims), normalize
         self.keeps_statistics = normalize in ("train", "level")
         self._ready = not self.keeps_statistics
@@ -314,8 +312,7 @@ class FeatureNormalisation(nn.Module):
         """
         if not self.keeps_statistics:
             raise SerkitError(f"normalize is '{self.normalize}': statistics are kept with normalize: train or level")
-        if name not in self.dims:
-            raise SerkitError(f"no modality '{name}' in this network{did_you_mean(name, self.dims)}")
+        check_known(name, self.dims, f"no modality '{name}' in this network")
         shape = (self.dims[name],)
         if tuple(mean.shape) != shape or tuple(std.shape) != shape:
             raise SerkitError(
@@ -357,3 +354,13 @@ class FeatureNormalisation(nn.Module):
             if self.normalize == "level":
                 frames = frames - _moments(frames, mask)[0].mean(dim=1)[:, None, None]
         return frames * mask[:, :, None]
+
+
+class Normalised(nn.Module):
+    """Base of a network that normalises its features before all else: ``self.normalisation`` keeps the statistics."""
+
+    normalisation: FeatureNormalisation
+
+    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
+        """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
+        self.normalisation.set_statistics(name, mean, std)

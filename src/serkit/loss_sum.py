@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 Rule = Literal["fixed", "initial", "running_max", "uncertainty"]
 _SMALLEST = 1e-12
@@ -43,8 +43,7 @@ class LossSum(nn.Module):
     def __init__(self, names: Sequence[str], weights: Sequence[float], rule: Rule = "fixed") -> None:
         super().__init__()
         self.names, self.rule = tuple(names), rule
-        if rule not in get_args(Rule):
-            raise SerkitError(f"no rule '{rule}' to scale a sum of losses" + did_you_mean(rule, get_args(Rule)))
+        check_known(rule, get_args(Rule), f"no rule '{rule}' to scale a sum of losses")
         if not self.names or len(set(self.names)) != len(self.names) or len(weights) != len(self.names):
             raise SerkitError(
                 f"a sum of losses needs each name once, and a weight for each; got {self.names}, {list(weights)}"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.probabilities import MEASURED_FLOOR
 
 METRICS = ("macro_f1", "uar", "accuracy", "weighted_f1")
@@ -140,8 +140,7 @@ def measure(name: str, confusion: np.ndarray, counted: np.ndarray | None = None)
         SerkitError: no such metric.
     """
     known = {"macro_f1": macro_f1, "uar": uar, "accuracy": accuracy, "weighted_f1": weighted_f1}
-    if name not in known:
-        raise SerkitError(f"no metric '{name}'" + did_you_mean(name, known))
+    check_known(name, known, f"no metric '{name}'")
     return known[name](confusion, counted)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 
 from serkit import registry
 from serkit.errors import SerkitError, in_one_line
-from serkit.files import content_hash, fingerprint, write_bytes, write_text
+from serkit.files import content_hash, fingerprint, write_bytes, write_json
 from serkit.layer_weights import WeightedLayers
 from serkit.settings import BACKBONES
 from serkit.text_rows import json_object
@@ -125,7 +124,7 @@ def save_network(network: nn.Module, config: NetworkConfig, folder: Path) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     config = with_backbone(config)
     row = {"format": FORMAT if config.text_backbone is None else WITH_TEXT, **_row(config)}
-    write_text(folder / "config.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / "config.json", row)
     if config.text_backbone is not None:
         write_bytes(folder / TOKENIZER, _of_text(network).tokenizer)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}

@@ -15,7 +15,7 @@ import yaml
 
 from serkit import across, config, registry, yaml_text
 from serkit.cards import Card
-from serkit.errors import SerkitError, did_you_mean, in_one_line
+from serkit.errors import SerkitError, check_known, did_you_mean, in_one_line
 from serkit.labels import join
 from serkit.protocols import choose_protocol
 from serkit.recordings import safe_id
@@ -139,10 +139,7 @@ def _check_tested(called: Sequence[str], test_on: Sequence[str], test: bool) -> 
     if test_on and not test:
         raise SerkitError("--no-test and --test-on contradict each other: the one measures nothing; leave one out")
     for name in test_on:
-        if name not in called:
-            raise SerkitError(
-                f"--test-on {name}: it is none of the corpora given ({', '.join(called)})" + did_you_mean(name, called)
-            )
+        check_known(name, called, f"--test-on {name}: it is none of the corpora given ({', '.join(called)})")
 
 
 def read_labelled(

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from serkit import registry, yaml_text
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.evaluate_settings import Evaluate
 from serkit.files import fingerprint, is_file_name
 from serkit.idle import idle_everywhere
@@ -146,8 +146,7 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
         at = f"{where}: systems.{name}"
         parameters = system.model.parameters
         kind = parameters.pop("layer_weights", "softmax") if system.has_stack else "softmax"
-        if kind not in LAYER_WEIGHTS:
-            raise SerkitError(f"{at}.model: layer_weights '{kind}'" + did_you_mean(str(kind), LAYER_WEIGHTS))
+        check_known(kind, LAYER_WEIGHTS, f"{at}.model: layer_weights '{kind}'")
         registry.check_parameters("models", system.model.name, parameters, f"{at}.model")
         later = (system.second_stage.losses or ()) if system.second_stage is not None else ()
         for part, losses in (("losses", system.losses), ("second_stage.losses", later)):
@@ -233,8 +232,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         return
     systems = _mappings(tree["systems"], f"--set {key}: systems", "a mapping of systems by name")
     if parts[0] == "systems":
-        if parts[1] not in systems:
-            raise SerkitError(f"--set {key}: no system '{parts[1]}'" + did_you_mean(parts[1], systems))
+        check_known(parts[1], systems, f"--set {key}: no system '{parts[1]}'")
         if len(parts) < 3:
             raise SerkitError(f"--set {key}: a system is set key by key, such as {key.strip()}.train.epochs=3")
         if not _set_in_system(systems[parts[1]], parts[2:], value, key):

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from serkit.errors import SerkitError, did_you_mean, in_one_line
+from serkit.errors import SerkitError, check_known, did_you_mean, in_one_line
 from serkit.parameters import Allowed, Needs, definition, kinds_of, needs_of, objection
 
 Kind = Literal["corpora", "augment", "encoders", "models", "losses"]
@@ -66,8 +66,7 @@ def member(kind: Kind, name: str) -> Member:
     if "." in name:
         return _imported(kind, name)
     path = Path(__file__).parent / kind / f"{name}.py"
-    if name not in names(kind):
-        raise SerkitError(f"no {singular(kind)} '{name}'" + did_you_mean(name, names(kind)))
+    check_known(name, names(kind), f"no {singular(kind)} '{name}'")
     tree = ast.parse(path.read_text(encoding="utf-8"))
     wanted = {name, camel_case(name)}
     for node in tree.body:

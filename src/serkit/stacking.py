@@ -29,7 +29,7 @@ from serkit.combining import (
     speaker_folds,
     training_rows,
 )
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.fitted_models import check_model, load_models, save_models
 from serkit.metrics import from_labels
 from serkit.pooling import LogPool, MeanProbability
@@ -234,13 +234,11 @@ def make(name: str, **parameters: Any) -> Ensemble:
     Raises:
         SerkitError: no such ensemble or parameter.
     """
-    if name not in _KNOWN:
-        raise SerkitError(f"no stack '{name}'" + did_you_mean(name, _KNOWN))
+    check_known(name, _KNOWN, f"no stack '{name}'")
     kind = _KNOWN[name][0]
     accepted = kind().parameters()
     for key in parameters:
-        if key not in accepted:
-            raise SerkitError(f"stack '{name}' has no parameter '{key}'" + did_you_mean(key, accepted))
+        check_known(key, accepted, f"stack '{name}' has no parameter '{key}'")
     return kind(**parameters)
 
 

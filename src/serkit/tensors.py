@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ class Batch:
         Raises:
             SerkitError: the batch lacks the modality, or it has another width.
         """
-        if name not in self.features:
-            raise SerkitError(f"batch without features of '{name}'" + did_you_mean(name, self.features))
+        check_known(name, self.features, f"batch without features of '{name}'")
         frames = self.features[name]
         if frames.shape[2] != dim:
             raise SerkitError(f"features of '{name}': the network was built for width {dim}, got {frames.shape[2]}")

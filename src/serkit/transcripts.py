@@ -23,7 +23,7 @@ from serkit import audio, checkpoints
 from serkit.checkpoint_files import converted_revision
 from serkit.contents import item_key
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import MissingExtra, SerkitError, did_you_mean, without
+from serkit.errors import MissingExtra, SerkitError, check_known, did_you_mean, without
 from serkit.foundation import asr
 from serkit.foundation.asr import WINDOW_S, FasterWhisper, Heard, Recogniser, Timed, TransformersWhisper
 from serkit.foundation.tiny import tiny_folder
@@ -102,8 +102,7 @@ def transcribe(
         return _of_corpus(manifest)
     if name.endswith(".csv"):
         return read_table(Path(name), manifest.ids)
-    if engine not in ENGINES:
-        raise SerkitError(f"transcripts: no engine '{engine}'" + did_you_mean(str(engine), ENGINES))
+    check_known(engine, ENGINES, f"transcripts: no engine '{engine}'")
     if source is None and name == "whisper/random":
         source = tiny_folder("whisper")
     resolved = checkpoints.resolve(name, source, family="whisper") if engine == "transformers" else None

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.files import fingerprint, write_text
 
 SPLITS = ("train", "dev", "test")
@@ -322,10 +322,7 @@ def _from_row(row: Any, path: Path) -> Utterance:
         raise SerkitError(f"{path}: a row is {str(row)[:40]!r}, expected the fields of an utterance")
     known = [f.name for f in fields(Utterance)]
     for name in row:
-        if name not in known:
-            raise SerkitError(
-                f"{path}: row '{row.get('id')}' has an unknown field '{name}'" + did_you_mean(name, known)
-            )
+        check_known(name, known, f"{path}: row '{row.get('id')}' has an unknown field '{name}'")
     for name, value in {"id": None, "audio": None, **row}.items():
         if name in _TEXTS and not isinstance(value, str) and (value is not None or name in ("id", "audio")):
             raise SerkitError(f"{path}: row '{row.get('id')}' has {name} {value!r:.60}, expected a text")

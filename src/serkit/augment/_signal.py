@@ -11,7 +11,7 @@ import numpy as np
 
 from serkit.augment import Example
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 
 def power(samples: np.ndarray) -> float:
@@ -87,5 +87,4 @@ def check_range(name: str, what: str, low: float, high: float, at_least: float =
 
 def check_choice(name: str, what: str, given: str, known: tuple[str, ...]) -> None:
     """Refuse a word that is not among the known ones."""
-    if given not in known:
-        raise SerkitError(f"augmentation '{name}': {what} is '{given}'" + did_you_mean(given, known))
+    check_known(given, known, f"augmentation '{name}': {what} is '{given}'")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -90,8 +89,9 @@ def _table(folder: Path) -> None:
     from serkit.reporting.ablation_words import claim, detectable, difference, ended, headline, lead_metric, lead_split
     from serkit.reporting.lead_words import minus
     from serkit.reporting.text import LEAD_NAMES, between, intervals, signed
+    from serkit.text_rows import json_object
 
-    tree = json.loads((folder / "report" / "ablation.json").read_text(encoding="utf-8"))
+    tree = json_object(folder / "report" / "ablation.json")
     split, metric = lead_split(tree), lead_metric(tree)
     beside = "macro_f1" if metric != "macro_f1" else "uar"
     width = max(len(v["title"]) for v in tree["variants"]) + 2

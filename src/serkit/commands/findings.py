@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from serkit.commands.options import AsJson, difference_line, say, watcher
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 
 def _refuse(context: typer.Context, parameter: typer.CallbackParam, given: str | None) -> None:
@@ -97,8 +97,7 @@ def compare(
     from serkit.pipeline.pairing import Side, pair
     from serkit.types import SPLITS
 
-    if split not in SPLITS:
-        raise SerkitError(f"no split '{split}'" + did_you_mean(split, SPLITS))
+    check_known(split, SPLITS, f"no split '{split}'")
     one, two = (Side.of(f, pipeline.runs_of(f), s) for f, s in ((a, system_a), (b, system_b)))
     rows = pair(one, two, split)
     found = paired(rows.a, rows.b, rows.manifests, split=split, draws=draws, present_only=rows.present_only)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from serkit.comparison import Difference
     from serkit.serving.measuring import Measured
     from serkit.serving.streamed import Streamed
+    from serkit.serving.ticker import Ticker
     from serkit.serving.watched import Pace
 
 
@@ -121,19 +123,14 @@ def measure(
             groups=groups, votes=all(learned_votes(one) for one in models),
         )  # fmt: skip
         found = [ask(one) for one in models]
-        for line in (line for one in found for line in failures(one)):
-            ticker.complain(line)
-        for line in remarks(found[0]):  # of the recordings, which are the same beside it
-            ticker.complain(line)
+        _complain(ticker, *map(failures, found), remarks(found[0]))  # of the recordings: the same beside it
         streams: list[Streamed] = []
         if pace is not None:
             hear = partial(
                 stream, pace=pace, calls=calls, jobs=jobs, draws=draws, seed=seed, progress=ticker, keep=keep
             )
             streams = [hear(name, one[0]) for name, one in zip(models, found, strict=True)]
-        for streamed_one in streams:
-            for line in stream_complaints(streamed_one):
-                ticker.complain(line)
+            _complain(ticker, *map(stream_complaints, streams))
         paired = measuring.differences(found[0][0], found[1][0], draws=draws, seed=seed) if beside is not None else ()
         tree = {
             "models": [one[0].to_row() for one in found],
@@ -168,14 +165,19 @@ def _pace(chunk_s: float | None, partial_s: float | None, *, streamed: bool) -> 
     return Pace(CHUNK_S if chunk_s is None else chunk_s, PARTIAL_S if partial_s is None else partial_s)
 
 
+def _complain(ticker: Ticker, *complaints: Iterable[str]) -> None:
+    for line in chain.from_iterable(complaints):
+        ticker.complain(line)
+
+
 def _write(out: Path, found: Sequence[Measured], tree: Mapping[str, Any]) -> Path:
     """The probabilities, the numbers, their page, and one of the conditions; the path of the first page."""
-    from serkit.files import write_text
+    from serkit.files import write_json
     from serkit.reporting import write_conditions, write_measured
 
     for one in found:
         one.predictions.save(out / f"{one.file_name}.parquet")
-    write_text(out / "report.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    write_json(out / "report.json", tree)
     if "under" in tree:
         write_conditions(out, tree)
     return write_measured(out, tree)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -306,8 +305,9 @@ def _matrix(folder: Path) -> None:
 def _by_fold(folder: Path) -> None:
     """Print WA (accuracy) and UA (UAR) by fold, their mean and the pooled numbers, of the lead or of each system."""
     from serkit.reporting.data_tables import mean_and_spread
+    from serkit.text_rows import json_object
 
-    tree = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    tree = json_object(folder / "report" / "report.json")
     names, best = [tree["lead"]], tree["best_on_dev"]
     if tree["lead"] == best:
         names = [n for n in tree["systems"] if n != best] or names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -89,8 +88,9 @@ def _table(folder: Path) -> None:
     """Print the best trials and what the choice is worth."""
     from serkit.reporting.text import LEAD_NAMES, between, intervals, number, signed
     from serkit.reporting.tuning_words import headline, lead, ranked
+    from serkit.text_rows import json_object
 
-    tree = json.loads((folder / "report" / "tuning.json").read_text(encoding="utf-8"))
+    tree = json_object(folder / "report" / "tuning.json")
     metric, rows = tree["metric"], ranked(tree)
     shown = [t for k, t in enumerate(rows) if k < MOST_ROWS or not t["settings"]]
     width = max(len(t["title"]) for t in shown) + 2

@@ -10,7 +10,7 @@ from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.text_rows import csv_rows
 from serkit.types import Manifest, Utterance
 
@@ -202,8 +202,7 @@ def crema_d(
         SerkitError: no folder, nothing recognised, fewer than three actors, no such protocol, fold or labels,
             or perceived labels without a file of votes.
     """
-    if labels not in ("intended", "perceived"):
-        raise SerkitError(f"crema_d: no labels '{labels}'" + did_you_mean(labels, ("intended", "perceived")))
+    check_known(labels, ("intended", "perceived"), f"crema_d: no labels '{labels}'")
     chosen = protocols.choose_protocol(CARD, protocol)
     folder = recordings.corpus_root(root, CARD)
     rows, found = recordings.recognise(folder, CARD, _row)

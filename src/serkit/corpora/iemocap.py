@@ -133,15 +133,7 @@ def iemocap(
             for label, n in _FOUR_COUNTS.items()
             if counts[label] != n
         ]
-    return protocols.finish(
-        CARD,
-        rows,
-        root=folder,
-        protocol=chosen,
-        fold=fold,
-        folds=n_sessions,
-        extra=extra,
-    )
+    return protocols.finish(CARD, rows, root=folder, protocol=chosen, fold=fold, folds=n_sessions, extra=extra)
 
 
 def _row(turn: dict[str, Any], audio: str, text: str | None) -> Utterance:

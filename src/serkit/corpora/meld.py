@@ -9,7 +9,7 @@ from pathlib import Path
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.suffixes import CONTAINERS, SOUND
 from serkit.text_rows import csv_rows
 from serkit.types import Manifest, Utterance
@@ -92,8 +92,7 @@ def meld(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
             key = (split, _number(row, "Dialogue_ID", where), _number(row, "Utterance_ID", where))
             name = f"{split}_dia{key[1]}_utt{key[2]}"
             word = row["Emotion"].strip().lower()
-            if word not in CARD.label_map:
-                raise SerkitError(f"{where}: {name} has the emotion '{word}'" + did_you_mean(word, CARD.label_map))
+            check_known(word, CARD.label_map, f"{where}: {name} has the emotion '{word}'")
             if key not in clips:
                 missing.append(name)
                 continue

@@ -115,15 +115,7 @@ def msp_improv(root: Path, *, protocol: str | None = None, fold: int = 1, seed: 
         total, source = _FOUR_TOTAL
         here_is = {"what": "utterances of four classes", "here": len(rows), "published": total, "source": source}
         extra["count_findings"] = [here_is] if len(rows) != total else []
-    return protocols.finish(
-        CARD,
-        rows,
-        root=folder,
-        protocol=chosen,
-        fold=fold,
-        folds=n_sessions,
-        extra=extra,
-    )
+    return protocols.finish(CARD, rows, root=folder, protocol=chosen, fold=fold, folds=n_sessions, extra=extra)
 
 
 def _turns(folder: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from serkit import protocols, recordings
 from serkit.cards import Card, Count, Protocol
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.text_rows import csv_rows
 from serkit.types import Manifest, Utterance
 
@@ -72,10 +72,7 @@ def nemo(root: Path, *, protocol: str | None = None, fold: int = 1, seed: int = 
     table = folder / "data.tsv"
     for line, row in _table(table):
         stem, word = Path(row["file_id"]).stem, row["emotion"]
-        if word not in CARD.label_map:
-            raise SerkitError(
-                f"{table}, line {line}: '{stem}' has the emotion '{word}'" + did_you_mean(word, CARD.label_map)
-            )
+        check_known(word, CARD.label_map, f"{table}, line {line}: '{stem}' has the emotion '{word}'")
         if stem not in audio:
             missing.append(stem)
             continue

@@ -12,7 +12,7 @@ import numpy as np
 
 from serkit import dsp
 from serkit.encoding import EncoderSpec, pool_frames
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 
 Pooling = Literal["mean", "mean+std"]
 POOLINGS = ("mean", "mean+std")
@@ -56,16 +56,14 @@ class OfflineEncoder:
         own = "." in name and "/" not in name  # a dotted name in a recipe, by which this class was found
         if not own and name not in self.names():
             raise SerkitError(f"no encoder '{name}'" + did_you_mean(name, self.names()))
-        if pooling not in POOLINGS:
-            raise SerkitError(f"encoder '{name}': pooling '{pooling}'" + did_you_mean(pooling, POOLINGS))
+        check_known(pooling, POOLINGS, f"encoder '{name}': pooling '{pooling}'")
         chosen: dict[str, Any] = dict(params or {})
         if pooling != "mean":
             chosen["pooling"] = pooling
         if trim:
             given = dict(trim) if isinstance(trim, Mapping) else {}
             for key in given:
-                if key not in TRIM_DEFAULTS:
-                    raise SerkitError(f"encoder '{name}': trim has no '{key}'" + did_you_mean(key, TRIM_DEFAULTS))
+                check_known(key, TRIM_DEFAULTS, f"encoder '{name}': trim has no '{key}'")
             chosen["trim"] = {**TRIM_DEFAULTS, **given}
         self.pooling = pooling
         self.spec = EncoderSpec(

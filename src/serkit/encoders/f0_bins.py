@@ -9,7 +9,7 @@ import numpy as np
 
 from serkit.encoders import _pitch
 from serkit.encoders._offline import OfflineEncoder
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 UNVOICED = ("bin", "interpolate")
 
@@ -53,8 +53,7 @@ class F0Bins(OfflineEncoder):
             raise SerkitError(f"encoder '{name}': bins {bins}, expected 3 or more: no pitch, and two of pitch")
         if not 0 < low_hz < high_hz:
             raise SerkitError(f"encoder '{name}': pitch from {low_hz} to {high_hz} Hz, expected 0 < low_hz < high_hz")
-        if unvoiced not in UNVOICED:
-            raise SerkitError(f"encoder '{name}': unvoiced '{unvoiced}'" + did_you_mean(unvoiced, UNVOICED))
+        check_known(unvoiced, UNVOICED, f"encoder '{name}': unvoiced '{unvoiced}'")
         self.bins, self.ends_hz, self.unvoiced = int(bins), (float(low_hz), float(high_hz)), unvoiced
         params = {"bins": self.bins, "low_hz": low_hz, "high_hz": high_hz, "unvoiced": unvoiced}
         self._specify(name, self.bins, pool, "mean", trim, params)

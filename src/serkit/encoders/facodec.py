@@ -11,7 +11,7 @@ import numpy as np
 
 from serkit.checkpoint_files import FACODEC_STEMS
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.foundation.base import Pretrained
 from serkit.foundation.loading import read_bin
 from serkit.foundation.pieces import Window, encoded, pieces
@@ -61,8 +61,7 @@ class Facodec(Pretrained):
         context_s: float = 5.0,
         batch_s: float | None = None,
     ) -> None:
-        if speaker not in SPEAKERS:
-            raise SerkitError(f"encoder '{name}': speaker '{speaker}'" + did_you_mean(str(speaker), SPEAKERS))
+        check_known(speaker, SPEAKERS, f"encoder '{name}': speaker '{speaker}'")
         if chunk_s <= 2 * context_s or context_s < 0:
             raise SerkitError(f"encoder '{name}': chunk_s {chunk_s} must be more than twice context_s {context_s}")
         found = self._resolved(name, source)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from serkit.encoding import EncoderSpec
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 
 DIMS = (32, 64, 128, 256)
 GRAMS = (3, 4, 5)
@@ -37,8 +37,7 @@ class HashedText:
 
     def __init__(self, name: str = "hashed_text/128", *, max_tokens: int = 512, pool: int = 1) -> None:
         name = "hashed_text/128" if name == "hashed_text" else name
-        if name not in self.names():
-            raise SerkitError(f"no encoder '{name}'" + did_you_mean(name, self.names()))
+        check_known(name, self.names(), f"no encoder '{name}'")
         if max_tokens < 1 or pool != 1:
             raise SerkitError(f"encoder '{name}': max_tokens {max_tokens} must be at least 1, and pool {pool} be 1")
         self.max_tokens = int(max_tokens)

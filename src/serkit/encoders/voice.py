@@ -11,7 +11,7 @@ from serkit import dsp
 from serkit.encoders import _formants, _pitch, _voice_tables
 from serkit.encoders._offline import OfflineEncoder, Pooling
 from serkit.encoders._voice_tables import BIN_HZ, N_BANDS, N_FFT, SHORT
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import check_known
 
 SPECTRAL = (
     "energy_db",
@@ -94,8 +94,7 @@ class Voice(OfflineEncoder):
         deltas: bool = False,
         unvoiced: Literal["interpolate", "zero"] = "interpolate",
     ) -> None:
-        if unvoiced not in UNVOICED:
-            raise SerkitError(f"encoder '{name}': unvoiced '{unvoiced}'" + did_you_mean(unvoiced, UNVOICED))
+        check_known(unvoiced, UNVOICED, f"encoder '{name}': unvoiced '{unvoiced}'")
         self.deltas, self.unvoiced = bool(deltas), unvoiced
         params = {"deltas": self.deltas, "unvoiced": unvoiced}
         self._specify(name, len(FEATURES) * (2 if deltas else 1), pool, pooling, trim, params)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.foundation.base import Layer, LayerTap, Precision, Pretrained
 from serkit.foundation.loading import front_end, load_model, transformers_package
 from serkit.foundation.pieces import Window, encoded
@@ -55,8 +55,7 @@ class Whisper(Pretrained):
         precision: Precision = "float32",
         batch_s: float | None = None,
     ) -> None:
-        if window not in WINDOWS:
-            raise SerkitError(f"encoder '{name}': window '{window}'" + did_you_mean(str(window), WINDOWS))
+        check_known(window, WINDOWS, f"encoder '{name}': window '{window}'")
         self.resolved = self._resolved(name, source)
         self.whole = window == "30s"
         self.batch_s = batch_s

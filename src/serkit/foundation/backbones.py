@@ -17,7 +17,7 @@ from torch import nn
 
 from serkit import checkpoints, fetching
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.foundation.loading import load_model, peft_package, quiet, transformers_package
 from serkit.foundation.speech import CLASSES, HEADS, MASK
 from serkit.foundation.tiny import tiny_folder
@@ -48,8 +48,7 @@ class Naming:
         """
         options = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
         for key in options:
-            if key not in self.options:
-                raise SerkitError(f"{self.key}: no option '{key}'" + did_you_mean(key, self.options))
+            check_known(key, self.options, f"{self.key}: no option '{key}'")
         return str(options.pop("name", "")), options
 
     def resolved(self, name: str, known: checkpoints.Resolved | None = None) -> checkpoints.Resolved:
@@ -233,8 +232,7 @@ def add_adapters(backbone: nn.Module, *, rank: int, alpha: int, dropout: float, 
     peft = peft_package()
     linear = {n.rpartition(".")[2] for n, m in backbone.named_modules() if isinstance(m, nn.Linear)}
     for target in targets:
-        if target not in linear:
-            raise SerkitError(f"lora: the backbone has no linear layer '{target}'" + did_you_mean(target, linear))
+        check_known(target, linear, f"lora: the backbone has no linear layer '{target}'")
     settings = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets))
     peft.inject_adapter_in_model(settings, backbone)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from serkit import checkpoints, fetching
 from serkit.encoding import EncoderSpec, pool_frames
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.foundation.loading import transformers_package
 from serkit.foundation.tiny import tiny_folder
 
@@ -64,8 +64,7 @@ class Pretrained:
         padding: int = 0,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise SerkitError(f"encoder '{name}': precision '{precision}'" + did_you_mean(str(precision), PRECISIONS))
+        check_known(precision, PRECISIONS, f"encoder '{name}': precision '{precision}'")
         self._loaded = False
         self._of_load: set[str] = set()
         self.precision = precision

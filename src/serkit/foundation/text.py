@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from serkit.checkpoints import FAMILY_OF_TYPE
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.foundation.base import Layer, Precision, Pretrained
 from serkit.foundation.loading import config_of, load_model, quiet, tokenizer_of, transformers_package
 from serkit.foundation.pieces import Window, encoded, pieces
@@ -82,10 +82,7 @@ class TextEncoder(Pretrained):
         precision: Precision = "float32",
         batch_tokens: int | None = None,
     ) -> None:
-        if special_tokens not in SPECIALS:
-            raise SerkitError(
-                f"encoder '{name}': special_tokens '{special_tokens}'" + did_you_mean(str(special_tokens), SPECIALS)
-            )
+        check_known(special_tokens, SPECIALS, f"encoder '{name}': special_tokens '{special_tokens}'")
         if not (max_tokens >= 8 and 0 <= overlap < max_tokens // 2):
             raise SerkitError(
                 f"encoder '{name}': max_tokens {max_tokens}, overlap {overlap}; expected at least 8, and less than half"

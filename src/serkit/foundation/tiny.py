@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit.checkpoint_files import FACODEC_STEMS
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.files import replacing_folder
 from serkit.foundation import tiny_text
 from serkit.foundation.loading import quiet, transformers_package
@@ -37,8 +37,7 @@ def tiny_folder(family: str, folder: Path | str | None = None, **changes: Any) -
         SerkitError: no such family, changes without a folder of their own, or a folder of that name of another user.
         MissingExtra: transformers is not installed.
     """
-    if family not in BUILDERS:
-        raise SerkitError(f"no tiny checkpoint of '{family}'" + did_you_mean(family, BUILDERS))
+    check_known(family, BUILDERS, f"no tiny checkpoint of '{family}'")
     if folder is None and changes:
         raise SerkitError("a tiny checkpoint with changes needs a folder of its own")
     import torch

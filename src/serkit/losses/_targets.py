@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.tensors import Batch
 
 ClassWeights = Literal["inverse_frequency", "sqrt_inverse_frequency", "none"] | Sequence[float] | None
@@ -102,8 +102,7 @@ def weights_by_class(rule: ClassWeights, class_counts: Tensor | None, like: Tens
             raise SerkitError(f"class_weights {list(rule)}: expected {n_classes} numbers, none negative")
         return weights
     known = ("inverse_frequency", "sqrt_inverse_frequency")
-    if rule not in known:
-        raise SerkitError(f"no class_weights '{rule}'" + did_you_mean(rule, known))
+    check_known(rule, known, f"no class_weights '{rule}'")
     counts = counts_of(class_counts, like)
     if shared:
         weights = counts.reciprocal() * counts.sum() / n_classes

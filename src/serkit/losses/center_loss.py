@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.losses._targets import Mixed, mean_of_rows, settle_mixed, target_rows
 from serkit.parameters import Positive, Size
 from serkit.tensors import Batch, Outputs
@@ -46,10 +46,7 @@ class CenterLoss(nn.Module):
         super().__init__()
         if width < 1 or lr <= 0:
             raise SerkitError(f"center_loss: width {width} must be at least 1 and lr {lr} more than 0")
-        if projection not in ("fixed", "learned"):
-            raise SerkitError(
-                f"center_loss: no projection '{projection}'" + did_you_mean(projection, ("fixed", "learned"))
-            )
+        check_known(projection, ("fixed", "learned"), f"center_loss: no projection '{projection}'")
         settle_mixed(torch.ones(1, 1), torch.ones(1, dtype=torch.bool), mixed)
         self.n_classes, self.mixed, self.lr = n_classes, mixed, lr
         self.project: nn.Linear | None = None

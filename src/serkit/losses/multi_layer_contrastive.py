@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.losses._contrast import contrast
 from serkit.losses._targets import Mixed, not_half, settle_mixed, target_rows
 from serkit.parameters import Positive, Size
@@ -55,8 +55,7 @@ class MultiLayerContrastive(nn.Module):
         mixed: Mixed = "dominant",
     ) -> None:
         super().__init__()
-        if layers not in get_args(Layers):
-            raise SerkitError(f"multi_layer_contrastive: no layers '{layers}'" + did_you_mean(layers, get_args(Layers)))
+        check_known(layers, get_args(Layers), f"multi_layer_contrastive: no layers '{layers}'")
         if width < 1 or temperature <= 0:
             raise SerkitError(
                 f"multi_layer_contrastive: width {width} must be at least 1 and temperature {temperature} more than 0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.losses._targets import not_half
 from serkit.tensors import Batch, Outputs
 
@@ -26,8 +26,7 @@ def neutral_margin(outputs: Outputs, batch: Batch, *, label_names: tuple[str, ..
     """
     if outputs.neutral is None:
         raise SerkitError("neutral_margin: this network has no neutral logit; set neutral_head: true in its model")
-    if neutral not in label_names:
-        raise SerkitError(f"neutral_margin: no label '{neutral}'{did_you_mean(neutral, label_names)}")
+    check_known(neutral, label_names, f"neutral_margin: no label '{neutral}'")
     logit = not_half(outputs.neutral)
     known = (batch.labels >= 0).to(logit.dtype)
     sign = (batch.labels == label_names.index(neutral)).to(logit.dtype) * 2.0 - 1.0

@@ -10,23 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
 from serkit.foundation.backbones import add_adapters
 from serkit.foundation.trainable import Trainable
 from serkit.tensors import Batch
 
 Tuning = Literal["full", "frozen", "lora"]
 WaveNormalize = Literal["checkpoint", "train", "none"]
-
-
-def check_word(model: str, what: str, given: str, known: Sequence[str]) -> None:
-    """Refuse a word that the parameter ``what`` of a model does not know.
-
-    Raises:
-        SerkitError: with the nearest known one.
-    """
-    if given not in known:
-        raise SerkitError(f"{model}: no {what} '{given}'" + did_you_mean(given, known))
 
 
 def tune(

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import check_known
 
 Activation = Literal["relu", "swiglu"]
 
@@ -74,7 +74,6 @@ def hidden_layer(dim: int, hidden: int, out: int, dropout: float, activation: Ac
     Raises:
         SerkitError: an unknown activation.
     """
-    if activation not in get_args(Activation):
-        raise SerkitError(f"no activation '{activation}'" + did_you_mean(activation, get_args(Activation)))
+    check_known(activation, get_args(Activation), f"no activation '{activation}'")
     first = [SwiGlu(dim, hidden)] if activation == "swiglu" else [nn.Linear(dim, hidden), nn.ReLU()]
     return nn.Sequential(*first, nn.Dropout(dropout), nn.Linear(hidden, out))

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import check_known
 from serkit.layers import CrossModalAttention
 from serkit.models._attributes import AttributeHead
 from serkit.models._style_pooling import StylePooling
@@ -38,8 +38,7 @@ class FramePool(nn.Module):
 
     def __init__(self, dim: int, pooling: FramePooling = "attention") -> None:
         super().__init__()
-        if pooling not in get_args(FramePooling):
-            raise SerkitError(f"no pooling '{pooling}'" + did_you_mean(pooling, get_args(FramePooling)))
+        check_known(pooling, get_args(FramePooling), f"no pooling '{pooling}'")
         self.pooling, self.out_dim, self.least_variance = pooling, dim, False
         self.score: nn.Module | None = None
         if pooling == "attention":
@@ -111,8 +110,7 @@ class FlamHead(nn.Module):
         pool: StylePooling | None = None,
     ) -> None:
         super().__init__()
-        if activation not in get_args(HiddenActivation):
-            raise SerkitError(f"no activation '{activation}'" + did_you_mean(activation, get_args(HiddenActivation)))
+        check_known(activation, get_args(HiddenActivation), f"no activation '{activation}'")
         self.attention = CrossModalAttention(dim, heads, attention_dropout) if heads else None
         self.norm = nn.LayerNorm(dim) if layer_norm else nn.Identity()
         self.pool = FramePool(dim, pooling) if pool is None else pool

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from serkit.errors import SerkitError
-from serkit.layers import FeatureNormalisation, Normalize, Pool
+from serkit.layers import FeatureNormalisation, Normalised, Normalize, Pool
 from serkit.tensors import Batch
 
 
-class PooledFeatures(nn.Module):
+class PooledFeatures(Normalised):
     """Base of a network on pooled features.
 
     Args:
@@ -40,10 +40,6 @@ class PooledFeatures(nn.Module):
         pools = [Pool(dim, pooling) for dim in self.dims.values()]
         self.pool = nn.ModuleList(pools)
         self.embedding_dim = sum(pool.out_dim for pool in pools)
-
-    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
-        self.normalisation.set_statistics(name, mean, std)
 
     def pooled(self, batch: Batch) -> list[Tensor]:
         """(batch, pooled dim) of each modality.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import check_known
 from serkit.layers import FeatureNormalisation
 
 
@@ -31,8 +31,7 @@ class ShareEmbedding(nn.Module):
         super().__init__()
         chosen = dict(embed or {})
         for name in chosen:
-            if name not in dims:
-                raise SerkitError(f"embed '{name}' is not a modality of this network{did_you_mean(name, dims)}")
+            check_known(name, dims, f"embed '{name}' is not a modality of this network")
         self.dims = {name: chosen.get(name, dim) for name, dim in dims.items()}
         self._place = {name: str(k) for k, name in enumerate(chosen)}
         self.tables = nn.ModuleDict(

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
-from serkit.layers import FeatureNormalisation, Normalize
+from serkit.errors import SerkitError, check_known
+from serkit.layers import FeatureNormalisation, Normalised, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
 from serkit.parameters import Needs, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs, length_mask
@@ -17,7 +17,7 @@ from serkit.tensors import Batch, Outputs, length_mask
 Stem = Literal["time", "time_frequency"]
 
 
-class Compact(nn.Module):
+class Compact(Normalised):
     """Convolutions over log-mel frames, four times fewer frames, frame-level attention, pooling (serkit's own).
 
     A front end of our own for systems that start from nothing; its sizes are not from a paper. Waveform
@@ -64,8 +64,7 @@ class Compact(nn.Module):
         self.dims = dict(dims)
         if not self.dims:
             raise SerkitError("compact: no modality; a system needs at least one encoder in 'features'")
-        if stem not in get_args(Stem):
-            raise SerkitError(f"compact: no stem '{stem}'" + did_you_mean(stem, get_args(Stem)))
+        check_known(stem, get_args(Stem), f"compact: no stem '{stem}'")
         if kernel < 1 or kernel % 2 == 0 or n_blocks < 0:
             raise SerkitError(f"compact: kernel {kernel} must be odd and n_blocks {n_blocks} not negative")
         self.normalisation = FeatureNormalisation(self.dims, normalize)
@@ -91,10 +90,6 @@ class Compact(nn.Module):
             neutral_head=neutral_head,
         )
         self.embedding_dim = self.head.embedding_dim
-
-    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and deviation of one encoder's training frames (``normalize: train`` or ``level``)."""
-        self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
         """Score a batch.

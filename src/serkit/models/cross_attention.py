@@ -9,11 +9,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.layers import (
     BidirectionalGRU,
     CrossModalAttention,
     FeatureNormalisation,
+    Normalised,
     Normalize,
     Pool,
     Pooling,
@@ -29,7 +30,7 @@ PUBLISHED_CODE: dict[str, Any] = {"masked": False, "attention": "per_query", "po
 """Keywords that give the network of the released code; its trimodal one adds ``heads: {PROSODY: 2}``."""
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Normalised):
     """Recurrent encodings of 2 or more modalities that attend to each other, pooled (Ueda et al. 2025).
 
     Per modality ``H = biGRU(LayerNorm(Linear(X)))``; ``Z_m = H_m + sum_n MHA(H_m, H_n, H_n)`` over the
@@ -94,10 +95,7 @@ class CrossAttention(nn.Module):
         self.dims, self.masked, self.noise = dict(dims), masked, noise
         if not self.dims:
             raise SerkitError("cross_attention: no modality; a system needs at least one encoder in 'features'")
-        if attention not in get_args(Attention):
-            raise SerkitError(
-                f"cross_attention: no attention '{attention}'" + did_you_mean(attention, get_args(Attention))
-            )
+        check_known(attention, get_args(Attention), f"cross_attention: no attention '{attention}'")
         n_heads = _heads_by_modality(heads, tuple(self.dims))
         width = 2 * hidden
         self.normalisation = FeatureNormalisation(self.dims, normalize)
@@ -128,10 +126,6 @@ class CrossAttention(nn.Module):
     @staticmethod
     def _attention_key(pair: tuple[int, int], attention: str) -> str:
         return f"{pair[0]}_from_{pair[1]}" if attention == "per_pair" else f"{pair[0]}_from_others"
-
-    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
-        self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
         """Score a batch.
@@ -187,8 +181,5 @@ def _heads_by_modality(heads: int | Mapping[str, int], names: tuple[str, ...]) -
     if isinstance(heads, int):
         return [heads] * len(names)
     for name in heads:
-        if name not in names:
-            raise SerkitError(
-                f"cross_attention: heads for '{name}', which is not a modality here{did_you_mean(name, names)}"
-            )
+        check_known(name, names, f"cross_attention: heads for '{name}', which is not a modality here")
     return [heads.get(name, 1) for name in names]

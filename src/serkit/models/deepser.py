@@ -8,8 +8,8 @@ from typing import Annotated, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError, did_you_mean
-from serkit.layers import FeatureNormalisation, Normalize, Pool
+from serkit.errors import SerkitError, check_known
+from serkit.layers import FeatureNormalisation, Normalised, Normalize, Pool
 from serkit.models._attributes import AttributeHead
 from serkit.models._transformer import TransformerLayer
 from serkit.parameters import Needs, Positive, Rate, Share, Size
@@ -18,7 +18,7 @@ from serkit.tensors import Batch, Mixture, Outputs
 Fusion = Literal["deep", "none"]
 
 
-class Deepser(nn.Module):
+class Deepser(Normalised):
     """A leg of MLP and transformer per modality, two legs that fuse their layers, pooled (MEDUSA, 2506.09556).
 
     Chatzichristodoulou et al. 2025 (arXiv 2506.09556), read in their released code. A leg is Linear-ReLU-Linear, then
@@ -71,8 +71,7 @@ class Deepser(nn.Module):
         self.dims = dict(dims)
         if not self.dims:
             raise SerkitError("deepser: no modality; a system needs at least one encoder in 'features'")
-        if fusion not in get_args(Fusion):
-            raise SerkitError(f"deepser: no fusion '{fusion}'" + did_you_mean(fusion, get_args(Fusion)))
+        check_known(fusion, get_args(Fusion), f"deepser: no fusion '{fusion}'")
         if not attribute_low < attribute_high:
             raise SerkitError(f"deepser: attributes run from {attribute_low} to {attribute_high}, expected low < high")
         self.mixup, self.mixup_alpha = mixup, mixup_alpha
@@ -89,10 +88,6 @@ class Deepser(nn.Module):
         self.emotion = nn.Linear(hidden, n_classes)
         ends = (attribute_low, attribute_high)
         self.attributes = AttributeHead(nn.Linear(hidden, 3), ends=ends) if attribute_head else None
-
-    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and deviation of one modality's training frames (``normalize: train`` or ``level``)."""
-        self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
         """Score a batch.

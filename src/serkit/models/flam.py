@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from serkit.errors import SerkitError
-from serkit.layers import FeatureNormalisation, Normalize
+from serkit.layers import FeatureNormalisation, Normalised, Normalize
 from serkit.models._flam_head import FlamHead, FramePooling
 from serkit.parameters import Needs, Rate, Size, Whole
 from serkit.tensors import Batch, Outputs
 
 
-class Flam(nn.Module):
+class Flam(Normalised):
     """``U = F + MSA_16(F)``, learned-vector pooling, a 64-d embedding, a linear classifier (Wang et al. 2026).
 
     Wang et al. 2026 (arXiv 2512.04551), section on FLAM. Read: 16 heads, the residual, pooling
@@ -83,10 +83,6 @@ class Flam(nn.Module):
             neutral_head=neutral_head,
         )
         self.embedding_dim = self.head.embedding_dim
-
-    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (dim,) mean and deviation of one encoder's training frames (``normalize: train`` or ``level``)."""
-        self.normalisation.set_statistics(name, mean, std)
 
     def forward(self, batch: Batch) -> Outputs:
         """Score a batch.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, check_known
 from serkit.foundation.backbones import merge_adapters
 from serkit.foundation.trainable import Backbone, Trainable
 from serkit.foundation.trainable_text import TextBackbone
@@ -16,7 +16,6 @@ from serkit.layers import FeatureNormalisation, Pooling
 from serkit.models._backbones import (
     Tuning,
     WaveNormalize,
-    check_word,
     first_seconds,
     graph_of,
     parameter_group,
@@ -91,9 +90,11 @@ class JointBackbones(nn.Module):
     ) -> None:
         super().__init__()
         self.dims = dict(dims)
-        check_word("joint_backbones", "tuning", tuning, get_args(Tuning))
-        check_word("joint_backbones", "text_tuning", text_tuning or tuning, get_args(Tuning))
-        check_word("joint_backbones", "wave_normalize", wave_normalize, get_args(WaveNormalize))
+        check_known(tuning, get_args(Tuning), f"joint_backbones: no tuning '{tuning}'")
+        check_known(
+            text_tuning or tuning, get_args(Tuning), f"joint_backbones: no text_tuning '{text_tuning or tuning}'"
+        )
+        check_known(wave_normalize, get_args(WaveNormalize), f"joint_backbones: no wave_normalize '{wave_normalize}'")
         self.backbone, self.text_backbone = backbone, text_backbone
         self.tuning, self.text_tuning = tuning, text_tuning or tuning
         self.backbone_lr, self.max_s, self.max_tokens = backbone_lr, max_s, max_tokens

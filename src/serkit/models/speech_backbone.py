@@ -7,15 +7,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, check_known
 from serkit.foundation.backbones import merge_adapters
 from serkit.foundation.trainable import Backbone
 from serkit.layer_weights import LayerWeights
-from serkit.layers import FeatureNormalisation
+from serkit.layers import FeatureNormalisation, Normalised
 from serkit.models._backbones import (
     Tuning,
     WaveNormalize,
-    check_word,
     first_seconds,
     graph_of,
     parameter_group,
@@ -29,7 +28,7 @@ from serkit.tensors import Batch, Outputs, length_mask
 States = Literal["last", "weighted"]
 
 
-class SpeechBackbone(nn.Module):
+class SpeechBackbone(Normalised):
     """A pretrained network on waveforms, trained too, then frame attention and pooling (after Wang et al. 2026).
 
     Reads the feature ``waveform``. In a recipe ``backbone`` is a name (``wavlm/large``, ``hub:ORG/MODEL``,
@@ -104,9 +103,9 @@ class SpeechBackbone(nn.Module):
         self.dims = dict(dims)
         if list(self.dims.values()) != [1]:
             raise SerkitError(f"speech_backbone reads one waveform: features: [waveform]; got {self.dims}")
-        check_word("speech_backbone", "tuning", tuning, get_args(Tuning))
-        check_word("speech_backbone", "wave_normalize", wave_normalize, get_args(WaveNormalize))
-        check_word("speech_backbone", "states", states, get_args(States))
+        check_known(tuning, get_args(Tuning), f"speech_backbone: no tuning '{tuning}'")
+        check_known(wave_normalize, get_args(WaveNormalize), f"speech_backbone: no wave_normalize '{wave_normalize}'")
+        check_known(states, get_args(States), f"speech_backbone: no states '{states}'")
         n_layers = len(backbone.layers)
         if not 0 <= frozen_layers <= n_layers:
             raise SerkitError(f"speech_backbone: frozen_layers {frozen_layers}, the backbone has {n_layers} layers")
@@ -145,10 +144,6 @@ class SpeechBackbone(nn.Module):
             neutral_head=neutral_head,
         )
         self.embedding_dim = self.head.embedding_dim
-
-    def set_statistics(self, name: str, mean: Tensor, std: Tensor) -> None:
-        """Keep (1,) mean and standard deviation of the training samples (``wave_normalize: train``)."""
-        self.normalisation.set_statistics(name, mean, std)
 
     def train(self, mode: bool = True) -> SpeechBackbone:
         """Training mode, in which a frozen backbone stays without dropout."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from serkit import across, comparison, evaluation, gaps, leads, metrics
 from serkit.extras import versions
-from serkit.files import write_text
+from serkit.files import write_json
 from serkit.pipeline import elsewhere
 from serkit.pipeline.best_on_dev import BEST, SELECT, best_of_each, best_single, metric_of
 from serkit.pipeline.confidence import scaled
@@ -40,7 +40,7 @@ def measure_run(run: Run, machine: Machine | None = None) -> dict[str, Any]:
 
 def write_tree(folder: Path, tree: dict[str, Any], name: str = "report.json") -> None:
     """Write ``report/report.json`` of a run or of a cross-validation, or another file of that folder."""
-    write_text(folder / "report" / name, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / "report" / name, tree)
 
 
 def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, Any]:

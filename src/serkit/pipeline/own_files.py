@@ -5,14 +5,13 @@ What a file is is a hash of its lines, without blank ones and those of a comment
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from serkit import registry
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
-from serkit.files import fingerprint, write_text
+from serkit.files import fingerprint, write_json
 from serkit.pipeline.run import Run
 from serkit.recipe import Recipe
 from serkit.text_rows import json_object
@@ -24,7 +23,7 @@ RECORD = "own_files.json"
 def write_record(folder: Path, recipe: Recipe) -> None:
     """Write down what the parts of the user's own are as a run begins; nothing where the recipe has none."""
     if parts := _hashes(recipe):
-        write_text(folder / RECORD, json.dumps(parts, indent=1) + "\n")
+        write_json(folder / RECORD, parts)
 
 
 def check_record(run: Run) -> None:
@@ -66,7 +65,7 @@ def check_store(store: Path, recipe: Recipe, encoders: dict[str, Encoder]) -> No
                 f"its spec another revision (now '{spec.revision}'), or use another --store"
             )
     if found != known:
-        write_text(store / RECORD, json.dumps(found, indent=1) + "\n")
+        write_json(store / RECORD, found)
 
 
 def _read(path: Path) -> dict[str, str]:

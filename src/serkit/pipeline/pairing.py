@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serkit import across
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.labels import teaching
 from serkit.pipeline.elsewhere import common_labels, is_matrix, manifest_among, predictions_among
 from serkit.pipeline.run import Run
@@ -41,8 +41,7 @@ class Side:
             raise SerkitError(f"{folder} is a table of train by test; name a fold of it, such as {runs[0].folder}")
         if system is not None:
             known = [*runs[0].recipe.systems, *runs[0].ensembles]
-            if system not in known:
-                raise SerkitError(f"{runs[0].folder} has no system '{system}'" + did_you_mean(system, known))
+            check_known(system, known, f"{runs[0].folder} has no system '{system}'")
         return cls(folder, runs, system or runs[0].lead or next(iter(runs[0].recipe.systems)))
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from serkit import checkpoints, registry
-from serkit.errors import MissingExtra, SerkitError, did_you_mean, in_one_line
+from serkit.errors import MissingExtra, SerkitError, check_known, in_one_line
 from serkit.examples import Examples, Hearing
 from serkit.files import fingerprint
 from serkit.pipeline.inputs import WAVEFORM, check_copies, make_encoder, needed_features
@@ -138,8 +138,7 @@ def _check_augmentations(system: System, dims: Mapping[str, int]) -> None:
     for step in system.augment:
         built = _built("augment", step.name, partial(registry.find("augment", step.name), **step.parameters))
         for key in getattr(built, "encoders", None) or ():
-            if key not in dims:
-                raise SerkitError(f"augmentation '{step.name}': no feature '{key}' here" + did_you_mean(key, dims))
+            check_known(key, dims, f"augmentation '{step.name}': no feature '{key}' here")
         tokens = [f.key for f in system.features if f.family == "tokens"]
         if getattr(built, "kind", "") == "features" and set(tokens) & set(getattr(built, "encoders", None) or tokens):
             raise SerkitError(

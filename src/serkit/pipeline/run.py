@@ -13,7 +13,7 @@ from typing import Any
 
 from serkit.errors import SerkitError
 from serkit.features import Features
-from serkit.files import fingerprint, write_text
+from serkit.files import fingerprint, write_json, write_text
 from serkit.predictions import Predictions
 from serkit.processes import cores
 from serkit.recipe import Recipe, load_recipe
@@ -128,6 +128,11 @@ class Run:
         """Names of the networks of each system that score what no network was trained on, and that a bundle has."""
         crossfit = self.recipe.crossfit
         return ("full",) if crossfit is None else crossfit.refit_models or crossfit.fold_models
+
+    @property
+    def n_networks(self) -> int:
+        """How many networks the run trains, of all its systems."""
+        return len(self.models) * len(self.recipe.systems)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -248,7 +253,7 @@ class Run:
         """Say that a stage is finished; later stages have to run again."""
         later = STAGES[STAGES.index(stage) + 1 :]
         state = {k: v for k, v in self._state().items() if k not in later}
-        write_text(self.folder / "state.json", json.dumps({**state, stage: self._key(stage)}, indent=1))
+        write_json(self.folder / "state.json", {**state, stage: self._key(stage)})
 
     def _state(self) -> dict[str, str]:
         path = self.folder / "state.json"

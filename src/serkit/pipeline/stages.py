@@ -204,10 +204,9 @@ def train_run(run: Run, machine: Machine, listener: Listener | None = None) -> N
     """Train every network that is not finished, several at once, and gather their scores."""
     check_record(run)
     tasks = [Task(s, m) for m in run.models for s in run.recipe.systems if not run.is_trained(s, m)]
-    total = len(run.models) * len(run.recipe.systems)
-    _tell(listener, "train", f"{len(tasks)} of {total} networks")
+    _tell(listener, "train", f"{len(tasks)} of {run.n_networks} networks")
     _ = run.features
-    train_many([(run, task) for task in tasks], machine, total=total, listener=listener)
+    train_many([(run, task) for task in tasks], machine, total=run.n_networks, listener=listener)
     for system in run.recipe.systems:
         for split in run.splits:
             _gather(run, system, split).save(run.predictions_path(system, split))

@@ -11,7 +11,7 @@ from typing import Any
 from serkit import availability, checkpoints, fetching, sizes, word_errors
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
-from serkit.files import write_text
+from serkit.files import write_json, write_text
 from serkit.foundation.base import Pretrained
 from serkit.pipeline.run import Machine, Run, device_of
 from serkit.settings import Transcripts
@@ -59,7 +59,7 @@ def texts_of(
     ]
     write_text(run.folder / "transcripts.jsonl", "\n".join(rows) + "\n")
     said = describe_texts(manifest, source, {i: (t.text, t.flags) for i, t in found.items()})
-    write_text(run.folder / "transcripts.json", json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+    write_json(run.folder / "transcripts.json", said)
     return {i: t.text for i, t in found.items()}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from serkit import leads, yaml_text
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.files import fingerprint
 from serkit.recipe import Recipe, load_recipe
 from serkit.reporting.text import listed
@@ -84,6 +84,15 @@ class Search:
         return [(t, fold, seed) for seed in self.seeds for fold in self.folds for t in self.trials]
 
 
+def _add(found: list[Trial], trial: Trial) -> None:
+    """Add a trial, unless one there trains the same; where that is the recipe as it is, it gets the values."""
+    same = next((k for k, t in enumerate(found) if _means(t.recipe) == _means(trial.recipe)), None)
+    if same is None:
+        found.append(trial)
+    elif same == 0:
+        found[0] = replace(found[0], values=trial.values)
+
+
 def search(
     source: str | Path,
     overrides: Sequence[str],
@@ -108,8 +117,8 @@ def search(
         SerkitError: nothing to try, a key that is none or decides what is measured, a value that the recipe refuses
             in all combinations, or a number out of range.
     """
-    if metric is not None and metric not in leads.LEADS:
-        raise SerkitError(f"--metric {metric}: expected {', '.join(leads.LEADS)}" + did_you_mean(metric, leads.LEADS))
+    if metric is not None:
+        check_known(metric, leads.LEADS, f"--metric {metric}: expected {', '.join(leads.LEADS)}")
     for flag, number in (("--seeds", seeds), ("--trials", trials)):
         if number is not None and number < 1:
             raise SerkitError(f"{flag} {number}: expected at least 1")
@@ -119,14 +128,13 @@ def search(
         raise SerkitError(f"--metric ccc: {_UNRATED}; choose another metric")
     keys = values_tried(tried)
     total = math.prod(map(len, keys.values()))
-    found = [Trial(AS_IT_IS, {}, recipe)]
-    left_out, reasons = [], []
+    found, left_out, reasons = [Trial(AS_IT_IS, {}, recipe)], [], []
     for settings in _combinations(keys, total, trials, recipe.seed):
         try:
             changed = load_recipe(source, [*overrides, *(f"{k}={json.dumps(v)}" for k, v in settings.items())])
         except SerkitError as error:
-            reasons.append(error)
-            left_out.append(f"{Trial('', settings, recipe).title}: {_without_flag(error)}")
+            reasons.append(_without_flag(error))
+            left_out.append(f"{Trial('', settings, recipe).title}: {reasons[-1]}")
             continue
         if _dev_is_dealt(changed) != _dev_is_dealt(recipe):
             raise SerkitError(
@@ -136,15 +144,10 @@ def search(
         if metric == leads.CCC and not _learns_ratings(changed):
             left_out.append(f"{Trial('', settings, recipe).title}: {_UNRATED}, and ccc decides")
             continue
-        same = next((k for k, t in enumerate(found) if _means(t.recipe) == _means(changed)), None)
-        if same is None:
-            found.append(Trial(folder_of(settings), settings, changed, settings))
-        elif same == 0:
-            found[0] = replace(found[0], values=settings)
+        _add(found, Trial(folder_of(settings), settings, changed, settings))
     if len(reasons) == len(left_out) and len(found) == 1:
-        if reasons:
-            raise SerkitError(_without_flag(reasons[0]))
-        raise SerkitError("nothing to try: every value is the recipe's own; give others with --try")
+        nothing = "nothing to try: every value is the recipe's own; give others with --try"
+        raise SerkitError(reasons[0] if reasons else nothing)
     numbers = tuple(recipe.seed + k for k in range(seeds))
     return Search(
         tuple(found), keys, numbers, tuple(folds), metric, total, min(trials or total, total), tuple(left_out)

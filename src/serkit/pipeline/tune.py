@@ -76,7 +76,7 @@ def tune(
     by_key = {t.key: t for t in chosen.trials}
     runs = begin_all({key: t.recipe for key, t in by_key.items()}, kept, chosen.seeds, folder / "trials")
     tell_left_out(runs.values(), listener)
-    total = sum(len(run.models) * len(run.recipe.systems) for run in runs.values())
+    total = sum(run.n_networks for run in runs.values())
     _trained(runs, count(len(chosen.trials), "trial"), machine, listener, side_by_side=total)
     tree = _on_dev(chosen, runs, machine)
     write_text(folder / BEST, by_key[tree["best"]].recipe.to_yaml())
@@ -138,7 +138,7 @@ def _trained(runs: Runs, what: str, machine: Machine, listener: Listener | None,
         for system in run.recipe.systems
         if not run.is_trained(system, model)
     ]
-    total = sum(len(run.models) * len(run.recipe.systems) for run in runs.values())
+    total = sum(run.n_networks for run in runs.values())
     if listener is not None:
         listener(StageBegins("train", f"{len(pending)} of {total} networks: {what}"))
     train_many(pending, machine, total=side_by_side, listener=listener)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from serkit import registry
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.recipe import Recipe, parse_recipe
 from serkit.reporting.text import listed
 from serkit.settings import Loss, Named, System
@@ -132,8 +132,7 @@ def plan(recipe: Recipe, over: Sequence[str] = (), *, system: str | None = None,
         SerkitError: an unknown name, several systems and none chosen, or nothing to take apart.
     """
     for name in over:
-        if name not in OVERS:
-            raise SerkitError(f"--over {name}: expected {', '.join(OVERS)}" + did_you_mean(name, OVERS))
+        check_known(name, OVERS, f"--over {name}: expected {', '.join(OVERS)}")
     full = _alone(recipe, system, epochs)
     chosen = next(iter(full.systems))
     made: list[Variant] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from serkit.reporting import data_tables, elsewhere, groups, ratings, tables, votes
 from serkit.reporting.charts import component_curves, confusion_figure, learning_curves
-from serkit.reporting.figures import ClassScore, Interval, class_figure, differences, forest
+from serkit.reporting.figures import Interval, class_figure, class_scores, differences, forest
 from serkit.reporting.reading import Source
 from serkit.reporting.reliability import reliability
 from serkit.reporting.svg import Drawing, Figure, both
@@ -159,11 +159,7 @@ def _confusions(source: Source) -> list[Figure]:
 def _classes(source: Source) -> Figure | None:
     names = list(dict.fromkeys([source.lead, source.best]))
     each = [source.per_class(n, source.split) for n in names]
-    rows = []
-    for label in source.labels:
-        if all(label in e for e in each):
-            values = tuple(finite(e[label].get("f1")) or 0.0 for e in each)
-            rows.append(ClassScore(label, int(finite(each[0][label].get("support")) or 0), values))
+    rows = class_scores(each, source.labels, "f1")
     if not rows:
         return None
     return class_figure(rows, [source.display(n) for n in names], f"F1 by class on {source.split}")

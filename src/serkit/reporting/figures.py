@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,6 +207,20 @@ class ClassScore:
     label: str
     support: int
     values: tuple[float, ...]
+
+
+def class_scores(each: Sequence[Mapping[str, Any]], labels: Iterable[str], key: str) -> list[ClassScore]:
+    """Scores ``key`` of the classes that all reports have; support is the first one's.
+
+    Args:
+        each: what a report says per class, by label, one for each series.
+    """
+    found = []
+    for name in labels:
+        if all(name in e for e in each):
+            values = tuple(finite(e[name].get(key)) or 0.0 for e in each)
+            found.append(ClassScore(name, int(finite(each[0][name].get("support")) or 0), values))
+    return found
 
 
 def class_bars(rows: Sequence[ClassScore], series: Sequence[str], *, alt: str, narrow: bool = False) -> Drawing:

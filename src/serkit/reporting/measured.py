@@ -8,7 +8,7 @@ from typing import Any
 from serkit.reporting import conditions, groups
 from serkit.reporting.charts import confusion_figure
 from serkit.reporting.data_tables import DISTANCES, fact_table
-from serkit.reporting.figures import ClassScore, Interval, class_figure, differences
+from serkit.reporting.figures import Interval, class_figure, class_scores, differences
 from serkit.reporting.measured_words import (
     KINDS,
     Model,
@@ -140,11 +140,7 @@ def _labels(model: Model) -> list[str]:
 def _class_figure(models: Sequence[Model]) -> Figure | None:
     """Recall by class, of the classes that all bundles were measured on."""
     each = [m.get("per_class") or {} for m in models]
-    rows = []
-    for label in _labels(models[0]):
-        if all(label in e for e in each):
-            recalls = tuple(finite(e[label].get("recall")) or 0.0 for e in each)
-            rows.append(ClassScore(label, int(finite(each[0][label].get("support")) or 0), recalls))
+    rows = class_scores(each, _labels(models[0]), "recall")
     return class_figure(rows, short_names(models), "Recall by class") if rows else None
 
 

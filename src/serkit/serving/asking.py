@@ -134,7 +134,11 @@ def remarked(ids: Iterable[str], answers: Iterable[Answer]) -> dict[str, list[st
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
+def reads_text(bundle: Bundle) -> bool:
+    """Whether an encoder of the bundle reads what was said."""
+    return any((row.get("spec") or {}).get("modality") == "text" for row in bundle.features.values())
+
+
 def silent_rows(bundle: Bundle, rows: Iterable[Utterance]) -> int:
     """How many rows have no text, if the bundle reads texts: an empty one was used for these."""
-    reads = any((row.get("spec") or {}).get("modality") == "text" for row in bundle.head["features"].values())
-    return sum(u.text is None for u in rows) if reads else 0
+    return sum(u.text is None for u in rows) if reads_text(bundle) else 0

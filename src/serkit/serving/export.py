@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serkit import registry
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.serving.agreement import statistics
 from serkit.serving.export_attention import fused, leg, style_pooled
 from serkit.serving.export_own import has_writer, written_by
@@ -75,8 +75,7 @@ def to_onnx(
     }
     if model not in known and "." not in model and model not in registry.names("models"):
         raise SerkitError(f"no ONNX form of the model '{model}'" + did_you_mean(model, known))
-    if weights not in WEIGHTS:
-        raise SerkitError(f"weights '{weights}'" + did_you_mean(weights, WEIGHTS))
+    check_known(weights, WEIGHTS, f"weights '{weights}'")
     widths: Mapping[str, int] = network.dims if dims is None else dims  # type: ignore[assignment]  # of serkit's own
     inner = network.network if isinstance(network, WeightedLayers) else network
     about = {"labels": json.dumps(list(labels)), "features": json.dumps(list(widths)), "model": model}

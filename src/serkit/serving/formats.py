@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.serving import example, subtitles
 from serkit.serving.results import Prediction, Segment, Speaker
 
@@ -89,8 +89,7 @@ def document(kind: str, predictions: Sequence[Prediction], *, timeline: bool, li
     Raises:
         SerkitError: an unknown format, or several recordings in one that holds one.
     """
-    if kind not in FORMATS:
-        raise SerkitError(f"format '{kind}'" + did_you_mean(kind, FORMATS))
+    check_known(kind, FORMATS, f"format '{kind}'")
     refuse_several(kind, len(predictions))
     if kind in BY_ROW:
         first = [(tuple(p.probabilities), tuple(p.attributes)) for p in predictions[:1]]

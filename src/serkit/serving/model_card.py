@@ -281,33 +281,38 @@ def _unheard(recipe: Recipe) -> str:
     return line
 
 
+def _weights_of(row: Mapping[str, Any]) -> str:
+    """The weights that an encoder needs beside the bundle; empty: none."""
+    name, source = str(row["spec"]["name"]), str(row["spec"].get("source", "serkit"))
+    known = BY_NAME.get(name)
+    if source == "local":  # with the published ones the bundle is refused
+        instead = "" if name.startswith("path:") else " in place of the published ones"
+        return f"`{name}` (`{row['spec']['revision']}` of a folder{instead})"
+    if known is not None or ":" in name or name.partition("/")[0] in FAMILIES:
+        millions = f"{known.parameters_m:g} million parameters" if known and known.parameters_m else "size unknown"
+        return f"`{name}` ({f'{known.download_gb:g} GB' if known and known.download_gb else millions})"
+    if source == "serkit":
+        return ""
+    return f"`{name}` ({_IN_PACKAGES.get(source, f'`{source}`, which does not come with serkit')})"
+
+
+def _needed(about: Mapping[str, Any]) -> str:
+    """What the bundle needs that is not in it: weights of encoders, modules of the user's own."""
+    rows = about["features"].values()
+    beside = dict.fromkeys(filter(None, (_weights_of(row) for row in rows if TOKENIZER not in row)))
+    weights = f"the weights of {', '.join(beside)}" if beside else ""
+    own = own_modules(str(row["spec"]["name"]) for row in rows)
+    code = f"code that is not in the bundle, the modules {', '.join(f'`{name}`' for name in own)}" if own else ""
+    return "; ".join(filter(None, (code, weights))) or "none: its encoders have no weights"
+
+
 def _content(about: Mapping[str, Any], run: Run) -> str:
-    """What the bundle holds, how large it is, and the encoder weights that it needs beside it."""
+    """What the bundle holds, how large it is, and what it needs beside it."""
     from serkit.networks import load_config, load_network
 
     stack, networks = about["stack"], about["networks"]
     loaded = [load_network(run.network(n["system"], n["model"]))[0] for n in networks]
     n_parameters = sum(p.numel() for network in loaded for p in network.parameters())
-    beside = []
-    for row in about["features"].values():
-        if TOKENIZER in row:
-            continue
-        name = str(row["spec"]["name"])
-        known = BY_NAME.get(name)
-        if row["spec"].get("source") == "local":  # with the published ones the bundle is refused
-            instead = "" if name.startswith("path:") else " in place of the published ones"
-            beside.append(f"`{name}` (`{row['spec']['revision']}` of a folder{instead})")
-        elif known is not None or ":" in name or name.partition("/")[0] in FAMILIES:
-            millions = f"{known.parameters_m:g} million parameters" if known and known.parameters_m else "size unknown"
-            size = f"{known.download_gb:g} GB" if known and known.download_gb else millions
-            beside.append(f"`{name}` ({size})")
-        elif row["spec"].get("source", "serkit") != "serkit":
-            source = str(row["spec"]["source"])
-            beside.append(f"`{name}` ({_IN_PACKAGES.get(source, f'`{source}`, which does not come with serkit')})")
-    needed = f"the weights of {', '.join(dict.fromkeys(beside))}" if beside else "none: its encoders have no weights"
-    if own := own_modules(str(row["spec"]["name"]) for row in about["features"].values()):
-        weights = f"; {needed}" if beside else ""
-        needed = f"code that is not in the bundle, the modules {', '.join(f'`{name}`' for name in own)}{weights}"
     encoders = "; ".join(
         f"`{k}` (licence {row['spec'].get('licence', 'unknown')})" for k, row in about["features"].items()
     )
@@ -318,7 +323,7 @@ def _content(about: Mapping[str, Any], run: Run) -> str:
     combined = "" if alone else f", combined by {stack.get('name', stack['kind'])}"
     return (
         f"{count(len(networks), 'network')} ({about['weights']} weights) of {of}{combined}, {n_parameters} parameters "
-        f"in all. {grown}Also needed: {needed}. "
+        f"in all. {grown}Also needed: {_needed(about)}. "
         f"Encoders: {encoders}. Largest difference of a logit between "
         f"ONNX and torch: {about['largest_difference']:.1e}. Recipe `{about['trained_on']['recipe']}`, data "
         f"`{about['trained_on']['manifest']}`, serkit {about['serkit']}."

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from serkit.errors import MissingExtra, SerkitError, did_you_mean
+from serkit.errors import MissingExtra, check_known
 from serkit.serving.predictor import Model
 from serkit.serving.turns import Chunk, Session, TurnAnswer
 
@@ -96,8 +96,7 @@ class EmotionProcessor(FrameProcessor):  # type: ignore[misc]  # mypy does not r
         context: Callable[[EmotionFrame], str] | None = None,
         **options: Any,
     ) -> None:
-        if turns not in TURNS:
-            raise SerkitError(f"turns '{turns}'" + did_you_mean(turns, TURNS))
+        check_known(turns, TURNS, f"turns '{turns}'")
         super().__init__(**options)
         self._session = Session(model, partial_s=PARTIAL_S if partials else None, labels=labels, threshold=threshold)
         self._partials, self._turns, self._line = partials, turns, context

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import IO, Any
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.files import check_writable, is_stream, write_text
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
@@ -86,8 +86,7 @@ def _settled(asked: Asked) -> tuple[Asked, str]:
         SerkitError: no such format or division, or options that do not go together.
     """
     kind = asked.kind or ("table" if asked.out is None else formats.of_file(asked.out))
-    if kind not in formats.FORMATS:
-        raise SerkitError(f"format '{kind}'" + did_you_mean(kind, formats.FORMATS))
+    check_known(kind, formats.FORMATS, f"format '{kind}'")
     timeline = asked.timeline or kind in formats.OF_PARTS
     by = division(asked.by, timeline=timeline, named="--timeline" if asked.timeline else f"--format {kind}")
     if by == "channel" and (asked.rttm or asked.diariser):

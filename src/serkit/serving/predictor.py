@@ -18,7 +18,7 @@ import numpy as np
 from serkit import audio
 from serkit.bandwidth import narrow
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.probabilities import restricted
 from serkit.remarks import Remarks
 from serkit.serving import inputs, notes
@@ -229,8 +229,7 @@ class Model(Classifier):
         Raises:
             SerkitError: that of the first recording that cannot be answered, unless ``errors`` is ``return``.
         """
-        if errors not in ("raise", "return"):
-            raise SerkitError(f"errors '{errors}'" + did_you_mean(errors, ("raise", "return")))
+        check_known(errors, ("raise", "return"), f"errors '{errors}'")
         found: list[Prediction | SerkitError] = []
         for recording in inputs.listed(recordings, "predict_many"):
             try:
@@ -354,8 +353,7 @@ class Model(Classifier):
     def _settings(self, **options: Any) -> StreamSettings:
         known = StreamSettings.__dataclass_fields__
         for key in options:
-            if key not in known:
-                raise SerkitError(f"predict has no option '{key}'" + did_you_mean(key, known))
+            check_known(key, known, f"predict has no option '{key}'")
         return StreamSettings(**{"max_s": self._max_s, **options})
 
     def blocks(

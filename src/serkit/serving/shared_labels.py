@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit import regions, yaml_text
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.reporting.text import count
 from serkit.serving.bundle import Bundle, open_bundle
 from serkit.types import SPLITS, Manifest, Utterance
@@ -60,8 +60,7 @@ def shared_rows(
     if split != ALL and split not in SPLITS:
         raise SerkitError(f"no split '{split}'" + did_you_mean(split, (*SPLITS, ALL)))
     for label in asked or ():
-        if label not in known:
-            raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, known))
+        check_known(label, known, f"the model has no label '{label}'")
     chosen = [u for u in manifest if split in (ALL, u.split)]
     if not chosen:
         known_splits = sorted({str(u.split) for u in manifest if u.split})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.segments import SegmentSettings
 from serkit.serving.results import BYS, By
 from serkit.serving.timeline import Turn, check_words, completed
@@ -54,8 +54,7 @@ class StreamSettings:
     max_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.by not in BYS:
-            raise SerkitError(f"by '{self.by}'" + did_you_mean(self.by, BYS))
+        check_known(self.by, BYS, f"by '{self.by}'")
         for name in ("threshold", "coverage", "window_s", "hop_s", "partial_s", "max_s"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Real):

@@ -18,7 +18,7 @@ from serkit.errors import SerkitError
 from serkit.predictions import Metric
 from serkit.processes import cores
 from serkit.progress import Meter, ProgressCallback
-from serkit.serving.asking import Job
+from serkit.serving.asking import Job, reads_text
 from serkit.serving.bundle import for_calls, open_bundle
 from serkit.serving.measuring import Measured
 from serkit.serving.resuming import KeptAnswers
@@ -130,10 +130,9 @@ def stream(
     if not kept.found:
         raise SerkitError(f"none of {len(rows)} recordings could be streamed; the first: {next(iter(failed.values()))}")
     places = sorted(kept.found)
-    reads = any((row.get("spec") or {}).get("modality") == "text" for row in bundle.head["features"].values())
     seen = [Watched.of(kept.found[k]) for k in places]
     ids = [rows[k].id for k in places]
-    return measured(one, ids, seen, pace, draws=draws, seed=seed, failed=failed, reads=reads)
+    return measured(one, ids, seen, pace, draws=draws, seed=seed, failed=failed, reads=reads_text(bundle))
 
 
 def measured(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from serkit import calibration, conformal
-from serkit.errors import SerkitError, did_you_mean
+from serkit.errors import SerkitError, check_known
 from serkit.probabilities import restricted
 from serkit.serving.bundle import Bundle
 
@@ -40,8 +40,7 @@ class Thresholds:
         if labels is None:
             return list(range(len(known)))
         for label in labels:
-            if label not in known:
-                raise SerkitError(f"the model has no label '{label}'" + did_you_mean(label, known))
+            check_known(label, known, f"the model has no label '{label}'")
         if len(set(labels)) != len(labels) or len(labels) < 2:
             raise SerkitError(f"labels {', '.join(labels) or '(none)'}: expected two or more, each once")
         return [known.index(label) for label in labels]
