@@ -11,7 +11,7 @@ import pytest
 from serkit.conformal import covered, crossed, least_probability, members, ranked
 from serkit.errors import SerkitError
 from serkit.probabilities import softmax
-from serkit.reporting.sets import sets_table
+from serkit.serving.card_parts import sets_table
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,32 @@ def measured(name: str, tables: Sequence[Predictions], manifests: Sequence[Manif
     rows = evaluation.gather(tables, manifests, split=split)
     value = float(metrics.measure(name, rows.confusion(), rows.possible))
     return Measured(value, len(rows.truth), len(set(rows.speakers) - {None}))
+
+
+def over_seeds(
+    scores: Sequence[Sequence[Predictions]], manifests: Sequence[Manifest], split: str, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Mean, standard deviation over seeds (``None`` of one) and each seed's number, by metric.
+
+    Args:
+        scores: for each seed, the predictions of every fold. manifests: of the folds. split: whose rows are measured.
+        names: of :data:`LEADS`.
+
+    Returns:
+        By metric ``mean``, ``sd``, ``by_seed``, ``n`` clips and ``speakers`` (0: unknown).
+    """
+    found = {}
+    for name in names:
+        of_each = [measured(name, tables, manifests, split) for tables in scores]
+        each = [m.value for m in of_each]
+        found[name] = {
+            "mean": float(np.mean(each)),
+            "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
+            "by_seed": each,
+            "n": of_each[0].n,
+            "speakers": of_each[0].speakers,
+        }
+    return found
 
 
 def compare_seeds(

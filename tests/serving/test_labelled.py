@@ -20,9 +20,9 @@ from serkit import cli, conformal
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError, Stopped
 from serkit.progress import Meter, Progress
-from serkit.reporting.sets import sets_table
 from serkit.serving import adapting, labelled, measuring
 from serkit.serving.bundle import Bundle, open_bundle, write_bundle
+from serkit.serving.card_parts import sets_table
 from serkit.serving.correction import Correction
 from serkit.serving.labelled import Taught
 from serkit.serving.thresholds import Thresholds

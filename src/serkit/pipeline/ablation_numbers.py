@@ -9,7 +9,6 @@ from typing import Any
 from serkit import comparison, leads, metrics
 from serkit.pipeline.measure import provenance, split_sizes
 from serkit.pipeline.run import Machine, Run
-from serkit.pipeline.seeded_numbers import over_seeds
 from serkit.pipeline.side_by_side import Runs
 from serkit.pipeline.variants import FULL, Design, Variant
 from serkit.predictions import Predictions
@@ -41,7 +40,7 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
     differences = {s: _differences(chosen, scores, manifests, s, first[0], names) for s in splits}
     rows = []
     for variant in chosen.plan.variants:
-        values = {s: over_seeds(scores[variant.key][s], manifests, s, names) for s in splits}
+        values = {s: leads.over_seeds(scores[variant.key][s], manifests, s, names) for s in splits}
         found = {s: d[variant.key] for s, d in differences.items()} if variant.key != FULL else {}
         rows.append({**_described(variant), "values": values, "differences": found})
     return {

@@ -19,7 +19,6 @@ from serkit.errors import SerkitError
 from serkit.files import write_text
 from serkit.pipeline.measure import provenance, split_sizes, write_tree
 from serkit.pipeline.run import Machine, Run, refuse_others
-from serkit.pipeline.seeded_numbers import over_seeds
 from serkit.pipeline.side_by_side import Runs, begin_all, extract_all
 from serkit.pipeline.stages import (
     Listener,
@@ -168,7 +167,7 @@ def _on_dev(chosen: Search, runs: Runs, machine: Machine) -> dict[str, Any]:
     """Every trial on dev, which of them is chosen, and each against it."""
     manifests = [runs[AS_IT_IS, fold, chosen.seeds[0]].manifest for fold in chosen.folds]
     scores = {t.key: _scores(chosen, runs, t.key) for t in chosen.trials}
-    values = {key: over_seeds(tables, manifests, "dev", _metrics(chosen)) for key, tables in scores.items()}
+    values = {key: leads.over_seeds(tables, manifests, "dev", _metrics(chosen)) for key, tables in scores.items()}
     best = _best(chosen, scores, manifests)
     gaps = _against(chosen, best, scores, manifests, "dev")
     by_fold = {str(fold): _best(chosen, scores, manifests, k) for k, fold in enumerate(chosen.folds)}
@@ -212,7 +211,7 @@ def _best(
     where = slice(None) if fold is None else slice(fold, fold + 1)
     means = {}
     for key, tables in scores.items():
-        found = over_seeds([each[where] for each in tables], manifests[where], "dev", [chosen.metric])
+        found = leads.over_seeds([each[where] for each in tables], manifests[where], "dev", [chosen.metric])
         means[key] = leads.sign(chosen.metric) * found[chosen.metric]["mean"]
     return max(means, key=lambda key: means[key])
 
@@ -252,7 +251,7 @@ def _on_test(chosen: Search, by_fold: Mapping[str, str], runs: Runs, machine: Ma
         ]
         for name, of in keys.items()
     }
-    values = {name: over_seeds(tables, manifests, "test", _metrics(chosen)) for name, tables in scores.items()}
+    values = {name: leads.over_seeds(tables, manifests, "test", _metrics(chosen)) for name, tables in scores.items()}
     gaps = _against(chosen, "chosen", scores, manifests, "test")
     return {
         "test": {"values": values, "difference": gaps.get(AS_IT_IS)},

@@ -113,3 +113,23 @@ def _reliability(rows: Sequence[Mapping[str, float]]) -> list[str]:
         lines.append(f"{span}  {row['accuracy']:5.2f}  {row['n']:5.0f}  {''.join(marks)}")
     said = "`o`: share of right answers; `|`: their confidence. If `o` is left of `|`, answers are overconfident."
     return [*lines, "```", "", said]
+
+
+def sets_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What sets of classes are worth, as Markdown: of rows of :func:`serkit.conformal.crossed`."""
+    lines = [
+        "`serkit predict --coverage` gives the set of classes that holds the right one with the probability asked for. "
+        f"On these clips ({rows[0]['measured']}; {rows[0]['held']['interval']}):",
+        "",
+        "| asked for | sets with the right class | 95 % interval | classes in a set | lowest class | lowest tenth of "
+        "speakers |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        held, worst = row["held"], min(row["by_class"], key=lambda label: row["by_class"][label]["held"])
+        low = f"{row['by_speaker']['low']:.2f}" if row["by_speaker"] else "unknown"
+        lines.append(
+            f"| {row['coverage']:g} | {held['value']:.3f} | {held['low']:.3f} to {held['high']:.3f} | "
+            f"{row['size']['value']:.2f} | {worst} {row['by_class'][worst]['held']:.2f} | {low} |"
+        )
+    return "\n".join([*lines, "", "On other recordings, sets hold the right class less often."])

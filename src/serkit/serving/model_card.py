@@ -20,10 +20,9 @@ from serkit.pipeline.run import Run
 from serkit.readers import card
 from serkit.recipe import Recipe
 from serkit.reporting.group_words import sentences
-from serkit.reporting.sets import sets_table
 from serkit.reporting.text import count, listed, voices
 from serkit.serving.bundle_encoders import TOKENIZER, own_modules
-from serkit.serving.card_parts import INTENDED, licences, literal, sureness_text
+from serkit.serving.card_parts import INTENDED, licences, literal, sets_table, sureness_text
 from serkit.text_rows import json_object
 from serkit.types import ATTRIBUTES
 
