@@ -93,7 +93,7 @@ def test_a_report_that_is_gone_is_made_again(finished, machine):
         (finished / "report" / name).unlink()
         begun = []
         pipeline.run_all(pipeline.Run(finished), machine, begun.append)
-        assert [event.stage for event in begun] == stages
+        assert [e.stage for e in begun if isinstance(e, StageBegins)] == stages
         assert (finished / "report" / "report.html").is_file()
     assert report(finished)["systems"] == before["systems"]
 
