@@ -91,7 +91,9 @@ def _in_one_line() -> Iterator[None]:
     except _USAGE_ERROR as error:
         if type(error).show is not _USAGE_ERROR.show and not isinstance(error, typer.BadParameter):
             raise  # not an error: the whole help, for a call without words
-        said = error.format_message().rstrip(".").replace(". Did you", "; did you")
+        plain = isinstance(error, typer.BadParameter) and error.param is None and error.param_hint is None
+        said = error.message if plain else error.format_message()  # a command's own words, or click's of an option
+        said = said.rstrip(".").replace(". Did you", "; did you")
         if near := getattr(error, "possibilities", None):  # of an option; sorted, they hide which is nearest
             said = error.message + did_you_mean(error.option_name, near)
         hint = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import serkit
+from command_line import ask
 from serkit import cli, conformal
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError, Stopped
@@ -242,16 +243,16 @@ def test_by_command_line(rows: Manifest, tmp_path: Path) -> None:
     assert "--calls" not in done.stdout  # nothing but that model answered calls before
     measured = CliRunner().invoke(cli.app, ["measure", str(out), *words[1:5], "--draws", "20", "--json"])
     assert json.loads(measured.stdout)["models"][0]["trained_on"] == ["these clips"]
-    idle = CliRunner().invoke(cli.app, ["adapt", "a.wav", "--labels", "anger,sadness", "-o", str(tmp_path / "x.zip")])
-    assert idle.exit_code == 2
-    assert "--labels is for labelled recordings" in idle.stderr
-    for wrong in (["adapt", "-o", str(tmp_path / "x.zip")], ["adapt", "a.wav", *words[1:5], "-o", "x.zip"]):
-        refused = CliRunner().invoke(cli.app, wrong)
-        assert refused.exit_code == 2
-        assert "give recordings without labels, or labelled ones by --corpus" in refused.stderr
-    table_given = CliRunner().invoke(cli.app, ["adapt", "labels.csv", "-o", "x.zip"])
-    assert table_given.exit_code == 2
-    assert "labels.csv is a table, not a recording: --corpus table --root labels.csv" in table_given.stderr
+    code, _, said = ask("adapt", "a.wav", "--labels", "anger,sadness", "-o", tmp_path / "x.zip")
+    assert code == 2
+    assert said.startswith("--labels is for labelled recordings")
+    for wrong in (["adapt", "-o", tmp_path / "x.zip"], ["adapt", "a.wav", *words[1:5], "-o", "x.zip"]):
+        code, _, said = ask(*wrong)
+        assert code == 2
+        assert "give recordings without labels, or labelled ones by --corpus" in said
+    code, _, said = ask("adapt", "labels.csv", "-o", "x.zip")
+    assert code == 2
+    assert said.startswith("labels.csv is a table, not a recording: --corpus table --root labels.csv")
 
 
 def test_in_python_and_light_to_load(rows: Manifest, tmp_path: Path) -> None:

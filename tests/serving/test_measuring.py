@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from command_line import ask
 from serkit import cli, pipeline
 from serkit.augment import _recordings
 from serkit.corpora.toy import toy
@@ -291,9 +292,9 @@ def test_what_was_answered_before_ctrl_c_is_not_asked_again(
 
 
 def test_without_recordings_it_says_how_to_name_ones_own() -> None:
-    done = CliRunner().invoke(cli.app, ["measure", "default"])
-    assert done.exit_code == 2
-    assert "measure needs labelled recordings: --corpus table --root my.csv for your own" in done.stderr
+    code, _, said = ask("measure", "default")
+    assert code == 2
+    assert said.startswith("measure needs labelled recordings: --corpus table --root my.csv for your own")
 
 
 def test_answers_under_noise_of_a_folder_are_asked_again_where_the_folder_has_changed(
