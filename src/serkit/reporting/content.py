@@ -171,7 +171,8 @@ def _curves(source: Source) -> Figure | None:
         return None
     models = max(len(m) for m in source.part("curves").values())
     recipe = source.provenance.get("recipe") or {}
-    rows = "each network's held-out clips" if (recipe.get("crossfit") or {}).get("with_dev") else "dev"
+    crossfit = recipe.get("crossfit") or {}
+    rows = "each network's held-out clips" if crossfit.get("with_dev") else "dev"
     kept = {(system.get("train") or {}).get("select") for system in (recipe.get("systems") or {}).values()}
     names = {**METRICS, "ccc": "CCC", "kl": "KL divergence from the votes"}
     others = listed([name for key, name in names.items() if key in kept - {"macro_f1"}])
@@ -182,6 +183,8 @@ def _curves(source: Source) -> Figure | None:
         dot += f" (if train.select says so, the kept one is chosen by {others})"
     soup = any(design.get("soup") for design in source.part("design").values())
     kinds = "folds, networks of a soup" if soup else "folds"
+    if crossfit.get("refit"):
+        kinds += ", and those on all of train" + (" and dev, which hold out none" if crossfit.get("with_dev") else "")
     caption = (
         f"Above: Macro-F1 on {rows}, a dot at {dot}. Below: loss on train (solid) and on {rows} (dashed). "
         + (f"Thin lines: the {models} models ({kinds}) of a system; thick: their mean. " if models > 1 else "")
