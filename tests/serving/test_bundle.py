@@ -152,6 +152,12 @@ def test_names_that_leave_the_bundle_are_refused(folder: Path) -> None:
                 open_bundle(place)
 
 
+def test_a_system_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
+    """As a recipe allows it: such a run could be trained, and not be made a bundle of."""
+    write_bundle({}, {"networks/whisper:large.fold0.onnx": b"x"}, tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "networks" / "whisper:large.fold0.onnx").read_bytes() == b"x"
+
+
 def test_no_file_is_written_outside_a_bundle(tmp_path: Path) -> None:
     """As the networks of a system called ``../../x`` would be, which join takes over from a bundle."""
     with pytest.raises(SerkitError, match="which is no name inside the bundle"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PureWindowsPath
 from typing import Any
 
 from serkit.errors import SerkitError, on_one_line
@@ -108,8 +108,8 @@ def check_names(names: Iterable[str], source: str) -> None:
         SerkitError: the first one.
     """
     for name in names:
-        path = PurePosixPath(name)
-        if not path.parts or path.is_absolute() or ".." in path.parts or any(c in name for c in "\\:"):
+        path = PureWindowsPath(name)  # which also takes whatever leads out elsewhere for that
+        if not path.parts or path.anchor or ".." in path.parts or "\\" in name:
             raise SerkitError(
                 f"{source}: {HEAD} is damaged: a file is called {_said(name)}, which is no name inside the bundle"
             )
