@@ -10,7 +10,7 @@ import yaml
 
 from serkit.errors import SerkitError
 
-MOST = 100_000  # values of a file, written out
+MOST = 100_000  # values that aliases add to those of a file
 
 
 def parse(text: str, where: str) -> Any:
@@ -20,7 +20,7 @@ def parse(text: str, where: str) -> Any:
         where: the file, or what else the message should name.
 
     Raises:
-        SerkitError: not YAML, a key that occurs twice, or aliases that make more than :data:`MOST` values of few lines.
+        SerkitError: not YAML, a key that occurs twice, or aliases that add more than :data:`MOST` values.
 
     >>> parse("lr: 1e-5", "recipe")
     {'lr': 1e-05}
@@ -41,10 +41,9 @@ class _Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
-        if node is not None and _n_values(node, {}) > MOST:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"aliases make more than {MOST} values", node.start_mark
-            )
+        known: dict[int, int] = {}
+        if node is not None and _n_values(node, known) > MOST + len(known):
+            raise yaml.constructor.ConstructorError(None, None, f"aliases add more than {MOST} values", node.start_mark)
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
