@@ -48,7 +48,7 @@ def to_16k(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.
 
 def samples_of(chunk: Any) -> np.ndarray:
     """A chunk as an array; bytes, whose width nobody knows, are refused: numpy would take some for 8-bit samples."""
-    if isinstance(chunk, (bytes, bytearray, memoryview)):
+    if isinstance(chunk, (bytes, bytearray)) or (isinstance(chunk, memoryview) and chunk.itemsize == 1):
         raise SerkitError(
             f"a chunk of {len(chunk)} bytes: expected an array of samples, such as np.frombuffer(chunk, dtype=np.int16)"
         )
