@@ -104,7 +104,9 @@ def opened(source: Source) -> Iterator[Any]:
         try:
             file = soundfile.SoundFile(handle)
         except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-            kind = "text" if _is_text(head) else f"a damaged {begun}" if (begun := _begun(head)) else "something else"
+            kind = "text" if _is_text(head) else "something else"
+            if begun := _begun(head):
+                kind = f"a damaged {begun}, or one in a coding that libsndfile does not know"
             hint = "; containers need ffmpeg and a known signature" if suffix in CONTAINERS else ""
             reason = str(getattr(error, "error_string", error)).split("\n")[0]
             raise SerkitError(
