@@ -97,7 +97,7 @@ def _in_one_line() -> Iterator[None]:
         if near := getattr(error, "possibilities", None):  # of an option; sorted, they hide which is nearest
             said = error.message + did_you_mean(error.option_name, near)
         hint = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
-        raise SerkitError(f"{said[:1].lower()}{said[1:]}{hint}") from None
+        raise SerkitError(f"{said if plain else said[:1].lower() + said[1:]}{hint}") from None
 
 
 app = typer.Typer(

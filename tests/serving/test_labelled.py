@@ -250,9 +250,9 @@ def test_by_command_line(rows: Manifest, tmp_path: Path) -> None:
         code, _, said = ask(*wrong)
         assert code == 2
         assert "give recordings without labels, or labelled ones by --corpus" in said
-    code, _, said = ask("adapt", "labels.csv", "-o", "x.zip")
+    code, _, said = ask("adapt", "Labels.csv", "-o", "x.zip")
     assert code == 2
-    assert said.startswith("labels.csv is a table, not a recording: --corpus table --root labels.csv")
+    assert said.startswith("Labels.csv is a table, not a recording: --corpus table --root Labels.csv")
 
 
 def test_in_python_and_light_to_load(rows: Manifest, tmp_path: Path) -> None:
