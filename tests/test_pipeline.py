@@ -20,6 +20,7 @@ from serkit.pipeline.stages import StageBegins
 from serkit.predictions import Predictions
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
+from serkit.serving import model_card
 from serkit.stacking import ENSEMBLES, UNFITTED
 from serkit.training import MEMBERS
 from serkit.types import Manifest
@@ -300,6 +301,9 @@ def test_several_refits_are_trained_on_every_speaker_and_differ(small_text, toy_
     assert not any(key.startswith("dev_") for row in run.history("sound")["full2"] for key in row)
     assert "dev_macro_f1" in run.history("sound")["fold1"][0]
     assert report(run.folder)["systems"]["stack"]["test"]["macro_f1"]["n"] == len(run.manifest.split("test"))
+    card = model_card._results(report(run.folder), "mean_logit", run)
+    assert "predictions are the average of other networks, 2 of each system, that were trained on all of these" in card
+    assert "Calibration, thresholds and sets were fitted on those out-of-fold scores." in card
 
 
 def test_a_refit_with_dev_in_the_cross_fit_has_no_clips_to_choose_an_epoch_on(small_text):

@@ -145,6 +145,8 @@ def _results(report: Mapping[str, Any], system: str, run: Run) -> str:
             "Out-of-fold: each clip is scored by the networks that were not trained on its speaker; predictions are "
             f"the average of {others if refits else 'all networks'}."
         )
+        if refits and with_dev:
+            said.append("Calibration, thresholds and sets were fitted on those out-of-fold scores.")
     if any(system.train.select != "last" for system in run.recipe.systems.values()):
         chosen = "its held-out clips" if with_dev else "dev"
         said.append(f"The epoch of each network was chosen on {chosen}, so its numbers are slightly optimistic.")
