@@ -78,6 +78,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     run = Run(given.run)
+    folds = {key[1] for key in model(given.bundle).scorer.sessions}
+    if lacking := sorted(set(run.models) - folds):
+        raise SystemExit(
+            f"{given.bundle} has no network '{lacking[0]}' of {given.run}: clips are answered by the networks of the "
+            "fold that held out its speaker, which a bundle has where the recipe has no crossfit.refit"
+        )
     unheard: dict[str, str] = {}
     for split in run.splits:
         table = run.predictions(next(iter(run.recipe.systems)), split)

@@ -152,6 +152,21 @@ def test_speakers_of_dev_that_train_are_said() -> None:
         assert any("out-of-fold scores are optimistic" in line for line in judge(Source(tree)).cautions) == flatters
 
 
+@pytest.mark.parametrize(
+    ("crossfit", "said"),
+    [
+        ({"refit": True}, "dev and test are scored by 1 network of each system on all of train; other scores"),
+        ({"refit": 4, "with_dev": True}, "test is scored by 4 networks of each system on all of train and dev; other"),
+        ({"refit": False, "with_dev": True}, None),
+    ],
+)
+def test_networks_that_learned_from_more_than_those_of_the_folds_are_said(crossfit: Any, said: str | None) -> None:
+    tree = report()
+    tree["provenance"]["recipe"] = {"crossfit": {"folds": 4, **crossfit}, "stack": {}}
+    found = [line for line in judge(Source(tree)).cautions if "of each system on all of" in line]
+    assert [line.startswith(said or "") for line in found] == ([True] if said else [])
+
+
 def test_what_is_said_of_the_stack_is_measured_of_the_stack() -> None:
     """The forest that was not kept is compared too: its losses are its own, and nobody is worse than himself."""
     names = ("voice_text", "vote", "mean_logit")

@@ -56,11 +56,11 @@ def _train_one(
 ) -> None:
     settings = run.recipe.systems[system]
     fit, held = training_rows(run, model)
-    watched = run.manifest.split("dev") if "dev" in run.scored_splits else held if held is not fit else None
+    watched = run.manifest.split("dev") if "dev" in run.scored_splits else held
     sources = sources_of(run, settings)
     heard, copies = hearing_of(run, settings, remember=remember), copies_of(run, settings)
     train = Examples.of(fit, sources, targets=settings.train.targets, hearing=heard, copies=copies)
-    dev = None if watched is None else Examples.of(watched, sources, targets=settings.train.targets)
+    dev = Examples.of(watched, sources, targets=settings.train.targets) if watched is not fit else None  # none held out
     config = network_config(run, system, model)
     out = run.network(system, model)
     if is_whole(out, config):  # trained, and stopped before it had scored everything

@@ -283,7 +283,8 @@ def cautions(source: Source) -> list[str]:
         few = f"{count(speakers, 'speaker')} {SPLIT_WORDS[source.split]}" if speakers else "unknown speakers"
         lines.append(f"rough intervals: {few}; below 20 speakers a bootstrap interval is too narrow.")
     recipe = source.provenance.get("recipe") or {}
-    with_dev = bool((recipe.get("crossfit") or {}).get("with_dev"))
+    crossfit = recipe.get("crossfit") or {}
+    with_dev, refits = bool(crossfit.get("with_dev")), int(crossfit.get("refit") or 0)
     systems = list((recipe.get("systems") or {}).values())
     kept_last = bool(systems) and all((s.get("train") or {}).get("select") == "last" for s in systems)
     if source.split == "dev":
@@ -298,6 +299,12 @@ def cautions(source: Source) -> list[str]:
         )
         if not kept_last:
             lines.append("epochs were chosen on those same clips, so dev and out-of-fold scores are optimistic.")
+    if refits:
+        of, scored = ("train and dev", "test is") if with_dev else ("train", "dev and test are")
+        lines.append(
+            f"{scored} scored by {count(refits, 'network')} of each system on all of {of}; other scores are those of "
+            "the fold networks, which learned from fewer clips."
+        )
     if "stack" in source.tree["systems"] and not recipe.get("crossfit"):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
     return [*lines, *absent_classes(source, source.split), *corpus_cautions(source)]
