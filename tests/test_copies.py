@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from serkit.copies import CopyEncoder, copy_key
 from serkit.encoders.functionals import Functionals
 from serkit.encoders.hashed_text import HashedText
 from serkit.encoders.logmel import Logmel
-from serkit.errors import SerkitError
+from serkit.errors import RunFailed, SerkitError
 from serkit.examples import Examples
+from serkit.extraction import lacking
 from serkit.pipeline import Machine, extract_run, networks_of_run, prepare, run_all
+from serkit.pipeline.inputs import make_encoders, needed_features
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
 from serkit.sampling import Loader
@@ -122,6 +126,19 @@ def test_a_run_makes_copies_of_training_clips_alone(tmp_path: Path, toy_root: Pa
         assert set(copies.ids) == train
         assert len({copies.get(name).tobytes() for name in train}) > 0.9 * len(train)
     assert (tmp_path / "run" / "report" / "report.html").is_file()
+
+
+def test_a_disk_with_room_for_the_clips_but_not_for_their_copies_is_refused_first(
+    tmp_path: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepare(parse_recipe(RECIPE), read_corpora(["toy"], [toy_root]), tmp_path / "run")
+    encoders = make_encoders(needed_features(run.recipe))
+    clips = lacking(run.manifest, encoders, tmp_path / "store").total_bytes
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, clips + 100))
+    with pytest.raises(RunFailed, match=r"the features need .*, and later ones "):
+        extract_run(run, Machine(store=tmp_path / "store", device="cpu", jobs=1))
+    assert not list((tmp_path / "store").glob("*/shard*"))
 
 
 def test_no_copy_and_no_partner_of_a_held_out_speaker_trains(
