@@ -176,7 +176,7 @@ def test_a_recording_in_training_and_test_is_refused_before_anything_is_extracte
     assert not list((tmp_path / "store").glob("*/*.npy"))
     recipe = parse_recipe(small_text, [f"exclude=[{other.id}]"])
     run = pipeline.prepare(recipe, pipeline.leave_out(joined)(2), tmp_path / "other")
-    pipeline.elsewhere.check_recordings(run, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
+    pipeline.elsewhere.check_recordings(run.manifest, pipeline.Machine(tmp_path / "store", "cpu", jobs=1))
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +301,49 @@ def test_an_ablation_tests_on_another_corpus(tables, tmp_path, toy_store):
     assert "--fold all" not in page, "folds of several corpora are not pooled"
     code, _, line = ask("ablate", path, *tables, "--test-on", "table-otter", *where)
     assert (code, line.split(";")[-1]) == (2, " did you mean 'table-other'?")
+
+
+def test_a_search_tests_its_choice_on_another_corpus_that_no_trial_sees(tables, tmp_path, toy_store):
+    path, out = tmp_path / "apart.yaml", tmp_path / "out"
+    path.write_text(ABLATED)
+    where = ["--out", out, "--store", toy_store, "--jobs", 1, "--device", "cpu"]
+    tried = ["--try", "train.lr=3e-2"]
+    code, _, said = ask("tune", path, *tables, "--test-on", "table-other", *tried, *where)
+    assert code == 0, said
+    assert "tested on table-other: 30 clips, answered among 5 shared classes" in said
+    places = sorted(out.glob("trials/*/fold1-*"))
+    assert len(places) == 2
+    for place in places:
+        run = pipeline.Run(place)
+        assert {u.corpus for u in run.manifest if u.split} == {"table-mine"}
+        assert "across" not in run.manifest.info
+        assert not list(place.rglob("*test*"))
+        assert not any(key.startswith("table-other") for found in run.features.values() for key in found.keys)
+    tree = tree_of(out, "tuning.json")
+    run = pipeline.Run(next(out.glob(f"test/{tree['best']}/fold1-*")))
+    assert {u.corpus for u in run.manifest.split("test")} == {"table-other"}
+    trial = pipeline.Run(out / "trials" / tree["best"] / run.folder.name)
+    assert trial.manifest.labels == run.manifest.labels
+    networks = [next(r.folder.rglob("model.safetensors")).read_bytes() for r in (trial, run)]
+    assert networks[0] == networks[1], "the network that dev chose is the one measured"
+    rows = evaluation.decide(run.predictions(run.lead, "test"), run.manifest, split="test")
+    found = tree["test"]["values"]["chosen"]["macro_f1"]
+    assert found["mean"] == pytest.approx(float(measure("macro_f1", rows.confusion(), rows.possible)))
+    page = (out / "report" / "tuning.md").read_text()
+    assert "trained on table-mine, tested on table-other (answers among 5 shared classes)" in page
+
+
+def test_a_search_refuses_a_test_recording_that_trains_before_its_first_trial(tables, tmp_path, toy_store):
+    path, other = tmp_path / "apart.yaml", tmp_path / "other.csv"
+    path.write_text(ABLATED)
+    heard = (tmp_path / "mine.csv").read_text().splitlines()[1].split(",")[0]
+    head, first, *rest = other.read_text().splitlines()
+    other.write_text("\n".join([head, ",".join([heard, *first.split(",")[1:]]), *rest]) + "\n")
+    where = ["--out", tmp_path / "out", "--store", toy_store, "--jobs", 1, "--device", "cpu"]
+    code, _, line = ask("tune", path, *tables, "--test-on", "table-other", "--try", "train.lr=3e-2", *where)
+    assert code == 2
+    assert line.startswith("1 test clips of 'table-other' are recordings of the training corpora too")
+    assert not list((tmp_path / "out").rglob("model.safetensors"))
 
 
 @pytest.mark.parametrize(

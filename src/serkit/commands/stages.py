@@ -251,7 +251,7 @@ def _prepare(
     folder = out or Path("runs") / (name + (f"fold{fold}" if test else "all"))
     made = pipeline.prepare(resolved, manifest, folder)
     tell = watcher()
-    tell_left_out([made], tell)
+    tell_left_out([made.manifest], tell)
     if any("." in system.model.name for system in made.recipe.systems.values()):
         from serkit.serving.checked import not_bundled
 

@@ -19,6 +19,7 @@ from serkit.commands.options import (
     Seed,
     Set,
     Store,
+    TestOn,
     corpus_reader,
     machine,
     read_recipe,
@@ -55,6 +56,7 @@ def tune(
         str,
         typer.Option("--fold", "--folds", help="A fold, several (comma-separated), or all: each chooses on its dev."),
     ] = "1",
+    test_on: TestOn = None,
     option: Option = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder [default: runs/RECIPE-CORPUS-tune].")] = None,
     store: Store = None,
@@ -71,12 +73,13 @@ def tune(
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     folds = [int(fold)] if fold.isdecimal() else fold_numbers(corpus, protocol, fold)
     chosen = pipeline.search(recipe, overrides, try_ or (), trials=trials, seeds=seeds, folds=folds, metric=metric)
-    read = corpus_reader(corpus, root, protocol, option, resolved.seed)
+    read = corpus_reader(corpus, root, protocol, option, resolved.seed, test_on)
     n = len(chosen.trials)
     say(f"{n} trials, the recipe as it is among them; {len(chosen.runs)} runs")
     for line in chosen.left_out:
         say(f"not tried: {line}")
-    folder = out or Path("runs") / f"{resolved.name}-{'+'.join(corpus)}-tune"
+    name = f"{resolved.name}-{'+'.join(corpus)}{'-on-' + '+'.join(test_on) if test_on else ''}-tune"
+    folder = out or Path("runs") / name
     with watcher() as watch:
         page = pipeline.tune(chosen, read, folder, machine(store, device, jobs), watch)
     _table(folder)

@@ -47,7 +47,7 @@ def ablate(
     refuse_others(folder, "an ablation")
     recipes = {variant.key: variant.recipe for variant in chosen.plan.variants}
     runs = begin_all(recipes, {fold: read(fold) for fold in chosen.folds}, chosen.seeds, folder / "runs")
-    tell_left_out(runs.values(), listener)
+    tell_left_out([run.manifest for run in runs.values()], listener)
     extract_all(runs, machine, listener)
     _train(chosen, runs, machine, listener)
     meter = Meter("measure", len(runs), listener, unit="runs")

@@ -49,7 +49,7 @@ def cross_validate(
     tell(StageBegins("prepare", f"folds {', '.join(map(str, folds))}"))
     fitted = {fold: _fit(recipe, read, fold) for fold in folds}  # all, before anything is written
     runs = {fold: begin(recipe, manifest, folder / f"fold{fold}") for fold, manifest in fitted.items()}
-    tell_left_out(runs.values(), listener)
+    tell_left_out([run.manifest for run in runs.values()], listener)
     for fold, run in runs.items():
         tell(StageBegins("fold", f"{fold} of {', '.join(map(str, folds))}{_trained_on(run)}"))
         run_all(run, machine, listener)

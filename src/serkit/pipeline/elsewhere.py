@@ -24,7 +24,7 @@ from serkit.types import Manifest
 FORMAT = 1  # of a table of train by test
 
 
-def check_recordings(run: Run, machine: Machine, tell: Callable[[Any], None] | None = None) -> None:
+def check_recordings(manifest: Manifest, machine: Machine, tell: Callable[[Any], None] | None = None) -> None:
     """Refuse a recording that is in a test corpus and in training too, by the content of the files.
 
     Files are read once: their hashes are kept in the store, where extraction needs them anyway. A copy that was
@@ -33,10 +33,10 @@ def check_recordings(run: Run, machine: Machine, tell: Callable[[Any], None] | N
     Raises:
         SerkitError: there is one; the line names the corpora and what to do.
     """
-    said = run.manifest.info.get(across.KEY)
+    said = manifest.info.get(across.KEY)
     if not said:
         return
-    rows = run.manifest.where(lambda u: u.split is not None)
+    rows = manifest.where(lambda u: u.split is not None)
     paths = {u.id: rows.audio_path(u) for u in rows}
     meter = Meter("compare recordings", len(set(paths.values())), tell, unit="files")
     hashes = ContentHashes(machine.store / "hashes.jsonl").of(list(paths.values()), jobs=machine.workers, meter=meter)

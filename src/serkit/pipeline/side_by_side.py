@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from serkit.pipeline.inputs import needed_features
@@ -16,11 +16,20 @@ Runs = Mapping[tuple[str, int, int], Run]
 
 
 def begin_all(
-    recipes: Mapping[str, Recipe], manifests: Mapping[int, Manifest], seeds: Iterable[int], folder: Path
+    recipes: Mapping[str, Recipe],
+    manifests: Mapping[int, Manifest],
+    seeds: Iterable[int],
+    folder: Path,
+    shown: Callable[[Manifest], Manifest] = lambda fitted: fitted,
 ) -> dict[tuple[str, int, int], Run]:
-    """The folder of every run, all recipes with one seed before the next seed; they are checked before one is made."""
+    """The folder of every run, all recipes with one seed before the next seed; they are checked before one is made.
+
+    ``shown`` makes of a manifest with a recipe's labels the one that the run is given.
+    """
     fitted = {
-        (key, fold): fit(recipe, manifest) for fold, manifest in manifests.items() for key, recipe in recipes.items()
+        (key, fold): shown(fit(recipe, manifest))
+        for fold, manifest in manifests.items()
+        for key, recipe in recipes.items()
     }
     runs = {}
     for seed in seeds:

@@ -59,11 +59,11 @@ class Notice:
     text: str
 
 
-def tell_left_out(runs: Iterable[Run], listener: Listener | None) -> None:
-    """Tell the listener what was left out of the manifests of runs, and what is missing, each line once."""
+def tell_left_out(manifests: Iterable[Manifest], listener: Listener | None) -> None:
+    """Tell the listener what was left out of manifests with a recipe's labels, and what is missing, each line once."""
     if listener is not None:
         told = (left_out, without_label, not_there)
-        for line in dict.fromkeys(line for run in runs for said in told for line in said(run.manifest)):
+        for line in dict.fromkeys(line for m in manifests for said in told for line in said(m)):
             listener(Notice(line))
 
 
@@ -141,7 +141,7 @@ def extract_run(run: Run, machine: Machine, listener: Listener | None = None) ->
     check_record(run)
     unchanged(run, machine, listener)
     check_store(machine.store, run.recipe, encoders)
-    check_recordings(run, machine, listener)
+    check_recordings(run.manifest, machine, listener)
     used = run.manifest.where(lambda u: u.split is not None)
     texts = texts_of(run, used, encoders, machine, listener)
     learned, copies, later = learned_from(run.manifest, run.recipe), copy_encoders(run.recipe), 0

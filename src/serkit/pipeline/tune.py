@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serkit import comparison, leads, metrics
+from serkit import across, comparison, leads, metrics
 from serkit.errors import SerkitError
 from serkit.files import write_text
+from serkit.pipeline.elsewhere import check_recordings
 from serkit.pipeline.measure import provenance, split_sizes, write_tree
 from serkit.pipeline.run import Machine, Run, refuse_others
 from serkit.pipeline.side_by_side import Runs, begin_all, extract_all
@@ -67,14 +68,16 @@ def tune(
     refuse_others(folder, "a search")
     whole = {fold: read(fold) for fold in chosen.folds}
     has_test = any(u.split == "test" and u.emotion is not None for manifest in whole.values() for u in manifest)
-    if has_test:
-        for manifest in whole.values():
-            fit(chosen.trials[0].recipe, manifest)  # what the end would refuse of test is refused now
+    if not has_test:
+        whole = {fold: without_test(manifest) for fold, manifest in whole.items()}
+    fitted = [fit(chosen.trials[0].recipe, manifest) for manifest in whole.values()]
     _refuse_unmeasurable(chosen.metric, whole)
-    kept = {fold: without_test(manifest) for fold, manifest in whole.items()}
     by_key = {t.key: t for t in chosen.trials}
-    runs = begin_all({key: t.recipe for key, t in by_key.items()}, kept, chosen.seeds, folder / "trials")
-    tell_left_out(runs.values(), listener)
+    recipes = {key: t.recipe for key, t in by_key.items()}
+    runs = begin_all(recipes, whole, chosen.seeds, folder / "trials", without_test)
+    tell_left_out(fitted, listener)
+    for manifest in fitted:
+        check_recordings(manifest, machine, listener)  # the trials see none of test: the end would refuse it
     total = sum(run.n_networks for run in runs.values())
     _trained(runs, count(len(chosen.trials), "trial"), machine, listener, side_by_side=total)
     tree = _on_dev(chosen, runs, machine)
@@ -115,9 +118,13 @@ def _metrics(chosen: Search) -> tuple[str, ...]:
 
 
 def without_test(manifest: Manifest) -> Manifest:
-    """The same rows, those of test in no split: they are neither trained on nor measured."""
+    """The same rows, those of test in no split: they are neither trained on nor measured.
+
+    A test on other corpora is not told of any more: what remains is a run on the training corpora.
+    """
     rows = tuple(dataclasses.replace(u, split=None) if u.split == "test" else u for u in manifest)
     info: dict[str, Any] = {**manifest.info, "no_test": True}
+    info.pop(across.KEY, None)
     if "corpora" in info:
         info["corpora"] = {name: {**part, "no_test": True} for name, part in info["corpora"].items()}
     return dataclasses.replace(manifest, utterances=rows, info=info)
