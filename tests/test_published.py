@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from made import made_config, made_examples, made_manifest, made_system, voted
-from serkit import pipeline
+from serkit import pipeline, regions
 from serkit.corpora.toy import toy
 from serkit.fitting import Fitting, make_accelerator
 from serkit.labels import apply_labels
@@ -26,7 +26,8 @@ from serkit.listing import recipes
 from serkit.losses.multi_layer_contrastive import MultiLayerContrastive
 from serkit.models.cross_attention import CrossAttention
 from serkit.networks import build_network, load_config, load_network
-from serkit.recipe import Recipe, load_recipe, parse_recipe
+from serkit.pipeline.measure import published
+from serkit.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from serkit.sampling import Loader
 from serkit.schedules import learning_rate
 from serkit.serving.agreement import largest_difference
@@ -83,6 +84,26 @@ def finish(recipe: Recipe, toy_root: Path, toy_store: Path, tmp_path: Path) -> t
 
 
 SMALL_LEGS = ("transcripts=corpus", "model.hidden=8", "model.feed_forward=16", "train.batch_size=16")
+
+
+EIGHT = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+ON_MSP_PODCAST = {
+    "ueda2025", "medusa2025", "sailer2025", "sailer_text2025", "abhinaya2025", "ufg2025", "odyssey2024", "crab2026",
+    "wavlm_baseline", "sail2025",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_published_figures_are_of_the_recipe_s_own_authors_and_of_its_task(name: str) -> None:
+    """Regression: reports of any recipe on MSP-Podcast, quadrants once too, had the figures of Ueda et al."""
+    recipe, manifest = load_recipe(name), Manifest("msp_podcast", EIGHT, ())
+    said = published(recipe, manifest)
+    assert ["Ueda et al. (2025, table 2)" in text for text in said] == [name == "ueda2025"] * len(said)
+    assert bool(said) is (name in ON_MSP_PODCAST)
+    assert not published(recipe, replace(manifest, corpus="iemocap+msp_podcast"))
+    divided = replace(manifest, info={regions.KEY: {"kind": "octants"}})
+    for other in (replace(manifest, labels=EIGHT[:4]), replace(manifest, labels=(*EIGHT, "other")), divided):
+        assert bool(published(recipe, other)) is (name == "sail2025"), "CCC is of no classes"
 
 
 def test_odyssey2024_ends_in_the_vote_of_its_seven(

@@ -1,4 +1,4 @@
-"""The part of a recipe that says how results are measured."""
+"""The parts of a recipe that say how results are measured, and what its authors measured."""
 
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ class Group(Frozen):
     @model_serializer
     def _written(self) -> str | dict[str, Any]:
         return {"name": self.name, "edges": list(self.edges)} if self.edges else self.name
+
+
+class Published(Frozen):
+    """Figures of the authors of a published system, for the reports of it on the same corpus with the same classes.
+
+    Attributes:
+        corpus: they were measured on. classes: how many classes, of emotions; ``None``: the figures are of no classes.
+        text: whose they are, on which clips, and the figures: one sentence.
+    """
+
+    corpus: str = Field(min_length=1)
+    classes: int | None = Field(None, ge=2)
+    text: str = Field(min_length=1)
 
 
 class Evaluate(Frozen):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from serkit import registry, yaml_text
 from serkit.errors import SerkitError, check_known, did_you_mean
-from serkit.evaluate_settings import Evaluate
+from serkit.evaluate_settings import Evaluate, Published
 from serkit.files import fingerprint, is_file_name
 from serkit.idle import idle_everywhere
 from serkit.settings import (
@@ -45,6 +45,7 @@ _EXPECTED = {  # by pydantic's name of what went wrong
     "string": "text",
     **dict.fromkeys(("model", "dict", "mapping"), "a mapping"),
 }
+TOLD = {"description", "published"}  # what a recipe says of itself, which changes no number
 LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
@@ -53,6 +54,7 @@ class Recipe(Frozen):
 
     name: str
     description: str = ""
+    published: tuple[Published, ...] = ()
     labels: Literal["corpus", "votes", "quadrants", "octants"] | tuple[str, ...] = "corpus"
     drop_labels: tuple[str, ...] = ()
     map_labels: Mapping[str, str] = Field(default_factory=dict)
@@ -72,8 +74,8 @@ class Recipe(Frozen):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that changes the numbers (not the description)."""
-        return fingerprint(self.model_dump(mode="json", exclude={"description"}))
+        """Hash of everything that changes the numbers (not :data:`TOLD`)."""
+        return fingerprint(self.model_dump(mode="json", exclude=TOLD))
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML; loading it gives an equal recipe."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serkit import across, comparison, evaluation, gaps, leads, metrics
+from serkit import across, comparison, evaluation, gaps, leads, metrics, regions
 from serkit.extras import versions
 from serkit.files import write_json
 from serkit.pipeline import elsewhere
@@ -20,6 +20,7 @@ from serkit.pipeline.confidence import scaled
 from serkit.pipeline.run import Machine, Run, device_of
 from serkit.predictions import Predictions, Report
 from serkit.processes import cores
+from serkit.recipe import Recipe
 from serkit.settings import System
 from serkit.stacking import ENSEMBLES
 from serkit.text_rows import json_object
@@ -90,6 +91,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
         "gaps": {lead: _gaps(first, manifests, {s: scores[lead][s] for s in reports[lead]})},
         "scaled": {lead: scaled(scores[lead], manifests, pooled, draws=settings.draws, seed=settings.seed)},
+        **({"published": told} if (told := published(first.recipe, first.manifest)) else {}),
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
         "comparisons": _comparisons(manifests, runs, scores, reports, lead, best, best_by),
@@ -122,6 +124,12 @@ def _reports(first: Run, manifests: Sequence[Manifest], tables: dict[str, list[P
         for s, of_split in tables.items()
         if any(u.emotion is not None for u in first.manifest.split(s))
     }
+
+
+def published(recipe: Recipe, manifest: Manifest) -> list[str]:
+    """Figures of the recipe's authors on this corpus; those of emotions only where it has as many classes of them."""
+    classes = len(manifest.labels) if regions.KEY not in manifest.info else 0
+    return [p.text for p in recipe.published if p.corpus == manifest.corpus and p.classes in (None, classes)]
 
 
 def _gaps(

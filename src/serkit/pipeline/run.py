@@ -16,7 +16,7 @@ from serkit.features import Features
 from serkit.files import fingerprint, write_json, write_text
 from serkit.predictions import Predictions
 from serkit.processes import cores
-from serkit.recipe import Recipe, load_recipe
+from serkit.recipe import TOLD, Recipe, load_recipe
 from serkit.stacking import ENSEMBLES, UNFITTED, leading
 from serkit.store import FeatureStore
 from serkit.text_rows import json_object, json_rows, read_text
@@ -282,4 +282,4 @@ def refuse_others(folder: Path, kind: str) -> None:
 
 def networks_key(recipe: Recipe) -> str:
     """Hash of what decides the networks of a run: the recipe without its stack and its evaluation."""
-    return fingerprint(recipe.model_dump(mode="json", exclude={"description", "stack", "evaluate"}))
+    return fingerprint(recipe.model_dump(mode="json", exclude={*TOLD, "stack", "evaluate"}))

@@ -16,7 +16,7 @@ import numpy as np
 from serkit import leads, yaml_text
 from serkit.errors import SerkitError, check_known
 from serkit.files import fingerprint
-from serkit.recipe import Recipe, load_recipe
+from serkit.recipe import TOLD, Recipe, load_recipe
 from serkit.reporting.text import listed
 from serkit.reporting.tuning_words import value_said
 
@@ -30,6 +30,7 @@ _NOT_TRIED = {  # what decides the question instead of the answer
     "seed": "the seed, for which there is --seeds",
     "name": "only the name",
     "description": "only the description",
+    "published": "only what others measured",
 }
 _LONGEST = 80  # characters of a folder's name
 _PLAIN = re.compile(r"[\w.+-]{1,24}")  # a value that stands in it as it is; of others a hash does
@@ -224,7 +225,7 @@ def _dev_is_dealt(recipe: Recipe) -> bool:
 
 def _means(recipe: Recipe) -> dict[str, Any]:
     """What a recipe says, in values that are equal where they are so as numbers (``4`` and ``4.0``)."""
-    return recipe.model_dump(mode="json", exclude={"description"})
+    return recipe.model_dump(mode="json", exclude=TOLD)
 
 
 def _without_flag(error: SerkitError) -> str:
