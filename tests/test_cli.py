@@ -1,5 +1,6 @@
 """The command line as people meet it, above all with bad input: one clear line, the right exit code, nothing lost."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,6 +13,8 @@ import typer
 
 from command_line import RATE_HZ, ask, run_table
 from serkit import __version__, cli
+from serkit.commands.options import difference_lines
+from serkit.comparison import Difference
 from serkit.metrics import METRICS
 from serkit.store import FeatureStore
 from serkit.types import Manifest, Utterance
@@ -132,7 +135,24 @@ def test_compare_refuses_runs_whose_clips_mean_something_else(recipe, clips, tmp
 def test_compare_says_p_of_both_tests(finished):
     code, said, _ = ask("compare", finished, finished, "--system-b", "vote", "--draws", 20)
     assert code == 0
-    assert len(re.findall(r"p = \d\.\d{3}, permuted [01]\.\d{3}   95% paired", said)) == len(METRICS)
+    found = re.findall(r"p = (\d\.\d{3}) \(bootstrap (\d\.\d{3}), permuted ([01]\.\d{3})\)   95% paired", said)
+    assert len(found) == len(METRICS)
+    assert all(p == max(each) for p, *each in found), "the larger one is to be believed"
+    assert said.splitlines()[-1].endswith("not adjusted for the others: decide by the one chosen beforehand")
+
+
+def test_of_too_few_speakers_compare_says_that_nothing_can_be_shown():
+    """Regression: with two speakers p = 0.004 stood beside 'permuted 1.000', and nothing said which holds."""
+    row = Difference(
+        "uar", "a", "b", 0.9, 0.2, 0.7, 0.5, 0.8, p=0.004, p_permutation=0.5, p_mcnemar=None, p_holm=None,
+        p_permutation_holm=None, detectable=0.1, n=40, speakers=2, interval="95% paired speaker bootstrap",
+    )  # fmt: skip
+    line, note = difference_lines([row])
+    assert "p = 0.500 (bootstrap 0.004, permuted 0.500)" in line
+    assert note.startswith("  with 2 speakers p cannot go below 0.5: these clips cannot show a difference")
+    assert len(difference_lines([dataclasses.replace(row, speakers=6)])) == 1
+    singly = "95% paired speaker bootstrap, 30 clips of unknown speakers drawn singly"
+    assert len(difference_lines([dataclasses.replace(row, interval=singly)])) == 1
 
 
 # ---------------------------------------------------------------- bad input

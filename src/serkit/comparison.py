@@ -67,6 +67,11 @@ class Difference:
     speakers: int
     interval: str
 
+    @property
+    def larger_p(self) -> float:
+        """The larger of both p, which is the one to believe: of few speakers that of the bootstrap is too small."""
+        return max(self.p, self.p_permutation)
+
     def to_row(self) -> dict[str, Any]:
         """As a JSON-able row."""
         return dataclasses.asdict(self)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from serkit.commands.options import AsJson, difference_line, say, watcher
+from serkit.commands.options import AsJson, difference_lines, say, watcher
 from serkit.errors import SerkitError, check_known
 
 
@@ -111,8 +111,8 @@ def compare(
     say(f"{a.name}:{one.system} against {b.name}:{two.system}, {split}, n = {found[0].n}")
     if rated and rated[-1].n != found[0].n:
         say(f"  CCC is of rated clips: n = {rated[-1].n}")
-    for d in (*found, *rated):
-        say(difference_line(d))
+    for line in difference_lines((*found, *rated)):
+        say(line)
 
 
 COMMANDS = (audit, compare)

@@ -21,7 +21,7 @@ from serkit.commands.options import (
     Protocol,
     Root,
     comma_separated,
-    difference_line,
+    difference_lines,
     say,
 )
 
@@ -191,8 +191,8 @@ def _show(found: Sequence[Measured], paired: Sequence[Difference], tree: Mapping
 
     for one in found:
         say("\n".join(lines(one)))
-    for d in paired:
-        say(difference_line(d))
+    for line in difference_lines(paired):
+        say(line)
     if "under" in tree:
         say("\n".join(conditions_text(tree)))
     if "streamed" in tree:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -116,12 +116,25 @@ def comma_separated(given: str | None) -> tuple[str, ...] | None:
     return None if given is None else tuple(word.strip() for word in given.split(",") if word.strip())
 
 
-def difference_line(d: Difference) -> str:
-    """A paired difference as a line of the terminal."""
-    return (
+def difference_lines(differences: Sequence[Difference]) -> list[str]:
+    """Paired differences of two systems as lines of the terminal, and what their p are worth."""
+    from serkit.reporting.verdict import LEVEL, least_permuted
+
+    lines = [
         f"  {d.metric:13} {d.value_a:.4f}  {d.value_b:.4f}  difference {d.difference:+.4f} "
-        f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.p:.3f}, permuted {d.p_permutation:.3f}   {d.interval}"
-    )
+        f"[{d.low:+.4f}, {d.high:+.4f}]  p = {d.larger_p:.3f} (bootstrap {d.p:.3f}, permuted {d.p_permutation:.3f})"
+        f"   {d.interval}"
+        for d in differences
+    ]
+    speakers = min((d.speakers for d in differences if "drawn singly" not in d.interval), default=0)
+    if speakers > 1 and (least := least_permuted(speakers, 1)) >= LEVEL:
+        lines.append(
+            f"  with {speakers} speakers p cannot go below {least:.2g}: these clips cannot show a difference, however "
+            "large; p of the bootstrap and the intervals are too small"
+        )
+    if len(differences) > 1:
+        lines.append("  each p is of its own metric, not adjusted for the others: decide by the one chosen beforehand")
+    return lines
 
 
 def read_recipe(recipe: str, set_: list[str] | None, seed: int | None) -> recipes.Recipe:

@@ -176,8 +176,8 @@ def lines(taught: Taught) -> list[str]:
         spans = (f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in numbers)
         found.append(f"  {key:12} {'  '.join(spans)}  {after.metrics[key].interval}")
     found += [
-        f"  {d.metric} difference {d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], p = {d.p:.3f}, permuted "
-        f"{d.p_permutation:.3f}  {d.interval}"
+        f"  {d.metric} difference {d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], p = {d.larger_p:.3f} "
+        f"(bootstrap {d.p:.3f}, permuted {d.p_permutation:.3f})  {d.interval}"
         for d in taught.differences
         if d.metric == "uar"
     ]
