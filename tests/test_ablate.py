@@ -16,7 +16,7 @@ from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.pipeline.ablate import ablate
 from serkit.pipeline.variants import design, plan
-from serkit.recipe import parse_recipe
+from serkit.recipe import load_recipe, parse_recipe
 
 RECIPE = """
 name: apart
@@ -76,9 +76,32 @@ def test_a_loss_is_left_out_of_both_stages():
 def test_of_two_losses_the_first_alone_is_already_there_and_a_classifier_is_always_trained():
     found = plan(recipe(losses=["cross_entropy", "center_loss"]), ["losses"])
     assert [v.key for v in found.variants] == ["full", "without-center_loss"]
-    assert found.left_out == ("without cross_entropy: center_loss would be left, which cannot train the classifier",)
+    assert found.left_out == (
+        "without cross_entropy: center_loss would be left, which cannot train the classifier: "
+        "serkit tune --try 'losses=[…],[…]' compares it with another",
+    )
     found = plan(recipe(losses=["cross_entropy", "supcon"]), ["losses"])  # which asks for their shape alone
     assert [v.key for v in found.variants] == ["full", "without-supcon"]
+
+
+def test_beside_ratings_that_decide_the_loss_of_the_classes_hardly_counts(toy_root):
+    """What classes as an auxiliary task are worth to the ratings: the question of EmoSphere-SER."""
+    found = plan(load_recipe("emosphere2025"), ["losses"])
+    assert [v.key for v in found.variants] == ["full", "light-cross_entropy"]
+    assert found.left_out == (
+        "without ccc: train.select is ccc, but no loss would be left that learns arousal, valence and dominance",
+    )
+    light = found.variants[1]
+    assert light.title == "cross_entropy with weight 0.0001"
+    before, after = (v.system.losses for v in found.variants)
+    assert after == (before[0], before[1].model_copy(update={"weight": 1e-4})), "its weight falls no more"
+    head = {"name": "flam", "heads": 2, "width": 8, "attribute_head": True}
+    stage = {"after_epochs": 1, "lr": 1e-5, "losses": ["ccc", {"name": "kl_soft", "weight": 0.1}]}
+    changes = {"model": head, "losses": ["kl_soft", "ccc"], "second_stage": stage}
+    found = by_key(plan(recipe("train.select=ccc", "train.epochs=2", **changes), ["losses"]))
+    assert list(found) == ["full", "light-kl_soft"]
+    assert [x.weight for x in found["light-kl_soft"].system.second_stage.losses] == [1.0, 1e-4]
+    pipeline.stages.fit(found["light-kl_soft"].recipe, toy(toy_root))
 
 
 def test_without_the_loss_of_attributes_there_is_no_head_for_them(toy_root):

@@ -23,6 +23,7 @@ FLAM_HEADS = 16
 SEEDS = 3
 QUICK_SEEDS = 1
 QUICK_EPOCHS = 12
+LIGHT = 1e-4  # weight of a loss that has to stay, with which it moves what other losses train hardly at all
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def design(
 def plan(recipe: Recipe, over: Sequence[str] = (), *, system: str | None = None, epochs: int | None = None) -> Plan:
     """The variants of a recipe.
 
-    - ``losses``: each loss off, and, of more than two, the first alone.
+    - ``losses``: each loss off, and, of more than two, the first alone. Where networks are chosen by CCC, the only loss
+      that trains the classes gets a weight of :data:`LIGHT` instead.
     - ``augment``: EAM exchanged for LAM (or LAM for EAM) with the same probability, each step off, and, of several,
       all of them off.
     - ``pooling``: FLAM, mean and max, whichever the recipe has not. Mean and max come without self-attention.
@@ -205,27 +207,55 @@ def _of_losses(full: Recipe) -> Iterator[Variant]:
         if _why_not(system, rest) is None:
             recipe = _changed(full, **_taught_by(system, rest))
             yield Variant(f"without-{_file(loss.name)}", "losses", f"without {loss.name}", loss.name, "", recipe)
+        elif _beside_ratings(system, rest):
+            title = f"{loss.name} with weight {LIGHT:g}"
+            recipe = _changed(full, **_lightened(system, loss))
+            yield Variant(f"light-{_file(loss.name)}", "losses", title, loss.name, title, recipe)
     if len(losses) > 2 and _reads(losses[0], "emotion") and not _selects_by_nothing(system, losses[:1]):
         first, others = losses[0].name, listed([x.name for x in losses[1:]])
         recipe = _changed(full, **_taught_by(system, losses[:1]))
         yield Variant(f"only-{_file(first)}", "losses", f"only {first}", f"the other losses ({others})", "", recipe)
 
 
+_EXCHANGED = "serkit tune --try 'losses=[…],[…]' compares it with another"
 _UNTAUGHT = "train.select is ccc, but no loss would be left that learns arousal, valence and dominance"
+
+
+def _beside_ratings(system: System, rest: Sequence[Loss]) -> bool:
+    """Whether a loss alone trains the classes, and networks are chosen by ratings, which the others learn."""
+    return system.train.select == "ccc" and any(_reads(x, "attributes") for x in rest)
+
+
+def _lightened(system: System, loss: Loss) -> dict[str, Any]:
+    """The change that leaves a loss nearly without weight in both stages: it trains its classifier, and little else."""
+
+    def light(losses: Sequence[Loss]) -> tuple[Loss, ...]:
+        return tuple(x.model_copy(update={"weight": LIGHT}) if x.name == loss.name else x for x in losses)
+
+    changes: dict[str, Any] = {"losses": light(system.losses)}
+    second = system.second_stage
+    if second is not None and second.losses is not None:
+        changes["second_stage"] = second.model_copy(update={"losses": light(second.losses)})
+    return changes
 
 
 def _why_not(system: System, losses: Sequence[Loss]) -> str | None:
     """Why a system cannot be trained with these losses alone; ``None`` where it can."""
     if not any(_reads(x, "emotion") for x in losses):
-        return f"{listed([x.name for x in losses])} would be left, which cannot train the classifier"
+        return f"{listed([x.name for x in losses])} would be left, which cannot train the classifier: {_EXCHANGED}"
     return _UNTAUGHT if _selects_by_nothing(system, losses) else None
 
 
 def _losses_kept(full: Recipe) -> list[str]:
     """The losses that cannot be left out, one line each."""
     system = next(iter(full.systems.values()))
-    reasons = [(x.name, _why_not(system, [y for y in system.losses if y is not x])) for x in system.losses]
-    return [f"without {name}: {reason}" for name, reason in reasons if reason is not None]
+    found = []
+    for loss in system.losses:
+        rest = [x for x in system.losses if x is not loss]
+        reason = _why_not(system, rest)
+        if reason is not None and not _beside_ratings(system, rest):
+            found.append(f"without {loss.name}: {reason}")
+    return found
 
 
 def _selects_by_nothing(system: System, losses: Sequence[Loss]) -> bool:
