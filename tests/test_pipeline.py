@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from serkit.crossfit import crossfit_folds
 from serkit.errors import SerkitError
 from serkit.files import made_folder
 from serkit.labels import join
-from serkit.pipeline.stages import StageBegins
+from serkit.pipeline.stages import Notice, StageBegins
 from serkit.predictions import Predictions
 from serkit.readers import read_corpora
 from serkit.recipe import parse_recipe
@@ -209,11 +210,14 @@ def test_a_stage_before_its_time_says_what_to_run(small_text, toy_root, tmp_path
 def test_the_stack_of_other_settings_is_not_measured_as_that_of_these(finished, small_text, toy_root, machine):
     """Between prepare and stack, what lies in the folder is of the recipe before."""
     before = report(finished)
-    pipeline.prepare(parse_recipe(small_text, ["stack.seed=9"]), toy(toy_root), finished)
+    pipeline.prepare(parse_recipe(small_text, ["stack.seed=9", "stack.min_leaf=900"]), toy(toy_root), finished)
     with pytest.raises(SerkitError, match=r"there is no stack yet for this recipe.yaml; run stack first"):
         pipeline.evaluate_run(pipeline.Run(finished), machine)
     assert report(finished) == before
-    pipeline.stack_run(pipeline.Run(finished))
+    told = []
+    pipeline.stack_run(pipeline.Run(finished), told.append)
+    (notice,) = (event.text for event in told if isinstance(event, Notice))
+    assert re.match(r"no tree of the random forest splits its \d+ training rows in leaves of 900 or more", notice)
     pipeline.evaluate_run(pipeline.Run(finished), machine)
     assert report(finished)["stack"]["settings"]["seed"] == 9
     pipeline.run_all(pipeline.prepare(parse_recipe(small_text), toy(toy_root), finished), machine)

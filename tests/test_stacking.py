@@ -62,6 +62,14 @@ def test_forest_equals_a_direct_scikit_learn_fit_on_the_same_rows():
     assert len(stack.models_) == 5
 
 
+def test_a_forest_of_too_few_rows_for_its_leaves_never_splits():
+    train = make_manifest(40)
+    few, asked = RandomForestStack(trees=5, min_leaf=30), planted(train)
+    assert few.fit(asked, train).never_splits()
+    assert len(np.unique(few.predict(asked).scores.argmax(axis=1))) == 1, "and so every clip has the same answer"
+    assert not RandomForestStack(trees=5, min_leaf=2, min_split=2).fit(asked, train).never_splits()
+
+
 def test_logistic_equals_a_direct_scikit_learn_fit():
     train, test = make_manifest(400), make_manifest(80, seed=1, split="test", prefix="t")
     fitted, asked = planted(train), planted(test, seed=50)

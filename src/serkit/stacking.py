@@ -152,6 +152,10 @@ class RandomForestStack(_Stack):
         self.classes_ = np.unique(y)
         self.ids_ = tuple(rows.ids[k] for k in chosen)
 
+    def never_splits(self) -> bool:
+        """Whether no tree of the fitted forests splits, so that every clip gets the same answer."""
+        return all(tree.tree_.node_count == 1 for forest in self.models_ for tree in forest.estimators_)
+
 
 @dataclass(eq=False)
 class LogisticStack(_Stack):

@@ -50,6 +50,20 @@ def test_what_is_open_beside_a_win_is_not_called_a_defeat() -> None:
     )
 
 
+def test_who_gives_every_clip_the_same_answer_is_named() -> None:
+    tree = report()
+    assert not [line for line in cautions(Source(tree)) if line.startswith("one answer")]
+    for name in ("vote", "stack", "voice_text"):
+        column = 2 if name == "voice_text" else 0
+        tree["details"][name]["test"]["confusion"] = [[20 * (k == column) for k in range(3)] for _ in range(3)]
+    found = [line for line in cautions(Source(tree)) if line.startswith("one answer")]
+    assert found == [
+        "one answer: voice_text says sadness of every clip on test.",
+        "one answer: the stack (random forest) and the majority vote say anger of every clip on test (a forest does "
+        "where its rows are too few for leaves of stack.min_leaf).",
+    ]
+
+
 def test_two_speakers_are_never_a_win() -> None:
     rows = [{**difference("voice_text", 0.05, 0.1, 0.002, swapped=0.45), "speakers": 2}]
     assert outcome(rows[0]) == "leaning+"

@@ -235,6 +235,14 @@ def stack_run(run: Run, listener: Listener | None = None) -> None:
     for name, ensemble in ensembles.items():
         fitted = ensemble.fit(scores["train"], run.manifest)
         fitted.save(run.folder / "stack" / name)
+        if isinstance(fitted, stacking.RandomForestStack) and fitted.never_splits() and listener is not None:
+            listener(
+                Notice(
+                    f"no tree of the random forest splits its {len(fitted.ids_)} training rows in leaves of "
+                    f"{fitted.min_leaf} or more, so it gives every clip the same answer: lower stack.min_leaf and "
+                    "stack.min_split, or name another stack"
+                )
+            )
         for split in run.splits:
             if split == "train" and name in stacking.FITTED:
                 table = choice.predictions[name]

@@ -307,7 +307,26 @@ def cautions(source: Source) -> list[str]:
         )
     if "stack" in source.tree["systems"] and not recipe.get("crossfit"):
         lines.append("in sample: the stack was fitted on scores of clips that its systems were trained on.")
-    return [*lines, *absent_classes(source, source.split), *corpus_cautions(source)]
+    return [*lines, *_one_answer(source), *absent_classes(source, source.split), *corpus_cautions(source)]
+
+
+def _one_answer(source: Source) -> list[str]:
+    """That systems give every clip the same answer, where the clips are of several classes."""
+    found: dict[str, list[str]] = {}
+    for name in [*source.singles, *source.ensembles]:
+        matrix = source.confusion(name, source.split)
+        answered = [k for k, column in enumerate(zip(*matrix, strict=True)) if any(column)]
+        if len(answered) == 1 and sum(any(row) for row in matrix) > 1:
+            found.setdefault(source.labels_of(source.split)[answered[0]], []).append(name)
+    lines = []
+    for label, names in found.items():
+        lines.append(
+            f"one answer: {listed([source.named(n) for n in names])} {'says' if len(names) == 1 else 'say'} {label} "
+            f"of every clip {SPLIT_WORDS[source.split]}"
+        )
+        if "random_forest" in names or ("stack" in names and source.kept == "random_forest"):
+            lines[-1] += " (a forest does where its rows are too few for leaves of stack.min_leaf)"
+    return [f"{line}." for line in lines]
 
 
 def absent_classes(source: Source, split: str) -> list[str]:
