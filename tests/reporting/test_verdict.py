@@ -105,9 +105,11 @@ def test_outcome_needs_the_interval_and_both_tests(changes: dict[str, Any], expe
 def test_forest_that_was_not_kept_is_named_with_its_number() -> None:
     tree = report()
     tree["stack"].update(kept="logistic", best_out_of_fold="logistic")
-    found = judge(Source(tree))
-    said = "The random forest of Ueda et al. (2025) is not the stack here: the logistic stack was kept; it reaches"
-    assert any(s.startswith(said) for s in found.sentences), "other recipes have published stacks of their own"
+    for name, why in (("auto", "the logistic stack was kept"), ("logistic", "the recipe names the logistic stack")):
+        tree["stack"]["settings"] = {**(tree["stack"].get("settings") or {}), "name": name}
+        found = judge(Source(tree))
+        said = f"The random forest of Ueda et al. (2025) is not the stack here: {why}; the forest reaches"
+        assert any(s.startswith(said) for s in found.sentences), "other recipes have published stacks of their own"
     assert "logistic" not in Source(tree).ensembles
 
 

@@ -254,11 +254,10 @@ def _forest(source: Source, tone: str) -> list[str]:
         lines.append(f"The stack is {which}: {end}.")
     if kept != "random_forest" and "random_forest" in source.tree["systems"]:
         m = source.metric("random_forest", source.split, "macro_f1")
-        reached = f"; it reaches {number(m['value'])} {SPLIT_WORDS[source.split]}" if m else ""
-        lines.append(
-            f"The random forest of Ueda et al. (2025) is not the stack here: the {source.display(kept)} was kept"
-            f"{reached}."
-        )
+        reached = f"; the forest reaches {number(m['value'])} {SPLIT_WORDS[source.split]}" if m else ""
+        chosen = (about.get("settings") or {}).get("name") == "auto"
+        why = f"the {source.display(kept)} was kept" if chosen else f"the recipe names the {source.display(kept)}"
+        lines.append(f"The random forest of Ueda et al. (2025) is not the stack here: {why}{reached}.")
     best = about.get("best_out_of_fold")
     if best and best != kept:
         lines.append(
