@@ -3,7 +3,8 @@
     python benchmarks/held_out.py MODEL… --run RUN
 
 RUN, which needs to be prepared only, says who speaks in these clips and of which corpus they are; a bundle keeps its
-answers to them, each by the networks that were not trained on its speaker. Every corpus is scored among its own
+answers to them, each by the networks that were not trained on its speaker. With ``crossfit.refit`` these are not the
+networks of the bundle, which learned from all of these speakers: a line says so. Every corpus is scored among its own
 classes. Intervals are by speaker bootstrap; of a model after the first, also the difference from the first one, on the
 same draws.
 """
@@ -35,7 +36,11 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     given = parser.parse_args()
     run = Run(given.run)
-    rows = [held_out(open_bundle(model), run) for model in given.models]
+    bundles = [open_bundle(model) for model in given.models]
+    rows = [held_out(bundle, run) for bundle in bundles]
+    for model, bundle in zip(given.models, bundles, strict=True):
+        if all(network.model.startswith("full") for network in bundle.networks):
+            print(f"{model}: measured are its networks of the folds, not those on all of train, by which it answers")
     _, truth, speakers, corpora = rows[0]
     for corpus in np.unique(corpora):
         at = np.flatnonzero(corpora == corpus)

@@ -246,7 +246,10 @@ def test_networks_that_were_chosen_by_ccc_are_led_by_it() -> None:
     several = ratings.led(Source(tree), plain)
     assert several.headline == "On test, the mean of 2 systems reaches a mean CCC of 0.400."
     assert several.sentences[0].endswith(" has a mean CCC of 0.450 on test; choosing it for that would be hindsight.")
-    assert content(Source(tree))["tiles"][0]["name"] == "Mean CCC, mean of 2 systems"
+    tree["published"] = ["Published: a mean CCC of 0.6 by others."]
+    whole = content(Source(tree))
+    assert whole["tiles"][0]["name"] == "Mean CCC, mean of 2 systems"
+    assert [tree["published"][0] in whole[key].notes for key in ("attributes", "systems")] == [True, False]
     tree["systems"]["voice_neutral"]["test"]["ccc"] = metric(0.4)
     assert ratings.led(Source(tree), plain).sentences[0] == plain.lead, "none is ahead"
     recipe["systems"]["voice_text"] = {"train": {"select": "macro_f1"}}

@@ -9,7 +9,16 @@ from typing import Any
 
 from serkit import regions
 from serkit.reporting.reading import Source
-from serkit.reporting.tables import Cell, Column, Row, Table, bold_best, interval_notes, measured_cell
+from serkit.reporting.tables import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    bold_best,
+    interval_notes,
+    measured_cell,
+    published_figures,
+)
 from serkit.reporting.text import (
     ABSENT,
     ATTRIBUTE_NAMES,
@@ -136,6 +145,7 @@ def attributes(source: Source) -> Table | None:
         "loss of a system trains is left out of its row and mean. All rated clips that the recipe keeps, including "
         "those without a label.",
         *interval_notes(source, [split], ["ccc"]),
+        *(published_figures(source) if source.by_ccc else []),
     )
     rows = bold_best(rows, values, 1)
     return Table("attributes", f"CCC of arousal, valence and dominance on {split}", columns, tuple(rows), notes)
