@@ -122,7 +122,12 @@ def test_the_published_recipe_is_killed_resumed_and_saved_whole(wavlm: Path, toy
     assert f"Fine-tuned and included: {began}. Also needed: none" in card, "its licence matters too"
     shutil.rmtree(wavlm)
     network, _ = load_network(folder)
-    assert sum(p.numel() for p in network.parameters()) > 10_000
+    sizes = {name: p.numel() for name, p in network.named_parameters()}
+    assert sum(sizes.values()) > 10_000
+    told = json.loads((tmp_path / "cut" / "report" / "report.json").read_text(encoding="utf-8"))["design"]["mll"]
+    of_backbone = sum(n for name, n in sizes.items() if name.startswith("backbone."))
+    assert told["weights"] >= sum(sizes.values()), "a size that leaves out the encoder is that of another model"
+    assert of_backbone > sum(sizes.values()) // 2
 
 
 def made_fitting(batch_size: int, accumulate: int, precision: str = "fp32", family: str = "wavlm") -> Any:
