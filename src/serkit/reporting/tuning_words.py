@@ -92,9 +92,11 @@ def headline(tree: Mapping[str, Any]) -> str:
         return f"On dev, {best['title']} is chosen; there is no test to measure it on."
     if not isinstance(d, dict):
         return f"On dev of all folds, {best['title']} is chosen, but each fold alone chooses the recipe as it is."
+    once = ", by one training of each"  # two networks differ, and another training of one recipe may differ as much
+    single = len(tree["seeds"]) == 1
     shown = {
-        "better": "is better than the recipe as it is",
-        "worse": "is worse than the recipe as it is",
+        "better": f"seems better than the recipe as it is{once}" if single else "is better than the recipe as it is",
+        "worse": f"seems worse than the recipe as it is{once}" if single else "is worse than the recipe as it is",
         "leaning+": "seems better than the recipe as it is, not certain",
         "leaning-": "seems worse than the recipe as it is, not certain",
         "open": "is not shown to differ from the recipe as it is",
