@@ -108,11 +108,25 @@ def compare(
         notes = {"notes": list(rows.notes)} if rows.notes else {}
         typer.echo(json.dumps([{**d.to_row(), **notes} for d in (*found, *rated)], indent=1))
         return
-    say(f"{a.name}:{one.system} against {b.name}:{two.system}, {split}, n = {found[0].n}")
+    name, other = _told_apart(a, b)
+    say(f"{name}:{one.system} against {other}:{two.system}, {split}, n = {found[0].n}")
     if rated and rated[-1].n != found[0].n:
         say(f"  CCC is of rated clips: n = {rated[-1].n}")
     for line in difference_lines((*found, *rated)):
         say(line)
+
+
+def _told_apart(a: Path, b: Path) -> tuple[str, str]:
+    """The names of two folders, with as much of the folders above as tells them apart.
+
+    >>> _told_apart(Path("tuned/test/as-it-is/fold1"), Path("tuned/test/lr=1/fold1"))
+    ('as-it-is/fold1', 'lr=1/fold1')
+    >>> _told_apart(Path("runs/a"), Path("runs/a"))
+    ('a', 'a')
+    """
+    one, two = a.absolute().parts, b.absolute().parts
+    k = next((k for k in range(1, min(len(one), len(two)) + 1) if one[-k:] != two[-k:]), 1)
+    return "/".join(one[-k:]), "/".join(two[-k:])
 
 
 COMMANDS = (audit, compare)

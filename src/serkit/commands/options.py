@@ -130,7 +130,7 @@ def difference_lines(differences: Sequence[Difference]) -> list[str]:
     if speakers > 1 and (least := least_permuted(speakers, 1)) >= LEVEL:
         lines.append(
             f"  with {speakers} speakers p cannot go below {least:.2g}: these clips cannot show a difference, however "
-            "large; p of the bootstrap and the intervals are too small"
+            "large; p of the bootstrap is too small, and the intervals are too narrow"
         )
     if len(differences) > 1:
         lines.append("  each p is of its own metric, not adjusted for the others: decide by the one chosen beforehand")
