@@ -14,9 +14,7 @@ import numpy as np
 
 from serkit.errors import SerkitError
 
-PRIOR = (
-    20.0  # stretches of speech that the training's own statistics weigh as much as (measured: docs/default_model.md)
-)
+PRIOR = 20.0  # stretches of speech that the training's own statistics weigh as much as
 LEAST_DEVIATION = 0.1  # of the training's: a feature that hardly moves is not blown up
 
 
