@@ -46,6 +46,7 @@ def build(root: Path, splits: bool = True, odd: str = "happy") -> Path:
     return touch(root, files)
 
 
+TABLES = ("db.yaml", "db.emotion.test.csv")
 N_ROWS = 24
 EXPECTED = {
     "audio_s1_1": {

@@ -37,7 +37,8 @@ def corpus(name: str) -> tuple[ModuleType, Any]:
 
 
 def example(name: str) -> ModuleType:
-    """The test file of a corpus, which holds ``build`` and ``EXPECTED``."""
+    """The test file of a corpus, which holds ``build`` and ``EXPECTED``; and, where there are some, ``TABLES``, the
+    files that labels come from, ``OPTIONS`` of the reader, and ``SKIP_PROTOCOLS``."""
     try:
         module = importlib.import_module(f".test_{name}", __package__)
     except ModuleNotFoundError:
@@ -198,16 +199,7 @@ def test_the_same_clip_in_other_formats_changes_nothing(built: tuple[str, Path],
     assert again.fingerprint == read(name, root).fingerprint
 
 
-TABLES = {
-    "audformat": ("db.yaml", "db.emotion.test.csv"),
-    "crema_d": ("processedResults/tabulatedVotes.csv", "processedResults/summaryTable.csv", "VideoDemographics.csv"),
-    "emobox": ("data/savee/fold_1/savee_test_fold_1.jsonl", "data/savee/label_map.json"),
-    "meld": ("train/train_sent_emo.csv", "test_sent_emo.csv"),
-    "msp_improv": ("Evalution.txt",),
-    "msp_podcast": ("Labels/labels_consensus.csv", "Labels/labels_detailed.csv"),
-    "nemo": ("data.tsv",),
-    "table": ("data.csv",),
-}
+TABLES = [(name, table) for name in NAMES for table in getattr(example(name), "TABLES", ())]
 DAMAGE = {
     "no text": lambda content: bytes(range(128, 256)),
     "empty": lambda content: b"",
@@ -221,7 +213,7 @@ SURE = ("no text", "one bracket")  # of which nothing can be left to read
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize(("name", "table"), [(name, table) for name, tables in TABLES.items() for table in tables])
+@pytest.mark.parametrize(("name", "table"), TABLES)
 def test_a_damaged_file_of_a_corpus_is_one_clear_line(name: str, table: str, damage: str, tmp_path: Path) -> None:
     root = example(name).build(tmp_path / "there")
     read(name, root)

@@ -43,6 +43,7 @@ def build(root: Path) -> Path:
     return root
 
 
+TABLES = ("processedResults/tabulatedVotes.csv", "processedResults/summaryTable.csv", "VideoDemographics.csv")
 N_ROWS = 39
 EXPECTED = {
     "1001_IEO_ANG_HI": {

@@ -34,6 +34,7 @@ def build(root: Path) -> Path:
     return touch(root, [wav for s in speakers for wav, _ in clips[s]])
 
 
+TABLES = ("data/savee/fold_1/savee_test_fold_1.jsonl", "data/savee/label_map.json")
 N_ROWS = 48
 SKIP_PROTOCOLS = ()
 EXPECTED = {

@@ -38,6 +38,7 @@ def build(root: Path) -> Path:
     return root
 
 
+TABLES = ("train/train_sent_emo.csv", "test_sent_emo.csv")
 N_ROWS = 21
 EXPECTED = {
     "train_dia0_utt3": {

@@ -36,6 +36,7 @@ def build(root: Path, sessions: int = 6) -> Path:
     return root
 
 
+TABLES = ("Evalution.txt",)
 N_ROWS = 48
 EXPECTED = {
     f"MSP-{stem(1, 'A', 'F')}": {

@@ -56,6 +56,7 @@ def build(root: Path) -> Path:
     return root
 
 
+TABLES = ("Labels/labels_consensus.csv", "Labels/labels_detailed.csv")
 N_ROWS = 8
 SKIP_PROTOCOLS = ("msp-podcast-is25",)  # has no test rows, which is said
 EXPECTED = {

@@ -26,6 +26,7 @@ def build(root: Path) -> Path:
     return root
 
 
+TABLES = ("data.tsv",)
 N_ROWS = 54
 EXPECTED = {
     "WR0_surprised_64": {

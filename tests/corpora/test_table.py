@@ -47,6 +47,7 @@ def build(root: Path) -> Path:
     return write(root, HEADER, [*lines(), *extra])
 
 
+TABLES = ("data.csv",)
 N_ROWS = 98
 EXPECTED = {
     "p1_Angry_0": {

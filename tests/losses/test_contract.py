@@ -133,6 +133,20 @@ def test_padding_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_scores_of_classes_that_a_clip_cannot_have_change_nothing(name):
+    outputs, batch = example()
+    possible = torch.arange(CLASSES) != 3
+    batch = replace(
+        batch,
+        labels=torch.where(batch.labels == 3, -1, batch.labels),
+        targets=batch.targets * possible,
+        class_mask=possible.expand(ROWS, CLASSES),
+    )
+    other = replace(outputs, emotion=torch.where(possible, outputs.emotion, outputs.emotion + 5.0))
+    torch.testing.assert_close(make(name)(outputs, batch), make(name)(other, batch), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_stateful_losses_name_their_parameters(name):
     module = importlib.import_module(f"serkit.losses.{name}")
     camel = "".join(part.capitalize() for part in name.split("_"))
