@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from serkit import recipe as recipes
-from serkit import registry
+from serkit import registry, settings
 from serkit.readers import card
 from serkit.serving.conditions import parse
 
@@ -114,7 +114,7 @@ def schema(model: str) -> Callable[[str], str]:
     """A table of one pydantic model of a recipe; source and meaning are written by hand."""
 
     def made(old: str) -> str:
-        fields = getattr(recipes, model).model_fields
+        fields = getattr(recipes if hasattr(recipes, model) else settings, model).model_fields
         rows = [(f"`{key}`", default_of(field), range_of(field)) for key, field in fields.items()]
         return table(("key", "default", "may be", "source of the default", "meaning"), rows, old, 2)
 

@@ -220,6 +220,16 @@ def test_what_the_architecture_tells_to_read_is_there() -> None:
     assert [p for p in paths if not (ROOT / "src" / "serkit" / p).is_file()] == []
 
 
+def test_functions_that_are_told_with_their_files_are_there() -> None:
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("docs/architecture.md", "CONTRIBUTING.md"))
+    found = re.findall(r"`([\w/]+\.py)` \(((?:`\w+`(?:, )?)+)", text)
+    told = [(path, name) for path, names in found for name in re.findall(r"\w+", names)]
+    assert len(told) > 20
+    sources = {path: (ROOT / "src" / "serkit" / path).read_text(encoding="utf-8") for path, _ in told}
+    kinds = r"^ *(?:async def|def|class) {0}\b|^{0} = "
+    assert [x for x in told if not re.search(kinds.format(x[1]), sources[x[0]], re.M)] == []
+
+
 def is_source(path: Path) -> bool:
     """Whether there is something to find in a file: not in an ``__init__.py`` of a docstring and names alone."""
     if path.name == "__init__.py":

@@ -19,7 +19,7 @@ from serkit.files import (
     write_bytes,
     write_text,
 )
-from serkit.serving.bundle import check_new
+from serkit.serving.bundle_files import check_new
 
 
 def test_an_error_leaves_the_old_file_and_no_part(tmp_path):

@@ -63,7 +63,7 @@ def test_other_errors_of_finalizers_are_still_shown(tmp_path):
 
 def test_an_archive_is_not_left_in_the_middle_of_a_member(tmp_path, monkeypatch):
     """zipfile cannot close such an archive: its ValueError hid the KeyboardInterrupt, and was shown as a traceback."""
-    from serkit.serving import bundle
+    from serkit.serving import bundle_files
 
     begun = []
 
@@ -77,7 +77,7 @@ def test_an_archive_is_not_left_in_the_middle_of_a_member(tmp_path, monkeypatch)
     monkeypatch.setattr(zipfile, "_get_compressor", compressor)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        bundle._write_archive({"a": b"1", "b": b"2"}, tmp_path / "x.zip")
+        bundle_files.write_archive({"a": b"1", "b": b"2"}, tmp_path / "x.zip")
     assert begun
     assert signal.getsignal(signal.SIGINT) is before
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:

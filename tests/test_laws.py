@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 _ORDER = """
     errors extras files yaml_text text_rows config cards types probabilities predictions
     journal progress hashes interrupts processes parameters registry
-    settings evaluate_settings idle recipe
+    settings evaluate_settings idle overrides recipe
     checkpoint_table emotion2vec_files checkpoint_files hub checkpoints fetching costs availability
     suffixes recordings protocols corpora across regions labels readers crossfit
     encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio

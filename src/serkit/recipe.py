@@ -8,9 +8,8 @@ follows YAML 1.2 and reads a number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
@@ -19,25 +18,19 @@ from serkit import registry, yaml_text
 from serkit.errors import SerkitError, check_known, did_you_mean
 from serkit.evaluate_settings import Evaluate, Published
 from serkit.files import fingerprint, is_file_name
-from serkit.idle import idle_everywhere
+from serkit.overrides import field_model, names_backbone, refuse_idle, set_key
 from serkit.settings import (
     Crossfit,
     Feature,
     Frozen,
     Named,
-    SecondStage,
     Stack,
     System,
-    Train,
     Transcripts,
     from_name,
 )
 
 RECIPES = Path(__file__).parent / "recipes"
-FINETUNE_LR = 1e-4  # of a backbone under a head that trains at train.lr (read in the code of LAM and SeeNet)
-_FRONT_ENDS = ("compact", "speech_backbone")
-_LISTS = ("features", "losses", "augment")
-_KINDS: dict[str, registry.Kind] = {"losses": "losses", "augment": "augment"}
 _EXPECTED = {  # by pydantic's name of what went wrong
     **dict.fromkeys(("int", "int_from_float"), "a whole number"),
     "float": "a number",
@@ -121,11 +114,11 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe"
     recipe = _validate(tree, where)
     if overrides:
         tree = recipe.model_dump(mode="json")
-        for override in sorted(overrides, key=lambda o: not _names_backbone(o)):  # first what has further keys
-            _override(tree, override)
+        for override in sorted(overrides, key=lambda o: not names_backbone(o)):  # first what has further keys
+            set_key(tree, override, Recipe)
         recipe = _validate(tree, where)
         for override in overrides:
-            _refuse_idle(recipe, override.partition("=")[0].strip())
+            refuse_idle(recipe.systems, override.partition("=")[0].strip())
     return recipe
 
 
@@ -145,23 +138,33 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
                 f"{where}: {key}: {name[:40]!r} cannot be the name of a file, expected such as my_model-2"
             )
     for name, system in recipe.systems.items():
-        at = f"{where}: systems.{name}"
-        parameters = system.model.parameters
-        kind = parameters.pop("layer_weights", "softmax") if system.has_stack else "softmax"
-        check_known(kind, LAYER_WEIGHTS, f"{at}.model: layer_weights '{kind}'")
-        registry.check_parameters("models", system.model.name, parameters, f"{at}.model")
-        later = (system.second_stage.losses or ()) if system.second_stage is not None else ()
-        for part, losses in (("losses", system.losses), ("second_stage.losses", later)):
-            for loss in losses:
-                registry.check_parameters("losses", loss.name, loss.parameters, f"{at}.{part}")
-        for step in system.augment:
-            registry.check_parameters("augment", step.name, step.parameters, f"{at}.augment")
-        for feature in system.features:
-            if ":" not in feature.name:
-                registry.member("encoders", feature.family)
+        _check_parts(system, f"{where}: systems.{name}")
     for copy in recipe.copies:
         for step in copy:
             registry.check_parameters("augment", step.name, step.parameters, f"{where}: copies")
+    _check_folds(recipe, where)
+    return recipe
+
+
+def _check_parts(system: System, at: str) -> None:
+    """Refuse a model, loss, augmentation or encoder that is not known, and parameters that it does not have."""
+    parameters = system.model.parameters
+    kind = parameters.pop("layer_weights", "softmax") if system.has_stack else "softmax"
+    check_known(kind, LAYER_WEIGHTS, f"{at}.model: layer_weights '{kind}'")
+    registry.check_parameters("models", system.model.name, parameters, f"{at}.model")
+    later = (system.second_stage.losses or ()) if system.second_stage is not None else ()
+    for part, losses in (("losses", system.losses), ("second_stage.losses", later)):
+        for loss in losses:
+            registry.check_parameters("losses", loss.name, loss.parameters, f"{at}.{part}")
+    for step in system.augment:
+        registry.check_parameters("augment", step.name, step.parameters, f"{at}.augment")
+    for feature in system.features:
+        if ":" not in feature.name:
+            registry.member("encoders", feature.family)
+
+
+def _check_folds(recipe: Recipe, where: str) -> None:
+    """Refuse a stack without out-of-fold scores, and a refit without clips to choose its epoch on."""
     if recipe.stack is not None and recipe.crossfit is None and not recipe.stack.in_sample:
         raise SerkitError(
             f"{where}: a stack needs out-of-fold scores: set crossfit, or set stack.in_sample: true explicitly"
@@ -172,7 +175,6 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
             f"{where}: crossfit.with_dev leaves no clips to choose an epoch of a refit on, and '{choosing[0]}' has "
             f"train.select: {recipe.systems[choosing[0]].train.select}; set train.select=last, or crossfit.refit=false"
         )
-    return recipe
 
 
 def _explain(error: ValidationError) -> str:
@@ -184,7 +186,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         parent: Any = Recipe
         for part in spot[:-1]:
-            parent = _field_model(parent, part)
+            parent = field_model(parent, part)
         known = parent.model_fields if isinstance(parent, type) and issubclass(parent, BaseModel) else ()
         return f"unknown key '{at}'" + did_you_mean(spot[-1], known)
     value = first.get("input")
@@ -208,179 +210,6 @@ def _expected(error: Mapping[str, Any]) -> str:
         return f"expected {_EXPECTED[kind]}"
     said = str(error["msg"]).removeprefix("Value error, ")  # pydantic's word for what a check of ours says
     return said[0].lower() + said[1:]
-
-
-def _field_model(parent: Any, part: str) -> Any:
-    """The model class that a step of an error's location leads to; the parent where it is a name."""
-    if not (isinstance(parent, type) and issubclass(parent, BaseModel)) or part not in parent.model_fields:
-        return parent
-    pending = [parent.model_fields[part].annotation]
-    while pending:
-        candidate = pending.pop(0)
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-        pending.extend(get_args(candidate))
-    return parent
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise SerkitError(f"--set {override!r}: expected KEY=VALUE, such as train.epochs=3")
-    value = yaml_text.parse(text, f"--set {key}") if text else None
-    parts = key.strip().split(".")
-    if parts == ["systems"]:
-        tree["systems"] = value
-        return
-    systems = _mappings(tree["systems"], f"--set {key}: systems", "a mapping of systems by name")
-    if parts[0] == "systems":
-        check_known(parts[1], systems, f"--set {key}: no system '{parts[1]}'")
-        if len(parts) < 3:
-            raise SerkitError(f"--set {key}: a system is set key by key, such as {key.strip()}.train.epochs=3")
-        if not _set_in_system(systems[parts[1]], parts[2:], value, key):
-            near = _nearest(systems, parts[1:2], parts[2:])
-            raise SerkitError(f"--set {key}: system '{parts[1]}' has no such key{near}")
-        return
-    if parts[0] in Recipe.model_fields:
-        field = _field_model(Recipe, parts[0])
-        if len(parts) == 1:
-            tree[parts[0]] = value
-            return
-        if field is not Recipe and len(parts) == 2 and parts[1] in field.model_fields:
-            before = from_name(tree[parts[0]])
-            if before is not None and not isinstance(before, Mapping):
-                raise SerkitError(f"--set {key}: {parts[0]} is {before!r}, expected a mapping")
-            tree[parts[0]] = {**(before or {}), parts[1]: value}
-            return
-        if len(parts) > 2 and field is not Recipe and parts[1] in field.model_fields:
-            raise SerkitError(f"--set {key}: '{parts[0]}.{parts[1]}' is one value, without keys of its own")
-        known = field.model_fields if field is not Recipe else ()
-        raise SerkitError(f"--set {key}: '{parts[0]}' has no key '{parts[1]}'" + did_you_mean(parts[1], known))
-    hits = [_set_in_system(system, parts, value, key) for system in systems.values()]
-    if not any(hits):
-        raise SerkitError(f"--set {key}: no system has this key" + _nearest(systems, list(systems), parts))
-
-
-def _refuse_idle(recipe: Recipe, key: str) -> None:
-    """Refuse an override that changes nothing, because of another setting, in every system that it reaches."""
-    parts = key.split(".", 2)
-    of_one = parts[0] == "systems" and len(parts) == 3
-    reached = {name: s for name, s in recipe.systems.items() if not of_one or name == parts[1]}
-    why = idle_everywhere(reached).get(parts[2] if of_one else key)
-    if why:
-        raise SerkitError(f"--set {key}: it {why}")
-
-
-def _set_in_system(system: dict[str, Any], parts: Sequence[str], value: Any, key: str) -> bool:
-    """Set a key in one system where it has that key; say whether it has."""
-    head, rest = parts[0], list(parts[1:])
-    if head not in System.model_fields:
-        return False
-    if not rest:
-        system[head] = deepcopy(value)  # each system has its own, which another override may change
-        return True
-    if head == "second_stage" and system.get(head) is not None:
-        _mappings({head: system[head]}, f"--set {key}: {head}", "a mapping")
-        stage = system[head]
-        if len(rest) == 1 and rest[0] in SecondStage.model_fields:
-            stage[rest[0]] = value
-            return True
-        return rest[0] == "losses" and bool(stage.get("losses")) and _set_in_list(stage, rest, value, key)
-    if head == "train" and len(rest) == 1 and rest[0] in Train.model_fields:
-        _spell_out(system, "train", key)[rest[0]] = value
-        return True
-    if head == "model" and len(rest) == 1:
-        model = _spell_out(system, "model", key)
-        features = _spell_out(system, "features", key)
-        if rest == ["backbone"] and model["name"] in _FRONT_ENDS:
-            return _put_backbone(system, value)
-        known = {"name", *registry.member("models", model["name"]).parameters}
-        stacks = any(f.get("layer") == "all" for f in features)
-        if rest[0] in known | ({"layer_weights"} if stacks else set()):
-            model[rest[0]] = value
-            return True
-    return head in _LISTS and _set_in_list(system, parts, value, key)
-
-
-def _set_in_list(holder: dict[str, Any], parts: Sequence[str], value: Any, key: str) -> bool:
-    """Set ``losses.focal.gamma`` and the like, where there is such an entry; say whether there is."""
-    if len(parts) != 3:
-        return False
-    hits = [item for item in _spell_out(holder, parts[0], key) if item["name"] == parts[1]]
-    for item in hits:
-        item[parts[2]] = value
-    return bool(hits)
-
-
-def _spell_out(system: dict[str, Any], head: str, key: str) -> Any:
-    """A part of a system as mappings, put in its place, where an earlier override left it out or wrote it short.
-
-    Raises:
-        SerkitError: an earlier override made it something that has no keys.
-    """
-    at = f"--set {key}: {head}"
-    if head not in system:
-        if head == "features":
-            return []  # there is no default, which is said when the whole is checked
-        system[head] = System.model_validate({"features": ["none"]}).model_dump(mode="json")[head]
-    if head in _LISTS:
-        given = system[head]
-        if not isinstance(given, list | tuple):
-            raise SerkitError(f"{at} is {given!r}, expected a list")
-        named = [from_name(item) for item in given]
-        _mappings({str(k): item for k, item in enumerate(named)}, at, "a list of names or mappings with a name", "name")
-    else:
-        named = from_name(system[head])
-        needed = "name" if head == "model" else None
-        _mappings({head: named}, at, "a name, or a mapping with a name" if needed else "a mapping", needed)
-    system[head] = named
-    return named
-
-
-def _mappings(value: Any, at: str, expected: str, needed: str | None = None) -> dict[str, Any]:
-    """The value, where it is a mapping of mappings, each with a text under the key ``needed``."""
-    inner = list(value.values()) if isinstance(value, Mapping) else [None]
-    for item in inner:
-        if not isinstance(item, Mapping) or (needed is not None and not isinstance(item.get(needed), str)):
-            raise SerkitError(f"{at}: expected {expected}")
-    return dict(value)
-
-
-def _names_backbone(override: str) -> bool:
-    return override.partition("=")[0].strip().endswith("model.backbone")
-
-
-def _put_backbone(system: dict[str, Any], value: Any) -> bool:
-    """Another front end under the same head, and the features it reads: ``compact``, or a pretrained network."""
-    compact = value == "compact"
-    name = _FRONT_ENDS[not compact]
-    if system["model"]["name"] != name:
-        shared = registry.member("models", name).parameters.keys() - {"backbone"}
-        rate = {} if compact else {"backbone_lr": FINETUNE_LR}
-        system["model"] = {"name": name, **rate, **{k: v for k, v in system["model"].items() if k in shared}}
-        trims = [{"trim": f["trim"]} for f in system["features"] if f.get("trim")]
-        system["features"] = [{"name": "logmel/80" if compact else "waveform", **(trims or [{}])[0]}]
-    system["model"] |= {} if compact else {"backbone": value}
-    return True
-
-
-def _nearest(systems: Mapping[str, Any], names: Sequence[str], parts: Sequence[str]) -> str:
-    """The nearest key that one of some systems has."""
-    known = list(System.model_fields) + [f"train.{f}" for f in Train.model_fields]
-    stages = [systems[n]["second_stage"] for n in names if systems[n].get("second_stage") is not None]
-    if parts[0] == "second_stage" and not stages:
-        return "; there is no second stage: set second_stage={after_epochs: 4, lr: 1e-6}, or the like, first"
-    known += [f"second_stage.{f}" for f in SecondStage.model_fields if stages]
-    for stage in stages:
-        known += [f"second_stage.losses.{item['name']}.weight" for item in map(from_name, stage.get("losses") or ())]
-    for system in (systems[n] for n in names):
-        key = ".".join(parts)
-        known += [f"model.{p}" for p in registry.member("models", _spell_out(system, "model", key)["name"]).parameters]
-        for head, kind in _KINDS.items():
-            for item in _spell_out(system, head, key):
-                settable = [*registry.member(kind, item["name"]).parameters, *(["weight"] if head == "losses" else [])]
-                known += [f"{head}.{item['name']}.{p}" for p in settable]
-    return did_you_mean(".".join(parts), known)
 
 
 def _tidy(tree: Any) -> Any:

@@ -22,7 +22,8 @@ from serkit.reporting.text import count
 from serkit.serving import inputs
 from serkit.serving.adaptation import Adaptation, Moments, to_arrays
 from serkit.serving.adaptation_sums import Kept, Listened
-from serkit.serving.bundle import ADAPTED, Bundle, check_new, for_calls, open_bundle, write_bundle
+from serkit.serving.bundle import ADAPTED, Bundle, for_calls, open_bundle, write_bundle
+from serkit.serving.bundle_files import check_new
 from serkit.serving.bundle_parts import arrays_file, head_of
 from serkit.serving.predictor import CALL_HZ, Model
 from serkit.serving.stream import Stream

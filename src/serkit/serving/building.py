@@ -21,8 +21,9 @@ from serkit.pipeline.run import Run
 from serkit.predictions import Predictions
 from serkit.recipe import Recipe
 from serkit.serving import adaptation, ensembles
-from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, check_new, write_bundle
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, write_bundle
 from serkit.serving.bundle_encoders import TOKENIZER, encoders_of, own_modules
+from serkit.serving.bundle_files import check_new
 from serkit.serving.bundle_parts import arrays_file, check_max_clip, held_out_file, sureness
 from serkit.serving.card_parts import DIAGRAM, reliability_diagram
 from serkit.serving.checked import checked_graph

@@ -19,9 +19,7 @@ As one file it is a zip whose members are stored, not compressed.
 from __future__ import annotations
 
 import json
-import os
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -34,11 +32,11 @@ from serkit.combining import Ensemble
 from serkit.config import config_path, plugins
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError, did_you_mean
-from serkit.files import content_hash, fingerprint, remove_parts_of, replacing, replacing_folder
-from serkit.interrupts import interrupts_after
+from serkit.files import content_hash, fingerprint, replacing, replacing_folder
 from serkit.serving.adaptation import Adaptation
 from serkit.serving.adaptation import from_arrays as feature_arrays
 from serkit.serving.bundle_encoders import encoders_of, own_modules
+from serkit.serving.bundle_files import check_new, in_archive, in_folder, write_archive
 from serkit.serving.bundle_head import HEAD, NetworkEntry, check_head, check_names
 from serkit.serving.correction import Correction
 from serkit.serving.ensembles import from_arrays
@@ -262,7 +260,7 @@ def open_bundle(source: str | Path) -> Bundle:
             near = did_you_mean(str(source), names()) if names() else ""
             none = "; no model is included in this version: make one with serkit bundle RUN -o DIR, and name DIR"
             raise SerkitError(f"no bundle '{source}': neither a path nor a name{near or none}")
-    read = _folder(path) if path.is_dir() else _archive(path)
+    read = in_folder(path) if path.is_dir() else in_archive(path)
     try:
         head = json.loads(read(HEAD).decode("utf-8"))
         if not isinstance(head, dict) or not isinstance(head.get("format"), int):
@@ -314,7 +312,7 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     check_names(files, str(out))
     if out.suffix in SUFFIXES:
         with replacing(out) as part:
-            _write_archive(content, part)
+            write_archive(content, part)
             if out.is_dir():
                 out.rmdir()
         return out
@@ -330,71 +328,5 @@ def write_bundle(head: dict[str, Any], files: Mapping[str, bytes], out: Path) ->
     return out
 
 
-def _write_archive(content: Mapping[str, bytes], part: Path) -> None:
-    with interrupts_after(), zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in content.items():
-            archive.writestr(zipfile.ZipInfo(name), data)  # no clock in it: the same bundle, the same bytes
-
-
-def check_new(out: Path) -> None:
-    """Refuse a place where something is, or nothing can be.
-
-    Raises:
-        SerkitError: ``out`` is there already, and not an empty folder; or it cannot be written.
-    """
-    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):  # a link to nothing counts
-        raise SerkitError(f"{out} exists already; choose another place, or remove it first")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SerkitError(f"{out} cannot be written: {error.strerror or error}") from None
-    if not os.access(out.parent, os.W_OK):
-        raise SerkitError(f"{out} cannot be written: no permission in {out.parent}")
-    remove_parts_of(out)
-
-
 def _is_bundle(path: Path) -> bool:
     return (path / HEAD).is_file() or (path.is_file() and path.suffix in SUFFIXES)
-
-
-def _folder(root: Path) -> Callable[[str], bytes]:
-    if not (root / HEAD).is_file():
-        run = (root / "recipe.yaml").is_file() and (root / "manifest.jsonl").is_file()
-        hint = f"; it is a run: make a bundle of it with 'serkit bundle {root} -o DIR'" if run else ""
-        raise SerkitError(f"{root} is not a bundle: {HEAD} is missing{hint}")
-
-    def read(name: str) -> bytes:
-        if (place := root / name).exists() and not place.is_file():  # a device or a pipe might never end
-            raise SerkitError(f"{root}: '{name}' is not a file")
-        try:
-            return place.read_bytes()
-        except OSError as error:
-            raise SerkitError(f"{root}: '{name}' cannot be read: {error.strerror}") from None
-
-    return read
-
-
-def _archive(path: Path) -> Callable[[str], bytes]:
-    if path.suffix == ".onnx":
-        raise SerkitError(f"{path} is not a bundle: it is a graph, as serkit export writes it, for onnxruntime alone")
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is a pipe or device, expected a file")
-        archive = zipfile.ZipFile(path)
-        members = {m.filename: m for m in archive.infolist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last of a later version
-        raise SerkitError(f"{path} is not a bundle: {error}") from None
-    packed = [m.filename for m in members.values() if m.compress_type != zipfile.ZIP_STORED]
-    if packed or HEAD not in members:
-        reason = f"its member '{packed[0]}' is compressed" if packed else f"{HEAD} is missing"
-        raise SerkitError(f"{path} is not a bundle: {reason}")
-
-    def read(name: str) -> bytes:
-        if name not in members:
-            raise SerkitError(f"{path}: '{name}' is missing")
-        try:
-            return archive.read(members[name])
-        except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:  # RuntimeError: encrypted
-            raise SerkitError(f"{path}: '{name}' is damaged or encrypted: {error}") from None
-
-    return read

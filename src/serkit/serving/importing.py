@@ -29,7 +29,8 @@ from serkit.regions import Kind
 from serkit.reporting.text import listed
 from serkit.serving import author_networks, ensembles
 from serkit.serving.building import MAX_CLIP_S
-from serkit.serving.bundle import check_new, write_bundle
+from serkit.serving.bundle import write_bundle
+from serkit.serving.bundle_files import check_new
 from serkit.serving.bundle_parts import check_max_clip
 from serkit.serving.card_parts import INTENDED, literal
 from serkit.serving.checked import TOLERANCE, checked_graph

@@ -20,7 +20,8 @@ from serkit.files import fingerprint
 from serkit.probabilities import COMBINED_FLOOR, softmax
 from serkit.reporting.text import count, listed
 from serkit.serving import adaptation
-from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, Bundle, check_new, open_bundle, write_bundle
+from serkit.serving.bundle import HELD_OUT, INPUTS, STACK, Bundle, open_bundle, write_bundle
+from serkit.serving.bundle_files import check_new
 from serkit.serving.bundle_parts import arrays_file, held_out_file, sureness
 from serkit.serving.card_parts import DIAGRAM, INTENDED, licences, literal, reliability_diagram, sureness_text
 

@@ -22,7 +22,8 @@ from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.text import count, listed, trained_on_too, voices
 from serkit.serving import adapting, measuring
 from serkit.serving import own_labels as others
-from serkit.serving.bundle import HELD_OUT, LABELLED, Bundle, check_new, open_bundle
+from serkit.serving.bundle import HELD_OUT, LABELLED, Bundle, open_bundle
+from serkit.serving.bundle_files import check_new
 from serkit.serving.bundle_parts import arrays_file, head_of, held_out_file, sureness
 from serkit.serving.card_parts import sets_table
 from serkit.serving.correcting import FOLDS, Clips, Fitted, cross_validated
