@@ -91,6 +91,15 @@ def test_every_voice_of_a_cue_has_its_own_words(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_characters_that_webvtt_escapes(tmp_path: Path) -> None:
+    """They stayed as they are written, in files of serkit's own too. SubRip has no such thing."""
+    cue = "AT&amp;T &lt;rings&gt; &amp;lt; &#233;&nbsp;&unknown; R&D"
+    for name, text in (("a.vtt", "AT&T <rings> &lt; é\xa0&unknown; R&D"), ("a.srt", cue)):
+        path = tmp_path / name
+        path.write_text(f"00:00.000 --> 00:02.000\n<v R&amp;D>{cue}\n")
+        assert read_transcript(path) == [Turn(0.0, 2.0, "R&D" if name == "a.vtt" else "R&amp;D", text)]
+
+
 def test_json_rows_of_several_kinds(tmp_path: Path) -> None:
     rows = [{"start_s": 2, "end_s": 3, "text": " b "}, {"start": 0, "end": 1, "text": "a", "speaker": "A"}]
     wanted = [Turn(0.0, 1.0, "A", "a"), Turn(2.0, 3.0, None, "b")]

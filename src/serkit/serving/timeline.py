@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from serkit.errors import SerkitError
 MARGIN = 0.1  # how much more probable another emotion has to be before it takes over at once
 PAUSE_S = 1.0  # after a longer pause, the same speaker begins another turn
 _VOICE = re.compile(r"<v(?:\.[^\s>]+)?\s+([^>]+)>")  # of WebVTT; what follows is said by that one, up to the next
+_ESCAPE = re.compile(r"&(?:\w+|#\d{1,6}|#x[\da-f]{1,5});", re.I)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
 
 
@@ -68,7 +70,7 @@ def read_rttm(path: Path | str) -> dict[str, list[Turn]]:
     found: dict[str, list[Turn]] = {}
     for number, line in enumerate(_text(path).splitlines(), 1):
         words = line.split()
-        if not words or words[0].startswith(";;") or words[0] != "SPEAKER":
+        if not words or words[0] != "SPEAKER":
             continue
         try:
             start, duration, speaker = float(words[3]), float(words[4]), words[7]
@@ -102,7 +104,7 @@ def turns_of(rttm: dict[str, list[Turn]], name: str) -> list[Turn]:
 def read_transcript(path: Path | str) -> list[Turn]:
     """Sentences with times: SubRip (.srt), WebVTT (.vtt), or JSON rows with ``start_s, end_s, text, speaker``.
 
-    In WebVTT ``<v Ann>`` names who speaks. SubRip has nothing for it: ``Ann: …`` there is words.
+    In WebVTT ``<v Ann>`` names who speaks, and ``&amp;`` is a character. SubRip has neither: ``Ann: …`` there is words.
     JSON may be a list, an object with ``segments``, or one row a line; ``start`` and ``end`` are
     accepted too, and ``words`` with times of their own are kept, as Whisper and WhisperX write them.
 
@@ -208,6 +210,7 @@ def _text(path: Path | str) -> str:
 
 
 def _cues(path: Path, text: str) -> list[Turn]:
+    read = _unescaped if path.suffix.lower() == ".vtt" else str
     found = []
     for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
         lines = [x.strip() for x in block.strip().splitlines()]
@@ -219,10 +222,15 @@ def _cues(path: Path, text: str) -> list[Turn]:
             raise SerkitError(f"{path}: not a time line: {lines[at][:80]!r}")
         nobody, *voices = _VOICE.split(" ".join(lines[at + 1 :]))
         for speaker, words in ((None, nobody), *zip(voices[::2], voices[1::2], strict=True)):
-            plain = re.sub(r"<[^>]*>", "", words).strip()
+            plain = read(re.sub(r"<[^>]*>", "", words)).strip()
             if times[1] > times[0] and plain and (speaker is not None or not voices or re.search(r"\w", plain)):
-                found.append(Turn(times[0], times[1], None if speaker is None else speaker.strip(), plain))
+                found.append(Turn(times[0], times[1], None if speaker is None else read(speaker).strip(), plain))
     return found
+
+
+def _unescaped(text: str) -> str:
+    """Words of WebVTT with the characters that it writes as ``&amp;`` and the like."""
+    return _ESCAPE.sub(lambda match: html.unescape(match[0]), text)
 
 
 def _seconds(match: re.Match[str]) -> float:

@@ -3,6 +3,7 @@
 import { Problem } from "./api.js";
 
 const VOICE = /<v(?:\.[^\s>]+)?\s+([^>]+)>/; // of WebVTT; what follows is said by that one, up to the next
+const CHARACTERS = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", lrm: "\u200e", rlm: "\u200f" };
 const CLOCK = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})/g;
 
 /** Turns of an RTTM file, by the name it gives to each recording: {name: [{start_s, end_s, speaker}]}. */
@@ -32,14 +33,18 @@ export function turnsOf(turns, file) {
 
 /** Sentences with times: [{start_s, end_s, text, speaker, words}]. */
 export function readTranscript(text, name) {
-  const turns = /\.jsonl?$/i.test(name) ? fromJson(text, name) : fromCues(text);
+  const turns = /\.jsonl?$/i.test(name) ? fromJson(text, name) : fromCues(text, /\.vtt$/i.test(name) ? characters : (words) => words);
   if (!turns.length) throw new Problem(`${name} holds no sentence with times; expected .srt, .vtt or .json.`);
   const wrong = turns.find((t) => !(t.start_s >= 0 && t.end_s > t.start_s && Number.isFinite(t.end_s)));
   if (wrong) throw new Problem(`${name}: ${wrong.start_s} to ${wrong.end_s} s is not a stretch of time.`);
   return turns;
 }
 
-function fromCues(text) {
+/** Words of WebVTT with the characters that it writes as &amp; and the like; each once, so that &amp;lt; is &lt;. */
+const characters = (words) => words.replace(/&(?:(\w+)|#(\d{1,6})|#x([\da-f]{1,5}));/gi, (whole, name, ten, sixteen) =>
+  name ? (Object.hasOwn(CHARACTERS, name) ? CHARACTERS[name] : whole) : String.fromCodePoint(ten ? Number(ten) : parseInt(sixteen, 16)));
+
+function fromCues(text, read) {
   const turns = [];
   for (const block of text.replace(/^\ufeff/, "").split(/\r?\n\s*\r?\n/)) {
     const lines = block.trim().split(/\r?\n/);
@@ -48,8 +53,8 @@ function fromCues(text) {
     if (times.length < 2) continue;
     const voices = lines.slice(k + 1).join(" ").split(VOICE); // words of nobody, then a name and words, a name and …
     for (let i = 0; i < voices.length; i += 2) {
-      const speaker = i ? voices[i - 1].trim() : null;
-      const plain = voices[i].replace(/<[^>]*>/g, "").trim();
+      const speaker = i ? read(voices[i - 1]).trim() : null;
+      const plain = read(voices[i].replace(/<[^>]*>/g, "")).trim();
       const said = plain && (speaker !== null || voices.length === 1 || /[\p{L}\p{N}]/u.test(plain));
       if (said && times[1] > times[0]) turns.push({ start_s: times[0], end_s: times[1], text: plain, speaker });
     }
