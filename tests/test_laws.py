@@ -23,7 +23,7 @@ _ORDER = """
     journal progress hashes interrupts processes parameters registry
     settings evaluate_settings idle overrides recipe
     checkpoint_table emotion2vec_files checkpoint_files hub checkpoints fetching costs availability
-    suffixes recordings protocols corpora across regions labels readers crossfit
+    suffixes recordings counts protocols corpora across regions labels readers crossfit
     encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
     onnx_weights package_files segments
     foundation

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from serkit import across, regions
+from serkit.counts import class_findings
 from serkit.errors import SerkitError, check_known, did_you_mean
-from serkit.protocols import class_findings
 from serkit.recipe import Recipe
 from serkit.recordings import near_label, order_labels
 from serkit.types import CANONICAL_LABELS, SPLITS, Manifest, Utterance

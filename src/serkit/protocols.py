@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from serkit.cards import Card, Protocol
+from serkit.counts import class_findings, count_findings
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import SPLITS, Manifest, Utterance
 
@@ -286,47 +287,6 @@ def _speakers_by_split(utterances: Iterable[Utterance]) -> dict[str, set[str]]:
     return who
 
 
-def count_findings(card: Card, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
-    """Where the numbers here differ from the published ones: what, here, published, and the source."""
-    here_by_class = Counter(u.emotion for u in utterances)
-    here: list[tuple[str, int, Any]] = [
-        ("speakers", len({u.speaker for u in utterances if u.speaker is not None}), card.speakers),
-        ("utterances", len(utterances), card.utterances),
-    ]
-    here += [(f"utterances of {label}", here_by_class.get(label, 0), count) for label, count in card.counts.items()]
-    return [
-        {"what": what, "here": n, "published": count.value, "source": count.source}
-        for what, n, count in here
-        if count.value is not None and count.value != n
-    ]
-
-
-def class_findings(utterances: Sequence[Utterance], labels: Sequence[str]) -> list[str]:
-    """One line for every class too thin to be learned or measured: no clip in a split, or one speaker only.
-
-    A split in which nothing has a label lacks no class more than another, and is not spoken of.
-    """
-    n_by: Counter[tuple[str, str | None]] = Counter()
-    speakers: dict[str, set[str | None]] = defaultdict(set)
-    for u in utterances:
-        if u.emotion is not None:
-            n_by[u.emotion, u.split] += 1
-            speakers[u.emotion].add(u.speaker)
-    measured = [split for split in SPLITS if any(where == split for _, where in n_by)]
-    lines = []
-    advice = "drop it (drop_labels), merge it (map_labels) or add clips"
-    for label in labels:
-        n = sum(n_by[label, split] for split in (*SPLITS, None))
-        without = [split for split in measured if n_by[label, split] == 0]
-        if n < 3:
-            lines.append(f"class '{label}' has {n} clip{'s' * (n != 1)}: {advice}")
-        elif without:
-            lines.append(f"class '{label}' has no clip in {' and '.join(without)}: {advice}")
-        elif speakers[label] != {None} and len(speakers[label]) == 1:
-            lines.append(f"class '{label}' is spoken by one speaker only: {advice}")
-    return lines
-
-
 def finish(
     card: Card,
     utterances: Sequence[Utterance],
@@ -359,20 +319,6 @@ def finish(
     shared = protocol.speakers_shared if speakers_shared is None else speakers_shared
     who = _speakers_by_split(utterances)
     overlap = shared_speakers(utterances)
-    lines = [*card.notes, *notes]
-    if shared and any(overlap.values()):
-        lines.append(f"speakers shared: {', '.join(f'{n} in {pair}' for pair, n in overlap.items() if n)}")
-    present = {u.speaker for u in utterances if u.speaker is not None}
-    if card.speakers.value is not None and len(present) < card.speakers.value:
-        lines.append(
-            f"partial copy: {len(present)} of {card.speakers.value} speakers; {folds} folds made from those present"
-        )
-    used = [u for u in utterances if u.split is not None]
-    if 0 < len(used) < len(utterances):
-        lines.append(f"{len(utterances) - len(used)} of {len(utterances)} rows have no split and are not used")
-    n_unknown = sum(u.speaker is None for u in used)
-    if n_unknown:
-        lines.append(f"{n_unknown} of {len(used)} rows have no known speaker: in intervals each counts as one")
     info: dict[str, Any] = {
         "corpus_version": version,
         "protocol": protocol.name,
@@ -384,12 +330,12 @@ def finish(
         "seed": seed,
         "label_map": dict(card.label_map),
         "speakers": {split: sorted(who[split]) for split in SPLITS},
-        "speakers_present": len(present),
+        "speakers_present": len({u.speaker for u in utterances} - {None}),
         "speakers_shared": overlap if shared else False,
         "rows_by_split": {str(k): n for k, n in sorted(Counter(str(u.split) for u in utterances).items())},
         "count_findings": count_findings(card, utterances),
         "class_findings": class_findings(utterances, names),
-        "notes": lines,
+        "notes": [*card.notes, *notes, *_remarks(card, utterances, folds, overlap if shared else {})],
         "rating_scale": card.rating_scale,
         "licence": card.licence,
         "citation": card.citation,
@@ -398,3 +344,22 @@ def finish(
     return Manifest(
         card.name, names, tuple(utterances), str(root), speakers_shared=shared, class_sets={card.name: names}, info=info
     )
+
+
+def _remarks(card: Card, utterances: Sequence[Utterance], folds: int, shared: Mapping[str, int]) -> list[str]:
+    """What a reader of results should know of these rows; ``shared`` is the number of speakers by pair of splits."""
+    lines = []
+    if any(shared.values()):
+        lines.append(f"speakers shared: {', '.join(f'{n} in {pair}' for pair, n in shared.items() if n)}")
+    n_speakers = len({u.speaker for u in utterances} - {None})
+    if card.speakers.value is not None and n_speakers < card.speakers.value:
+        lines.append(
+            f"partial copy: {n_speakers} of {card.speakers.value} speakers; {folds} folds made from those present"
+        )
+    used = [u for u in utterances if u.split is not None]
+    if 0 < len(used) < len(utterances):
+        lines.append(f"{len(utterances) - len(used)} of {len(utterances)} rows have no split and are not used")
+    n_unknown = sum(u.speaker is None for u in used)
+    if n_unknown:
+        lines.append(f"{n_unknown} of {len(used)} rows have no known speaker: in intervals each counts as one")
+    return lines
