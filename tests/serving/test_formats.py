@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import pytest
 
+from serkit.commands.answers import Format
 from serkit.errors import SerkitError
-from serkit.serving.formats import clock, document, header, rows
+from serkit.serving.formats import FORMATS, clock, document, header, rows
 from serkit.serving.results import Prediction, Segment, Speaker
 
 SHARES = {"anger": 0.7, "joy": 0.2, "neutral": 0.1}
@@ -25,6 +26,10 @@ PARTS = (
 
 def prediction(path: str | None = "a, b/ü.wav", parts: tuple[Segment, ...] = PARTS) -> Prediction:
     return Prediction("anger", 0.7, SHARES, "", False, parts, "segment", 75.25, 2.2, "m@1", path, ("a note",))
+
+
+def test_the_command_line_names_every_format() -> None:
+    assert [kind.value for kind in Format] == list(FORMATS)
 
 
 def test_csv_of_files() -> None:
