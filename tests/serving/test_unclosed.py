@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import shutil
 import struct
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import pytest
 
+from serkit.serving import pool
 from serkit.serving.pool import STDIN, Asked, Worker
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction
 
+from .asking import ask, asked
 from .signals import GOLDEN, talk, wav
 
 WHOLE = wav(talk(3), subtype="PCM_16")
@@ -36,6 +41,39 @@ def test_bytes_files_and_standard_input(model: Model, monkeypatch: pytest.Monkey
     assert isinstance(found, Prediction)
     assert found.segments == truth.segments
     assert found.probabilities == truth.probabilities
+
+
+def test_an_endless_stream_does_not_fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever came was written to a temporary file, until there was no room for anybody's."""
+
+    class Endless(io.RawIOBase):
+        n = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.n += size
+            assert self.n < 1 << 30, "nobody stops"
+            return bytes(size)
+
+    worker = Worker(Asked((STDIN,), model=str(GOLDEN)))
+    monkeypatch.setattr(pool, "_MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
+    for free, said in ((10 << 20, "all that /tmp has room for"), (1 << 50, "0.0 GB, the limit")):
+        monkeypatch.setattr(pool, "_MOST_BYTES", 16 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Endless()))
+        found = worker.answer(STDIN)
+        assert found == f"standard input: continues after {said}; an endless stream has no answer for the whole"
+        assert sys.stdin.buffer.n <= 17 << 20  # type: ignore[attr-defined]  # the stand-in above
+
+
+def test_a_full_disk_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(WHOLE)))
+    monkeypatch.setattr(pool, "_keep", full)
+    (line,) = ask(asked("-"))[2]
+    assert line == f"standard input: cannot be read, or kept in {tempfile.gettempdir()}: No space left on device"
 
 
 def test_the_service() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import shutil
 import sys
 import tempfile
 import time
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Tell = Callable[[str, float], None]  # which file, and the share of it that is heard
 _SOON_S = 1.0
 _MEMORY_BYTES = 32 << 20  # of standard input, before it goes to a temporary file
+_MOST_BYTES = 12 * 3600 * 48_000 * 2 * 4  # of it in all: as 12 h take, in stereo, 48 kHz, 32 bits
+_OF_FREE = 0.8  # nor more than this share of what the disk of temporary files has left
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,7 @@ class Worker:
                 found = self.model.predict(path, heard=heard, **self.settings(path, path))
                 return replace(found, path=formats.shown(path))
             with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as held:
-                while block := sys.stdin.buffer.read(1 << 20):
-                    held.write(block)
+                _keep(sys.stdin.buffer, cast("BinaryIO", held))
                 settings = self.settings(path, held)
                 held.seek(0)
                 found = self.model.predict(cast("BinaryIO", held), **settings)
@@ -138,7 +140,24 @@ class Worker:
         except SerkitError as error:
             return _of_stdin(str(error)) if path == STDIN else str(error)
         except OSError as error:
-            return f"{path}: cannot be read: {error.strerror or error}"
+            where = f"standard input: cannot be read, or kept in {tempfile.gettempdir()}"
+            return f"{where if path == STDIN else f'{path}: cannot be read'}: {error.strerror or error}"
+
+
+def _keep(stream: BinaryIO, held: BinaryIO) -> None:
+    """Copy a stream to its end, which an endless one does not have: it must not fill the disk of temporary files.
+
+    Raises:
+        SerkitError: it goes on after what is taken of it.
+    """
+    folder, n = tempfile.gettempdir(), 0
+    room = max(_MEMORY_BYTES, int(_OF_FREE * shutil.disk_usage(folder).free))
+    while block := stream.read(1 << 20):
+        n += len(block)
+        if n > min(_MOST_BYTES, room):
+            most = f"{_MOST_BYTES / 1e9:.1f} GB, the limit" if n > _MOST_BYTES else f"all that {folder} has room for"
+            raise SerkitError(f"audio stream: continues after {most}; an endless stream has no answer for the whole")
+        held.write(block)
 
 
 def _of_stdin(message: str) -> str:
