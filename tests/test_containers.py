@@ -120,6 +120,9 @@ def test_a_container_goes_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.Mon
         (b"RIFF\0\0\0\0AVI " + bytes(60), "avi"),
         (b"#!AMR\n" + bytes(60), "amr"),
         (b"\xff\xf1" + bytes(60), "aac"),
+        (b"ID3\4\0\0\0\0\1\2" + bytes(130) + b"ID3\4\0\x10\0\0\0\3" + bytes(13) + b"\xff\xf1" + bytes(60), "aac"),
+        (b"RIFF\0\0\0\0WAVEbext\3\0\0\0abc\0fmt \x10\0\0\0\x45\0" + bytes(60), "wav"),  # G.726
+        (b"OggS" + bytes(24) + b"Speex   1.2" + bytes(60), "ogg"),
     ],
 )
 def test_the_programs_are_told_which_container_it_is(
@@ -234,6 +237,36 @@ def test_a_container_that_breaks_off_says_so(suffix: str, options: tuple[str, ..
     part = audio.load(content[: len(content) // 2], remarks=remarks)
     assert 0.5 < len(part) / RATE < 3.5
     assert "truncated or damaged: ffmpeg says '" in remarks.notes[0]
+
+
+@real
+@pytest.mark.parametrize(("coding", "rate"), [("adpcm_g726", 8_000), ("g723_1", 8_000)])
+def test_a_coding_of_calls_in_a_wav_goes_through_ffmpeg(coding: str, rate: int, tmp_path: Path) -> None:
+    """libsndfile calls it malformed, and so it was called damaged."""
+    samples, path = sounds(4.0, rate, 1), tmp_path / "x.wav"
+    contained(samples, rate, path, "-c:a", coding)
+    remarks, wanted = Remarks(), audio.load(as_wav(samples, rate))
+    assert abs(len(audio.load(path, remarks=remarks)) - len(wanted)) < 0.06 * RATE
+    assert not remarks.notes
+    content = path.read_bytes()
+    part = audio.load(content[: len(content) // 2], remarks=remarks)
+    assert 0.4 < len(part) / len(wanted) < 0.6
+    assert "the WAV is truncated: " in remarks.notes[0]
+
+
+@real
+def test_an_mp4_cut_between_fragments_says_so_by_its_index(tmp_path: Path) -> None:
+    """ffmpeg finds no fault with it: every fragment that is there is whole."""
+    content = contained(
+        sounds(4.0), RATE, tmp_path / "x.mp4", "-movflags", "dash+global_sidx", "-frag_duration", "1000000"
+    )
+    remarks = Remarks()
+    audio.load(content, remarks=remarks)
+    assert not remarks.notes
+    third = [k for k in range(len(content)) if content[k : k + 4] == b"moof"][2] - 4
+    part = audio.load(content[:third], remarks=remarks)
+    assert 1.5 < len(part) / RATE < 2.5
+    assert remarks.notes[0].startswith("the MP4 is truncated: ")
 
 
 @real

@@ -24,7 +24,7 @@ _ORDER = """
     settings evaluate_settings idle overrides recipe
     checkpoint_table emotion2vec_files checkpoint_files hub checkpoints fetching costs availability
     suffixes recordings counts protocols corpora across regions labels readers crossfit
-    encoding bandwidth dsp recent tones noises not_speech containers remarks riff opening audio
+    encoding bandwidth dsp recent tones noises not_speech containers riff remarks opening audio
     onnx_weights package_files segments
     foundation
     contents word_errors transcripts

@@ -243,3 +243,23 @@ def test_a_stream_of_wide_integers_is_judged_as_a_whole(model: Model) -> None:
         model.predict(narrow, rate_hz=RATE)
     with pytest.raises(SerkitError, match="array of dtype int64"):
         model.predict(narrow.astype(np.int64), rate_hz=RATE)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_an_mp4_in_fragments_is_truncated_by_its_index(version: int) -> None:
+    def box(kind: bytes, content: bytes = b"") -> bytes:
+        return struct.pack(">I4s", 8 + len(content), kind) + content
+
+    times = struct.pack(">II" if version == 0 else ">QQ", 0, 0)
+    listed = struct.pack(">III", 100, 0, 0) + struct.pack(">III", 50, 0, 0)
+    index = box(b"sidx", bytes([version, 0, 0, 0]) + bytes(8) + times + struct.pack(">HH", 0, 2) + listed)
+    fragments = box(b"moof", bytes(92)) + box(b"mdat", bytes(42))
+    whole = box(b"ftyp", b"isom") + index + fragments
+    assert broken_off(io.BytesIO(whole)) == ""
+    said = f"the MP4 is truncated: {(len(whole) - 50) / len(whole):.0%} of what its index lists is present"
+    assert broken_off(io.BytesIO(whole[:-50])) == said
+    for odd in (
+        struct.pack(">I4sQ", 1, b"free", 1 << 63), box(b"sidx"), box(b"sidx", bytes(30)),
+        struct.pack(">I4s", 3, b"free"), struct.pack(">I4s", 0, b"mdat") + bytes(9), box(b"free") * 200_000,
+    ):  # fmt: skip
+        assert broken_off(io.BytesIO(box(b"ftyp", b"isom") + odd)) == ""

@@ -97,7 +97,7 @@ def blocks(
         _refuse_absent(channel, int(file.channels), name)
         remarks.rate_hz = float(file.samplerate)
         yield from _decoded(file, name, start, end_s, max_s, remarks, channel=channel, apart=apart)
-    if not kind:
+    if not remarks.ending and kind in ("", "mov", "ogg", "wav"):
         remarks.look_at(source)
 
 

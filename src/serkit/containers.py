@@ -1,10 +1,11 @@
-"""Sound in M4A, MP4, Matroska and other containers, through the programs ``ffmpeg`` and ``ffprobe``.
+"""Sound in M4A, MP4, Matroska and other containers and codings, through the programs ``ffmpeg`` and ``ffprobe``.
 
 They are run where they are installed, see one local file and no network, and are stopped when the reader stops.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -193,7 +194,7 @@ def _on_disk(source: Source) -> Iterator[str]:
         yield str(Path(source).absolute())
         return
     with tempfile.NamedTemporaryFile(prefix="serkit-") as file:
-        file.write(source if isinstance(source, bytes) else source.read())
+        shutil.copyfileobj(io.BytesIO(source) if isinstance(source, bytes) else source, file, _BLOCK_BYTES)
         file.flush()
         yield file.name
 
@@ -202,7 +203,7 @@ def _program(name: str, of: str) -> str:
     found = shutil.which(name)
     if found is None:
         raise SerkitError(
-            f"{of}: this container (M4A, MP4, video) is read by the program '{name}', which is not "
-            "installed; install ffmpeg, or convert the recording to WAV or FLAC"
+            f"{of}: this container or coding (M4A, MP4, video, WAV in G.729 and the like) is read by the program "
+            f"'{name}', which is not installed; install ffmpeg, or convert the recording to WAV or FLAC"
         )
     return found

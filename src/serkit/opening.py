@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from serkit import riff
 from serkit.containers import Source
 from serkit.errors import SerkitError
+from serkit.remarks import first_frame
 from serkit.suffixes import CONTAINERS
 
 
@@ -59,18 +60,41 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
 def container(source: Source) -> str:
     """What ffmpeg calls the container that a recording is by its signature; empty where libsndfile reads it.
 
+    A WAV or Ogg in a coding that libsndfile does not read is such a container too.
+
     ffmpeg is told to read it as that and nothing else: a playlist, which names other files, may begin like any of them.
     """
     head = _head(source)
+    if head[:3] == b"ID3":
+        with _looked_at(source) as file:
+            head = first_frame(file)[1]
     if head[4:8] == b"ftyp":
         return "mov"  # MPEG-4
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        with _looked_at(source) as file:
+            return "wav" * riff.is_foreign(file)
+    if head[:4] == b"OggS" and head[28:36] == b"Speex   ":
+        return "ogg"
     if head[:5] == b"#!AMR":
         return "amr"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ADTS
         return "aac"
     return {b"\x1a\x45\xdf\xa3": "matroska", b"\x30\x26\xb2\x75": "asf"}.get(head[:4], "")
+
+
+@contextmanager
+def _looked_at(source: Source) -> Iterator[BinaryIO]:
+    """A source as an open file, which is left where it was."""
+    if isinstance(source, (str, Path)):
+        with Path(source).open("rb") as file:
+            yield file
+        return
+    held = io.BytesIO(source) if isinstance(source, bytes) else source
+    at = held.tell()
+    yield held
+    held.seek(at)
 
 
 class _Bytes(io.BytesIO):
@@ -109,9 +133,8 @@ def opened(source: Source) -> Iterator[Any]:
                 kind = f"a damaged {begun}, or one in a coding that libsndfile does not know"
             hint = "; containers need ffmpeg and a known signature" if suffix in CONTAINERS else ""
             reason = str(getattr(error, "error_string", error)).split("\n")[0]
-            raise SerkitError(
-                f"{name}: not audio that serkit can read, it looks like {kind} ({reason}){hint}"
-            ) from None
+            reason = "" if "does not exist" in reason else f" ({reason})"  # so it says of what begins like an MP3
+            raise SerkitError(f"{name}: not audio that serkit can read, it looks like {kind}{reason}{hint}") from None
         with closing(file):
             if file.frames <= 0:
                 raise SerkitError(f"{name}: the header declares no samples; the recording is empty or truncated")

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from serkit import riff
 from serkit.containers import Source
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
@@ -24,8 +25,10 @@ _LEAST_TALK = 30  # frames from which it is told whether two levels rise and fal
 _TIED, _LEAST_DB = 0.3, 3.0  # correlation from which they do; deviation of the level of whoever speaks
 _FAINT = 1e-10  # power re full scale, -100 dB: less is rounding
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the longest page
+_MOST_BOXES, _MOST_INDEX = 100_000, 1 << 24  # of an MP4: boxes, bytes of one index
 _XING_PLACES = (13, 15, 21, 23, 36, 38)  # after a frame's header and side information, with and without a checksum
 _XING = struct.Struct(">4sIII")  # its mark, which fields follow, frames, bytes
+_MOST_TAGS = 16
 _LOST_FRAMES = 3  # of an MP3: less may be a matter of how its writer counts
 _FRAME_SAMPLES = 1152
 _GUESSED = 0.05  # of the length of an MP3 that does not say it: its bit rate may differ from its first frame's tenfold
@@ -177,15 +180,26 @@ class _Sides:
         return bool(deviations.min() >= _LEAST_DB and product - one * other < _TIED * deviations.prod())
 
 
+def of_damage(note: str) -> bool:
+    """Whether a note says that a part of the recording is missing: see :attr:`Remarks.ending`.
+
+    >>> of_damage("the Ogg file is truncated within a page: the rest is missing"), of_damage("the channels cancel")
+    (True, False)
+    """
+    return "truncated" in note or "damaged" in note
+
+
 def broken_off(file: BinaryIO) -> str:
-    """How a recording breaks off, as far as its format tells: an Ogg by its last page, an MP3 by its first frame.
+    """How a recording breaks off, as far as its format tells.
+
+    An Ogg tells it by its last page, an MP3 by its first frame, an MP4 in fragments by its index.
 
     Args:
         file: an open file.
 
     Returns:
         A line; empty for a whole one, for another format, and where nothing tells (an MP3 without the Xing header,
-        an Ogg that was cut between two pages).
+        an Ogg that was cut between two pages, an MP4 without an index between two fragments).
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -196,18 +210,58 @@ def broken_off(file: BinaryIO) -> str:
         page = tail[max(0, tail.rfind(b"OggS")) :]
         whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
         return "" if whole else "the Ogg file is truncated within a page: the rest is missing"
-    tag, frame = _first_frame(file)
+    if head[4:8] == b"ftyp":
+        end = _indexed_end(file, size)
+        return f"the MP4 is truncated: {size / end:.0%} of what its index lists is present" if end > size else ""
+    if head[:4] == b"RIFF":
+        there = riff.share(file)
+        return f"the WAV is truncated: {there:.0%} of what its header declares is present" if there < 1 else ""
+    tag, frame = first_frame(file)
     share = _mp3_share(frame, size - tag)
     return "" if share is None else f"the MP3 is truncated: {share:.0%} of what its header declares is present"
 
 
-def _first_frame(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the first frame of an MP3 begins, behind its tags, and its first bytes."""
-    file.seek(0)
-    head = file.read(10)
-    tag = 10 + sum(byte << 7 * (3 - k) for k, byte in enumerate(head[6:10])) if head[:3] == b"ID3" else 0
-    file.seek(tag)
-    return tag, file.read(64)
+def _indexed_end(file: BinaryIO, size: int) -> int:
+    """Where the last fragment ends that an MP4 lists (ISO 14496-12, box sidx), in bytes; 0 where it lists none."""
+    at = end = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 16:
+            break
+        length, kind = struct.unpack_from(">I4s", head)
+        if length == 1:
+            length = struct.unpack_from(">Q", head, 8)[0]
+        if length < 8 or at + length > size:  # to the end of the file, or past it, of which the decoder complains
+            break
+        if kind == b"sidx" and length <= _MOST_INDEX:
+            file.seek(at)
+            end = max(end, at + length + _listed(file.read(length)[8:]))
+        at += length
+    return end
+
+
+def _listed(index: bytes) -> int:
+    """Bytes of what an index lists, from the end of the index on."""
+    place = 20 if index[:1] == b"\0" else 28  # of the first offset's end: times and offsets of 4 bytes or 8
+    if len(index) < place + 4:
+        return 0
+    (offset,) = struct.unpack_from(">I" if place == 20 else ">Q", index, 16 if place == 20 else 20)
+    listed = np.frombuffer(index, ">u4", offset=place + 4, count=(len(index) - place - 4) // 12 * 3)[::3]
+    return int(offset + (listed & 0x7FFFFFFF).sum(dtype=np.int64))
+
+
+def first_frame(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the first frame of an MP3 or AAC begins, behind its ID3 tags, and its first bytes."""
+    at, head = 0, b""
+    for _ in range(_MOST_TAGS):
+        file.seek(at)
+        head = file.read(64)
+        if head[:3] != b"ID3" or len(head) < 10:
+            break
+        footer = 10 if head[5] & 0x10 else 0
+        at += 10 + footer + sum((byte & 0x7F) << 7 * (3 - k) for k, byte in enumerate(head[6:10]))
+    return at, head
 
 
 def _says_length(file: BinaryIO) -> bool:
@@ -215,7 +269,7 @@ def _says_length(file: BinaryIO) -> bool:
     file.seek(0)
     if file.read(4) == b"OggS":
         return True
-    frame = _first_frame(file)[1]
+    frame = first_frame(file)[1]
     marks = (frame[place : place + 4] for place in _XING_PLACES)
     return any(mark in (b"Xing", b"Info") for mark in marks)
 

@@ -12,6 +12,7 @@ from serkit.errors import SerkitError
 _UNSAID = (0, 0xFFFFFFFF)
 _STREAMED = 0x7FFF0000  # other writers of streams put a number near 2^31 there
 _MOST_CHUNKS = 1000
+_READ = (1, 2, 3, 6, 7, 0x11, 0x31, 0x38, 0x40, 0x55, 0xFFFE)  # codings that libsndfile reads; the last: says it later
 _UNCLOSED = 8  # the size of the whole with which libsndfile takes a size of 0 as one that was never filled in
 
 
@@ -89,6 +90,33 @@ def unsaid(file: BinaryIO) -> int | None:
         return None
     finally:
         file.seek(back)
+
+
+def is_foreign(file: BinaryIO) -> bool:
+    """Whether a WAV is in a coding that libsndfile does not read, such as G.723.1, G.726 or G.729 of recorded calls."""
+    at, length = _found(file, b"fmt ")
+    if length < 16:
+        return False
+    file.seek(at)
+    return int.from_bytes(file.read(2), "little") not in _READ
+
+
+def share(file: BinaryIO) -> float:
+    """How much is there of the samples that a WAV promises: 1 for all of them, and where it promises nothing."""
+    at, promised = _found(file, b"data")
+    present = file.seek(0, io.SEEK_END) - at
+    return present / promised if at and present < promised < _STREAMED else 1.0
+
+
+def _found(file: BinaryIO, wanted: bytes) -> tuple[int, int]:
+    """Where the content of a chunk begins, and its length as it stands there; 0 and 0 where it is missing."""
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        name, length = _chunk(file, at)
+        if not name or name == wanted:
+            return (at + 8, length) if name else (0, 0)
+        at += 8 + length + length % 2
+    return 0, 0
 
 
 def refuse_truncated(log: str, name: str) -> None:

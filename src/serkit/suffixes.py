@@ -9,6 +9,6 @@ SOUND = (
 
 CONTAINERS = (
     ".m4a", ".mp4", ".3gp", ".aac", ".amr", ".asf", ".avi", ".flv", ".m4v", ".mka", ".mkv", ".mov", ".mpeg", ".mpg",
-    ".webm", ".wma", ".wmv",
+    ".spx", ".webm", ".wma", ".wmv",
 )  # fmt: skip
 """Containers (lower case), whose track of sound is decoded by ffmpeg; sound before video, the common ones first."""
