@@ -7,12 +7,14 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from serkit.errors import SerkitError, Stopped
 from serkit.processes import WorkerDied
@@ -22,7 +24,7 @@ from serkit.serving.pool import Asked, Worker
 from serkit.serving.predicting import predict
 
 from .asking import LABELS, ask, asked
-from .signals import talk, voice, wav
+from .signals import RATE, talk, voice, wav
 
 
 def test_csv_has_a_row_for_every_readable_file(folder: Path) -> None:
@@ -77,6 +79,30 @@ def test_a_name_that_is_no_utf8_has_its_row(tmp_path: Path) -> None:
 def test_text_for_a_model_that_reads_none_is_said_not_to_count(folder: Path) -> None:
     _, _, complaints = ask(asked(folder / "a.wav", kind="csv", text="hello"))
     assert complaints == [f"note: {TEXT_UNREAD}"]
+
+
+def test_damage_is_said_of_each_recording(tmp_path: Path) -> None:
+    """CSV does not say it, and of the second such file nobody did."""
+    for name in ("a.ogg", "b.ogg", "c.ogg"):
+        soundfile.write(tmp_path / name, voice(3.0), RATE, format="OGG")
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
+    for jobs in (1, 2):
+        _, text, complaints = ask(asked(tmp_path, kind="csv", jobs=jobs))
+        assert len(text.splitlines()) == 4
+        assert [line.split(": ")[1] for line in complaints] == [str(tmp_path / f"{name}.ogg") for name in "abc"]
+        assert all("truncated" in line for line in complaints)
+
+
+def test_windows_of_another_step_are_not_resumed(folder: Path, tmp_path: Path) -> None:
+    """Of a window without a hop the step was 1.5 s at one time, and is half of it."""
+    out, journal = tmp_path / "out.csv", tmp_path / ".out.csv.asked"
+    windows: dict[str, Any] = {"kind": "csv", "out": out, "timeline": True, "by": "window", "window_s": 5.0}
+    ask(asked(folder, **windows))
+    assert ask(asked(folder, **windows))[2][0] == f"2 of 3 recordings are already answered in {out}"
+    journal.write_text(re.sub(r'"hop_s": ?2\.5', '"hop_s": null', journal.read_text()))
+    with pytest.raises(SerkitError, match=r"a different request \(hop_s: none there, 2\.5 now\)"):
+        ask(asked(folder, **windows))
 
 
 def test_processes_change_nothing(folder: Path) -> None:

@@ -14,6 +14,7 @@ from serkit.errors import SerkitError, check_known
 from serkit.files import check_writable, is_stream, write_text
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
+from serkit.remarks import of_damage
 from serkit.serving import formats
 from serkit.serving.gathering import gather
 from serkit.serving.pool import Asked, Worker, answers
@@ -129,7 +130,10 @@ def _size(path: str) -> int:
 
 
 class _Notes:
-    """Notes of answers for whoever watches: each in full once, with the recording it is of, and then counted."""
+    """Notes of answers for whoever watches: each in full once, with the recording it is of, and then counted.
+
+    That a part of a recording is missing is said of each: rows of CSV do not say it.
+    """
 
     def __init__(self, complain: Callable[[str], None], *, several: bool) -> None:
         self._complain, self._several = complain, several
@@ -140,7 +144,7 @@ class _Notes:
         for note in answer.notes:
             if not self._n[note]:
                 self._complain("note: " + f"{answer.path}: " * self._several + note)
-            self._n[note] += 1
+            self._n[note] += not of_damage(note)
 
     def end(self) -> None:
         """How many recordings had the same."""
@@ -190,6 +194,9 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
         "diariser",
         "language",
     )
+    hop = {}
+    if asked.window_s is not None and asked.hop_s is None:  # written out: what is left out meant 1.5 s at one time
+        hop = {"hop_s": asked.window_s / 2}
     words = asked.transcript
     if words is not None and words.is_dir():  # each recording has its own, which is looked at with the recording
         beside = {"rttm": stamp(asked.rttm), "transcript": [str(words)]}
@@ -197,7 +204,14 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
         beside = {"rttm": stamp(asked.rttm), "transcript": stamp(words)}
     calls = None if model.calls is None else model.calls.fingerprint
     sets = {} if asked.coverage is None else {"coverage": asked.coverage}
-    return {"model": model.id, "calls": calls, **{name: getattr(asked, name) for name in names}, **sets, **beside}
+    return {
+        "model": model.id,
+        "calls": calls,
+        **{name: getattr(asked, name) for name in names},
+        **hop,
+        **sets,
+        **beside,
+    }
 
 
 def _check_out(out: Path, files: Sequence[str], asked: Asked) -> None:
