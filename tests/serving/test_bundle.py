@@ -248,6 +248,27 @@ def test_a_device_in_place_of_a_file_is_not_read(folder: Path) -> None:
         open_bundle(folder).read("card.md")
 
 
+@pytest.mark.parametrize("name", ["bundle.json", "stack.safetensors"])
+def test_a_sparse_file_is_refused_before_it_is_read(folder: Path, name: str) -> None:
+    """It takes no room on disk, and was read into memory whole: a MemoryError, or a killed process."""
+    with (folder / name).open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(SerkitError, match=rf"'{name}' has {1 << 40} bytes, expected at most \d+: it is damaged"):
+        open_bundle(folder).read(name)
+
+
+def test_a_member_that_says_it_is_huge_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for file in (p for p in folder.rglob("*") if p.is_file()):
+            packed.write(file, file.relative_to(folder))
+    content = path.read_bytes()
+    at = content.rindex(b"PK\x01\x02", 0, content.rindex(b"bundle.json"))
+    path.write_bytes(content[: at + 20] + b"\xf0\xff\xff\xff" * 2 + content[at + 28 :])
+    with pytest.raises(SerkitError, match=r"'bundle\.json' has 4294967280 bytes, expected at most 16777216"):
+        open_bundle(path)
+
+
 def test_a_compressed_zip_is_refused(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "packed.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -12,12 +12,15 @@ from serkit.files import remove_parts_of
 from serkit.interrupts import interrupts_after
 from serkit.serving.bundle_head import HEAD
 
+MOST_BYTES = 1 << 31  # of a file: no larger graph can be read, and arrays and texts are smaller by far
+MOST_HEAD_BYTES = 1 << 24  # of bundle.json, which has some kilobytes
+
 
 def in_folder(root: Path) -> Callable[[str], bytes]:
     """How to read a file of a bundle that is a folder.
 
     Raises:
-        SerkitError: it is not a bundle; and, from what is returned, no such file.
+        SerkitError: it is not a bundle; and, from what is returned, no such file, or one that is too large.
     """
     if not (root / HEAD).is_file():
         run = (root / "recipe.yaml").is_file() and (root / "manifest.jsonl").is_file()
@@ -28,6 +31,7 @@ def in_folder(root: Path) -> Callable[[str], bytes]:
         if (place := root / name).exists() and not place.is_file():  # a device or a pipe might never end
             raise SerkitError(f"{root}: '{name}' is not a file")
         try:
+            _refuse_larger(place.stat().st_size, name, root)
             return place.read_bytes()
         except OSError as error:
             raise SerkitError(f"{root}: '{name}' cannot be read: {error.strerror}") from None
@@ -39,7 +43,7 @@ def in_archive(path: Path) -> Callable[[str], bytes]:
     """How to read a file of a bundle that is one file.
 
     Raises:
-        SerkitError: it is not a bundle; and, from what is returned, no such member, or a damaged one.
+        SerkitError: it is not a bundle; and, from what is returned, no such member, or one that is damaged or too large.
     """
     if path.suffix == ".onnx":
         raise SerkitError(f"{path} is not a bundle: it is a graph, as serkit export writes it, for onnxruntime alone")
@@ -58,12 +62,20 @@ def in_archive(path: Path) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         if name not in members:
             raise SerkitError(f"{path}: '{name}' is missing")
+        _refuse_larger(max(members[name].file_size, members[name].compress_size), name, path)
         try:
             return archive.read(members[name])
         except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:  # RuntimeError: encrypted
             raise SerkitError(f"{path}: '{name}' is damaged or encrypted: {error}") from None
 
     return read
+
+
+def _refuse_larger(n_bytes: int, name: str, source: Path) -> None:
+    """Refuse, before it is read, what would fill the memory: a sparse file takes no room on disk."""
+    most = MOST_HEAD_BYTES if name == HEAD else MOST_BYTES
+    if n_bytes > most:
+        raise SerkitError(f"{source}: '{name}' has {n_bytes} bytes, expected at most {most}: it is damaged")
 
 
 def check_new(out: Path) -> None:

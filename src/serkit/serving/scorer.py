@@ -163,7 +163,7 @@ class Scorer:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what is wrong is in its exceptions
         providers = ["CPUExecutionProvider"]
         found = {}
         for key, entry in self.entries.items():
