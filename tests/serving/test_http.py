@@ -158,6 +158,7 @@ def test_what_is_no_request_is_one_line(service: Service) -> None:
         (post("/v1/predict", files=[("file", (f"{k}.wav", b"x")) for k in range(40)]), 400, "bad_request"),
         (service.client.get("/v1/predict"), 405, "method_not_allowed"),
         (service.client.get("/v1/nothing"), 404, "not_found"),
+        (post("/predict", content=b"x"), 404, "not_found"),  # where only files of the page might be
         (service.client.get("/v1/stream"), 426, "upgrade_required"),
         (service.client.get("/v1/jobs/none"), 404, "not_found"),
     ]

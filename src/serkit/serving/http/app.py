@@ -225,10 +225,13 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        code = CODE.get(error.status_code, "bad_request")
+        status, code = error.status_code, CODE.get(error.status_code, "bad_request")
         headers = dict(error.headers or {})
-        if code == "method_not_allowed" and (methods := _methods(app, request)):
-            headers["Allow"] = ", ".join(methods)
+        if code == "method_not_allowed":
+            if methods := _methods(app, request):
+                headers["Allow"] = ", ".join(methods)
+            else:  # the page's, which takes every address that is no other's: something is sent to a mistyped one
+                status, code, headers = 404, "not_found", {}
         service.metrics.refused.labels(code).inc()
         allowed = headers.get("Allow", "another method")
         said = {
@@ -236,7 +239,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             "method_not_allowed": f"{request.method} is not allowed for this address, expected {allowed}; see /docs",
         }
         row = {"error": {"code": code, "message": said.get(code, str(error.detail))}}
-        return JSONResponse(row, error.status_code, headers=headers)
+        return JSONResponse(row, status, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
