@@ -43,7 +43,7 @@ def in_archive(path: Path) -> Callable[[str], bytes]:
     """How to read a file of a bundle that is one file.
 
     Raises:
-        SerkitError: it is not a bundle; and, from what is returned, no such member, or one that is damaged or too large.
+        SerkitError: it is not a bundle; and, from what is returned, no such member, or one damaged or too large.
     """
     if path.suffix == ".onnx":
         raise SerkitError(f"{path} is not a bundle: it is a graph, as serkit export writes it, for onnxruntime alone")
