@@ -255,6 +255,17 @@ def test_a_coding_of_calls_in_a_wav_goes_through_ffmpeg(coding: str, rate: int, 
 
 
 @real
+@pytest.mark.parametrize("quality", ["1", "9"])
+def test_an_mp3_in_a_wav_is_read_to_its_end(quality: str, tmp_path: Path) -> None:
+    """libsndfile guesses its length from the first frame: it left out the rest, or whole files were truncated."""
+    samples, path = sounds(4.0, RATE, 1), tmp_path / "x.wav"
+    contained(samples, RATE, path, "-c:a", "libmp3lame", "-q:a", quality)
+    remarks = Remarks()
+    assert 0 <= len(audio.load(path, remarks=remarks)) - len(samples) < 0.2 * RATE
+    assert not remarks.notes
+
+
+@real
 def test_an_mp4_cut_between_fragments_says_so_by_its_index(tmp_path: Path) -> None:
     """ffmpeg finds no fault with it: every fragment that is there is whole."""
     content = contained(

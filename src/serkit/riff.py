@@ -12,7 +12,7 @@ from serkit.errors import SerkitError
 _UNSAID = (0, 0xFFFFFFFF)
 _STREAMED = 0x7FFF0000  # other writers of streams put a number near 2^31 there
 _MOST_CHUNKS = 1000
-_READ = (1, 2, 3, 6, 7, 0x11, 0x31, 0x38, 0x40, 0x55, 0xFFFE)  # codings that libsndfile reads; the last: says it later
+_READ = (1, 2, 3, 6, 7, 0x11, 0x31, 0x38, 0x40, 0xFFFE)  # codings that libsndfile reads; the last: says it later
 _UNCLOSED = 8  # the size of the whole with which libsndfile takes a size of 0 as one that was never filled in
 
 
@@ -93,7 +93,10 @@ def unsaid(file: BinaryIO) -> int | None:
 
 
 def is_foreign(file: BinaryIO) -> bool:
-    """Whether a WAV is in a coding that libsndfile does not read, such as G.723.1, G.726 or G.729 of recorded calls."""
+    """Whether a WAV is in a coding that libsndfile does not read, such as G.723.1, G.726 or G.729 of recorded calls.
+
+    MP3 is such a coding too: libsndfile guesses how long it is in a WAV, and stops there.
+    """
     at, length = _found(file, b"fmt ")
     if length < 16:
         return False
