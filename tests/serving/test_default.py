@@ -24,7 +24,7 @@ def test_it_is_here_small_and_answers_with_the_classes_of_its_data() -> None:
     assert "default" in names()
     here = {p.stem: p.stat().st_size for p in NAMED.glob("*.zip")}
     assert here["default"] + here["telephone"] <= 10 * 1024 * 1024  # the two that are asked for by that name
-    assert sum(here.values()) <= 12 * 1024 * 1024
+    assert sum(here.values()) <= 14 * 1024 * 1024
     bundle = open_bundle("default")
     assert tuple(bundle.labels) == CLASSES
     assert bundle.head["weights"] == "int8"
