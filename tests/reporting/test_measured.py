@@ -87,7 +87,7 @@ def test_the_headline_the_findings_and_what_to_know_before_trusting_a_number(tmp
         for k, r, n in zip(LABELS, (0.7, 0.8, 0.55), (20.0, 20.0, 8.0), strict=True)
     }
     text = page_of(tree, tmp_path)
-    assert "<h1>UAR 0.610 [0.560, 0.660] on 60 recordings of 6 speakers</h1>" in text
+    assert "<h1>UAR 0.610 [0.560, 0.660] on 60 recordings of 6 speakers that it may know</h1>" in text
     for expected in (
         f"Guessing among 3 classes reaches a UAR of 0.333. Intervals: {ROUGH}.",
         "Mixed up most: sadness taken for neutral (9 of 20), anger taken for neutral (5 of 20) and",
@@ -121,6 +121,8 @@ def test_what_is_not_known_of_the_training_and_of_the_speakers_is_said() -> None
         "The recordings are of unknown speakers: intervals are rough, and too narrow if a voice has several clips.",
     ]
     assert found["headline"].endswith("on 60 recordings of unknown speakers")
+    assert not measured_content(one(trained_on=[NOT_KNOWN]))["headline"].endswith("may know")
+    assert measured_content(one(trained_on=["small"]))["headline"].endswith("speakers that it may know")
     imported = measured_content(one(trained_on=[NOT_KNOWN]))["cautions"]
     assert imported[0] == "Its training data are unknown: it may know these speakers."
     many = one()
@@ -148,6 +150,11 @@ def test_two_bundles_are_compared_by_the_paired_difference(
 ) -> None:
     tree = two()
     tree["differences"][1] = difference("uar", low, high, p, swapped)
+    assert measured_content(tree)["headline"] == f"{said}, on speakers that n may know"
+    tree["models"][0]["trained_on"] = ["small"]
+    assert measured_content(tree)["headline"] == f"{said}, on speakers that both may know"
+    for model in tree["models"]:
+        model["trained_on"] = []
     assert measured_content(tree)["headline"] == said
 
 
@@ -258,7 +265,7 @@ def test_numbers_that_are_none_become_dashes(tmp_path: Path) -> None:
         m["metrics"]["uar"]["value"] = float("nan")
     tree["differences"] = []
     text = page_of(tree, tmp_path)
-    assert "<h1>m is not distinguishable from n: UAR – against –</h1>" in text
+    assert "<h1>m is not distinguishable from n: UAR – against –, on speakers that n may know</h1>" in text
     assert not re.search(r"\bnan\b", text)
 
 

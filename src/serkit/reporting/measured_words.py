@@ -9,6 +9,7 @@ from serkit.reporting.group_words import gap_of, is_found, sentences, title
 from serkit.reporting.svg import cut
 from serkit.reporting.tables import mixed_up
 from serkit.reporting.text import (
+    NOT_KNOWN,
     NOT_NAMED,
     OWN,
     between,
@@ -67,12 +68,14 @@ def about(tree: Mapping[str, Any]) -> str:
 
 
 def headline(tree: Mapping[str, Any]) -> str:
-    """The UAR of a bundle with its interval, or how two of them compare, in a sentence."""
+    """The UAR of a bundle with its interval, or how two of them compare, in a sentence; and who may know the voices."""
     models = tree["models"]
     uar = metric(models[0], "uar")
+    knowing = [n for n, m in zip(names(models), models, strict=True) if {*(m.get("trained_on") or ())} - {NOT_KNOWN}]
     if len(models) == 1:
         reached = f"UAR {number(uar.get('value'))} {between(uar.get('low'), uar.get('high'))}".strip()
-        return f"{reached} on {count(uar.get('n'), 'recording')} of {voices(uar.get('speakers'))}"
+        known = " that it may know" if knowing else ""
+        return f"{reached} on {count(uar.get('n'), 'recording')} of {voices(uar.get('speakers'))}{known}"
     one, other = names(models)
     d = difference_in(tree.get("differences") or [], "uar")
     values = [d.get("value_a"), d.get("value_b")] if d else [metric(m, "uar").get("value") for m in models]
@@ -83,7 +86,8 @@ def headline(tree: Mapping[str, Any]) -> str:
         "leaning-": f"{one} is behind {other}, but not with certainty",
         "open": f"{one} is not distinguishable from {other}",
     }[outcome(d)]
-    return f"{words}: UAR {number(values[0])} against {number(values[1])}"
+    known = f", on speakers that {'both' if len(knowing) == len(models) else knowing[0]} may know" if knowing else ""
+    return f"{words}: UAR {number(values[0])} against {number(values[1])}{known}"
 
 
 def lead(tree: Mapping[str, Any]) -> str:
