@@ -137,6 +137,8 @@ async def read_body(request: Request, settings: ServiceSettings, budget: Budget,
             raise Refused("bad_request", "no recording: send a file as a part with a file name, such as 'file'")
         if len(body.uploads) > settings.max_files:
             raise Refused("bad_request", f"{len(body.uploads)} recordings, expected at most {settings.max_files}")
+        for upload in body.uploads:
+            upload.file.flush()  # a worker reads a large one from the disk: what is held back here it would not see
         body.options = read_options(request.query_params.multi_items(), given)
         if len(body.uploads) > 1 and (body.options.turns or body.options.sentences):
             raise Refused(
