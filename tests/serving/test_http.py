@@ -162,6 +162,7 @@ def test_what_is_no_request_is_one_line(service: Service) -> None:
         (service.client.get("/v1/predict"), 405, "method_not_allowed"),
         (service.client.get("/v1/nothing"), 404, "not_found"),
         (post("/predict", content=b"x"), 404, "not_found"),  # where only files of the page might be
+        (post("/", content=b"x"), 405, "method_not_allowed"),  # the page itself
         (service.client.get("/v1/stream"), 426, "upgrade_required"),
         (service.client.get("/v1/jobs/none"), 404, "not_found"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import multiprocessing
 import re
@@ -11,12 +12,14 @@ import threading
 import time
 from typing import Any, BinaryIO, cast
 
+import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 from starlette.testclient import TestClient
 
+from serkit.errors import RunFailed
 from serkit.serving.http import worker as process_side
 from serkit.serving.http.answering import Answerer
 from serkit.serving.http.app import create_app
@@ -289,6 +292,71 @@ def test_two_who_wait_for_a_worker_that_does_not_start_are_both_told() -> None:
         lane = Lane(Setup("no_such_model", "streams"), 1, limit=1, metrics=Metrics())
         found = await asyncio.gather(*(behind.ready_lane(lane) for _ in range(2)), return_exceptions=True)
         assert [getattr(x, "code", x) for x in found] == ["not_ready"] * 2
+
+    asyncio.run(scene())
+
+
+def unstarted(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Behind]:
+    """An application and its service, whose worker for jobs loads its model without end."""
+    app = create_app(ServiceSettings())
+    service: Behind = app.state.service
+    service.long = Lane(Setup("none", "jobs"), 1, limit=9, metrics=service.metrics, clock_from_start=True)
+    monkeypatch.setattr(service.long, "start", asyncio.Event().wait)
+    service.jobs = Jobs(service.long, limit=9, keep_s=9, timeout_s=9)
+    service.about = {"model": "none@0"}
+    return app, service
+
+
+def test_a_job_is_taken_while_the_worker_still_loads_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address came only when the model was there, after a minute on a busy machine."""
+
+    async def scene() -> None:
+        app, service = unstarted(monkeypatch)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            raw = {"content-type": "audio/wav"}
+            taken = await asyncio.wait_for(client.post("/v1/jobs", content=b"x", headers=raw), 5)
+            assert (taken.status_code, taken.json()["status"]) == (202, "queued")
+            assert (await client.get(taken.headers["location"])).json()["status"] == "queued"
+            assert (await client.delete(taken.headers["location"])).status_code == 204
+        await asyncio.sleep(0.01)
+        assert (len(service.jobs), len(service.long), service.budget.held) == (0, 0, 0)
+
+    asyncio.run(scene())
+
+
+def test_a_job_of_a_client_that_is_gone_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knew its address, and it was worked on, and kept for an hour."""
+    sent = [{"type": "http.request", "body": b"x", "more_body": False}, *[{"type": "http.disconnect"}] * 9]
+
+    async def receive() -> dict[str, Any]:
+        return sent.pop(0)
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def scene() -> None:
+        app, service = unstarted(monkeypatch)
+        scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "query_string": b"", "app": app,
+                 "headers": [(b"content-type", b"audio/wav")]}  # fmt: skip
+        await app(scope, receive, send)
+        assert (len(service.jobs), len(service.long), service.budget.held) == (0, 0, 0)
+
+    asyncio.run(scene())
+
+
+def test_a_job_whose_worker_does_not_start_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> None:
+        raise RunFailed("no memory")
+
+    async def scene() -> None:
+        _, service = unstarted(monkeypatch)
+        monkeypatch.setattr(service.long, "start", fails)
+        body = Body(Budget(9))
+        body.uploads = [cast(Any, type("Upload", (), {"descriptor_file": None, "file": io.BytesIO()}))]
+        job = service.jobs.add(body, [Task(b"x")], "")
+        service.begin(service.long)
+        await asyncio.wait({cast("asyncio.Task[None]", job.task)})
+        assert job.to_row("m")["error"]["code"] == "not_ready"
 
     asyncio.run(scene())
 

@@ -147,11 +147,13 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
         async def taken(body: Body) -> Response:
             try:
-                await service.ready_lane(service.long)
+                if await request.is_disconnected():  # nobody would learn the address of this job
+                    raise Vanished
                 job = service.jobs.add(body, service.tasks(body, job=True, request=request.scope[REQUEST]), owner)
             except BaseException:
                 body.close()
                 raise
+            service.begin(service.long)
             row = job.to_row(service.about["model"])
             return JSONResponse(row, 202, headers={"Location": row["url"]})
 
@@ -228,7 +230,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         status, code = error.status_code, CODE.get(error.status_code, "bad_request")
         headers = dict(error.headers or {})
         if code == "method_not_allowed":
-            if methods := _methods(app, request):
+            if methods := _methods(app, request) or ["GET", "HEAD"] * (request.url.path == "/"):  # the page
                 headers["Allow"] = ", ".join(methods)
             else:  # the page's, which takes every address that is no other's: something is sent to a mistyped one
                 status, code, headers = 404, "not_found", {}

@@ -104,11 +104,15 @@ class Lane:
         self._closed = True
         for runner in self._runners:
             runner.cancel()
-        for item in self._waiting:
-            _settle(item, _shutting_down())
-        self._waiting.clear()
+        self.refuse_waiting(_shutting_down())
         await asyncio.gather(*(w.close() for w in self.workers))
         await asyncio.gather(*self._runners, return_exceptions=True)
+
+    def refuse_waiting(self, error: Refused) -> None:
+        """Tell everything that waits that it is not answered, and why."""
+        for item in self._waiting:
+            _settle(item, error)
+        self._waiting.clear()
 
     async def answer(self, task: Task, file: BinaryIO | None, timeout_s: float) -> dict[str, Any]:
         """Wait for the answer of one recording.

@@ -48,6 +48,7 @@ class Service:
         self.unstarted: list[asyncio.Timeout] = []  # sockets without their start message, the longest waiting first
         self.closing = asyncio.Event()  # streams have to end now
         self._started: dict[str, asyncio.Task[None]] = {}
+        self._begun: set[asyncio.Task[None]] = set()  # a task that nobody holds may end in the middle
 
     async def start(self) -> None:
         """Start the workers, and wait for those that answer requests.
@@ -109,6 +110,18 @@ class Service:
             LOG.error("%s worker does not start: %s", name, error)
             raise Refused("not_ready", "the worker for this does not start; see the service's log", 10) from None
         return lane
+
+    def begin(self, lane: Lane) -> None:
+        """Start a lane, if it is not started, for what waits in it; nobody waits for that here."""
+        task = asyncio.create_task(self._begin(lane))
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    async def _begin(self, lane: Lane) -> None:
+        try:
+            await self.ready_lane(lane)
+        except Refused as error:
+            lane.refuse_waiting(error)
 
     async def warm(self) -> None:
         """Start what streams need before the first one comes."""
