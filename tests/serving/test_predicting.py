@@ -184,6 +184,32 @@ def test_a_recording_that_was_replaced_or_is_there_in_part_is_answered_anew(
     assert ask(asked(folder, **options))[2] == [f"3 of 3 recordings are already answered in {out}"]
 
 
+def test_answers_to_recordings_that_are_gone_or_not_asked_about_stay(tmp_path: Path) -> None:
+    """A folder that is emptied as it is answered, or files from xargs: the answers of each call are added."""
+    out, (a, b, c) = tmp_path / "out.csv", (tmp_path / f"{name}.wav" for name in "abc")
+    for path in (a, b, c):
+        path.write_bytes(wav(voice(1.0)))
+    ask(asked(a, b, out=out))
+    before = out.read_text(encoding="utf-8")
+    a.unlink()
+    b.write_bytes(wav(talk(2)))
+    ask(asked(c, out=out))
+    assert out.read_text(encoding="utf-8").startswith(before)
+    ask(asked(b, out=out))  # which was replaced: now it is asked about
+    rows = list(csv.reader(io.StringIO(out.read_text(encoding="utf-8"))))
+    assert [Path(row[0]).name for row in rows[1:]] == ["a.wav", "c.wav", "b.wav"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_replaced_recording_whose_name_is_no_utf8_is_answered_anew(tmp_path: Path) -> None:
+    path, out = Path(os.fsdecode(bytes(tmp_path) + b"/x\xff.wav")), tmp_path / "out.csv"
+    path.write_bytes(wav(voice(1.0)))
+    ask(asked(path, out=out))
+    assert "1 of 1" in ask(asked(path, out=out))[2][0]
+    path.write_bytes(wav(talk(2)))
+    assert ask(asked(path, out=out))[2] == []
+
+
 def test_a_process_that_dies_costs_one_recording_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three die: beside another recording, of one alone and again, and with the work of a whole pool in flight."""
     calls: list[list[str]] = []

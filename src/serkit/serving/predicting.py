@@ -174,7 +174,7 @@ def _answered(asked: Asked, model: Model, head: str, files: Sequence[str]) -> An
     def words(path: str) -> Path | None:
         return None if given is None or not given.is_dir() else words_of(given, path)
 
-    shown = [formats.shown(path) for path in files]
+    shown = {formats.shown(path): path for path in files}
     return Answered(asked.out, asked.kind, head, _question(asked, model), shown, words=words)
 
 

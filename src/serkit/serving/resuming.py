@@ -28,13 +28,14 @@ class Answered:
 
     Args:
         out: the file. kind: ``csv`` or ``jsonl``. head: its header. question: model and options, as plain values.
-        asked: the recordings that are asked about, as they are written there. Size and time of each are taken now,
-            before it is heard, so that one that changes meanwhile is answered anew.
+        asked: where each recording is that is asked about, by how it is written there. Size and time of each are taken
+            now, before it is heard, so that one that changes meanwhile is answered anew.
         words: the file with the words of a recording, where it has one of its own.
 
     Attributes:
-        paths: that stand in the file whole, as they are written there; the rows of any other are taken away, and of
-            standard input, of which nobody knows whether it is the same again.
+        paths: that stand in the file whole, as they are written there; of those that are asked about, only what is
+            unchanged, others whatever became of them. The rows of any other are taken away, and of standard input, of
+            which nobody knows whether it is the same again.
 
     Raises:
         SerkitError: the file holds something else, or answers to another question.
@@ -46,12 +47,12 @@ class Answered:
         kind: str,
         head: str,
         question: Mapping[str, Any],
-        asked: Sequence[str],
+        asked: Mapping[str, str],
         *,
         words: Callable[[str], Path | None] = lambda path: None,
     ) -> None:
         self.out, self._journal, self._words = out, out.with_name(f".{out.name}.asked"), words
-        self._stamps = {path: self._stamp(path) for path in asked}
+        self._stamps = {shown: self._stamp(path) for shown, path in asked.items()}
         self.paths: set[str] = set()
         if not out.is_file() or not out.stat().st_size:
             self._begin(question)
@@ -72,7 +73,7 @@ class Answered:
             return
         known = self._refuse_others(question)
         found = Counter(path for path, _ in rows)
-        self.paths = {p for p, row in known.items() if p != STDIN and row == [*self._stamp_of(p), found[p]]}
+        self.paths = {p for p, row in known.items() if p != STDIN and self._holds(p, row, found[p])}
         kept = head + "".join(line for path, line in rows if path in self.paths)
         if kept != text:
             write_text(out, kept if self.paths else "")
@@ -81,8 +82,9 @@ class Answered:
         """Note that all rows of a recording are written."""
         append_rows(self._journal, [[path, *self._stamps[path], n_rows]])
 
-    def _stamp_of(self, path: str) -> list[int]:
-        return self._stamps.get(path) or self._stamp(path)
+    def _holds(self, path: str, row: list[Any], n_rows: int) -> bool:
+        """Whether all rows of a recording are there, and of what it is now, if that is asked."""
+        return row[-1:] == [n_rows] and row[:-1] == self._stamps.get(path, row[:-1])
 
     def _stamp(self, path: str) -> list[int]:
         words = self._words(path)
