@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from serkit.errors import SerkitError as SerkitError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path

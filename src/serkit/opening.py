@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from serkit.containers import Source
 from serkit.errors import SerkitError
 from serkit.remarks import first_frame
 from serkit.suffixes import CONTAINERS
+
+_ARCHIVES = {b"\x1f\x8b": "a gzip archive, to be unpacked first", b"PK": "a zip archive, to be unpacked first"}
 
 
 def label(source: Source) -> str:
@@ -31,6 +34,8 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
     if isinstance(source, bytes):
         head = source[:n_bytes]
     elif isinstance(source, (str, Path)):
+        if not name:
+            raise SerkitError("an empty name; expected the path of a recording")
         path = Path(source)
         try:
             if path.is_dir():
@@ -42,8 +47,7 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
             with path.open("rb") as file:
                 head = file.read(n_bytes)
         except FileNotFoundError:
-            hint = "; addresses are not fetched: pass the data to standard input" if "://" in name else ""
-            raise SerkitError(f"{name}: no such file{hint}") from None
+            raise SerkitError(f"{name}: no such file{_meant(name)}") from None
         except (OSError, ValueError) as error:
             raise SerkitError(f"{name}: cannot be read: {error}") from None
     else:
@@ -55,6 +59,19 @@ def _head(source: Source, n_bytes: int = 64) -> bytes:
     if not head:
         raise SerkitError(f"{name}: is empty (0 bytes), expected audio")
     return head
+
+
+def _meant(name: str) -> str:
+    """Why a name that is no file's may have been given, and what to give; empty for an ordinary one.
+
+    >>> _meant("s3://calls/a.wav"), _meant("calls/a.wav")
+    ('; addresses are not fetched: give the data, as bytes or on standard input', '')
+    """
+    if name.startswith("file:/"):
+        return "; give the path itself, without file://"
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", name):  # of one letter it is a drive; pathlib makes one slash of two
+        return "; addresses are not fetched: give the data, as bytes or on standard input"
+    return "; ~ is expanded by shells alone" if name.startswith("~") else ""
 
 
 def container(source: Source) -> str:
@@ -128,7 +145,7 @@ def opened(source: Source) -> Iterator[Any]:
         try:
             file = soundfile.SoundFile(handle)
         except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-            kind = "text" if _is_text(head) else "something else"
+            kind = "text" if _is_text(head) else _ARCHIVES.get(head[:2], "something else")
             if begun := _begun(head):
                 kind = f"a damaged {begun}, or one in a coding that libsndfile does not know"
             hint = "; containers need ffmpeg and a known signature" if suffix in CONTAINERS else ""

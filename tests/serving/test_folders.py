@@ -203,6 +203,5 @@ def test_standard_input_without_its_turns_is_named_once(monkeypatch: pytest.Monk
 
 def test_an_address_is_told_not_to_be_fetched() -> None:
     (line,) = ask("https://example.org/a.wav")[2]
-    assert line == (
-        "https://example.org/a.wav: no such file; addresses are not fetched: pass the data to standard input"
-    )
+    said = "addresses are not fetched: give the data, as bytes or on standard input"
+    assert line == f"https://example.org/a.wav: no such file; {said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -161,6 +162,63 @@ def test_what_is_no_recording_is_said_in_one_line(model: Model) -> None:
     with pytest.raises(SerkitError, match=r"write \['anger', 'neutral'\]"):
         model.predict(sound, rate_hz=RATE, labels="anger,neutral")
     assert repr(model).startswith(f"Model({model.id}: anger, ")
+
+
+class Entry:
+    """Something with a path, as an entry of a folder is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+class Table:
+    """Columns of paths, as pandas has them."""
+
+    columns = ("path",)
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        return np.array([["a.wav"]], dtype=object)
+
+
+def test_recordings_as_other_programs_hand_them_over(model: Model, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    sound, path = voice(1.0), tmp_path / "a.wav"
+    path.write_bytes(wav(sound, subtype="FLOAT"))
+    wanted = model.predict(path)
+    assert model.predict(Entry(path)).probabilities == wanted.probabilities  # type: ignore[call-overload]
+    assert model.predict(np.array(str(path))).probabilities == wanted.probabilities
+    entry = next(os.scandir(tmp_path))
+    for many in ([Entry(path)], [entry], [bytearray(path.read_bytes())], np.array([path], dtype=object)):
+        assert list(model.predict(many)) == [wanted.label]  # type: ignore[call-overload]
+    assert list(model.predict([torch.from_numpy(sound)], rate_hz=RATE)) == [wanted.label]
+    reading, writing = os.pipe()
+    os.close(writing)
+    closed, pipe = path.open("rb"), os.fdopen(reading, "rb")
+    closed.close()
+    with pipe, (tmp_path / "b").open("wb") as written:
+        for wrong, reason in (
+            ((sound, RATE), r"samples together with their rate; expected predict\(samples, rate_hz=rate\)"),
+            ((np.float64(RATE), sound), "samples together with their rate"),
+            (np.array([["a.wav"], ["b.wav"]]), "got a ndarray of texts or objects; expected .* one column of paths"),
+            (Table(), "got a Table of texts or objects; expected samples, or one column"),
+            (closed, "a file that is closed"),
+            (written, "a file opened for writing"),
+            (pipe, r"such as a pipe; give its content: predict\(file\.read\(\)\)"),
+            ("", "an empty name; expected the path of a recording"),
+            ("file:///tmp/a.wav", "give the path itself, without file://"),
+            (Path("https://example.org/a.wav"), "addresses are not fetched"),
+            ("~/none.wav", "~ is expanded by shells alone"),
+            (b"PK\x03\x04" + bytes(60), "a zip archive, to be unpacked first"),
+        ):
+            with pytest.raises(SerkitError, match=reason):
+                model.predict(wrong)  # type: ignore[call-overload]
+    with pytest.raises(SerkitError, match="takes a list of recordings, got a Table: give one column of it"):
+        model.predict_many(Table())  # type: ignore[arg-type]
+    with pytest.raises(serkit.SerkitError, match=r"no option 'sample_rate'; .*rate_hz"):
+        model.predict(sound, sample_rate=RATE)
 
 
 def test_a_long_recording_without_speech(model: Model) -> None:

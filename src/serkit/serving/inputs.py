@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,19 +27,27 @@ def known(recording: Any) -> Recording:
     """
     if isinstance(recording, str) and recording == example.NAME and not Path(recording).exists():
         raise SerkitError(f"{recording}: no such file; the recording included with serkit is serkit.example()")
-    if isinstance(recording, io.TextIOBase):
-        raise SerkitError('a file opened as text; expected one opened as binary: open(path, "rb")')
+    if isinstance(recording, os.PathLike):
+        return Path(os.fsdecode(recording))
     if isinstance(recording, (bytearray, memoryview)):
         return bytes(recording)
-    if isinstance(recording, (str, bytes, Path, np.ndarray)) or (
-        hasattr(recording, "read") and hasattr(recording, "seek")
-    ):
-        return recording  # type: ignore[no-any-return]  # one of them by now
+    if isinstance(recording, (str, bytes)):
+        return recording
+    if hasattr(recording, "read") and hasattr(recording, "seek"):
+        _refuse_unreadable(recording)
+        return recording  # type: ignore[no-any-return]  # an open file
     if hasattr(recording, "__array__"):
         try:
-            return np.asarray(recording)
+            samples = np.asarray(recording)
         except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
             raise SerkitError(f"a {type(recording).__name__} that numpy cannot read: {error}") from None
+        if samples.dtype.kind not in "OUT":
+            return samples
+        if samples.ndim == 0 and isinstance(samples.item(), (str, os.PathLike)):
+            return known(samples.item())
+        raise SerkitError(
+            f"got a {type(recording).__name__} of texts or objects; expected samples, or one column of paths as a list"
+        )
     several = "; for several recordings see predict_many" if isinstance(recording, (list, tuple)) else ""
     raise SerkitError(
         f"got a {type(recording).__name__}; expected a path, the bytes of a file, an open binary file, or an array "
@@ -45,9 +55,25 @@ def known(recording: Any) -> Recording:
     )
 
 
+def _refuse_unreadable(file: Any) -> None:
+    """Refuse an open file that is not one for reading from the place where it is, and back to it."""
+    if isinstance(file, io.TextIOBase):
+        raise SerkitError('a file opened as text; expected one opened as binary: open(path, "rb")')
+    if getattr(file, "closed", False):
+        raise SerkitError("a file that is closed; expected an open one, or its path")
+    if hasattr(file, "readable") and not file.readable():
+        raise SerkitError('a file opened for writing; expected one opened for reading: open(path, "rb")')
+    if hasattr(file, "seekable") and not file.seekable():
+        raise SerkitError("a stream that cannot be read twice, such as a pipe; give its content: predict(file.read())")
+
+
 def listed(recordings: Any, call: str) -> Any:
     """The recordings of a call that takes several; a single one is refused, whose letters or samples these would be."""
-    is_one = isinstance(recordings, (str, bytes, bytearray, Path))
+    if hasattr(recordings, "columns"):  # those of a table would be taken for recordings
+        raise SerkitError(
+            f"{call} takes a list of recordings, got a {type(recordings).__name__}: give one column of it"
+        )
+    is_one = isinstance(recordings, (str, bytes, bytearray, os.PathLike))
     if isinstance(recordings, np.ndarray):
         is_one = recordings.ndim == 0 or (recordings.ndim == 1 and recordings.dtype.kind not in "UOT")
     if is_one:
@@ -113,10 +139,19 @@ def several(recordings: Any) -> list[Any] | None:
     if isinstance(recordings, (str, bytes)):  # numpy's own texts look like arrays
         return None
     is_text = getattr(getattr(recordings, "dtype", None), "kind", "") in ("U", "O", "T")
-    if not isinstance(recordings, (list, tuple)) and not (is_text and hasattr(recordings, "__iter__")):
+    is_column = is_text and hasattr(recordings, "__iter__") and getattr(recordings, "ndim", 1) == 1
+    if not isinstance(recordings, (list, tuple)) and not is_column:
         return None
     many = list(recordings)
+    if len(many) == 2 and sorted(map(_is_samples, many)) == [False, True] and any(isinstance(x, Real) for x in many):
+        raise SerkitError("got samples together with their rate; expected predict(samples, rate_hz=rate)")
     if not many:
         return many
     first = many[0]
-    return many if isinstance(first, (str, bytes, Path, np.ndarray)) or hasattr(first, "read") else None
+    is_one = isinstance(first, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(first, "read")
+    return many if is_one or _is_samples(first) else None
+
+
+def _is_samples(value: Any) -> bool:
+    """Whether it is an array or a tensor; a single number of numpy is none."""
+    return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 0

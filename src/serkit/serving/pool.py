@@ -161,12 +161,13 @@ def _keep(stream: BinaryIO, held: BinaryIO) -> None:
 
 
 def _of_stdin(message: str) -> str:
-    """What is wrong with standard input, called so."""
-    return (
+    """What is wrong with standard input, called so; text may be a list of files."""
+    said = (
         f"standard input{message[1:]}"
         if message.startswith("-: ")
         else message.replace("audio stream", "standard input", 1)
     )
+    return said + "; a list of files goes through xargs" * ("looks like text" in said)
 
 
 def _shares(path: str, tell: Tell) -> Callable[[float], None]:

@@ -351,7 +351,7 @@ class Model(Classifier):
         return self.scorer.several(clips, [None] * len(clips) if texts is None else list(texts))
 
     def _settings(self, **options: Any) -> StreamSettings:
-        known = StreamSettings.__dataclass_fields__
+        known = {"rate_hz", *StreamSettings.__dataclass_fields__}
         for key in options:
             check_known(key, known, f"predict has no option '{key}'")
         return StreamSettings(**{"max_s": self._max_s, **options})
