@@ -59,6 +59,21 @@ def test_it_is_read_to_the_end_however_it_comes(
     np.testing.assert_array_equal(audio.load(content + b"\x01"), truth)  # a writer that was stopped within a sample
 
 
+@pytest.mark.parametrize("n_bytes", [50, 100_001])
+@pytest.mark.parametrize("size", [4 * RATE, 0xFFFFFFFF])
+def test_one_behind_an_id3_tag_is_read_whole(n_bytes: int, size: int, tmp_path: Path) -> None:
+    """Its tag was counted as samples, so it was refused as truncated."""
+    tag = b"ID3\x04\0\0" + bytes(n_bytes >> 7 * k & 127 for k in (3, 2, 1, 0)) + bytes(n_bytes)
+    content, path = tag + made(size, 4 * RATE + 80), tmp_path / "a.wav"
+    path.write_bytes(content)
+    for source in (content, path, io.BytesIO(content)):
+        assert np.array_equal(audio.load(source), closed())
+        assert audio.info(source).frames == 2 * RATE
+    if size != 0xFFFFFFFF:
+        with pytest.raises(SerkitError, match=f"promises {size} bytes of samples, {size - 999} are there"):
+            audio.load(content[:-999])
+
+
 @pytest.mark.parametrize("tail", [b"", INFO, INFO + INFO, b"note\x03\0\0\0abc", b"note\x03\0\0\0abc\0"])
 def test_one_that_is_truly_empty_is_still_refused(tail: bytes) -> None:
     content = made(0)

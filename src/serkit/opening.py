@@ -125,6 +125,54 @@ class _Bytes(io.BytesIO):
             return self.tell()
 
 
+class _Behind(io.RawIOBase):
+    """An open file from a byte on, as libsndfile is handed it.
+
+    Args:
+        file: the open file, which stays open. begin: the byte that is the first here.
+    """
+
+    def __init__(self, file: BinaryIO, begin: int) -> None:
+        super().__init__()
+        self._file, self._begin = file, begin
+        file.seek(begin)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte; a place that is none, as a damaged header may name, changes nothing."""
+        origin = {io.SEEK_SET: self._begin, io.SEEK_CUR: self._file.tell()}.get(whence)
+        at = (self._file.seek(0, io.SEEK_END) if origin is None else origin) + offset
+        self._file.seek(max(self._begin, at))
+        return self.tell()
+
+    def tell(self) -> int:
+        """Which byte comes next."""
+        return self._file.tell() - self._begin
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; how many bytes there were."""
+        view = memoryview(buffer).cast("B")
+        found = self._file.read(len(view))
+        view[: len(found)] = found
+        return len(found)
+
+
+def _wav_behind_tags(source: Source, head: bytes) -> int:
+    """Where a WAV begins behind ID3 tags, which libsndfile counts as its samples; 0 for any other recording."""
+    if head[:3] != b"ID3":
+        return 0
+    with _looked_at(source) as file:
+        at, frame = first_frame(file)
+    return at * (frame[:4] == b"RIFF" and frame[8:12] == b"WAVE")
+
+
 @contextmanager
 def opened(source: Source) -> Iterator[Any]:
     """Decode a recording with libsndfile; a WAV that does not say how long it is goes to the end of its file.
@@ -141,7 +189,7 @@ def opened(source: Source) -> Iterator[Any]:
     suffix = Path(source).suffix.lower() if isinstance(source, (str, Path)) else ""
     if suffix == ".raw":
         raise SerkitError(f"{name}: headerless audio has no rate or width; convert it to WAV or FLAC")
-    with _handle(source, wav=head[:4] == b"RIFF") as handle:
+    with _handle(source, _wav_behind_tags(source, head), wav=head[:4] == b"RIFF") as handle:
         try:
             file = soundfile.SoundFile(handle)
         except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
@@ -160,8 +208,14 @@ def opened(source: Source) -> Iterator[Any]:
 
 
 @contextmanager
-def _handle(source: Source, *, wav: bool) -> Iterator[Any]:
-    """What libsndfile is handed: the name of a file, or a file."""
+def _handle(source: Source, behind: int, *, wav: bool) -> Iterator[Any]:
+    """What libsndfile is handed: the name of a file, or a file; of a WAV behind tags what begins at ``behind``."""
+    if behind:
+        with _looked_at(source) as file:
+            part: Any = _Behind(file, behind)
+            at = riff.unsaid(part)
+            yield part if at is None else riff.Unclosed(part, at)
+        return
     if not isinstance(source, (str, Path)):
         held: Any = _Bytes(source) if isinstance(source, bytes) else source
         at = riff.unsaid(held) if wav else None
