@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import struct
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import soundfile
 import serkit
 from serkit import audio
 from serkit.errors import SerkitError
-from serkit.remarks import Remarks, broken_off
+from serkit.remarks import Damage, Remarks, broken_off
 from serkit.serving.predictor import Model
 from serkit.serving.stream import TWO_VOICES
 from serving.signals import quiet, voice
@@ -45,6 +47,16 @@ def notes(content: bytes) -> tuple[str, ...]:
     remarks = Remarks()
     assert sum(map(len, audio.blocks(content, remarks=remarks))) > 0
     return remarks.notes
+
+
+def test_a_note_of_damage_is_one_by_its_kind_and_stays_one_in_another_process() -> None:
+    """By its words it was one wherever a note had the word "damaged" or "truncated"."""
+    cut = encoded(chirp(), "OGG", "VORBIS")
+    [damage] = notes(cut[: len(cut) * 2 // 3])
+    [other] = notes(encoded(np.stack([chirp(), -chirp()], axis=1)))
+    assert isinstance(pickle.loads(pickle.dumps(damage)), Damage)
+    assert not isinstance(other, Damage)
+    assert json.dumps([damage]) == json.dumps([str(damage)])
 
 
 def xing(promised: int, frames: int, there: int, *, place: int = 36, fields: int = 3, tag: int = 0) -> io.BytesIO:

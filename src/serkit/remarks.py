@@ -34,6 +34,12 @@ _FRAME_SAMPLES = 1152
 _GUESSED = 0.05  # of the length of an MP3 that does not say it: its bit rate may differ from its first frame's tenfold
 
 
+class Damage(str):
+    """A note which says that a part of the recording is missing; of other notes, ordinary texts, nothing is."""
+
+    __slots__ = ()
+
+
 class Remarks:
     """Gathered by :func:`serkit.audio.blocks` and :func:`serkit.audio.to_mono_16k` while they go through a recording.
 
@@ -53,7 +59,7 @@ class Remarks:
     @property
     def notes(self) -> tuple[str, ...]:
         """A line for each remark, for whoever reads the answer."""
-        lines = [self.ending] if self.ending else []
+        lines: list[str] = [Damage(self.ending)] if self.ending else []
         if self.cancelled:
             lines.append(
                 f"the channels cancel each other: their mean, which was used, is more than {CANCELLED_DB:g} "
@@ -178,15 +184,6 @@ class _Sides:
         one, other, one_2, other_2, product = self._levels[first:].sum(axis=0) / total
         deviations = np.sqrt(np.maximum(0.0, [one_2 - one**2, other_2 - other**2]))
         return bool(deviations.min() >= _LEAST_DB and product - one * other < _TIED * deviations.prod())
-
-
-def of_damage(note: str) -> bool:
-    """Whether a note says that a part of the recording is missing: see :attr:`Remarks.ending`.
-
-    >>> of_damage("the Ogg file is truncated within a page: the rest is missing"), of_damage("the channels cancel")
-    (True, False)
-    """
-    return "truncated" in note or "damaged" in note
 
 
 def broken_off(file: BinaryIO) -> str:

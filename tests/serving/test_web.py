@@ -214,7 +214,7 @@ def test_a_transcript_is_read_as_by_the_command(opened: Open, tmp_path: Path) ->
     """Times that are null were the beginning of the recording, and a cue had one voice."""
     page = opened()
     cues = "WEBVTT\n\n00:01.000 --> 00:02.000\n- <v.loud Ann>Come <b>here</b> &amp;lt;&#233;&nbsp;!</v>"
-    cues += "\n<v B&amp;b>No &constructor;."
+    cues += "\n<v B&amp;b>No &constructor;, l&rsquo;&Eacute;t&eacute;&hellip; &notit;&#32;."
     cues += "\n\n00:03.000 --> 00:04.000\nHm."
     words = [{"word": "at", "start": 0, "end": 0.5}, {"word": "7", "start": None, "end": None}]
     rows = [{"start": 0, "end": 1, "text": "at 7", "speaker": " ", "words": words}]

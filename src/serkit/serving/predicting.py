@@ -14,7 +14,7 @@ from serkit.errors import SerkitError, check_known
 from serkit.files import check_writable, is_stream, write_text
 from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
-from serkit.remarks import of_damage
+from serkit.remarks import Damage
 from serkit.serving import formats
 from serkit.serving.gathering import gather
 from serkit.serving.pool import Asked, Worker, answers
@@ -144,7 +144,7 @@ class _Notes:
         for note in answer.notes:
             if not self._n[note]:
                 self._complain("note: " + f"{answer.path}: " * self._several + note)
-            self._n[note] += not of_damage(note)
+            self._n[note] += not isinstance(note, Damage)
 
     def end(self) -> None:
         """How many recordings had the same."""

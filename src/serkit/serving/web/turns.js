@@ -3,7 +3,6 @@
 import { Problem } from "./api.js";
 
 const VOICE = /<v(?:\.[^\s>]+)?\s+([^>]+)>/; // of WebVTT; what follows is said by that one, up to the next
-const CHARACTERS = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", lrm: "\u200e", rlm: "\u200f" };
 const CLOCK = /(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})/g;
 
 /** Turns of an RTTM file, by the name it gives to each recording: {name: [{start_s, end_s, speaker}]}. */
@@ -41,8 +40,8 @@ export function readTranscript(text, name) {
 }
 
 /** Words of WebVTT with the characters that it writes as &amp; and the like; each once, so that &amp;lt; is &lt;. */
-const characters = (words) => words.replace(/&(?:(\w+)|#(\d{1,6})|#x([\da-f]{1,5}));/gi, (whole, name, ten, sixteen) =>
-  name ? (Object.hasOwn(CHARACTERS, name) ? CHARACTERS[name] : whole) : String.fromCodePoint(ten ? Number(ten) : parseInt(sixteen, 16)));
+const characters = (words) => words.replace(/&(?:\w+|#\d{1,6}|#x[\da-f]{1,5});/gi, (one) =>
+  new DOMParser().parseFromString(`<p>${one}`, "text/html").body.textContent);
 
 function fromCues(text, read) {
   const turns = [];
