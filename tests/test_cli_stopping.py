@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from command_line import ask
-from serkit import cli
+from serkit import __main__, cli
 from serkit.errors import DiskFull, RunFailed, SerkitError
 
 # ---------------------------------------------------------------- main(): exit codes and the one line
@@ -292,3 +292,16 @@ def _alive(group: int) -> list[int]:
         if int(fields[2]) == group and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
+
+
+def test_a_standard_stream_that_the_caller_closed_is_the_null_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``serkit predict - <&-`` and ``>&-`` were tracebacks, and the next file that was opened took their number."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    __main__.open_streams()
+    opened = (sys.stdin, sys.stdout, sys.stderr)
+    assert opened[0].buffer.read() == b""
+    assert opened[1].write("dropped") == 7
+    assert all(os.get_inheritable(stream.fileno()) for stream in opened)
+    for stream in opened:
+        stream.close()
