@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 import warm
 from doc_tables import DOCUMENTS, NAMES, ROOT, TABLE, TABLES, cells, written
+from serkit import cli
 from serkit.recipe import parse_recipe
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
@@ -148,6 +150,51 @@ def test_blocks_are_of_a_known_kind(name: str) -> None:
             plugged = re.search(r"name: \w+\.\w+", block.text)  # a dotted name is there only when the page is run
             if isinstance(tree, dict) and "systems" in tree and not plugged:
                 parse_recipe(block.text, where=where)
+
+
+# ---------------------------------------------------------------- command lines and options
+
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+OPTIONS = {o for c in COMMANDS.values() for p in c.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+
+
+def refused(line: str, part: bool) -> str | None:
+    """Why the program does not take ``serkit LINE``; without running it. A ``part`` of a line may lack values."""
+    name, *words = shlex.split(line, comments=True)
+    if name not in COMMANDS:
+        return f"no command {name}"
+    try:
+        with COMMANDS[name].make_context(name, [w for w in words if w not in ("…", "--help", "--version")]):
+            return None
+    except Exception as error:  # noqa: BLE001  # click's, or those of the copy of click in newer typer
+        said = str(getattr(error, "message", error))
+        missing = type(error).__name__ == "MissingParameter" or "requires an argument" in said
+        example = re.search(r"'[A-Z]+' is not|'/data/\S+' does not exist", said)
+        number = "valid integer" in said and re.search(r" [A-Z]\b", line)  # --fold K
+        return None if example or number or (part and missing) else said
+
+
+def test_every_command_line_is_one_that_the_program_takes() -> None:
+    """Those of blocks that are not run and those inside sentences, in the documentation and in the source."""
+    lines = {}
+    for path in (*DOCUMENTS, ROOT / "CHANGELOG.md"):
+        for block in blocks(path):
+            text = block.text.replace("\\\n", " ") if block.language in ("console", "bash") else ""
+            for line in re.findall(r"^(?:\$ )?(?:\w+=\S+ )*(?:\S+/)?serkit (.*)", text, re.M):
+                lines[f"{path.name}:{block.line}: {line}"] = (line, False)
+    sources = [p for folder in ("src", "benchmarks") for p in (ROOT / folder).rglob("*.py")]
+    for path in (*DOCUMENTS, ROOT / "CHANGELOG.md", *sources):
+        for line in re.findall(r"`serkit ([a-z][^`{]*)`", FENCE.sub("", path.read_text(encoding="utf-8"))):
+            plain = line if "'" in line else re.sub(r"[][]", "", line)
+            lines[f"{path.name}: {line}"] = (plain, True)
+    assert len(lines) > 200
+    assert {where: why for where, line in lines.items() if (why := refused(*line))} == {}
+
+
+def test_every_option_that_a_page_names_is_there() -> None:
+    known = OPTIONS.union(*(re.findall(r"\"(--[\w-]+)\"", p.read_text()) for p in (ROOT / "benchmarks").glob("*.py")))
+    named = {(n, o) for n in NAMES for o in re.findall(r"`(--[a-z][\w-]*)", (ROOT / n).read_text(encoding="utf-8"))}
+    assert {(page, option) for page, option in named if option not in known} == set()
 
 
 # ---------------------------------------------------------------- paths and links
