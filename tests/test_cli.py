@@ -201,6 +201,7 @@ def test_usage_that_is_wrong_is_one_line_and_2(recipe, toy_root, tmp_path, words
 
 def test_recipes_that_are_wrong_are_one_line_and_2(tmp_path, toy_root):
     assert ask("run", "ofline12", "--corpus", "toy")[0::2] == (2, "no recipe 'ofline12'; did you mean 'offline12'?")
+    assert ask("run", "zzz", "--corpus", "toy")[0::2] == (2, "no recipe 'zzz'; serkit recipes lists them")
     typo = tmp_path / "typo.yaml"
     typo.write_text("name: x\nsystems: {a: {features: [logmel], balanc: null}}\n")
     assert ask("run", typo, "--corpus", "toy")[0::2] == (
@@ -228,6 +229,7 @@ def test_recipes_that_are_wrong_are_one_line_and_2(tmp_path, toy_root):
         "{name: mfcc/13, pool: 2.5}": "features: pool of encoder 'mfcc' is 2.5, expected a whole number",
         "{name: wavlm/large, precison: bf16}": "has no parameter 'precison'; did you mean 'precision'?",
         "mfc/13": "no encoder 'mfc'; did you mean 'mfcc'?",
+        "zzzz/1": "no encoder 'zzzz'; serkit encoders lists them",
     }.items():
         typo.write_text(f"name: x\nsystems: {{a: {{features: [{feature}]}}}}\n")
         code, _, line = ask("prepare", typo, "--corpus", "toy", "--root", toy_root, "--out", tmp_path / "run")

@@ -13,6 +13,7 @@ from made_leads import answers, heard
 from serkit import cli, leads, pipeline
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
+from serkit.metrics import METRICS
 from serkit.pipeline.trials import AS_IT_IS, search
 from serkit.pipeline.tune import _against, _best, tune
 
@@ -111,7 +112,7 @@ def test_a_search_by_it_from_the_command(metric, sources, toy_root, toy_store, t
     for t in tree["trials"]:
         if t["key"] != tree["best"]:
             assert t["behind"]["difference"] == pytest.approx(abs(found[t["key"]] - found[tree["best"]]))
-    assert set(tree["test"]["values"]["chosen"]) == {"macro_f1", "uar", "accuracy", "weighted_f1", metric}
+    assert set(tree["test"]["values"]["chosen"]) == {*METRICS, metric}
     assert ("dev KL divergence" if metric == "kl" else "dev Mean CCC") in done.output
     assert f"on dev, the {'lowest' if metric == 'kl' else 'highest'} of 3 trials" in done.output
     shown = [line for line in done.output.splitlines() if line.startswith(("the recipe as it is ", "train.lr "))]

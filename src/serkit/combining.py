@@ -268,6 +268,9 @@ class Ensemble(ABC):
         """Write fitted models into ``folder`` and return what ``stack.json`` should say of them."""
         return {}
 
+    def _load_models(self, folder: Path, head: Mapping[str, Any]) -> None:  # noqa: B027  # most have nothing to load
+        """Take over what :meth:`_save_models` wrote into ``folder`` and returned, from what ``stack.json`` says."""
+
     @abstractmethod
     def fit(self, predictions: Scores, manifest: Manifest) -> Self:
         """Learn from the scores of the systems and the labels of the manifest."""

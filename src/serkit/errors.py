@@ -150,8 +150,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return ""
 
 
-def check_known(name: object, known: Collection[str], said: str) -> None:
+def check_known(name: object, known: Collection[str], said: str, listed: str = "") -> None:
     """Refuse a name that is none of the known ones.
+
+    Args:
+        listed: the command that lists them, named where they are many and none is near.
 
     >>> check_known("focall", ["focal"], "no loss 'focall'")
     Traceback (most recent call last):
@@ -162,4 +165,4 @@ def check_known(name: object, known: Collection[str], said: str) -> None:
         SerkitError: ``said``, and the nearest.
     """
     if name not in known:
-        raise SerkitError(said + did_you_mean(str(name), known))
+        raise SerkitError(said + (did_you_mean(str(name), known) or (f"; {listed} lists them" if listed else "")))

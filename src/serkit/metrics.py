@@ -21,7 +21,6 @@ import numpy as np
 from serkit.errors import SerkitError, check_known
 from serkit.probabilities import MEASURED_FLOOR
 
-METRICS = ("macro_f1", "uar", "accuracy", "weighted_f1")
 DISTRIBUTION_METRICS = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
 BINS = 15  # of confidence, in the calibration error and its diagram
 
@@ -133,15 +132,19 @@ def weighted_f1(confusion: np.ndarray, counted: np.ndarray | None = None) -> np.
     return _divide((f1(confusion) * support).sum(axis=-1), support.sum(axis=-1))
 
 
+_OF_CONFUSION = {"macro_f1": macro_f1, "uar": uar, "accuracy": accuracy, "weighted_f1": weighted_f1}
+METRICS = tuple(_OF_CONFUSION)
+"""Names of the metrics of labels, in the order of tables."""
+
+
 def measure(name: str, confusion: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
     """The metric called ``name`` of :data:`METRICS`; arguments and shape as :func:`macro_f1`.
 
     Raises:
         SerkitError: no such metric.
     """
-    known = {"macro_f1": macro_f1, "uar": uar, "accuracy": accuracy, "weighted_f1": weighted_f1}
-    check_known(name, known, f"no metric '{name}'")
-    return known[name](confusion, counted)
+    check_known(name, _OF_CONFUSION, f"no metric '{name}'")
+    return _OF_CONFUSION[name](confusion, counted)
 
 
 def from_labels(

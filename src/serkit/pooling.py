@@ -95,6 +95,9 @@ class LogPool(Ensemble):
     def _save_models(self, folder: Path) -> dict[str, Any]:
         return {"weights": self.weights_.tolist(), "strength": self.strength_}
 
+    def _load_models(self, folder: Path, head: Mapping[str, Any]) -> None:
+        self.restore(head)
+
     def restore(self, head: Mapping[str, Any]) -> None:
         """Take over fitted weights from what ``save`` wrote; ``systems_`` is set.
 

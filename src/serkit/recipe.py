@@ -93,8 +93,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.suffix:
         path = RECIPES / f"{source}.yaml"
         if not path.is_file():
-            known = recipe_names()
-            raise SerkitError(f"no recipe '{source}'" + did_you_mean(str(source), known))
+            check_known(source, recipe_names(), f"no recipe '{source}'", listed="serkit recipes")
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):

@@ -24,6 +24,7 @@ from serkit.combining import (
     MeanLogit,
     Scores,
     TrainingRows,
+    Unfitted,
     align,
     balanced_rows,
     speaker_folds,
@@ -40,10 +41,6 @@ from serkit.types import Manifest
 
 MODELS = "models.skops"
 MANY_ROWS = 1000
-FITTED = ("random_forest", "logistic", "log_pool")
-"""Names of the ensembles that learn from scores; ``auto`` chooses among them."""
-UNFITTED = ("vote", "mean_logit", "mean_probability")
-"""Names of those that do not."""
 
 
 @dataclass(eq=False)
@@ -93,6 +90,12 @@ class _Stack(Ensemble):
 
         save_models(self.models_, folder / MODELS)
         return {"classes": self.classes_.tolist(), "scikit_learn": sklearn.__version__}
+
+    def _load_models(self, folder: Path, head: Mapping[str, Any]) -> None:
+        self.classes_ = np.array(head["classes"], dtype=np.int64)
+        self.models_ = load_models(folder / MODELS)
+        for model in self.models_:
+            check_model(model, len(self.systems_) * len(self.labels_), self.classes_, folder)
 
 
 @dataclass(eq=False)
@@ -216,6 +219,10 @@ _KNOWN: Mapping[str, tuple[type[Ensemble], str]] = {
     "mean_logit": (MeanLogit, "mean logit"),
     "mean_probability": (MeanProbability, "mean probability"),
 }
+FITTED = tuple(name for name, (kind, _) in _KNOWN.items() if not issubclass(kind, Unfitted))
+"""Names of the ensembles that learn from scores; ``auto`` chooses among them."""
+UNFITTED = tuple(name for name in _KNOWN if name not in FITTED)
+"""Names of those that do not."""
 ENSEMBLES: Mapping[str, str] = {"stack": "stack", **{name: words for name, (_, words) in _KNOWN.items()}}
 """The ensembles of a run, ``stack`` being the one of :data:`FITTED` that is kept, and what a sentence calls them."""
 
@@ -265,16 +272,9 @@ def load(directory: Path | str) -> Ensemble:
             raise SerkitError(f"{folder}: stack format {head['format']} '{head['class']}', expected format {FORMAT}")
         stack = kinds[head["class"]](**_plain(head["parameters"]))
         stack.systems_, stack.labels_, stack.ids_ = tuple(head["systems"]), tuple(head["labels"]), tuple(head["ids"])
-        if isinstance(stack, LogPool):
-            stack.restore(head)
-        if isinstance(stack, _Stack):
-            stack.classes_ = np.array(head["classes"], dtype=np.int64)
+        stack._load_models(folder, head)
     except (KeyError, TypeError, ValueError) as error:
         raise SerkitError(f"{folder}/stack.json is not a saved stack: {error}") from None
-    if isinstance(stack, _Stack):
-        stack.models_ = load_models(folder / MODELS)
-        for model in stack.models_:
-            check_model(model, len(stack.systems_) * len(stack.labels_), stack.classes_, folder)
     return stack
 
 

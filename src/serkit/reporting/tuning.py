@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from serkit.errors import SerkitError
+from serkit.metrics import METRICS
 from serkit.reporting import data_tables
 from serkit.reporting.content import about
 from serkit.reporting.figures import Interval, Seeds, differences, seeds_figure
@@ -223,8 +224,7 @@ def tested(tree: Mapping[str, Any]) -> Table | None:
     test = tree.get("test")
     if not isinstance(test, dict):
         return None
-    shown: Sequence[str] = ("macro_f1", "uar", "accuracy", "weighted_f1")
-    shown = shown if tree["metric"] in shown else (tree["metric"], *shown)
+    shown = METRICS if tree["metric"] in METRICS else (tree["metric"], *METRICS)
     rows = []
     for key, values in test["values"].items():
         name = subject(tree) if key == "chosen" else "the recipe as it is"

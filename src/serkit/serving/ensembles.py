@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores
+from serkit.combining import Aligned, Ensemble, MajorityVote, MeanLogit, Scores, Unfitted
 from serkit.errors import SerkitError
 from serkit.pooling import LogPool, MeanProbability
 from serkit.predictions import Predictions
@@ -104,7 +104,6 @@ class Alone(_Arrays):
         return Predictions(self.system, table.labels, table.kinds[0], table.ids, table.models, table.seen, scores)
 
 
-UNFITTED = ("vote", "mean_logit", "mean_probability")
 KINDS: Mapping[Any, type[Ensemble]] = {
     "forest": ForestArrays,
     "logistic": LogisticArrays,
@@ -124,8 +123,8 @@ def to_arrays(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]
         SerkitError: an ensemble of another kind, or not fitted.
     """
     head: dict[str, Any] = {"systems": list(ensemble.systems_), "labels": list(ensemble.labels_)}
-    for kind in UNFITTED:
-        if isinstance(ensemble, KINDS[kind]):
+    for kind, known in KINDS.items():
+        if issubclass(known, Unfitted) and isinstance(ensemble, known):
             return {"kind": kind, **head}, {}
     if isinstance(ensemble, LogPool):
         return {"kind": "log_pool", **head}, {"weights": ensemble.weights_}
