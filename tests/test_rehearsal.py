@@ -88,6 +88,7 @@ def test_a_second_stage_need_not_teach_all_that_the_first_has_taught(tmp_path):
         "second_stage: {after_epochs: 1, lr: 1e-5, losses: [cross_entropy]}"
     )
     prepare(tmp_path, system, RATED)
+    assert (tmp_path / "run" / "recipe.yaml").is_file()
 
 
 def test_what_a_second_stage_need_not_do_a_first_one_must_though_it_is_the_same(tmp_path):

@@ -27,7 +27,9 @@ def corpus(name, scale):
 @pytest.mark.parametrize("other", [[1, 5], None])
 def test_attributes_on_one_scale_or_an_unknown_one_are_joined(other):
     recipe = parse_recipe(TEXT % ", ccc")
-    check_splits(apply_labels(join([corpus("a", [1, 5]), corpus("b", other)]), recipe), recipe)
+    joined = apply_labels(join([corpus("a", [1, 5]), corpus("b", other)]), recipe)
+    check_splits(joined, recipe)
+    assert all(u.arousal == 3.0 for u in joined)
 
 
 @pytest.mark.parametrize("loss", ["ccc", "attribute_mse"])

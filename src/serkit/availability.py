@@ -94,18 +94,16 @@ def absent_package(found: Resolved) -> str:
     return ""
 
 
-def processor_gflops(size: int = 768, seconds: float = 0.2) -> float:
-    """10^9 floating-point operations per second of float32 matrix products on this processor, measured now.
+def processor_gflops() -> float:
+    """10^9 floating-point operations per second of float32 matrix products on this processor, measured for 0.2 s now.
 
     An upper bound for what an encoder reaches here; a busy machine gives less.
-
-    Args:
-        size: of the square matrices. seconds: how long to measure.
     """
+    size = 768  # of the square matrices
     left = np.ones((size, size), dtype=np.float32)
     left @ left
     count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    while time.perf_counter() - start < 0.2:
         left @ left
         count += 1
     return 2.0 * size**3 * count / (time.perf_counter() - start) / 1e9

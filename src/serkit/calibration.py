@@ -20,6 +20,7 @@ from serkit.probabilities import MEASURED_FLOOR, log_losses, softmax
 
 Method = Literal["none", "temperature", "vector"]
 METHODS = ("none", "temperature", "vector")
+FOLDS = 5  # of speakers, in which a fit is measured
 LEAST_ROWS = 20  # answers that a measured precision rests on
 SHRINK = 1.0  # rows whose weight the penalty has that draws a fit towards none
 WILSON = "95% Wilson, clips treated as independent"
@@ -114,11 +115,8 @@ def fit_and_measure(
     speakers: Sequence[str | None],
     labels: Sequence[str],
     method: Method = "temperature",
-    *,
-    folds: int = 5,
-    seed: int = 0,
 ) -> tuple[Calibration, np.ndarray]:
-    """Fit on all rows, and measure on rows whose speakers a copy of the fit has not seen.
+    """Fit on all rows, and measure on rows of speakers that a copy of the fit has not seen, in :data:`FOLDS` parts.
 
     Rows of one class, or one row of each, cannot be divided: then nothing is scaled, and the record says so.
 
@@ -131,7 +129,7 @@ def fit_and_measure(
     if method == "none" or len(np.unique(y)) < 2 or int(np.bincount(y).max()) < 2:
         method, held = "none", p
     else:
-        fold = speaker_folds(y, speakers, folds, seed)
+        fold = speaker_folds(y, speakers, FOLDS, seed=0)
         measured = f"cross-fitted {folds_by(speakers, len(np.unique(fold)))}"
         for k in np.unique(fold):
             held[fold == k] = fit(p[fold != k], y[fold != k], labels, method).apply(p[fold == k])

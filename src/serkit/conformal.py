@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from serkit.bootstrap import clusters, percentile_interval, resampled_means
-from serkit.calibration import LEAST_ROWS, folds_by
+from serkit.calibration import FOLDS, LEAST_ROWS, folds_by
 from serkit.combining import speaker_folds
 from serkit.errors import SerkitError
 from serkit.predictions import Metric
@@ -160,22 +160,19 @@ def crossed(
     truth: np.ndarray,
     labels: Sequence[str],
     speakers: Sequence[str | None],
-    *,
-    folds: int = 5,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """What sets are worth at :data:`COVERAGES`, each clip's by a cut that was measured on clips of other speakers.
 
     Args:
         probabilities: (rows, classes) of held-out clips. truth: (rows,) integer classes. labels: class order.
-        speakers: (rows,) who speaks. folds, seed: how speakers are divided.
+        speakers: (rows,) who speaks.
 
     Returns:
         A JSON-able row of :class:`Covered` with ``measured`` for each coverage that the clips suffice for.
     """
     if len(np.unique(truth)) < 2 or int(np.bincount(truth).max()) < 2:
         return []
-    fold = speaker_folds(truth, speakers, folds, seed)
+    fold = speaker_folds(truth, speakers, FOLDS, seed=0)
     measured = f"cross-validated {folds_by(speakers, len(np.unique(fold)))}"
     found = []
     for coverage in COVERAGES:
@@ -186,5 +183,5 @@ def crossed(
                 inside[fold == k] = members(probabilities[fold == k], cut)
         except SerkitError:  # too few clips
             continue
-        found.append({**covered(coverage, inside, truth, labels, speakers, seed=seed).to_row(), "measured": measured})
+        found.append({**covered(coverage, inside, truth, labels, speakers).to_row(), "measured": measured})
     return found

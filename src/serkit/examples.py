@@ -13,7 +13,7 @@ from serkit.augment import Example
 from serkit.encoding import Encoder
 from serkit.errors import SerkitError
 from serkit.extraction import compute
-from serkit.types import GENDERS, NEUTRAL, Manifest
+from serkit.types import GENDERS, NEUTRAL, Manifest, Utterance
 
 
 class FrameSource(Protocol):
@@ -149,12 +149,6 @@ class Examples:
         kept = [manifest.utterances[k] for k in rows]
         ids = tuple(u.id for u in kept)
         lengths = np.array([[s.frames(i) for s in sources.values()] for i in ids], dtype=np.int64)
-        mask = None
-        if manifest.class_sets:
-            can = {c: np.isin(manifest.labels, list(names)) for c, names in manifest.class_sets.items()}
-            everything = np.ones(len(manifest.labels), dtype=bool)
-            mask = np.stack([can.get(u.corpus or "", everything) for u in kept])
-            mask = None if mask.all() else mask
         attributes = np.array([u.attributes for u in kept], dtype=np.float32)
         counts = None
         if votes is not None:
@@ -167,7 +161,7 @@ class Examples:
             manifest.labels,
             tuple(u.corpus or "" for u in kept),
             votes[rows].astype(np.float32) if votes is not None else None,
-            mask,
+            _class_mask(manifest, kept),
             attributes,
             counts,
             hearing,
@@ -241,3 +235,11 @@ class Examples:
         if len(np.unique(group)) < 2:
             raise SerkitError(f"balance: {balance} has only one group among {len(self)} utterances; set balance: null")
         return np.asarray(group, dtype=np.int64)
+
+
+def _class_mask(manifest: Manifest, rows: Sequence[Utterance]) -> np.ndarray | None:
+    """(rows, classes) bool: the classes that each row's corpus can have; ``None`` where every row can have all."""
+    can = {c: np.isin(manifest.labels, list(names)) for c, names in manifest.class_sets.items()}
+    everything = np.ones(len(manifest.labels), dtype=bool)
+    mask = np.array([can.get(u.corpus or "", everything) for u in rows])
+    return None if mask.all() else mask

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from serkit.types import SPLITS, Manifest
 
 Severity = Literal["error", "warning", "info"]
+SHOWN = 5  # ids of a finding in a table
 
 
 class HasId(Protocol):
@@ -46,12 +47,12 @@ def finding(severity: Severity, code: str, message: str, rows: Iterable[HasId] =
     return Finding(severity, code, message, tuple(dict.fromkeys(u.id for u in rows)))
 
 
-def to_rows(findings: Iterable[Finding], show: int = 5) -> list[dict[str, str]]:
-    """Findings as plain rows for a table: ``severity, code, message, ids`` (at most ``show`` of them)."""
+def to_rows(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Findings as plain rows for a table: ``severity, code, message, ids`` (at most :data:`SHOWN` of them)."""
     rows = []
     for f in findings:
-        more = f" and {len(f.ids) - show} more" if len(f.ids) > show else ""
-        ids = ", ".join(f.ids[:show]) + more
+        more = f" and {len(f.ids) - SHOWN} more" if len(f.ids) > SHOWN else ""
+        ids = ", ".join(f.ids[:SHOWN]) + more
         rows.append({"severity": f.severity, "code": f.code, "message": f.message, "ids": ids})
     return rows
 

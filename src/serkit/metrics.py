@@ -21,6 +21,7 @@ import numpy as np
 from serkit.errors import SerkitError, check_known
 from serkit.probabilities import MEASURED_FLOOR
 
+ABLATED = ("uar", "macro_f1", "accuracy")  # what an ablation compares, beside what the recipe chooses by
 DISTRIBUTION_METRICS = ("kl", "jsd", "cosine", "intersection", "chebyshev", "clark", "canberra")
 BINS = 15  # of confidence, in the calibration error and its diagram
 

@@ -20,6 +20,8 @@ from serkit.counts import class_findings, count_findings
 from serkit.errors import SerkitError, did_you_mean
 from serkit.types import SPLITS, Manifest, Utterance
 
+SHARES = (0.7, 0.15, 0.15)  # of train, dev and test
+
 
 def choose_protocol(card: Card, name: str | None) -> Protocol:
     """The protocol called ``name``, or the card's first.
@@ -163,15 +165,13 @@ def split_by_session(utterances: Sequence[Utterance], fold: int, corpus: str) ->
     return split_by_speaker(utterances, fold, folds), len(here)
 
 
-def random_speaker_split(
-    utterances: Sequence[Utterance], seed: int, shares: Sequence[float] = (0.7, 0.15, 0.15)
-) -> list[Utterance]:
+def random_speaker_split(utterances: Sequence[Utterance], seed: int) -> list[Utterance]:
     """Split by speaker at random, gender and emotions spread as evenly as whole speakers allow.
 
     Every split has a speaker, and every class that can be is in train. Rows without a speaker get none.
 
     Args:
-        utterances: rows in order. seed: the same seed, the same split. shares: of train, dev and test.
+        utterances: rows in order. seed: the same seed, the same split, about :data:`SHARES` of the clips.
 
     Raises:
         SerkitError: fewer than three speakers.
@@ -187,7 +187,7 @@ def random_speaker_split(
     noise = np.random.default_rng(seed).normal(0.0, 0.5, len(names))
     size = {name: np.log(sum(counts[name].values())) + n for name, n in zip(names, noise, strict=True)}
     order = sorted(names, key=lambda s: (-size[s], s))
-    part_of = _deal(order, counts, shares)
+    part_of = _deal(order, counts, SHARES)
     _bring_classes_to_train(utterances, part_of)
     return [with_split(u, SPLITS[part_of[u.speaker]] if u.speaker in part_of else None) for u in utterances]
 
@@ -210,7 +210,7 @@ def _bring_classes_to_train(utterances: Sequence[Utterance], part_of: dict[str, 
 
 
 def random_utterance_split(
-    utterances: Sequence[Utterance], seed: int, shares: Sequence[float] = (0.7, 0.15, 0.15)
+    utterances: Sequence[Utterance], seed: int, shares: Sequence[float] = SHARES
 ) -> list[Utterance]:
     """Split recordings at random within each emotion, blind to speakers: only where speakers are unknown.
 
@@ -242,19 +242,17 @@ def random_utterance_split(
     return [with_split(u, split[u.recording]) for u in utterances]
 
 
-def carve_dev(
-    utterances: Sequence[Utterance], seed: int, share: float = 0.15, by_utterance: bool = False
-) -> list[Utterance]:
-    """Make a dev split of whole train speakers, for data that come as train and test only.
+def carve_dev(utterances: Sequence[Utterance], seed: int, by_utterance: bool = False) -> list[Utterance]:
+    """Make a dev split of whole train speakers, for data that come as train and test only: 15 % of their clips.
 
     Args:
-        share: of the train clips. by_utterance: recordings instead of speakers, requested explicitly by the caller.
+        by_utterance: recordings instead of speakers, requested explicitly by the caller.
 
     Raises:
         SerkitError: fewer than two speakers in train.
     """
     train = [u for u in utterances if u.split == "train"]
-    shares = (1.0 - share, share, 0.0)
+    shares = (0.85, 0.15, 0.0)
     if by_utterance:
         chosen = {u.id for u in random_utterance_split(train, seed, shares) if u.split == "dev"}
         return [with_split(u, "dev") if u.id in chosen else u for u in utterances]

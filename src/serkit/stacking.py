@@ -41,6 +41,7 @@ from serkit.types import Manifest
 
 MODELS = "models.skops"
 MANY_ROWS = 1000
+CHOSEN_BY = "macro_f1"
 
 
 @dataclass(eq=False)
@@ -329,14 +330,12 @@ def cross_fitted(
 
 
 def choose(
-    stacks: Mapping[str, Ensemble], predictions: Scores, manifest: Manifest, *, metric: str = "macro_f1",
-    folds: int = 5, seed: int = 0,
-) -> Choice:  # fmt: skip
+    stacks: Mapping[str, Ensemble], predictions: Scores, manifest: Manifest, *, folds: int = 5, seed: int = 0
+) -> Choice:
     """Compare stacks by cross-fitting on out-of-fold training scores; dev and test are not looked at.
 
     Args:
-        stacks: candidates by name, unfitted. Ties go to the first.
-        metric: a name of :data:`serkit.metrics.METRICS`, over all labels.
+        stacks: candidates by name, unfitted. The best by :data:`CHOSEN_BY` over all labels; ties go to the first.
 
     Raises:
         SerkitError: no candidate, or rows that may not be learned from.
@@ -347,7 +346,7 @@ def choose(
     label = {name: k for k, name in enumerate(manifest.labels)}
     emotion = {u.id: label[u.emotion] for u in manifest if u.emotion is not None}
     scores = {
-        name: from_labels(metric, [emotion[i] for i in p.ids], p.scores.argmax(axis=1), len(manifest.labels))
+        name: from_labels(CHOSEN_BY, [emotion[i] for i in p.ids], p.scores.argmax(axis=1), len(manifest.labels))
         for name, p in found.items()
     }
-    return Choice(max(scores, key=lambda name: scores[name]), scores, metric, found)
+    return Choice(max(scores, key=lambda name: scores[name]), scores, CHOSEN_BY, found)

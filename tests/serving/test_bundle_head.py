@@ -74,7 +74,10 @@ def test_a_key_that_is_missing_is_named_with_its_place() -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("revision", 2), ("hop", 160.0), ("licence", None)])
 def test_what_an_encoder_of_one_s_own_says_of_itself_is_no_damage(key: str, value: object) -> None:
-    check_head(with_other(("features", next(iter(HEAD["features"])), "spec", key), value), "here.zip")
+    spec = ("features", next(iter(HEAD["features"])), "spec")
+    check_head(with_other((*spec, key), value), "here.zip")
+    with pytest.raises(SerkitError, match=r"features\..*\.spec"):
+        check_head(with_other(spec, value), "here.zip")
 
 
 @pytest.mark.parametrize("name", bundles.names())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,14 +222,8 @@ def _finished(
     n_raters: int,
 ) -> Manifest:
     notes = []
-    overlap = protocols.shared_speakers(rows)
-    names: dict[str, list[str]] = {}
-    if any(overlap.values()):
-        who: dict[str, set[str]] = defaultdict(set)
-        for u in rows:
-            if u.speaker is not None:
-                who[u.speaker].add(u.split or "")
-        names = {s: sorted(where) for s, where in sorted(who.items()) if len(where) > 1}
+    names = _overlapping(rows)
+    if names:
         notes.append(f"speakers in two of the official splits: {', '.join(names)}")
     if not n_raters:
         notes.append("no labels_detailed.csv: rows have no votes")
@@ -246,14 +240,7 @@ def _finished(
         extra["without_test"] = _WITHOUT_TEST  # what a run that needs a test says
     if options["other"] == "drop" and any(what.endswith(" O") for what in left_out):
         extra["kept_by"] = _KEEPS_OTHER
-    checks = _IS25_COUNTS if chosen.name == "msp-podcast-is25" else ()
-    here = Counter((u.split, u.emotion) for u in rows if u.emotion not in (None, "other"))
-    extra["count_findings"] = [
-        {"what": what, "here": n, "published": published, "source": source}
-        for what, split, label, published, source in checks
-        for n in [sum(c for (s, e), c in here.items() if s == split and label in (None, e))]
-        if n != published
-    ]
+    extra["count_findings"] = _other_counts(rows) if chosen.name == "msp-podcast-is25" else []
     version = re.search(r"(\d+\.\d+)", folder.name)
     return protocols.finish(
         CARD,
@@ -269,6 +256,26 @@ def _finished(
         notes=notes,
         extra=extra,
     )
+
+
+def _overlapping(rows: Iterable[Utterance]) -> dict[str, list[str]]:
+    """Speakers who are in several of the official splits, with these."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for u in rows:
+        if u.speaker is not None and u.split is not None:
+            splits[u.speaker].add(u.split)
+    return {speaker: sorted(where) for speaker, where in sorted(splits.items()) if len(where) > 1}
+
+
+def _other_counts(rows: Iterable[Utterance]) -> list[dict[str, Any]]:
+    """Numbers of clips of the challenge that differ from the published ones."""
+    here = Counter((u.split, u.emotion) for u in rows if u.emotion not in (None, "other"))
+    return [
+        {"what": what, "here": n, "published": published, "source": source}
+        for what, split, label, published, source in _IS25_COUNTS
+        for n in [sum(c for (s, e), c in here.items() if s == split and label in (None, e))]
+        if n != published
+    ]
 
 
 def _first_folder(root: Path, *names: str) -> Path | None:

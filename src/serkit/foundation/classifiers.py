@@ -197,6 +197,21 @@ def is_rated(words: Sequence[str]) -> bool:
     return bool(words) and {word.lower() for word in words} <= set(ATTRIBUTES)
 
 
+def _by_word(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """New names by the checkpoint's own words, from what ``--labels`` says by these or by numbers."""
+    numbers = {str(k): word for k, word in enumerate(words)}
+    given: dict[str, str] = {}
+    for key, value in renamed.items():
+        word = key if key in words else numbers.get(key)
+        if word is None:
+            raise SerkitError(f"'{name}' has no label '{key}'" + did_you_mean(key, words))
+        near = near_label(value, CANONICAL_LABELS) if canonical_label(value) not in CANONICAL_LABELS else None
+        if near is not None:
+            raise SerkitError(f"--labels {key}={value}: '{value}' is not a known emotion; did you mean '{near}'?")
+        given[word] = value
+    return given
+
+
 def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
     """The classes of a checkpoint by serkit's names: the canonical one where its own word is clear, else that word.
 
@@ -210,16 +225,7 @@ def labels_of(name: str, words: Sequence[str], renamed: Mapping[str, str]) -> tu
         SerkitError: a word that the checkpoint does not have, classes without a name, two of one name, a name with a
             comma or a bar, or names of ratings without arousal or valence.
     """
-    numbers = {str(k): word for k, word in enumerate(words)}
-    given: dict[str, str] = {}
-    for key, value in renamed.items():
-        word = key if key in words else numbers.get(key)
-        if word is None:
-            raise SerkitError(f"'{name}' has no label '{key}'" + did_you_mean(key, words))
-        near = near_label(value, CANONICAL_LABELS) if canonical_label(value) not in CANONICAL_LABELS else None
-        if near is not None:
-            raise SerkitError(f"--labels {key}={value}: '{value}' is not a known emotion; did you mean '{near}'?")
-        given[word] = value
+    given = _by_word(name, words, renamed)
     if is_rated(rated := [given.get(word, word) for word in words]):
         return _ratings(name, rated)
     nameless = [word for word in words if _NAMELESS.fullmatch(word) and word not in given]

@@ -262,9 +262,9 @@ class _Layer(nn.Module):
 
 
 class _Positions(nn.Module):
-    def __init__(self, dim: int, longest: int = 5000):
+    def __init__(self, dim: int):
         super().__init__()
-        angle = torch.arange(longest)[:, None] * torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
+        angle = torch.arange(5000)[:, None] * torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
         table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
         self.register_buffer("pe", table[:, None, :])
         self.pe: Tensor
@@ -310,9 +310,9 @@ class Codebook(nn.Module):
 
 
 class _Quantizer(nn.Module):
-    def __init__(self, dim: int, entries: int):
+    def __init__(self, dim: int):
         super().__init__()
-        self.layers = nn.ModuleList([Codebook(dim, entries=entries)])
+        self.layers = nn.ModuleList([Codebook(dim)])
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.layers[0](x)
@@ -322,9 +322,9 @@ class _Quantizer(nn.Module):
 class FacodecDecoder(nn.Module):
     """Of the decoder: the prosody encoder and codebook, and the timbre encoder."""
 
-    def __init__(self, dim: int = 256, inner: int = 1024, entries: int = 1024):
+    def __init__(self, dim: int = 256, inner: int = 1024):
         super().__init__()
-        self.quantizer = nn.ModuleList([_Quantizer(dim, entries)])
+        self.quantizer = nn.ModuleList([_Quantizer(dim)])
         self.timbre_encoder = FrameTransformer(dim, inner=inner)
         self.timbre_linear = nn.Linear(dim, 2 * dim)
         self.melspec_linear = nn.Linear(N_PROSODY_MEL, dim)
@@ -342,23 +342,17 @@ class FacodecDecoder(nn.Module):
         return result
 
 
-def kaiser_sinc(taps: int = FILTER, cutoff: float = 0.25, half_width: float = 0.3) -> Tensor:
-    """(1, 1, taps) lowpass of unit sum: a sinc at ``cutoff`` (share of the rate) under a Kaiser window.
+def kaiser_sinc() -> Tensor:
+    """(1, 1, FILTER) lowpass of unit sum: a sinc at a quarter of the rate under a Kaiser window.
 
-    The window's shape follows Kaiser's formulas for the wanted transition ``half_width`` (alias-free
-    generative networks, Karras et al. 2021, appendix C.1).
+    The window's shape follows Kaiser's formulas for a transition of half width 0.3, an attenuation of more than 50 dB
+    (alias-free generative networks, Karras et al. 2021, appendix C.1).
     """
-    attenuation = 2.285 * (taps // 2 - 1) * math.pi * 4 * half_width + 7.95
-    if attenuation > 50.0:
-        beta = 0.1102 * (attenuation - 8.7)
-    elif attenuation >= 21.0:
-        beta = 0.5842 * (attenuation - 21.0) ** 0.4 + 0.07886 * (attenuation - 21.0)
-    else:
-        beta = 0.0
-    at = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
-    ideal = 2 * cutoff * torch.sinc(2 * cutoff * at)
-    shaped = ideal * torch.kaiser_window(taps, periodic=False, beta=beta, dtype=torch.float64)
-    return (shaped / shaped.sum()).float().view(1, 1, taps)
+    attenuation = 2.285 * (FILTER // 2 - 1) * math.pi * 4 * 0.3 + 7.95
+    at = torch.arange(FILTER, dtype=torch.float64) - (FILTER - 1) / 2
+    window = torch.kaiser_window(FILTER, periodic=False, beta=0.1102 * (attenuation - 8.7), dtype=torch.float64)
+    shaped = torch.sinc(0.5 * at) * window
+    return (shaped / shaped.sum()).float().view(1, 1, FILTER)
 
 
 def accounted(names: Sequence[str], needed: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -16,7 +16,6 @@ from serkit.types import Manifest
 
 FORMAT = 1
 LEAD = "uar"  # where the recipe chooses by nothing: it keeps the last epoch
-METRICS = ("uar", "macro_f1", "accuracy")
 SPLITS = ("dev", "test")
 
 
@@ -35,7 +34,7 @@ def measure_ablation(chosen: Design, runs: Runs, machine: Machine | None = None)
     manifests = [r.manifest for r in first]
     splits = [s for s in SPLITS if all(any(m.split(s).counts().values()) for m in manifests)]
     metric = _lead(chosen, manifests, splits)
-    names = tuple(dict.fromkeys((metric, *METRICS)))
+    names = tuple(dict.fromkeys((metric, *metrics.ABLATED)))
     scores = {v.key: {s: _scores(chosen, runs, v.key, s) for s in splits} for v in chosen.plan.variants}
     differences = {s: _differences(chosen, scores, manifests, s, first[0], names) for s in splits}
     rows = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit.errors import SerkitError
+from serkit.metrics import ABLATED
 from serkit.reporting import data_tables
 from serkit.reporting.ablation_words import (
     cautions,
@@ -44,7 +45,6 @@ from serkit.reporting.verdict import permuted
 FORMAT = 1
 NEEDED = {"name": str, "corpus": str, "labels": list, "variants": list, "seeds": list, "folds": list, "left_out": list}
 GROUPS = (("system", "a loss"), ("ensemble", "augmentation"), ("best", "pooling"), ("stack", "all at once"))
-LABEL_METRICS = ("uar", "macro_f1", "accuracy")
 KINDS = {"losses": "system", "augment": "ensemble", "pooling": "best", "plain": "stack", "full": "stack"}
 
 
@@ -90,7 +90,7 @@ def ablation_content(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def measured(tree: Mapping[str, Any]) -> list[str]:
     """The metrics of the tables, what leads first."""
-    return list(dict.fromkeys((lead_metric(tree), *LABEL_METRICS)))
+    return list(dict.fromkeys((lead_metric(tree), *ABLATED)))
 
 
 def _tiles(tree: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -135,9 +135,9 @@ def largest_difference(
     return max(float(np.nan_to_num(np.abs(one - w) / size).max()) for one, w, size in pairs)
 
 
-def padding_effect(network: nn.Module, dims: Mapping[str, int], *, seed: int = 0) -> float:
+def padding_effect(network: nn.Module, dims: Mapping[str, int]) -> float:
     """By how much a batch, with its padding, changes the logits of a clip in torch; 0 where it sees that on purpose."""
-    clips = Clips.random(network, dims, seed)
+    clips = Clips.random(network, dims, seed=0)
     together = _answer(network, clips.batch()).emotion.numpy()
     alone = np.concatenate([_answer(network, clips.batch(which)).emotion.numpy() for which in _ALONE])
     return float(np.abs(together - alone).max())
