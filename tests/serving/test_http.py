@@ -406,6 +406,15 @@ def test_keys_are_asked_for(strict: Service) -> None:
     assert "secret" not in strict.log
 
 
+def test_what_is_open_without_a_key_is_named_here(strict: Service) -> None:
+    paths = strict.client.get("/openapi.json").json()["paths"]
+    asked = [(method.upper(), path) for path, row in paths.items() for method in row]
+    answers = {f"{m} {p}": strict.client.request(m, p.replace("{job}", "x")).status_code for m, p in asked}
+    assert {name for name, status in answers.items() if status != 401} == {
+        "GET /healthz", "GET /readyz", "GET /metrics", "GET /v1/model",
+    }  # fmt: skip
+
+
 def test_a_job_is_shown_to_its_owner_alone(strict: Service) -> None:
     ann, bob = {"x-api-key": "secret-of-ann"}, {"x-api-key": "secret-of-bob"}
     url = strict.client.post("/v1/jobs", files={"file": ("a.wav", TALK)}, headers=ann).headers["location"]
