@@ -362,6 +362,22 @@ def test_what_cannot_be_tested_on_is_one_line(tables, recipe, tmp_path, words, s
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "fold", "said"),
+    [
+        (["tune", "--try", "train.lr=3e-2"], "all", "with 2 corpora (--test-on too) give one number"),
+        (["ablate", "--over", "losses"], "1,2", "with 2 corpora (--test-on too) give one number"),
+        (["cv"], "all", "cv takes no --test-on, because every fold would have the same test clips"),
+    ],
+)
+def test_folds_of_a_test_on_another_corpus_are_one_line(tables, recipe, tmp_path, command, fold, said):
+    """Regression: tune and ablate spoke of cross-validation and --leave-out, which they do not have; cv of --store."""
+    words = [*command, *tables, "--test-on", "table-other", "--fold", fold, "--out", tmp_path / "out"]
+    code, _, line = ask(words[0], recipe, *words[1:])
+    assert (code, said in line, "\n" in line.strip()) == (2, True, False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_leave_out_needs_two_corpora_and_at_most_one_fold(recipe, tmp_path, toy_root):
     words = ["cv", recipe, "--corpus", "toy", "--root", toy_root, "--leave-out", "corpus", "--out", tmp_path / "cv"]
     code, _, line = ask(*words)

@@ -19,10 +19,13 @@ from serkit.types import Utterance
 
 
 def test_a_sound_corpus_gives_no_errors_and_its_durations(tmp_path: Path) -> None:
-    found = by_code(audit(manifest(tmp_path, good(tmp_path))))
+    findings = audit(manifest(tmp_path, good(tmp_path)))
+    found = by_code(findings)
     assert {f.severity for f in found.values()} == {"warning", "info"}
     assert set(found) == {"thin-class", "durations"}
     assert "6 recordings decoded" in found["durations"].message
+    one_line = "classes of few clips in train (under 20): anger 1, neutral 1; one clip of anger is 100 points of its "
+    assert f"{one_line}recall" in [f.message for f in findings]
 
 
 def test_speakers_across_splits_unknown_and_alone() -> None:
@@ -85,6 +88,11 @@ def test_counts_against_published_ones() -> None:
     counts = [f for f in findings if f.code == "count-differs"]
     assert [f.severity for f in counts] == ["warning", "info"]  # more than there can be weighs more
     assert "1080 here, 1440 published (a paper)" in counts[1].message
+    fewer = [{**info["count_findings"][0], "what": f"rows of {word}"} for word in ("anger", "fear")]
+    (both,) = audit(manifest(Path(), [], info={"count_findings": fewer}), decode=False)[-1:]
+    assert both.message.startswith(
+        "rows of anger: 1080 here, 1440 published, rows of fear: 1080 here, 1440 published (a paper): a partial copy"
+    ), "one line for all that is fewer, and its source once"
     found = by_code(findings)
     assert "3 listed rows have no recording and were left out" in found["rows-without-audio"].message
     assert "files-not-used" not in found

@@ -41,6 +41,16 @@ def test_the_optimisers_second_decay_is_written_where_it_was_set():
     assert parse_recipe(BASE, ["train.beta2=0.999"]).fingerprint == plain.fingerprint != other.fingerprint
 
 
+@pytest.mark.parametrize("corpus", ["iemocap", "iemocap+msp_improv", "table-calls", "mylab.corpora.mine"])
+def test_published_figures_are_of_a_corpus_that_can_be_read(corpus):
+    """Regression: a misspelt corpus was taken, and no report ever had the figures."""
+    said = "\npublished: [{corpus: %s, text: 0.5 by others}]\n"
+    (figures,) = parse_recipe(BASE + said % corpus).published
+    assert figures.corpus_in_reports == corpus.replace("mylab.corpora.", "")
+    with pytest.raises(SerkitError, match=r"published\.corpus: no corpus 'msp_podcats'; did you mean 'msp_podcast'"):
+        parse_recipe(BASE + said % f"{corpus}+msp_podcats")
+
+
 def test_groups_are_names_or_have_edges():
     plain = parse_recipe(BASE)
     assert "groups" not in plain.model_dump(mode="json")["evaluate"], "as before: the fingerprint is the same"

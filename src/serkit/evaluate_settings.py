@@ -34,13 +34,19 @@ class Published(Frozen):
     """Figures of the authors of a published system, for the reports of it on the same corpus with the same classes.
 
     Attributes:
-        corpus: they were measured on. classes: how many classes, of emotions; ``None``: the figures are of no classes.
+        corpus: they were measured on, as the command line names it; several as one are joined by ``+``.
+        classes: how many classes, of emotions; ``None``: the figures are of no classes.
         text: whose they are, on which clips, and the figures: one sentence.
     """
 
     corpus: str = Field(min_length=1)
     classes: int | None = Field(None, ge=2)
     text: str = Field(min_length=1)
+
+    @property
+    def corpus_in_reports(self) -> str:
+        """What a report calls the corpus: of a reader of the user's own, ``mylab.corpora.mine``, the last part."""
+        return "+".join(name.rpartition(".")[2] for name in self.corpus.split("+"))
 
 
 class Evaluate(Frozen):

@@ -231,10 +231,15 @@ def fold_numbers(names: Sequence[str], protocol: str | None, folds: str, *, at_l
     Raises:
         SerkitError: several corpora, not numbers, folds that the protocol does not have, or too few of them.
     """
-    if len(names) != 1:
+    if len(names) != 1 and at_least > 1:
         raise SerkitError(
             "cross-validation takes one corpus: folds of several corpora do not match; --leave-out corpus makes each "
             "of them the test once"
+        )
+    if len(names) != 1:
+        raise SerkitError(
+            f"--fold {folds}: several folds are of one corpus, for those of several do not match; with {len(names)} "
+            "corpora (--test-on too) give one number, the fold of each corpus's own protocol"
         )
     chosen = choose_protocol(card(names[0]), protocol)
     n_folds = chosen.folds

@@ -142,7 +142,17 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
         for step in copy:
             registry.check_parameters("augment", step.name, step.parameters, f"{where}: copies")
     _check_folds(recipe, where)
+    _check_published(recipe, where)
     return recipe
+
+
+def _check_published(recipe: Recipe, where: str) -> None:
+    """Refuse figures on a corpus that is none: no report would have them. A dotted name is one of the user's own."""
+    for figures in recipe.published:
+        for corpus in figures.corpus.split("+"):
+            if "." not in corpus and not corpus.startswith("table-"):
+                known = registry.names("corpora")
+                check_known(corpus, known, f"{where}: published.corpus: no corpus '{corpus}'")
 
 
 def _check_parts(system: System, at: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -117,6 +118,7 @@ def _rare(manifest: Manifest) -> Iterable[Finding]:
 
 
 def _thin(manifest: Manifest, split: str, rows: Sequence[Utterance]) -> Iterable[Finding]:
+    thin: dict[str, list[Utterance]] = {}
     for label, n_all in manifest.counts().items():
         hit = [u for u in rows if u.emotion == label]
         speakers = {u.speaker for u in hit}
@@ -124,11 +126,18 @@ def _thin(manifest: Manifest, split: str, rows: Sequence[Utterance]) -> Iterable
             text = f"no '{label}' in {split}: take another fold or protocol, or drop the label"
             yield finding("error" if split == "train" else "warning", "class-missing", text)
         elif 0 < len(hit) < THIN_CLIPS:
-            text = f"'{label}' has {len(hit)} clips in {split} (under {THIN_CLIPS}): one of them is "
-            yield finding("warning", "thin-class", text + f"{100 / len(hit):.0f} points of its recall", hit)
+            thin[label] = hit
         elif hit and len(speakers) == 1 and None not in speakers:
             text = f"every '{label}' in {split} is spoken by {speakers.pop()}: the voice alone predicts this label"
             yield finding("warning", "class-of-one-speaker", text, hit)
+    if thin:
+        said = ", ".join(f"{label} {len(hit)}" for label, hit in thin.items())
+        least = min(thin, key=lambda label: len(thin[label]))
+        text = (
+            f"classes of few clips in {split} (under {THIN_CLIPS}): {said}; one clip of {least} is "
+            f"{100 / len(thin[least]):.0f} points of its recall"
+        )
+        yield finding("warning", "thin-class", text, (u for hit in thin.values() for u in hit))
 
 
 def _counts(manifest: Manifest) -> Iterable[Finding]:
@@ -136,12 +145,7 @@ def _counts(manifest: Manifest) -> Iterable[Finding]:
     parts = manifest.info.get("corpora") or {manifest.corpus: manifest.info}
     for name, info in parts.items():
         of = f"{name}: " if len(parts) > 1 else ""
-        for check in info.get("count_findings", ()):
-            text = (
-                f"{of}{check['what']}: {check['here']} here, {check['published']} published ({check['source']}): a "
-                "partial copy, a protocol that uses fewer, or another version; say which"
-            )
-            yield finding("warning" if check["here"] > check["published"] else "info", "count-differs", text)
+        yield from _not_as_published(info.get("count_findings", ()), of)
         kept = (info.get("missing_audio") or {}).get("rows_kept")
         left = "have no recording and were left out" if not kept else "have no recording; they are in the manifest"
         said: tuple[tuple[str, Severity, str, str], ...] = (
@@ -154,6 +158,22 @@ def _counts(manifest: Manifest) -> Iterable[Finding]:
             if isinstance(about, dict) and about.get("count"):
                 some = ", ".join(map(str, about.get("examples", ())[:3]))
                 yield finding(severity, code, f"{of}{about['count']} {text} (such as {some}): check the copy")
+
+
+def _not_as_published(checks: Sequence[Mapping[str, Any]], of: str) -> Iterable[Finding]:
+    """The counts of one corpus that are above the published ones in one line, those that are below in another.
+
+    Args:
+        of: the corpus, as a line begins with it where there are several.
+    """
+    sides: tuple[tuple[Severity, bool], ...] = (("warning", True), ("info", False))
+    for severity, above in sides:
+        hit = [c for c in checks if (c["here"] > c["published"]) is above]
+        if hit:
+            said = ", ".join(f"{c['what']}: {c['here']} here, {c['published']} published" for c in hit)
+            sources = "; ".join(dict.fromkeys(str(c["source"]) for c in hit))
+            text = f"{of}{said} ({sources}): a partial copy, a protocol that uses fewer, or another version; say which"
+            yield finding(severity, "count-differs", text)
 
 
 def _stretches(manifest: Manifest) -> Iterable[Finding]:

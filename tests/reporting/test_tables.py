@@ -66,6 +66,21 @@ def test_a_second_stage_of_the_same_losses_does_not_list_them_again() -> None:
     design["second_stage"] = stage
     (row,) = (row for row in systems(Source(tree)).rows if row.cells[0].text == "voice_text")
     assert "(after epoch 4: the same, balanced: class)" in str(row.cells[1].sub)
+    weighted = [{"name": name, "class_weights": "inverse_frequency"} for name in design["losses"]]
+    told = {}
+    for key, first, later in (
+        ("weights", weighted, [{"name": name} for name in design["losses"]]),
+        ("settings", [{"name": n, "weight": 2.0} for n in design["losses"]], [{"name": n} for n in design["losses"]]),
+    ):
+        tree["design"]["voice_text"] = {**design, "loss_settings": first}
+        tree["design"]["voice_text"]["second_stage"] = {**stage, "loss_settings": later}
+        (row,) = (row for row in systems(Source(tree)).rows if row.cells[0].text == "voice_text")
+        told[key] = f"{row.cells[1].text} {row.cells[1].sub}"
+    assert told == {
+        "weights": "weighted cross entropy (after epoch 4: cross entropy, balanced: class)",
+        "settings": "cross entropy (after epoch 4: the same losses, set otherwise, balanced: class)",
+    }, "regression: stages that differ in their weights of classes were called the same"
+    tree["design"]["voice_text"] = design
     design["second_stage"] = {**stage, "losses": ["focal"]}
     (row,) = (row for row in systems(Source(tree)).rows if row.cells[0].text == "voice_text")
     assert "(after epoch 4: focal, balanced: class)" in str(row.cells[1].sub)

@@ -85,6 +85,12 @@ def test_test_alone_says_whether_the_choice_is_better(difference: dict[str, Any]
     assert headline(search(difference)) == f"On test, train.lr 0.05, model.hidden 8 {said}."
 
 
+def test_p_on_test_is_the_larger_of_two_as_on_other_pages(tmp_path: Path) -> None:
+    """Regression: the bootstrap's came first, where ``compare`` and the other pages begin with the larger."""
+    page = written(search(gap(0.03, 0.09, 0.001, 0.2)), tmp_path)
+    assert "p = 0.200 (bootstrap 0.002, permuted 0.200)" in page
+
+
 def test_one_training_of_each_shows_nothing_for_certain() -> None:
     """Regression: with one seed, two networks of the same recipe could be called better and worse."""
     for low, high, word in ((0.03, 0.09, "better"), (-0.09, -0.03, "worse")):

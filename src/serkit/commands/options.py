@@ -82,7 +82,9 @@ Test = Annotated[
 TestOn = Annotated[
     list[str] | None,
     typer.Option(
-        "--test-on", help="One of the corpora: all its clips are test, and the other corpora train; repeat for several."
+        "--test-on",
+        help="One of the corpora: all its clips are test, and the other corpora train; repeat for several. It takes "
+        "one --fold.",
     ),
 ]
 Option = Annotated[list[str] | None, typer.Option("--option", help="KEY=VALUE for the corpus reader; repeat.")]

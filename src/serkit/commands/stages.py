@@ -71,6 +71,18 @@ def run(
     say(f"report: {page}")
 
 
+def _refuse_test_on(given: list[str] | None) -> None:
+    """Called before the corpora are read."""
+    if given:
+        raise SerkitError(
+            "cv takes no --test-on, because every fold would have the same test clips: take serkit run --test-on, or "
+            "cv --leave-out corpus, where each corpus is the test once"
+        )
+
+
+NotOfCv = Annotated[list[str] | None, typer.Option("--test-on", hidden=True, callback=_refuse_test_on)]
+
+
 @resumable()
 def cv(
     recipe: Recipe,
@@ -103,11 +115,13 @@ def cv(
     jobs: Jobs = 0,
     engine: EngineOption = Engine.local,
     address: Address = None,
+    test_on: NotOfCv = None,
 ) -> None:
     """Run every fold of a corpus's protocol, or leave out each of several corpora in turn; evaluate all test rows."""
     from serkit import pipeline
     from serkit.readers import fold_numbers
 
+    _ = test_on
     here = machine(store, device, jobs, engine, address)
     resolved = read_recipe(recipe, set_, seed)
     of_fold = corpus_reader(corpus, root, protocol, option, resolved.seed)

@@ -129,7 +129,7 @@ def _reports(first: Run, manifests: Sequence[Manifest], tables: dict[str, list[P
 def published(recipe: Recipe, manifest: Manifest) -> list[str]:
     """Figures of the recipe's authors on this corpus; those of emotions only where it has as many classes of them."""
     classes = len(manifest.labels) if regions.KEY not in manifest.info else 0
-    return [p.text for p in recipe.published if p.corpus == manifest.corpus and p.classes in (None, classes)]
+    return [p.text for p in recipe.published if p.corpus_in_reports == manifest.corpus and p.classes in (None, classes)]
 
 
 def _gaps(
@@ -204,11 +204,17 @@ def _design(run: Run, name: str) -> dict[str, Any]:
         "features": [f.key for f in system.features],
         "model": system.model.name,
         "weights": run.n_weights(name),
-        "losses": [loss.name for loss in system.losses] if system.train.epochs else [_solved(system)],
+        **(_losses(system) if system.train.epochs else {"losses": [_solved(system)]}),
         "balance": system.balance,
         "augment": [step.name for step in system.augment],
         **_stages(system),
     }
+
+
+def _losses(system: System) -> dict[str, Any]:
+    """Names of the losses, and each with its weight and parameters."""
+    written = [loss.model_dump(mode="json") for loss in system.losses]
+    return {"losses": [loss.name for loss in system.losses], "loss_settings": written}
 
 
 def _stages(system: System) -> dict[str, Any]:
@@ -218,7 +224,7 @@ def _stages(system: System) -> dict[str, Any]:
         later = system.stages[1]
         found["second_stage"] = {
             **system.second_stage.model_dump(mode="json", include={"after_epochs", "lr"}),
-            "losses": [loss.name for loss in later.losses],
+            **_losses(later),
             "balance": later.balance,
         }
     if system.train.soup is not None:

@@ -142,13 +142,24 @@ def short_features(source: Source) -> dict[str, str]:
     return short
 
 
+def losses_said(design: Mapping[str, Any]) -> list[str]:
+    """The losses of a system, or of its second stage, in words; one whose classes have weights is told so."""
+    names = [spaced(str(x)) for x in design.get("losses") or []]
+    rules = [s.get("class_weights") for s in design.get("loss_settings") or [] if isinstance(s, Mapping)]
+    rules += [None] * (len(names) - len(rules))
+    return [name if rule in (None, "none") else f"weighted {name}" for name, rule in zip(names, rules, strict=False)]
+
+
 def _second_stage(design: Mapping[str, Any]) -> str:
     """What a second stage of training does, in words; empty where there is none."""
     stage = design.get("second_stage")
     if not isinstance(stage, Mapping):
         return ""
-    losses = list(stage.get("losses") or [])
-    told = ["the same"] if losses == list(design.get("losses") or []) else [" + ".join(spaced(str(x)) for x in losses)]
+    losses, first = losses_said(stage), losses_said(design)
+    told = [" + ".join(losses)]
+    if losses == first:
+        alike = stage.get("loss_settings") == design.get("loss_settings")
+        told = ["the same" if alike else "the same losses, set otherwise"]
     told += [f"balanced: {stage['balance']}"] if stage.get("balance") else []
     return f"after epoch {stage.get('after_epochs')}: {', '.join(told)}"
 
@@ -195,7 +206,7 @@ def _trained(source: Source, name: str, short: Mapping[str, str]) -> tuple[Cell,
         told = of if name in source.ensembles or name == "stack" else "a different one in each fold"
         return Cell(source.display(name), told), Cell(ABSENT), Cell(ABSENT)
     features = " + ".join(short.get(str(f), str(f)) for f in design.get("features") or [])
-    losses = [spaced(str(x)) for x in design.get("losses") or []] or [ABSENT]
+    losses = losses_said(design) or [ABSENT]
     more = " ".join(f"+ {x}" for x in losses[1:])
     balance = str(design.get("balance") or "no")
     short_loss = " ".join([losses[0], more]).strip() + ("" if balance == "no" else f", balanced: {balance}")

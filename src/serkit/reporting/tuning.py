@@ -41,6 +41,7 @@ from serkit.reporting.tuning_words import (
     subject,
     value_said,
 )
+from serkit.reporting.verdict import larger_p, permuted
 
 FORMAT = 1
 NEEDED = {
@@ -239,6 +240,7 @@ def tested(tree: Mapping[str, Any]) -> Table | None:
         what = minus(tree["metric"], "chosen", "as it is").capitalize()
         notes.append(
             f"{what}, {LEAD_NAMES[tree['metric']]}: {signed(d.get('difference'))} {ends}, p = "
-            f"{p_value(d.get('p'))}, permuted {p_value(d.get('p_permutation'))}; {d.get('interval')}."
+            f"{p_value(larger_p(d))} (bootstrap {p_value(d.get('p_holm'))}, permuted {p_value(permuted(d))}); "
+            f"{d.get('interval')}."
         )
     return Table("tested", "On test", columns, tuple(rows), tuple(notes))
