@@ -26,7 +26,7 @@ from serkit.listing import recipes
 from serkit.losses.multi_layer_contrastive import MultiLayerContrastive
 from serkit.models.cross_attention import CrossAttention
 from serkit.networks import build_network, load_config, load_network
-from serkit.pipeline.measure import published
+from serkit.pipeline.measure import published, told_by_authors
 from serkit.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from serkit.sampling import Loader
 from serkit.schedules import learning_rate
@@ -100,6 +100,10 @@ def test_published_figures_are_of_the_recipe_s_own_authors_and_of_its_task(name:
     said = published(recipe, manifest)
     assert ["Ueda et al. (2025, table 2)" in text for text in said] == [name == "ueda2025"] * len(said)
     assert bool(said) is (name in ON_MSP_PODCAST)
+    told = told_by_authors(recipe, manifest, [*recipe.systems, "vote", "mean_logit"])
+    assert told.get("published", []) == said
+    assert told.get("published_answer") == {"ufg2025": "vote", "odyssey2024": "vote"}.get(name)
+    assert "published_answer" not in told_by_authors(recipe, manifest, list(recipe.systems)), "a row that is not there"
     assert not published(recipe, replace(manifest, corpus="iemocap+msp_podcast"))
     divided = replace(manifest, info={regions.KEY: {"kind": "octants"}})
     for other in (replace(manifest, labels=EIGHT[:4]), replace(manifest, labels=(*EIGHT, "other")), divided):

@@ -51,6 +51,16 @@ def test_published_figures_are_of_a_corpus_that_can_be_read(corpus):
         parse_recipe(BASE + said % f"{corpus}+msp_podcats")
 
 
+def test_published_figures_may_be_of_one_row_of_the_report():
+    assert {n: [p.answer for p in load_recipe(n).published] for n in ("ufg2025", "odyssey2024", "medusa2025")} == {
+        "ufg2025": ["vote"], "odyssey2024": ["vote"], "medusa2025": [None],
+    }  # fmt: skip
+    said = BASE + "\npublished: [{corpus: iemocap, text: 0.5 by others, answer: %s}]\n"
+    assert parse_recipe(said % "b").published[0].answer == "b"
+    with pytest.raises(SerkitError, match=r"published\.answer: no ensemble or system 'votes'; did you mean 'vote'"):
+        parse_recipe(said % "votes")
+
+
 def test_groups_are_names_or_have_edges():
     plain = parse_recipe(BASE)
     assert "groups" not in plain.model_dump(mode="json")["evaluate"], "as before: the fingerprint is the same"

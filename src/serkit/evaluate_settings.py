@@ -37,11 +37,14 @@ class Published(Frozen):
         corpus: they were measured on, as the command line names it; several as one are joined by ``+``.
         classes: how many classes, of emotions; ``None``: the figures are of no classes.
         text: whose they are, on which clips, and the figures: one sentence.
+        answer: the ensemble, or the system, that their final figure is of; ``None``: what a run of the recipe leads
+            with anyhow.
     """
 
     corpus: str = Field(min_length=1)
     classes: int | None = Field(None, ge=2)
     text: str = Field(min_length=1)
+    answer: str | None = Field(None, min_length=1)
 
     @property
     def corpus_in_reports(self) -> str:

@@ -39,6 +39,7 @@ _EXPECTED = {  # by pydantic's name of what went wrong
     **dict.fromkeys(("model", "dict", "mapping"), "a mapping"),
 }
 TOLD = {"description", "published"}  # what a recipe says of itself, which changes no number
+_ENSEMBLES = ("stack", "vote", "mean_logit", "mean_probability")
 LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
@@ -153,6 +154,9 @@ def _check_published(recipe: Recipe, where: str) -> None:
             if "." not in corpus and not corpus.startswith("table-"):
                 known = registry.names("corpora")
                 check_known(corpus, known, f"{where}: published.corpus: no corpus '{corpus}'")
+        if figures.answer is not None:
+            rows = (*_ENSEMBLES, *recipe.systems)
+            check_known(figures.answer, rows, f"{where}: published.answer: no ensemble or system '{figures.answer}'")
 
 
 def _check_parts(system: System, at: str) -> None:

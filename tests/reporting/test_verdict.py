@@ -64,6 +64,19 @@ def test_who_gives_every_clip_the_same_answer_is_named() -> None:
     ]
 
 
+def test_the_answer_of_the_authors_stands_beside_what_the_page_leads_with() -> None:
+    """Regression: of systems whose authors vote, the page spoke of the mean logit as if it were their answer."""
+    tree = report() | {"published_answer": "vote"}
+    said = "The authors' own answer is the row “majority vote”: Macro-F1 0."
+    (line,) = (s for s in judge(Source(tree)).sentences if s.startswith(said))
+    assert line.endswith("compare it with their figures. A bundle answers with the stack (random forest).")
+    assert [t["sub"].endswith("the authors' answer") for t in content(Source(tree))["tiles"]].count(True) == 1
+    for other in ("stack", "not_there", None):
+        led = Source(tree | {"published_answer": other})
+        assert led.authors_answer is None
+        assert not any(s.startswith("The authors' own answer") for s in judge(led).sentences)
+
+
 def test_two_speakers_are_never_a_win() -> None:
     rows = [{**difference("voice_text", 0.05, 0.1, 0.002, swapped=0.45), "speakers": 2}]
     assert outcome(rows[0]) == "leaning+"

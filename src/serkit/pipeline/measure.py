@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serkit import across, comparison, evaluation, gaps, leads, metrics, regions
+from serkit.evaluate_settings import Published
 from serkit.extras import versions
 from serkit.files import write_json
 from serkit.pipeline import elsewhere
@@ -91,7 +92,7 @@ def measure(runs: Sequence[Run], machine: Machine | None = None) -> dict[str, An
         "details": {n: {s: _details(r) for s, r in reports[n].items()} for n in names},
         "gaps": {lead: _gaps(first, manifests, {s: scores[lead][s] for s in reports[lead]})},
         "scaled": {lead: scaled(scores[lead], manifests, pooled, draws=settings.draws, seed=settings.seed)},
-        **({"published": told} if (told := published(first.recipe, first.manifest)) else {}),
+        **told_by_authors(first.recipe, first.manifest, names),
         "design": {n: _design(first, n) for n in first.recipe.systems},
         "curves": {n: _curves(runs, n) for n in first.recipe.systems},
         "comparisons": _comparisons(manifests, runs, scores, reports, lead, best, best_by),
@@ -128,8 +129,22 @@ def _reports(first: Run, manifests: Sequence[Manifest], tables: dict[str, list[P
 
 def published(recipe: Recipe, manifest: Manifest) -> list[str]:
     """Figures of the recipe's authors on this corpus; those of emotions only where it has as many classes of them."""
+    return [p.text for p in _of_authors(recipe, manifest)]
+
+
+def _of_authors(recipe: Recipe, manifest: Manifest) -> list[Published]:
     classes = len(manifest.labels) if regions.KEY not in manifest.info else 0
-    return [p.text for p in recipe.published if p.corpus_in_reports == manifest.corpus and p.classes in (None, classes)]
+    return [p for p in recipe.published if p.corpus_in_reports == manifest.corpus and p.classes in (None, classes)]
+
+
+def told_by_authors(recipe: Recipe, manifest: Manifest, names: Sequence[str]) -> dict[str, Any]:
+    """The figures of the recipe's authors, and which row they are of if it is not what the report leads with."""
+    found = _of_authors(recipe, manifest)
+    answers = [p.answer for p in found if p.answer in names]
+    return {
+        **({"published": [p.text for p in found]} if found else {}),
+        **({"published_answer": answers[0]} if answers else {}),
+    }
 
 
 def _gaps(

@@ -89,6 +89,10 @@ def _tiles(source: Source) -> list[dict[str, str]]:
             if m:
                 text = {"value": number(m["value"]), "name": f"{METRICS[metric]}, {source.ensemble or source.lead}"}
                 found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} {split}", "kind": "stack"})
+        m = source.metric(source.authors_answer or "", split, "macro_f1")
+        if m and source.authors_answer:
+            text = {"value": number(m["value"]), "name": f"Macro-F1, {source.display(source.authors_answer)}"}
+            found.append({**text, "sub": f"{between(m.get('low'), m.get('high'))} the authors' answer", "kind": ""})
         m = source.metric(source.best, split, "macro_f1")
         if m and source.lead != source.best:
             text = {"value": number(m["value"]), "name": f"Macro-F1, best single on dev{by(source)}"}

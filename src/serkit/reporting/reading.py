@@ -76,6 +76,12 @@ class Source:
         return leading(systems) or self.best  # as an earlier serkit left it to the reader
 
     @property
+    def authors_answer(self) -> str | None:
+        """The row that the authors of a published recipe answer with, where the page leads with another one."""
+        said = self.tree.get("published_answer")
+        return said if isinstance(said, str) and said in self.tree["systems"] and said != self.lead else None
+
+    @property
     def split(self) -> str:
         """Where it leads: test, or dev where test has no labels or was left out."""
         return "test" if "test" in self.tree["systems"].get(self.lead, {}) else "dev"

@@ -89,7 +89,12 @@ def judge(source: Source) -> Verdict:
     tone, headline = _headline(source, results)
     sentences = [_sentence(source, c, results[str(c["b"])]) for c in rows]
     sentences += [_sentence(source, c, outcome(c), of=True) for c in others]
-    sentences += [*_too_few(rows, results, n_asked), *_better_unchosen(source), *_forest(source, tone)]
+    sentences += [
+        *_authors(source),
+        *_too_few(rows, results, n_asked),
+        *_better_unchosen(source),
+        *_forest(source, tone),
+    ]
     return Verdict(headline, _lead(source), tuple(sentences), tone, tuple(cautions(source)))
 
 
@@ -202,6 +207,19 @@ def least_permuted(speakers: int, n: int) -> float:
     (0.03125, 0.125, 1.0)
     """
     return float(min(1.0, n * 2.0 ** (1 - speakers)))
+
+
+def _authors(source: Source) -> list[str]:
+    """What the authors of a published recipe answer with, where that is not what the page leads with."""
+    answer = source.authors_answer
+    m = source.metric(answer, source.split, "macro_f1") if answer else {}
+    if not answer or not m:
+        return []
+    return [
+        f"The authors' own answer is the row “{source.display(answer)}”: Macro-F1 {number(m.get('value'))} "
+        f"{between(m.get('low'), m.get('high'))} {SPLIT_WORDS[source.split]}; compare it with their figures. A bundle "
+        f"answers with {source.named(source.lead)}."
+    ]
 
 
 def _too_few(rows: Sequence[Mapping[str, Any]], results: Mapping[str, str], n: int) -> list[str]:
