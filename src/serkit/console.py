@@ -86,7 +86,7 @@ class Watcher:
     def _epoch(self, event: Any) -> None:
         name = f"{event.system}/{event.model}"
         row = event.row
-        ccc = f"  CCC {row['dev_ccc']:.3f}" if "dev_ccc" in row else ""
+        ccc = f"  CCC {row['dev_ccc']:z.3f}" if "dev_ccc" in row else ""
         kl = f"  KL {row['dev_kl']:.3f}" if "dev_kl" in row else ""
         loss = f"loss {row['loss']:.3f}  " if "loss" in row else ""  # a network that was solved has none
         if "soup" in row:

@@ -105,9 +105,9 @@ def _table(folder: Path) -> None:
         sd = v["values"][split][metric]["sd"]
         spread = f" ± {sd:.3f}" if sd is not None else ""
         row = (
-            f"{v['title']:{width}}{v['values']['dev'][metric]['mean']:>{wide[0]}.3f}{lead:>{wide[1] - 8}.3f}{spread:<8}"
+            f"{v['title']:{width}}{v['values']['dev'][metric]['mean']:>z{wide[0]}.3f}{lead:>z{wide[1] - 8}.3f}{spread:<8}"
         )
-        row += f"{other:>{wide[2]}.3f}"
+        row += f"{other:>z{wide[2]}.3f}"
         d = difference(v, split, metric)
         if d:
             interval = between(d["low"], d["high"], signed)

@@ -294,7 +294,7 @@ def _summary(folder: Path) -> None:
         interval = f"[{uar['low']:.3f}, {uar['high']:.3f}]" if uar else "-"
         cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
         cells.append(f"{uar['value']:.3f}" if uar else "-")
-        ccc = f"{test['ccc']['value']:.3f}" if "ccc" in test else "-"
+        ccc = f"{test['ccc']['value']:z.3f}" if "ccc" in test else "-"
         last = f"{ccc:>10}" if rated else ""
         for key in ("kl", "kl_prior") if voted else ():
             last += f"{test[key]['value']:>10.3f}" if key in test else f"{'-':>10}"

@@ -106,13 +106,13 @@ def finite(value: Any) -> float | None:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """``0.409`` or a dash.
+    """``0.409`` or a dash; what rounds to zero has no sign.
 
-    >>> number(0.4094), number(None), number(-0.25)
-    ('0.409', '–', '−0.250')
+    >>> number(0.4094), number(None), number(-0.25), number(-0.0003)
+    ('0.409', '–', '−0.250', '0.000')
     """
     found = finite(value)
-    return ABSENT if found is None else f"{found:.{digits}f}".replace("-", "−")
+    return ABSENT if found is None else f"{found:z.{digits}f}".replace("-", "−")
 
 
 def signed(value: Any, digits: int = 3) -> str:
