@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -60,6 +61,33 @@ def test_clips_that_were_all_answered_right_do_not_make_the_rest_certain() -> No
     assert after < before + 0.1
 
 
+def penalised(weights: np.ndarray, bias: np.ndarray, p: np.ndarray, truth: np.ndarray, away: float) -> float:
+    """The stated loss, row by row: mean log loss, and the distance from no scaling with the weight of one row."""
+    total = 0.0
+    for row, c in zip(p, truth, strict=True):
+        powers = [x**w * math.exp(b) for x, w, b in zip(row, weights, bias, strict=True)]
+        total -= math.log(powers[c] / sum(powers))
+    return (total + away / 2) / len(p)
+
+
+def test_a_fit_is_the_least_of_the_stated_loss() -> None:
+    p, truth = honest(30)
+    bent = distorted(p, 1.6, np.array([1.0, -0.5, 0.0, 0.4]))
+
+    def of_one(scale: float) -> float:
+        return penalised(np.full(4, scale), np.zeros(4), bent, truth, (scale - 1) ** 2)
+
+    def of_each(theta: np.ndarray) -> float:
+        away = ((theta - np.repeat([1.0, 0.0], 4)) ** 2).sum()
+        return penalised(theta[:4], theta[4:], bent, truth, float(away))
+
+    plain, vector = (calibration.fit(bent, truth, LABELS, m) for m in ("temperature", "vector"))
+    scale, theta, step = plain.weights[0], np.array(vector.weights + vector.bias), 1e-4
+    slopes = [of_one(scale + step) - of_one(scale - step)]
+    slopes += [of_each(theta + d) - of_each(theta - d) for d in step * np.eye(8)]
+    assert np.array(slopes) / (2 * step) == pytest.approx(np.zeros(9), abs=1e-4)
+
+
 def test_temperature_never_changes_the_answer() -> None:
     p, truth = honest(200)
     fitted = calibration.fit(distorted(p, 3.0), truth, LABELS)
@@ -80,7 +108,11 @@ def test_what_was_fitted_is_measured_on_other_speakers() -> None:
     fitted, held = calibration.fit_and_measure(over, truth, speakers, LABELS)
     assert fitted.record["speakers"] == 12
     assert fitted.record["ece_after"] < fitted.record["ece_before"] / 2
-    assert fitted.record["ece_after"] == pytest.approx(ece(held, truth))
+    assert fitted.record["rows"] == 600
+    for when, shares in (("before", over), ("after", held)):
+        assert fitted.record[f"ece_{when}"] == pytest.approx(ece(shares, truth))
+        logs = [math.log(max(row[c], 1e-6)) for row, c in zip(shares, truth, strict=True)]
+        assert fitted.record[f"log_loss_{when}"] == pytest.approx(-sum(logs) / 600)
     assert not np.allclose(held, fitted.apply(over), atol=1e-9)
     assert np.allclose(held, fitted.apply(over), atol=0.1)
 
@@ -139,6 +171,24 @@ def test_levels_say_how_many_answers_they_rest_on() -> None:
     assert found[0].share == 1
     assert all(level.n >= 20 for level in found)
     assert [level.n for level in found] == sorted((level.n for level in found), reverse=True)
+
+
+def test_levels_and_thresholds_are_counted_clip_by_clip() -> None:
+    from scipy.stats import binomtest
+
+    p, truth = honest(300)
+    for level in (*calibration.levels(p, truth), calibration.confidence_for(0.8, p, truth)):
+        inside = [row.argmax() == c for row, c in zip(p, truth, strict=True) if row.max() >= level.confidence]
+        n, right = len(inside), sum(inside)
+        wilson = binomtest(right, n).proportion_ci(method="wilson")
+        assert (level.n, level.share, level.precision) == pytest.approx((n, n / 300, right / n))
+        assert (level.low, level.high) == pytest.approx((wilson.low, wilson.high))
+
+
+def test_twenty_answers_of_which_just_as_many_as_asked_are_right_are_enough() -> None:
+    p, truth = np.tile([[0.7, 0.3]], (20, 1)), np.array([0] * 16 + [1] * 4)
+    assert [level.n for level in calibration.levels(p, truth)] == [20]
+    assert calibration.confidence_for(0.8, p, truth).precision == 0.8
 
 
 def test_unsure_is_where_answers_are_more_often_wrong() -> None:

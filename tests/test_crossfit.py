@@ -35,6 +35,20 @@ def test_even_speakers_make_even_folds_and_a_seed_makes_the_same_ones():
     assert any(not np.array_equal(fold, crossfit_folds(train, 3, seed=s)) for s in range(2, 6))
 
 
+def test_a_speaker_of_half_the_clips_has_a_fold_alone():
+    rows = [Utterance(f"u{k}", f"{k}.wav", speaker="most" if k < 10 else f"s{k}", emotion="a") for k in range(20)]
+    for seed in range(5):  # dealt late, the fold of most would have others already
+        fold = crossfit_folds(Manifest("c", ("a",), tuple(rows)), 2, seed)
+        assert np.bincount(fold).tolist() == [10, 10]
+
+
+def test_a_class_that_one_fold_lacks_is_learned_from_the_others():
+    rows = [Utterance(f"u{k}", f"{k}.wav", speaker=f"s{k}", emotion="b" if k < 2 else "a") for k in range(9)]
+    fold = crossfit_folds(Manifest("c", ("a", "b"), tuple(rows)), 3, seed=0)
+    assert len(set(fold[:2])) == 2
+    assert set(fold) == {0, 1, 2}
+
+
 def test_stretches_of_one_recording_are_in_one_fold_where_speakers_are_unknown():
     rows = tuple(
         Utterance(f"u{k}", f"{k // 4}.wav", start_s=k % 4, end_s=k % 4 + 1, split="train", emotion="ab"[k // 4 % 2])

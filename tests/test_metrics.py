@@ -121,6 +121,7 @@ def test_calibration_and_concordance():
     assert metrics.ece(sure, np.array([0, 0, 1, 1])) == 0
     assert metrics.ece(sure, np.array([0, 1, 1, 1])) == pytest.approx(0.25)
     assert metrics.ece(np.full((4, 2), 0.5), np.array([0, 1, 0, 1])) == pytest.approx(0.0)
+    assert metrics.confidence_bins(np.array([0.0, 0.25, 0.3, 0.5, 1.0]), 4).tolist() == [0, 0, 1, 1, 3], "edges below"
     x = np.array([1.0, 2.0, 4.0, 3.0])
     assert metrics.ccc(x, x + 1) == pytest.approx(2 * x.var() / (2 * x.var() + 1))
     assert metrics.ccc(x, -x) < 0

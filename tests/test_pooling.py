@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
 from serkit import stacking
+from serkit.combining import speaker_folds
 from serkit.errors import SerkitError
 from serkit.pooling import LogPool
 from serkit.predictions import Predictions
@@ -56,6 +59,21 @@ def test_no_weights_of_a_fine_grid_do_better(strength: float) -> None:
     grid = np.linspace(0, 1.5, 11)
     assert best <= min(objective(np.array([a, b]), tables, manifest, strength) for a in grid for b in grid) + 1e-9
     assert pool.weights_[0] > pool.weights_[1] >= 0
+
+
+def test_a_strength_is_judged_by_balanced_log_loss_on_other_speakers() -> None:
+    tables, manifest = world()
+    pool = LogPool(strengths=(0.01, 10.0)).fit(tables, manifest)
+    assert pool.losses_[pool.strength_] == min(pool.losses_.values())
+    truth = manifest.label_index()
+    fold = speaker_folds(truth, [u.speaker for u in manifest], pool.folds, pool.seed)
+    held = np.zeros((len(truth), 3))
+    for k in np.unique(fold):
+        inside, outside = ([i for i, f in zip(manifest.ids, fold, strict=True) if (f == k) == out] for out in (0, 1))
+        copy = LogPool(strengths=(0.01,)).fit({n: p.take(inside) for n, p in tables.items()}, manifest)
+        held[fold == k] = copy.predict({n: p.take(outside) for n, p in tables.items()}).probabilities()
+    balanced = log_loss(truth, held, sample_weight=compute_sample_weight("balanced", truth))
+    assert pool.losses_[0.01] == pytest.approx(balanced, rel=1e-4)
 
 
 def test_weights_that_are_equal_are_the_mean_logit() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 
 import numpy as np
@@ -121,3 +122,15 @@ def test_take_keeps_the_order_asked_for():
 def test_probabilities_are_a_softmax_without_overflow():
     found = table(scores=[[1000, 0], [0, 0]]).probabilities()
     assert found.tolist() == [[1.0, 0.0], [0.5, 0.5]]
+
+
+def test_attributes_of_an_ensemble_are_means_over_the_systems_that_know_them():
+    known = ([[1.0, 2.0, np.nan], [3.0, np.nan, np.nan]], [[3.0, np.nan, np.nan], [5.0, 4.0, np.nan]])
+    systems = [dataclasses.replace(table(), attributes=np.array(a)) for a in known]
+    found = table().with_attributes_of([*systems, table()]).attributes
+    np.testing.assert_array_equal(found, [[2.0, 2.0, np.nan], [4.0, 4.0, np.nan]])
+
+
+def test_among_other_labels_what_is_left_sums_to_one():
+    whole = Predictions("net", ("x", "y", "z"), "prob", ("a",), ("m",), np.zeros(1), np.array([[0.2, 0.2, 0.6]]))
+    np.testing.assert_allclose(whole.among(("z", "new", "y")).scores, [[0.75, 0.0, 0.25]])

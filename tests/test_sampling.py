@@ -49,6 +49,8 @@ def test_passes_repeat_no_row_before_its_group_is_through():
     rows = draw_epoch(groups, np.random.default_rng(0), "passes")
     expressive = rows[groups[rows] == 1]
     assert len(set(expressive.tolist())) == len(expressive) == 20
+    later = [draw_epoch(groups, np.random.default_rng(seed), "passes") for seed in range(1, 20)]
+    assert set(np.concatenate([rows, *later]).tolist()) == set(range(40)), "over the epochs every row has its turn"
 
 
 @settings(max_examples=40, deadline=None)
@@ -78,6 +80,13 @@ def test_buckets_save_padding_and_keep_the_balance():
     share = np.array([groups[b].mean() for e in range(5) for b in bucketed.batch_rows(e) if len(b) == 32])
     assert abs(share.mean() - 0.5) < 0.01
     assert share.std() < 0.05
+
+
+def test_batches_of_similar_length_come_in_no_order_of_length():
+    lengths, groups = np.arange(400), np.zeros(400, dtype=np.int64)
+    batches = bucket_batches(np.arange(400), lengths, groups, 8, np.random.default_rng(0))
+    means = [lengths[b].mean() for b in batches]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
 
 
 def test_neutral_share_in_expectation_matches_the_published_sampler():
@@ -121,12 +130,15 @@ def test_batches_hold_the_right_frames_and_zeros_behind():
 
 
 def test_ranks_share_a_batch_without_overlap():
-    manifest, source = corpus(64)
+    manifest, source = corpus(65)
     loader = Loader(Examples.of(manifest, {"x": source}), 16)
     whole = [set(b.ids) for b in loader.epoch(0)]
     parts = [[set(b.ids) for b in loader.epoch(0, rank=r, world=2)] for r in range(2)]
     assert [a | b for a, b in zip(*parts, strict=True)] == whole
-    assert all(not (a & b) for a, b in zip(*parts, strict=True))
+    single = [len(b) == 1 for b in whole]  # of which no rank may have nothing
+    assert sum(single) == 1
+    assert [a == b for a, b in zip(*parts, strict=True)] == single
+    assert all(one or not (a & b) for a, b, one in zip(*parts, single, strict=True))
 
 
 def test_class_balance_and_corpus_masks():

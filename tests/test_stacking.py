@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.metrics import log_loss
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 
 from made_scores import LABELS, make_manifest, planted, scores_of
 from serkit import stacking
@@ -79,8 +82,13 @@ def test_logistic_equals_a_direct_scikit_learn_fit():
     X, Z = (np.hstack([p.scores for p in table.values()]) for table in (fitted, asked))
     scaler = StandardScaler().fit(X)
     model = LogisticRegression(C=stack.c_, class_weight="balanced", max_iter=2000)
-    expected = model.fit(scaler.transform(X), train.label_index()).predict_proba(scaler.transform(Z))
+    y = train.label_index()
+    expected = model.fit(scaler.transform(X), y).predict_proba(scaler.transform(Z))
     np.testing.assert_allclose(stack.predict(asked).scores, expected, atol=1e-12, rtol=0)
+    split = PredefinedSplit(speaker_folds(y, [u.speaker for u in train], stack.folds, stack.seed))
+    held = cross_val_predict(make_pipeline(StandardScaler(), model), X, y, cv=split, method="predict_proba")
+    balanced = log_loss(y, held, sample_weight=compute_sample_weight("balanced", y))
+    assert stack.losses_[stack.c_] == pytest.approx(balanced)
 
 
 def test_a_class_of_which_one_row_is_left_stops_no_cross_fitted_forest():

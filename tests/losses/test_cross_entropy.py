@@ -59,8 +59,13 @@ def test_a_class_the_corpus_cannot_have_is_out_of_the_softmax(logits):
     assert logits.grad.isfinite().all()
     assert logits.grad[0, 3] == 0
     assert logits.grad[2, 0] == 0
-    row = cross_entropy(Outputs(logits[:1]), batch(LABELS[:1], class_mask=mask[:1]))
-    torch.testing.assert_close(row, F.cross_entropy(logits[:1, :3], LABELS[:1]))
+    for smoothing in (0.0, 0.3):  # spread over the classes that can be
+        row = cross_entropy(Outputs(logits[:1]), batch(LABELS[:1], class_mask=mask[:1]), label_smoothing=smoothing)
+        alone = F.cross_entropy(logits[:1, :3], LABELS[:1], label_smoothing=smoothing)
+        torch.testing.assert_close(row, alone)
+    votes = torch.tensor([[0.5, 0.0, 0.25, 0.25]])  # a quarter of them for the class that cannot be
+    row = cross_entropy(Outputs(logits[:1]), batch(LABELS[:1], class_mask=mask[:1], targets=votes), soft=True)
+    torch.testing.assert_close(row, F.cross_entropy(logits[:1, :3], votes[:, :3] / 0.75))
 
 
 def test_a_label_the_corpus_cannot_have_is_an_error(logits):

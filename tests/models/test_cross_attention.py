@@ -159,9 +159,10 @@ def test_shared_attention_adds_up_over_its_keys():
 
 
 def test_regularisers_act_in_training_only():
-    dims = {"a": 3}
-    batch = make_batch({"a": [5, 5]}, dims)
-    for option in ({"noise": 0.5}, {"input_dropout": 0.5}, {"gru_layers": 2, "layer_dropout": 0.5}):
+    dims = {"a": 3, "b": 3}
+    batch = make_batch({"a": [5, 5], "b": [4, 4]}, dims)
+    gru = {"gru_layers": 2, "layer_dropout": 0.5}
+    for option in ({"noise": 0.5}, {"input_dropout": 0.5}, {"attention_dropout": 0.5}, gru):
         network = CrossAttention(dims=dims, n_classes=2, hidden=8, dropout=0.0, **option)
         assert not torch.allclose(network(batch).emotion, network(batch).emotion), option
         network.eval()
