@@ -131,6 +131,14 @@ def test_single_batch_and_stream_agree_with_all_labels_and_some(bundle: Bundle, 
     assert model.explain(paths[0]).probability == pytest.approx(alone[0].max(), abs=1e-5)
 
 
+def test_clips_beyond_the_most_are_left_out_of_each_voice_alike() -> None:
+    chosen = np.array(labelled._drawn(1000, 500))  # of two voices in turn, evenly spaced clips would be one's alone
+    assert len(set(chosen.tolist())) == 500
+    assert np.array_equal(chosen, np.sort(chosen))
+    assert all(100 < np.count_nonzero(half % 2) < 150 for half in (chosen[chosen < 500], chosen[chosen >= 500]))
+    assert np.array_equal(chosen, labelled._drawn(1000, 500))
+
+
 def test_neither_order_nor_processes_matter(taught: Taught, rows: Manifest) -> None:
     backwards = replace(rows, utterances=rows.utterances[::-1])
     again = labelled.adapt(GOLDEN, backwards, at_most=CLIPS, draws=10, jobs=2)

@@ -104,10 +104,8 @@ def _table(folder: Path) -> None:
         lead, other = (v["values"][split][m]["mean"] for m in (metric, beside))
         sd = v["values"][split][metric]["sd"]
         spread = f" ± {sd:.3f}" if sd is not None else ""
-        row = (
-            f"{v['title']:{width}}{v['values']['dev'][metric]['mean']:>z{wide[0]}.3f}{lead:>z{wide[1] - 8}.3f}{spread:<8}"
-        )
-        row += f"{other:>z{wide[2]}.3f}"
+        dev = v["values"]["dev"][metric]["mean"]
+        row = f"{v['title']:{width}}{dev:>z{wide[0]}.3f}{lead:>z{wide[1] - 8}.3f}{spread:<8}{other:>z{wide[2]}.3f}"
         d = difference(v, split, metric)
         if d:
             interval = between(d["low"], d["high"], signed)

@@ -29,7 +29,7 @@ def adapt(
         str | None, typer.Option(callback=printable, help="Name of the new model [default: NAME-adapted].")
     ] = None,
     at_most: Annotated[
-        int, typer.Option(help="Number of recordings to sample, evenly spaced; up to 10 min of each.", min=1)
+        int, typer.Option(help="Number of recordings to sample; without labels up to 10 min of each.", min=1)
     ] = 500,
     jobs: Jobs = 1,
     corpus: Annotated[

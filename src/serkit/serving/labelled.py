@@ -85,7 +85,7 @@ def adapt(
         split, labels: which rows and classes, as for :func:`serkit.serving.measuring.measure`.
         own_labels: the labels of the clips take the place of the model's, whatever these are.
         name: of the new bundle; ``NAME-adapted`` where ``None``.
-        at_most: so many clips are heard, evenly chosen by their ids. jobs: processes; 0 is one per core.
+        at_most: so many clips are heard, drawn at random, the same every time. jobs: processes; 0 is one per core.
         draws: bootstrap resamples of the intervals.
         complain: told in one line of a recording that cannot be read; the others count all the same.
         keep: file that keeps what was heard of each clip.
@@ -100,7 +100,7 @@ def adapt(
     known = manifest.labels if own_labels else bundle.labels
     rows, shared, left_out = shared_rows(manifest, known, split, labels)
     ordered = sorted(rows, key=lambda u: u.id)
-    chosen = [ordered[k] for k in adapting.evenly(len(rows), at_most)]
+    chosen = [ordered[k] for k in _drawn(len(rows), at_most)]
     if len(chosen) < len(rows):
         left_out = {**left_out, f"beyond the {at_most} sampled": len(rows) - len(chosen)}
     places, channels = [manifest.audio_path(u) for u in chosen], [u.channel for u in chosen]
@@ -187,6 +187,22 @@ def lines(taught: Taught) -> list[str]:
         recall = ", ".join(f"{label} {row['recall']:.2f}" for label, row in report.per_class.items())
         found.append(f"  {'recall' if taught.before is None else f'recall {title:6}'} {recall}")
     return [*found, f"  {BY_CLIP}"] if facts["unit"] == "clip" else found
+
+
+def _drawn(n: int, at_most: int) -> list[int]:
+    """Places of so many of n clips at most, drawn at random, ascending.
+
+    Evenly spaced ones could be of one sort alone, as ids of two voices in turn are.
+
+    >>> _drawn(4, 9), len(_drawn(9, 4))
+    ([0, 1, 2, 3], 4)
+
+    Raises:
+        SerkitError: fewer than 1.
+    """
+    if at_most < 1:
+        raise SerkitError(f"at most {at_most} clips: expected 1 or more")
+    return sorted(np.random.default_rng(0).permutation(n)[:at_most].tolist())
 
 
 def _clips(
