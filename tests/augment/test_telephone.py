@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serkit.augment import Example
-from serkit.augment.telephone import Telephone, _companded
+from serkit.augment.telephone import Telephone, _passed
 from serkit.errors import SerkitError
 
 
@@ -42,17 +42,40 @@ def test_companding_has_the_noise_of_eight_bits_at_every_level(codec: str) -> No
     rng = np.random.default_rng(0)
     for level_db in (-30, -20, -10):
         clean = np.clip(10 ** (level_db / 20) * rng.standard_normal(20000) / 3, -1, 1)
-        noise = _companded(clean, codec) - clean
+        noise = _passed(clean, codec) - clean
         ratio_db = 10 * np.log10(np.mean(clean**2) / np.mean(noise**2))
         assert 30 <= ratio_db <= 40  # about 38 dB over 40 dB of level by theory; libsndfile truncates
 
 
 @pytest.mark.parametrize("codec", ["mu-law", "a-law"])
 def test_companding_has_the_levels_of_eight_bits_and_clips(codec: str) -> None:
-    levels = np.unique(_companded(np.linspace(-1, 1, 200001), codec))
+    levels = np.unique(_passed(np.linspace(-1, 1, 200001), codec))
     assert 250 <= len(levels) <= 256
     assert levels[-1] == pytest.approx(1.0, abs=0.03)
-    assert _companded(np.array([3.0]), codec).tolist() == _companded(np.array([1.0]), codec).tolist()
+    assert _passed(np.array([3.0]), codec).tolist() == _passed(np.array([1.0]), codec).tolist()
+
+
+def test_gsm_keeps_length_and_timing_and_is_coarser_than_g711() -> None:
+    time = np.arange(8005) / 16000
+    clip = Example(np.ones(1), (0.1 * np.sign(np.sin(2 * np.pi * 150 * time)) * np.hanning(8005)).astype(np.float32))
+    clean, companded, mobile = (
+        line(codec=c)(clip, np.random.default_rng(0)).samples for c in ("none", "mu-law", "gsm")
+    )
+    assert len(mobile) == 8005
+    both = np.correlate(mobile.astype(float), clean.astype(float), "full")
+    assert abs(int(np.argmax(both)) - 8004) <= 1
+    errors = [rms(one - clean) / rms(clean) for one in (companded, mobile)]
+    assert errors[0] < 0.05 < 0.1 < errors[1] < 0.6
+
+
+def test_gsm_has_33_bytes_for_20_ms() -> None:
+    import io
+
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(8000), 8000, format="RAW", subtype="GSM610")
+    assert len(buffer.getvalue()) == 50 * 33
 
 
 def test_codec_none_changes_nothing_in_the_band_and_any_draws_all_three() -> None:

@@ -23,11 +23,17 @@ from serkit.errors import SerkitError, did_you_mean
 from serkit.files import fingerprint
 
 ALL = "all"
-DEFAULTS = ("telephone", "8khz", "noise:20", "noise:10", "noise:0", "reverb", "clipping", "equalizer", "gain")
+DEFAULTS = (
+    "telephone", "gsm", "8khz", "opus", "packet_loss", "noise:20", "noise:10", "noise:0", "reverb", "clipping",
+    "equalizer", "gain",
+)  # fmt: skip
+_LINE = {"low_from_hz": 300.0, "low_to_hz": 300.0, "high_from_hz": 3400.0, "high_to_hz": 3400.0}
 FIXED: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # name of a condition: its augmentation, and how strong it is
-    "telephone": ("telephone", {"low_from_hz": 300.0, "low_to_hz": 300.0, "high_from_hz": 3400.0,
-                                "high_to_hz": 3400.0, "codec": "mu-law"}),
+    "telephone": ("telephone", {**_LINE, "codec": "mu-law"}),
+    "gsm": ("telephone", {**_LINE, "codec": "gsm"}),
     "8khz": ("telephone", {"low_to_hz": 0.0, "high_from_hz": 3900.0, "high_to_hz": 3900.0, "codec": "none"}),
+    "opus": ("codec", {"low_kbps": 16.0, "high_kbps": 16.0, "format": "opus"}),
+    "packet_loss": ("packet_loss", {"low_percent": 10.0, "high_percent": 10.0}),
     "noise": ("noise", {"snr_low_db": 10.0, "snr_high_db": 10.0, "color": "pink"}),
     "reverb": ("reverb", {"rt60_low_s": 0.5, "rt60_high_s": 0.5, "direct_low_db": 0.0, "direct_high_db": 0.0}),
     "clipping": ("clipping", {"low_db": 12.0, "high_db": 12.0}),
