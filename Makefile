@@ -14,7 +14,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := runs/demo
-PYTEST ?= $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal
+# One process more than there are cores, as some tests wait for a service or a process of their own.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
+PYTEST ?= $(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-all test-pipecat lint docs install dev everything clean help
 

@@ -7,8 +7,8 @@ Each clip is answered by those networks that did not hear its speaker (a mean of
 in each condition, and scored among the classes of its corpus. How sure a bundle is, by its calibration and among all
 classes, is compared with how often it is right. The conditions are those of `serkit measure --under`, drawn from a seed
 of the clip; four of them unless told otherwise. That command measures any bundle, with all of its networks: it cannot
-leave out those that heard a speaker, so the scoring here is its own. `--every 3` takes each third clip, in the order of ids:
-with 2, of RAVDESS those of the men alone.
+leave out those that heard a speaker, so the scoring here is its own. `--every 3` takes each third clip, in the order of
+ids: with 2, of RAVDESS those of the men alone.
 """
 
 from __future__ import annotations
