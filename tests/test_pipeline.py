@@ -346,6 +346,7 @@ def test_a_second_stage_and_a_soup_are_in_the_report(small_text, toy_root, tmp_p
     assert "second_stage" not in tree["design"]["both"]
     assert tree["design"]["sound"]["second_stage"] == {
         "after_epochs": 1, "lr": 1e-3, "losses": ["focal"], "balance": "class",
+        "loss_settings": [{"name": "focal", "weight": 1.0}],
     }  # fmt: skip
     assert tree["design"]["both"]["weights"] == pipeline.Run(run.folder).n_weights("both")
     assert {k: len(rows) for k, rows in tree["curves"]["both"].items()} == {"full.1": 2, "full.2": 2}
