@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -110,8 +110,10 @@ def _looked_at(source: Source) -> Iterator[BinaryIO]:
         return
     held = io.BytesIO(source) if isinstance(source, bytes) else source
     at = held.tell()
-    yield held
-    held.seek(at)
+    try:
+        yield held
+    finally:
+        held.seek(at)
 
 
 class _Bytes(io.BytesIO):
@@ -149,7 +151,8 @@ class _Behind(io.RawIOBase):
         """Go to a byte; a place that is none, as a damaged header may name, changes nothing."""
         origin = {io.SEEK_SET: self._begin, io.SEEK_CUR: self._file.tell()}.get(whence)
         at = (self._file.seek(0, io.SEEK_END) if origin is None else origin) + offset
-        self._file.seek(max(self._begin, at))
+        with suppress(OSError, ValueError, OverflowError):
+            self._file.seek(max(self._begin, at))
         return self.tell()
 
     def tell(self) -> int:

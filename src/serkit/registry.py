@@ -66,7 +66,8 @@ def member(kind: Kind, name: str) -> Member:
     if "." in name:
         return _imported(kind, name)
     path = Path(__file__).parent / kind / f"{name}.py"
-    check_known(name, names(kind), f"no {singular(kind)} '{name}'", listed=f"serkit {kind}")
+    listed = "augmentations" if kind == "augment" else kind
+    check_known(name, names(kind), f"no {singular(kind)} '{name}'", listed=f"serkit {listed}")
     tree = ast.parse(path.read_text(encoding="utf-8"))
     wanted = {name, camel_case(name)}
     for node in tree.body:

@@ -331,22 +331,35 @@ def test_a_job_of_a_client_that_is_gone_is_not_begun(monkeypatch: pytest.MonkeyP
     async def receive() -> dict[str, Any]:
         return sent.pop(0)
 
+    told: list[Any] = []
+
     async def send(message: Any) -> None:
-        pass
+        told.append(message)
 
     async def scene() -> None:
         app, service = unstarted(monkeypatch)
         scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "query_string": b"", "app": app,
                  "headers": [(b"content-type", b"audio/wav")]}  # fmt: skip
         await app(scope, receive, send)
+        assert told[0]["status"] == 499
         assert (len(service.jobs), len(service.long), service.budget.held) == (0, 0, 0)
 
     asyncio.run(scene())
 
 
-def test_a_job_whose_worker_does_not_start_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RunFailed("no memory"), "not_ready"),
+        (RuntimeError("no thread"), "not_ready"),
+        (ValueError("a bug"), "internal"),
+    ],
+)
+def test_a_job_whose_worker_does_not_start_has_failed(
+    error: Exception, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fails() -> None:
-        raise RunFailed("no memory")
+        raise error
 
     async def scene() -> None:
         _, service = unstarted(monkeypatch)
@@ -356,7 +369,8 @@ def test_a_job_whose_worker_does_not_start_has_failed(monkeypatch: pytest.Monkey
         job = service.jobs.add(body, [Task(b"x")], "")
         service.begin(service.long)
         await asyncio.wait({cast("asyncio.Task[None]", job.task)})
-        assert job.to_row("m")["error"]["code"] == "not_ready"
+        assert job.to_row("m")["error"]["code"] == code
+        assert not service._started
 
     asyncio.run(scene())
 

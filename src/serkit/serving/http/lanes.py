@@ -97,6 +97,8 @@ class Lane:
             raise _shutting_down()
         self.workers = [Worker(self.setup) for _ in range(self._n)]
         await asyncio.gather(*(w.start() for w in self.workers))
+        if self._closed:
+            raise _shutting_down()
         self._runners = [asyncio.create_task(self._run(w)) for w in self.workers]
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from serkit.errors import RunFailed
 from serkit.serving.http.errors import Refused
 from serkit.serving.http.jobs import Jobs, failed_row
 from serkit.serving.http.lanes import Lane
+from serkit.serving.http.logs import where
 from serkit.serving.http.metrics import Metrics
 from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.uploads import Body, Budget
@@ -87,7 +88,7 @@ class Service:
 
     async def close(self) -> None:
         """End all workers."""
-        for task in self._started.values():
+        for task in (*self._begun, *self._started.values()):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._started.values(), return_exceptions=True)
@@ -104,7 +105,7 @@ class Service:
         self._started[name] = started
         try:
             await asyncio.shield(started)
-        except (RunFailed, EOFError, OSError) as error:
+        except (RunFailed, EOFError, OSError, RuntimeError, MemoryError) as error:
             if self._started.get(name) is started:  # the first of those that wait for it clears it away
                 del self._started[name]
             LOG.error("%s worker does not start: %s", name, error)
@@ -122,6 +123,10 @@ class Service:
             await self.ready_lane(lane)
         except Refused as error:
             lane.refuse_waiting(error)
+        except Exception as error:  # noqa: BLE001  # logged and told; what waits would wait for good
+            self._started.pop(lane.setup.lane, None)
+            LOG.error("%s lane does not start: %s", lane.setup.lane, where(error))
+            lane.refuse_waiting(Refused("internal", "internal error; the service's log has it"))
 
     async def warm(self) -> None:
         """Start what streams need before the first one comes."""
