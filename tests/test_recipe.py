@@ -8,12 +8,12 @@ import torch
 import yaml
 
 from made import MadeSource, made_manifest
-from serkit import registry, yaml_text
+from serkit import registry, stacking, yaml_text
 from serkit.errors import SerkitError
 from serkit.examples import Examples, Hearing
 from serkit.extraction import compute
 from serkit.networks import NetworkConfig, load_network
-from serkit.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from serkit.recipe import ENSEMBLES, Recipe, load_recipe, parse_recipe, recipe_names
 from serkit.training import train_network
 
 BASE = """
@@ -57,6 +57,7 @@ def test_published_figures_may_be_of_one_row_of_the_report():
     }  # fmt: skip
     said = BASE + "\npublished: [{corpus: iemocap, text: 0.5 by others, answer: %s}]\n"
     assert parse_recipe(said % "b").published[0].answer == "b"
+    assert set(ENSEMBLES) == set(stacking.ENSEMBLES)
     with pytest.raises(SerkitError, match=r"published\.answer: no ensemble or system 'votes'; did you mean 'vote'"):
         parse_recipe(said % "votes")
 

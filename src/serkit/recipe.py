@@ -39,7 +39,8 @@ _EXPECTED = {  # by pydantic's name of what went wrong
     **dict.fromkeys(("model", "dict", "mapping"), "a mapping"),
 }
 TOLD = {"description", "published"}  # what a recipe says of itself, which changes no number
-_ENSEMBLES = ("stack", "vote", "mean_logit", "mean_probability")
+ENSEMBLES = ("stack", "random_forest", "logistic", "log_pool", "vote", "mean_logit", "mean_probability")
+"""Rows of a report beside the systems: those of :data:`serkit.stacking.ENSEMBLES`, without its import."""
 LAYER_WEIGHTS = ("softmax", "layer_norm", "none")
 
 
@@ -155,7 +156,7 @@ def _check_published(recipe: Recipe, where: str) -> None:
                 known = registry.names("corpora")
                 check_known(corpus, known, f"{where}: published.corpus: no corpus '{corpus}'")
         if figures.answer is not None:
-            rows = (*_ENSEMBLES, *recipe.systems)
+            rows = (*ENSEMBLES, *recipe.systems)
             check_known(figures.answer, rows, f"{where}: published.answer: no ensemble or system '{figures.answer}'")
 
 

@@ -82,9 +82,9 @@ def test_a_full_scale_clip_stays_within_full_scale() -> None:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"low_kbps": 4.0}, "from 4 to 32 kbit/s; expected 6 to 256 of opus"),
-        ({"format": "mp3"}, "from 10 to 32 kbit/s; expected 16 to 160 of mp3"),
-        ({"low_kbps": 64.0}, "the bit rate in kbit/s runs from 64.0 to 32.0"),
+        ({"low_kbps": 4.0}, "of opus in kbit/s runs from 4.0 to 32.0, expected low ≤ high from 6 to 256"),
+        ({"format": "mp3"}, "of mp3 in kbit/s runs from 10.0 to 32.0, expected low ≤ high from 16 to 160"),
+        ({"low_kbps": 64.0}, "the bit rate of opus in kbit/s runs from 64.0 to 32.0"),
         ({"format": "opsu"}, "format is 'opsu'; did you mean 'opus'"),
     ],
 )

@@ -67,7 +67,7 @@ def test_no_loss_and_nothing_but_loss_leave_the_clip() -> None:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"high_percent": 60.0}, "the loss is up to 60 %; expected up to 50"),
+        ({"high_percent": 60.0}, "runs from 2.0 to 60.0, expected low ≤ high from 0 to 50"),
         ({"low_percent": -1.0}, "the loss in percent runs from -1.0"),
         ({"burst_packets": 0.5}, "the mean burst in packets runs from 0.5"),
     ],

@@ -78,10 +78,13 @@ def mixed(example: Example, partner: Example, share: float, **changes: object) -
     return dataclasses.replace(example, **changed)
 
 
-def check_range(name: str, what: str, low: float, high: float, at_least: float = -math.inf) -> None:
-    """Refuse a range that is empty, not finite, or begins below ``at_least``."""
-    if not (math.isfinite(low) and math.isfinite(high) and at_least <= low <= high):
-        bound = "" if at_least == -math.inf else f" from {at_least:g} on"
+def check_range(
+    name: str, what: str, low: float, high: float, at_least: float = -math.inf, at_most: float = math.inf
+) -> None:
+    """Refuse a range that is empty, not finite, begins below ``at_least`` or ends above ``at_most``."""
+    if not (math.isfinite(low) and math.isfinite(high) and at_least <= low <= high <= at_most):
+        end = "on" if at_most == math.inf else f"to {at_most:g}"
+        bound = "" if at_least == -math.inf else f" from {at_least:g} {end}"
         raise SerkitError(f"augmentation '{name}': {what} runs from {low} to {high}, expected low ≤ high{bound}")
 
 

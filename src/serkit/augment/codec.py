@@ -12,7 +12,6 @@ from serkit.augment import Example, check_probability
 from serkit.augment._coding import check_coding, coded
 from serkit.augment._signal import check_choice, check_range, full_scale, silent
 from serkit.encoding import SAMPLE_RATE_HZ
-from serkit.errors import SerkitError
 
 _FORMATS = {
     "opus": ("OGG", "OPUS", 6.0, 256.0),
@@ -43,12 +42,7 @@ class Codec:
     def __post_init__(self) -> None:
         check_choice("codec", "format", self.format, tuple(_FORMATS))
         container, coding, lowest, highest = _FORMATS[self.format]
-        check_range("codec", "the bit rate in kbit/s", self.low_kbps, self.high_kbps)
-        if self.low_kbps < lowest or self.high_kbps > highest:
-            raise SerkitError(
-                f"augmentation 'codec': the bit rate runs from {self.low_kbps:g} to {self.high_kbps:g} kbit/s; "
-                f"expected {lowest:g} to {highest:g} of {self.format}"
-            )
+        check_range("codec", f"the bit rate of {self.format} in kbit/s", self.low_kbps, self.high_kbps, lowest, highest)
         check_coding("codec", container, coding)
         check_probability("codec", self.probability)
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from serkit.augment import Example, check_probability
 from serkit.augment._signal import check_range, seconds, silent
-from serkit.errors import SerkitError
 
 PACKET = seconds(0.02)
 LAGS = (seconds(0.0025), seconds(0.015))  # a pitch of 67 to 400 Hz
@@ -42,11 +41,7 @@ class PacketLoss:
     needs_partner = False
 
     def __post_init__(self) -> None:
-        check_range("packet_loss", "the loss in percent", self.low_percent, self.high_percent, at_least=0.0)
-        if self.high_percent > 50.0:
-            raise SerkitError(
-                f"augmentation 'packet_loss': the loss is up to {self.high_percent:g} %; expected up to 50"
-            )
+        check_range("packet_loss", "the loss in percent", self.low_percent, self.high_percent, 0.0, 50.0)
         check_range("packet_loss", "the mean burst in packets", self.burst_packets, self.burst_packets, at_least=1.0)
         check_probability("packet_loss", self.probability)
 
