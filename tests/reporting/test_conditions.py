@@ -89,6 +89,15 @@ def test_sentences_say_where_it_falls_and_where_it_is_too_sure() -> None:
     )  # p of few speakers: not that of the bootstrap alone
 
 
+def test_of_a_table_nobody_knows_whether_the_model_was_trained_on_it() -> None:
+    found = two()
+    for row in found["models"]:
+        row["provenance"] = {**row.get("provenance", {}), "corpus": "table"}
+    said = [line for line in conditions_content(found)["cautions"] if "table does not name" in line]
+    assert len(said) == 1
+    assert not any("table does not name" in line for line in conditions_content(two())["cautions"])
+
+
 def test_page_is_well_formed_and_trusts_no_text(tmp_path: Path) -> None:
     for found in (tree(), two()):
         bad = copy.deepcopy(found)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serkit.reporting.figures import Interval, forest
-from serkit.reporting.measured_words import KINDS, names, rough, trained
+from serkit.reporting.measured_words import KINDS, names, rough, told, trained
 from serkit.reporting.svg import Figure, cut
 from serkit.reporting.tables import Cell, Column, Row, Table, difference_cell
 from serkit.reporting.text import (
@@ -172,8 +172,7 @@ def _few_draws(tree: Mapping[str, Any]) -> list[str]:
 
 def _cautions(tree: Mapping[str, Any]) -> list[str]:
     found = [f"{capital(line)}." for line in _few_draws(tree)]
-    found += [f"{model['system']}: {line}." for model in tree["models"] for line in trained(model)]
-    return found + rough(tree["models"][0])
+    return found + told(tree["models"], trained) + rough(tree["models"][0])
 
 
 def _figure(tree: Mapping[str, Any]) -> Figure:

@@ -100,18 +100,19 @@ def lead(tree: Mapping[str, Any]) -> str:
 
 def findings(tree: Mapping[str, Any]) -> list[str]:
     """What each bundle mixes up, which classes it recalls, how sure it is, which groups differ, what sets hold."""
-    return _told(tree["models"], _findings)
+    return told(tree["models"], _findings)
 
 
 def cautions(tree: Mapping[str, Any]) -> list[str]:
     """What a reader must know before trusting a number."""
     models = tree["models"]
-    return [*_told(models, _training), *_told(models, _answers), *_told(models[:1], _rows), *rough(models[0])]
+    return [*told(models, trained), *told(models, _answers), *told(models[:1], _rows), *rough(models[0])]
 
 
 def trained(model: Model) -> list[str]:
-    """That a bundle was trained on recordings of this corpus too, or may have been; on other ratings; had no texts."""
-    known = [trained_on_too(model["trained_on"])] if model.get("trained_on") else []
+    """That a bundle was trained on these speakers too, or may have been; on other ratings; had no texts."""
+    corpora = str((model.get("provenance") or {}).get("corpus") or "").split("+")
+    known = [trained_on_too(model["trained_on"])] if model.get("trained_on") else [NOT_NAMED] * (OWN in corpora)
     known += [other_scales(model["scales"])] if model.get("scales") else []
     n = int(finite(model.get("no_text")) or 0)
     return known + ([without_text(n, int(finite(metric(model, "uar").get("n")) or n))] if n else [])
@@ -132,7 +133,7 @@ def absent(model: Model) -> list[str]:
     return [label for label, scores in (model.get("per_class") or {}).items() if not finite(scores.get("support"))]
 
 
-def _told(models: Sequence[Model], lines_of: Callable[[Model], list[str]]) -> list[str]:
+def told(models: Sequence[Model], lines_of: Callable[[Model], list[str]]) -> list[str]:
     """Lines of each bundle, with its name where there are two that say different things."""
     found = [lines_of(model) for model in models]
     if all(lines == found[0] for lines in found):
@@ -188,12 +189,6 @@ def _gaps(model: Model) -> list[str]:
     """The groups of a column that differ by more than chance explains."""
     gaps = {column: row for column, row in (model.get("gaps") or {}).items() if isinstance(row, dict)}
     return [f"by {title(k).lower()}: {sentences(row)[0]}" for k, row in gaps.items() if is_found(gap_of(row, "uar"))]
-
-
-def _training(model: Model) -> list[str]:
-    """What is known, and what is not, of whether a bundle was trained on these recordings."""
-    corpora = str((model.get("provenance") or {}).get("corpus") or "").split("+")
-    return [*trained(model), *[NOT_NAMED] * (OWN in corpora and not model.get("trained_on"))]
 
 
 def _answers(model: Model) -> list[str]:
