@@ -66,3 +66,26 @@ def test_gsm_keeps_length_and_timing_and_is_coarser_than_g711() -> None:
     assert abs(int(np.argmax(both)) - 8004) <= 1
     errors = [rms(one - clean) / rms(clean) for one in (companded, mobile)]
     assert errors[0] < 0.05 < 0.1 < errors[1] < 0.6
+
+
+def test_codec_none_changes_nothing_in_the_band_and_any_draws_all_three() -> None:
+    middle = line()(tone(1000), np.random.default_rng(0)).samples
+    assert middle[2000:-2000] == pytest.approx(tone(1000).samples[2000:-2000], abs=1e-4)
+    rng = np.random.default_rng(3)
+    errors = [np.abs(line(codec="any")(tone(1000), rng).samples - middle)[2000:-2000].max() for _ in range(60)]
+    exact = sum(error < 1e-4 for error in errors)
+    assert 8 <= exact <= 32
+
+
+def test_what_has_nothing_in_the_band_stays() -> None:
+    rumble = Example(np.array([1.0]), np.full(4000, 0.25, dtype=np.float32))
+    narrow = Telephone(low_from_hz=300, low_to_hz=300, codec="none")(rumble, np.random.default_rng(0))
+    assert np.isfinite(narrow.samples).all()
+    assert np.abs(narrow.samples).max() <= 0.3
+
+
+def test_edges_that_cross_are_refused() -> None:
+    with pytest.raises(SerkitError, match="expected a band between"):
+        Telephone(low_to_hz=4000.0)
+    with pytest.raises(SerkitError, match="'mu-low'"):
+        Telephone(codec="mu-low")  # type: ignore[arg-type]
