@@ -56,6 +56,7 @@ lint: dev
 # Writes the generated tables of docs/ anew.
 docs: dev
 	$(BIN)/python tests/doc_tables.py
+	$(BIN)/python tests/bundle_notes.py
 
 install: $(VENV)/.base
 dev: $(VENV)/.dev
