@@ -38,6 +38,9 @@ from serkit.errors import SerkitError
 from serkit.interrupts import resumable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from serkit.pipeline import Run
 
 
@@ -282,30 +285,36 @@ def _summary(folder: Path) -> None:
 
     source = read(folder / "report")
     tree = source.tree
-    width = max(len(name) for name in tree["systems"]) + 2
-    rated = any("ccc" in numbers for splits in tree["systems"].values() for numbers in splits.values())
-    more = f"{'test CCC':>10}" if rated else ""
-    voted = source.led_by == "kl"
-    more += f"{'test KL':>10}{'constant':>10}" if voted else ""
-    say(f"{'':{width}}{'dev macro-F1':>14}{'test macro-F1':>15}{'test UAR':>10}{'95% interval':>18}{more}")
-    for name, splits in tree["systems"].items():
-        dev, test = splits.get("dev", {}), splits.get("test", {})
-        uar = test.get("uar")
-        interval = f"[{uar['low']:.3f}, {uar['high']:.3f}]" if uar else "-"
-        cells = [f"{row['macro_f1']['value']:.3f}" if row else "-" for row in (dev, test)]
-        cells.append(f"{uar['value']:.3f}" if uar else "-")
-        ccc = f"{test['ccc']['value']:z.3f}" if "ccc" in test else "-"
-        last = f"{ccc:>10}" if rated else ""
-        for key in ("kl", "kl_prior") if voted else ():
-            last += f"{test[key]['value']:>10.3f}" if key in test else f"{'-':>10}"
-        say(f"{name:{width}}{cells[0]:>14}{cells[1]:>15}{cells[2]:>10}{interval:>18}{last}")
-    for line in intervals(splits.get("test", {}).get("uar", {}) for splits in tree["systems"].values()):
+    split = source.split
+    shown = [("dev", "macro_f1", "dev macro-F1")]
+    shown += [(split, "macro_f1", f"{split} macro-F1")] if split != "dev" else []
+    shown += [(split, "uar", f"{split} UAR"), (split, "uar_interval", "95% interval")]
+    systems = tree["systems"]
+    measured = [numbers.get(split, {}) for numbers in systems.values()]
+    shown += [(split, "ccc", f"{split} CCC")] if any("ccc" in numbers for numbers in measured) else []
+    shown += [(split, "kl", f"{split} KL"), (split, "kl_prior", "constant")] if source.led_by == "kl" else []
+    table = [("", *(title for _, _, title in shown))]
+    table += [
+        (name, *(_cell(numbers.get(of, {}), key) for of, key, _ in shown)) for name, numbers in tree["systems"].items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for name, *cells in table:
+        say(f"{name:{widths[0]}}" + "".join(f"{cell:>{w + 2}}" for cell, w in zip(cells, widths[1:], strict=True)))
+    for line in intervals(numbers.get("uar", {}) for numbers in measured):
         say(line)
     for line in elsewhere.lines(source):
         say(line)
     answers = folder / "predictions" / f"{source.lead}.test.parquet"
     if source.split == "dev":
         say(f"{source.why_dev}" + (f"; its predictions are in {answers}" if answers.is_file() else ""))
+
+
+def _cell(numbers: Mapping[str, Any], key: str) -> str:
+    """A number of a split as text, or a dash; ``uar_interval`` is that of UAR."""
+    found = numbers.get(key.removesuffix("_interval"))
+    if not found:
+        return "-"
+    return f"{found['value']:z.3f}" if key in numbers else f"[{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def _matrix(folder: Path) -> None:
