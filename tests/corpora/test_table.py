@@ -391,3 +391,26 @@ def test_columns_that_other_tools_call_otherwise_are_understood(tmp_path: Path, 
     first = header.split(",")[0]
     assert f"column '{first}' is used as 'path'" in found.info["notes"]
     assert "file" not in found.utterances[0].meta
+
+
+def test_answers_of_predict_are_labels_once_they_are_corrected(tmp_path: Path) -> None:
+    """Regression: ``measure`` on a model's own answers said that it is always right, and ``adapt`` learned them."""
+    header = "path,label,confidence,abstain,anger,neutral"
+    rows = ["a.wav,anger,0.7,,0.7,0.3", "b.wav,neutral,0.9,,0.1,0.9", "c.wav,anger,0.6,unsure,0.6,0.4"]
+    with pytest.raises(
+        SerkitError, match=r"answers\.csv holds answers of serkit predict as they were given.*name that"
+    ):
+        table(write(tmp_path, header, rows, "answers.csv"), test_only=True)
+    objects = [
+        {"path": "a.wav", "label": "anger", "confidence": 0.7, "abstain": "", "probabilities": {"anger": 0.7}},
+        {"path": "b.wav", "label": "neutral", "confidence": 0.9, "abstain": "", "probabilities": {"neutral": 0.9}},
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in objects))
+    with pytest.raises(SerkitError, match=r"answers\.jsonl holds answers"):
+        table(tmp_path / "answers.jsonl", test_only=True)
+    corrected = [rows[0].replace("anger", "neutral"), rows[1], rows[2]]
+    found = table(write(tmp_path, header, corrected, "answers.csv"), test_only=True)
+    assert [u.emotion for u in found] == ["neutral", "neutral", "anger"]
+    assert "1 of 3 labels are other than the answers of serkit predict beside them" in found.info["notes"]
+    named = table(write(tmp_path, header.replace("label", "emotion"), rows, "right.csv"), test_only=True)
+    assert [u.emotion for u in named] == ["anger", "neutral", "anger"]

@@ -166,6 +166,8 @@ def read_rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
         made = (dataclasses.replace(u, emotion=_most(u.votes)) for u in made)
     rows = _told_apart(path, cells, made)
     notes = [f"column '{column}' is used as '{name}'" for name, column in cells.renamed.items()]
+    if (corrected := _corrected(path, cells)) is not None:
+        notes.append(f"{corrected} of {len(rows)} labels are other than the answers of serkit predict beside them")
     if counted:
         open_ones = sum(u.emotion is None for u in rows)
         notes.append(
@@ -175,6 +177,27 @@ def read_rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
         n = sum(u.is_rated for u in rows)
         notes.append(f"no emotion column: {n} of {len(rows)} rows have ratings, and none has a label of its own")
     return rows, [f"{cells.unit} {number}" for number in cells.numbers], notes
+
+
+def _corrected(path: Path, cells: Cells) -> int | None:
+    """How many labels differ from the answers of ``serkit predict`` in the same table; ``None`` where it holds none.
+
+    Raises:
+        SerkitError: none does: labels that a model gave itself teach it nothing, and measure it as always right.
+    """
+    if cells.renamed.get("emotion") != "label" or not all({"confidence", "abstain"} <= set(row) for row in cells.rows):
+        return None
+    answers = (row["probabilities"] if isinstance(row.get("probabilities"), Mapping) else row for row in cells.rows)
+    given = [
+        _text(answer.get(_text(row["emotion"]))) == _text(row["confidence"])
+        for answer, row in zip(answers, cells.rows, strict=True)
+    ]
+    if all(given):
+        raise SerkitError(
+            f"table: {path.name} holds answers of serkit predict as they were given, which are no labels: listen to "
+            "some, correct their 'label', and leave out the other rows (if all were right, name that column emotion)"
+        )
+    return given.count(False)
 
 
 def _refuse_missing(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
