@@ -110,8 +110,11 @@ def normal(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("name", [n for n, p in zip(NAMES, DOCUMENTS, strict=True) if any(
-    b.is_run and b.language in ("python", "console") for b in blocks(p))])  # fmt: skip
+@pytest.mark.parametrize("name", [
+    pytest.param(n, marks=[pytest.mark.slow] * (n == "docs/finetune.md"))  # it trains a transformer
+    for n, p in zip(NAMES, DOCUMENTS, strict=True)
+    if any(b.is_run and b.language in ("python", "console") for b in blocks(p))
+])  # fmt: skip
 def test_blocks_run(name: str, environment: dict[str, str], tmp_path: Path) -> None:
     for block in blocks(ROOT / name):
         where = f"{name}:{block.line}"

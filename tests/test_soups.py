@@ -133,7 +133,7 @@ def test_progress_counts_all_networks_and_the_time_left_knows_them(tmp_path, mon
     assert (told[-1].left_s, told[-1].utterances_s, told[-1].row["soup"]) == (0.0, 0.0, [1, 2])
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("stop_after", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3, 5)), 4, 6])
 @pytest.mark.parametrize("shared", [0, 1])
 def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, uninterrupted, stop_after, shared):
     train = {"epochs": 2 + shared, "soup": 3, "shared_epochs": shared, "ema": 0.9, "members": "greedy"}
@@ -173,7 +173,10 @@ fit(Path({folder!r}), made_system(**DROPOUT, train=dict(epochs=2, soup=2, shared
 """
 
 
-@pytest.mark.parametrize("at", ["1/state.pt", "shared.pt", "1/model.safetensors", "2/state.pt", "2/model.safetensors"])
+@pytest.mark.parametrize("at", [
+    "shared.pt", "2/model.safetensors",
+    *(pytest.param(at, marks=pytest.mark.slow) for at in ("1/state.pt", "1/model.safetensors", "2/state.pt")),
+])  # fmt: skip
 def test_killed_for_real_and_resumed_is_uninterrupted(tmp_path, uninterrupted, at):
     here = str(Path(__file__).parent)
     code = KILLED.format(tests=here, folder=str(tmp_path / "cut"), threads=torch.get_num_threads(), at=at)

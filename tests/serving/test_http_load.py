@@ -245,6 +245,7 @@ def until_answered(service: Service) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_given_up(tmp_path: Path) -> None:
     with Service(tmp_path, workers=1, timeout=0.8) as service:
         until_answered(service)
@@ -290,6 +291,7 @@ def test_sigterm_finishes_what_was_taken_and_refuses_more(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_finished_job_that_nobody_fetched_is_said_to_be_waited_for(tmp_path: Path) -> None:
     service = Service(tmp_path, workers=1, grace=60)
     url = service.client.post("/v1/jobs", files={"file": ("a.wav", CLIPS[0])}).headers["location"]
@@ -305,6 +307,7 @@ def test_a_finished_job_that_nobody_fetched_is_said_to_be_waited_for(tmp_path: P
     assert service.log.count("to be fetched") == 1
 
 
+@pytest.mark.slow
 def test_streams_are_ended_with_their_answer_when_the_time_is_up(tmp_path: Path) -> None:
     service = Service(tmp_path, workers=1, grace=4)
     with service.stream() as stream:

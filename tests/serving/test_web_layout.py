@@ -60,7 +60,7 @@ UNSURE = """() => {
 }"""
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (360, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(1100, "light", marks=pytest.mark.slow), (360, "dark")])
 def test_nothing_that_axe_finds_wrong(opened: Open, width: int, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     page = opened(width, scheme)
@@ -85,7 +85,10 @@ def test_nothing_that_axe_finds_wrong(opened: Open, width: int, scheme: str) -> 
     assert page.locator("#choose").bounding_box()["height"] >= 40
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (360, "dark"), (768, "light"), (1280, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [
+    (320, "light"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((360, "dark"), (768, "light"))),
+    (1280, "dark"),
+])  # fmt: skip
 def test_nothing_is_cut_off_or_broken_at_any_width(opened: Open, width: int, scheme: str) -> None:
     page = opened(width, scheme)
     page.evaluate(UNSURE)
@@ -109,7 +112,9 @@ def test_nothing_is_cut_off_or_broken_at_any_width(opened: Open, width: int, sch
     assert page.evaluate(OUTSIDE) == []
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (360, "light"), (1000, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(320, "dark"), pytest.param(360, "light", marks=pytest.mark.slow), (1000, "dark")]
+)
 def test_every_probability_of_many_emotions_fits(opened: Open, width: int, scheme: str) -> None:
     page = opened(width, scheme)
     page.evaluate(MANY)
@@ -146,7 +151,7 @@ def test_light_and_dark_differ_and_motion_can_be_still(opened: Open) -> None:
     assert opened(motion="no-preference").evaluate(dot) != "none"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (360, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), pytest.param(360, "dark", marks=pytest.mark.slow)])
 def test_the_page_of_the_interface_is_styled_by_itself_and_axe_finds_nothing(
     opened: Open, address: str, width: int, scheme: str
 ) -> None:

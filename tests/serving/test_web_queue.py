@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
+
 from serkit.serving.predictor import Model
 
 from .page import SOUND, Open, answered, until
@@ -150,6 +152,7 @@ def test_other_options_can_be_asked_of_the_same_recording(opened: Open, model: M
     assert page.locator("#notes li").count() == 0
 
 
+@pytest.mark.slow
 def test_the_example_and_what_was_spoken_can_be_asked_again(opened: Open) -> None:
     page = opened()
     page.click("#example")

@@ -96,6 +96,7 @@ def test_a_set_is_asked_for_by_keyboard_shown_said_and_saved(opened: Open, model
     assert "set" not in json.loads(saved(page, "json"))
 
 
+@pytest.mark.slow
 def test_each_of_several_recordings_has_its_set_in_the_list(opened: Open, model: Model) -> None:
     page = asking(opened())
     sounds = {"one.wav": CLIP, "two.wav": wav(SOUND), "still.wav": wav(quiet(2.0, level=1e-5))}
@@ -111,6 +112,7 @@ def test_each_of_several_recordings_has_its_set_in_the_list(opened: Open, model:
     assert (page.is_hidden("#set"), page.is_hidden("#set-saved")) == (True, True)
 
 
+@pytest.mark.slow
 def test_what_was_spoken_has_a_set_too(opened: Open) -> None:
     page = asking(opened(), "0.9")
     page.click("#speak")
@@ -120,6 +122,7 @@ def test_what_was_spoken_has_a_set_too(opened: Open) -> None:
     assert shown(page)[0] in page.inner_text("#answer").lower()
 
 
+@pytest.mark.slow
 def test_a_recording_beyond_a_clip_says_that_its_set_was_not_measured(opened: Open) -> None:
     page = asking(opened(), "0.9")
     answered(page, wav(talk(16)))
@@ -144,6 +147,7 @@ def test_channels_have_none_and_the_page_says_why(opened: Open, model: Model) ->
     assert shown(page) == list(model.predict(CALL, coverage=0.9).set or ())
 
 
+@pytest.mark.slow
 def test_a_model_without_sets_says_so(opened: Open) -> None:
     page = opened()
     patched(page, "**/v1/model", coverages=[])
@@ -157,6 +161,7 @@ def test_a_model_without_sets_says_so(opened: Open) -> None:
     assert page.is_hidden("#set")
 
 
+@pytest.mark.slow
 def test_labels_that_too_few_measured_clips_have_are_refused_in_one_line(opened: Open) -> None:
     page = asking(opened())
     refused = {"error": {"code": "bad_option", "message": "no sets of 'tiny' for fear, anger: coverage 0.95: 3 clips"}}
@@ -166,7 +171,7 @@ def test_labels_that_too_few_measured_clips_have_are_refused_in_one_line(opened:
     assert page.inner_text("#problem") == "No sets of 'tiny' for fear, anger: coverage 0.95: 3 clips"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (320, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(1100, "light", marks=pytest.mark.slow), (320, "dark")])
 def test_a_set_of_all_emotions_rules_none_out_and_fits(opened: Open, model: Model, width: int, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     page = asking(opened(width, scheme))
