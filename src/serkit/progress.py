@@ -71,8 +71,9 @@ class Meter:
 
     Args:
         stage, unit, total, total_audio_s: as in :class:`Progress`.
+            ``total`` is 0 where it is not known.
         callback: is handed each :class:`Progress`; ``None`` counts in silence.
-        every_s: seconds between two calls.
+        every_s: seconds between two calls. after_s: before the first; what is over by then is not spoken of.
 
     >>> seen = []
     >>> meter = Meter("extract", 2, seen.append)
@@ -90,11 +91,12 @@ class Meter:
         unit: str = "utterances",
         total_audio_s: float = 0.0,
         every_s: float = 0.2,
+        after_s: float = 0.0,
     ) -> None:
         self.stage, self.unit, self.total, self.total_audio_s = stage, unit, total, total_audio_s
         self.done, self.failed, self.audio_s = 0, 0, 0.0
         self.share: float | None = None
-        self._callback, self._every_s = callback, every_s
+        self._callback, self._every_s, self._after_s = callback, every_s, after_s
         self._start, self._last = time.monotonic(), float("-inf")
         self._tell()
 
@@ -122,6 +124,8 @@ class Meter:
         if self._callback is None:
             return
         clock = time.monotonic()
-        if self.done >= self.total or clock - self._last >= self._every_s:
+        if clock - self._start < self._after_s:
+            return
+        if self.done >= self.total > 0 or clock - self._last >= self._every_s:
             self._last = clock
             self._callback(self.now())

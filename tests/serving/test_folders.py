@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from typer.testing import CliRunner
 import serkit
 from serkit.cli import app
 from serkit.errors import SerkitError
+from serkit.progress import Progress
+from serkit.serving import gathering, predicting
 from serkit.serving.gathering import gather
 from serkit.serving.pool import Asked
 from serkit.serving.predicting import predict
@@ -205,3 +209,37 @@ def test_an_address_is_told_not_to_be_fetched() -> None:
     (line,) = ask("https://example.org/a.wav")[2]
     said = "addresses are not fetched: give the data, as bytes or on standard input"
     assert line == f"https://example.org/a.wav: no such file; {said}"
+
+
+def test_a_large_folder_is_looked_at_once_and_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To resume, every recording was looked at four times, and 50 000 of them in silence."""
+    (tmp_path / "words").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "words" / f"{name}.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhm\n")
+    options: dict[str, Any] = {"out": tmp_path / "out.csv", "transcript": tmp_path / "words"}
+    assert ask(folder, **options)[0] == 0
+    looks: Counter[str] = Counter()
+    real = os.stat
+
+    def stat(path: Any, *rest: Any, **more: Any) -> Any:
+        looks[str(path)] += 1
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(gathering, "Meter", functools.partial(gathering.Meter, every_s=0.0))
+    monkeypatch.setattr(gathering, "SOON_S", 0.0)
+    monkeypatch.setattr(predicting, "SOON_S", 0.0)
+    asked = Asked((str(folder),), model=str(GOLDEN), **options)
+    seen: list[Progress] = []
+    said: list[str] = []
+    assert predict(asked, said.append, said.append, seen.append) == 0
+    assert said == [f"2 of 2 recordings are already answered in {tmp_path / 'out.csv'}"]
+    assert [looks[str(folder / name)] for name in ("a.wav", "shut/b.wav")] == [1, 1]
+    assert {path for path in looks if path.startswith(f"{tmp_path / 'words'}/")} == {
+        str(tmp_path / "words" / name) for name in ("a.srt", "b.srt")
+    }, "what the folder does not have is not looked for"
+    steps = [(p.stage, p.done, p.total, p.unit) for p in seen]
+    assert ("find", 2, 0, "files found") in steps
+    assert ("look", 2, 2, "files looked at") in steps

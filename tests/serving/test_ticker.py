@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,39 @@ def test_what_ends_the_work_begins_a_line_of_its_own(moving: Ticker, capfd: pyte
         moving(state(1, 3))
         raise KeyboardInterrupt
     assert screen(capfd.readouterr().err + "serkit: stopped")[1:] == ["serkit: stopped"]
+
+
+def test_a_long_line_leaves_nothing_behind(moving: Ticker, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a line above 40 columns the last letters stayed: "… 9 min 59 s leftt"."""
+    many = Progress("predict", "files", 45000, 50000, 123, 0.0, 0.0, 5500.0)
+    moving(many)
+    moving(replace(many, elapsed_s=900.0))
+    shown = capfd.readouterr().err
+    assert screen(shown) == ["45000 of 50000 files, 123 failed, 1 min 40 s left"]
+    moving(replace(many, elapsed_s=90.0))
+    shown += capfd.readouterr().err
+    assert screen(shown) == ["45000 of 50000 files, 123 failed, 10 s left"]
+    moving.complain("x")
+    assert screen(shown + capfd.readouterr().err) == ["serkit: x", ""]
+
+
+def test_what_is_counted_without_an_end_is_said(moving: Ticker, capfd: pytest.CaptureFixture[str]) -> None:
+    counted = Progress("find", "files found", 0, 0, 0, 0.0, 0.0, 3.0)
+    moving(counted)
+    assert capfd.readouterr().err == ""
+    moving(replace(counted, done=12000))
+    assert screen(capfd.readouterr().err) == ["12000 files found"]
+
+
+def test_a_meter_may_be_silent_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Progress] = []
+    meter = Meter("look", 3, seen.append, after_s=60.0)
+    meter.advance(3)
+    assert not seen, "what is over by then is not spoken of"
+    late = Meter("find", 0, seen.append, every_s=0.0, after_s=60.0)
+    monkeypatch.setattr(late, "_start", late._start - 61.0)
+    late.advance(5)
+    assert [(p.done, p.total) for p in seen] == [(5, 0)]
 
 
 def test_a_lone_recording_says_how_much_is_heard_once_it_takes_long(

@@ -84,7 +84,7 @@ def _unlabelled(inputs: list[str], out: Path, model: str, ticker: Ticker, option
     from serkit.serving import adapting
     from serkit.serving.gathering import gather
 
-    bundle = adapting.adapt_to(model, gather(inputs, ticker.complain), out, **options)
+    bundle = adapting.adapt_to(model, gather(inputs, ticker.complain, ticker), out, **options)
     facts = bundle.head["adapted"]
     say(
         f"{out}: '{bundle.name}', adapted to {count(facts['recordings'], 'recording')} "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 NAME = "example"
 _FOLDER = Path(__file__).parent / "web"
+_PATH = _FOLDER / "example.flac"
 
 
 def path() -> Path:
@@ -14,7 +15,7 @@ def path() -> Path:
     Voices, words and emotions are generated and belong to nobody; what a model says of them shows that it
     runs, and nothing about how well.
     """
-    return _FOLDER / "example.flac"
+    return _PATH
 
 
 def transcript_path() -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
@@ -16,12 +17,12 @@ from serkit.interrupts import resumable
 from serkit.progress import Meter, ProgressCallback
 from serkit.remarks import Damage
 from serkit.serving import formats
-from serkit.serving.gathering import gather
+from serkit.serving.gathering import SOON_S, gather
 from serkit.serving.pool import Asked, Worker, answers
 from serkit.serving.predictor import Model
 from serkit.serving.results import Prediction, division
-from serkit.serving.resuming import STDIN, Answered, stamp
-from serkit.serving.turns_and_words import words_of
+from serkit.serving.resuming import STDIN, Answered, look, size_and_time, stamp
+from serkit.serving.turns_and_words import names_in, words_of
 
 
 def predict(
@@ -45,24 +46,25 @@ def predict(
     """
     asked, kind = _settled(asked)
     unread: list[str] = []
-    files = gather(asked.inputs, unread.append)
+    files = gather(asked.inputs, unread.append, progress)
     if kind == "rttm":
         _refuse_same_stem(files)
     formats.refuse_several(kind, len(files))
+    stamps = _looked_at(files, asked, progress)
     if asked.out is not None:
-        _check_out(asked.out, files, asked)
+        check_writable(asked.out)
     worker = Worker(asked)
     labels = tuple(worker.model.labels[k] for k in worker.model.columns(asked.labels))
     worker.check(files)
     sets = asked.coverage is not None
     head = formats.header(kind, labels, worker.model.attributes, timeline=asked.timeline, sets=sets)
-    answered = _answered(asked, worker.model, head, files)
+    answered = _answered(asked, worker.model, head, stamps)
     for line in unread:
         complain(line)
     left = [f for f in files if answered is None or formats.shown(f) not in answered.paths]
     if len(left) < len(files):
         complain(f"{len(files) - len(left)} of {len(files)} recordings are already answered in {asked.out}")
-    pace = _Pace(left, progress)
+    pace = _Pace({path: stamps[path][0] for path in left}, progress)
     failed = len(unread)
     told = _Notes(complain, several=len(files) > 1)
     kept = resumable() if answered is not None else contextlib.nullcontext()
@@ -104,13 +106,13 @@ class _Pace:
     """How much is done: a file counts by its size, the one that is heard just now by how far it is.
 
     Args:
-        files: that are to be answered. progress: is told.
+        sizes: of the files that are to be answered. progress: is told.
     """
 
-    def __init__(self, files: Sequence[str], progress: ProgressCallback | None) -> None:
-        self._left = {path: _size(path) for path in files}
+    def __init__(self, sizes: Mapping[str, int], progress: ProgressCallback | None) -> None:
+        self._left = dict(sizes)
         self._all, self._done = max(1, sum(self._left.values())), 0
-        self._meter = Meter("predict", len(files), progress, unit="files")
+        self._meter = Meter("predict", len(sizes), progress, unit="files")
 
     def heard(self, path: str, share: float) -> None:
         """So much of a file is heard."""
@@ -120,13 +122,6 @@ class _Pace:
         """A file is over."""
         self._done += self._left.pop(path)
         self._meter.advance(failed=int(failed), share=self._done / self._all)
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except (OSError, ValueError):  # standard input, or what will be refused when its turn comes: no work
-        return 0
 
 
 class _Notes:
@@ -165,17 +160,12 @@ def _refuse_same_stem(files: Sequence[str]) -> None:
             )
 
 
-def _answered(asked: Asked, model: Model, head: str, files: Sequence[str]) -> Answered | None:
+def _answered(asked: Asked, model: Model, head: str, stamps: Mapping[str, list[int]]) -> Answered | None:
     """What the file of the answers holds already, where it is one that is gone on with."""
     if asked.out is None or asked.kind not in formats.RESUMED or is_stream(asked.out):
         return None
-    given = asked.transcript
-
-    def words(path: str) -> Path | None:
-        return None if given is None or not given.is_dir() else words_of(given, path)
-
-    shown = {formats.shown(path): path for path in files}
-    return Answered(asked.out, asked.kind, head, _question(asked, model), shown, words=words)
+    shown = {formats.shown(path): stamp for path, stamp in stamps.items()}
+    return Answered(asked.out, asked.kind, head, _question(asked, model), shown)
 
 
 def _question(asked: Asked, model: Model) -> dict[str, Any]:
@@ -214,23 +204,34 @@ def _question(asked: Asked, model: Model) -> dict[str, Any]:
     }
 
 
-def _check_out(out: Path, files: Sequence[str], asked: Asked) -> None:
-    """Refuse a place for the answers that could not be written, or is a file that is read and would be lost."""
-    for option, given in (("--transcript", asked.transcript), ("--rttm", asked.rttm)) if out.exists() else ():
-        read = [given] if given is None or not given.is_dir() else [words_of(given, path) for path in files]
-        if any(one is not None and _is_same(out, str(one)) for one in read):
-            raise SerkitError(f"--out {out} is read by {option}, and would be overwritten; choose another name")
-    for path in files if out.exists() else ():
-        if path != STDIN and _is_same(out, path):
-            raise SerkitError(f"--out {out} is one of the recordings, and would overwrite it; choose another name")
-    check_writable(out)
+def _looked_at(files: Sequence[str], asked: Asked, progress: ProgressCallback | None) -> dict[str, list[int]]:
+    """Size and time of each recording, and of the transcript of its own where there is a folder of them.
 
+    Raises:
+        SerkitError: answers would be written to a file that is read, and lost by that.
+    """
+    out = None if asked.out is None else look(asked.out)
 
-def _is_same(out: Path, path: str) -> bool:
-    try:
-        return out.samefile(path)
-    except (OSError, ValueError):  # no such file: it is said when its turn comes
-        return False
+    def not_out(found: os.stat_result | None, what: str) -> list[int]:
+        if out is not None and found is not None and os.path.samestat(out, found):
+            raise SerkitError(f"--out {asked.out} is {what}; choose another name")
+        return size_and_time(found)
+
+    folder = asked.transcript if asked.transcript is not None and asked.transcript.is_dir() else None
+    for option, given in (("--transcript", asked.transcript if folder is None else None), ("--rttm", asked.rttm)):
+        if given is not None:
+            not_out(look(given), f"read by {option}, and would be overwritten")
+    listed = frozenset() if folder is None else names_in(folder)
+    meter = Meter("look", len(files), progress, unit="files looked at", after_s=SOON_S)
+    stamps = {}
+    for path in files:
+        found = None if path == STDIN else look(path)
+        stamps[path] = not_out(found, "one of the recordings, and would overwrite it")
+        words = None if folder is None else words_of(folder, path, listed)
+        if words is not None:
+            stamps[path] += not_out(look(words), "read by --transcript, and would be overwritten")
+        meter.advance()
+    return stamps
 
 
 class _Sink:

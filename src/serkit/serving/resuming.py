@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,8 @@ class Answered:
 
     Args:
         out: the file. kind: ``csv`` or ``jsonl``. head: its header. question: model and options, as plain values.
-        asked: where each recording is that is asked about, by how it is written there. Size and time of each are taken
-            now, before it is heard, so that one that changes meanwhile is answered anew.
-        words: the file with the words of a recording, where it has one of its own.
+        stamps: size and time of each recording that is asked about, as they were before it is heard, so that one that
+            changes meanwhile is answered anew, and those of a transcript of its own; by how it is written there.
 
     Attributes:
         paths: that stand in the file whole, as they are written there; of those that are asked about, only what is
@@ -47,12 +47,9 @@ class Answered:
         kind: str,
         head: str,
         question: Mapping[str, Any],
-        asked: Mapping[str, str],
-        *,
-        words: Callable[[str], Path | None] = lambda path: None,
+        stamps: Mapping[str, list[int]],
     ) -> None:
-        self.out, self._journal, self._words = out, out.with_name(f".{out.name}.asked"), words
-        self._stamps = {shown: self._stamp(path) for shown, path in asked.items()}
+        self.out, self._journal, self._stamps = out, out.with_name(f".{out.name}.asked"), stamps
         self.paths: set[str] = set()
         if not out.is_file() or not out.stat().st_size:
             self._begin(question)
@@ -74,9 +71,9 @@ class Answered:
         known = self._refuse_others(question)
         found = Counter(path for path, _ in rows)
         self.paths = {p for p, row in known.items() if p != STDIN and self._holds(p, row, found[p])}
-        kept = head + "".join(line for path, line in rows if path in self.paths)
-        if kept != text:
-            write_text(out, kept if self.paths else "")
+        if whole != text or any(path not in self.paths for path, _ in rows):
+            kept = "".join(_line(row) for path, row in rows if path in self.paths)
+            write_text(out, head + kept if self.paths else "")
 
     def add(self, path: str, n_rows: int) -> None:
         """Note that all rows of a recording are written."""
@@ -85,10 +82,6 @@ class Answered:
     def _holds(self, path: str, row: list[Any], n_rows: int) -> bool:
         """Whether all rows of a recording are there, and of what it is now, if that is asked."""
         return row[-1:] == [n_rows] and row[:-1] == self._stamps.get(path, row[:-1])
-
-    def _stamp(self, path: str) -> list[int]:
-        words = self._words(path)
-        return _stamp(path) + ([] if words is None else _stamp(str(words)))
 
     def _begin(self, question: Mapping[str, Any]) -> None:
         self._journal.unlink(missing_ok=True)
@@ -140,27 +133,34 @@ class KeptAnswers:
 
 def stamp(path: Path | None) -> list[Any] | None:
     """Name, size and time of change of a file that answers depend on."""
-    return None if path is None else [str(path), *_stamp(str(path))]
+    return None if path is None else [str(path), *size_and_time(look(path))]
 
 
-def _rows(out: Path, kind: str, text: str) -> list[tuple[str, str]]:
-    """Path and text of each row."""
+def _rows(out: Path, kind: str, text: str) -> list[tuple[str, str | list[str]]]:
+    """Path of each row, and the row: a line of JSON, or the cells of CSV."""
     try:
         if kind == "jsonl":
-            return [(str(json.loads(line)["path"]), line + "\n") for line in text.split("\n")[:-1]]
-        rows: Sequence[list[str]] = list(csv.reader(io.StringIO(text)))
-        return [(row[0], formats.csv_line(row)) for row in rows]
+            return [(str(json.loads(line)["path"]), line) for line in text.split("\n")[:-1]]
+        return [(row[0], row) for row in csv.reader(io.StringIO(text))]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise SerkitError(f"{out} is not a {kind} of predictions ({error}); choose another --out") from None
 
 
-def _stamp(path: str) -> list[int]:
-    """Size and time of change; zeros if it is not a file here: standard input, or a name that is not UTF-8."""
+def _line(row: str | list[str]) -> str:
+    return row + "\n" if isinstance(row, str) else formats.csv_line(row)
+
+
+def size_and_time(found: os.stat_result | None) -> list[int]:
+    """Bytes, and nanoseconds of its change; zeros if it is not a file here, as standard input is not."""
+    return [0, 0] if found is None else [found.st_size, found.st_mtime_ns]
+
+
+def look(path: str | Path) -> os.stat_result | None:
+    """What the system says of a file; ``None`` where there is none, or no such name."""
     try:
-        found = Path(path).stat()
+        return os.stat(path)  # noqa: PTH116  # of very many, for which a Path each takes longer than looking
     except (OSError, ValueError):
-        return [0, 0]
-    return [found.st_size, found.st_mtime_ns]
+        return None
 
 
 def _said(value: Any) -> str:

@@ -12,7 +12,6 @@ from serkit.progress import Progress, duration
 
 EVERY_S = 20.0
 SOON_S = 2.0  # a lone recording that is answered by then needs no word
-_WIDTH = 40
 
 
 class Ticker:
@@ -21,12 +20,14 @@ class Ticker:
     def __init__(self) -> None:
         self._moving = sys.stderr.isatty()
         self._said = time.monotonic()
-        self._open = False
+        self._shown = 0  # columns of the moving line
 
     def __call__(self, state: Progress) -> None:
         """Say it, if it is time."""
         if state.total > 1:
             line = f"{state.done} of {state.total} {state.unit}" + (f", {state.failed} failed" if state.failed else "")
+        elif not state.total and state.done:  # how many there are in all is not known yet
+            line = f"{state.done} {state.unit}"
         elif state.share is None or state.done or state.elapsed_s < SOON_S:
             return
         else:
@@ -34,8 +35,8 @@ class Ticker:
         if state.left_s is not None and state.done < state.total:
             line += f", {duration(state.left_s)} left"
         if self._moving:
-            typer.echo(f"\r{line:{_WIDTH}} ", nl=False, err=True)
-            self._open = True
+            typer.echo(f"\r{line:{self._shown}} ", nl=False, err=True)
+            self._shown = len(line)
         elif time.monotonic() - self._said > EVERY_S:
             self._said = time.monotonic()
             typer.echo(line, err=True)
@@ -53,15 +54,15 @@ class Ticker:
 
     def _clear(self) -> None:
         """Take the moving line away, for whatever stands there next."""
-        if self._open:
-            typer.echo(f"\r{'':{_WIDTH}} \r", nl=False, err=True)
-        self._open = False
+        if self._shown:
+            typer.echo(f"\r{'':{self._shown}} \r", nl=False, err=True)
+        self._shown = 0
 
     def __enter__(self) -> Ticker:
         return self
 
     def __exit__(self, *error: object) -> None:
         """Leave the moving line, so that whatever is said next, of an error or of Ctrl-C, has one of its own."""
-        if self._open:
+        if self._shown:
             typer.echo("", err=True)
-        self._open = False
+        self._shown = 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -227,22 +229,40 @@ def _transcripts(given: Path | str | None) -> tuple[Path | None, list[Turn]]:
     return (path, []) if path.is_dir() else (None, read_transcript(path))
 
 
-def words_of(folder: Path, name: str) -> Path | None:
+def words_of(folder: Path, name: str, listed: Container[str] | None = None) -> Path | None:
     """The transcript in a folder that is called as the recording is; ``None`` where there is none.
 
     One that is called as the whole file (``a.wav.srt``) goes before one without its suffix (``a.srt``).
+
+    Args:
+        listed: what :func:`names_in` found in the folder: what is not among it is not looked for on the disk.
     """
     path = Path(name)
     suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
-    found = (folder / f"{called}{suffix}" for called in (path.name, path.stem) for suffix in suffixes)
-    return next((path for path in found if path.is_file()), None)
+    found = (f"{called}{suffix}" for called in (path.name, path.stem) for suffix in suffixes)
+    some = (one for one in found if listed is None or _alike(one) in listed)
+    return next((folder / one for one in some if (folder / one).is_file()), None)
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """The names in a folder, for :func:`words_of` of many recordings; none where it cannot be listed."""
+    try:
+        return frozenset(map(_alike, os.listdir(folder)))  # noqa: PTH208  # names alone, no path of each
+    except OSError:
+        return frozenset()
+
+
+def _alike(name: str) -> str:
+    """What names of one file have in common, also where a system tells upper case or composed letters apart."""
+    return name if name.isascii() and name.islower() else unicodedata.normalize("NFC", name).casefold()
 
 
 def _refuse_shared(folder: Path, names: Sequence[str]) -> None:
     """Refuse two recordings with one transcript: ``a.wav`` and ``a.flac``, or ``a.wav`` of two folders."""
     of: dict[Path, str] = {}
+    listed = names_in(folder)
     for name in names:
-        words = words_of(folder, name)
+        words = words_of(folder, name, listed)
         other = name if words is None else of.setdefault(words, name)
         if words is not None and other != name:
             one, two = Path(other).name, Path(name).name
