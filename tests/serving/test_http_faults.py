@@ -17,6 +17,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from serkit.errors import RunFailed
@@ -24,8 +25,9 @@ from serkit.serving.http import worker as process_side
 from serkit.serving.http.answering import Answerer
 from serkit.serving.http.app import create_app
 from serkit.serving.http.errors import Refused
-from serkit.serving.http.jobs import Jobs
+from serkit.serving.http.jobs import Job, Jobs
 from serkit.serving.http.lanes import Item, Lane
+from serkit.serving.http.logs import of_loop
 from serkit.serving.http.metrics import Metrics
 from serkit.serving.http.process import Worker, WorkerLost
 from serkit.serving.http.service import Service as Behind
@@ -303,7 +305,7 @@ def unstarted(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Behind]:
     service.long = Lane(Setup("none", "jobs"), 1, limit=9, metrics=service.metrics, clock_from_start=True)
     monkeypatch.setattr(service.long, "start", asyncio.Event().wait)
     service.jobs = Jobs(service.long, limit=9, keep_s=9, timeout_s=9)
-    service.about = {"model": "none@0"}
+    service.started, service.about = True, {"model": "none@0"}
     return app, service
 
 
@@ -320,6 +322,41 @@ def test_a_job_is_taken_while_the_worker_still_loads_its_model(monkeypatch: pyte
             assert (await client.delete(taken.headers["location"])).status_code == 204
         await asyncio.sleep(0.01)
         assert (len(service.jobs), len(service.long), service.budget.held) == (0, 0, 0)
+
+    asyncio.run(scene())
+
+
+def test_a_service_may_be_part_of_another_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs had addresses that led nowhere, and browsers could keep the answers."""
+    clip: dict[str, Any] = {"content": b"x", "headers": {"content-type": "audio/wav"}}
+
+    async def scene() -> None:
+        app, service = unstarted(monkeypatch)
+        service.started = False
+        monkeypatch.setattr(service, "warm", asyncio.Event().wait)
+        monkeypatch.setattr(service, "start", lambda: asyncio.sleep(0, setattr(service, "started", True)))
+        monkeypatch.setattr(service, "close", lambda: asyncio.sleep(0))
+        host = FastAPI()
+        host.mount("/emotion", app)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://here") as client:
+            for method, path in (("GET", "model"), ("POST", "predict"), ("POST", "jobs"), ("GET", "jobs/x")):
+                answer = await client.request(method, f"/emotion/v1/{path}", **clip)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+                assert "has to run its lifespan" in answer.json()["error"]["message"]
+            assert [(await client.get(f"/emotion/{z}")).status_code for z in ("readyz", "healthz")] == [503, 503]
+            assert not service.jobs._jobs
+            loop = asyncio.get_running_loop()
+            async with app.router.lifespan_context(app):
+                assert loop.get_exception_handler() is of_loop
+                taken = await client.post("/emotion/v1/jobs", **clip)
+                assert taken.headers["location"].startswith("/emotion/v1/jobs/")
+                assert taken.headers["cache-control"] == "no-store"
+                found = await client.get(taken.headers["location"])
+                assert (found.status_code, found.json()["url"]) == (200, taken.headers["location"])
+                assert (await client.delete(taken.headers["location"])).status_code == 204
+                assert "curl http://here/emotion/v1/model" in (await client.get("/emotion/docs")).text
+                assert (await client.post("/emotion/")).headers["allow"] == "GET, HEAD"
+            assert loop.get_exception_handler() is None, "what the application logs is its own again"
 
     asyncio.run(scene())
 
@@ -371,6 +408,44 @@ def test_a_job_whose_worker_does_not_start_has_failed(
         await asyncio.wait({cast("asyncio.Task[None]", job.task)})
         assert job.to_row("m")["error"]["code"] == code
         assert not service._started
+
+    asyncio.run(scene())
+
+
+def test_jobs_that_failed_or_were_fetched_make_room_for_others() -> None:
+    """A service that was idle refused jobs for an hour after a hundred whose worker had not started."""
+
+    async def scene() -> None:
+        lane = Lane(Setup("none"), 1, limit=9, metrics=Metrics())
+        jobs = Jobs(lane, limit=3, keep_s=99, timeout_s=9)
+
+        async def job(outcome: Any) -> Job:
+            body = Body(Budget(9))
+            body.uploads = [cast(Any, type("Upload", (), {"descriptor_file": None, "file": io.BytesIO()}))]
+            made = jobs.add(body, [Task(b"x")], "")
+            if outcome is not None:
+                future = made.items[0].future
+                (future.set_exception if isinstance(outcome, Refused) else future.set_result)(outcome)
+                await asyncio.wait({cast("asyncio.Task[None]", made.task)})
+            return made
+
+        def kept(*some: Job) -> list[bool]:
+            return [one.id in jobs._jobs for one in some]
+
+        answer = {"duration_s": 1.0, "error": None}
+        failed, done, waiting = [await job(o) for o in (Refused("not_ready", "no"), answer, None)]
+        fourth = await job(answer)
+        assert kept(failed, done, waiting, fourth) == [False, True, True, True]
+        with pytest.raises(Refused, match="too many jobs"):
+            jobs.check()
+        assert kept(done, waiting, fourth) == [True] * 3, "what nobody has fetched stays"
+        fourth.fetched = True
+        jobs.check()
+        assert kept(done, waiting, fourth) == [True] * 3, "nothing goes before the other is taken"
+        fifth = await job(None)
+        assert kept(done, waiting, fourth, fifth) == [True, True, False, True]
+        for one in (waiting, fifth):
+            jobs.remove(one.id, "")
 
     asyncio.run(scene())
 

@@ -39,20 +39,26 @@ Answer = TypeVar("Answer")
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     """Make the service as an ASGI application; its workers start and end with the lifespan.
 
-    The service itself is at ``app.state.service``.
+    The service itself is at ``app.state.service``. An application that mounts it runs its lifespan too, as
+    ``app.router.lifespan_context(app)``.
     """
     service = Service(settings or ServiceSettings())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        asyncio.get_running_loop().set_exception_handler(of_loop)
-        await service.start()
-        warm = asyncio.create_task(service.warm())
+        loop = asyncio.get_running_loop()
+        others = loop.get_exception_handler()
+        loop.set_exception_handler(others or of_loop)
         try:
-            yield
+            await service.start()
+            warm = asyncio.create_task(service.warm())
+            try:
+                yield
+            finally:
+                warm.cancel()
+                await service.close()
         finally:
-            warm.cancel()
-            await service.close()
+            loop.set_exception_handler(others)
 
     app = FastAPI(title="serkit", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
@@ -77,7 +83,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", tags=["operation"], responses={503: {"model": Health}})
     async def healthz(response: Response) -> Health:
         """Whether the service lives; 503 where only a restart would help."""
-        if service.clips.alive:
+        if service.started and service.clips.alive:
             return Health(status="ok")
         response.status_code = 503
         return Health(status="broken")
@@ -98,7 +104,8 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         """The interface, to be read."""
-        text = reference.page(app.openapi(), str(request.base_url).rstrip("/"))
+        here = f"{request.url.scheme}://{request.url.netloc}{_prefix(request.scope)}"
+        text = reference.page(app.openapi(), here)
         return HTMLResponse(
             text, headers={"Content-Security-Policy": reference.policy(), "Referrer-Policy": "no-referrer"}
         )
@@ -154,7 +161,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
                 body.close()
                 raise
             service.begin(service.long)
-            row = job.to_row(service.about["model"])
+            row = job.to_row(service.about["model"], _prefix(request.scope))
             return JSONResponse(row, 202, headers={"Location": row["url"]})
 
         service.jobs.check()
@@ -165,7 +172,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         """The status of a job, and its results once it is done."""
         found = service.jobs.get(job, _owner(request, service))
         found.fetched = found.ended is not None
-        return JobAnswer.model_validate(found.to_row(service.about["model"]))
+        return JobAnswer.model_validate(found.to_row(service.about["model"], _prefix(request.scope)))
 
     @app.delete("/v1/jobs/{job}", tags=["jobs"], status_code=204, responses=JOB_ERRORS)
     async def remove_job(job: str, request: Request) -> Response:
@@ -175,6 +182,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
 
 def _owner(request: Request, service: Service) -> str:
+    service.refuse_unstarted()
     return service.owner(request.headers.get("authorization"), request.headers.get("x-api-key"))
 
 
@@ -230,7 +238,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         status, code = error.status_code, CODE.get(error.status_code, "bad_request")
         headers = dict(error.headers or {})
         if code == "method_not_allowed":
-            if methods := _methods(app, request) or ["GET", "HEAD"] * (request.url.path == "/"):  # the page
+            if methods := _methods(app, request) or ["GET", "HEAD"] * (_path(request.scope) == "/"):  # the page
                 headers["Allow"] = ", ".join(methods)
             else:  # the page's, which takes every address that is no other's: something is sent to a mistyped one
                 status, code, headers = 404, "not_found", {}
@@ -261,12 +269,22 @@ def _methods(app: FastAPI, request: Request) -> list[str]:
     return sorted({method for route in matching for method in route.methods or ()})
 
 
+def _prefix(scope: Scope) -> str:
+    """What stands before the addresses of the service, where it is mounted in another application."""
+    return str(scope.get("root_path", "")).rstrip("/")
+
+
+def _path(scope: Scope) -> str:
+    """The address within the service."""
+    return str(scope["path"]).removeprefix(_prefix(scope))
+
+
 class _Page(Mount):
     """The files of the page, which leave the paths of the service alone."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether a request is for a file of the page."""
-        path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+        path = _path(scope)
         if path.startswith("/v1/") or path in ("/healthz", "/readyz", "/metrics"):
             return Match.NONE, {}
         return super().matches(scope)
@@ -289,7 +307,7 @@ class _Watched:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _completed(message.get("headers", []), name, scope["path"])
+                message["headers"] = _completed(message.get("headers", []), name, _path(scope))
             await send(message)
 
         try:

@@ -47,12 +47,17 @@ class Job:
             return "done" if self.results is not None else "failed"
         return "running" if any(i.began for i in self.items) else "queued"
 
-    def to_row(self, model: str) -> dict[str, Any]:
-        """As :class:`serkit.serving.http.schemas.JobAnswer` has it."""
+    @property
+    def spare(self) -> bool:
+        """Whether little is lost with it: it is over, and was fetched, or none of its recordings was answered."""
+        return self.ended is not None and (self.fetched or all(row["error"] is not None for row in self.results or ()))
+
+    def to_row(self, model: str, prefix: str = "") -> dict[str, Any]:
+        """As :class:`serkit.serving.http.schemas.JobAnswer` has it; ``prefix`` is of the service's addresses."""
         running = sum(i.worker.heard_s for i in self.items if i.worker is not None and not i.future.done())
         return {
             "id": self.id,
-            "url": f"/v1/jobs/{self.id}",
+            "url": f"{prefix}/v1/jobs/{self.id}",
             "status": self.status,
             "created_at": self.created,
             "heard_s": round(self.heard_s + running, 1),
@@ -66,7 +71,8 @@ class Jobs:
     """The jobs of a service.
 
     Args:
-        lane: what answers. limit: jobs kept at once. keep_s: how long a finished one is kept.
+        lane: what answers. limit: jobs kept at once; at it, one that is :attr:`Job.spare` makes room for the next.
+        keep_s: how long a finished one is kept, else.
         timeout_s: for each recording of a job, from when it begins.
     """
 
@@ -94,7 +100,7 @@ class Jobs:
         Raises:
             Refused: there are too many.
         """
-        if len(self) >= self._limit:
+        if len(self) >= self._limit and self._spare() is None:
             raise Refused("busy", "there are too many jobs; fetch and delete finished ones", self._lane.retry_after_s)
 
     def add(self, body: Body, tasks: list[Task], owner: str) -> Job:
@@ -115,6 +121,8 @@ class Jobs:
             raise
         created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         job = Job(secrets.token_urlsafe(16), owner, items, created)
+        if len(self) >= self._limit and (spare := self._spare()) is not None:
+            del self._jobs[spare.id]
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._finish(job, body))
         return job
@@ -167,6 +175,11 @@ class Jobs:
         finally:
             job.ended = time.monotonic()
             body.close()
+
+    def _spare(self) -> Job | None:
+        """The job that makes room for another: the oldest that was fetched, or else that has no answer."""
+        spare = (j for j in self._jobs.values() if j.spare)
+        return min(spare, key=lambda j: (not j.fetched, j.ended), default=None)
 
     def _forget_old(self) -> None:
         now = time.monotonic()

@@ -34,8 +34,8 @@ class Service:
         settings: limits and keys.
 
     Attributes:
-        about: what the workers said of the model. draining: nothing new is taken. held: requests held now.
-        failed: why it did not start.
+        started: whether its workers are. about: what they said of the model. draining: nothing new is taken.
+        held: requests held now. failed: why it did not start.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -43,7 +43,7 @@ class Service:
         self.budget = Budget(settings.held_bytes)
         self.metrics = Metrics()
         self.about: dict[str, Any] = {}
-        self.draining = False
+        self.started = self.draining = False
         self.failed: RunFailed | None = None
         self.held = self.streams = 0
         self.unstarted: list[asyncio.Timeout] = []  # sockets without their start message, the longest waiting first
@@ -79,7 +79,7 @@ class Service:
         except RunFailed as error:
             self.failed = error
             raise
-        self.about = self.clips.workers[0].about
+        self.started, self.about = True, self.clips.workers[0].about
         self.metrics.about(self.about["model"])
         self.metrics.watch("held", lambda: self.held)
         self.metrics.watch("bytes", lambda: self.budget.held)
@@ -88,6 +88,7 @@ class Service:
 
     async def close(self) -> None:
         """End all workers."""
+        self.started = False
         for task in (*self._begun, *self._started.values()):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -136,7 +137,17 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether requests are answered."""
-        return not self.draining and self.clips.ready
+        return self.started and not self.draining and self.clips.ready
+
+    def refuse_unstarted(self) -> None:
+        """Refuse what comes while nobody has started the service, as an application may forget that it is part of.
+
+        Raises:
+            Refused: it is not started.
+        """
+        if not self.started:
+            said = "the service is not started; an application that mounts it has to run its lifespan (docs/serve.md)"
+            raise Refused("not_ready", said, 10)
 
     @property
     def unfinished(self) -> int:
@@ -225,7 +236,12 @@ class Service:
         return [failed_row(t, f) if isinstance(f, Failure) else f for t, f in zip(tasks, found, strict=True)]
 
     def model_row(self) -> dict[str, Any]:
-        """As :class:`serkit.serving.http.schemas.ModelAnswer` has it."""
+        """As :class:`serkit.serving.http.schemas.ModelAnswer` has it.
+
+        Raises:
+            Refused: the service is not started.
+        """
+        self.refuse_unstarted()
         names = (
             "max_mb",
             "max_minutes",

@@ -42,6 +42,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
     await socket.accept()
     outcome, name, began = "internal", secrets.token_hex(4), time.perf_counter()
     try:
+        service.refuse_unstarted()
         service.refuse_foreign(socket.headers)
         _refuse_late(service)
         async with _unstarted(service):

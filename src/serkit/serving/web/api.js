@@ -81,7 +81,7 @@ async function predictOnce(file, options, limits, report, signal) {
 
 async function predictLater(file, options, report, signal) {
   const job = await post("v1/jobs", file, options, report, signal);
-  const url = at(job.url.replace(/^\//, ""));
+  const url = at(`v1/jobs/${job.id}`); // not job.url: a proxy may have put something before it, or taken it away
   const headers = withKey(options.key);
   try {
     for (;;) {
