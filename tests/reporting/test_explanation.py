@@ -79,6 +79,11 @@ def test_the_command_writes_what_the_name_of_the_file_asks_for(tmp_path: Path, s
     assert start in out.read_text(encoding="utf-8")[:200]
 
 
-def test_the_command_refuses_other_endings() -> None:
+def test_the_command_refuses_where_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(SerkitError, match=r"no format ends in '\.pdf'"):
         CliRunner().invoke(cli.app, ["explain", "example", "--out", "a.pdf"], catch_exceptions=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(SerkitError, match=r"^--out \S+/file/a\.html cannot be written: File exists$"):
+        CliRunner().invoke(
+            cli.app, ["explain", "nothing.wav", "--out", str(tmp_path / "file" / "a.html")], catch_exceptions=False
+        )  # before anything is explained

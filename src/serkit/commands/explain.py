@@ -40,7 +40,7 @@ def explain(
     """Explain an answer: which stretches, words and systems speak for it, and what would change it."""
     import json
 
-    from serkit.files import replacing
+    from serkit.files import check_writable, replacing
     from serkit.reporting.explanation import explanation_page, explanation_text
     from serkit.serving.example import recording as meant
     from serkit.serving.explaining import explain as explained
@@ -48,6 +48,8 @@ def explain(
     from serkit.serving.ticker import Ticker
 
     kind = form or _form(out)
+    if out is not None:
+        check_writable(out)
     chosen = comma_separated(labels)
     with Ticker() as ticker:
         asked = load(model)
