@@ -121,14 +121,14 @@ def info(source: Source) -> AudioInfo:
         )
 
 
-def to_mono_16k(samples: np.ndarray, rate_hz: float, remarks: Remarks | None = None) -> np.ndarray:
+def to_mono_16k(samples: np.ndarray, rate_hz: float, remarks: Remarks | None = None, *, at: int = 0) -> np.ndarray:
     """Turn an array of any rate, width and channel count into what encoders take.
 
     Args:
         samples: (samples,) or (samples, channels); float in [-1, 1], or integers of at most 32 bits at full scale.
         rate_hz: its sampling rate.
         remarks: given with each chunk of a stream, which is then judged as a whole: see
-            :meth:`serkit.remarks.Remarks.refuse_narrow`.
+            :meth:`serkit.remarks.Remarks.refuse_narrow`. at: samples of it before this chunk.
 
     Returns:
         (samples,) float32 mono 16 kHz in [-1, 1].
@@ -148,7 +148,7 @@ def to_mono_16k(samples: np.ndarray, rate_hz: float, remarks: Remarks | None = N
         heard.refuse_narrow()
     samples = _full_scale(samples)
     columns = samples[:, None] if samples.ndim == 1 else samples
-    _refuse_foreign(columns, "array")
+    _refuse_foreign(columns, "array", at)
     mono = _mono(columns, heard)
     if rate != SAMPLE_RATE_HZ:
         import soxr

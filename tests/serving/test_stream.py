@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serkit.errors import SerkitError
+from serkit.serving import resampling
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By
 from serkit.serving.scorer import Features, Logits, Scorer
@@ -107,6 +108,38 @@ def test_hours_of_speech_keep_no_more_than_seconds(model: Model) -> None:
     kept = stream._recent.end - stream._recent._start
     assert kept < 15 * RATE
     assert stream._head.end < 25 * RATE
+
+
+def test_a_long_array_takes_no_more_memory_than_its_blocks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hours in one call took 2.3 GB: they were converted, and kept, as a whole."""
+    monkeypatch.setattr(resampling, "BLOCK", 20_000)
+    sound = (talk(3) * 30_000).astype(np.int16)
+    stream, longest = model.stream(), 0
+    real = stream._to_16k
+
+    def to_16k(chunk: np.ndarray, last: bool) -> np.ndarray:
+        nonlocal longest
+        longest = max(longest, len(chunk), *map(len, stream._recent._parts))
+        return real(chunk, last)
+
+    monkeypatch.setattr(stream, "_to_16k", to_16k)
+    events = stream.push(sound)
+    assert longest == 20_000
+    assert [e.kind for e in events].count("partial") == 0, "what is open at the end of the chunk alone has one"
+    stream.finish()
+    monkeypatch.undo()
+    whole = model.stream(partial_s=None)
+    assert [e.segment for e in events] == [e.segment for e in whole.push(sound)]
+    whole.finish()
+    assert stream.prediction == whole.prediction
+    late = model.stream()
+    late.push(talk(3))
+    with pytest.raises(SerkitError, match=rf"first at sample {len(sound) + 7}\)"):
+        late.push(np.where(np.arange(9) == 7, np.nan, np.zeros(9)))
+    short = model.stream(max_s=1.0)
+    with pytest.raises(SerkitError, match=r"longer than 1 s"):
+        short.push(sound)
+    assert short.heard_s == 0, "refused before any work"
 
 
 def test_misuse_is_one_clear_line(model: Model) -> None:

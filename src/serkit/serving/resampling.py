@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any
 
@@ -13,6 +13,8 @@ from serkit.audio import MAX_RATE_HZ, MIN_RATE_HZ, to_mono_16k
 from serkit.encoding import SAMPLE_RATE_HZ
 from serkit.errors import SerkitError
 from serkit.remarks import Remarks
+
+BLOCK = 1 << 18  # samples: 16 s at 16 kHz
 
 
 def to_16k(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.ndarray]:
@@ -28,9 +30,16 @@ def to_16k(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.
     if not (is_number and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and rate_hz == int(rate_hz)):
         raise SerkitError(f"sampling rate {rate_hz!r} Hz, expected a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ}")
 
+    heard = 0
+
     def mixed(chunk: np.ndarray) -> np.ndarray:
+        nonlocal heard
         samples = samples_of(chunk)
-        return np.zeros(0, np.float32) if samples.size == 0 else to_mono_16k(samples, SAMPLE_RATE_HZ, remarks)
+        if samples.size == 0:
+            return np.zeros(0, np.float32)
+        found = to_mono_16k(samples, SAMPLE_RATE_HZ, remarks, at=heard)
+        heard += len(samples)
+        return found
 
     if rate_hz == SAMPLE_RATE_HZ:
         return lambda chunk, last: mixed(chunk)
@@ -44,6 +53,15 @@ def to_16k(rate_hz: float, remarks: Remarks) -> Callable[[np.ndarray, bool], np.
         return np.asarray(np.clip(found, -1.0, 1.0), dtype=np.float32)
 
     return resample
+
+
+def blocks_of(chunk: np.ndarray) -> Iterator[np.ndarray]:
+    """A chunk in parts that take little memory, however long it is; one of an odd shape as it is."""
+    if chunk.ndim == 0 or len(chunk) <= BLOCK:
+        yield chunk
+        return
+    for start in range(0, len(chunk), BLOCK):
+        yield chunk[start : start + BLOCK]
 
 
 def samples_of(chunk: Any) -> np.ndarray:

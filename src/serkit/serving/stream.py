@@ -6,7 +6,7 @@ Files take the same way, block by block, so that a stream's finals are the file'
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ from serkit.recent import Recent
 from serkit.remarks import Remarks
 from serkit.segments import Segmenter, Stretch
 from serkit.serving.pieces import WINDOW_S, Cutter, GivenCutter, Piece, SpeechCutter, WindowCutter, given_pieces
-from serkit.serving.resampling import to_16k
+from serkit.serving.resampling import blocks_of, samples_of, to_16k
 from serkit.serving.results import Decision, Prediction, Segment
 from serkit.serving.speakers import speakers_of
 from serkit.serving.stream_settings import StreamSettings
@@ -92,7 +92,7 @@ class Stream:
         self.remarks.rate_hz = self.remarks.rate_hz or rate_hz  # that of a file is the file's own, once it is open
         self._answer_by(model)
         self._chosen = False  # whether it is known by now which model answers
-        self._to_16k = to_16k(rate_hz, self.remarks)
+        self._rate_hz, self._to_16k = rate_hz, to_16k(rate_hz, self.remarks)
         self._segmenter = Segmenter(settings.segments)
         self._cutter = self._make_cutter()
         self._recent, self._head = Recent(), Recent()
@@ -151,8 +151,10 @@ class Stream:
         if self._done:
             raise SerkitError("the stream is finished; open another one")
         began = time.perf_counter()
-        samples = self._to_16k(chunk, False)
-        events = self._hear(samples, lambda: self._cutter.push(samples))
+        chunk, events = samples_of(chunk), list[StreamEvent]()
+        self._refuse_long(self.heard_s + (len(chunk) if chunk.ndim else 0) / self._rate_hz)  # before any work
+        for block in blocks_of(chunk):
+            events += self._hear(self._to_16k(block, False))
         if not events:
             events = self._partial(began)
         self.work_s += time.perf_counter() - began
@@ -169,8 +171,7 @@ class Stream:
         self.remarks.refuse_narrow()
         began = time.perf_counter()
         rest = self._to_16k(np.zeros(0, dtype=np.float32), True)
-        events = self._hear(rest, lambda: self._cutter.push(rest))
-        events += self._hear(rest[:0], self._cutter.finish)
+        events = self._hear(rest) + self._hear(rest[:0], last=True)
         if not isinstance(self._cutter, SpeechCutter):
             self._set_aside(self._segmenter.finish())
         self._done = True
@@ -207,18 +208,21 @@ class Stream:
             return GivenCutter(pieces, asked.segments)
         return SpeechCutter(self._segmenter)
 
-    def _hear(self, samples: np.ndarray, cut: Callable[[], list[Piece]]) -> list[StreamEvent]:
+    def _refuse_long(self, seconds: float) -> None:
+        limit = self._settings.max_s
+        if limit is not None and seconds > limit:
+            raise SerkitError(f"the recording is longer than {limit:g} s, the limit (max_s)")
+
+    def _hear(self, samples: np.ndarray, *, last: bool = False) -> list[StreamEvent]:
         began = time.perf_counter()
         if not self._recent.end:  # a file is open by now, so that its sampling rate is known
             self._answer_by(self._model.for_rate(self.remarks.rate_hz))
         self._recent.push(samples)
-        limit = self._settings.max_s
-        if limit is not None and self.heard_s > limit:
-            raise SerkitError(f"the recording is longer than {limit:g} s, the limit (max_s)")
+        self._refuse_long(self.heard_s)
         if self._head.end <= self._longest:
             self._head.push(samples)
         spoken = [] if isinstance(self._cutter, SpeechCutter) else self._segmenter.push(samples)
-        pieces = cut()
+        pieces = self._cutter.finish() if last else self._cutter.push(samples)
         if self._settings.by == "clip":
             self._waiting += pieces
             if self._recent.end <= self._longest:
