@@ -227,3 +227,16 @@ def test_ctrl_c_between_large_results_ends_at_once(tmp_path, times):
         shown = run.communicate(timeout=60)[1]
         assert shown.rstrip().endswith("KeyboardInterrupt"), shown
         assert run.returncode in (130, -signal.SIGINT)
+
+
+def test_a_script_that_starts_processes_as_it_is_imported_is_told_so(tmp_path):
+    """It was told that a worker process died."""
+    script = tmp_path / "script.py"
+    script.write_text("from serkit.processes import in_processes\nprint(list(in_processes(abs, [-1], jobs=1)))\n")
+    env = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "serkit.processes.WorkerDied: a worker process could not start, and its error is above; it imports the script "
+        "that starts it, in which that has to stand below if __name__ == '__main__':"
+    )

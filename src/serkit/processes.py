@@ -27,6 +27,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 M = TypeVar("M")
 _PATIENCE_S = 10.0  # for a process that has nothing left to do
+_UNSTARTED = (
+    "a worker process could not start, and its error is above; it imports the script that starts it, in which that has "
+    "to stand below if __name__ == '__main__':"
+)
 _PARENT: Any = None  # in a worker: the way to its parent
 _MADE: Any = None  # in a worker: what it answers by
 
@@ -207,6 +211,7 @@ class _Hand(threading.Thread):
         self._lock, self._ended = threading.Lock(), False
         self._process: Any = None
         self._conn: Any = None
+        self._lives = False  # whether the process has said anything
 
     def run(self) -> None:
         while not self._ended and (job := self._given.get()) is not None:
@@ -218,7 +223,8 @@ class _Hand(threading.Thread):
                 self._told.put((number, *self._answer(number)))
             except (EOFError, OSError):
                 code = self._leave()
-                self._told.put((number, "failed", WorkerDied(f"a worker process died{_by(code)}")))
+                said = _UNSTARTED if code == 1 and not self._lives else f"a worker process died{_by(code)}"
+                self._told.put((number, "failed", WorkerDied(said)))
             except Exception as error:  # noqa: BLE001  # a task or an answer that cannot be pickled: raised there
                 self._told.put((number, "failed", error))
         self._leave()
@@ -236,10 +242,12 @@ class _Hand(threading.Thread):
             if self._ended:
                 raise EOFError
             self._process, self._conn = start_process(_main, *self._what)
+            self._lives = False
 
     def _answer(self, number: int) -> tuple[str, Any]:
         while True:
             kind, value = self._conn.recv()
+            self._lives = True
             if kind != "told":
                 return kind, value
             self._told.put((number, kind, value))
