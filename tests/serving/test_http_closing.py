@@ -162,3 +162,16 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     said = f"{folder}: 'networks/{network.name}' is damaged: its content is not what bundle.json says"
     assert done.stderr.splitlines()[-1] == f"serkit: {said}"
+
+
+def test_what_is_lost_at_the_end_of_the_time_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A hundred jobs that were not finished were dropped without a word."""
+    behind = Behind(ServiceSettings(grace_s=30))
+    behind.jobs = cast(Any, SimpleNamespace(unfinished=100, untold=2))
+    ending = server._Server(cast(Any, SimpleNamespace(loaded=True)), behind)
+    assert [ending._finished(now) for now in (5.0, 34.0, 36.0)] == [False, False, True]
+    assert caplog.messages == [
+        "shutting down: 100 requests, streams and jobs are finished first, for up to 30 s",
+        "shutting down: the time is over; lost are 100 requests, streams and jobs that are not finished, and 2 "
+        "finished jobs that nobody fetched",
+    ]

@@ -89,7 +89,8 @@ class _Server(uvicorn.Server):
     def _finished(self, now: float) -> bool:
         service = self._service
         if self._drained is None:
-            LOG.warning("shutting down: %d requests, streams and jobs are finished first", service.unfinished)
+            n, grace_s = service.unfinished, service.settings.grace_s
+            LOG.warning("shutting down: %d requests, streams and jobs are finished first, for up to %.0f s", n, grace_s)
             self._drained = now
         left = service.settings.grace_s - (now - self._drained)
         if service.unfinished == 0 and service.jobs.untold and not self._waits_said:
@@ -99,7 +100,11 @@ class _Server(uvicorn.Server):
             LOG.warning("shutting down: %s to be fetched, for up to %.0f s; a second signal ends it now", said, left)
         if left < min(_LAST_S, service.settings.grace_s / 2):
             service.closing.set()
-        return left <= 0 or (service.unfinished == 0 and service.jobs.untold == 0)
+        waiting = service.unfinished + service.jobs.untold
+        if waiting and left <= 0:
+            said = "shutting down: the time is over; lost are %d requests, streams and jobs that are not finished, "
+            LOG.warning(said + "and %d finished jobs that nobody fetched", service.unfinished, service.jobs.untold)
+        return left <= 0 or waiting == 0
 
 
 class _Read:
