@@ -288,7 +288,7 @@ def test_a_job_that_is_half_taken_leaves_the_queue() -> None:
     asyncio.run(scene())
 
 
-def test_two_who_wait_for_a_worker_that_does_not_start_are_both_told() -> None:
+def test_two_who_wait_for_a_worker_that_does_not_start_are_both_told(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
         behind = Behind(ServiceSettings())
         lane = Lane(Setup("no_such_model", "streams"), 1, limit=1, metrics=Metrics())
@@ -296,6 +296,7 @@ def test_two_who_wait_for_a_worker_that_does_not_start_are_both_told() -> None:
         assert [getattr(x, "code", x) for x in found] == ["not_ready"] * 2
 
     asyncio.run(scene())
+    assert len(caplog.messages) == 1, "logged once, however many wait"
 
 
 def unstarted(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Behind]:

@@ -107,9 +107,9 @@ class Service:
         try:
             await asyncio.shield(started)
         except (RunFailed, EOFError, OSError, RuntimeError, MemoryError) as error:
-            if self._started.get(name) is started:  # the first of those that wait for it clears it away
+            if self._started.get(name) is started:  # the first of those that wait for it clears it away, and says so
                 del self._started[name]
-            LOG.error("%s worker does not start: %s", name, error)
+                LOG.error("%s worker does not start: %s", name, error)
             raise Refused("not_ready", "the worker for this does not start; see the service's log", 10) from None
         return lane
 
