@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -129,7 +130,22 @@ def test_classes_that_a_corpus_cannot_have_take_no_part() -> None:
         n: Predictions(n, LABELS, "logit", p.ids, p.models, p.seen, p.scores + np.array([0.0, 30.0, 0.0]))
         for n, p in kept.items()
     }
-    np.testing.assert_allclose(LogPool().fit(wild, limited).weights_, pool.weights_, atol=0.02)
+    np.testing.assert_allclose(LogPool().fit(wild, limited).weights_, pool.weights_, atol=1e-3)
+
+
+def test_where_systems_know_nothing_impossible_classes_pull_no_weight_up() -> None:
+    """The same weights as of networks that have no such class: small ones."""
+    tables, manifest = world(300, (60.0, 60.0))
+    two = ("anger", "neutral")
+    rows = [dataclasses.replace(u, corpus="two") for u in manifest if u.emotion != "fear"]
+    limited = Manifest("two", LABELS, tuple(rows), class_sets={"two": two})
+    kept = {n: dataclasses.replace(p, scores=p.scores / 30).take(limited.ids) for n, p in tables.items()}
+    alone = {n: dataclasses.replace(p, labels=two, scores=p.scores[:, [0, 2]]) for n, p in kept.items()}
+    pool = LogPool(strengths=(0.01,)).fit(kept, limited)
+    only = LogPool(strengths=(0.01,)).fit(alone, Manifest("two", two, tuple(rows)))
+    assert pool.weights_.max() < 0.2
+    np.testing.assert_allclose(pool.weights_, only.weights_, atol=1e-3)
+    assert pool.losses_[0.01] == pytest.approx(only.losses_[0.01], abs=1e-4)
 
 
 def test_one_class_alone_and_seen_rows_are_refused() -> None:

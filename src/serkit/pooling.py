@@ -72,24 +72,23 @@ class LogPool(Ensemble):
         if len(present) < 2:
             raise SerkitError(f"a stack needs at least two classes, got {[table.labels[k] for k in present]}")
         allowed = allowed_classes(rows.ids, manifest)
-        logs = _within(log_shares(table)[rows.index], allowed)
+        logs = log_shares(table)[rows.index]
         fold = speaker_folds(rows.truth, rows.speakers, self.folds, self.seed)
         self.losses_ = {}
         for strength in sorted(self.strengths, reverse=True):
             lost = np.zeros(len(fold))
             for k in np.unique(fold):
                 inside, outside = fold != k, fold == k
-                weights = _fitted(logs[inside], rows.truth[inside], strength)
-                lost[outside] = _losses(weights, logs[outside], rows.truth[outside])
+                weights = _fitted(logs[inside], allowed[inside], rows.truth[inside], strength)
+                lost[outside] = log_losses(_pooled(weights, logs[outside], allowed[outside]), rows.truth[outside])
             self.losses_[strength] = float(np.mean([lost[rows.truth == k].mean() for k in present]))
         self.strength_ = min(self.losses_, key=lambda s: (self.losses_[s], -s))
-        self.weights_ = _fitted(logs, rows.truth, self.strength_)
+        self.weights_ = _fitted(logs, allowed, rows.truth, self.strength_)
         self.systems_, self.labels_, self.ids_ = table.systems, table.labels, rows.ids
         return self
 
     def _combine(self, table: Aligned, allowed: np.ndarray) -> Predictions:
-        pooled = np.tensordot(log_shares(table), self.weights_, ((1,), (0,)))
-        pooled = np.where(allowed, pooled, pooled.min(axis=1, keepdims=True) + np.log(COMBINED_FLOOR))
+        pooled = _pooled(self.weights_, log_shares(table), allowed)
         return Predictions(self.system, table.labels, "logit", table.ids, table.models, table.seen, pooled)
 
     def _save_models(self, folder: Path) -> dict[str, Any]:
@@ -112,17 +111,16 @@ class LogPool(Ensemble):
         self.weights_ = weights
 
 
-def _within(logs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Log probabilities with classes that a row cannot have far below all others."""
-    return np.where(allowed[:, None, :], logs, logs.min() + np.log(COMBINED_FLOOR))
+def _pooled(weights: np.ndarray, logs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """(rows, classes) logits of the pool of (rows, systems, classes) log probabilities.
+
+    Classes that a row cannot have are far below all others, whatever the weights.
+    """
+    pooled = np.tensordot(logs, weights, ((1,), (0,)))
+    return np.where(allowed, pooled, pooled.min(axis=1, keepdims=True) + np.log(COMBINED_FLOOR))
 
 
-def _losses(weights: np.ndarray, logs: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(rows,) log losses of the pool of (rows, systems, classes) log probabilities."""
-    return log_losses(np.tensordot(logs, weights, ((1,), (0,))), truth)
-
-
-def _fitted(logs: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
+def _fitted(logs: np.ndarray, allowed: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
     """(systems,) weights with the least class-balanced log loss and penalty."""
     from scipy.optimize import minimize
 
@@ -132,7 +130,7 @@ def _fitted(logs: np.ndarray, truth: np.ndarray, strength: float) -> np.ndarray:
     rows = np.arange(n_rows)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        p = softmax(np.tensordot(logs, weights, ((1,), (0,))))
+        p = softmax(_pooled(weights, logs, allowed))
         away = weights - weights.mean()
         right = np.maximum(p[rows, truth], COMBINED_FLOOR)
         value = -(share * np.log(right)).sum() + strength * n_systems * (away**2).sum()
