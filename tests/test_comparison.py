@@ -298,3 +298,60 @@ def test_the_p_of_seeds_is_that_of_a_t_test_where_one_source_varies():
     found = paired.seeded_p(np.tile(draws[:, None], (1, 4)), alike, 12)
     assert found == pytest.approx(ttest_1samp(of_units, 0).pvalue, rel=0.02)
     assert paired.seeded_p(still[:, :1], by_seed[:1], 12) == 0.0
+    few = of_units[:4]  # with four speakers three degrees of freedom
+    draws = rng.normal(few.mean(), few.std(ddof=1) / 2, 100_000)
+    found = paired.seeded_p(np.tile(draws[:, None], (1, 4)), np.full(4, few.mean()), 4)
+    assert found == pytest.approx(ttest_1samp(few, 0).pvalue, rel=0.03)
+    assert paired.seeded_p(-still, -by_seed, 12) == pytest.approx(ttest_1samp(by_seed, 0).pvalue)
+
+
+def test_a_difference_without_any_spread_has_the_smallest_p_of_its_draws():
+    """A system that is right about everything and one about nothing, of every speaker and seed: 2 in draws + 1."""
+    manifest = make_manifest(60, 6)
+    truth = manifest.label_index()
+    right, wrong = (
+        Predictions(name, LABELS, "prob", manifest.ids, ("m",) * 60, np.zeros(60, bool), np.eye(3)[answer])
+        for name, answer in (("right", truth), ("wrong", (truth + 1) % 3))
+    )
+    for n in (1, 3):
+        d = compare_seeds([right] * n, [wrong] * n, manifest, split="test", metrics=["uar"], draws=99)[0]
+        assert (d.difference, d.low, d.high) == (1.0, 1.0, 1.0)
+        assert d.p == pytest.approx(2 / 100)
+        assert d.p_permutation == 2 / 64
+        assert d.larger_p == d.p_permutation > d.p
+    back = compare_seeds([wrong] * 3, [right] * 3, manifest, split="test", metrics=["uar"], draws=99)[0]
+    assert (back.difference, back.p, back.larger_p) == (-1.0, d.p, d.larger_p)
+    many = compare(right, wrong, make_manifest(60, 20), split="test", metrics=["uar"], draws=99)[0]
+    assert (many.p_permutation, many.larger_p) == (1 / 100, many.p), "the larger of the two, whichever that is"
+
+
+def test_clips_alike_trade_places_in_any_number():
+    """Six clips of unknown speakers in two kinds: a swap is of 0 to 3 of each kind, as often as coins say."""
+    times = np.array([3, 3])
+    ways, exact = paired.trades(times, 4000, np.random.default_rng(0))
+    assert not exact
+    assert ways.shape == (4000, 2)
+    for kind in ways.T:
+        shares = np.bincount(kind.astype(int), minlength=4) / 4000
+        assert shares == pytest.approx([1 / 8, 3 / 8, 3 / 8, 1 / 8], abs=0.03)
+
+
+def test_a_draw_that_loses_the_speaker_of_a_class_leaves_the_class_out():
+    """One speaker alone is sad: both systems are right, so no draw has another difference than 0."""
+    rows = [
+        Utterance(f"{s}{k}", "x", speaker=s, split="test", emotion=LABELS[2 if s == "c" else k % 2])
+        for s in "abc"
+        for k in range(4)
+    ]
+    manifest = Manifest("made", LABELS, tuple(rows))
+    scores = np.eye(3)[manifest.label_index()]
+    worse = scores.copy()
+    worse[0] = [0, 1, 0]  # of speaker a, one of two clips of anger
+    a, b = (
+        Predictions(name, LABELS, "prob", manifest.ids, ("m",) * 12, np.zeros(12, bool), x)
+        for name, x in (("a", scores), ("b", worse))
+    )
+    d = compare(a, b, manifest, split="test", metrics=["uar"], draws=400)[0]
+    # speaker a alone, three times over: 1 of 2 clips of anger, all of happiness; the class that is lost does not count
+    assert d.high == pytest.approx(1 / 4)
+    assert d.low == 0.0

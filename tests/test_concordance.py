@@ -109,6 +109,20 @@ def test_attributes_that_no_clip_has_together_are_compared_one_by_one():
         assert d.value_a == pytest.approx(concordance([near], [apart], split="train", draws=20)[name].value, abs=1e-12)
 
 
+def test_the_mean_is_compared_over_the_clips_that_have_every_rating():
+    manifest = rated(speakers=9)
+    lacking = [dataclasses.replace(u, valence=None) if k % 3 == 1 else u for k, u in enumerate(manifest)]
+    manifest = dataclasses.replace(manifest, utterances=tuple(lacking))
+    near, far = (answered(manifest, "train", noise=x, seed=k, system=f"n{k}") for k, x in enumerate((0.3, 2.0)))
+    found = {d.metric: d for d in compare_attributes([near], [far], [manifest], split="train", draws=50)}
+    truth = ratings(manifest.split("train").utterances)
+    both = np.isfinite(truth[:, :2]).all(axis=1)
+    assert found["ccc"].n == both.sum() < found["ccc_arousal"].n == np.isfinite(truth[:, 0]).sum()
+    for table, value in ((near, found["ccc"].value_a), (far, found["ccc"].value_b)):
+        each = [ccc(truth[both, k], table.attributes[both, k]) for k in range(2)]
+        assert value == pytest.approx(np.mean(each), abs=1e-12)
+
+
 def test_an_interval_is_drawn_from_the_speakers_who_have_that_rating():
     """Regression: a resample without any of them counted as a CCC of 0."""
     manifest = rated(speakers=9)
