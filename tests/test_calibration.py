@@ -140,6 +140,9 @@ def test_it_survives_a_file() -> None:
         Calibration.from_row({"method": "temperature", "labels": ["a"]})
     with pytest.raises(SerkitError, match="not a calibration: method 'magic'"):
         Calibration.from_row({**fitted.to_row(), "method": "magic"})
+    for name in ("weights", "bias"):
+        with pytest.raises(SerkitError, match="not a calibration: method 'vector'"):
+            Calibration.from_row({**fitted.to_row(), name: [1.0]})
 
 
 def test_a_threshold_is_the_precision_it_names() -> None:
@@ -183,6 +186,29 @@ def test_levels_and_thresholds_are_counted_clip_by_clip() -> None:
         wilson = binomtest(right, n).proportion_ci(method="wilson")
         assert (level.n, level.share, level.precision) == pytest.approx((n, n / 300, right / n))
         assert (level.low, level.high) == pytest.approx((wilson.low, wilson.high))
+
+
+def test_answers_of_one_confidence_are_all_above_a_threshold_or_none_of_them() -> None:
+    """Confidences 0.5, 0.6 … 0.9 of 30 clips each, of which the first are right: in any order the same."""
+    confidence = np.repeat([0.5, 0.6, 0.7, 0.8, 0.9], 30)
+    truth = np.tile([0] * 18 + [1] * 12, 5)
+    p = np.column_stack([confidence, 1 - confidence])
+    truth[120:] = 0  # all right from 0.9 on
+    assert {level.confidence: level.n for level in calibration.levels(p, truth)} == {
+        0.0: 150, 0.55: 120, 0.65: 90, 0.75: 60, 0.85: 30,
+    }  # fmt: skip
+    assert [level.n for level in calibration.levels(p, truth, [0.5, 0.6, 0.9])] == [150, 120, 30]
+    for order in (np.arange(150), np.random.default_rng(0).permutation(150)):
+        found = calibration.confidence_for(0.75, p[order], truth[order])
+        assert (found.confidence, found.n, found.precision) == (0.8, 60, 0.8)
+
+
+def test_the_interval_of_a_share_is_within_shares() -> None:
+    """Rounding would put the ends of 0 and 1 of some n outside."""
+    for n in range(1, 120):
+        low, high = calibration.wilson(0.0, n)
+        assert 0.0 <= low < 1e-15 < high
+        assert 1 - 1e-15 < calibration.wilson(1.0, n)[1] <= 1.0
 
 
 def test_twenty_answers_of_which_just_as_many_as_asked_are_right_are_enough() -> None:

@@ -75,6 +75,7 @@ def test_the_most_probable_class_is_in_every_set_and_comes_first() -> None:
             assert [row[int(k)] for k in found] == sorted((row[int(k)] for k in found), reverse=True)
     even = ranked({"b": 0.5, "a": 0.5}, 1.0)
     assert even == ("b",), "of equal ones the label: the first"
+    assert ranked({"a": 0.5, "b": 0.3, "c": 0.2}, 0.3) == ("a", "b"), "what is the cut itself is in, as in members"
 
 
 def test_a_model_that_is_always_right_or_always_wrong() -> None:
@@ -123,6 +124,17 @@ def test_what_sets_are_worth_is_counted() -> None:
     assert found.by_speaker == {"mean": 0.75, "low": 0.5}
     assert found.to_row()["held"]["value"] == 0.75
     assert covered(0.8, inside, np.array([0, 1, 1, 0]), "abc", [None] * 4, draws=50).by_speaker == {}
+
+
+@pytest.mark.parametrize(("n", "low"), [(9, 0.0), (10, 0.0), (11, 0.25), (20, 0.25), (21, 0.5)])
+def test_of_ten_speakers_the_lowest_is_one_and_of_eleven_two(n: int, low: float) -> None:
+    """Speaker 0 is never in the set, speaker 1 every second time, the others always."""
+    speakers = [f"s{k}" for k in range(n) for _ in range(2)]
+    truth = np.zeros(2 * n, dtype=int)
+    inside = np.ones((2 * n, 2), dtype=bool)
+    inside[[0, 1, 2], 0] = False
+    found = covered(0.8, inside, truth, "ab", speakers, draws=10)
+    assert found.by_speaker == pytest.approx({"mean": (n - 1.5) / n, "low": low})
 
 
 def test_a_card_is_measured_on_speakers_that_the_cut_does_not_know() -> None:

@@ -223,5 +223,7 @@ def reference_macro(truth, answer):
 
 def test_bs_f1_of_a_balanced_set_says_that_all_subsets_are_the_whole():
     values, text = bs_f1(np.array([[30, 10], [5, 35]]))
+    _, with_absent = bs_f1(np.array([[30, 10, 0], [5, 35, 0], [0, 0, 0]]))
+    assert with_absent == text, "a class without a clip is in no subset"
     assert values.std() < 1e-12
     assert "every subset is the whole set" in text

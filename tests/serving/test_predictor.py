@@ -91,6 +91,14 @@ def test_a_threshold_for_labels_that_were_never_measured_is_refused(model: Model
     assert Thresholds(bundle).unsure_below(labels, None) == 0.0
 
 
+@pytest.mark.parametrize(("n", "cut"), [(19, 0.0), (20, 1.01)])
+def test_fewer_than_twenty_measured_answers_call_none_unsure(n: int, cut: float) -> None:
+    bundle = open_bundle(GOLDEN)
+    probabilities, _ = bundle.held_out
+    bundle.held_out = probabilities[:n], (probabilities[:n].argmax(axis=1) + 1) % len(bundle.labels)  # all wrong
+    assert Thresholds(bundle).unsure_below(bundle.labels, None) == cut
+
+
 def test_thresholds_follow_the_labels_asked_for(model: Model) -> None:
     two = model.unsure_below(("anger", "sadness"), None)
     assert two != model.unsure_below(model.labels, None)
