@@ -44,6 +44,25 @@ def test_few_numbers_are_groups_and_many_are_quarters():
     assert names["age"] == ("below 2.06", "2.06 to 3.56", "3.56 to 5.25", "from 5.25")
 
 
+@pytest.mark.parametrize(
+    ("first", "step", "names"),
+    [
+        (20260101, 1, ("below 20260111", "20260111 to 20260121", "20260121 to 20260131", "from 20260131")),
+        (1_700_000_000, 5, ("below 1700000049", "1700000049 to 1700000098", "1700000098 to 1700000147")),
+        (2001.5, 0.1, ("below 2002.5", "2002.5 to 2003.5", "2003.5 to 2004.4", "from 2004.4")),
+    ],
+)
+def test_large_numbers_that_differ_little_are_quarters_too(first, step, names):
+    """Regression: dates were two groups of one name, the first of them without a clip, which no evaluation took."""
+    given = [first + step * k for k in range(40)]
+    for group in (Group(name="date"), Group(name="date", edges=(given[9], given[20], given[30]))):
+        each, found = grouped(rows(given, "date"), group)
+        assert len(found["date"]) == len(set(found["date"])) == 4
+        assert [each["date"].count(name) for name in found["date"]] == pytest.approx([10] * 4, abs=1)
+        if not group.edges:
+            assert found["date"][: len(names)] == names
+
+
 @pytest.mark.parametrize(("speakers", "groups"), [(40, 4), (20, 4), (19, 3), (14, 2), (3, 2)])
 def test_fewer_speakers_have_larger_bins(speakers, groups):
     given = [20 + k % speakers for k in range(120)]

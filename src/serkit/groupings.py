@@ -176,7 +176,7 @@ def _indexed(name: str, order: Iterable[str], texts: Sequence[str]) -> Grouping:
 
 def _binned(name: str, numbers: Sequence[float | None], edges: Sequence[float]) -> Grouping:
     """Numbers by bin; a number that is an edge is in the bin above it."""
-    marks = [f"{edge:g}" for edge in edges]
+    marks = [_text(edge) for edge in edges]  # every digit: dates such as 20260131 must not be one group
     names = [f"below {marks[0]}", *(f"{a} to {b}" for a, b in pairwise(marks)), f"from {marks[-1]}"]
     places = np.searchsorted(np.asarray(edges, dtype=np.float64), [n or 0.0 for n in numbers], side="right")
     texts = [UNKNOWN if n is None else names[p] for n, p in zip(numbers, places, strict=True)]
@@ -184,15 +184,16 @@ def _binned(name: str, numbers: Sequence[float | None], edges: Sequence[float]) 
 
 
 def _edges(numbers: Sequence[float], n_speakers: int) -> tuple[float, ...]:
-    """The edges of groups with about as many rows each: whole where all numbers are, else of three digits.
+    """The edges of groups with about as many rows each: whole where all numbers are, else of three digits that differ.
 
     Four groups; three or two where fewer than 20 or 15 speakers are known, so that a group has five of them or more.
     """
     n = min(max(n_speakers // 5, 2), 4) if n_speakers else 4
     edges = np.quantile(numbers, np.arange(1, n) / n).tolist()
-    whole = all(x.is_integer() for x in numbers)
-    rounded = [float(math.ceil(e)) if whole else float(f"{e:.3g}") for e in edges]
-    return tuple(sorted({e for e in rounded if min(numbers) < e <= max(numbers)}))
+    whole, lowest, highest = all(x.is_integer() for x in numbers), min(numbers), max(numbers)
+    digits = 3 + max(0, math.floor(math.log10(max(abs(lowest), abs(highest)) / (highest - lowest))))
+    rounded = [float(math.ceil(e)) if whole else float(f"{e:.{digits}g}") for e in edges]
+    return tuple(sorted({e for e in rounded if lowest < e <= highest}))
 
 
 def _n_speakers(utterances: Sequence[Utterance]) -> int:
