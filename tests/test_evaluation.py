@@ -113,6 +113,21 @@ def test_unlabelled_rows_are_left_out_and_counted_and_need_no_prediction():
     assert evaluate(fewer, holes, split="test", draws=50).metrics["accuracy"] == report.metrics["accuracy"]
 
 
+def test_what_folds_leave_out_is_counted_of_all_and_their_classes_are_those_of_any():
+    """The first fold's corpus has no neutral, the second's has: neutral is in the macro average of both together."""
+    manifest = make_manifest(60)
+    rows = [
+        dataclasses.replace(u, corpus="ab"[k % 2], emotion=None if k < 9 else u.emotion) for k, u in enumerate(manifest)
+    ]
+    rows = [u for u in rows if (u.corpus, u.emotion) != ("a", "neutral")]
+    whole = dataclasses.replace(manifest, utterances=tuple(rows), class_sets={"a": LABELS[:2], "b": LABELS})
+    folds = [whole.where(lambda u, c=c: u.corpus == c) for c in "ab"]
+    report = evaluate([score(f) for f in folds], folds, split="test", draws=20)
+    assert report.provenance["unlabelled"] == 9
+    n = [report.per_class[label]["recall"] for label in LABELS]
+    assert report.metrics["uar"].value == pytest.approx(np.mean(n))
+
+
 def test_refusals():
     manifest = make_manifest()
     predictions = score(manifest)
