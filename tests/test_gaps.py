@@ -256,3 +256,35 @@ def test_same_seed_same_bytes_and_a_row_of_plain_values():
     gap = side(right).metrics["uar"]
     assert (gap.difference, gap.p, is_found(asdict(gap))) == (0.0, 1.0, False)
     assert gap.highest != gap.lowest
+
+
+def test_clips_of_a_class_that_a_group_lacks_are_in_no_number():
+    """The same gaps as without these clips, in recall, F1, shares and the mix of classes."""
+    rows = answered(mix=(0.4, 0.3, 0.3, 0.0))
+    found, without = (side(r, draws=20) for r in (rows, rows.where(rows.truth < 3)))
+    assert found.missing == ("sadness",)
+    assert found.clips["b"] > without.clips["b"]
+    for name in ("classes", "metrics", "recall", "share", "truth"):
+        assert getattr(found, name) == getattr(without, name)
+
+
+@pytest.mark.parametrize(("crossed", "moved"), [(11, "speakers"), (12, "clips of the same speaker and class")])
+def test_from_half_of_the_speakers_in_both_groups_their_clips_change_groups(crossed, moved):
+    rows = answered()
+    here = [int(u.speaker[1:]) for u in rows.utterances]
+    turned = [
+        replace(u, meta={"side": "ab"[k % 2]}) if s < crossed else u
+        for k, (s, u) in enumerate(zip(here, rows.utterances, strict=True))
+    ]
+    found = side(replace(rows, utterances=tuple(turned)), draws=10)
+    assert (found.crossed, found.moved) == (crossed, moved)
+
+
+@pytest.mark.parametrize("n", [9, 10])
+def test_the_recall_of_a_class_is_compared_from_ten_clips_in_a_group_on(n):
+    rows = answered()
+    joyful = np.flatnonzero((rows.truth == 1) & np.array([u.meta["side"] == "a" for u in rows.utterances]))
+    spread = joyful[np.linspace(0, len(joyful) - 1, n).astype(int)]  # of nine speakers or more
+    found = side(rows.where(~np.isin(np.arange(len(rows.truth)), np.setdiff1d(joyful, spread))), draws=10)
+    assert "joy" in found.classes
+    assert ("joy" in found.recall) == (n == 10)
