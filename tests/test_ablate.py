@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -11,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from serkit import cli, evaluation, metrics, pipeline
-from serkit.comparison import compare_seeds
+from serkit.comparison import compare_seeds, holm
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.pipeline.ablate import ablate
@@ -288,8 +289,10 @@ def test_numbers_are_those_of_the_runs(folder, chosen, toy_root):
     stored = first["differences"]["test"]["uar"]
     assert (stored["a"], stored["b"]) == ("full", first["key"])
     assert [stored[k] for k in ("difference", "low", "high", "p")] == pytest.approx([d.difference, d.low, d.high, d.p])
-    holm = [v["differences"]["test"]["uar"]["p_holm"] for v in tree["variants"][1:]]
-    assert all(h >= v["differences"]["test"]["uar"]["p"] for h, v in zip(holm, tree["variants"][1:], strict=True))
+    for split, name in itertools.product(("dev", "test"), ("uar", "macro_f1", "accuracy")):  # Holm over the variants
+        rows = [v["differences"][split][name] for v in tree["variants"][1:]]
+        for key in ("p", "p_permutation"):
+            assert [row[f"{key}_holm"] for row in rows] == pytest.approx(holm([row[key] for row in rows]))
 
 
 def test_a_run_is_the_run_of_that_recipe_alone(folder, toy_root, toy_store, tmp_path):

@@ -288,3 +288,11 @@ def test_the_recall_of_a_class_is_compared_from_ten_clips_in_a_group_on(n):
     found = side(rows.where(~np.isin(np.arange(len(rows.truth)), np.setdiff1d(joyful, spread))), draws=10)
     assert "joy" in found.classes
     assert ("joy" in found.recall) == (n == 10)
+
+
+def test_an_interval_is_as_rough_as_the_smaller_group():
+    rows = answered(speakers=46)
+    few = [u.meta["side"] == "b" or int(u.speaker[1:]) < 6 for u in rows.utterances]
+    found = side(rows.where(np.array(few)), draws=10)
+    assert found.speakers == {"a": 6, "b": 23}
+    assert found.interval == "95% speaker bootstrap (10 draws), rough: 6 speakers in the smallest group"

@@ -71,6 +71,20 @@ def test_fewer_speakers_have_larger_bins(speakers, groups):
     assert len(names["age"]) == groups
 
 
+@pytest.mark.parametrize(("n", "groups"), [(6, 6), (7, 4)])
+def test_up_to_six_numbers_are_a_group_each(n, groups):
+    _, names = grouped(rows([k % n for k in range(84)]), Group(name="age"))
+    assert len(names["age"]) == groups
+
+
+def test_a_duration_that_is_an_edge_is_in_the_third_above_it():
+    lengths = [1.0] * 8 + [2.0] * 7 + [3.0] * 7 + [4.0] * 8
+    some = [Utterance(f"u{k}", "x.wav", end_s=s) for k, s in enumerate(lengths)]
+    each, names = grouped(some)
+    assert names["duration"] == ("1 below 2.00 s", "2 2.00 to 3.00 s", "3 from 3.00 s")
+    assert [each["duration"].count(name) for name in names["duration"]] == [8, 7, 15]
+
+
 def test_given_edges_and_numbers_that_are_alike():
     each, names = grouped(rows([18, 30, 49.9, 50, None]), Group(name="age", edges=(30, 50)))
     assert names["age"] == ("below 30", "30 to 50", "from 50", "unknown")

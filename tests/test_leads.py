@@ -12,6 +12,7 @@ import pytest
 from made import LABELS, made_manifest, made_system
 from made_leads import answers, heard
 from serkit import comparison, leads
+from serkit.concordance import ratings
 from serkit.errors import SerkitError
 from serkit.evaluation import evaluate
 from serkit.pipeline.best_on_dev import best_of_each, best_single, metric_of
@@ -86,6 +87,64 @@ def test_of_one_seed_ccc_is_compared_as_two_bundles_are(manifest):
     found = leads.compare_seeds("ccc", [[a]], [[b]], [rated], split="test", draws=200, seed=4)
     for f in dataclasses.fields(comparison.Difference):
         assert getattr(found, f.name) == pytest.approx(getattr(expected, f.name)), f.name
+
+
+def test_clips_that_lack_a_rating_or_a_score_of_one_network_are_compared_as_far_as_they_go(manifest):
+    """Clips with arousal alone count in arousal; KL is over the clips that both networks scored."""
+    one_rating = [dataclasses.replace(u, valence=None) if k % 3 == 0 else u for k, u in enumerate(manifest)]
+    some = dataclasses.replace(manifest, utterances=tuple(one_rating))
+    a, b = answers(manifest, "test", "soft", 1), answers(manifest, "test", "soft", 2)
+    d = leads.compare_seeds("ccc", [[a]], [[b]], [some], split="test", draws=50)
+    for value, table in ((d.value_a, a), (d.value_b, b)):
+        report = evaluate(table, some, split="test", draws=20).metrics["ccc"]
+        assert (value, d.n) == (pytest.approx(report.value), report.n)
+    unlabelled = [u.id for u in manifest.split("test") if u.emotion is None]
+    fewer = b.take([i for i in b.ids if i not in unlabelled[:2]])
+    for pair in ((a, fewer), (fewer, a)):
+        d = leads.compare_seeds("kl", [[pair[0]]], [[pair[1]]], [manifest], split="test", draws=50)
+        by_hand = [kl_by_hand(manifest, table) for table in pair]
+        shared = by_hand[0].keys() & by_hand[1].keys()
+        assert d.n == len(shared) == len(a) - 2
+        assert d.value_a == pytest.approx(np.mean([by_hand[0][i] for i in shared]))
+        assert d.value_b == pytest.approx(np.mean([by_hand[1][i] for i in shared]))
+
+
+def test_draws_without_any_rating_of_an_attribute_leave_it_out(manifest):
+    """One speaker of four has ratings of dominance: where he is not drawn, the mean is that of the others."""
+    who = manifest.split("test").utterances[0].speaker
+    rows = [
+        dataclasses.replace(u, dominance=1.0 + k % 5) if u.speaker == who and u.arousal is not None else u
+        for k, u in enumerate(manifest)
+    ]
+    some = dataclasses.replace(manifest, utterances=tuple(rows))
+    right = answers(some, "test", "soft", 1)
+    right.attributes[:] = np.nan_to_num(ratings(some.split("test").utterances), nan=3.0)
+    turned = dataclasses.replace(right, attributes=-right.attributes)
+    d = leads.compare_seeds("ccc", [[right]], [[turned]], [some], split="test", draws=300)
+    assert d.value_a == pytest.approx(1.0)
+    lowest = min(
+        leads.compare_seeds("ccc", [[right]], [[turned]], [some], split="test", draws=n, seed=n).low for n in (50, 60)
+    )
+    assert lowest >= 1.0, "all are right in every draw, so the difference is never below 1"
+
+
+def test_seeds_count_in_the_p_of_ratings_and_votes(manifest):
+    """Three seeds, each better by another measure: in every draw better, and still not sure by a t-test over seeds."""
+    soft, sharp = (answers(manifest, "test", name, 1) for name in ("soft", "sharp"))
+    mixed = [
+        dataclasses.replace(
+            soft,
+            scores=share * soft.scores + (1 - share) * sharp.scores,
+            attributes=share * soft.attributes + (1 - share) * sharp.attributes,
+        )
+        for share in (0.9, 0.6, 0.4)
+    ]
+    for name in ("ccc", "kl"):
+        d = leads.compare_seeds(name, [[m] for m in mixed], [[sharp]] * 3, [manifest], split="test", draws=999)
+        assert min(d.by_seed) > 0.1
+        assert d.low > 0
+        assert 0.01 < d.p < 0.4
+        assert leads.compare_seeds(name, [[mixed[0]]], [[sharp]], [manifest], split="test", draws=999).p == 2 / 1000
 
 
 def test_swapping_speakers_is_exact_for_kl(manifest):
