@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from made import made_system
+from made_leads import heard
 from serkit import cli, leads, pipeline
+from serkit.pipeline import ablation_numbers
 
 RECIPE = """
 name: apart
@@ -53,3 +58,17 @@ def test_the_metric_of_the_recipe_leads(select, loss, metric, toy_root, toy_stor
     assert f"On test, by {title}, " in done.output
     assert f"dev {title}" in done.output
     assert ("variant − full" if metric == "kl" else "full − variant") in done.output
+
+
+def test_where_a_split_lacks_what_the_recipe_chooses_by_uar_leads():
+    manifest = heard()
+    unrated = [
+        dataclasses.replace(u, arousal=None, valence=None) if u.split == "test" else u for u in manifest.utterances
+    ]
+    lacking = dataclasses.replace(manifest, utterances=tuple(unrated))
+    chosen = SimpleNamespace(
+        plan=SimpleNamespace(variants=[SimpleNamespace(system=made_system(train={"select": "ccc"}))])
+    )
+    assert ablation_numbers._lead(chosen, [manifest], ["dev", "test"]) == "ccc"
+    assert ablation_numbers._lead(chosen, [manifest, lacking], ["dev", "test"]) == "uar"
+    assert ablation_numbers._lead(chosen, [lacking], ["dev"]) == "ccc"

@@ -92,6 +92,22 @@ def test_only_shared_classes_are_measured_and_the_others_are_counted():
     ]
 
 
+def test_rows_that_the_protocol_does_not_use_share_no_class_and_are_not_counted():
+    made = three()
+    unused = [
+        dataclasses.replace(made.utterances[0], id=f"one.{label}", emotion=label, split=None)
+        for label in ("sadness", "fear")
+    ]
+    made = dataclasses.replace(
+        made,
+        utterances=(*made.utterances, *unused),
+        class_sets={**made.class_sets, "one": ("anger", "fear", "neutral", "sadness")},
+    )
+    found = apply_labels(across.with_test_corpora(made, ["one"]), RECIPE)
+    assert found.class_sets["one"] == ("anger", "neutral")
+    assert found.info["across"]["left_out"] == {"one": {"fear": 8}}
+
+
 def test_a_recipe_may_map_what_training_does_not_know():
     mapped = parse_recipe("name: r\nmap_labels: {fear: sadness}\nsystems: {a: {features: [logmel]}}")
     made = apply_labels(across.with_test_corpora(three(), ["one"]), mapped)

@@ -163,6 +163,12 @@ def test_words_that_give_the_label_away() -> None:
     found = by_code(audit(manifest(Path(), rows(told)), decode=False))
     assert "words alone predict the emotion of 40" in found["text-gives-label"].message
     assert "text-gives-label" not in by_code(audit(manifest(Path(), rows(balanced)), decode=False))
+    mostly = by_code(audit(manifest(Path(), rows(lambda k: "neutral" if k % 20 < 2 else "anger")), decode=False))
+    assert "text-gives-label" not in mostly, "nine in ten are of one label, whatever is said"
+    others = [replace(u, id=f"o{u.id}", text=f"Other {u.id}") for u in rows(told) * 4 if u.split == "test"]
+    others = [replace(u, id=f"{u.id}-{k}", text=f"{u.text} {k}") for k, u in enumerate(others)]
+    some = [*rows(told), *others]
+    assert "text-gives-label" not in by_code(audit(manifest(Path(), some[8:]), decode=False)), "36 of 196 are in train"
 
 
 # ---------------------------------------------------------------- the sound
@@ -199,6 +205,23 @@ def test_bad_sound_is_named(tmp_path: Path) -> None:
     assert found["mixed-rates"].ids == ("phone",)
     assert found["narrow-band"].ids == ("phone",)
     assert found["missing-files"].severity == found["unreadable"].severity == found["not-finite"].severity == "error"
+
+
+@pytest.mark.parametrize(("hz", "top"), [(440, 0.9), (200, 0.9), (100, 0.45)])
+def test_a_loud_or_a_low_tone_is_not_clipped(tmp_path: Path, hz: int, top: float) -> None:
+    """Near its peaks fewer than three samples in a row are the highest, or it is far from full scale."""
+    save(tmp_path, "tone.wav", top * np.sin(2 * np.pi * hz * np.arange(2 * RATE) / RATE))
+    rows = [Utterance("tone", "tone.wav", speaker="s0", split="train", emotion="anger")]
+    assert "clipped" not in by_code(audit(manifest(tmp_path, rows)))
+
+
+def test_a_copy_that_is_in_no_split_is_a_copy_within_one(tmp_path: Path) -> None:
+    rows = good(tmp_path)
+    save(tmp_path, "unused.flac", speech(0))  # c0 is in train
+    rows.append(replace(rows[0], id="unused", audio="unused.flac", split=None))
+    found = by_code(audit(manifest(tmp_path, rows)))
+    assert found["duplicate"].ids == ("c0", "unused")
+    assert "duplicate-across-splits" not in found
 
 
 def test_what_is_odd_about_a_recording_that_can_be_read_is_told(tmp_path: Path) -> None:

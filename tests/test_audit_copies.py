@@ -11,7 +11,7 @@ import pytest
 
 from made_clips import RATE, by_code, good, manifest, speech
 from serkit.audit import audit
-from serkit.duplicates import bit_error, fingerprint_audio, near_pairs
+from serkit.duplicates import Fingerprint, bit_error, fingerprint_audio, near_pairs
 from serkit.findings import Finding
 from serkit.types import Utterance
 
@@ -58,6 +58,9 @@ def test_what_a_fingerprint_may_be_given() -> None:
     assert bit_error(one, one, 0) == 0.0
     assert bit_error(one, one, 10_000) == 1.0
     assert bit_error(one, one, 40) > 0.3
+    for n, error in ((7, 1.0), (8, 0.0)):  # so few frames say nothing
+        few = Fingerprint(one.bits[:n], np.ones(n, dtype=bool))
+        assert bit_error(few, few, 0) == error
 
 
 @pytest.mark.slow

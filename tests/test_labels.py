@@ -46,6 +46,20 @@ def test_map_drop_and_exclude_are_done_and_counted():
     assert unsure.votes == {"neutral": 1}
 
 
+def test_votes_for_labels_that_become_one_are_added_and_dropped_ones_left_out():
+    votes = {"anger": 1.0, "calm": 2.0, "neutral": 4.0}
+    data = corpus()
+    data = dataclasses.replace(
+        data, utterances=(*data.utterances[:-1], dataclasses.replace(data.utterances[-1], votes=votes))
+    )
+    for settings, expected in (
+        ({"map_labels": {"calm": "anger"}}, {"anger": 3.0, "neutral": 4.0}),
+        ({"map_labels": {"calm": "neutral"}, "drop_labels": ["neutral"]}, {"anger": 1.0, "neutral": 2.0}),
+    ):
+        fitted = apply_labels(data, recipe(**settings))
+        assert next(u for u in fitted if u.id == "unsure").votes == expected
+
+
 def test_what_is_said_of_thin_classes_follows_the_labels():
     thin = corpus()
     rows = tuple(u for u in thin if u.id != "anger2")
