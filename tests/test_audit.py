@@ -210,7 +210,7 @@ def test_bad_sound_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("hz", "top"), [(440, 0.9), (200, 0.9), (100, 0.45)])
 def test_a_loud_or_a_low_tone_is_not_clipped(tmp_path: Path, hz: int, top: float) -> None:
     """Near its peaks fewer than three samples in a row are the highest, or it is far from full scale."""
-    save(tmp_path, "tone.wav", top * np.sin(2 * np.pi * hz * np.arange(2 * RATE) / RATE))
+    save(tmp_path, "tone.wav", top * np.sin(2 * np.pi * hz * (np.arange(2 * RATE) + 0.5) / RATE))
     rows = [Utterance("tone", "tone.wav", speaker="s0", split="train", emotion="anger")]
     assert "clipped" not in by_code(audit(manifest(tmp_path, rows)))
 
