@@ -13,6 +13,7 @@ from serkit import calibration
 from serkit.calibration import Calibration
 from serkit.errors import SerkitError
 from serkit.metrics import ece
+from serkit.probabilities import masked, softmax
 
 LABELS = ("anger", "fear", "joy", "neutral")
 
@@ -280,3 +281,67 @@ def test_one_row_of_each_class_is_left_unscaled() -> None:
     assert fitted.method == "none"
     assert fitted.record["measured"] == "not scaled"
     assert np.array_equal(held, p)
+
+
+def joined(n: int = 1200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answers three times too sure of clips of which half can be of two classes only, their truth, and what can be."""
+    rng = np.random.default_rng(0)
+    allowed = np.ones((n, 8), dtype=bool)
+    allowed[::2, 2:] = False
+    logits = 1.2 * rng.normal(size=(n, 8))
+    truth = (masked(softmax(logits), allowed).cumsum(axis=1) < rng.uniform(size=(n, 1)) * (1 - 1e-12)).sum(axis=1)
+    return masked(softmax(3 * logits), allowed), truth, allowed
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+def test_classes_that_a_clip_cannot_have_get_no_share_in_a_fit(method: calibration.Method) -> None:
+    """The least penalised log loss among the possible classes, by another optimiser and row by row."""
+    p, truth, allowed = joined()
+    labels = tuple("abcdefgh")
+    fitted = calibration.fit(p, truth, labels, method, allowed)
+    plain = calibration.fit(p, truth, labels, method)
+
+    def loss(weights: np.ndarray, bias: np.ndarray) -> float:
+        total = 0.0
+        for row, c, able in zip(p, truth, allowed, strict=True):
+            powers = np.maximum(row[able], 1e-6) ** weights[able] * np.exp(bias[able])
+            total -= np.log(powers[np.flatnonzero(able) == c][0] / powers.sum())
+        return float(total)
+
+    best = loss(np.array(fitted.weights), np.array(fitted.bias))
+    assert best < loss(np.array(plain.weights), np.array(plain.bias)) - 1
+    if method == "temperature":
+        assert fitted.temperature is not None
+        assert plain.temperature is not None
+        assert fitted.temperature == pytest.approx(3.0, rel=0.1)
+        assert plain.temperature < fitted.temperature - 0.15
+        assert best <= min(loss(np.full(8, 1 / t), np.zeros(8)) for t in np.linspace(2.5, 3.5, 11)) + 0.01
+    everything = calibration.fit(p, truth, labels, method, np.ones_like(allowed))
+    assert everything == plain
+
+
+def test_a_report_scales_among_the_classes_of_each_corpus() -> None:
+    from serkit.pipeline.confidence import scaled
+    from serkit.predictions import Predictions
+    from serkit.types import Manifest, Utterance
+
+    p, truth, allowed = joined()
+    labels = tuple("abcdefgh")
+    rows = [
+        Utterance(f"u{k}", "x", speaker=f"s{k // 20}", split=("dev", "test")[k // 600], emotion=labels[c],
+                  corpus=("two", "all")[k % 2])
+        for k, c in enumerate(truth)
+    ]  # fmt: skip
+    manifest = Manifest("two+all", labels, tuple(rows), class_sets={"two": labels[:2], "all": labels})
+    table = Predictions("one", labels, "prob", manifest.ids, ("m",) * 1200, np.zeros(1200, dtype=bool), p)
+    parts = {s: [table.take([u.id for u in rows if u.split == s])] for s in ("dev", "test")}
+    found = scaled(parts, [manifest], draws=20, seed=0)
+    fitted = calibration.fit(p[:600], truth[:600], labels, "temperature", allowed[:600])
+    assert found["test"]["temperature"] == [fitted.temperature]
+    after = masked(fitted.apply(p[600:]), allowed[600:])
+    assert found["test"]["ece"]["value"] == pytest.approx(ece(after, truth[600:]))
+    held = calibration.fit_and_measure(
+        p[:600], truth[:600], [u.speaker for u in rows[:600]], labels, allowed=allowed[:600]
+    )[1]
+    assert (held[~allowed[:600]] == 0).all()
+    assert found["dev"]["ece"]["value"] == pytest.approx(ece(held, truth[:600]))

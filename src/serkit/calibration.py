@@ -16,7 +16,7 @@ import numpy as np
 from serkit.combining import speaker_folds
 from serkit.errors import SerkitError, check_known
 from serkit.metrics import BINS, confidence_bins, ece
-from serkit.probabilities import MEASURED_FLOOR, log_losses, softmax
+from serkit.probabilities import MEASURED_FLOOR, log_losses, masked, softmax
 
 Method = Literal["none", "temperature", "vector"]
 METHODS = ("none", "temperature", "vector")
@@ -87,13 +87,18 @@ class Calibration:
 
 
 def fit(
-    probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str], method: Method = "temperature"
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    labels: Sequence[str],
+    method: Method = "temperature",
+    allowed: np.ndarray | None = None,
 ) -> Calibration:
     """Fit a scaling by penalised likelihood on scores of clips that the model was not trained on.
 
     Args:
         probabilities: (rows, classes), rows summing to 1. truth: (rows,) integer classes.
         labels: class order. method: ``none``, ``temperature`` or ``vector``, these shrunk towards no change.
+        allowed: (rows, classes) bool: what each row can be, the others getting no share; all where ``None``.
 
     Raises:
         SerkitError: no rows, another shape, or an unknown method.
@@ -102,10 +107,11 @@ def fit(
     check_known(method, METHODS, f"no calibration '{method}'")
     n_classes = len(labels)
     weights, bias = np.ones(n_classes), np.zeros(n_classes)
+    possible = np.ones(p.shape, dtype=bool) if allowed is None else allowed
     if method == "temperature":
-        weights *= 1.0 / _temperature(p, y)
+        weights *= 1.0 / _temperature(p, y, possible)
     elif method == "vector":
-        weights, bias = _vector(p, y)
+        weights, bias = _vector(p, y, possible)
     return Calibration(method, tuple(labels), tuple(weights.tolist()), tuple(bias.tolist()), {})
 
 
@@ -115,10 +121,12 @@ def fit_and_measure(
     speakers: Sequence[str | None],
     labels: Sequence[str],
     method: Method = "temperature",
+    allowed: np.ndarray | None = None,
 ) -> tuple[Calibration, np.ndarray]:
     """Fit on all rows, and measure on rows of speakers that a copy of the fit has not seen, in :data:`FOLDS` parts.
 
     Rows of one class, or one row of each, cannot be divided: then nothing is scaled, and the record says so.
+    Arguments as for :func:`fit`; ``speakers`` of the rows, ``None`` where unknown.
 
     Returns:
         The calibration, with ECE and log loss before and after in its record, and the (rows, classes)
@@ -132,8 +140,10 @@ def fit_and_measure(
         fold = speaker_folds(y, speakers, FOLDS, seed=0)
         measured = f"cross-fitted {folds_by(speakers, len(np.unique(fold)))}"
         for k in np.unique(fold):
-            held[fold == k] = fit(p[fold != k], y[fold != k], labels, method).apply(p[fold == k])
-    fitted = fit(p, y, labels, method)
+            rest = None if allowed is None else allowed[fold != k]
+            held[fold == k] = fit(p[fold != k], y[fold != k], labels, method, rest).apply(p[fold == k])
+        held = held if allowed is None else masked(held, allowed)
+    fitted = fit(p, y, labels, method, allowed)
     record = {
         "rows": len(y),
         "speakers": len({s for s in speakers if s is not None}),
@@ -314,7 +324,7 @@ def _logs(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), MEASURED_FLOOR)))
 
 
-def _temperature(p: np.ndarray, y: np.ndarray) -> float:
+def _temperature(p: np.ndarray, y: np.ndarray, allowed: np.ndarray) -> float:
     """Golden-section search on log T; leaving 1/T = 1 is penalised with the weight of :data:`SHRINK` rows.
 
     Log loss and penalty are convex in 1/T, so unimodal. Without it T of clips that are all answered right falls to the
@@ -324,7 +334,8 @@ def _temperature(p: np.ndarray, y: np.ndarray) -> float:
 
     def loss(log_t: float) -> float:
         scale = math.exp(-log_t)
-        return float(log_losses(logs * scale, y).mean()) + SHRINK / (2 * len(y)) * (scale - 1) ** 2
+        lost = log_losses(np.where(allowed, logs * scale, -np.inf), y)
+        return float(lost.mean()) + SHRINK / (2 * len(y)) * (scale - 1) ** 2
 
     ratio = (math.sqrt(5) - 1) / 2
     low, high = math.log(0.05), math.log(20.0)
@@ -334,7 +345,7 @@ def _temperature(p: np.ndarray, y: np.ndarray) -> float:
     return math.exp((low + high) / 2)
 
 
-def _vector(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _vector(p: np.ndarray, y: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights and bias by class; leaving (1, 0) is penalised with the weight of :data:`SHRINK` rows."""
     from scipy.optimize import minimize
 
@@ -343,7 +354,7 @@ def _vector(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = theta[:k], theta[k:]
-        q = softmax(logs * weights + bias)
+        q = softmax(np.where(allowed, logs * weights + bias, -np.inf))
         gap = (q - target) / n
         away = np.concatenate([weights - 1, bias])
         value = -np.log(np.maximum(q[np.arange(n), y], 1e-300)).mean() + SHRINK / (2 * n) * (away**2).sum()

@@ -42,9 +42,12 @@ def scaled(
     fits, dev = [], []
     for table, manifest in zip(tables["dev"], manifests, strict=True):
         rows = evaluation.decide(table, manifest, split="dev")
-        fitted, held = calibration.fit_and_measure(rows.probabilities, rows.truth, rows.speakers, rows.labels)
+        allowed = _allowed(rows, manifest)
+        fitted, held = calibration.fit_and_measure(
+            rows.probabilities, rows.truth, rows.speakers, rows.labels, allowed=allowed
+        )
         fits.append(fitted)
-        dev.append(_with(rows, held, manifest))
+        dev.append(dataclasses.replace(rows, probabilities=held))
     temperatures = [f.temperature or 1.0 for f in fits]
     how = fits[0].record["measured"]
     if "dev" in splits:
@@ -54,15 +57,15 @@ def scaled(
         test = []
         for fitted, table, manifest in zip(fits, tables["test"], manifests, strict=True):
             rows = evaluation.decide(table, manifest, split="test")
-            test.append(_with(rows, fitted.apply(rows.probabilities), manifest))
+            shares = masked(fitted.apply(rows.probabilities), _allowed(rows, manifest))
+            test.append(dataclasses.replace(rows, probabilities=shares))
         found["test"] = _row(test, temperatures, "on dev", draws, seed)
     return found
 
 
-def _with(rows: Decisions, probabilities: np.ndarray, manifest: Manifest) -> Decisions:
-    """The same rows with other probabilities; what a clip's corpus cannot have stays at 0."""
-    allowed = allowed_classes([u.id for u in rows.utterances], manifest)
-    return dataclasses.replace(rows, probabilities=masked(probabilities, allowed))
+def _allowed(rows: Decisions, manifest: Manifest) -> np.ndarray:
+    """(rows, classes) bool: what a clip's corpus can have. The others have no share, in a fit neither."""
+    return allowed_classes([u.id for u in rows.utterances], manifest)
 
 
 def _row(parts: Sequence[Decisions], temperatures: list[float], fitted: str, draws: int, seed: int) -> dict[str, Any]:
