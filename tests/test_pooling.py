@@ -62,6 +62,23 @@ def test_no_weights_of_a_fine_grid_do_better(strength: float) -> None:
     assert pool.weights_[0] > pool.weights_[1] >= 0
 
 
+def test_no_weights_that_another_optimiser_finds_do_better() -> None:
+    from scipy.optimize import minimize
+
+    tables, manifest = world(60)
+    pool = LogPool(strengths=(0.01,)).fit(tables, manifest)
+    found = minimize(lambda w: objective(np.abs(w), tables, manifest, 0.01), [0.5, 0.5], method="Powell")
+    assert objective(pool.weights_, tables, manifest, 0.01) <= found.fun + 1e-5
+
+
+def test_of_strengths_that_are_as_good_the_strongest_is_taken() -> None:
+    """One system has no weights to draw together, so that all strengths are alike."""
+    tables, manifest = world()
+    pool = LogPool().fit({"m0": tables["m0"]}, manifest)
+    assert len(set(pool.losses_.values())) == 1
+    assert pool.strength_ == max(pool.strengths)
+
+
 def test_a_strength_is_judged_by_balanced_log_loss_on_other_speakers() -> None:
     tables, manifest = world()
     pool = LogPool(strengths=(0.01, 10.0)).fit(tables, manifest)

@@ -23,6 +23,7 @@ def table(ids=("a", "b"), models=None, kind="logit", scores=None, seen=None):
         ({"scores": [[1, np.nan], [0, 0]]}, "the scores of 'a' are not finite"),
         ({"scores": [[1, 2]]}, r"expected \(2, 2\)"),
         ({"kind": "prob", "scores": [[0.5, 0.5], [0.9, 0.3]]}, "probabilities of 'b' do not sum to 1"),
+        ({"kind": "prob", "scores": [[0.5, 0.5], [1.2, -0.2]]}, "a probability of 'b' is -0.2, below 0"),
         ({"kind": "probs"}, "neither 'logit' nor 'prob'"),
     ],
 )
@@ -107,6 +108,7 @@ def test_pooled_is_the_mean_over_models_and_seen_by_any():
     assert pooled.ids == ("a", "b")
     assert pooled.scores.tolist() == [[2, 3], [5, 5]]
     assert pooled.seen.tolist() == [True, False]
+    assert dataclasses.replace(made, seen=[True, False, False]).pooled().seen.tolist() == [True, False], "by any model"
     assert set(pooled.models) == {"mean"}
 
 

@@ -91,6 +91,15 @@ def test_logistic_equals_a_direct_scikit_learn_fit():
     assert stack.losses_[stack.c_] == pytest.approx(balanced)
 
 
+def test_of_strengths_that_are_as_good_the_strongest_regularisation_is_taken():
+    """Scores that are all alike give a logistic stack nothing to weigh, however strongly."""
+    manifest = make_manifest(80)
+    table = Predictions("a", LABELS, "logit", manifest.ids, ("m",) * 80, np.zeros(80, bool), np.ones((80, len(LABELS))))
+    stack = LogisticStack(strengths=(1.0, 0.01, 0.1), folds=2).fit({"a": table}, manifest)
+    assert len(set(stack.losses_.values())) == 1
+    assert stack.c_ == 0.01
+
+
 def test_a_class_of_which_one_row_is_left_stops_no_cross_fitted_forest():
     """Two clips of a class by two speakers: each copy has one, which its folds cannot share."""
     train = make_manifest(200)

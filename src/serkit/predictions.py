@@ -37,7 +37,7 @@ class Predictions:
             learned; ``None`` of a system without them.
 
     Raises:
-        SerkitError: shapes differ, (id, model) twice, a score not finite, probabilities not summing to 1.
+        SerkitError: shapes differ, (id, model) twice, a score not finite, probabilities below 0 or not summing to 1.
     """
 
     system: str
@@ -77,10 +77,14 @@ class Predictions:
             row = int(np.flatnonzero(~np.isfinite(self.scores).all(axis=1))[0])
             raise SerkitError(f"predictions '{self.system}': the scores of '{self.ids[row]}' are not finite")
         if self.kind == "prob" and n:
-            off = np.abs(self.scores.sum(axis=1) - 1.0)
-            if off.max() > 1e-4 or self.scores.min() < -1e-9:
+            off, least = np.abs(self.scores.sum(axis=1) - 1.0), self.scores.min(axis=1)
+            if off.max() > 1e-4:
+                first = self.ids[int(off.argmax())]
+                raise SerkitError(f"predictions '{self.system}': probabilities of '{first}' do not sum to 1")
+            if least.min() < -1e-9:
+                first = self.ids[int(least.argmin())]
                 raise SerkitError(
-                    f"predictions '{self.system}': probabilities of '{self.ids[int(off.argmax())]}' do not sum to 1"
+                    f"predictions '{self.system}': a probability of '{first}' is {least.min():.3g}, below 0"
                 )
 
     def __len__(self) -> int:

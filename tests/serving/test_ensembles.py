@@ -110,12 +110,13 @@ def test_damaged_tables_are_refused() -> None:
     tables, manifest = world()
     head, arrays = to_arrays(make("random_forest", **FOREST).fit(tables, manifest))
     loop = {**arrays, "left": np.zeros_like(arrays["left"])}
+    itself = {**arrays, "left": np.where(arrays["feature"] >= 0, np.arange(len(arrays["left"])), 0).astype(np.int32)}
     outside = {**arrays, "right": arrays["right"] + 100_000}
     feature = {**arrays, "feature": np.where(arrays["feature"] >= 0, 99, -1).astype(np.int16)}
     leaf = {**arrays, "leaf": arrays["leaf"] + 100_000}
     short = {**arrays, "threshold": arrays["threshold"][:-1]}
     number = {**arrays, "left": arrays["left"].astype(np.float64)}
-    for broken in (loop, outside, feature, leaf, short, number):
+    for broken in (loop, itself, outside, feature, leaf, short, number):
         with pytest.raises(SerkitError, match="points outside itself"):
             from_arrays(head, broken)
     for classes in ([], [0, 0], [[0]], 0, [0.0, 1.0], [True, False]):
