@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serkit.errors import SerkitError
+from serkit.segments import SegmentSettings
 from serkit.serving import resampling
+from serkit.serving.pieces import GivenCutter, WindowCutter, given_pieces
 from serkit.serving.predictor import Model, load
 from serkit.serving.results import By
 from serkit.serving.scorer import Features, Logits, Scorer
@@ -208,6 +210,25 @@ def test_windows_cover_speech_on_their_grid(model: Model) -> None:
     assert {p.start_s for p in halves} >= {5.0, 5.5, 6.0, 6.5}, "half a window from one to the next"
     short = model.predict(voice(0.7), rate_hz=RATE, by="window").segments
     assert [(p.start_s, p.end_s) for p in short] == [(0.0, 0.7)]
+
+
+@pytest.mark.parametrize(
+    ("length_s", "last"), [(4.0, (1.5, 4.0)), (4.5, (1.5, 4.5)), (4.6, (3.0, 4.6)), (2.0, (0.0, 2.0))]
+)
+def test_the_rest_is_a_window_unless_the_one_before_holds_it(length_s: float, last: tuple[float, float]) -> None:
+    cutter = WindowCutter(3.0, 1.5, SegmentSettings())
+    sound = voice(length_s)
+    pieces = [*cutter.push(sound), *cutter.finish()]
+    assert (pieces[-1].start / RATE, pieces[-1].end / RATE) == pytest.approx(last)
+    assert [p.start / RATE for p in pieces] == pytest.approx([1.5 * k for k in range(len(pieces))])
+
+
+def test_a_long_turn_that_goes_beyond_the_recording_still_ends_with_it() -> None:
+    """Of a turn of 30 s in pieces of less than 4 s, 6 s are there: the second piece is the last."""
+    cutter = GivenCutter(given_pieces("turn", [Turn(0.0, 30.0)], (), 4.0), SegmentSettings())
+    pieces = [*cutter.push(voice(6.0)), *cutter.finish()]
+    assert [(p.start / RATE, p.end / RATE, p.last) for p in pieces] == [(0.0, 3.75, False), (3.75, 6.0, True)]
+    assert pieces[-1].until == 6 * RATE
 
 
 def test_words_too_short_for_any_window_still_answer_for_the_whole(model: Model) -> None:
