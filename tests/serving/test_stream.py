@@ -17,7 +17,7 @@ from serkit.segments import SegmentSettings
 from serkit.serving import resampling
 from serkit.serving.pieces import GivenCutter, WindowCutter, given_pieces
 from serkit.serving.predictor import Model, load
-from serkit.serving.results import By
+from serkit.serving.results import By, Segment
 from serkit.serving.scorer import Features, Logits, Scorer
 from serkit.serving.stream import Stream, StreamEvent
 from serkit.serving.timeline import Turn
@@ -229,6 +229,11 @@ def test_a_long_turn_that_goes_beyond_the_recording_still_ends_with_it() -> None
     pieces = [*cutter.push(voice(6.0)), *cutter.finish()]
     assert [(p.start / RATE, p.end / RATE, p.last) for p in pieces] == [(0.0, 3.75, False), (3.75, 6.0, True)]
     assert pieces[-1].until == 6 * RATE
+
+
+def test_latency_is_what_was_heard_after_the_segment_and_the_computing() -> None:
+    segment = Segment(1.0, 2.5, "anger", 1.0, {"anger": 1.0})
+    assert StreamEvent("final", segment, 3.0, 0.125).latency_s == 0.625
 
 
 def test_words_too_short_for_any_window_still_answer_for_the_whole(model: Model) -> None:
