@@ -18,6 +18,7 @@ from serkit.errors import SerkitError
 from serkit.remarks import Damage, Remarks, broken_off
 from serkit.serving.predictor import Model
 from serkit.serving.stream import TWO_VOICES
+from serkit.serving.timeline import Turn
 from serving.signals import quiet, voice
 
 GOLDEN = Path(__file__).parent / "serving" / "golden" / "tiny.zip"
@@ -201,6 +202,7 @@ def test_a_call_with_a_side_on_each_channel_is_told_from_other_stereo(model: Mod
         assert stream.prediction.notes == (TWO_VOICES,)
         assert model.predict(encoded(sound), by="channel").notes == ()
     assert model.predict(0.0 * sound, rate_hz=RATE).notes == (), "no voice at all"
+    assert model.predict(sound, rate_hz=RATE, turns=[Turn(0.0, 1.0, "Ann")]).notes == (), "who speaks is known"
     assert model.predict(np.stack([*channels, left], axis=1), rate_hz=RATE).notes == (), "three"
 
 

@@ -14,6 +14,7 @@ from serkit.errors import SerkitError
 from serkit.serving.timeline import (
     Hysteresis,
     Turn,
+    joined,
     read_rttm,
     read_transcript,
     speaker_at,
@@ -167,3 +168,14 @@ def test_words_are_spaced_as_their_sentence_is() -> None:
     assert text_at([sentence, other], 0, 1.6) == "今天天 oh, well"
     alone = dataclasses.replace(other, words=(Turn(0, 1, None, "a"), Turn(1, 2, None, "b"), Turn(2, 3, None, "c")))
     assert text_at([alone], 1, 3) == "b c"
+
+
+def test_a_word_whose_middle_is_where_two_parts_meet_is_in_the_second() -> None:
+    said = [Turn(0, 4, None, "one two", (Turn(0, 1, None, "one"), Turn(1.5, 2.5, None, "two")))]
+    assert [text_at(said, 0, 2), text_at(said, 2, 4)] == ["one", "two"]
+
+
+def test_a_sentence_within_another_of_the_same_speaker_does_not_end_the_turn() -> None:
+    sentences = [Turn(0.0, 5.0, "Ann", "a long one"), Turn(1.0, 2.0, "Ann", "yes"), Turn(5.5, 6.0, "Ann", "well")]
+    assert joined(sentences) == [Turn(0.0, 6.0, "Ann")]
+    assert joined(sentences[:2]) == [Turn(0.0, 5.0, "Ann")]
