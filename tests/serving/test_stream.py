@@ -231,6 +231,16 @@ def test_a_long_turn_that_goes_beyond_the_recording_still_ends_with_it() -> None
     assert pieces[-1].until == 6 * RATE
 
 
+def test_the_emotion_that_holds_is_of_each_speaker_alone(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A little more sadness takes over from nobody's anger but the speaker's own."""
+    shares = iter([(0.6, 0.4), (0.48, 0.52), (0.48, 0.52), (0.5, 0.5)])
+    monkeypatch.setattr(Model, "score_one", lambda self, *rest: np.array(next(shares)))
+    turns = [Turn(0.0, 1.0, "Ann"), Turn(1.0, 2.0, "Ben"), Turn(2.0, 3.0, "Ann")]
+    found = model.predict(voice(3.0), rate_hz=RATE, by="turn", turns=turns, labels=("anger", "sadness"))
+    assert [s.label for s in found.segments] == ["anger", "sadness", "sadness"]
+    assert [s.state for s in found.segments] == ["anger", "sadness", "anger"]
+
+
 def test_latency_is_what_was_heard_after_the_segment_and_the_computing() -> None:
     segment = Segment(1.0, 2.5, "anger", 1.0, {"anger": 1.0})
     assert StreamEvent("final", segment, 3.0, 0.125).latency_s == 0.625
