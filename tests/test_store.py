@@ -105,6 +105,8 @@ def test_float16_costs_what_is_stated_and_overflow_names_the_encoder(tmp_path: P
     expected = np.sqrt(((rounded - values) ** 2).sum() / (values**2).sum())
     assert store.rounding_error == pytest.approx(float(expected), rel=1e-3)
     assert FeatureStore(tmp_path, SPEC).rounding_error == store.rounding_error > 1e-5
+    store.write([("exact", rounded)])  # another shard, of numbers that rounding does not change
+    assert store.rounding_error == pytest.approx(float(expected) / np.sqrt(2), rel=1e-3)
     values[3, 2] = 70_000
     with pytest.raises(RunFailed, match=r"'family/model'.*7e\+04.*dtype: float32"):
         store.write([("b", values)])
