@@ -96,6 +96,24 @@ def test_a_shard_opens_without_serkit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data[: row["frames"][0]], item(0).astype(np.float16))
 
 
+def test_a_key_is_written_once_and_of_two_writers_the_first_shard_stays(tmp_path: Path) -> None:
+    store, other = FeatureStore(tmp_path, SPEC), FeatureStore(tmp_path, SPEC)
+    with store.writer() as writer:
+        assert writer.add("a", item(3))
+        assert not writer.add("a", item(4)), "its shard is still open"
+    assert store.n_bytes == item(3).size * 2
+    with other.writer() as second, store.writer() as third:
+        assert second.add("b", item(5))
+        assert third.add("b", item(6))
+        assert third.add("c", item(7))
+    again = FeatureStore(tmp_path, SPEC)
+    assert set(again) == {"a", "b", "c"}
+    first = min(tmp_path.glob("*/shard-*.json"), key=lambda p: (json.loads(p.read_text())["keys"] == ["a"], p.name))
+    kept = item(5) if json.loads(first.read_text())["keys"] == ["b"] else item(6)
+    np.testing.assert_array_equal(again.get("b"), round_frames(kept, SPEC))
+    np.testing.assert_array_equal(again.get("c"), round_frames(item(7), SPEC))
+
+
 def test_float16_costs_what_is_stated_and_overflow_names_the_encoder(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(500, 5)).astype(np.float32)
     rounded = round_frames(values, SPEC).astype(np.float32)
