@@ -114,6 +114,28 @@ def test_a_key_is_written_once_and_of_two_writers_the_first_shard_stays(tmp_path
     np.testing.assert_array_equal(again.get("c"), round_frames(item(7), SPEC))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "its data file has 139 bytes, expected 138"),
+        ({"dtype": "float32"}, "it holds [1, 5] float32, expected [1, 5] float16"),
+        ({"shape": [1, 6]}, "it holds [1, 6] float16, expected [1, 5] float16"),
+        ({"keys": ["a", "b"], "frames": [1, 0], "crc32": [0, 0]}, "its index is inconsistent"),
+    ],
+)
+def test_a_shard_whose_index_and_data_differ_is_damaged(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    """The bytes after the last item are nobody's; of the others the index says what the data is not."""
+    FeatureStore(tmp_path, SPEC).write([("a", np.ones((1, 5), dtype=np.float32))])
+    (index,) = tmp_path.glob("*/shard-*.json")
+    index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
+    if not change:
+        with index.with_suffix(".npy").open("ab") as file:
+            file.write(b"x")
+    store = FeatureStore(tmp_path, SPEC)
+    assert list(store.damaged.values()) == [said]
+    assert store.missing(["a"]) == ["a"]
+
+
 def test_float16_costs_what_is_stated_and_overflow_names_the_encoder(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(500, 5)).astype(np.float32)
     rounded = round_frames(values, SPEC).astype(np.float32)
