@@ -14,7 +14,7 @@ from serkit import pipeline
 from serkit.bootstrap import clusters
 from serkit.combining import MeanLogit
 from serkit.comparison import compare_attributes
-from serkit.concordance import concordance, ratings
+from serkit.concordance import concordance, rating_scale, ratings
 from serkit.corpora.toy import toy
 from serkit.errors import SerkitError
 from serkit.evaluation import evaluate
@@ -135,6 +135,13 @@ def test_an_interval_is_drawn_from_the_speakers_who_have_that_rating():
     found = concordance([table], [manifest], split="train", draws=200)
     assert (found["ccc_dominance"].low, found["ccc_dominance"].speakers) == (1.0, 2)
     assert found["ccc"].low > 0.99
+
+
+def test_corpora_on_different_scales_have_no_scale_together():
+    rows = [dataclasses.replace(u, corpus="ab"[k % 2]) for k, u in enumerate(rated())]
+    for other, expected in (([1, 7], (1.0, 7.0)), ([1, 5], None), (None, None)):
+        info = {"corpora": {"a": {"rating_scale": [1, 7]}, "b": {"rating_scale": other}}}
+        assert rating_scale(dataclasses.replace(rated(), utterances=tuple(rows), info=info)) == expected
 
 
 def test_folds_are_pooled_and_a_system_without_attributes_has_none():

@@ -231,6 +231,13 @@ def test_a_long_turn_that_goes_beyond_the_recording_still_ends_with_it() -> None
     assert pieces[-1].until == 6 * RATE
 
 
+def test_a_word_after_the_end_is_left_out_though_sound_near_it_is_there() -> None:
+    words = (Turn(1.0, 1.5, None, "one"), Turn(5.2, 5.6, None, "two"))
+    cutter = GivenCutter(given_pieces("word", (), [Turn(0.5, 6.0, None, "one two", words)], 12.0), SegmentSettings())
+    pieces = [*cutter.push(voice(5.0)), *cutter.finish()]
+    assert [p.text for p in pieces] == ["one"]
+
+
 def test_the_emotion_that_holds_is_of_each_speaker_alone(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A little more sadness takes over from nobody's anger but the speaker's own."""
     shares = iter([(0.6, 0.4), (0.48, 0.52), (0.48, 0.52), (0.5, 0.5)])
