@@ -83,6 +83,16 @@ def test_one_corpus_against_that_corpus_and_another_in_training() -> None:
     )
 
 
+def test_clips_without_a_label_are_not_counted_among_those_that_a_side_has() -> None:
+    first = corpus("one")
+    bare = dataclasses.replace(first.utterances[-1], id="s3-bare", audio="one/bare.wav", emotion=None)
+    alone = run(dataclasses.replace(first, utterances=(*first.utterances, bare)))
+    joined = run(join([corpus("one"), corpus("two")]))
+    found = pair(side(alone), side(joined, folder="B"), "test")
+    assert len(found.manifests[0]) == 6
+    assert found.notes[0] == "only the 6 labelled test clips that both have are compared: A has 6, B 12"
+
+
 def test_clips_that_one_side_trained_on_are_not_compared() -> None:
     first, second = run(corpus("one", tested=(2, 3))), run(corpus("one", tested=(1, 2)))
     found = pair(side(first), side(second, folder="B"), "test")

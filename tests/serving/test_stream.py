@@ -231,6 +231,24 @@ def test_a_long_turn_that_goes_beyond_the_recording_still_ends_with_it() -> None
     assert pieces[-1].until == 6 * RATE
 
 
+def test_pieces_of_a_turn_count_by_their_length(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn of 30 s is three pieces of 10 s; of 14 s of sound the second has 4."""
+    shares = iter([(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
+    monkeypatch.setattr(Model, "score_one", lambda self, *rest: np.array(next(shares)))
+    found = model.predict(
+        voice(14.0), rate_hz=RATE, by="turn", turns=[Turn(0.0, 30.0)], labels=("anger", "sadness")
+    ).segments
+    assert [s.probabilities["anger"] for s in found] == pytest.approx([10 / 14])
+
+
+def test_a_turn_within_another_is_answered_when_it_ends() -> None:
+    turns = [Turn(0.0, 5.0, "Ann"), Turn(1.0, 2.0, "Ben")]
+    cutter = GivenCutter(given_pieces("turn", turns, (), 12.0), SegmentSettings())
+    assert [p.speaker for p in cutter.push(voice(4.0))] == ["Ben"]
+    assert cutter.needed_from == 0
+    assert [p.speaker for p in [*cutter.push(voice(2.0)), *cutter.finish()]] == ["Ann"]
+
+
 def test_a_word_after_the_end_is_left_out_though_sound_near_it_is_there() -> None:
     words = (Turn(1.0, 1.5, None, "one"), Turn(5.2, 5.6, None, "two"))
     cutter = GivenCutter(given_pieces("word", (), [Turn(0.5, 6.0, None, "one two", words)], 12.0), SegmentSettings())
