@@ -124,7 +124,13 @@ class Jobs:
         if len(self) >= self._limit and (spare := self._spare()) is not None:
             del self._jobs[spare.id]
         self._jobs[job.id] = job
-        job.task = asyncio.create_task(self._finish(job, body))
+        job.task = asyncio.create_task(self._finish(job))
+
+        def over(_: asyncio.Task[None]) -> None:  # also of a task that is cancelled before its first step
+            job.ended = time.monotonic()
+            body.close()
+
+        job.task.add_done_callback(over)
         return job
 
     def get(self, name: str, owner: str) -> Job:
@@ -152,7 +158,7 @@ class Jobs:
         if job.task is not None:
             job.task.cancel()
 
-    async def _finish(self, job: Job, body: Body) -> None:
+    async def _finish(self, job: Job) -> None:
         results: list[dict[str, Any]] = []
         try:
             for item in job.items:
@@ -172,9 +178,6 @@ class Jobs:
         except Exception as error:  # noqa: BLE001  # logged and told, instead of a job that failed for no reason
             LOG.error("job of request %s: %s", requests_of([i.task for i in job.items]), where(error))
             job.error = {"code": "internal", "message": "internal error; the service's log has it"}
-        finally:
-            job.ended = time.monotonic()
-            body.close()
 
     def _spare(self) -> Job | None:
         """The job that makes room for another: the oldest that was fetched, or else that has no answer."""
