@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from serkit.serving.http import worker as process_side
-from serkit.serving.http.logs import Wordless, of_loop, where
+from serkit.serving.http.logs import Wordless, of_interpreter, of_loop, where
 from serkit.serving.http.worker import Setup
 
 from .service import Service
@@ -193,6 +194,21 @@ def test_what_a_loop_says_of_an_error_nobody_waited_for(caplog: pytest.LogCaptur
     assert "exception was never retrieved: ValueError" in caplog.text
     assert "nothing more" in caplog.text
     assert "words" not in caplog.text
+
+
+def test_what_the_interpreter_says_of_an_error_that_is_raised_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Left:
+        def __del__(self) -> None:
+            raise ValueError("words")
+
+    monkeypatch.setattr(sys, "unraisablehook", of_interpreter)
+    left = [Left()]
+    left.clear()
+    assert re.search(r"ValueError at \S*/serving/test_http_log\.py:", caplog.text)
+    assert "words" not in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_worker_that_ends_by_itself_says_where(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,10 @@ def of_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What an event loop says of an error that nobody waited for; its own way names what was worked on."""
     error = context.get("exception")
     LOG.error("%s%s", context["message"], "" if error is None else f": {where(error)}")
+
+
+def of_interpreter(unraisable: sys.UnraisableHookArgs) -> None:
+    """What the interpreter says of an error that could be raised nowhere, as of a connection that has vanished."""
+    error = unraisable.exc_value
+    said = unraisable.err_msg or "Exception ignored"
+    LOG.error("%s: %s", said, unraisable.exc_type.__name__ if error is None else where(error))

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import socket
+import sys
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,7 @@ from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from serkit.errors import RunFailed
 from serkit.serving.http.app import create_app
-from serkit.serving.http.logs import Wordless
+from serkit.serving.http.logs import Wordless, of_interpreter
 from serkit.serving.http.service import Service
 from serkit.serving.http.settings import ServiceSettings
 from serkit.serving.http.sockets import MAX_READ
@@ -55,6 +56,7 @@ def serve(settings: ServiceSettings, host: str = "127.0.0.1", port: int = 8000, 
         lifespan="on", ws_per_message_deflate=False, timeout_graceful_shutdown=int(settings.grace_s) + 5,
     )  # fmt: skip
     logging.getLogger("uvicorn.error").addFilter(Wordless())  # it logs what the application raised
+    sys.unraisablehook = of_interpreter
     server = _Server(config, service)
     with contextlib.suppress(KeyboardInterrupt, SystemExit):  # it leaves so where it cannot listen
         server.run()
