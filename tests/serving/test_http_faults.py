@@ -339,13 +339,14 @@ def test_a_service_may_be_part_of_another_application(monkeypatch: pytest.Monkey
         monkeypatch.setattr(service, "close", lambda: asyncio.sleep(0))
         host = FastAPI()
         host.mount("/emotion", app)
+        host.mount("/forgotten", create_app())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://here") as client:
-            for method, path in (("GET", "model"), ("POST", "predict"), ("POST", "jobs"), ("GET", "jobs/x")):
-                answer = await client.request(method, f"/emotion/v1/{path}", **clip)
+            asked = [("GET", "model"), ("POST", "predict"), ("POST", "jobs"), ("GET", "jobs/x"), ("DELETE", "jobs/x")]
+            for method, path in asked:
+                answer = await client.request(method, f"/forgotten/v1/{path}", **clip)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
                 assert "has to run its lifespan" in answer.json()["error"]["message"]
-            assert [(await client.get(f"/emotion/{z}")).status_code for z in ("readyz", "healthz")] == [503, 503]
-            assert not service.jobs._jobs
+            assert [(await client.get(f"/forgotten/{z}")).status_code for z in ("readyz", "healthz")] == [503, 503]
             loop = asyncio.get_running_loop()
             async with app.router.lifespan_context(app):
                 assert loop.get_exception_handler() is of_loop

@@ -170,14 +170,16 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs/{job}", tags=["jobs"], responses=JOB_ERRORS)
     async def get_job(job: str, request: Request) -> JobAnswer:
         """The status of a job, and its results once it is done."""
-        found = service.jobs.get(job, _owner(request, service))
+        owner = _owner(request, service)
+        found = service.jobs.get(job, owner)
         found.fetched = found.ended is not None
         return JobAnswer.model_validate(found.to_row(service.about["model"], _prefix(request.scope)))
 
     @app.delete("/v1/jobs/{job}", tags=["jobs"], status_code=204, responses=JOB_ERRORS)
     async def remove_job(job: str, request: Request) -> Response:
         """Stop a job and forget it."""
-        service.jobs.remove(job, _owner(request, service))
+        owner = _owner(request, service)
+        service.jobs.remove(job, owner)
         return Response(status_code=204)
 
 
