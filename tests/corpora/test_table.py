@@ -408,9 +408,31 @@ def test_answers_of_predict_are_labels_once_they_are_corrected(tmp_path: Path) -
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in objects))
     with pytest.raises(SerkitError, match=r"answers\.jsonl holds answers"):
         table(tmp_path / "answers.jsonl", test_only=True)
+    cleared = [rows[0], rows[1], rows[2].replace("anger", "")]
+    with pytest.raises(SerkitError, match="as they were given"):
+        table(write(tmp_path, header, cleared, "answers.csv"), test_only=True)
     corrected = [rows[0].replace("anger", "neutral"), rows[1], rows[2]]
     found = table(write(tmp_path, header, corrected, "answers.csv"), test_only=True)
     assert [u.emotion for u in found] == ["neutral", "neutral", "anger"]
     assert "1 of 3 labels are other than the answers of serkit predict beside them" in found.info["notes"]
     named = table(write(tmp_path, header.replace("label", "emotion"), rows, "right.csv"), test_only=True)
     assert [u.emotion for u in named] == ["anger", "neutral", "anger"]
+
+
+def test_ratings_beside_answers_of_predict_are_answers_too(tmp_path: Path) -> None:
+    """``measure`` found a CCC of 1 on them."""
+    header = "path,label,confidence,abstain,anger,neutral,arousal"
+    rows = ["a.wav,neutral,0.7,,0.7,0.3,4.5", "b.wav,anger,0.9,,0.9,0.1,2.5"]
+    found = table(write(tmp_path, header, rows, "answers.csv"), test_only=True)
+    assert [u.arousal for u in found] == [None, None]
+    assert any("ratings are answers of serkit predict, and left out" in note for note in found.info["notes"])
+    named = table(write(tmp_path, header.replace("label", "emotion"), rows, "right.csv"), test_only=True)
+    assert [u.arousal for u in named] == [4.5, 2.5]
+
+
+@pytest.mark.parametrize("confidence", ["0.9", ""])
+def test_a_table_of_somebodys_own_may_have_columns_called_as_those_of_predict(tmp_path: Path, confidence: str) -> None:
+    rows = [f"a.wav,anger,{confidence},", f"b.wav,neutral,{confidence},"]
+    found = table(write(tmp_path, "path,label,confidence,abstain", rows), test_only=True)
+    assert [u.emotion for u in found] == ["anger", "neutral"]
+    assert not any("predict" in note for note in found.info["notes"])

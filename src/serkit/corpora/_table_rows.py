@@ -164,10 +164,18 @@ def read_rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
     )
     if counted:
         made = (dataclasses.replace(u, emotion=_most(u.votes)) for u in made)
+    corrected = _corrected(path, cells)
+    if corrected is not None:  # ratings beside them are answers, too
+        made = (dataclasses.replace(u, arousal=None, valence=None, dominance=None) for u in made)
     rows = _told_apart(path, cells, made)
     notes = [f"column '{column}' is used as '{name}'" for name, column in cells.renamed.items()]
-    if (corrected := _corrected(path, cells)) is not None:
+    if corrected is not None:
         notes.append(f"{corrected} of {len(rows)} labels are other than the answers of serkit predict beside them")
+        if _any_rating(cells.rows):
+            notes.append(
+                "the ratings are answers of serkit predict, and left out: if they are corrected, name the column "
+                "'label' emotion"
+            )
     if counted:
         open_ones = sum(u.emotion is None for u in rows)
         notes.append(
@@ -187,11 +195,12 @@ def _corrected(path: Path, cells: Cells) -> int | None:
     """
     if cells.renamed.get("emotion") != "label" or not all({"confidence", "abstain"} <= set(row) for row in cells.rows):
         return None
-    answers = (row["probabilities"] if isinstance(row.get("probabilities"), Mapping) else row for row in cells.rows)
-    given = [
-        _text(answer.get(_text(row["emotion"]))) == _text(row["confidence"])
-        for answer, row in zip(answers, cells.rows, strict=True)
-    ]
+    labelled = [row for row in cells.rows if _text(row["emotion"])]
+    answers = [row["probabilities"] if isinstance(row.get("probabilities"), Mapping) else row for row in labelled]
+    shares = [_text(answer.get(_text(row["emotion"]))) for answer, row in zip(answers, labelled, strict=True)]
+    if not any(shares):  # no column is called as a label is: a table of somebody's own
+        return None
+    given = [share == _text(row["confidence"]) for share, row in zip(shares, labelled, strict=True)]
     if all(given):
         raise SerkitError(
             f"table: {path.name} holds answers of serkit predict as they were given, which are no labels: listen to "
