@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from serkit.errors import MissingExtra, RunFailed, SerkitError
-from serkit.processes import WorkerDied, here_or_in_processes, in_processes, tell
+from serkit.processes import WorkerDied, _Hand, here_or_in_processes, in_processes, tell
 
 SOURCES = Path(__file__).parents[1] / "src"
 
@@ -240,3 +241,21 @@ def test_a_script_that_starts_processes_as_it_is_imported_is_told_so(tmp_path):
         "serkit.processes.WorkerDied: a worker process could not start, and its error is above; it imports the script "
         "that starts it, in which that has to stand below if __name__ == '__main__':"
     )
+
+
+def test_a_worker_that_ends_during_its_work_died():
+    """It was told that its script has to be below ``if __name__ == '__main__':``."""
+    with pytest.raises(WorkerDied, match=r"^a worker process died$"):
+        list(in_processes(os._exit, [1], jobs=1))
+
+
+def test_a_worker_that_is_never_asked_leaves_without_a_word(capfd):
+    """Its task cannot be pickled, and what it said of itself is not read."""
+    hand = _Hand(queue.SimpleQueue(), queue.SimpleQueue(), (None, abs))
+    hand.start()
+    hand._given.put((0, lambda: None))
+    assert hand._told.get(timeout=30)[1] == "failed"
+    assert hand._conn.poll(30)
+    hand._given.put(None)
+    hand.join(30)
+    assert capfd.readouterr().err == ""

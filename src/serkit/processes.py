@@ -211,7 +211,7 @@ class _Hand(threading.Thread):
         self._lock, self._ended = threading.Lock(), False
         self._process: Any = None
         self._conn: Any = None
-        self._lives = False  # whether the process has said anything
+        self._lives = False  # whether the process has begun
 
     def run(self) -> None:
         while not self._ended and (job := self._given.get()) is not None:
@@ -247,10 +247,12 @@ class _Hand(threading.Thread):
     def _answer(self, number: int) -> tuple[str, Any]:
         while True:
             kind, value = self._conn.recv()
-            self._lives = True
-            if kind != "told":
+            if kind == "begun":
+                self._lives = True
+            elif kind == "told":
+                self._told.put((number, kind, value))
+            else:
                 return kind, value
-            self._told.put((number, kind, value))
 
     def _leave(self) -> int | None:
         """Close the pipe, wait for the process to end of itself, and say how it ended."""
@@ -277,12 +279,14 @@ def _main(conn: Any, begin: Callable[[], None] | None, work: Callable[[Any], Any
     begin_worker()
     _PARENT = conn
     failed: BaseException | None = None
+    with contextlib.suppress(ConnectionError):
+        conn.send(("begun", None))
     try:
         if begin is not None:
             begin()
     except Exception as error:  # noqa: BLE001  # raised in the parent
         failed = _portable(error)
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # reset, where the parent leaves without having read
         while True:
             task = conn.recv_bytes()
             conn.send_bytes(_answer(work, task) if failed is None else pickle.dumps(("failed", failed)))
