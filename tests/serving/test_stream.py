@@ -142,6 +142,10 @@ def test_a_long_array_takes_no_more_memory_than_its_blocks(model: Model, monkeyp
     with pytest.raises(SerkitError, match=r"longer than 1 s"):
         short.push(sound)
     assert short.heard_s == 0, "refused before any work"
+    exact = model.stream(max_s=0.3)
+    for n in (1600, 3200):  # 0.1 + 0.2 > 0.3
+        exact.push(sound[:n])
+    assert exact.heard_s == 0.3
 
 
 def test_misuse_is_one_clear_line(model: Model) -> None:

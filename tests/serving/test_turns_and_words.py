@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import runpy
 import sys
 import types
@@ -93,7 +94,15 @@ def test_two_recordings_do_not_share_a_transcript(tmp_path: Path) -> None:
     assert [p["segments"][0]["text"] for p in parts] == ["one", "three", "two"]
 
 
-def test_recordings_of_one_name_in_two_folders_do_not_share_a_transcript(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_recordings_of_one_name_in_two_folders_do_not_share_a_transcript(
+    listed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listdir(path: Path) -> list[str]:
+        raise PermissionError
+
+    if not listed:  # a folder whose files may be read by name alone
+        monkeypatch.setattr(os, "listdir", listdir)
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.wav").write_bytes(wav(talk(1)))

@@ -221,7 +221,7 @@ def _looked_at(files: Sequence[str], asked: Asked, progress: ProgressCallback | 
     for option, given in (("--transcript", asked.transcript if folder is None else None), ("--rttm", asked.rttm)):
         if given is not None:
             not_out(look(given), f"read by {option}, and would be overwritten")
-    listed = frozenset() if folder is None else names_in(folder)
+    listed = None if folder is None else names_in(folder)
     meter = Meter("look", len(files), progress, unit="files looked at", after_s=SOON_S)
     stamps = {}
     for path in files:

@@ -152,7 +152,8 @@ class Stream:
             raise SerkitError("the stream is finished; open another one")
         began = time.perf_counter()
         chunk, events = samples_of(chunk), list[StreamEvent]()
-        self._refuse_long(self.heard_s + (len(chunk) if chunk.ndim else 0) / self._rate_hz)  # before any work
+        n = len(chunk) * SAMPLE_RATE_HZ / self._rate_hz if chunk.ndim else 0
+        self._refuse_long((self._recent.end + n) / SAMPLE_RATE_HZ)  # before any work; a sum of seconds is not exact
         for block in blocks_of(chunk):
             events += self._hear(self._to_16k(block, False))
         if not events:

@@ -244,12 +244,12 @@ def words_of(folder: Path, name: str, listed: Container[str] | None = None) -> P
     return next((folder / one for one in some if (folder / one).is_file()), None)
 
 
-def names_in(folder: Path) -> frozenset[str]:
-    """The names in a folder, for :func:`words_of` of many recordings; none where it cannot be listed."""
+def names_in(folder: Path) -> frozenset[str] | None:
+    """The names in a folder, for :func:`words_of` of many recordings; ``None`` where it cannot be listed."""
     try:
         return frozenset(map(_alike, os.listdir(folder)))  # noqa: PTH208  # names alone, no path of each
     except OSError:
-        return frozenset()
+        return None
 
 
 def _alike(name: str) -> str:
