@@ -7,6 +7,7 @@ import io
 import logging
 import multiprocessing
 import re
+import sys
 import tempfile
 import threading
 import time
@@ -455,6 +456,7 @@ def test_jobs_that_failed_or_were_fetched_make_room_for_others() -> None:
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's main function may run in this process."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # it sets its own
     monkeypatch.setattr(process_side, "begin_worker", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
 

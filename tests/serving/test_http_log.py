@@ -217,8 +217,10 @@ def test_a_worker_that_ends_by_itself_says_where(
     """Its whole traceback went to standard error."""
     monkeypatch.setattr(process_side, "begin_worker", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     ours, theirs = multiprocessing.Pipe()
     ours.send("neither a name nor a payload: a word of the recording")
     process_side.main(theirs, Setup(str(GOLDEN)))
     assert re.search(r"predict worker ends: ValueError at .*worker\.py:\d+ _answer_all", caplog.text)
+    assert sys.unraisablehook is of_interpreter
     assert "a word" not in caplog.text + "".join(capfd.readouterr())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -12,7 +13,7 @@ from typing import Any
 
 from serkit.errors import SerkitError
 from serkit.processes import begin_worker
-from serkit.serving.http.logs import where
+from serkit.serving.http.logs import of_interpreter, where
 
 LOG = logging.getLogger("serkit.serving")
 
@@ -70,6 +71,7 @@ def main(conn: Connection, setup: Setup) -> None:
     import signal
 
     begin_worker()
+    sys.unraisablehook = of_interpreter
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the service finishes first, then closes the pipe
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
