@@ -172,6 +172,5 @@ def test_what_is_lost_at_the_end_of_the_time_is_logged(caplog: pytest.LogCapture
     assert [ending._finished(now) for now in (5.0, 34.0, 36.0)] == [False, False, True]
     assert caplog.messages == [
         "shutting down: 100 requests, streams and jobs are finished first, for up to 30 s",
-        "shutting down: the time is over; lost are 100 requests, streams and jobs that are not finished, and 2 "
-        "finished jobs that nobody fetched",
+        "shutting down: the time is over; lost: requests, streams and jobs not finished: 100, not fetched: 2",
     ]

@@ -19,7 +19,7 @@ _CODES = {
     422: "Not audio, damaged, or a wrong option.",
     429: "Busy: try again after Retry-After seconds.",
     500: "Internal error of the service.",
-    503: "Shutting down.",
+    503: "Shutting down, or not ready yet.",
     504: "Not answered in time.",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -29,6 +29,7 @@ JOB_ERRORS: dict[int | str, dict[str, Any]] = {
     401: ERRORS[401],
     404: {"model": ErrorAnswer, "description": "No such job."},
     422: ERRORS[422],
+    503: ERRORS[503],
 }
 _FORM = {
     "type": "object",

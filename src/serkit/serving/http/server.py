@@ -104,8 +104,8 @@ class _Server(uvicorn.Server):
             service.closing.set()
         waiting = service.unfinished + service.jobs.untold
         if waiting and left <= 0:
-            said = "shutting down: the time is over; lost are %d requests, streams and jobs that are not finished, "
-            LOG.warning(said + "and %d finished jobs that nobody fetched", service.unfinished, service.jobs.untold)
+            said = "shutting down: the time is over; lost: requests, streams and jobs not finished: %d, not fetched: %d"
+            LOG.warning(said, service.unfinished, service.jobs.untold)
         return left <= 0 or waiting == 0
 
 
