@@ -4,7 +4,7 @@
 #   make test       the fast suite and the linters
 #   make test-all   the slow tests and those on real recordings too; test-pipecat: those of the extra pipecat alone
 #   make lint       style, types and spelling alone
-#   make docs       the generated tables of docs/, written anew
+#   make docs       the generated tables of docs/ and the cards of bundled models, written anew
 #
 # Variables: PYTHON (3.11 or newer), VENV, TORCH_INDEX (a package index with CPU builds of torch, see README).
 
@@ -53,7 +53,7 @@ lint: dev
 	$(BIN)/codespell
 	$(BIN)/mypy
 
-# Writes the generated tables of docs/ anew.
+# Writes the generated tables of docs/ anew, and the notes of bundled models into their cards.
 docs: dev
 	$(BIN)/python tests/doc_tables.py
 	$(BIN)/python tests/bundle_notes.py

@@ -283,6 +283,12 @@ def left_out(manifest: Manifest) -> list[str]:
     ]
 
 
+def on_answers(manifest: Manifest) -> list[str]:
+    """Lines on labels of a table that were a model's answers before somebody corrected them."""
+    each = (manifest.info.get("corpora") or {"": manifest.info}).values()
+    return [line for info in each for line in info.get("answers") or []]
+
+
 def not_read(corpus: str, info: Mapping[str, Any]) -> list[str]:
     """A line on what a corpus has beside the splits and classes of its protocol, and what would keep some of it."""
     found = info.get("left_out") or {}

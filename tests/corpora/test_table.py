@@ -414,7 +414,7 @@ def test_answers_of_predict_are_labels_once_they_are_corrected(tmp_path: Path) -
     corrected = [rows[0].replace("anger", "neutral"), rows[1], rows[2]]
     found = table(write(tmp_path, header, corrected, "answers.csv"), test_only=True)
     assert [u.emotion for u in found] == ["neutral", "neutral", "anger"]
-    assert "1 of 3 labels are other than the answers of serkit predict beside them" in found.info["notes"]
+    assert "1 of 3 labels differ from the answers of serkit predict beside them" in found.info["notes"]
     named = table(write(tmp_path, header.replace("label", "emotion"), rows, "right.csv"), test_only=True)
     assert [u.emotion for u in named] == ["anger", "neutral", "anger"]
 

@@ -260,6 +260,14 @@ def test_a_corpus_of_its_training_is_named(rows: Manifest, monkeypatch: pytest.M
     assert measure("default", rows, draws=20).trained_on == ()
 
 
+def test_that_labels_were_answers_is_told_beside_the_numbers(rows: Manifest) -> None:
+    said = "3 of 20 labels differ from the answers of serkit predict beside them"
+    found = measure(GOLDEN, replace(rows, info={**rows.info, "answers": [said]}), draws=20)
+    assert f"  {said}" in lines(found)
+    assert f"{said}." in cautions({"models": [{**found.to_row(), "system": "golden"}]})
+    assert not any("labels differ" in line for line in lines(measure(GOLDEN, rows, draws=20)))
+
+
 def test_what_was_answered_before_ctrl_c_is_not_asked_again(
     rows: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

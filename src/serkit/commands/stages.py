@@ -294,9 +294,7 @@ def _summary(folder: Path) -> None:
     shown += [(split, "ccc", f"{split} CCC")] if any("ccc" in numbers for numbers in measured) else []
     shown += [(split, "kl", f"{split} KL"), (split, "kl_prior", "constant")] if source.led_by == "kl" else []
     table = [("", *(title for _, _, title in shown))]
-    table += [
-        (name, *(_cell(numbers.get(of, {}), key) for of, key, _ in shown)) for name, numbers in tree["systems"].items()
-    ]
+    table += [(name, *(_cell(numbers.get(of, {}), key) for of, key, _ in shown)) for name, numbers in systems.items()]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for name, *cells in table:
         say(f"{name:{widths[0]}}" + "".join(f"{cell:>{w + 2}}" for cell, w in zip(cells, widths[1:], strict=True)))

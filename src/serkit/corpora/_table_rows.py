@@ -149,8 +149,8 @@ def _row(row: Mapping[str, Any], where: str) -> Utterance:
         raise SerkitError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
-def read_rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
-    """The rows, of each where it is in the file (``line 2``), and lines on how columns were read."""
+def read_rows(path: Path) -> tuple[list[Utterance], list[str], list[str], list[str]]:
+    """The rows, of each where it is in the file (``line 2``), lines on how columns were read, and on answers there."""
     cells = read_cells(path, _KNOWN)
     if not cells.rows:
         raise SerkitError(f"table: {path} has no rows; expected {LAYOUT}")
@@ -164,18 +164,11 @@ def read_rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
     )
     if counted:
         made = (dataclasses.replace(u, emotion=_most(u.votes)) for u in made)
-    corrected = _corrected(path, cells)
-    if corrected is not None:  # ratings beside them are answers, too
+    answers = _corrected(path, cells)
+    if answers:  # ratings beside them are answers, too
         made = (dataclasses.replace(u, arousal=None, valence=None, dominance=None) for u in made)
     rows = _told_apart(path, cells, made)
     notes = [f"column '{column}' is used as '{name}'" for name, column in cells.renamed.items()]
-    if corrected is not None:
-        notes.append(f"{corrected} of {len(rows)} labels are other than the answers of serkit predict beside them")
-        if _any_rating(cells.rows):
-            notes.append(
-                "the ratings are answers of serkit predict, and left out: if they are corrected, name the column "
-                "'label' emotion"
-            )
     if counted:
         open_ones = sum(u.emotion is None for u in rows)
         notes.append(
@@ -184,29 +177,35 @@ def read_rows(path: Path) -> tuple[list[Utterance], list[str], list[str]]:
     if rated:
         n = sum(u.is_rated for u in rows)
         notes.append(f"no emotion column: {n} of {len(rows)} rows have ratings, and none has a label of its own")
-    return rows, [f"{cells.unit} {number}" for number in cells.numbers], notes
+    return rows, [f"{cells.unit} {number}" for number in cells.numbers], notes, answers
 
 
-def _corrected(path: Path, cells: Cells) -> int | None:
-    """How many labels differ from the answers of ``serkit predict`` in the same table; ``None`` where it holds none.
+def _corrected(path: Path, cells: Cells) -> list[str]:
+    """Lines on how many labels differ from the answers of ``serkit predict`` in the same table; none without answers.
 
     Raises:
         SerkitError: none does: labels that a model gave itself teach it nothing, and measure it as always right.
     """
     if cells.renamed.get("emotion") != "label" or not all({"confidence", "abstain"} <= set(row) for row in cells.rows):
-        return None
+        return []
     labelled = [row for row in cells.rows if _text(row["emotion"])]
     answers = [row["probabilities"] if isinstance(row.get("probabilities"), Mapping) else row for row in labelled]
     shares = [_text(answer.get(_text(row["emotion"]))) for answer, row in zip(answers, labelled, strict=True)]
     if not any(shares):  # no column is called as a label is: a table of somebody's own
-        return None
+        return []
     given = [share == _text(row["confidence"]) for share, row in zip(shares, labelled, strict=True)]
     if all(given):
         raise SerkitError(
             f"table: {path.name} holds answers of serkit predict as they were given, which are no labels: listen to "
             "some, correct their 'label', and leave out the other rows (if all were right, name that column emotion)"
         )
-    return given.count(False)
+    lines = [f"{given.count(False)} of {len(given)} labels differ from the answers of serkit predict beside them"]
+    if _any_rating(cells.rows):
+        lines.append(
+            "the ratings are answers of serkit predict, and left out: if they are corrected, name the column 'label' "
+            "emotion"
+        )
+    return lines
 
 
 def _refuse_missing(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:

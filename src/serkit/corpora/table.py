@@ -156,7 +156,7 @@ def table(
     if path.is_dir():
         raise SerkitError(f"table: {path} is a folder; --root is the table itself: {CARD.layout}")
     shared = recordings.as_flag(speakers_shared, "speakers_shared")
-    rows, places, notes = read_rows(path)
+    rows, places, notes, answers = read_rows(path)
     measured = recordings.as_flag(test_only, "test_only")
     if not measured:  # where nothing is trained, nobody can be on both sides
         _check_speakers(path, rows, places, assume_speakers)
@@ -166,6 +166,7 @@ def table(
     found = _check_files(path, rows)
     mistyped = mistyped_columns(rows)
     found.update({"mistyped_columns": mistyped} if mistyped else {})
+    found.update({"answers": answers} if answers else {})
     folds = 1
     if chosen.name == "table-5fold-speaker":
         of = protocols.fold_of_speakers(
@@ -203,6 +204,6 @@ def table(
         seed=seed,
         labels=labels,
         speakers_shared=shared,
-        notes=[how, *notes, *mistyped],
+        notes=[how, *notes, *answers, *mistyped],
         extra={**found, **scale, "table": path.name, "languages": languages, "label_map": dict(sorted(words.items()))},
     )

@@ -31,9 +31,9 @@ SETS = ("in set", "classes")
 METHOD = (
     "Every recording was answered as it is and under each condition. The strength is that of the table. What is "
     "random, such as the noise, is drawn for each recording; with the same seed it is the same again.",
-    "Intervals are by speaker. A change is the condition minus the unchanged recordings, in pairs. p Holm is the "
-    "larger of two, that of the bootstrap and that of whole speakers permuted, each adjusted over all conditions "
-    "(Holm): of few speakers the first alone is too small.",
+    "Intervals are by speaker, or by clip where speakers are unknown. A change is the condition minus the unchanged "
+    "recordings, in pairs. p Holm is the larger of two, that of the bootstrap and that of whole speakers (or clips) "
+    "permuted, each adjusted over all conditions (Holm): of few speakers the first alone is too small.",
     "Right is the share of right answers. If the confidence is higher, the model is more sure than it should be. No "
     "speech and unsure are answers that abstain; they count in every number all the same.",
 )
@@ -44,7 +44,7 @@ OUTCOMES = {
     "leaning+": "UAR is higher, but not by both tests, under",
     "open": "no change is shown under",
 }
-SHOWN = "the tests: Holm-adjusted bootstrap and permutation of speakers, at 5 %"
+SHOWN = "the tests: Holm-adjusted bootstrap and permutation, at 5 %"
 
 
 def conditions_text(tree: Mapping[str, Any]) -> list[str]:

@@ -13,9 +13,10 @@ METHOD = (
     "A group with few clips or speakers is shown, marked, and not compared.",
     "UAR and recall are taken within the true emotion: they do not depend on how frequent each emotion is in a group. "
     "Macro-F1 and the share of answers do. If a group has other emotions than another, compare UAR.",
-    "Intervals are by speaker. Of more than two groups they are of the two that are farthest apart, and leave out zero "
-    "too often. p, which takes that into account, is the share of random groups with a gap at least as large (a "
-    "permutation test); p Holm is adjusted for all the columns, or for all the classes of one column.",
+    "Intervals are by speaker, or by clip where speakers are unknown. Of more than two groups they are of the two that "
+    "are farthest apart, and leave out zero too often. p, which takes that into account, is the share of random groups "
+    "with a gap at least as large (a permutation test); p Holm is adjusted for all the columns, or for all the classes "
+    "of one column.",
     "A gap is called larger than chance if its interval leaves out zero and p Holm is below 0.05; otherwise it is "
     "open. Open is not the same as no gap: see detectable.",
 )

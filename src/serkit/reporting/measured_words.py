@@ -110,10 +110,14 @@ def cautions(tree: Mapping[str, Any]) -> list[str]:
 
 
 def trained(model: Model) -> list[str]:
-    """That a bundle was trained on these speakers too, or may have been; on other ratings; had no texts."""
+    """That a bundle was trained on these speakers too, or may have been; on other ratings; had no texts.
+
+    And that labels were answers before they were corrected.
+    """
     corpora = str((model.get("provenance") or {}).get("corpus") or "").split("+")
     known = [trained_on_too(model["trained_on"])] if model.get("trained_on") else [NOT_NAMED] * (OWN in corpora)
     known += [other_scales(model["scales"])] if model.get("scales") else []
+    known += [str(line) for line in model.get("answers") or []]
     n = int(finite(model.get("no_text")) or 0)
     return known + ([without_text(n, int(finite(metric(model, "uar").get("n")) or n))] if n else [])
 

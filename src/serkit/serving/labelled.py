@@ -15,6 +15,7 @@ from serkit import comparison, conformal
 from serkit.calibration import folds_by
 from serkit.errors import SerkitError
 from serkit.interrupts import resumable
+from serkit.labels import on_answers
 from serkit.predictions import Predictions
 from serkit.probabilities import restricted
 from serkit.processes import here_or_in_processes
@@ -167,6 +168,7 @@ def lines(taught: Taught) -> list[str]:
     found = [f"{count(facts['clips'], 'labelled clip')} of {voices(facts['speakers'])}: {classes}"]
     left = ", ".join(f"{n} {reason}" for reason, n in taught.after.left_out.items())
     found += [f"  left out: {left}"] if left else []
+    found += [f"  {line}" for line in on_answers(taught.after.manifest)]
     if taught.before is None:
         found += [f"{after.system}, which answers these labels and no longer {', '.join(facts['instead_of'])},"]
         found += [f"{facts['measured']}; by chance UAR would be {1 / len(after.per_class):.3f}:"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from serkit import regions
 from serkit.conformal import Covered
+from serkit.labels import on_answers
 from serkit.predictions import Metric
 from serkit.reporting.group_words import gap_lines
 from serkit.reporting.text import NOT_NAMED, OWN, count, other_scales, trained_on_too, whole, without_text
@@ -22,7 +23,7 @@ def lines(measured: Measured) -> list[str]:
     left = ", ".join(f"{n_out} {reason}" for reason, n_out in measured.left_out.items())
     found = [f"{report.system}: n = {n}, {len(measured.labels)} classes ({', '.join(measured.labels)})"]
     found += [f"  left out: {left}"] if left else []
-    notes = regions.lines(measured.manifest)
+    notes = [*regions.lines(measured.manifest), *on_answers(measured.manifest)]
     disputed = sum(u.emotion is None for u in measured.manifest)
     notes += [f"{count(disputed, 'clip')} without a label: counted in the closeness to votes alone"] if disputed else []
     notes += [without_text(measured.no_text, n)] if measured.no_text else []

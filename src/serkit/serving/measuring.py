@@ -17,7 +17,7 @@ from serkit.conformal import Covered, covered, members
 from serkit.errors import SerkitError
 from serkit.evaluate_settings import Group
 from serkit.files import fingerprint
-from serkit.labels import with_voted
+from serkit.labels import on_answers, with_voted
 from serkit.predictions import Predictions, Report
 from serkit.progress import Meter, ProgressCallback
 from serkit.reporting.text import NOT_KNOWN, OWN
@@ -86,6 +86,7 @@ class Measured:
         more: dict[str, Any] = {} if self.sets is None else {"sets": self.sets.to_row()}
         more |= {} if self.scales is None else {"scales": [list(scale) for scale in self.scales]}
         more |= {"no_text": self.no_text} if self.no_text else {}
+        more |= {"answers": answers} if (answers := on_answers(self.manifest)) else {}
         more |= {"remarked": {k: list(ids) for k, ids in self.remarked.items()}} if self.remarked else {}
         return {
             **self.report.to_row(), "left_out": dict(self.left_out), "failed": dict(self.failed),
